@@ -1,0 +1,39 @@
+# Everything a developer does, each in one word. Needs only Python 3.11 or newer, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The version of uv is the lock file's own.
+UV := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.lock)
+# `make run` and `make test` may start at once: only one of them installs.
+LOCKED := $(if $(shell command -v flock),flock .setup.lock)
+
+.PHONY: setup run test check format clean
+
+setup:
+	@$(LOCKED) $(MAKE) --no-print-directory $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --locked --compile-bytecode --all-extras --python $(BIN)/python
+	@touch $@
+
+run: setup
+	@$(BIN)/crm serve --demo
+
+test: setup
+	@$(BIN)/pytest -n auto --cov --cov-report=term
+
+check: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/crm openapi --check
+	@$(BIN)/crm db check --embedded
+
+format: setup
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

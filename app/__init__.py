@@ -1,0 +1,1 @@
+"""A headless, multi-tenant CRM over HTTP."""

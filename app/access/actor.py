@@ -1,0 +1,35 @@
+"""The person behind a request."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from app.access.permissions import PERMISSIONS, Permission, Role
+from app.web.errors import AppError, Code
+from app.web.structs import present_user
+
+
+class Actor(Struct, frozen=True, kw_only=True):
+    """What a verified token says of its bearer."""
+
+    user_id: str
+    tenant_id: str
+    role: Role
+    roles: tuple[str, ...] = ()
+    name: str | None = None
+    email: str | None = None
+    token_permissions: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> int | str:
+        """The user id as records show it."""
+        return present_user(self.user_id)
+
+    def can(self, permission: Permission) -> bool:
+        """Whether the role has this permission."""
+        return permission in PERMISSIONS[self.role]
+
+    def require(self, permission: Permission) -> None:
+        """Raises AppError INSUFFICIENT_PERMISSIONS."""
+        if not self.can(permission):
+            raise AppError(Code.INSUFFICIENT_PERMISSIONS)

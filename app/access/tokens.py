@@ -1,0 +1,173 @@
+"""From an Authorization header to an Actor, by contract section 2. The CMS issues tokens; we only verify."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from litestar.datastructures import Headers
+
+from app.access.actor import Actor
+from app.access.permissions import RANK, Role
+from app.settings import Settings
+from app.web.errors import AppError, Code
+
+LEEWAY_SECONDS = 30
+LAST_SECOND_OF_9999 = 253_402_300_799
+LONGEST_ID = 64
+DEFAULT_TENANT = "default"
+
+
+class TokenVerifier:
+    """Knows the secrets and the settings that say what a token must look like."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._secrets = settings.jwt_secrets
+        self._issuers = settings.issuers
+        self._audiences = settings.audiences
+        self._aliases = settings.aliases
+        self._require_tenant = settings.jwt_require_tenant
+
+    def actor(self, headers: Headers) -> Actor:
+        """Who sends these headers.
+
+        Raises AppError 401 for the token, 403 for a role or an organization that it may not have here, and 400 where
+        it must choose an organization.
+        """
+        claims = self._claims(_bearer(headers))
+        self._check_shape(claims)
+        tenants = _tenants(claims, require=self._require_tenant)
+        user_id = _user_id(claims)
+        role = self._role(claims)
+        return Actor(
+            user_id=user_id,
+            tenant_id=_chosen_tenant(tenants, headers.getall("x-organization-id", [])),
+            role=role,
+            roles=tuple(claims.get("roles") or [role.value]),
+            name=claims.get("name"),
+            email=claims.get("email"),
+            token_permissions=tuple(claims.get("permissions") or ()),
+        )
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        refusal: AppError | None = None
+        for secret in self._secrets:
+            try:
+                return jwt.decode(
+                    token,
+                    secret,
+                    algorithms=["HS256"],
+                    leeway=LEEWAY_SECONDS,
+                    issuer=list(self._issuers) or None,
+                    audience=list(self._audiences) or None,
+                    options={
+                        "require": ["exp"],
+                        "verify_sub": False,  # it may be an integer here, which _user_id checks
+                        "verify_jti": False,
+                        "verify_aud": bool(self._audiences),
+                        "verify_iss": bool(self._issuers),
+                    },
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                raise AppError(Code.INVALID_TOKEN, "The token has expired: log in again") from None
+            except jwt.InvalidIssuerError:
+                raise AppError(Code.INVALID_ISSUER) from None
+            except jwt.MissingRequiredClaimError as error:
+                refusal = AppError(Code.INVALID_ISSUER if error.claim == "iss" else Code.INVALID_TOKEN)
+                raise refusal from None
+            # A token with a lone surrogate is a UnicodeEncodeError, absurd numbers are an OverflowError.
+            except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+                raise AppError(Code.INVALID_TOKEN) from None
+        raise AppError(Code.INVALID_TOKEN)
+
+    def _check_shape(self, claims: Mapping[str, Any]) -> None:
+        for name in ("exp", "iat", "nbf"):
+            value = claims.get(name)
+            if name in claims and (type(value) not in {int, float} or not math.isfinite(value or 0)):
+                raise _malformed(name)
+        if claims["exp"] > LAST_SECOND_OF_9999:
+            raise _malformed("exp")
+        for name in ("name", "email", "iss", "role", "jti"):
+            if claims.get(name) is not None and not _is_text(claims[name]):
+                raise _malformed(name)
+        for name in ("roles", "permissions", "tenant_ids"):
+            value = claims.get(name)
+            if value is not None and not (isinstance(value, list) and all(_is_text(item) for item in value)):
+                raise _malformed(name)
+        audience = claims.get("aud")
+        if audience is not None and not (
+            _is_text(audience) or (isinstance(audience, list) and all(_is_text(item) for item in audience))
+        ):
+            raise _malformed("aud")
+
+    def _role(self, claims: Mapping[str, Any]) -> Role:
+        stated = (claims.get("role") or "").strip()
+        names = [stated] if stated else [name.strip() for name in claims.get("roles") or () if name.strip()]
+        if not names:
+            raise AppError(Code.MISSING_ROLE)
+        lowered = [name.lower() for name in names]
+        known = [Role(name) for name in (self._aliases.get(name, name) for name in lowered) if name in set(Role)]
+        if not known:
+            raise AppError(Code.INSUFFICIENT_PERMISSIONS, "The token's role is none of admin, manager and agent")
+        return max(known, key=RANK.__getitem__)
+
+
+def _bearer(headers: Headers) -> str:
+    values = headers.getall("authorization", [])
+    if not values:
+        raise AppError(Code.MISSING_TOKEN)
+    scheme, _, token = values[0].partition(" ")
+    if len(values) > 1 or scheme != "Bearer" or not token or " " in token:
+        raise AppError(Code.INVALID_TOKEN_FORMAT)
+    return token
+
+
+def _user_id(claims: Mapping[str, Any]) -> str:
+    stated = [claims[name] for name in ("user_id", "sub") if name in claims]
+    if not stated:
+        raise _malformed("sub")
+    for value in stated:
+        if type(value) is not int and not _is_id(value):
+            raise _malformed("sub")
+    ids = {str(value) for value in stated}
+    if len(ids) > 1 or len(str(stated[0])) > LONGEST_ID:
+        raise _malformed("sub")
+    return ids.pop()
+
+
+def _tenants(claims: Mapping[str, Any], *, require: bool) -> list[str]:
+    """The organizations that the token works in, at least one."""
+    tenants = claims.get("tenant_ids") or ([claims["tenant_id"]] if "tenant_id" in claims else [])
+    if not tenants:
+        if require:
+            raise AppError(Code.MISSING_TENANT)
+        return [DEFAULT_TENANT]
+    if not all(_is_id(tenant) for tenant in tenants):
+        raise _malformed("tenant_id")
+    return list(tenants)
+
+
+def _chosen_tenant(tenants: list[str], wanted: list[str]) -> str:
+    if not wanted:
+        if len(set(tenants)) > 1:
+            raise AppError(Code.ORGANIZATION_REQUIRED)
+        return tenants[0]
+    if len(set(wanted)) > 1 or wanted[0] not in tenants:
+        raise AppError(Code.ORGANIZATION_FORBIDDEN)
+    return wanted[0]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_id(value: Any) -> bool:
+    return _is_text(value) and 1 <= len(value) <= LONGEST_ID
+
+
+def _malformed(claim: str) -> AppError:
+    return AppError(Code.INVALID_TOKEN, f"The token's claim {claim} is not valid")

@@ -1,0 +1,1 @@
+"""The resources, laid out as their URLs are."""

@@ -1,0 +1,74 @@
+"""Audit entries as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, field
+
+from app.web.paging import ListQuery, UserFilter
+from app.web.structs import From, Maybe, RecordId, Until, View
+
+
+class AuditAction(StrEnum):
+    """What happened to a record."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    RESTORE = "restore"
+
+
+class ResourceType(StrEnum):
+    """The kinds of record whose changes are audited."""
+
+    CUSTOMER = "customer"
+    TAG = "tag"
+    SETTINGS = "settings"
+
+
+class AuditSort(StrEnum):
+    """What the audit log can be sorted by."""
+
+    CREATED_AT = "created_at"
+
+
+class Difference(Struct):
+    """A field before and after; null where there was, or is, nothing."""
+
+    old: Any
+    new: Any
+
+
+class AuditEntry(View):
+    """Who did what to which record, in which request."""
+
+    id: int
+    resource_type: ResourceType
+    resource_id: int
+    action: AuditAction
+    user_id: int | str | None
+    user_name: str | None
+    user_role: str | None
+    changes: dict[str, Difference]
+    old_values: dict[str, Any] | None
+    new_values: dict[str, Any] | None
+    ip_address: str | None
+    user_agent: str | None
+    request_id: str | None
+    created_at: datetime
+
+
+class AuditQuery(ListQuery):
+    """Filters of the audit log."""
+
+    sort_by: Maybe[AuditSort] = UNSET
+    resource_type: Maybe[list[ResourceType]] = UNSET
+    resource_id: Maybe[list[RecordId]] = UNSET
+    action: Maybe[list[AuditAction]] = UNSET
+    user_id: Maybe[UserFilter] = UNSET
+    request_id: Maybe[Annotated[str, Meta(max_length=128)]] = UNSET
+    from_: Maybe[From] = field(default=UNSET, name="from")
+    to: Maybe[Until] = UNSET

@@ -1,0 +1,89 @@
+"""Reading the audit log: stored rows become the values that the records' own answers show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, bindparam, literal, select
+
+from app.admin.audit.schemas import AuditEntry, Difference
+from app.db.listing import Listing, Sort, at_least, at_most, equals, one_of, user_in
+from app.db.transaction import Transaction
+from app.models import AuditEntry as Row
+from app.models import Record, UserReference
+from app.web.errors import AppError, Code
+from app.web.paging import SortOrder
+from app.web.structs import columns_of, present_user
+
+Values = dict[str, Any] | None
+
+
+def _present(column_type: Any) -> Callable[[Any], Any] | None:
+    """How a stored JSON value of such a column is shown, where that is not as it is."""
+    if isinstance(column_type, UserReference):
+        return present_user
+    return (lambda text: msgspec.convert(text, datetime)) if column_type.python_type is datetime else None
+
+
+# Column names mean the same in every table, so one map serves all resource types.
+PRESENTERS = {
+    column.name: present
+    for record in Record.__subclasses__()
+    for column in record.__table__.columns
+    if (present := _present(column.type)) is not None
+}
+c = Row.__table__.c
+COLUMNS: list[ColumnElement[Any]] = [literal(None) if name == "changes" else c[name] for name in columns_of(AuditEntry)]
+
+
+def _shown(values: Values) -> Values:
+    if values is None:
+        return None
+    return {
+        name: value if value is None or name not in PRESENTERS else PRESENTERS[name](value)
+        for name, value in values.items()
+    }
+
+
+def _entry(*stored: Any) -> AuditEntry:
+    entry = AuditEntry(*stored)
+    entry.old_values, entry.new_values = old, new = _shown(entry.old_values), _shown(entry.new_values)
+    changed = (old if new is None else new) or {}
+    entry.changes = {
+        name: Difference((old or {}).get(name), (new or {}).get(name))
+        for name in changed
+        if (old or {}).get(name) != (new or {}).get(name)
+    }
+    return entry
+
+
+LISTING = Listing(
+    "audit",
+    _entry,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    filters={
+        "resource_type": one_of(c.resource_type),
+        "resource_id": one_of(c.resource_id),
+        "action": one_of(c.action),
+        "user_id": user_in(c.user_id),
+        "request_id": equals(c.request_id),
+        "from_": at_least(c.created_at),
+        "to": at_most(c.created_at),
+    },
+    sorts={"created_at": Sort(c.created_at)},
+    default_sort=("created_at", SortOrder.DESC),
+)
+ONE: Select[Any] = select(*COLUMNS).where(c.id == bindparam("entry_id"))
+
+
+async def get(tx: Transaction, entry_id: int) -> AuditEntry:
+    """Raises AppError AUDIT_NOT_FOUND."""
+    row = (await tx.connection.execute(ONE, {"entry_id": entry_id})).one_or_none()
+    if row is None:
+        raise AppError(Code.AUDIT_NOT_FOUND)
+    return _entry(*row)

@@ -1,0 +1,128 @@
+"""/admin/customers."""
+
+from __future__ import annotations
+
+from litestar import Response, Router, delete, get, post, put, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.access.permissions import Permission, Requires
+from app.admin.customers import service
+from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, CustomerQuery, TagBadge, TagIds
+from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.db.transaction import Transaction
+from app.web.input import CrmRequest
+from app.web.paging import Everything, Page
+from app.web.structs import Message, RecordId
+
+
+@get("/", guards=[Requires(Permission.READ)])
+async def list_customers(request: CrmRequest, filters: NamedDependency[CustomerQuery]) -> Response[Page[Customer]]:
+    """Customers, newest first unless sorted otherwise. The trash (`deleted`) is for admins and managers."""
+    return await list_page(request, service.LISTING, filters)
+
+
+@post("/", guards=[Requires(Permission.WRITE)])
+async def create_customer(request: CrmRequest, data: JSONBody[CustomerCreate]) -> Response[Customer]:
+    """Create a customer. An email that a live customer has is 409 EMAIL_EXISTS, with that customer's id."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create(tx, data), 201)
+
+
+@get("/{customer_id:str}", guards=[Requires(Permission.READ)])
+async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Customer]:
+    """One customer."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.get(tx, customer_id))
+
+
+@route("/{customer_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
+async def change_customer(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[CustomerChange]
+) -> Response[Customer]:
+    """Change the fields that are present; null clears one."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.change(tx, customer_id, data))
+
+
+@delete("/{customer_id:str}", guards=[Requires(Permission.DELETE)], status_code=200)
+async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a customer into the trash, from which it can be restored."""
+    async with transaction(request) as tx:
+        await service.trash(tx, customer_id)
+        return message(tx, "Customer deleted successfully")
+
+
+@post("/{customer_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
+async def restore_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Customer]:
+    """Take a customer out of the trash. If its email was taken meanwhile, 409 EMAIL_EXISTS."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.restore(tx, customer_id))
+
+
+@get("/{customer_id:str}/tags", guards=[Requires(Permission.READ)])
+async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Everything[TagBadge]]:
+    """A customer's tags, by name."""
+    async with transaction(request) as tx:
+        return _tags(tx, await service.get(tx, customer_id))
+
+
+@post("/{customer_id:str}/tags", guards=[Requires(Permission.WRITE)], status_code=200)
+async def add_customer_tags(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[TagIds]
+) -> Response[Everything[TagBadge]]:
+    """Add tags to those that the customer has."""
+    async with transaction(request) as tx:
+        return _tags(tx, await service.add_tags(tx, customer_id, data.tag_ids))
+
+
+@put("/{customer_id:str}/tags", guards=[Requires(Permission.WRITE)])
+async def replace_customer_tags(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[TagIds]
+) -> Response[Everything[TagBadge]]:
+    """Give the customer exactly these tags."""
+    async with transaction(request) as tx:
+        return _tags(tx, await service.replace_tags(tx, customer_id, data.tag_ids))
+
+
+@post("/{customer_id:str}/tags/{tag_id:str}", guards=[Requires(Permission.WRITE)], status_code=200)
+async def add_customer_tag(
+    request: CrmRequest, customer_id: FromPath[RecordId], tag_id: FromPath[RecordId]
+) -> Response[Message]:
+    """Add one tag; adding it again changes nothing."""
+    async with transaction(request) as tx:
+        await service.add_tag(tx, customer_id, tag_id)
+        return message(tx, "Tag added successfully")
+
+
+@delete("/{customer_id:str}/tags/{tag_id:str}", guards=[Requires(Permission.WRITE)], status_code=200)
+async def remove_customer_tag(
+    request: CrmRequest, customer_id: FromPath[RecordId], tag_id: FromPath[RecordId]
+) -> Response[Message]:
+    """Take one tag off; taking it off again changes nothing."""
+    async with transaction(request) as tx:
+        await service.remove_tag(tx, customer_id, tag_id)
+        return message(tx, "Tag removed successfully")
+
+
+def _tags(tx: Transaction, customer: Customer) -> Response[Everything[TagBadge]]:
+    return answer(tx, Everything(customer.tags, len(customer.tags)), version=customer.version)
+
+
+router = Router(
+    "/customers",
+    route_handlers=[
+        list_customers,
+        create_customer,
+        get_customer,
+        change_customer,
+        delete_customer,
+        restore_customer,
+        list_customer_tags,
+        add_customer_tags,
+        replace_customer_tags,
+        add_customer_tag,
+        remove_customer_tag,
+    ],
+    tags=["Customers"],
+)

@@ -1,0 +1,131 @@
+"""Customers as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+import email_validator
+from msgspec import UNSET, Meta
+
+from app.web.errors import Code
+from app.web.fields import Refused
+from app.web.paging import Deleted, ListQuery, Search, UserFilter
+from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View
+
+
+class CustomerStatus(StrEnum):
+    """In the order in which lists sort them."""
+
+    LEAD = "lead"
+    PROSPECT = "prospect"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    CHURNED = "churned"
+
+
+class CustomerSort(StrEnum):
+    """What a list of customers can be sorted by."""
+
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    NAME = "name"
+    EMAIL = "email"
+    STATUS = "status"
+    COMPANY = "company"
+    NEXT_FOLLOW_UP_AT = "next_follow_up_at"
+
+
+def check_email(text: str) -> str:
+    """The address as it is. Raises Refused, INVALID_EMAIL, for what the email-validator library does not take."""
+    try:
+        email_validator.validate_email(text, check_deliverability=False)
+    except email_validator.EmailNotValidError as error:
+        raise Refused(f"is no valid address: {error}", Code.INVALID_EMAIL) from None
+    return text
+
+
+Email = Annotated[
+    str, Meta(max_length=255, description="An email address", examples=["ada@example.com"], extra={"then": check_email})
+]
+CustomerName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Ada Lovelace"])]
+
+
+class TagBadge(View):
+    """A tag as its customers show it."""
+
+    id: int
+    name: str
+    color: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class Customer(View):
+    """A person or company that somebody sells to."""
+
+    id: int
+    name: str
+    email: str | None
+    phone: str | None
+    company: str | None
+    role: str | None
+    status: CustomerStatus
+    assigned_to: int | str | None
+    contacted: bool
+    next_follow_up_at: datetime | None
+    contact_preferences: dict[str, Any] | None
+    notes: str | None
+    tags: list[TagBadge]
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    version: int
+
+
+class CustomerChange(Body):
+    """The fields of a customer that can be written."""
+
+    view: ClassVar[type[View]] = Customer
+
+    name: Maybe[CustomerName] = UNSET
+    email: Maybe[Email | None] = UNSET
+    phone: Maybe[Annotated[str, Meta(max_length=50, examples=["+44 20 7946 0000"])] | None] = UNSET
+    company: Maybe[Annotated[str, Meta(max_length=255, examples=["Analytical Engines Ltd"])] | None] = UNSET
+    role: Maybe[Annotated[str, Meta(max_length=100, description="Job title", examples=["CTO"])] | None] = UNSET
+    status: Maybe[CustomerStatus] = UNSET
+    assigned_to: Maybe[UserId | None] = UNSET
+    contacted: Maybe[bool] = UNSET
+    next_follow_up_at: Maybe[Time | None] = UNSET
+    contact_preferences: Maybe[dict[str, Any] | None] = UNSET
+    notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+
+
+class CustomerCreate(CustomerChange):
+    """A new customer; status is `lead` unless given."""
+
+    name: CustomerName
+
+
+class CustomerQuery(ListQuery):
+    """Filters and order of a list of customers."""
+
+    sort_by: Maybe[CustomerSort] = UNSET
+    status: Maybe[list[CustomerStatus]] = UNSET
+    assigned_to: Maybe[UserFilter] = UNSET
+    tags: Maybe[Annotated[list[RecordId], Meta(description="Tag ids, comma-separated: any of them")]] = UNSET
+    contacted: Maybe[bool] = UNSET
+    created_from: Maybe[From] = UNSET
+    created_to: Maybe[Until] = UNSET
+    follow_up_from: Maybe[From] = UNSET
+    follow_up_to: Maybe[Until] = UNSET
+    search: Maybe[Search] = UNSET
+    deleted: Maybe[Deleted] = UNSET
+
+
+class TagIds(Body):
+    """Tags by id."""
+
+    tag_ids: Annotated[list[RecordId], Meta(max_length=1000, examples=[[1, 2]])]

@@ -1,0 +1,155 @@
+"""What can be done with customers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, any_, bindparam, func, select, type_coerce
+
+from app.access.permissions import Permission
+from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, TagBadge
+from app.db.listing import Listing, Sort, at_least, at_most, equals, matching, one_of, user_in
+from app.db.nested import JsonAs, json_list
+from app.db.records import Explanations, Records
+from app.db.transaction import Transaction
+from app.models import Customer as Row
+from app.models import CustomerTag, Tag
+from app.web.errors import AppError, Code
+from app.web.paging import SortOrder
+from app.web.structs import columns_of
+
+c = Row.__table__.c
+tag = Tag.__table__.c
+worn = CustomerTag.__table__.c
+
+RECORDS = Records(Row, Code.CUSTOMER_NOT_FOUND, owned=True)
+
+_badges = (
+    select(json_list({name: tag[name] for name in columns_of(TagBadge)}, tag.name_folded, tag.id))
+    .where(tag.tenant_id == c.tenant_id, tag.id == any_(c.tags))
+    .scalar_subquery()
+)
+COLUMNS: list[ColumnElement[Any]] = [
+    type_coerce(_badges, JsonAs(list[TagBadge])) if name == "tags" else c[name] for name in columns_of(Customer)
+]
+LISTING = Listing(
+    "customers",
+    Customer,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters={
+        "status": one_of(c.status),
+        "assigned_to": user_in(c.assigned_to),
+        "tags": matching(lambda tags: c.id.in_(select(worn.customer_id).where(worn.tag_id == any_(tags)))),
+        "contacted": equals(c.contacted),
+        "created_from": at_least(c.created_at),
+        "created_to": at_most(c.created_at),
+        "follow_up_from": at_least(c.next_follow_up_at),
+        "follow_up_to": at_most(c.next_follow_up_at),
+        "search": matching(lambda fragment: c.id.in_(select(func.crm_search_customers(fragment)))),
+    },
+    sorts={
+        "created_at": Sort(c.created_at),
+        "updated_at": Sort(c.updated_at),
+        "name": Sort(c.name_folded),
+        "email": Sort(c.email_folded, nullable=True),
+        "status": Sort(c.status_rank),
+        "company": Sort(c.company_folded, nullable=True),
+        "next_follow_up_at": Sort(c.next_follow_up_at, nullable=True),
+    },
+    default_sort=("created_at", SortOrder.DESC),
+)
+ONE: Select[Any] = select(*COLUMNS).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
+EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold(bindparam("address")), c.deleted_at.is_(None))
+
+
+async def get(tx: Transaction, customer_id: int) -> Customer:
+    """Raises AppError CUSTOMER_NOT_FOUND."""
+    row = (await tx.connection.execute(ONE, {"customer_id": customer_id})).one_or_none()
+    if row is None:
+        raise AppError(Code.CUSTOMER_NOT_FOUND)
+    return Customer(*row)
+
+
+async def create(tx: Transaction, data: CustomerCreate) -> Customer:
+    """An agent's new customer is its own. Raises AppError INSUFFICIENT_PERMISSIONS or EMAIL_EXISTS."""
+    values = data.given()
+    if not tx.actor.can(Permission.MANAGE_ALL):
+        _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
+    return await get(tx, await RECORDS.insert(tx, values, _explain_email(tx, values.get("email"))))
+
+
+async def change(tx: Transaction, customer_id: int, data: CustomerChange) -> Customer:
+    """Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or EMAIL_EXISTS."""
+    values = data.given()
+    row = await RECORDS.lock(tx, customer_id)
+    if not tx.actor.can(Permission.MANAGE_ALL):
+        _refuse_reassignment(tx, values.get("assigned_to", tx.actor.reference))
+    await RECORDS.update(tx, row, values, _explain_email(tx, values.get("email")))
+    return await get(tx, customer_id)
+
+
+async def trash(tx: Transaction, customer_id: int) -> None:
+    """Raises AppError CUSTOMER_NOT_FOUND or VERSION_CONFLICT."""
+    await RECORDS.trash(tx, await RECORDS.lock(tx, customer_id))
+
+
+async def restore(tx: Transaction, customer_id: int) -> Customer:
+    """Raises AppError CUSTOMER_NOT_FOUND, NOT_DELETED, or EMAIL_EXISTS where somebody else took the address."""
+    row = await RECORDS.lock_trashed(tx, customer_id)
+    await RECORDS.restore(tx, row, _explain_email(tx, row["email"]))
+    return await get(tx, customer_id)
+
+
+async def add_tags(tx: Transaction, customer_id: int, tag_ids: Iterable[int]) -> Customer:
+    """Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or TAG_NOT_FOUND (400)."""
+    row = await RECORDS.lock(tx, customer_id)
+    await RECORDS.update(tx, row, {"tags": sorted({*row["tags"], *tag_ids})})
+    return await get(tx, customer_id)
+
+
+async def replace_tags(tx: Transaction, customer_id: int, tag_ids: Iterable[int]) -> Customer:
+    """Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or TAG_NOT_FOUND (400)."""
+    row = await RECORDS.lock(tx, customer_id)
+    await RECORDS.update(tx, row, {"tags": sorted(set(tag_ids))})
+    return await get(tx, customer_id)
+
+
+async def add_tag(tx: Transaction, customer_id: int, tag_id: int) -> None:
+    """Raises AppError CUSTOMER_NOT_FOUND, TAG_NOT_FOUND (404), INSUFFICIENT_PERMISSIONS or VERSION_CONFLICT."""
+    row = await _lock_with_tag(tx, customer_id, tag_id)
+    await RECORDS.update(tx, row, {"tags": sorted({*row["tags"], tag_id})})
+
+
+async def remove_tag(tx: Transaction, customer_id: int, tag_id: int) -> None:
+    """Raises AppError CUSTOMER_NOT_FOUND, TAG_NOT_FOUND (404), INSUFFICIENT_PERMISSIONS or VERSION_CONFLICT."""
+    row = await _lock_with_tag(tx, customer_id, tag_id)
+    await RECORDS.update(tx, row, {"tags": sorted({*row["tags"]} - {tag_id})})
+
+
+async def _lock_with_tag(tx: Transaction, customer_id: int, tag_id: int) -> Any:
+    row = await RECORDS.lock(tx, customer_id)
+    if (await tx.connection.execute(select(tag.id).where(tag.id == tag_id))).one_or_none() is None:
+        raise AppError(Code.TAG_NOT_FOUND)
+    return row
+
+
+def _refuse_reassignment(tx: Transaction, assigned_to: int | str | None) -> None:
+    if assigned_to != tx.actor.reference:
+        raise AppError(
+            Code.INSUFFICIENT_PERMISSIONS, "An agent's customers are its own: assigned_to can be nobody else"
+        )
+
+
+def _explain_email(tx: Transaction, address: str | None) -> Explanations:
+    return {"customers_live_email_key": partial(_email_exists, tx, address)} if address else {}
+
+
+async def _email_exists(tx: Transaction, address: str) -> AppError:
+    holder = (await tx.connection.execute(EMAIL_HOLDER, {"address": address})).scalar_one_or_none()
+    # None: the holder is somebody that this person may not see.
+    return AppError(Code.EMAIL_EXISTS, data=None if holder is None else {"customer_id": holder})

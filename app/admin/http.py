@@ -1,0 +1,95 @@
+"""What every handler under /admin does: open the person's transaction, and answer out of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from litestar import Response
+from litestar.enums import HttpMethod, MediaType
+
+from app.access.actor import Actor
+from app.db import idempotency
+from app.db.arrivals import Arrivals
+from app.db.idempotency import Replay
+from app.db.listing import Listing
+from app.db.transaction import Database, KeptAnswer, Origin, Transaction
+from app.web import strict_json
+from app.web.input import CrmRequest
+from app.web.paging import ListQuery, Page
+from app.web.preconditions import Precondition, etag
+from app.web.structs import Message, View
+
+# Both change the fields that are present; a PATCH without any is refused when its body is read.
+CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=View)
+
+
+@asynccontextmanager
+async def transaction(request: CrmRequest) -> AsyncIterator[Transaction]:
+    """The request's one transaction: read-only for GET; for a POST with an Idempotency-Key, the key's too.
+
+    It is committed before the handler's answer is sent. Raises Replay, or AppError.
+    """
+    actor: Actor = request.user
+    database: Database = request.app.state.database
+    arrivals: Arrivals = request.app.state.arrivals
+    await arrivals.greet(actor)
+    key = request.headers.get("idempotency-key") if request.method == "POST" else None
+    origin = Origin(
+        request_id=request.scope["state"]["request_id"],
+        ip_address=request.client.host if request.client else None,
+        user_agent=(request.headers.get("user-agent") or "")[:500] or None,
+    )
+    precondition = Precondition(request.headers.getall("if-match", []))
+    async with database.transaction(actor, origin, read_only=request.method == "GET", precondition=precondition) as tx:
+        if key is None:
+            yield tx
+            return
+        await idempotency.reserve(tx, key, await _fingerprint(request))
+        yield tx
+        assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
+        await idempotency.keep(tx, key, tx.answer)
+
+
+async def list_page(request: CrmRequest, listing: Listing[Row], query: ListQuery) -> Response[Page[Row]]:
+    """One page of a list."""
+    state = request.app.state
+    async with transaction(request) as tx:
+        page = await listing.page(tx, query, signer=state.cursors, default_page_size=state.settings.default_page_size)
+        return answer(tx, page)
+
+
+def answer(tx: Transaction, content: T, status: int = 200, *, version: int | None = None) -> Response[T]:
+    """The content as JSON, with an ETag of its version, or of the `version` of the record that it is a part of."""
+    version = getattr(content, "version", version)
+    tag = None if version is None else etag(version)
+    body = strict_json.encode(content)
+    tx.answer = KeptAnswer(status, body, tag)
+    return _response(tx.answer)
+
+
+def message(tx: Transaction, text: str) -> Response[Message]:
+    """A sentence, where there is no record to show."""
+    return answer(tx, Message(text))
+
+
+def replay_response(_: Any, replay: Replay) -> Response[Any]:
+    """Litestar's handler for Replay."""
+    response = _response(replay.answer)
+    response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def _response(kept: KeptAnswer) -> Response[Any]:
+    headers = {"ETag": kept.etag} if kept.etag else {}
+    return Response(kept.body, status_code=kept.status, media_type=MediaType.JSON, headers=headers)
+
+
+async def _fingerprint(request: CrmRequest) -> bytes:
+    parts = (request.method.encode(), request.scope["path"].encode(), await request.body())
+    return hashlib.sha256(b"\0".join(parts)).digest()

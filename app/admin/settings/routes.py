@@ -1,0 +1,85 @@
+"""/admin/settings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar
+from zoneinfo import available_timezones
+
+from litestar import Response, Router, get, put
+from litestar.params import JSONBody
+from msgspec import UNSET, Meta
+from sqlalchemy import select
+
+from app.access.permissions import Permission, Requires
+from app.admin.http import answer, transaction
+from app.db.records import Records
+from app.db.transaction import Transaction
+from app.models import TenantSettings as Row
+from app.money import currency_decimals
+from app.web.errors import Code
+from app.web.fields import Refused
+from app.web.input import CrmRequest
+from app.web.structs import Body, Maybe, View, columns_of
+
+
+def check_currency(code: str) -> str:
+    """The code as it is. Raises Refused, INVALID_CURRENCY."""
+    if currency_decimals(code) is None:
+        raise Refused("must be an ISO 4217 code, such as EUR", Code.INVALID_CURRENCY)
+    return code
+
+
+def check_timezone(name: str) -> str:
+    """The name as it is. Raises Refused."""
+    if name not in available_timezones():
+        raise Refused("must be an IANA time zone, such as Europe/Berlin")
+    return name
+
+
+class TenantSettings(View):
+    """The currency that new deals get, and the zone that says where a day begins in reports."""
+
+    default_currency: str
+    timezone: str
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class TenantSettingsChange(Body):
+    """The settings that can be written."""
+
+    view: ClassVar[type[View]] = TenantSettings
+
+    default_currency: Maybe[Annotated[str, Meta(examples=["EUR"], extra={"then": check_currency})]] = UNSET
+    timezone: Maybe[Annotated[str, Meta(examples=["Europe/Berlin"], extra={"then": check_timezone})]] = UNSET
+
+
+RECORDS = Records(Row, Code.NOT_FOUND, owned=False)
+ONE = select(*(getattr(Row, name) for name in columns_of(TenantSettings)))
+ID = select(Row.id)
+
+
+async def read(tx: Transaction) -> TenantSettings:
+    """The tenant's settings, which its first request made."""
+    return TenantSettings(*(await tx.connection.execute(ONE)).one())
+
+
+@get("/", guards=[Requires(Permission.READ)])
+async def get_settings(request: CrmRequest) -> Response[TenantSettings]:
+    """The organization's settings."""
+    async with transaction(request) as tx:
+        return answer(tx, await read(tx))
+
+
+@put("/", guards=[Requires(Permission.CONFIGURE)])
+async def change_settings(request: CrmRequest, data: JSONBody[TenantSettingsChange]) -> Response[TenantSettings]:
+    """Change the settings that are present."""
+    async with transaction(request) as tx:
+        row = await RECORDS.lock(tx, (await tx.connection.execute(ID)).scalar_one())
+        await RECORDS.update(tx, row, data.given())
+        return answer(tx, await read(tx))
+
+
+router = Router("/settings", route_handlers=[get_settings, change_settings], tags=["Settings"])

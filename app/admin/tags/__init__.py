@@ -1,0 +1,1 @@
+"""Tags: labels that admins keep and everybody reads."""

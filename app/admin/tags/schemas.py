@@ -1,0 +1,41 @@
+"""Tags as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from msgspec import UNSET, Meta
+
+from app.web.structs import Body, Color, Maybe, View
+
+TagName = Annotated[
+    str, Meta(min_length=1, max_length=100, pattern=r"\S", description="Unique whatever its case", examples=["VIP"])
+]
+
+
+class Tag(View):
+    """A label for customers; customer_count counts those that are not in the trash."""
+
+    id: int
+    name: str
+    color: str | None
+    customer_count: int
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class TagChange(Body):
+    """The fields of a tag that can be written."""
+
+    view: ClassVar[type[View]] = Tag
+
+    name: Maybe[TagName] = UNSET
+    color: Maybe[Color | None] = UNSET
+
+
+class TagCreate(TagChange):
+    """A new tag."""
+
+    name: TagName

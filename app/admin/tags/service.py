@@ -1,0 +1,74 @@
+"""What can be done with tags."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, bindparam, delete, func, select, update
+
+from app import models
+from app.admin.tags.schemas import Tag, TagChange, TagCreate
+from app.db.records import Records
+from app.db.transaction import Transaction
+from app.web.errors import AppError, Code
+from app.web.paging import Everything
+from app.web.structs import columns_of
+
+tag = models.Tag.__table__.c
+customer = models.Customer.__table__.c
+worn = models.CustomerTag.__table__.c
+
+RECORDS = Records(models.Tag, Code.TAG_NOT_FOUND, owned=False)
+
+_count = (
+    select(func.count())
+    .select_from(models.CustomerTag)
+    .join(
+        models.Customer,
+        (customer.tenant_id == worn.tenant_id) & (customer.id == worn.customer_id),
+    )
+    .where(
+        worn.tenant_id == tag.tenant_id,
+        worn.tag_id == tag.id,
+        customer.deleted_at.is_(None),
+    )
+    .scalar_subquery()
+)
+_columns = [_count if name == "customer_count" else tag[name] for name in columns_of(Tag)]
+ALL: Select[Any] = select(*_columns).order_by(tag.name_folded, tag.id)
+ONE: Select[Any] = select(*_columns).where(tag.id == bindparam("tag_id"))
+
+
+async def list_all(tx: Transaction) -> Everything[Tag]:
+    """Every tag of the tenant, by name."""
+    tags = [Tag(*row) for row in await tx.connection.execute(ALL)]
+    return Everything(tags, len(tags))
+
+
+async def get(tx: Transaction, tag_id: int) -> Tag:
+    """Raises AppError TAG_NOT_FOUND."""
+    row = (await tx.connection.execute(ONE, {"tag_id": tag_id})).one_or_none()
+    if row is None:
+        raise AppError(Code.TAG_NOT_FOUND)
+    return Tag(*row)
+
+
+async def create(tx: Transaction, data: TagCreate) -> Tag:
+    """Raises AppError TAG_EXISTS."""
+    return await get(tx, await RECORDS.insert(tx, data.given()))
+
+
+async def change(tx: Transaction, tag_id: int, data: TagChange) -> Tag:
+    """Raises AppError TAG_NOT_FOUND, VERSION_CONFLICT or TAG_EXISTS."""
+    await RECORDS.update(tx, await RECORDS.lock(tx, tag_id), data.given())
+    return await get(tx, tag_id)
+
+
+async def remove(tx: Transaction, tag_id: int) -> None:
+    """Take the tag off every customer, which changes each of them, and delete it."""
+    await RECORDS.lock(tx, tag_id)
+    holders = select(worn.customer_id).where(worn.tag_id == tag_id)
+    await tx.connection.execute(
+        update(models.Customer).where(customer.id.in_(holders)).values(tags=func.array_remove(customer.tags, tag_id))
+    )
+    await tx.connection.execute(delete(models.Tag).where(tag.id == tag_id))

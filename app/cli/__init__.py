@@ -1,0 +1,28 @@
+"""The `crm` command."""
+
+from __future__ import annotations
+
+import click
+
+from app.cli.database import db
+from app.cli.openapi import openapi
+from app.cli.seed import seed
+from app.cli.serve import serve
+from app.cli.token import token
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="crm-service")
+def crm() -> None:
+    """A headless CRM: serve it, migrate its database, and try it out.
+
+    \b
+    Examples:
+      crm serve --demo              serve on port 3000, with a database of its own and something to see in it
+      crm db upgrade                bring the configured database up to this release
+      crm token --role admin        a token for trying out requests
+    """
+
+
+for command in (serve, db, token, seed, openapi):
+    crm.add_command(command)

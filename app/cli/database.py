@@ -1,0 +1,76 @@
+"""`crm db`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from sqlalchemy.exc import OperationalError
+
+from app.cli.environment import data_dir_option, workplace
+from app.db.migrations import MigrationError, Migrations
+
+
+@contextmanager
+def migrations(data_dir: Path | None) -> Iterator[Migrations]:
+    """The migrations of the database that is meant, with its troubles as one line."""
+    with workplace(data_dir) as place:
+        try:
+            yield Migrations(place.settings.migration_dsn, place.settings.database_dsn)
+        except MigrationError as error:
+            raise click.ClickException(str(error)) from None
+        except OperationalError as error:
+            raise click.ClickException(f"The database can't be reached: {error.orig}") from None
+
+
+@click.group()
+def db() -> None:
+    """The database's tables, roles and rights.
+
+    They need the login that owns the tables: MIGRATION_DATABASE_URL, or else DATABASE_URL. Commands wait for one
+    another, so that many replicas may start at once.
+    """
+
+
+@db.command()
+@click.argument("revision", default="head")
+@data_dir_option
+def upgrade(revision: str, data_dir: Path | None) -> None:
+    """Bring the database up to this release, or to one REVISION.
+
+    \b
+    Example:
+      MIGRATION_DATABASE_URL=postgresql://owner@db/crm DATABASE_URL=postgresql://crm@db/crm crm db upgrade
+    """
+    with migrations(data_dir) as work:
+        work.upgrade(revision)
+        click.echo(f"The database is at revision {work.current()}.")
+
+
+@db.command()
+@click.argument("revision")
+@data_dir_option
+def downgrade(revision: str, data_dir: Path | None) -> None:
+    """Go back to REVISION, or to `base` for an empty database. What newer tables hold is lost."""
+    with migrations(data_dir) as work:
+        work.downgrade(revision)
+        click.echo(f"The database is at revision {work.current() or 'base'}.")
+
+
+@db.command()
+@data_dir_option
+def current(data_dir: Path | None) -> None:
+    """Print the revision that the database is at."""
+    with migrations(data_dir) as work:
+        click.echo(work.current() or "base")
+
+
+@db.command()
+@data_dir_option
+def check(data_dir: Path | None) -> None:
+    """Fail unless the migrations make exactly the tables that the code expects."""
+    with migrations(data_dir) as work:
+        work.check()
+        click.echo("Models and migrations agree.")

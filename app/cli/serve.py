@@ -1,0 +1,159 @@
+"""`crm serve`: the embedded database where none is configured, the workers, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import multiprocessing
+import os
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+from granian.constants import Interfaces, Loops
+from granian.server import Server
+
+from app.cli.demo import plant_demo
+from app.cli.environment import Workplace, data_dir_option, workplace
+from app.cli.token import make_token
+from app.db.migrations import MigrationError, Migrations
+from app.db.startup import UnsafeRoleError, check_role
+from app.db.transaction import Database
+from app.probes import DRAIN_FILE
+from app.settings import Settings
+from app.telemetry import log_config
+
+START_SECONDS = 60
+WORKER_STOP_SECONDS = 25
+DEMO_TOKEN_SECONDS = 30 * 86400
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="0 picks a free one.  [default: SERVER_PORT, 3000]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for every address of the machine.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="One for each core, at most.")
+@click.option("--migrate", is_flag=True, help="Upgrade a configured database first; the embedded one always is.")
+@click.option("--demo", is_flag=True, help="Put demo data into an empty embedded database, and say how to look.")
+@data_dir_option
+def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, data_dir: Path | None) -> None:
+    """Serve the CRM.
+
+    Without DATABASE_URL or DB_HOST, and outside production, it starts a PostgreSQL of its own in .crm/ and keeps it
+    running. It prints `ready http://HOST:PORT` once it accepts requests.
+
+    \b
+    Examples:
+      crm serve
+      crm serve --port 0 --data-dir /tmp/crm
+      ENVIRONMENT=production DATABASE_URL=postgresql://crm@db/crm JWT_SECRET=... crm serve --host 0.0.0.0 --workers 4
+    """
+    # Until the server has its own, a handler that lets the embedded database stop too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with workplace(data_dir) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
+        settings = place.settings
+        try:
+            if place.embedded or migrate:
+                Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
+            asyncio.run(_check_role(settings))
+        except (MigrationError, UnsafeRoleError) as error:
+            raise click.ClickException(str(error)) from None
+        if place.embedded and demo:
+            plant_demo(settings)
+        free_port = _free_port(host, settings.server_port if port is None else port)
+        _run(place, host, free_port, workers, Path(run_dir), demo=demo and not settings.production)
+
+
+async def _check_role(settings: Settings) -> None:
+    database = Database(settings)
+    try:
+        await check_role(database)
+    finally:
+        await database.engine.dispose()
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Workers share it later, so that two services on it would go unnoticed."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise click.ClickException(
+                f"{host}:{port} can't be listened at ({error.strerror}): choose another with --port"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *, demo: bool) -> None:
+    settings = place.settings
+    metrics_dir = run_dir / "metrics"
+    metrics_dir.mkdir()
+    drain_file = run_dir / "draining"
+    os.environ |= {
+        "DATABASE_URL": settings.database_dsn,
+        "CRM_DATA_DIR": settings.crm_data_dir,
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
+        DRAIN_FILE: str(drain_file),
+    }
+    multiprocessing.set_start_method("spawn", force=True)
+    server = Server(
+        "app.worker:serve_app",
+        factory=True,
+        address=host,
+        port=port,
+        workers=workers,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        websockets=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=WORKER_STOP_SECONDS,
+        log_dictconfig=log_config(settings.log_level, settings.log_format),
+    )
+
+    def drain(_signal: int, _frame: FrameType | None) -> None:
+        drain_file.touch()
+        threading.Timer(settings.drain_seconds, server.signal_handler_interrupt).start()
+
+    # Load balancers see /ready say no before the listener closes; Ctrl-C does not wait.
+    server.on_startup(lambda: signal.signal(signal.SIGTERM, drain))
+    server.on_startup(
+        lambda: threading.Thread(target=_announce, args=(settings, host, port, demo), daemon=True).start()
+    )
+    if place.embedded:
+        place.embedded.watch()
+    server.serve()
+
+
+def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
+    address = f"[{host}]" if ":" in host else host
+    until = time.monotonic() + START_SECONDS
+    while not _alive(host, port):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.05)
+    base = f"http://{address}:{port}"
+    if demo:
+        token = make_token(settings, role="admin", name="Ada Admin", ttl=DEMO_TOKEN_SECONDS)
+        curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
+        click.echo(f"\nThe CRM is at {base}, its API reference at {base}/docs\n\nTry it:\n\n{curl}\n")
+    click.echo(f"ready {base}")
+
+
+def _alive(host: str, port: int) -> bool:
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared with, not listened at
+    connection = http.client.HTTPConnection(target, port, timeout=2)
+    try:
+        connection.request("GET", "/live")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,87 @@
+"""`crm token`."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from pathlib import Path
+
+import click
+import jwt
+
+from app.cli.environment import data_dir_option, read_settings
+from app.settings import Settings
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# Whoever asks without a name is always the same person.
+SOMEBODY = uuid.uuid5(uuid.NAMESPACE_DNS, "crm-service.example.com")
+
+
+class Duration(click.ParamType[int]):
+    """Such as 90s, 15m, 12h or 30d; in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Seconds."""
+        match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", str(value))
+        if not match:
+            self.fail(f"{value!r} is not of the form 90s, 15m, 12h or 30d", param, ctx)
+        return int(match[1]) * UNITS[match[2]]
+
+
+def make_token(
+    settings: Settings,
+    *,
+    role: str,
+    user_id: str | None = None,
+    email: str | None = None,
+    name: str | None = None,
+    tenant: str | None = None,
+    ttl: int = 12 * 3600,
+) -> str:
+    """A token as the CMS would issue it, signed with this service's secret."""
+    now = int(time.time())
+    claims = {
+        "sub": user_id or str(uuid.uuid5(SOMEBODY, role)),
+        "email": email or f"{role.lower()}@example.com",
+        "role": role,
+        "permissions": ["read:sources"],
+        "iss": settings.issuers[0] if settings.issuers else "cms-service",
+        "aud": list(settings.audiences) or ["platform-console"],
+        "iat": now,
+        "exp": now + ttl,
+    }
+    claims |= {claim: value for claim, value in (("name", name), ("tenant_id", tenant)) if value is not None}
+    return jwt.encode(claims, settings.jwt_secret, algorithm="HS256")
+
+
+@click.command()
+@click.option("--role", required=True, help="admin, manager or agent.")
+@click.option("--user-id", help="The person's id; by default a UUID of the role's own.")
+@click.option("--email", help="By default ROLE@example.com.")
+@click.option("--name", help="The person's name.")
+@click.option("--tenant", help="The organization; without it the token names none, as the CMS's do today.")
+@click.option("--ttl", type=Duration(), default="12h", show_default=True, help="How long it lives.")
+@data_dir_option
+def token(
+    role: str,
+    user_id: str | None,
+    email: str | None,
+    name: str | None,
+    tenant: str | None,
+    ttl: int,
+    data_dir: Path | None,
+) -> None:
+    """Print a token in the CMS's form, for trying out requests. Never in production.
+
+    \b
+    Examples:
+      crm token --role admin
+      curl -H "Authorization: Bearer $(crm token --role agent --tenant acme)" localhost:3000/admin/me
+    """
+    settings = read_settings(data_dir)
+    if settings.production:
+        raise click.ClickException("In production only the CMS issues tokens.")
+    click.echo(make_token(settings, role=role, user_id=user_id, email=email, name=name, tenant=tenant, ttl=ttl))

@@ -1,0 +1,1 @@
+"""PostgreSQL: one transaction per request, records, lists, migrations."""

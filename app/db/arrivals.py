@@ -1,0 +1,64 @@
+"""What a tenant's and a person's first request leaves behind: the tenant's settings, and who the person is."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+
+from app.access.actor import Actor
+from app.db.transaction import Database, Origin
+from app.models import TenantSettings, User
+from app.settings import Settings
+
+REMEMBERED_SECONDS = 600
+MOST_REMEMBERED = 50_000
+
+
+class Arrivals:
+    """One worker's memory of who was here, so that the database hears of it at most every ten minutes."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._seen: dict[tuple[str, str], float] = {}
+
+    async def greet(self, actor: Actor) -> None:
+        """Write down a person who was not seen lately, and the tenant's settings where it has none yet.
+
+        A transaction of its own, and unaudited: nobody changed anything.
+        """
+        person = (actor.tenant_id, actor.user_id)
+        if time.monotonic() - self._seen.get(person, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:
+            return
+        person_row = insert(User).values(
+            tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=actor.role.value
+        )
+        latest = person_row.excluded
+        async with self._database.transaction(actor, Origin()) as tx:
+            await tx.connection.execute(
+                insert(TenantSettings)
+                .values(
+                    tenant_id=actor.tenant_id,
+                    default_currency=self._settings.default_currency,
+                    timezone=self._settings.report_timezone,
+                )
+                .on_conflict_do_nothing()
+            )
+            await tx.connection.execute(
+                person_row.on_conflict_do_update(
+                    index_elements=["tenant_id", "id"],
+                    set_={
+                        "name": func.coalesce(latest.name, User.name),
+                        "email": func.coalesce(latest.email, User.email),
+                        "role": latest.role,
+                        "last_seen_at": func.now(),
+                    },
+                    where=User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
+                )
+            )
+        if len(self._seen) >= MOST_REMEMBERED:
+            self._seen.clear()
+        self._seen[person] = time.monotonic()

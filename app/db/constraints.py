@@ -1,0 +1,53 @@
+"""What the database refuses, in the words of the contract."""
+
+from __future__ import annotations
+
+import structlog
+from psycopg import errors
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.web.errors import AppError, Code
+
+log = structlog.get_logger("database")
+
+# Constraint → what a client reads, and the status where it is not the code's own: a reference in a body is a 400.
+REFUSALS: dict[str, tuple[Code, int | None]] = {
+    "customers_live_email_key": (Code.EMAIL_EXISTS, None),
+    "tags_name_key": (Code.TAG_EXISTS, None),
+    "customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, 400),
+}
+
+# A statement or lock that took too long, a server that is full, going or gone: trying again is right.
+PASSING_TROUBLE = (
+    errors.QueryCanceled,
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.OperatorIntervention,
+    errors.InsufficientResources,
+    errors.IdleInTransactionSessionTimeout,
+)
+
+
+def constraint_name(error: IntegrityError) -> str | None:
+    """The constraint that a write ran into."""
+    return error.orig.diag.constraint_name if isinstance(error.orig, errors.Error) else None
+
+
+def translate(error: Exception) -> Exception:
+    """The refusal that a database error means to clients; the error itself where it is a fault of ours."""
+    if isinstance(error, IntegrityError) and (refusal := REFUSALS.get(constraint_name(error) or "")):
+        code, status = refusal
+        return AppError(code, status=status)
+    unreachable = isinstance(error, PoolTimeoutError | OSError) or (
+        isinstance(error, DBAPIError)
+        and (error.connection_invalidated or isinstance(error.orig, (*PASSING_TROUBLE, errors.ConnectionException)))
+    )
+    # libpq's own failures (refused, reset, no route) carry no SQLSTATE.
+    if not unreachable and isinstance(error, DBAPIError) and isinstance(error.orig, errors.OperationalError):
+        unreachable = error.orig.sqlstate is None
+    if unreachable:
+        log.warning("database unavailable", reason=type(getattr(error, "orig", None) or error).__name__)
+        return AppError(Code.SERVICE_UNAVAILABLE)
+    return error

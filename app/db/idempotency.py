@@ -1,0 +1,60 @@
+"""Answers kept under a client's key, in the transaction that they are the answer of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db.transaction import KeptAnswer, Transaction
+from app.models import IdempotencyKey
+from app.web.errors import AppError, Code
+
+KEPT_FOR = timedelta(hours=24)
+
+
+class Replay(Exception):
+    """The request was answered before; this is that answer."""
+
+    def __init__(self, answer: KeptAnswer) -> None:
+        self.answer = answer
+
+
+_keys = IdempotencyKey.__table__.c
+_mine = (_keys.user_id == bindparam("mine"), _keys.key == bindparam("given"))
+_LOCK = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
+_FIND = select(_keys.fingerprint, _keys.status, _keys.body, _keys.etag).where(*_mine)
+_FINISH = update(IdempotencyKey).where(*_mine)
+
+
+async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
+    """Take the key for this request, before it does anything.
+
+    Raises Replay where the same request was answered already, AppError REQUEST_IN_PROGRESS while it runs, and
+    IDEMPOTENCY_KEY_REUSED for another request.
+    """
+    name = "\x1f".join((tx.actor.tenant_id, tx.actor.user_id, key))
+    if not (await tx.connection.execute(_LOCK, {"name": name})).scalar_one():
+        raise AppError(Code.REQUEST_IN_PROGRESS, headers={"Retry-After": "1"})
+    fresh = {"fingerprint": fingerprint, "status": None, "body": None, "etag": None, "created_at": func.now()}
+    reservation = insert(IdempotencyKey).values(
+        tenant_id=tx.actor.tenant_id, user_id=tx.actor.user_id, key=key, fingerprint=fingerprint
+    )
+    reservation = reservation.on_conflict_do_update(
+        index_elements=["tenant_id", "user_id", "key"], set_=fresh, where=_keys.created_at < func.now() - KEPT_FOR
+    )
+    if (await tx.connection.execute(reservation.returning(_keys.key))).one_or_none():
+        return
+    kept = (await tx.connection.execute(_FIND, {"mine": tx.actor.user_id, "given": key})).one()
+    if kept.fingerprint != fingerprint:
+        raise AppError(Code.IDEMPOTENCY_KEY_REUSED)
+    raise Replay(KeptAnswer(kept.status, kept.body, kept.etag))
+
+
+async def keep(tx: Transaction, key: str, answer: KeptAnswer) -> None:
+    """Store the answer under the key that was reserved."""
+    await tx.connection.execute(
+        _FINISH.values(status=answer.status, body=answer.body, etag=answer.etag),
+        {"mine": tx.actor.user_id, "given": key},
+    )

@@ -1,0 +1,151 @@
+"""The one BEGIN … COMMIT. Every statement of the service runs inside, as a role that row-level security binds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import structlog
+from psycopg import errors
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.access.actor import Actor
+from app.access.permissions import Permission
+from app.db.constraints import translate
+from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE
+from app.settings import Settings
+from app.web import strict_json
+from app.web.errors import AppError, Code
+from app.web.preconditions import Precondition
+
+log = structlog.get_logger("database")
+
+# Before `crm db upgrade`: no such role, or one that the login is no member of.
+ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
+POOL_WAIT_SECONDS = 1.5
+CONNECT_SECONDS = 2
+
+# All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
+SETTINGS = {
+    "role": ":role",
+    "crm.tenant": ":tenant",
+    "crm.user": ":user",
+    "crm.actor": ":actor",
+    "timezone": "'UTC'",
+    "statement_timeout": "'5s'",
+    "lock_timeout": "'2s'",
+    "idle_in_transaction_session_timeout": "'10s'",
+}
+
+
+def _begin(**more: str) -> TextClause:
+    settings = SETTINGS | more
+    return text("SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items()))
+
+
+BEGIN_WRITE = _begin()
+BEGIN_READ = _begin(transaction_read_only="'on'")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a request came from, for the audit log."""
+
+    request_id: str | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """What was answered, as an Idempotency-Key keeps it."""
+
+    status: int
+    body: bytes
+    etag: str | None
+
+
+class Transaction:
+    """What a service works with: the person who asks, and one open transaction of the person's tenant."""
+
+    def __init__(self, actor: Actor, connection: AsyncConnection, precondition: Precondition | None = None) -> None:
+        self.actor = actor
+        self.connection = connection
+        self.precondition = precondition or Precondition(())
+        self.answer: KeptAnswer | None = None
+
+
+class Database:
+    """The pool of connections of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own_scope = settings.agent_read_scope == "own"
+        self.engine: AsyncEngine = create_async_engine(
+            settings.database_dsn.replace("postgresql://", "postgresql+psycopg://", 1),
+            pool_size=settings.db_pool_max,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT_SECONDS,
+            pool_use_lifo=True,
+            hide_parameters=True,
+            connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "crm-service"},
+            json_serializer=lambda value: strict_json.encode(value).decode(),
+            json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
+        )
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        actor: Actor,
+        origin: Origin,
+        *,
+        read_only: bool = False,
+        precondition: Precondition | None = None,
+    ) -> AsyncIterator[Transaction]:
+        """Begin as this person, commit when the block ends well, roll back when it does not.
+
+        Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
+        """
+        try:
+            connection = await self._begun(actor, origin, read_only=read_only)
+            try:
+                yield Transaction(actor, connection, precondition)
+                await connection.commit()
+            finally:
+                await connection.close()
+        except Exception as error:
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    async def _begun(self, actor: Actor, origin: Origin, *, read_only: bool) -> AsyncConnection:
+        statement = BEGIN_READ if read_only else BEGIN_WRITE
+        parameters = self._parameters(actor, origin)
+        for last_try in (False, True):
+            connection = await self.engine.connect()
+            try:
+                await connection.execute(statement, parameters)
+            except BaseException as error:
+                await connection.close()
+                if isinstance(error, DBAPIError) and isinstance(error.orig, ROLE_MISSING):
+                    log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error.orig))
+                    raise AppError(Code.SERVICE_UNAVAILABLE) from error
+                # A pooled connection of a server that was restarted: the pool has now dropped all of them.
+                if last_try or not (isinstance(error, DBAPIError) and error.connection_invalidated):
+                    raise
+            else:
+                return connection
+        raise AssertionError("the last try returns or raises")
+
+    def _parameters(self, actor: Actor, origin: Origin) -> dict[str, Any]:
+        limited = self._own_scope and not actor.can(Permission.MANAGE_ALL)
+        described = {"user_id": actor.user_id, "user_name": actor.name or actor.email, "user_role": actor.role}
+        return {
+            "role": OWN_RECORDS_ROLE if limited else SERVICE_ROLE,
+            "tenant": actor.tenant_id,
+            "user": actor.user_id,
+            "actor": msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode(),
+        }

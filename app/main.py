@@ -1,0 +1,72 @@
+"""The application: everything that it is made of, put together in one place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from app import probes
+from app.access.tokens import TokenVerifier
+from app.admin.audit.routes import router as audit
+from app.admin.customers.routes import router as customers
+from app.admin.http import replay_response
+from app.admin.me.routes import router as me
+from app.admin.settings.routes import router as settings_
+from app.admin.tags.routes import router as tags
+from app.admin.users.routes import router as users
+from app.db.arrivals import Arrivals
+from app.db.idempotency import Replay
+from app.db.startup import check_role
+from app.db.transaction import Database
+from app.openapi import openapi_config
+from app.settings import Settings
+from app.telemetry import Telemetry, forget_dead_workers, watch_pool
+from app.web.cors import Cors
+from app.web.cursor import CursorSigner
+from app.web.errors import error_response
+from app.web.input import CrmRequest, provide_filters, read_input
+
+ADMIN = (customers, tags, me, users, settings_, audit)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The service, with these settings."""
+    database = Database(settings)
+    app = Litestar(
+        route_handlers=[Router("/admin", route_handlers=ADMIN), probes.router],
+        request_class=CrmRequest,
+        before_request=read_input,
+        dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
+        exception_handlers={Replay: replay_response, Exception: error_response},
+        request_max_body_size=settings.max_body_bytes,
+        openapi_config=openapi_config(settings),
+        lifespan=[_lifespan],
+        logging_config=None,
+        state=State(
+            {
+                "settings": settings,
+                "database": database,
+                "tokens": TokenVerifier(settings),
+                "cursors": CursorSigner(settings.jwt_secrets),
+                "arrivals": Arrivals(database, settings),
+                "prober": probes.Prober(settings),
+            }
+        ),
+    )
+    # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
+    app.asgi_handler = Telemetry(Cors(app.asgi_handler, settings.allowed_origins))
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncIterator[None]:
+    database: Database = app.state.database
+    forget_dead_workers()
+    watch_pool(database.engine.sync_engine.pool, app.state.settings.db_pool_max)
+    await check_role(database)
+    yield
+    await database.engine.dispose()

@@ -1,0 +1,40 @@
+"""The audit log, written by triggers alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, Index, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, UserReference
+
+
+class AuditEntry(Base):
+    """Who changed what in which request. The service may read it and nothing else."""
+
+    __tablename__ = "audit_entries"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    resource_type: Mapped[str] = mapped_column(Text)
+    resource_id: Mapped[int] = mapped_column(BigInteger)
+    action: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[int | str | None] = mapped_column(UserReference)
+    user_name: Mapped[str | None] = mapped_column(Text)
+    user_role: Mapped[str | None] = mapped_column(Text)
+    old_values: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    new_values: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    ip_address: Mapped[str | None] = mapped_column(Text)
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (
+        Index("audit_entries_resource_idx", "tenant_id", "resource_type", "resource_id", "id"),
+        Index("audit_entries_user_idx", "tenant_id", "user_id", "id"),
+        Index("audit_entries_request_idx", "tenant_id", "request_id"),
+        Index("audit_entries_created_at_idx", "tenant_id", "created_at", "id"),
+    )

@@ -1,0 +1,56 @@
+"""What every table has in common."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, FetchedValue, Identity, Integer, MetaData, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from app.web.structs import present_user
+
+
+class UserReference(TypeDecorator[int | str]):
+    """The id of a person in the CMS, opaque text of at most 64 characters, read as contract section 1 shows it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: int | str | None, dialect: Dialect) -> str | None:  # noqa: ARG002, D102
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | str | None:  # noqa: ARG002, D102
+        return None if value is None else present_user(value)
+
+
+class Base(DeclarativeBase):
+    """The one metadata that migrations are compared with."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        }
+    )
+    type_annotation_map = {datetime: DateTime(timezone=True), str: Text()}  # noqa: RUF012 -- read by SQLAlchemy
+
+
+class Record(Base):
+    """A row of one tenant. The database's triggers keep `version` and `updated_at`, and write the audit entry."""
+
+    __abstract__ = True
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"), server_onupdate=FetchedValue())
+    version: Mapped[int] = mapped_column(Integer, server_default=text("1"), server_onupdate=FetchedValue())
+
+
+class SoftDeleted:
+    """In the trash while `deleted_at` is set."""
+
+    deleted_at: Mapped[datetime | None]

@@ -1,0 +1,93 @@
+"""Customers, tags, and which customer has which tag."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Computed,
+    ForeignKeyConstraint,
+    Index,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Record, SoftDeleted, UserReference
+
+LIVE = text("deleted_at IS NULL")
+
+
+class Customer(Record, SoftDeleted):
+    """A person or company that somebody sells to."""
+
+    __tablename__ = "customers"
+
+    name: Mapped[str] = mapped_column(String(255))
+    email: Mapped[str | None] = mapped_column(String(255))
+    phone: Mapped[str | None] = mapped_column(String(50))
+    company: Mapped[str | None] = mapped_column(String(255))
+    role: Mapped[str | None] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(Text, server_default=text("'lead'"))
+    assigned_to: Mapped[int | str | None] = mapped_column(UserReference)
+    contacted: Mapped[bool] = mapped_column(server_default=text("false"))
+    next_follow_up_at: Mapped[datetime | None]
+    contact_preferences: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    notes: Mapped[str | None] = mapped_column(String(10_000))
+    # The ids stand in the row itself, so that a change of tags is a change of the customer: one version, one audit
+    # entry. A trigger keeps `customer_tags`, which carries the foreign keys and answers "who has this tag".
+    tags: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))
+
+    # Folded by the database once, so that sorting and searching ignore case alike on every server.
+    name_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(name)"))
+    email_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold(email)"))
+    company_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold(company)"))
+    search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(...)"))
+    status_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
+
+    __table_args__ = (
+        Index("customers_live_email_key", "tenant_id", "email_folded", unique=True, postgresql_where=LIVE),
+        Index("customers_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+        Index("customers_live_name_idx", "tenant_id", "name_folded", "id", postgresql_where=LIVE),
+        Index("customers_live_assigned_to_idx", "tenant_id", "assigned_to", "created_at", "id", postgresql_where=LIVE),
+    )
+
+
+class Tag(Record):
+    """A coloured label for customers."""
+
+    __tablename__ = "tags"
+
+    name: Mapped[str] = mapped_column(String(100))
+    color: Mapped[str | None] = mapped_column(String(7))
+    name_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(name)"))
+
+    __table_args__ = (UniqueConstraint("tenant_id", "name_folded", name="tags_name_key"),)
+
+
+class CustomerTag(Base):
+    """Kept from `customers.tags` by a trigger; nobody writes here."""
+
+    __tablename__ = "customer_tags"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tag_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    customer_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "tag_id"], ["tags.tenant_id", "tags.id"], name="customer_tags_tag_fkey"),
+        ForeignKeyConstraint(
+            ["tenant_id", "customer_id"],
+            ["customers.tenant_id", "customers.id"],
+            name="customer_tags_customer_fkey",
+            ondelete="CASCADE",
+        ),
+        Index("customer_tags_customer_idx", "tenant_id", "customer_id"),
+    )

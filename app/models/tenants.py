@@ -1,0 +1,36 @@
+"""What a tenant has once: its settings, and the people seen in its tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Index, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Record, UserReference
+
+
+class TenantSettings(Record):
+    """One row a tenant, made by its first request."""
+
+    __tablename__ = "settings"
+
+    default_currency: Mapped[str] = mapped_column(String(3))
+    timezone: Mapped[str] = mapped_column(String(64))
+
+    __table_args__ = (UniqueConstraint("tenant_id", name="settings_tenant_key"),)
+
+
+class User(Base):
+    """A person as the CMS's tokens described them last. The CMS owns people; this is what names are shown from."""
+
+    __tablename__ = "users"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[int | str] = mapped_column(UserReference, primary_key=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    email: Mapped[str | None] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(Text)
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (Index("users_last_seen_at_idx", "tenant_id", "last_seen_at", "id"),)

@@ -1,0 +1,104 @@
+"""What load balancers and monitors ask: /health, /ready, /live and /metrics. No token, no envelope."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from litestar import Request, Response, Router, get
+from litestar.enums import MediaType
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.db.schema import VERSION_TABLE, revisions
+from app.settings import Settings
+from app.telemetry import metrics_page
+
+PATIENCE_SECONDS = 0.9
+# `crm serve` puts a file here when it was told to stop; its workers then say that they are not ready.
+DRAIN_FILE = "CRM_DRAIN_FILE"
+
+
+class Health(Struct):
+    """Whether the service can do its work."""
+
+    status: str
+    version: str
+    checks: dict[str, str]
+
+
+class Status(Struct):
+    """One word."""
+
+    status: str
+
+
+class Prober:
+    """Asks the database over a connection of its own, so that a full pool does not look like a dead database."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._dsn = settings.database_dsn
+        self._revisions = revisions()
+        self._asking: asyncio.Task[bool | None] | None = None
+
+    async def migrated(self) -> bool | None:
+        """Whether the database has this release's tables; None if it does not answer. Askers share one question."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool | None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
+                    table = await (await connection.execute("SELECT to_regclass(%s)", [VERSION_TABLE])).fetchone()
+                    if table is None or table[0] is None:
+                        return False
+                    found = await (
+                        await connection.execute(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+                    ).fetchone()
+        except (psycopg.Error, OSError, TimeoutError):
+            return None
+        # A revision that this release does not know is a newer one: the old release serves on while it is replaced.
+        return found is not None and (found[0] == self._revisions[0] or found[0] not in self._revisions)
+
+
+@get("/health")
+async def health(request: Request[Any, Any, Any]) -> Response[Health]:
+    """Whether the database answers."""
+    reachable = await request.app.state.prober.migrated() is not None
+    body = Health(
+        "healthy" if reachable else "unhealthy",
+        version("crm-service"),
+        {"database": "ok" if reachable else "unreachable"},
+    )
+    return Response(body, status_code=200 if reachable else 503)
+
+
+@get("/ready")
+async def ready(request: Request[Any, Any, Any]) -> Response[Status]:
+    """Whether requests may be sent here: not while the database is away, its tables are missing, or we shut down."""
+    drain_file = os.environ.get(DRAIN_FILE)
+    draining = drain_file is not None and Path(drain_file).exists()  # noqa: ASYNC240 -- one stat of a local file
+    if draining or not await request.app.state.prober.migrated():
+        return Response(Status("not_ready"), status_code=503)
+    return Response(Status("ready"))
+
+
+@get("/live")
+async def live() -> Status:
+    """Whether the process answers; for liveness probes, which must not restart it when the database is away."""
+    return Status("alive")
+
+
+@get("/metrics", media_type=MediaType.TEXT)
+async def metrics() -> Response[bytes]:
+    """Prometheus metrics of all workers."""
+    return Response(metrics_page(), media_type=CONTENT_TYPE_LATEST)
+
+
+router = Router("/", route_handlers=[health, ready, live, metrics], tags=["Operations"])

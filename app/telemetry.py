@@ -1,0 +1,222 @@
+"""What an operator sees: one JSON line and one measurement a request, each under the request's id."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+from sqlalchemy import Pool, event
+
+from app.web.errors import as_app_error
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+UNKNOWN_ENDPOINT = "unknown"
+
+REQUESTS = Counter("crm_http_requests", "Requests answered", ["method", "endpoint", "status"])
+DURATION = Histogram("crm_http_request_duration_seconds", "Time to the whole answer", ["method", "endpoint"])
+POOL_USED = Gauge("crm_db_pool_used_connections", "Connections in use", multiprocess_mode="livesum")
+POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
+
+log = structlog.get_logger("requests")
+
+
+class Telemetry:
+    """The outermost layer: gives each request its id, and counts, times and logs its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["state"]["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+        started = time.perf_counter()
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answered)
+        except Exception as error:  # noqa: BLE001 -- the last one who can answer
+            # Past every handler: the connection broke, or a layer outside the router failed.
+            refusal = as_app_error(error)
+            if status == 0:
+                await answered(
+                    {
+                        "type": "http.response.start",
+                        "status": refusal.status,
+                        "headers": [(b"content-type", b"application/json")],
+                    }
+                )
+                await send({"type": "http.response.body", "body": refusal.body(), "more_body": False})
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+            structlog.contextvars.unbind_contextvars("request_id")
+
+    def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        endpoint = _endpoint(scope)
+        REQUESTS.labels(method, endpoint, str(status)).inc()
+        DURATION.labels(method, endpoint).observe(seconds)
+        actor = scope.get("user")
+        log.info(
+            "request",
+            method=method,
+            route=endpoint,
+            status=status,
+            code=scope["state"].get("error_code"),
+            duration_ms=round(seconds * 1000, 2),
+            user=getattr(actor, "user_id", None),
+            tenant=getattr(actor, "tenant_id", None),
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
+    return given[0] if len(given) == 1 and REQUEST_ID.fullmatch(given[0]) else uuid.uuid4().hex
+
+
+def _endpoint(scope: Scope) -> str:
+    """The route's template, such as /admin/customers/{customer_id}."""
+    template = scope.get("path_template")
+    return re.sub(r":\w+}", "}", str(template)) if template else UNKNOWN_ENDPOINT
+
+
+# ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def watch_pool(pool: Pool, size: int) -> None:
+    """Keep the pool's gauges from now on."""
+    POOL_SIZE.set(size)
+    event.listen(pool, "checkout", lambda *_: POOL_USED.inc())
+    event.listen(pool, "checkin", lambda *_: POOL_USED.dec())
+
+
+def metrics_page() -> bytes:
+    """All metrics, of all workers where there are several."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # the library's own gap
+    registry.register(_Processes(directory))
+    return generate_latest(registry)
+
+
+def forget_dead_workers() -> None:
+    """Drop the gauges of workers that are gone; what they counted stays."""
+    if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        for pid in _worker_pids(directory):
+            if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+                mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]  # the library's own gap
+
+
+class _Processes(Collector):
+    """The process metrics that multiprocess mode leaves out, with the worker's pid as a label."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for pid in _worker_pids(self._directory):
+            for family in ProcessCollector(pid=partial(int, pid), registry=CollectorRegistry()).collect():
+                known = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    known.add_sample(sample.name, {**sample.labels, "pid": str(pid)}, sample.value)
+        yield from families.values()
+
+
+def _worker_pids(directory: str) -> list[int]:
+    return sorted({int(path.stem.rsplit("_", 1)[1]) for path in Path(directory).glob("*_*.db")})
+
+
+# ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def log_config(level: str, style: Literal["auto", "json", "pretty"]) -> dict[str, Any]:
+    """A logging.config dictionary: every line of every library in one form, on standard error."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {"()": "app.telemetry.line_formatter", "style": style}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}},
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {
+            "_granian": {"handlers": [], "level": "INFO", "propagate": True},
+            "granian.access": {"handlers": [], "level": "INFO", "propagate": True},
+        },
+    }
+
+
+_SHARED: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def line_formatter(style: str) -> logging.Formatter:
+    """A line as JSON, or in colour for a person at a terminal."""
+    pretty = style == "pretty" or (style == "auto" and sys.stderr.isatty())
+    last: list[structlog.typing.Processor] = (
+        [
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        ]  # no locals: they hold bodies
+        if pretty
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+
+
+def configure_logging(level: str, style: Literal["auto", "json", "pretty"]) -> None:
+    """Send this process's logs to standard error."""
+    logging.config.dictConfig(log_config(level, style))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

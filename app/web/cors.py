@@ -1,0 +1,72 @@
+"""Which pages may call the service from a browser. Outermost, so that every answer carries it, errors too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from litestar.datastructures import Headers
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+
+from app.web.errors import AppError, Code
+
+METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+REQUEST_HEADERS = "Authorization, Content-Type, Accept, If-Match, Idempotency-Key, X-Request-ID, X-Organization-Id"
+EXPOSED_HEADERS = "ETag, X-Request-ID, Retry-After, Content-Disposition, Idempotency-Replayed"
+PREFLIGHT_SECONDS = "600"
+
+
+class Cors:
+    """Answers preflights and marks every answer. A `*` in an origin stands for one label's characters."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app = app
+        patterns = [re.escape(origin).replace(r"\*", "[A-Za-z0-9-]+") for origin in origins]
+        self._allowed = re.compile("|".join(patterns) or r"(?!)", re.IGNORECASE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers.from_scope(scope)
+        origin = headers.get("origin")
+        if origin is not None and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await self._preflight(origin, send)
+            return
+        marks = self._marks(origin)
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *marks]
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+    def _marks(self, origin: str | None) -> list[tuple[bytes, bytes]]:
+        vary = (b"vary", b"Origin")
+        if origin is None or not self._allowed.fullmatch(origin):
+            return [vary]
+        return [
+            vary,
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", EXPOSED_HEADERS.encode()),
+        ]
+
+    async def _preflight(self, origin: str, send: Send) -> None:
+        marks = self._marks(origin)
+        status, body = 204, b""
+        if len(marks) > 1:
+            marks += [
+                (b"access-control-allow-methods", METHODS.encode()),
+                (b"access-control-allow-headers", REQUEST_HEADERS.encode()),
+                (b"access-control-max-age", PREFLIGHT_SECONDS.encode()),
+            ]
+        else:
+            status, body = 403, AppError(Code.ORIGIN_NOT_ALLOWED).body()
+            marks += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        start: HTTPResponseStartEvent = {"type": "http.response.start", "status": status, "headers": marks}
+        await send(start)
+        await send({"type": "http.response.body", "body": body, "more_body": False})

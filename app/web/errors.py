@@ -1,0 +1,142 @@
+"""Every refusal that clients see: its stable code, its status, and the one way from an exception to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.enums import MediaType
+from litestar.exceptions import HTTPException
+
+log = structlog.get_logger("errors")
+
+
+class Code(Enum):
+    """The codes of contract section 1, each with its usual status and message."""
+
+    status: int
+    message: str
+
+    def __new__(cls, status: int, message: str) -> Code:  # noqa: D102 -- not called by anybody
+        code = object.__new__(cls)
+        code._value_ = len(cls.__members__)
+        code.status = status
+        code.message = message
+        return code
+
+    INVALID_REQUEST = 400, "The request is not valid"
+    INVALID_ID = 400, "The id in the path must be a positive integer"
+    INVALID_EMAIL = 400, "The email address is not valid"
+    INVALID_CURRENCY = 400, "The currency is no ISO 4217 code"
+    NO_UPDATES = 400, "There is nothing to change: send at least one field that can be written"
+    INVALID_CURSOR = 400, "The cursor is not valid here: start again without one"
+    ORGANIZATION_REQUIRED = 400, "This token works in several organizations: name one in the header X-Organization-Id"
+    MISSING_TOKEN = 401, "A bearer token is required: send the header Authorization: Bearer <token>"
+    INVALID_TOKEN_FORMAT = 401, "The Authorization header must be of the form: Bearer <token>"
+    INVALID_TOKEN = 401, "The token is not valid: log in again"
+    INVALID_ISSUER = 401, "The token's issuer is not accepted here"
+    MISSING_ROLE = 401, "The token names no role"
+    MISSING_TENANT = 401, "The token names no tenant"
+    INSUFFICIENT_PERMISSIONS = 403, "Your role does not allow this"
+    ORGANIZATION_FORBIDDEN = 403, "The token does not work in this organization"
+    ORIGIN_NOT_ALLOWED = 403, "Pages of this origin may not call this service"
+    NOT_FOUND = 404, "There is nothing at this address"
+    CUSTOMER_NOT_FOUND = 404, "There is no such customer"
+    TAG_NOT_FOUND = 404, "There is no such tag"
+    AUDIT_NOT_FOUND = 404, "There is no such audit entry"
+    METHOD_NOT_ALLOWED = 405, "This address does not take this method"
+    EMAIL_EXISTS = 409, "A customer with this email already exists"
+    TAG_EXISTS = 409, "A tag with this name already exists"
+    NOT_DELETED = 409, "The record is not in the trash"
+    REQUEST_IN_PROGRESS = 409, "A request with this idempotency key is still running: try again in a moment"
+    VERSION_CONFLICT = 412, "Somebody changed the record meanwhile: read it again before you change it"
+    PAYLOAD_TOO_LARGE = 413, "The request body is too large"
+    UNSUPPORTED_MEDIA_TYPE = 415, "The body must be JSON: send it as Content-Type: application/json, not encoded"
+    IDEMPOTENCY_KEY_REUSED = 422, "This idempotency key was used for another request: make a new key"
+    INTERNAL_ERROR = 500, "Something went wrong on our side; the request id tells us what"
+    SERVICE_UNAVAILABLE = 503, "The service can't answer right now: try again in a moment"
+
+
+class ErrorBody(msgspec.Struct):
+    """What every answer of 400 and above looks like."""
+
+    code: str
+    message: str
+    data: Any = None
+
+
+class AppError(Exception):
+    """A refusal on purpose. `status` is given where a code stands for two, as an id in a path and in a body does."""
+
+    def __init__(
+        self,
+        code: Code,
+        message: str | None = None,
+        *,
+        data: Any = None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or code.message)
+        self.code = code
+        self.message = message or code.message
+        self.data = data
+        self.status = status or code.status
+        self.headers = dict(headers or {})
+        if self.status == 401:
+            self.headers.setdefault("WWW-Authenticate", "Bearer")
+        if self.status == 503:
+            self.headers.setdefault("Retry-After", "1")
+
+    def body(self) -> bytes:
+        """The envelope, encoded."""
+        return msgspec.json.encode(ErrorBody(self.code.name, self.message, self.data))
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One bad field. `code` is the more special code that it gets when it is the only one."""
+
+    field: str
+    message: str
+    code: Code | None = None
+
+
+def invalid(*faults: Fault) -> AppError:
+    """All bad fields of a request in one error."""
+    code = faults[0].code if len(faults) == 1 and faults[0].code else Code.INVALID_REQUEST
+    message = "; ".join(f"{fault.field} {fault.message}" for fault in faults[:5])
+    fields = [{"field": fault.field, "message": fault.message} for fault in faults]
+    return AppError(code, message, data={"fields": fields}, status=400)
+
+
+BY_STATUS = {
+    400: Code.INVALID_REQUEST,
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.PAYLOAD_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+    503: Code.SERVICE_UNAVAILABLE,
+}
+
+
+def as_app_error(error: Exception) -> AppError:
+    """What a client is told about any exception; of what nobody foresaw, nothing: that is logged with its traceback."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code in BY_STATUS:
+        code = BY_STATUS[error.status_code]
+        allow = next((value for name, value in (error.headers or {}).items() if name.lower() == "allow"), None)
+        return AppError(code, headers={"Allow": allow} if allow else None)
+    log.error("unexpected error", exc_info=error)
+    return AppError(Code.INTERNAL_ERROR)
+
+
+def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    refusal = as_app_error(error)
+    request.scope["state"]["error_code"] = refusal.code.name
+    return Response(refusal.body(), status_code=refusal.status, media_type=MediaType.JSON, headers=refusal.headers)

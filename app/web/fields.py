@@ -1,0 +1,150 @@
+"""One field of a query or a body: from what a client sent to a value of the declared type, or a fault in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, get_args, get_origin
+
+from msgspec import Meta, UnsetType, ValidationError, convert
+
+from app.web.errors import Code, Fault
+
+BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+INTEGER = re.compile(r"-?[0-9]{1,19}")
+EXPECTED = re.compile(
+    r"Expected `(?P<kind>.+?)`(?: of length (?P<length>.+?))?(?: matching regex (?P<pattern>.+?))?"
+    r"(?P<bound> [<>]=? .+?)?(?:, got `(?P<got>.+)`)?"
+)
+PLAIN_NAMES = {
+    "str": "text",
+    "int": "an integer",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "decimal": "a number",
+    "float": "a number",
+}
+
+Reader = Callable[[Any], Any]
+
+
+class Refused(ValueError):
+    """A value that a type's own check refuses; `code` is its more special code."""
+
+    def __init__(self, message: str, code: Code | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def parameter_reader(kind: Any) -> Reader:
+    """For a query parameter, which comes as text. A list is comma-separated; where the type's Meta says `until`, a
+    bare date means that whole day.
+    """
+    plain = _plain(kind)
+    if get_origin(plain) is list:
+        read_item = parameter_reader(get_args(plain)[0])
+        return lambda text: [read_item(part.strip()) for part in text.split(",")]
+    until = "until" in dict(_extras(kind))
+
+    def read(text: str) -> Any:
+        if plain is datetime:
+            whole_day = until and BARE_DATE.fullmatch(text)
+            return read_time(text) + (timedelta(days=1, microseconds=-1) if whole_day else timedelta())
+        if plain is bool and text not in {"true", "false"}:
+            raise Refused("must be true or false")
+        if plain is int and not INTEGER.fullmatch(text):
+            raise Refused("must be an integer")
+        return convert(text, kind, strict=False)
+
+    return read
+
+
+def field_reader(kind: Any) -> Reader:
+    """For a body's field, which comes as parsed JSON. `then` in the type's Meta gets each value that passed, and
+    returns the one to use or raises Refused.
+    """
+    is_time = datetime in _leaves(kind)
+    then = dict(_extras(kind)).get("then")
+
+    def read(value: Any) -> Any:
+        if is_time and isinstance(value, str):
+            return read_time(value)
+        result = convert(value, kind)
+        return result if then is None or result is None else then(result)
+
+    return read
+
+
+def read_time(text: str) -> datetime:
+    """RFC 3339 with an offset, or a bare date for midnight UTC. Raises Refused."""
+    try:
+        if BARE_DATE.fullmatch(text):
+            day = date.fromisoformat(text)
+            moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        else:
+            moment = convert(text, Annotated[datetime, Meta(tz=True)]).astimezone(UTC)
+    except (ValueError, OverflowError):  # msgspec's ValidationError is a ValueError
+        moment = None
+    # The ends of the calendar stay free, so that neither a zone nor a whole day falls off it.
+    if moment is None or not 1 < moment.year < 9999:
+        raise Refused("must be a date, or a time with an offset such as 2026-01-31T09:30:00Z")
+    return moment
+
+
+def read_into(
+    values: dict[str, Any], faults: list[Fault], *, name: str, field: str, value: Any, reader: Reader
+) -> None:
+    """Put the value under `field`, or a fault under the `name` that the client knows."""
+    try:
+        values[field] = reader(value)
+    except Refused as refused:
+        faults.append(Fault(name, str(refused), refused.code))
+    except ValidationError as error:
+        faults.append(Fault(name, _in_plain_words(error)))
+
+
+def _in_plain_words(error: ValidationError) -> str:
+    """Msgspec's message for somebody who sends JSON."""
+    text, _, path = str(error).partition(" - at ")
+    if expected := EXPECTED.fullmatch(text):
+        names = [PLAIN_NAMES.get(name.strip(), name.strip()) for name in expected["kind"].split("|")]
+        text = "must be " + " or ".join(names)
+        if expected["length"]:
+            text += f" of length {expected['length']}"
+        if expected["pattern"]:
+            text += f" that matches {expected['pattern']}"
+        text += expected["bound"] or ""
+        if expected["got"]:
+            text += f", not {PLAIN_NAMES.get(expected['got'], expected['got'])}"
+    else:
+        text = text[:1].lower() + text[1:]
+    inside = path.strip("`").removeprefix("$")
+    return text.replace("`", "") + (f" (at {inside})" if inside else "")
+
+
+def _plain(kind: Any) -> Any:
+    """The type without Annotated and UNSET."""
+    while True:
+        arguments = get_args(kind)
+        if get_origin(kind) is Annotated:
+            kind = arguments[0]
+        elif UnsetType in arguments:
+            (kind,) = (argument for argument in arguments if argument is not UnsetType)
+        else:
+            return kind
+
+
+def _leaves(kind: Any) -> set[Any]:
+    arguments = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+    return {leaf for argument in arguments for leaf in _leaves(argument)} or {kind}
+
+
+def _extras(kind: Any) -> Iterator[tuple[str, Any]]:
+    """What the Metas of a type and of its parts carry in `extra`."""
+    for argument in get_args(kind):
+        if isinstance(argument, Meta):
+            yield from (argument.extra or {}).items()
+        else:
+            yield from _extras(argument)

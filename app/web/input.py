@@ -1,0 +1,179 @@
+"""Reading a request: path ids, headers, query and body, strictly, before any handler runs and for every route alike.
+
+`read_input` is the app's `before_request` hook. It finds what a handler wants in the handler's own annotations
+(`filters: SomeQuery`, `data: SomeBody`), and refuses everything that is wrong at once.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
+
+from litestar import Request
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+from msgspec.structs import FieldInfo, fields
+
+from app.web import strict_json
+from app.web.errors import AppError, Code, Fault, invalid
+from app.web.fields import Reader, field_reader, parameter_reader, read_into
+from app.web.structs import LARGEST_ID, Body
+
+PATH_ID = re.compile(r"[0-9]{1,19}")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class Wanted(Struct, frozen=True):
+    """The types that a handler declares for its query and its body."""
+
+    query: type[Struct] | None
+    data: type[Body] | None
+
+
+class Inputs(Struct):
+    """What was read, for the handler's parameters."""
+
+    query: Any = None
+    data: Any = None
+
+
+class CrmRequest(Request[Any, Any, Any]):
+    """A request whose input was read already."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """The checked query and body."""
+        return cast("Inputs", self.scope["state"]["inputs"])
+
+    async def json(self) -> Any:
+        """The checked body, in place of Litestar's own lenient reading."""
+        return self.inputs.data
+
+
+def provide_filters(request: CrmRequest) -> Any:
+    """The checked query, for a handler's `filters` parameter."""
+    return request.inputs.query
+
+
+async def read_input(request: Request[Any, Any, Any]) -> None:
+    """Check everything that a client sent to this route, in the contract's order of refusals.
+
+    Raises AppError 415, 413 or 400.
+    """
+    wanted = wanted_by(request.route_handler)
+    body = b""
+    if wanted.data is not None:
+        _require_json(request)
+        body = await request.body()
+    faults: list[Fault] = []
+    inputs = Inputs()
+    # A new dict: the router caches the one that it made.
+    request.scope["path_params"] = _read_path(request.path_params, faults)
+    _read_headers(request, faults)
+    inputs.query = _read_query(request.scope["query_string"], wanted.query, faults)
+    if wanted.data is not None:
+        inputs.data = _read_body(body, wanted.data, faults)
+    if faults:
+        raise invalid(*faults)
+    if request.method == "PATCH" and inputs.data is not None and not inputs.data.given():
+        raise AppError(Code.NO_UPDATES)
+    request.scope["state"]["inputs"] = inputs
+
+
+@cache
+def wanted_by(handler: HTTPRouteHandler) -> Wanted:
+    """What a handler's signature asks for."""
+    parameters = handler.parsed_fn_signature.parameters
+    return Wanted(
+        query=parameters["filters"].annotation if "filters" in parameters else None,
+        data=parameters["data"].annotation if "data" in parameters else None,
+    )
+
+
+def _require_json(request: Request[Any, Any, Any]) -> None:
+    types = request.headers.getall("content-type", [])
+    encodings = request.headers.getall("content-encoding", [])
+    media_type = types[0].split(";", 1)[0].strip().lower() if len(types) == 1 else ""
+    if media_type != "application/json" or encodings not in ([], ["identity"]):
+        raise AppError(Code.UNSUPPORTED_MEDIA_TYPE)
+
+
+def _read_path(parameters: dict[str, Any], faults: list[Fault]) -> dict[str, Any]:
+    ids: dict[str, Any] = {}
+    for name, text in parameters.items():
+        if PATH_ID.fullmatch(text) and 1 <= int(text) <= LARGEST_ID:
+            ids[name] = int(text)
+        else:
+            faults.append(Fault(name, "must be a positive integer", Code.INVALID_ID))
+    return ids
+
+
+def _read_headers(request: Request[Any, Any, Any], faults: list[Fault]) -> None:
+    keys = request.headers.getall("idempotency-key", [])
+    if request.method == "POST" and keys and not (len(keys) == 1 and IDEMPOTENCY_KEY.fullmatch(keys[0])):
+        faults.append(Fault("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters"))
+
+
+def _read_query(raw: bytes, wanted: type[Struct] | None, faults: list[Fault]) -> Struct | None:
+    known = _parameters(wanted) if wanted else {}
+    values: dict[str, Any] = {}
+    seen: set[str] = set()
+    for part in filter(None, raw.split(b"&")):
+        name, text = (_decoded(piece) for piece in (*part.split(b"=", 1), b"")[:2])
+        if name is None or name not in known:
+            faults.append(Fault((name or "query")[:100], "is not a parameter of this address"))
+        elif name in seen:
+            faults.append(Fault(name, "is given more than once"))
+        elif text is None:
+            faults.append(Fault(name, "must be UTF-8 without NUL"))
+        elif text:  # an empty filter is an absent one
+            field, reader = known[name]
+            read_into(values, faults, name=name, field=field.name, value=text, reader=reader)
+        if name:
+            seen.add(name)
+    return wanted(**values) if wanted else None
+
+
+def _decoded(piece: bytes) -> str | None:
+    try:
+        text = unquote_to_bytes(piece.replace(b"+", b" ")).decode()
+    except UnicodeDecodeError:
+        return None
+    return None if strict_json.UNSTORABLE.search(text) else text
+
+
+def _read_body(raw: bytes, wanted: type[Body], faults: list[Fault]) -> Body | None:
+    try:
+        document = strict_json.decode(raw)
+    except ValueError as error:
+        faults.append(Fault("body", str(error)))
+        return None
+    if not isinstance(document, dict):
+        faults.append(Fault("body", "must be a JSON object"))
+        return None
+    known = _body_fields(wanted)
+    ignored = wanted.ignored_fields()
+    values: dict[str, Any] = {}
+    before = len(faults)
+    for name, value in document.items():
+        if name in known:
+            field, reader = known[name]
+            read_into(values, faults, name=name, field=field.name, value=value, reader=reader)
+        elif name not in ignored:
+            faults.append(Fault(name[:100], "is not a field of this request"))
+    for name, (field, _) in known.items():
+        if field.required and name not in document:
+            faults.append(Fault(name, "is required"))
+    return wanted(**values) if len(faults) == before else None
+
+
+@cache
+def _parameters(wanted: type[Struct]) -> dict[str, tuple[FieldInfo, Reader]]:
+    return {field.encode_name: (field, parameter_reader(field.type)) for field in fields(wanted)}
+
+
+@cache
+def _body_fields(wanted: type[Body]) -> dict[str, tuple[FieldInfo, Reader]]:
+    return {field.encode_name: (field, field_reader(field.type)) for field in fields(wanted)}

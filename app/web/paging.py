@@ -1,0 +1,69 @@
+"""The query of every list, and its answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import UNSET, Meta, Struct
+
+from app.web.structs import Maybe, View
+
+LARGEST_PAGE = 100
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=View)
+
+
+class SortOrder(StrEnum):
+    """Nulls come last either way."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Deleted(StrEnum):
+    """Whether a list shows the trash."""
+
+    EXCLUDE = "exclude"
+    ONLY = "only"
+    INCLUDE = "include"
+
+
+class ListQuery(Struct, kw_only=True):
+    """What every list takes. A subclass adds its filters and its `sort_by`."""
+
+    page: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="From 1; not together with cursor")]] = UNSET
+    page_size: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="Over 100 counts as 100")]] = UNSET
+    cursor: Maybe[
+        Annotated[
+            str, Meta(max_length=4096, description="next_cursor of the page before; filters and sort may be left out")
+        ]
+    ] = UNSET
+    sort_order: Maybe[SortOrder] = UNSET
+
+
+Search = Annotated[
+    str, Meta(max_length=255, description="A part of the text, whatever its case; % and _ are themselves")
+]
+UserFilter = Annotated[
+    list[Annotated[str, Meta(max_length=64)]], Meta(description="User ids, comma-separated; `me` and `none` are known")
+]
+
+
+class Page(Struct, Generic[Row]):
+    """One page of a list. By cursor nothing is counted, so that total, page and total_pages are null."""
+
+    data: list[Row]
+    total: int | None
+    page: int | None
+    page_size: int
+    total_pages: int | None
+    next_cursor: str | None
+
+
+class Everything(Struct, Generic[Row]):
+    """A short list, whole."""
+
+    data: list[Row]
+    total: int

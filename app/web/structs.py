@@ -1,0 +1,94 @@
+"""The bases and field types of what comes in and goes out."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import fields
+
+LARGEST_ID = 2**63 - 1
+
+NUMERIC_USER = re.compile(r"[1-9][0-9]{0,14}")
+
+
+def present_user(reference: str) -> int | str:
+    """A user id as clients see it: an integer where JavaScript would hold it exactly, else the text that it is."""
+    return int(reference) if NUMERIC_USER.fullmatch(reference) else reference
+
+
+RecordId = Annotated[int, Meta(ge=1, le=LARGEST_ID, description="A record's id", examples=[12])]
+Time = Annotated[
+    datetime,
+    Meta(
+        tz=True,
+        description="RFC 3339 with an offset, or a bare date for midnight UTC",
+        examples=["2026-01-31T09:30:00Z"],
+    ),
+]
+From = Annotated[
+    datetime, Meta(tz=True, description="This moment or later; a bare date is midnight UTC", examples=["2026-01-01"])
+]
+Until = Annotated[
+    datetime,
+    Meta(
+        tz=True,
+        description="This moment or earlier; a bare date includes that whole day",
+        examples=["2026-01-31"],
+        extra={"until": True},
+    ),
+]
+UserId = Annotated[
+    Annotated[int, Meta(ge=-LARGEST_ID - 1, le=LARGEST_ID)] | Annotated[str, Meta(min_length=1, max_length=64)],
+    Meta(
+        description="A person's id in the CMS, opaque: an integer or a string",
+        examples=["6f9619ff-8b86-4d11-b42d-00c04fc964ff"],
+        extra={"then": lambda value: present_user(str(value))},
+    ),
+]
+Color = Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$", description="#rrggbb", examples=["#6366f1"])]
+
+T = TypeVar("T")
+
+
+class View(Struct):
+    """A record as clients read it."""
+
+
+class Body(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A JSON body. Fields that a client left out are UNSET; `null` clears.
+
+    A subclass names the View that clients read, so that a record can be sent back as it was read: the view's
+    other fields are accepted and ignored.
+    """
+
+    view: ClassVar[type[View] | None] = None
+
+    @classmethod
+    def ignored_fields(cls) -> frozenset[str]:
+        """What may stand in the body and is not read."""
+        if cls.view is None:
+            return frozenset()
+        return frozenset(field.name for field in fields(cls.view)) - {field.name for field in fields(cls)}
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the client sent, as the database takes them."""
+        sent = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value.value if isinstance(value, Enum) else value for name, value in sent if value is not UNSET}
+
+
+Maybe: TypeAlias = T | UnsetType
+
+
+class Message(Struct):
+    """The answer where there is no record to show."""
+
+    message: str
+
+
+def columns_of(view: type[View]) -> tuple[str, ...]:
+    """A view's field names in order, which is the order of the columns that fill it."""
+    return tuple(field.name for field in fields(view))

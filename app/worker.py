@@ -1,0 +1,33 @@
+"""What each worker process of `crm serve` runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+from litestar import Litestar
+
+from app.main import create_app
+from app.settings import load_settings
+from app.telemetry import configure_logging
+
+
+def serve_app() -> Litestar:
+    """The application of a worker whose start and stop are its parent's business alone."""
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    with contextlib.suppress(PermissionError):
+        # A terminal's Ctrl-C, or a signal to the whole group, would otherwise stop it before it has drained.
+        os.setsid()
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    return create_app(settings)
+
+
+def _leave_with_parent(parent: int) -> None:
+    """A parent that was killed can't stop its workers."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

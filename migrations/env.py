@@ -1,0 +1,24 @@
+"""Alembic's entry point. `app.db.migrations` gives it the connection that holds the lock."""
+
+from typing import Any
+
+from alembic import context
+
+
+def _include(_object: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
+    # Trigram indexes exist only where the server offers pg_trgm, so no model can declare them.
+    return not (kind == "index" and name is not None and name.endswith("_trgm_idx"))
+
+
+config: Any = context.config
+context.configure(
+    connection=config.attributes["connection"],
+    target_metadata=config.attributes["metadata"],
+    version_table=config.version_table_name,
+    compare_type=True,
+    compare_server_default=False,
+    include_object=_include,
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

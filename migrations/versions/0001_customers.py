@@ -1,0 +1,313 @@
+"""Customers, tags, users, settings, audit and idempotency keys, with the rules that the database keeps."""
+
+from migrations.rules import audited, granted, isolate, own_only, run, versioned
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+STATUSES = "ARRAY['lead', 'prospect', 'active', 'inactive', 'churned']"
+CUSTOMER_DERIVED = ("name_folded", "email_folded", "company_folded", "search_folded", "status_rank")
+
+FOLD = """
+-- Letters without case, alike on every server: the database's own collation may know ASCII only.
+DO $$
+DECLARE
+    collation_name text := (
+        SELECT quote_ident(nspname) || '.' || quote_ident(collname)
+        FROM pg_collation JOIN pg_namespace ON pg_namespace.oid = collnamespace
+        WHERE collname IN ('pg_c_utf8', 'und-x-icu', 'C.utf8', 'C.UTF-8', 'en_US.utf8')
+          AND collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = current_database()))
+        ORDER BY array_position(ARRAY['pg_c_utf8', 'und-x-icu', 'C.utf8', 'C.UTF-8', 'en_US.utf8'], collname::text)
+        LIMIT 1
+    );
+BEGIN
+    EXECUTE 'CREATE FUNCTION crm_fold(value text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE '
+        || 'RETURN lower(value COLLATE ' || coalesce(collation_name, '"default"') || ')';
+END $$;
+"""
+
+VERSION = """
+-- Raises version and updated_at when a row really changes; arguments: the columns that do not count.
+CREATE FUNCTION crm_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_jsonb(NEW) - TG_ARGV[0]::text[] IS DISTINCT FROM to_jsonb(OLD) - TG_ARGV[0]::text[] THEN
+        NEW.version := OLD.version + 1;
+        NEW.updated_at := now();
+    ELSE
+        NEW.version := OLD.version;
+        NEW.updated_at := OLD.updated_at;
+    END IF;
+    RETURN NEW;
+END $$;
+"""
+
+AUDIT = """
+-- Writes the audit entry of one changed row; arguments: resource type, columns left out. It runs as its owner, because
+-- the service itself may not write here; who asks stands in the transaction's own settings.
+CREATE FUNCTION crm_audit() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    actor jsonb := nullif(current_setting('crm.actor', true), '')::jsonb;
+    old_row jsonb := CASE WHEN TG_OP <> 'INSERT' THEN to_jsonb(OLD) - TG_ARGV[1]::text[] END;
+    new_row jsonb := CASE WHEN TG_OP <> 'DELETE' THEN to_jsonb(NEW) - TG_ARGV[1]::text[] END;
+    changed jsonb;
+    action text;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        SELECT jsonb_object_agg(key, value) INTO changed
+        FROM jsonb_each(new_row) WHERE value IS DISTINCT FROM old_row -> key;
+        IF changed IS NULL THEN
+            RETURN NULL;
+        END IF;
+        action := CASE
+            WHEN jsonb_typeof(changed -> 'deleted_at') = 'string' THEN 'delete'
+            WHEN jsonb_typeof(changed -> 'deleted_at') = 'null' THEN 'restore'
+            ELSE 'update'
+        END;
+        IF action <> 'delete' THEN
+            SELECT jsonb_object_agg(key, old_row -> key) INTO old_row FROM jsonb_object_keys(changed) AS key;
+        END IF;
+        new_row := changed;
+    ELSE
+        action := CASE TG_OP WHEN 'INSERT' THEN 'create' ELSE 'delete' END;
+    END IF;
+    INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role,
+                               old_values, new_values, ip_address, user_agent, request_id)
+    VALUES (CASE TG_OP WHEN 'DELETE' THEN OLD.tenant_id ELSE NEW.tenant_id END, TG_ARGV[0],
+            CASE TG_OP WHEN 'DELETE' THEN OLD.id ELSE NEW.id END, action,
+            actor ->> 'user_id', actor ->> 'user_name', actor ->> 'user_role', old_row, new_row,
+            actor ->> 'ip_address', actor ->> 'user_agent', actor ->> 'request_id');
+    RETURN NULL;
+END $$;
+"""
+
+AUDIT_ENTRIES = f"""
+CREATE TABLE audit_entries (
+    tenant_id varchar(64) NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    resource_type text NOT NULL,
+    resource_id bigint NOT NULL,
+    action text NOT NULL CHECK (action IN ('create', 'update', 'delete', 'restore')),
+    user_id text,
+    user_name text,
+    user_role text,
+    old_values jsonb,
+    new_values jsonb,
+    ip_address text,
+    user_agent text,
+    request_id text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX audit_entries_resource_idx ON audit_entries (tenant_id, resource_type, resource_id, id);
+CREATE INDEX audit_entries_user_idx ON audit_entries (tenant_id, user_id, id);
+CREATE INDEX audit_entries_request_idx ON audit_entries (tenant_id, request_id);
+CREATE INDEX audit_entries_created_at_idx ON audit_entries (tenant_id, created_at, id);
+{isolate("audit_entries")}
+{granted("audit_entries", "SELECT")}
+"""
+
+SETTINGS = f"""
+CREATE TABLE settings (
+    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
+    id bigint GENERATED BY DEFAULT AS IDENTITY,
+    default_currency varchar(3) NOT NULL CHECK (default_currency ~ '^[A-Z]{{3}}$'),
+    timezone varchar(64) NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    version integer NOT NULL DEFAULT 1,
+    PRIMARY KEY (tenant_id, id),
+    CONSTRAINT settings_tenant_key UNIQUE (tenant_id)
+);
+{isolate("settings")}
+{versioned("settings")}
+{audited("settings", "settings", events="UPDATE OR DELETE")}
+{granted("settings", "SELECT, INSERT, UPDATE")}
+"""
+
+USERS = f"""
+CREATE TABLE users (
+    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
+    id text NOT NULL CHECK (char_length(id) BETWEEN 1 AND 64),
+    name text,
+    email text,
+    role text NOT NULL,
+    last_seen_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX users_last_seen_at_idx ON users (tenant_id, last_seen_at, id);
+{isolate("users")}
+{granted("users", "SELECT, INSERT, UPDATE")}
+"""
+
+IDEMPOTENCY_KEYS = f"""
+CREATE TABLE idempotency_keys (
+    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
+    user_id text NOT NULL,
+    key varchar(255) NOT NULL,
+    fingerprint bytea NOT NULL,
+    status smallint,
+    body bytea,
+    etag text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, user_id, key)
+);
+CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
+{isolate("idempotency_keys")}
+{granted("idempotency_keys", "SELECT, INSERT, UPDATE, DELETE")}
+"""
+
+TAGS = f"""
+CREATE TABLE tags (
+    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
+    id bigint GENERATED BY DEFAULT AS IDENTITY,
+    name varchar(100) NOT NULL CHECK (name <> ''),
+    color varchar(7) CHECK (color ~ '^#[0-9a-fA-F]{{6}}$'),
+    name_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_fold(name)) STORED,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    version integer NOT NULL DEFAULT 1,
+    PRIMARY KEY (tenant_id, id),
+    CONSTRAINT tags_name_key UNIQUE (tenant_id, name_folded)
+);
+{isolate("tags")}
+{versioned("tags", ("name_folded",))}
+{audited("tags", "tag", ("name_folded",))}
+{granted("tags", "SELECT, INSERT, UPDATE, DELETE")}
+"""
+
+CUSTOMERS = f"""
+CREATE TABLE customers (
+    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
+    id bigint GENERATED BY DEFAULT AS IDENTITY,
+    name varchar(255) NOT NULL CHECK (name <> ''),
+    email varchar(255),
+    phone varchar(50),
+    company varchar(255),
+    role varchar(100),
+    status text NOT NULL DEFAULT 'lead' CHECK (status = ANY ({STATUSES})),
+    assigned_to text CHECK (char_length(assigned_to) BETWEEN 1 AND 64),
+    contacted boolean NOT NULL DEFAULT false,
+    next_follow_up_at timestamptz,
+    contact_preferences jsonb CHECK (jsonb_typeof(contact_preferences) = 'object'),
+    notes varchar(10000),
+    tags bigint[] NOT NULL DEFAULT '{{}}',
+    name_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_fold(name)) STORED,
+    email_folded text COLLATE "C" GENERATED ALWAYS AS (crm_fold(email)) STORED,
+    company_folded text COLLATE "C" GENERATED ALWAYS AS (crm_fold(company)) STORED,
+    search_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS
+        (crm_fold(name || E'\\n' || coalesce(email, '') || E'\\n' || coalesce(company, ''))) STORED,
+    status_rank smallint NOT NULL GENERATED ALWAYS AS (array_position({STATUSES}, status)) STORED,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz,
+    version integer NOT NULL DEFAULT 1,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE UNIQUE INDEX customers_live_email_key ON customers (tenant_id, email_folded) WHERE deleted_at IS NULL;
+CREATE INDEX customers_live_created_at_idx ON customers (tenant_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX customers_live_name_idx ON customers (tenant_id, name_folded, id) WHERE deleted_at IS NULL;
+CREATE INDEX customers_live_assigned_to_idx ON customers (tenant_id, assigned_to, created_at, id)
+    WHERE deleted_at IS NULL;
+
+CREATE FUNCTION crm_is_own(customers) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN $1.assigned_to = current_setting('crm.user', true);
+
+{isolate("customers")}
+{own_only("customers")}
+{versioned("customers", CUSTOMER_DERIVED)}
+{audited("customers", "customer", CUSTOMER_DERIVED)}
+{granted("customers", "SELECT, INSERT, UPDATE")}
+"""
+
+CUSTOMER_TAGS = f"""
+CREATE TABLE customer_tags (
+    tenant_id varchar(64) NOT NULL,
+    tag_id bigint NOT NULL,
+    customer_id bigint NOT NULL,
+    PRIMARY KEY (tenant_id, tag_id, customer_id),
+    CONSTRAINT customer_tags_tag_fkey FOREIGN KEY (tenant_id, tag_id) REFERENCES tags (tenant_id, id),
+    CONSTRAINT customer_tags_customer_fkey FOREIGN KEY (tenant_id, customer_id)
+        REFERENCES customers (tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX customer_tags_customer_idx ON customer_tags (tenant_id, customer_id);
+{isolate("customer_tags")}
+{granted("customer_tags", "SELECT")}
+
+-- Keeps customer_tags equal to customers.tags; a tag that does not exist fails on the foreign key.
+CREATE FUNCTION crm_spread_customer_tags() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    DELETE FROM customer_tags
+    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id AND tag_id <> ALL (NEW.tags);
+    INSERT INTO customer_tags (tenant_id, customer_id, tag_id)
+    SELECT NEW.tenant_id, NEW.id, tag_id FROM unnest(NEW.tags) AS tag_id
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tags_given AFTER INSERT ON customers
+    FOR EACH ROW WHEN (cardinality(NEW.tags) > 0) EXECUTE FUNCTION crm_spread_customer_tags();
+CREATE TRIGGER tags_changed AFTER UPDATE OF tags ON customers
+    FOR EACH ROW WHEN (OLD.tags IS DISTINCT FROM NEW.tags) EXECUTE FUNCTION crm_spread_customer_tags();
+"""
+
+SEARCH = """
+-- Row-level security keeps LIKE away from any index (it is not leakproof), so the search for ids runs as a role of
+-- its own that sees all rows, and names the tenant itself. What it finds is read under row-level security as ever.
+CREATE FUNCTION crm_search_customers(fragment text) RETURNS SETOF bigint LANGUAGE plpgsql STABLE ROWS 100
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN QUERY EXECUTE 'SELECT id FROM customers WHERE tenant_id = $1 AND search_folded LIKE $2'
+    USING current_setting('crm.tenant', true),
+          '%' || regexp_replace(crm_fold(fragment), '([\\\\%_])', '\\\\\\1', 'g') || '%';
+END $$;
+CREATE POLICY search ON customers FOR SELECT TO crm_search USING (true);
+GRANT SELECT ON customers TO crm_search;
+REVOKE EXECUTE ON FUNCTION crm_search_customers(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crm_search_customers(text) TO crm_service;
+GRANT CREATE ON SCHEMA public TO crm_search;
+ALTER FUNCTION crm_search_customers(text) OWNER TO crm_search;
+REVOKE CREATE ON SCHEMA public FROM crm_search;
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
+        BEGIN
+            CREATE EXTENSION IF NOT EXISTS pg_trgm;
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE NOTICE 'pg_trgm may not be installed by this login: searches will read every customer of a tenant';
+        END;
+    END IF;
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') THEN
+        CREATE INDEX customers_search_trgm_idx ON customers USING gin (search_folded gin_trgm_ops);
+    END IF;
+END $$;
+"""
+
+
+def upgrade() -> None:
+    for statements in (
+        FOLD,
+        VERSION,
+        AUDIT,
+        AUDIT_ENTRIES,
+        SETTINGS,
+        USERS,
+        IDEMPOTENCY_KEYS,
+        TAGS,
+        CUSTOMERS,
+        CUSTOMER_TAGS,
+        SEARCH,
+    ):
+        run(statements)
+
+
+def downgrade() -> None:
+    run("""
+        DROP FUNCTION crm_search_customers(text);
+        DROP FUNCTION crm_is_own(customers) CASCADE;
+        DROP TABLE customer_tags, customers, tags, idempotency_keys, users, settings, audit_entries;
+        DROP FUNCTION crm_spread_customer_tags(), crm_audit(), crm_version(), crm_fold(text);
+    """)
