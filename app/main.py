@@ -22,7 +22,7 @@ from app.db.arrivals import Arrivals
 from app.db.idempotency import Replay
 from app.db.startup import check_role
 from app.db.transaction import Database
-from app.openapi import openapi_config
+from app.docs import docs_router
 from app.settings import Settings
 from app.telemetry import Telemetry, forget_dead_workers, watch_pool
 from app.web.cors import Cors
@@ -37,13 +37,17 @@ def create_app(settings: Settings) -> Litestar:
     """The service, with these settings."""
     database = Database(settings)
     app = Litestar(
-        route_handlers=[Router("/admin", route_handlers=ADMIN), probes.router],
+        route_handlers=[
+            Router("/admin", route_handlers=ADMIN),
+            probes.router,
+            *([] if settings.production else [docs_router()]),
+        ],
         request_class=CrmRequest,
         before_request=read_input,
         dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
         exception_handlers={Replay: replay_response, Exception: error_response},
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=openapi_config(settings),
+        openapi_config=None,  # see app.openapi
         lifespan=[_lifespan],
         logging_config=None,
         state=State(

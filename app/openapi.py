@@ -1,12 +1,197 @@
-"""The OpenAPI document: what Litestar finds in the routes, and what every route of ours has beside it."""
+"""The OpenAPI document, read off the routes: their paths, guards, queries, bodies and answers.
+
+Litestar's own document knows neither our envelope nor our bounds; msgspec describes its types exactly, so the little
+that is left is put together here.
+"""
 
 from __future__ import annotations
 
-from litestar.openapi import OpenAPIConfig
+import inspect
+from collections.abc import Iterator
+from typing import Any, get_args
 
-from app.settings import Settings
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+from msgspec.structs import fields
+
+from app.access.permissions import Requires
+from app.web.errors import ErrorBody
+from app.web.input import Wanted, wanted_by
+
+DESCRIPTION = """\
+A headless CRM. Every request carries a bearer token of the CMS; its role (admin, manager or agent) and its
+organization decide what it may do and see.
+
+Errors have one form, `{code, message, data}`: `code` is stable, `message` is for people, `data` holds details.
+"""
+REFS = "#/components/schemas/{name}"
+ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+REFUSALS = {
+    400: "A parameter or the body is not valid; `data.fields` names every bad field",
+    401: "No valid token",
+    403: "The role, or the organization, does not allow it, or the record is somebody else's",
+    404: "No such record",
+    409: "It conflicts with what is there",
+    412: "The record is no longer the version that If-Match names",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "The idempotency key was used for another request",
+    500: "Our fault; the request id tells us more",
+    503: "Not now: try again after Retry-After seconds",
+}
+HEADERS = {
+    "X-Request-ID": {"description": "Names this request in logs and the audit log", "schema": {"type": "string"}},
+    "ETag": {"description": "The record's version, for If-Match", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` for the first answer again",
+        "schema": {"type": "string"},
+    },
+}
 
 
-def openapi_config(settings: Settings) -> OpenAPIConfig | None:
-    """The document."""
-    return None if settings.production else OpenAPIConfig(title="CRM", version="1", path="/docs")
+def document(app: Litestar) -> dict[str, Any]:
+    """The whole document as JSON values."""
+    # Sorted, since Litestar keeps them in sets.
+    operations = sorted(_operations(app), key=lambda operation: operation[:2])
+    kinds = {ErrorBody} | {kind for _, _, handler in operations for kind in _kinds(handler)}
+    ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
+    _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, handler in operations:
+        paths.setdefault(path, {})[method.lower()] = _operation(path, method, handler)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "CRM", "version": "1", "description": DESCRIPTION},
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "headers": HEADERS,
+            "responses": {str(status): _refusal(text) for status, text in REFUSALS.items()},
+        },
+    }
+
+
+def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if handler.resolve_include_in_schema():
+                    for method in sorted(handler.http_methods):
+                        yield route.path_format, method, handler
+
+
+def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
+    wanted = wanted_by(handler)
+    if wanted.data is not None:
+        yield wanted.data
+    if isinstance(answer := _answer(handler), type) or get_args(answer):
+        yield answer
+
+
+def _answer(handler: HTTPRouteHandler) -> Any:
+    """The type inside a handler's `Response[…]`."""
+    annotation = handler.parsed_fn_signature.return_type.annotation
+    (answer,) = get_args(annotation) or (annotation,)
+    return None if answer is bytes else answer
+
+
+def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
+    wanted = wanted_by(handler)
+    guarded = any(isinstance(guard, Requires) for guard in handler.resolve_guards())
+    name = handler.fn.__name__
+    if len(handler.http_methods) > 1:
+        name = f"{name}_by_{method.lower()}"
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "tags": sorted(handler.resolve_tags()),
+        "summary": name.replace("_", " ").capitalize(),
+        "description": inspect.getdoc(handler.fn),
+        "parameters": list(_parameters(path, method, wanted, guarded=guarded)),
+        "responses": _responses(path, method, handler, guarded=guarded),
+    }
+    if wanted.data is not None:
+        operation["requestBody"] = {"required": True, "content": _json(wanted.data)}
+    if not guarded:
+        operation["security"] = []
+    return operation
+
+
+def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool) -> Iterator[dict[str, Any]]:
+    for part in path.split("/"):
+        if part.startswith("{"):
+            yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": ID_SCHEMA}
+    for field in fields(wanted.query) if wanted.query else ():
+        schema = _schema(field.type)
+        parameter: dict[str, Any] = {"name": field.encode_name, "in": "query", "schema": schema}
+        if "description" in schema:
+            parameter["description"] = schema.pop("description")
+        if schema.get("type") == "array":
+            parameter |= {"style": "form", "explode": False}
+        yield parameter
+    if guarded:
+        yield _header("X-Organization-Id", "Which organization, for tokens that work in several", maxLength=64)
+    if guarded and method == "POST":
+        yield _header("Idempotency-Key", "Makes trying again safe for 24 hours", pattern="^[!-~]{1,255}$")
+    if guarded and method in {"PUT", "PATCH", "DELETE"}:
+        yield _header("If-Match", "The ETag of the version that you mean to change", examples=['"3"'])
+
+
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **schema}}
+
+
+def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bool) -> dict[str, Any]:
+    statuses = {400, 500}
+    if guarded:
+        statuses |= {401, 403, 503}
+        statuses |= {404} if "{" in path else set()
+        statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {412}}.get(method, set())
+        statuses |= {413, 415} if wanted_by(handler).data is not None else set()
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _answer_headers(method, guarded=guarded)}
+    answer = _answer(handler)
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    success = {"description": "Done", "headers": headers, "content": text if answer is None else _json(answer)}
+    refusals: dict[str, Any] = {
+        str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)
+    }
+    if not guarded and handler.fn.__name__ in {"health", "ready"}:
+        refusals["503"] = success | {"description": "Not now"}
+    return {str(handler.status_code): success} | refusals
+
+
+def _answer_headers(method: str, *, guarded: bool) -> list[str]:
+    return ["X-Request-ID", *(["ETag"] if guarded else []), *(["Idempotency-Replayed"] if method == "POST" else [])]
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    return {
+        "description": text,
+        "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
+        "content": _json(ErrorBody),
+    }
+
+
+def _json(kind: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": _schema(kind)}}
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    """A reference to a struct, or a small type spelled out; enumerations of queries are small enough."""
+    (schema,), components = msgspec.json.schema_components([kind], ref_template=REFS)
+    inlined: dict[str, Any] = _inlined(schema, components)
+    return inlined
+
+
+def _inlined(schema: Any, components: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_inlined(item, components) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema and "enum" in (target := components[schema["$ref"].rsplit("/", 1)[1]]):
+        return {name: value for name, value in target.items() if name != "title"}
+    return {name: _inlined(value, components) for name, value in schema.items()}

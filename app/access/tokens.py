@@ -52,7 +52,6 @@ class TokenVerifier:
         )
 
     def _claims(self, token: str) -> dict[str, Any]:
-        refusal: AppError | None = None
         for secret in self._secrets:
             try:
                 return jwt.decode(
@@ -75,10 +74,9 @@ class TokenVerifier:
             except jwt.ExpiredSignatureError:
                 raise AppError(Code.INVALID_TOKEN, "The token has expired: log in again") from None
             except jwt.InvalidIssuerError:
-                raise AppError(Code.INVALID_ISSUER) from None
+                raise AppError(Code.INVALID_ISSUER if self._issuers else Code.INVALID_TOKEN) from None
             except jwt.MissingRequiredClaimError as error:
-                refusal = AppError(Code.INVALID_ISSUER if error.claim == "iss" else Code.INVALID_TOKEN)
-                raise refusal from None
+                raise AppError(Code.INVALID_ISSUER if error.claim == "iss" else Code.INVALID_TOKEN) from None
             # A token with a lone surrogate is a UnicodeEncodeError, absurd numbers are an OverflowError.
             except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
                 raise AppError(Code.INVALID_TOKEN) from None

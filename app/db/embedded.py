@@ -243,9 +243,10 @@ class EmbeddedPostgres:
             os.kill(pid, signal.SIGINT)  # "fast": ends connections, writes a checkpoint
         until = time.monotonic() + START_SECONDS
         while _running(pid) and time.monotonic() < until:
-            if self._process is not None:
-                self._process.poll()
             time.sleep(0.02)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
         if sockets != self._pgdata:
             shutil.rmtree(sockets, ignore_errors=True)
 

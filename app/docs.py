@@ -1,0 +1,79 @@
+"""The API reference at /docs, outside production."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from litestar import Litestar, Request, Response, Router, get
+from litestar.enums import MediaType
+from litestar.static_files import create_static_files_router
+
+from app.openapi import document
+
+CDN = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>CRM API</title>
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <link rel="stylesheet" href="{assets}/swagger-ui.css">
+</head>
+<body>
+  <div id="reference"></div>
+  <script src="{assets}/swagger-ui-bundle.js"></script>
+  <script>
+    SwaggerUIBundle({{
+      url: "/docs/openapi.json",
+      dom_id: "#reference",
+      deepLinking: true,
+      persistAuthorization: true,
+      docExpansion: "none"
+    }})
+  </script>
+</body>
+</html>
+"""
+
+
+@cache
+def document_as_json(app: Litestar) -> str:
+    """The document as it is served and committed."""
+    return msgspec.json.format(msgspec.json.encode(document(app)), indent=2).decode() + "\n"
+
+
+@cache
+def document_as_yaml(app: Litestar) -> str:
+    """The same as YAML."""
+    return yaml.safe_dump(msgspec.json.decode(document_as_json(app)), sort_keys=False, allow_unicode=True, width=120)
+
+
+def docs_router() -> Router:
+    """The pages; Swagger UI comes from the `docs` extra where that is installed, else from its public CDN."""
+    spec = find_spec("swagger_ui")
+    folder = Path(spec.origin).parent / "static" if spec and spec.origin else None
+    page = PAGE.format(assets="/docs/assets" if folder else CDN)
+
+    @get("/")
+    async def reference() -> Response[str]:
+        return Response(page, media_type=MediaType.HTML)
+
+    @get("/openapi.json")
+    async def as_json(request: Request[Any, Any, Any]) -> Response[str]:
+        return Response(document_as_json(request.app), media_type=MediaType.JSON)
+
+    @get("/openapi.yaml")
+    async def as_yaml(request: Request[Any, Any, Any]) -> Response[str]:
+        return Response(document_as_yaml(request.app), media_type="application/yaml")
+
+    async def take_any_path(_: object) -> None:
+        """In place of the app's own reading, for which every part of a path is an id."""
+
+    assets = [create_static_files_router("/assets", [folder], before_request=take_any_path)] if folder else []
+    return Router("/docs", route_handlers=[reference, as_json, as_yaml, *assets], include_in_schema=False)

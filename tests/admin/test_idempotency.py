@@ -1,0 +1,70 @@
+"""Trying again with an Idempotency-Key."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from app.settings import Settings
+from tests.callers import Caller, Callers, refused
+
+KEY = {"Idempotency-Key": "a-key"}
+
+
+def test_the_same_request_again_gets_the_same_answer_and_does_nothing(admin: Caller) -> None:
+    first = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY)
+    again = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY)
+    assert (again.status_code, again.content, again.headers["ETag"]) == (201, first.content, '"1"')
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    assert admin.ok("GET", "/admin/customers")["total"] == 1
+
+
+def test_another_request_under_the_key_is_refused(admin: Caller) -> None:
+    customer = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY).json()
+    refused(admin.post("/admin/customers", {"name": "Bob"}, headers=KEY), 422, "IDEMPOTENCY_KEY_REUSED")
+    refused(admin.post(f"/admin/customers/{customer['id']}/restore", headers=KEY), 422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_a_refused_request_leaves_its_key_free(admin: Caller) -> None:
+    holder = admin.customer(email="ada@example.com")
+    body = {"name": "B", "email": "ada@example.com"}
+    refused(admin.post("/admin/customers", body, headers=KEY), 409, "EMAIL_EXISTS")
+    admin.ok("DELETE", f"/admin/customers/{holder['id']}")
+    assert admin.post("/admin/customers", body, headers=KEY).status_code == 201
+
+
+def test_keys_of_other_people_and_organizations_are_their_own(callers: Callers, tenant: str, admin: Caller) -> None:
+    people = [admin, callers.person("admin", tenant), callers.person("admin", f"{tenant}-b", user_id=admin.user_id)]
+    ids = {person.post("/admin/customers", {"name": "Ada"}, headers=KEY).json()["id"] for person in people}
+    assert len(ids) == 3
+
+
+def test_fifty_at_once_under_one_key_make_one_customer(admin: Caller) -> None:
+    admin.ok("GET", "/admin/me")
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda _: admin.post("/admin/customers", {"name": "Ada"}, headers=KEY), range(50)))
+    for answer in answers:
+        if answer.status_code != 201:
+            refused(answer, 409, "REQUEST_IN_PROGRESS")
+    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
+    assert admin.ok("GET", "/admin/customers")["total"] == 1
+
+
+@pytest.mark.parametrize("key", ["", "with space", "ü", "x" * 256])
+def test_a_key_is_visible_ascii(admin: Caller, key: str) -> None:
+    answer = admin.call("POST", "/admin/customers", json={"name": "A"}, headers={"Idempotency-Key": key.encode()})  # type: ignore[dict-item]  # httpx takes bytes
+    data = refused(answer, 400, "INVALID_REQUEST")
+    assert data["fields"][0]["field"] == "Idempotency-Key"
+
+
+def test_a_key_is_free_again_after_a_day(admin: Caller, settings: Settings) -> None:
+    first = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY).json()
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute("SET ROLE crm_service")
+        connection.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        connection.execute("UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second'")
+    second = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY)
+    assert second.json()["id"] != first["id"]

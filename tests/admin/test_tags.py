@@ -1,0 +1,56 @@
+"""Tags, as an admin keeps them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.callers import Caller, refused
+
+
+def test_tags_are_listed_by_name_with_the_live_customers_that_wear_them(admin: Caller) -> None:
+    b, a = admin.tag("b", color="#6366F1"), admin.tag("A")
+    live, trashed = admin.customer("Live"), admin.customer("Trashed")
+    for customer in (live, trashed):
+        admin.ok("PUT", f"/admin/customers/{customer['id']}/tags", {"tag_ids": [b["id"]]})
+    admin.ok("DELETE", f"/admin/customers/{trashed['id']}")
+    listed = admin.ok("GET", "/admin/tags")
+    assert listed == {"data": [a, b | {"customer_count": 1}], "total": 2}
+
+
+def test_a_name_is_taken_whatever_its_case(admin: Caller, stranger: Caller) -> None:
+    vip = admin.tag("Größe")
+    refused(admin.post("/admin/tags", {"name": "gRÖßE"}), 409, "TAG_EXISTS")
+    other = admin.tag("Other")
+    refused(admin.patch(f"/admin/tags/{other['id']}", {"name": "größe"}), 409, "TAG_EXISTS")
+    assert admin.ok("PATCH", f"/admin/tags/{vip['id']}", {"name": "GRÖSSE"})["version"] == 2
+    stranger.tag("Größe")
+
+
+@pytest.mark.parametrize("color", ["red", "#12345", "#1234567", "#gggggg", "123456", "", 7])
+def test_a_color_is_six_hexadecimal_digits(admin: Caller, color: object) -> None:
+    data = refused(admin.post("/admin/tags", {"name": "VIP", "color": color}), 400, "INVALID_REQUEST")
+    assert [fault["field"] for fault in data["fields"]] == ["color"]
+
+
+def test_deleting_a_tag_takes_it_off_every_customer_and_each_of_them_says_so(admin: Caller) -> None:
+    tag, kept = admin.tag("Gone")["id"], admin.tag("Kept")["id"]
+    customers = [admin.customer(name) for name in ("Live", "Trashed", "Bare")]
+    for customer in customers[:2]:
+        admin.ok("PUT", f"/admin/customers/{customer['id']}/tags", {"tag_ids": [tag, kept]})
+    admin.ok("DELETE", f"/admin/customers/{customers[1]['id']}")
+    assert admin.ok("DELETE", f"/admin/tags/{tag}") == {"message": "Tag deleted successfully"}
+    refused(admin.get(f"/admin/tags/{tag}"), 404, "TAG_NOT_FOUND")
+    admin.ok("POST", f"/admin/customers/{customers[1]['id']}/restore")
+    for customer in customers[:2]:
+        worn = admin.ok("GET", f"/admin/customers/{customer['id']}")["tags"]
+        assert [badge["id"] for badge in worn] == [kept]
+        changes = [entry["changes"] for entry in admin.audit(resource_type="customer", resource_id=customer["id"])]
+        assert {"tags": {"old": [tag, kept], "new": [kept]}} in changes
+    assert len(admin.audit(resource_type="customer", resource_id=customers[2]["id"])) == 1
+    assert admin.audit(resource_type="tag", resource_id=tag)[0]["action"] == "delete"
+
+
+def test_a_tag_deleted_under_if_match_must_be_that_version(admin: Caller) -> None:
+    path = f"/admin/tags/{admin.tag()['id']}"
+    refused(admin.delete(path, headers={"If-Match": '"2"'}), 412, "VERSION_CONFLICT")
+    assert admin.delete(path, headers={"If-Match": '"1"'}).status_code == 200

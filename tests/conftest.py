@@ -1,0 +1,137 @@
+"""One real PostgreSQL for each test process, and the real app on top of it, as the service's own role."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from msgspec.structs import replace
+
+from app.db.embedded import OWNER, EmbeddedPostgres
+from app.db.migrations import Migrations
+from app.main import create_app
+from app.settings import Settings, load_settings
+from tests.callers import Caller, Callers
+
+SECRET = "a secret for tests, of more than thirty-two bytes"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded server lives, and the development secret."""
+    return tmp_path_factory.mktemp("crm")
+
+
+@pytest.fixture(scope="session")
+def settings(data_dir: Path) -> Iterator[Settings]:
+    """Settings whose database is empty, migrated and ours alone: on the configured server, else on an embedded one."""
+    configured = load_settings(data_dir=str(data_dir))
+    with _server(configured, data_dir) as server, _database(server) as own:
+        Migrations(own.migration_dsn, own.database_dsn).upgrade()
+        yield replace(own, jwt_secret=SECRET, environment="development", log_format="json", drain_seconds=0)
+
+
+@contextmanager
+def _server(configured: Settings, data_dir: Path) -> Iterator[Settings]:
+    if configured.database_dsn:
+        yield configured
+        return
+    embedded = EmbeddedPostgres(data_dir, options=("fsync=off", "full_page_writes=off"))
+    try:
+        embedded.start()
+        yield replace(configured, database_url=embedded.dsn(), migration_database_url=embedded.dsn(user=OWNER))
+    finally:
+        embedded.destroy()
+
+
+@contextmanager
+def _database(server: Settings) -> Iterator[Settings]:
+    name = f"crm_test_{secrets.token_hex(4)}"
+    with psycopg.connect(server.migration_dsn, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        yield replace(
+            server,
+            database_url=renamed(server.database_dsn, name),
+            migration_database_url=renamed(server.migration_dsn, name),
+        )
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def renamed(dsn: str, database: str) -> str:
+    """The same login on the same server, in another database."""
+    head, _, query = dsn.partition("?")
+    return f"{head.rsplit('/', 1)[0]}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> Litestar:
+    return create_app(settings)
+
+
+@pytest.fixture(scope="session")
+def client(app: Litestar) -> Iterator[TestClient[Litestar]]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def variant(settings: Settings) -> Iterator[Callable[..., TestClient[Litestar]]]:
+    """The service with other settings, on the same database."""
+    started: list[TestClient[Litestar]] = []
+
+    def start(**changes: object) -> TestClient[Litestar]:
+        other = TestClient(create_app(replace(settings, **changes)), raise_server_exceptions=False)
+        other.__enter__()
+        started.append(other)
+        return other
+
+    yield start
+    for other in started:
+        other.__exit__(None, None, None)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """An organization that no other test knows: what keeps tenants apart keeps tests apart."""
+    return f"tenant-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def callers(client: TestClient[Litestar], settings: Settings) -> Callers:
+    return Callers(client, settings)
+
+
+@pytest.fixture
+def admin(callers: Callers, tenant: str) -> Caller:
+    return callers.person("admin", tenant)
+
+
+@pytest.fixture
+def manager(callers: Callers, tenant: str) -> Caller:
+    return callers.person("manager", tenant)
+
+
+@pytest.fixture
+def agent(callers: Callers, tenant: str) -> Caller:
+    return callers.person("agent", tenant)
+
+
+@pytest.fixture
+def stranger(callers: Callers) -> Caller:
+    """An admin of another organization."""
+    return callers.person("admin", f"stranger-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def service_connection(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A session as the service's login, which acts as the service's role; no tenant is set."""
+    with psycopg.connect(settings.database_dsn, autocommit=True) as connection:
+        connection.execute("SET ROLE crm_service")
+        yield connection

@@ -1,0 +1,94 @@
+"""Every route of the app, and a valid request for each: what the laws are generated from."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+from msgspec import UNSET, to_builtins
+from msgspec.structs import fields
+from polyfactory.factories.msgspec_factory import MsgspecFactory
+
+from app.access.permissions import Permission, Requires
+from app.main import create_app
+from app.settings import Settings
+from app.web.input import wanted_by
+from app.web.structs import Body
+from tests.callers import Caller
+
+UNKNOWN_ID = 2**62
+
+
+class Operation(NamedTuple):
+    """One method of one route."""
+
+    path: str
+    method: str
+    handler: HTTPRouteHandler
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def permission(self) -> Permission | None:
+        required = [guard.permission for guard in self.handler.resolve_guards() if isinstance(guard, Requires)]
+        return required[0] if len(required) == 1 else None
+
+    @property
+    def parameters(self) -> list[str]:
+        return re.findall(r"{(\w+)}", self.path)
+
+    def url(self, **ids: object) -> str:
+        return self.path.format(**dict.fromkeys(self.parameters, UNKNOWN_ID) | ids)
+
+    def body(self) -> dict[str, Any] | None:
+        """A valid body, where the route takes one."""
+        wanted = wanted_by(self.handler).data
+        return None if wanted is None else valid_body(wanted)
+
+
+def valid_body(kind: type[Body]) -> dict[str, Any]:
+    """The required fields with made-up values, or one optional one."""
+
+    class Factory(MsgspecFactory[kind]):  # type: ignore[valid-type]  # made for each kind of body
+        __model__ = kind
+        __random_seed__ = 1
+        __randomize_collection_length__ = True
+        __min_collection_length__ = 1
+
+    made = to_builtins(Factory.build())
+    required = {field.name for field in fields(kind) if field.required}
+    optional = [field.name for field in fields(kind) if not field.required and made.get(field.name) is not UNSET]
+    return {name: made[name] for name in required or optional[:1]}
+
+
+def operations() -> list[Operation]:
+    app = create_app(Settings(jwt_secret="x" * 32, database_url="postgresql://localhost/none"))
+    # Sorted, since Litestar keeps them in sets.
+    return sorted(
+        Operation(route.path_format, method, handler)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in sorted(handler.http_methods)
+        if method != "OPTIONS"
+    )
+
+
+ADMIN = [operation for operation in operations() if operation.path.startswith("/admin")]
+
+
+def make(caller: Caller, parameter: str) -> int:
+    """A record of this caller's for a path parameter: made where its collection takes a POST, else found there."""
+    (collection,) = {
+        operation.path.removesuffix(f"/{{{parameter}}}")
+        for operation in ADMIN
+        if operation.method == "GET" and operation.path.endswith(f"/{{{parameter}}}") and len(operation.parameters) == 1
+    }
+    for operation in ADMIN:
+        if (operation.method, operation.path) == ("POST", collection):
+            return int(caller.ok("POST", collection, operation.body())["id"])
+    caller.customer()
+    return int(caller.ok("GET", collection)["data"][0]["id"])

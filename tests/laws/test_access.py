@@ -1,0 +1,117 @@
+"""What holds for every route under /admin, whoever asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.access.permissions import PERMISSIONS, Permission, Role
+from tests.callers import Caller, Callers, refused
+from tests.laws.routes import ADMIN, Operation, make
+
+# Contract section 3, written down once more by hand.
+MAY = {
+    "read": {"admin", "manager", "agent"},
+    "write": {"admin", "manager", "agent"},
+    "delete": {"admin", "manager"},
+    "configure": {"admin"},
+    "audit": {"admin"},
+}
+
+every_route = pytest.mark.parametrize("operation", ADMIN, ids=str)
+every_record_route = pytest.mark.parametrize("operation", [o for o in ADMIN if o.parameters], ids=str)
+
+
+@every_route
+def test_a_route_declares_its_permission(operation: Operation) -> None:
+    assert operation.permission is not None
+
+
+def test_roles_have_the_contracts_permissions() -> None:
+    for permission, roles in MAY.items():
+        assert {role.value for role in Role if Permission(permission) in PERMISSIONS[role]} == roles
+
+
+@every_route
+def test_each_role_gets_in_or_not_as_declared(operation: Operation, callers: Callers, tenant: str) -> None:
+    assert operation.permission is not None
+    for role in ("admin", "manager", "agent"):
+        answer = callers.person(role, tenant).call(operation.method, operation.url(), json=operation.body())
+        if role in MAY[operation.permission]:
+            assert answer.status_code not in {401, 403, 405, 500}, answer.text
+        else:
+            refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
+
+
+@every_route
+def test_without_a_token_or_with_an_unknown_role_nobody_gets_in(
+    operation: Operation, callers: Callers, tenant: str
+) -> None:
+    nobody = callers.client.request(operation.method, operation.url(), json=operation.body())
+    refused(nobody, 401, "MISSING_TOKEN")
+    assert nobody.headers["WWW-Authenticate"] == "Bearer"
+    guest = callers.person("guest", tenant).call(operation.method, operation.url(), json=operation.body())
+    refused(guest, 403, "INSUFFICIENT_PERMISSIONS")
+
+
+@every_record_route
+def test_another_organizations_record_answers_exactly_as_an_unknown_one(
+    operation: Operation, admin: Caller, stranger: Caller
+) -> None:
+    ids: dict[str, Any] = {name: make(stranger, name) for name in operation.parameters}
+    body, headers = operation.body(), {"X-Request-ID": "same", "If-Match": '"99"'}
+    foreign = admin.call(operation.method, operation.url(**ids), json=body, headers=headers)
+    unknown = admin.call(operation.method, operation.url(), json=body, headers=headers)
+    assert foreign.status_code == 404
+    assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content)
+
+
+@every_record_route
+@pytest.mark.parametrize("bad", ["0", "-1", "abc", "1.5", str(2**63), "%D9%A1", "1e3", "+1"])
+def test_an_id_is_a_positive_63_bit_integer(operation: Operation, admin: Caller, bad: str) -> None:
+    url = operation.path.format(**dict.fromkeys(operation.parameters, bad))
+    code = "INVALID_ID" if len(operation.parameters) == 1 else "INVALID_REQUEST"
+    refused(admin.call(operation.method, url, json=operation.body()), 400, code)
+
+
+@every_route
+def test_an_unknown_parameter_is_named(operation: Operation, admin: Caller) -> None:
+    answer = admin.call(operation.method, f"{operation.url()}?colour=red", json=operation.body())
+    assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "colour"
+
+
+@pytest.mark.parametrize("operation", [o for o in ADMIN if o.body() is not None], ids=str)
+def test_a_body_must_be_json_of_the_right_size_and_fields(operation: Operation, admin: Caller) -> None:
+    def send(content: bytes, **headers: str) -> Any:
+        sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return admin.call(operation.method, operation.url(), content=content, headers=sent)
+
+    refused(send(b"{}", Content_Type="text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
+    refused(send(b"{}", Content_Encoding="gzip"), 415, "UNSUPPORTED_MEDIA_TYPE")
+    refused(send(b" " * (1024 * 1024 + 1)), 413, "PAYLOAD_TOO_LARGE")
+    for broken in (
+        b"",
+        b"{",
+        b"[]",
+        b'"x"',
+        b"\xff",
+        b'{"a":NaN}',
+        b'{"a":1,"a":2}',
+        b"[" * 100_000,
+        b'{"x":"\\u0000"}',
+    ):
+        assert refused(send(broken), 400, "INVALID_REQUEST")["fields"][0]["field"] == "body"
+    assert refused(send(b'{"colour":1}'), 400, "INVALID_REQUEST")["fields"][0]["field"] == "colour"
+
+
+@every_route
+def test_a_route_opens_no_door_to_other_methods(operation: Operation, callers: Callers) -> None:
+    allowed = {other.method for other in ADMIN if other.path == operation.path}
+    answer = callers.client.request("TRACE", operation.url())
+    refused(answer, 405, "METHOD_NOT_ALLOWED")
+    assert set(answer.headers["Allow"].split(", ")) - {"OPTIONS"} == allowed
+
+
+def test_an_unknown_address_is_not_found_before_anybody_looks_at_the_token(callers: Callers) -> None:
+    refused(callers.client.get("/admin/nothing"), 404, "NOT_FOUND")

@@ -1,0 +1,135 @@
+"""What holds for every list: pages, cursors, orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, get_args
+
+import pytest
+from msgspec.structs import fields
+
+from app.web.input import wanted_by
+from app.web.paging import ListQuery
+from tests.callers import Caller, Callers, refused
+from tests.laws.routes import ADMIN, Operation, valid_body
+
+ROWS = 23
+
+LISTS = [
+    operation
+    for operation in ADMIN
+    if (wanted := wanted_by(operation.handler).query) is not None and issubclass(wanted, ListQuery)
+]
+
+
+def sort_keys(operation: Operation) -> list[str]:
+    query = wanted_by(operation.handler).query
+    assert query is not None
+    (kind,) = [field.type for field in fields(query) if field.name == "sort_by"]
+    (keys,) = [part for part in get_args(kind) if isinstance(part, type) and issubclass(part, StrEnum)]
+    return [key.value for key in keys]
+
+
+EVERY_ORDER = [
+    pytest.param(operation, key, order, id=f"{operation.path} by {key} {order}")
+    for operation in LISTS
+    for key in sort_keys(operation)
+    for order in ("asc", "desc")
+]
+every_list = pytest.mark.parametrize("operation", LISTS, ids=str)
+
+
+def fill(operation: Operation, admin: Caller, callers: Callers) -> None:
+    """Rows for a list: with equal sort keys and nulls among them, so that only the id tells them apart."""
+    creates = [o for o in ADMIN if (o.method, o.path) == ("POST", operation.path)]
+    for number in range(ROWS):
+        if operation.path == "/admin/users":
+            name = None if number % 3 else "Same"
+            callers.person("agent", admin.tenant, name=name).ok("GET", "/admin/me")
+        elif creates:
+            kind = wanted_by(creates[0].handler).data
+            assert kind is not None
+            body = valid_body(kind)
+            if "name" in body and number % 2:
+                body["name"] = f"Name {number // 4}"
+            admin.ok("POST", operation.path, body)
+        else:
+            admin.customer(f"Name {number}")
+
+
+def walk(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
+    page = caller.ok("GET", path, **query)
+    yield page["data"]
+    while page["next_cursor"]:
+        page = caller.ok("GET", path, cursor=page["next_cursor"], page_size=query["page_size"])
+        yield page["data"]
+
+
+@pytest.mark.parametrize(("operation", "key", "order"), EVERY_ORDER)
+def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
+    operation: Operation, key: str, order: str, admin: Caller, callers: Callers
+) -> None:
+    fill(operation, admin, callers)
+    query = {"sort_by": key, "sort_order": order, "page_size": 5}
+    by_cursor = [row["id"] for page in walk(admin, operation.path, **query) for row in page]
+    first = admin.ok("GET", operation.path, **query)
+    pages = [admin.ok("GET", operation.path, page=page + 1, **query) for page in range(first["total_pages"])]
+    by_page = [row["id"] for page in pages for row in page["data"]]
+    assert by_cursor == by_page
+    assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS
+
+
+@every_list
+def test_rows_that_arrive_during_a_walk_neither_repeat_nor_hide_the_others(
+    operation: Operation, admin: Caller, callers: Callers
+) -> None:
+    fill(operation, admin, callers)
+    old = {row["id"] for page in walk(admin, operation.path, page_size=100) for row in page}
+    seen: list[Any] = []
+    for number, page in enumerate(walk(admin, operation.path, page_size=5)):
+        seen += [row["id"] for row in page]
+        if number < 2:
+            admin.customer(f"Late {number}")
+            callers.person("agent", admin.tenant, name="Aa").ok("GET", "/admin/me")
+    assert len(seen) == len(set(seen))
+    assert old <= set(seen)
+
+
+@every_list
+def test_a_lists_answer_has_the_contracts_form(operation: Operation, admin: Caller) -> None:
+    page = admin.ok("GET", operation.path)
+    assert set(page) == {"data", "total", "page", "page_size", "total_pages", "next_cursor"}
+    assert (page["page"], page["page_size"]) == (1, 20)
+
+
+@every_list
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=0",
+        "page=x",
+        "page=1.5",
+        "page_size=0",
+        "page_size=-1",
+        "sort_by=password",
+        "sort_order=up",
+        "page=1&page=2",
+        "page=%ff",
+        "sort_by=%00",
+    ],
+)
+def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller, query: str) -> None:
+    data = refused(admin.call("GET", f"{operation.path}?{query}"), 400, "INVALID_REQUEST")
+    assert [fault["field"] for fault in data["fields"]] == [query.split("=", maxsplit=1)[0]]
+
+
+@every_list
+def test_every_filter_refuses_nonsense_or_takes_text(operation: Operation, admin: Caller) -> None:
+    query = wanted_by(operation.handler).query
+    assert query is not None
+    for field in fields(query):
+        answer = admin.get(operation.path, **{field.encode_name: "no such value"})
+        if answer.status_code != 200:
+            code = "INVALID_CURSOR" if field.name == "cursor" else "INVALID_REQUEST"
+            refused(answer, 400, code)

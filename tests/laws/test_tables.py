@@ -1,0 +1,176 @@
+"""What the database itself keeps, for every table, against the service's own role and raw SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from app.models import Base, Record, SoftDeleted
+from app.settings import Settings
+from tests.callers import Caller
+from tests.laws.routes import ADMIN, make
+
+TABLES = sorted(Base.metadata.tables)
+AUDITED = sorted(model.__tablename__ for model in Record.__subclasses__())
+
+every_table = pytest.mark.parametrize("table", TABLES)
+every_audited_table = pytest.mark.parametrize("table", AUDITED)
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A session as the owner, to look at definitions."""
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as connection:
+        yield connection
+
+
+def enter(connection: psycopg.Connection, tenant: str) -> None:
+    connection.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+
+
+@every_table
+def test_a_table_keeps_tenants_apart_even_from_its_owner(table: str, catalog: psycopg.Connection) -> None:
+    row = catalog.execute(
+        "SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE oid = %s::regclass", [table]
+    ).fetchone()
+    assert row == (True, True)
+    owner = catalog.execute(
+        "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass", [table]
+    ).fetchone()
+    assert owner is not None
+    assert owner[0] not in {"crm_service", "crm_service_own", "crm_search"}
+
+
+@every_table
+def test_every_key_names_the_tenant(table: str, catalog: psycopg.Connection) -> None:
+    """Primary, unique and foreign keys: without it they tell, or tie to, another tenant's rows."""
+    keys = catalog.execute(
+        """
+        SELECT indexrelid::regclass::text, indkey[0] = attnum
+        FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attname = 'tenant_id'
+        WHERE indrelid = %s::regclass AND indisunique
+        UNION ALL
+        SELECT conname, conkey[1] = attnum
+        FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attname = 'tenant_id'
+        WHERE conrelid = %s::regclass AND contype = 'f'
+        """,
+        [table, table],
+    ).fetchall()
+    assert keys
+    assert [name for name, begins_with_tenant in keys if not begins_with_tenant] == []
+
+
+@every_table
+def test_without_a_tenant_there_are_no_rows(table: str, service_connection: psycopg.Connection, admin: Caller) -> None:
+    admin.customer(email="ada@example.com")
+    admin.tag()
+    assert service_connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    enter(service_connection, "")
+    assert service_connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+@every_table
+def test_the_service_never_truncates(table: str, service_connection: psycopg.Connection) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        service_connection.execute(f"TRUNCATE {table} CASCADE")
+
+
+@every_audited_table
+def test_a_row_can_not_be_moved_into_or_made_in_another_tenant(
+    table: str, service_connection: psycopg.Connection, admin: Caller
+) -> None:
+    seed(admin, table)
+    enter(service_connection, admin.tenant)
+    with pytest.raises(errors.InsufficientPrivilege):
+        service_connection.execute(f"UPDATE {table} SET tenant_id = 'elsewhere'")
+
+
+@every_audited_table
+def test_every_bulk_change_by_raw_sql_leaves_one_exact_entry_a_row(
+    table: str, settings: Settings, admin: Caller
+) -> None:
+    for number in range(1 if table == "settings" else 5):
+        seed(admin, table, number)
+    before = len(admin.audit())
+    column, value = CHANGE[table]
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute("SET ROLE crm_service")
+        enter(connection, admin.tenant)
+        changed = connection.execute(
+            f"UPDATE {table} SET {column} = {value} RETURNING id, {column}, version"
+        ).fetchall()
+        same = connection.execute(f"UPDATE {table} SET {column} = {column} RETURNING version").fetchall()
+    assert [row[0] for row in same] == [row[2] for row in changed]
+    entries = admin.audit()
+    assert len(entries) == before + len(changed)
+    for record_id, new, _ in changed:
+        (entry,) = [entry for entry in entries if (entry["resource_id"], entry["action"]) == (record_id, "update")]
+        assert {name: change["new"] for name, change in entry["changes"].items()} == {column: new}
+        assert entry["user_id"] is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_entries SET user_id = 'somebody else'",
+        "DELETE FROM audit_entries",
+        "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action) VALUES ('t', 'tag', 1, 'create')",
+        "ALTER TABLE customers DISABLE TRIGGER audit",
+        "ALTER TABLE customers NO FORCE ROW LEVEL SECURITY",
+        "UPDATE customer_tags SET tag_id = 1",
+        "DELETE FROM customers",
+    ],
+)
+def test_the_service_can_not_rewrite_history(
+    statement: str, service_connection: psycopg.Connection, admin: Caller
+) -> None:
+    admin.customer()
+    enter(service_connection, admin.tenant)
+    with pytest.raises(errors.InsufficientPrivilege):
+        service_connection.execute(statement)
+
+
+def test_a_customer_can_not_wear_another_tenants_tag(
+    service_connection: psycopg.Connection, admin: Caller, stranger: Caller
+) -> None:
+    admin.customer()
+    enter(service_connection, admin.tenant)
+    with pytest.raises(errors.ForeignKeyViolation):
+        service_connection.execute("UPDATE customers SET tags = %s", [[stranger.tag()["id"]]])
+
+
+def test_the_search_function_stays_in_its_tenant(
+    service_connection: psycopg.Connection, admin: Caller, stranger: Caller
+) -> None:
+    mine = admin.customer("Unmistakable")["id"]
+    stranger.customer("Unmistakable")
+    search = "SELECT crm_search_customers('mistak')"
+    assert service_connection.execute(search).fetchall() == []
+    enter(service_connection, admin.tenant)
+    assert service_connection.execute(search).fetchall() == [(mine,)]
+
+
+def test_every_soft_deleted_table_belongs_to_a_route_with_restore() -> None:
+    restorable = {operation.path.split("/")[2].replace("-", "_") for operation in ADMIN if "/restore" in operation.path}
+    trashable = {m.__tablename__ for m in Record.__subclasses__() if issubclass(m, SoftDeleted)}
+    assert trashable == restorable
+
+
+# A change that raw SQL can make to every row of a table.
+CHANGE = {
+    "customers": ("notes", "'by raw SQL'"),
+    "tags": ("color", "'#123456'"),
+    "settings": ("timezone", "'Asia/Tokyo'"),
+}
+
+
+def seed(caller: Caller, table: str, number: int = 0) -> None:
+    if table == "settings":
+        caller.ok("GET", "/admin/settings")
+    elif table == "tags":
+        caller.tag(f"Tag {number}")
+    else:
+        make(caller, f"{table.removesuffix('s')}_id")

@@ -1,0 +1,66 @@
+"""Which pages may read the answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.callers import refused
+
+ALLOWED = "https://console.example.com,https://myapp-*.vercel.app,http://localhost:3000"
+
+
+@pytest.fixture
+def browser(variant: Any) -> Any:
+    return variant(cors_allowed_origins=ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://console.example.com", "https://myapp-git-x1.vercel.app", "http://localhost:3000"]
+)
+def test_an_allowed_origin_reads_answers_and_errors(browser: Any, origin: str) -> None:
+    for path, status in (("/live", 200), ("/admin/me", 401), ("/nowhere", 404)):
+        answer = browser.get(path, headers={"Origin": origin})
+        assert answer.status_code == status
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example.com",
+        "https://console.example.com.evil.com",
+        "https://xconsole.example.com",
+        "http://console.example.com",
+        "https://myapp-x.y.vercel.app",
+        "https://myapp-.vercel.app.evil.com",
+        "https://other.vercel.app",
+        "null",
+    ],
+)
+def test_any_other_origin_is_told_nothing(browser: Any, origin: str) -> None:
+    answer = browser.get("/live", headers={"Origin": origin})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert answer.headers["Vary"] == "Origin"
+    preflight = browser.options("/admin/me", headers={"Origin": origin, "Access-Control-Request-Method": "GET"})
+    refused(preflight, 403, "ORIGIN_NOT_ALLOWED")
+    assert not [name for name in preflight.headers if name.startswith("access-control")]
+
+
+def test_a_preflight_is_answered_before_anybody_asks_for_a_token(browser: Any) -> None:
+    answer = browser.options(
+        "/admin/customers/1",
+        headers={
+            "Origin": "https://console.example.com",
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization,content-type,if-match",
+        },
+    )
+    assert answer.status_code == 204
+    assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+    for header in ("Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-Organization-Id"):
+        assert header in answer.headers["Access-Control-Allow-Headers"]
