@@ -29,7 +29,8 @@ check: setup
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/crm openapi --check
-	@$(BIN)/crm db check --embedded
+	@$(BIN)/crm db upgrade --data-dir .crm/check
+	@$(BIN)/crm db check --data-dir .crm/check
 
 format: setup
 	@$(BIN)/ruff check --fix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,7 +62,14 @@ def _database(server: Settings) -> Iterator[Settings]:
             database_url=renamed(server.database_dsn, name),
             migration_database_url=renamed(server.migration_dsn, name),
         )
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        for last_try in (False,) * 50 + (True,):
+            try:
+                connection.execute(f'DROP DATABASE "{name}"')
+                break
+            except psycopg.errors.ObjectInUse:  # connections that were closed a moment ago
+                if last_try:
+                    raise
+                time.sleep(0.1)
 
 
 def renamed(dsn: str, database: str) -> str:

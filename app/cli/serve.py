@@ -28,7 +28,7 @@ from app.db.startup import UnsafeRoleError, check_role
 from app.db.transaction import Database
 from app.probes import DRAIN_FILE
 from app.settings import Settings
-from app.telemetry import log_config
+from app.telemetry import configure_logging, log_config
 
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
@@ -58,6 +58,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with workplace(data_dir) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = place.settings
+        configure_logging(settings.log_level, settings.log_format)
         try:
             if place.embedded or migrate:
                 Migrations(settings.migration_dsn, settings.database_dsn).upgrade()

@@ -1,0 +1,317 @@
+"""`crm serve` and its neighbours, as real processes on a database of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import psycopg
+import pytest
+
+from app.db.embedded import EmbeddedPostgres
+
+CRM = str(Path(sys.executable).with_name("crm"))
+CONFIGURED = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "ENVIRONMENT", "JWT_SECRET", "PORT", "SERVER_PORT")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
+
+
+def crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CRM, *arguments], env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+class Service:
+    """A running `crm serve`."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [CRM, "serve", "--port", "0", "--data-dir", str(data_dir), *arguments],
+                env=ENVIRONMENT | {"DRAIN_SECONDS": "1"} | environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self.said: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.rstrip())
+            if line.startswith("ready "):
+                break
+        assert self.said, self.log.read_text()
+        assert self.said[-1].startswith("ready "), self.log.read_text()
+        self.url = self.said[-1].removeprefix("ready ")
+
+    def token(self, role: str, *more: str) -> str:
+        return crm("token", "--role", role, "--data-dir", str(self.data_dir), *more).stdout.strip()
+
+    def call(self, method: str, path: str, token: str, **more: Any) -> httpx.Response:
+        return httpx.request(method, self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=10, **more)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    @property
+    def postgres_pid(self) -> int | None:
+        return EmbeddedPostgres(self.data_dir).pid
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("serve") / "data", "--demo", "--workers", "2")
+    yield service
+    if service.process.poll() is None:
+        service.stop()
+
+
+def test_it_says_how_to_try_it_and_that_works(service: Service) -> None:
+    assert f"The CRM is at {service.url}, its API reference at {service.url}/docs" in service.said
+    (command,) = [line for line in service.said if line.startswith("curl ")]
+    shown = subprocess.run(shlex.split(command.replace("curl", "curl -s", 1)), capture_output=True, check=True)
+    assert json.loads(shown.stdout)["total"] > 3
+
+
+def test_the_whole_story_of_a_customer_with_a_token_of_the_cms(service: Service) -> None:
+    token = service.token("admin")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert "tenant_id" not in claims
+    assert claims["aud"] == ["platform-console"]
+    created = service.call("POST", "/admin/customers", token, json={"name": "Wilhelmina Quux"})
+    path = f"/admin/customers/{created.json()['id']}"
+    assert service.call("GET", path, token).json()["name"] == "Wilhelmina Quux"
+    assert service.call("GET", "/admin/customers?search=mina%20q", token).json()["total"] == 1
+    assert service.call("PATCH", path, token, json={"status": "active"}).json()["version"] == 2
+    newest = service.call("GET", "/admin/audit", token).json()["data"][0]
+    assert newest["changes"] == {"status": {"old": "lead", "new": "active"}}
+    assert service.call("DELETE", path, token).status_code == 200
+    assert service.call("GET", "/admin/customers?deleted=only", token).json()["data"][0]["name"] == "Wilhelmina Quux"
+    assert service.call("POST", f"{path}/restore", token).status_code == 200
+    assert service.call("GET", path, service.token("admin", "--tenant", "other")).status_code == 404
+
+
+def test_metrics_of_two_workers_are_the_clients_own_count(service: Service) -> None:
+    for number in range(40):
+        httpx.get(f"{service.url}/admin/me" if number % 2 else f"{service.url}/nowhere/{number}")
+    page = httpx.get(f"{service.url}/metrics").text
+    assert 'crm_http_requests_total{endpoint="/admin/me",method="GET",status="401"} 20.0' in page
+    assert 'crm_http_requests_total{endpoint="unknown",method="GET",status="404"} 20.0' in page
+    assert page.count("process_resident_memory_bytes{pid=") == 2
+    assert "crm_db_pool_max_connections 40.0" in page
+
+
+def test_every_line_of_the_log_is_json_with_the_request_and_no_secret(service: Service) -> None:
+    token = service.token("agent", "--user-id", "77", "--tenant", "acme")
+    answer = service.call("GET", "/admin/customers?search=canary-of-a-query", token)
+    service.call("POST", "/admin/customers", token, json={"name": "canary of a body", "x": 1})
+    time.sleep(0.2)
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == answer.headers["X-Request-ID"]]
+    assert {name: line[name] for name in ("event", "method", "route", "status", "user", "tenant")} == {
+        "event": "request",
+        "method": "GET",
+        "route": "/admin/customers",
+        "status": 200,
+        "user": "77",
+        "tenant": "acme",
+    }
+    assert line["duration_ms"] > 0
+    text = service.log.read_text()
+    assert token not in text
+    assert "canary" not in text
+
+
+def test_health_ready_and_live(service: Service) -> None:
+    health = httpx.get(f"{service.url}/health")
+    assert health.status_code == 200
+    assert health.json()["status"] == "healthy"
+    assert health.json()["checks"] == {"database": "ok"}
+    assert httpx.get(f"{service.url}/ready").json() == {"status": "ready"}
+    assert httpx.get(f"{service.url}/live").status_code == 200
+
+
+def test_a_database_that_dies_is_started_again(service: Service) -> None:
+    token = service.token("admin")
+    before = service.call("GET", "/admin/customers", token).json()["total"]
+    pid = service.postgres_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + 15
+    while (answer := service.call("GET", "/admin/customers", token)).status_code != 200:
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["Retry-After"]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert answer.json()["total"] == before
+    assert service.postgres_pid != pid
+
+
+def test_a_second_service_shares_the_database_and_does_not_stop_it(service: Service) -> None:
+    second = Service(service.data_dir)
+    assert second.call("GET", "/admin/customers", second.token("admin")).status_code == 200
+    second.stop()
+    assert httpx.get(f"{service.url}/ready").status_code == 200
+
+
+def test_a_port_that_is_taken_is_said(service: Service) -> None:
+    port = service.url.rsplit(":", 1)[1]
+    taken = crm("serve", "--port", port, "--data-dir", str(service.data_dir))
+    assert taken.returncode == 1
+    assert f"{port} can't be listened at" in taken.stderr
+    assert "Traceback" not in taken.stderr
+
+
+def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data", DRAIN_SECONDS="2")
+    token = service.token("admin")
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {token}"}) as client:
+            while not stop.is_set():
+                statuses.append(client.post("/admin/customers", json={"name": "Under load"}).status_code)
+
+    with ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(load) for _ in range(4)]
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert httpx.get(f"{service.url}/ready").status_code == 503
+        stop.set()
+        for worker in workers:
+            worker.result()
+    assert service.stop(signal.SIGTERM) == 0
+    assert set(statuses) == {201}
+    assert service.postgres_pid is None
+
+
+def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data", "--workers", "2")
+    group = os.getpgid(service.process.pid)
+    os.killpg(group, signal.SIGINT)  # as a terminal does
+    service.process.wait(30)
+    service.stop()
+    assert service.postgres_pid is None
+    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in left
+
+
+def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data")
+    token = service.token("admin")
+    created = service.call("POST", "/admin/customers", token, json={"name": "Survivor"}).json()
+    service.stop(signal.SIGKILL)
+    until = time.monotonic() + 10
+    while True:
+        try:
+            httpx.get(f"{service.url}/live", timeout=1)
+        except httpx.TransportError:
+            break
+        assert time.monotonic() < until, "the worker outlived its parent"
+        time.sleep(0.1)
+    again = Service(tmp_path / "data")
+    assert again.call("GET", f"/admin/customers/{created['id']}", token).status_code == 200
+    again.stop()
+    assert again.postgres_pid is None
+
+
+def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_path: Path) -> None:
+    for arguments in (["serve"], ["token", "--role", "admin"]):
+        refused = crm(*arguments, ENVIRONMENT="production", CRM_DATA_DIR=str(tmp_path))
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("Error: JWT_SECRET: ")
+        assert refused.stderr.count("\n") == 1
+    production = {
+        "ENVIRONMENT": "production",
+        "JWT_SECRET": "s" * 32,
+        "DATABASE_URL": "postgresql://crm@localhost:1/crm",
+    }
+    assert "only the CMS issues tokens" in crm("token", "--role", "admin", **production).stderr
+    assert "no place in production" in crm("seed", "--customers", "1", **production).stderr
+
+
+def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) -> None:
+    where = ("--data-dir", str(tmp_path / "data"))
+    assert crm("db", "current", *where).stdout == "base\n"
+    assert "is at revision 0001" in crm("db", "upgrade", *where).stdout
+    assert "agree" in crm("db", "check", *where).stdout
+    assert "base" in crm("db", "downgrade", "base", *where).stdout
+    assert "is at revision 0001" in crm("db", "upgrade", *where).stdout
+
+
+def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path / "data") as server:
+        urls = {"DATABASE_URL": server.dsn(), "MIGRATION_DATABASE_URL": server.dsn(user="crm_owner")}
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(lambda _: crm("db", "upgrade", **urls), range(4)))
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
+
+
+def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path / "db") as server:
+        service = Service(tmp_path / "data", DATABASE_URL="")
+        service.stop()
+        started = subprocess.Popen(
+            [CRM, "serve", "--port", "0"],
+            env=ENVIRONMENT
+            | {"DATABASE_URL": server.dsn(), "CRM_DATA_DIR": str(service.data_dir), "DRAIN_SECONDS": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert started.stdout is not None
+        url = started.stdout.readline().strip().removeprefix("ready ")
+        try:
+            assert httpx.get(f"{url}/ready").status_code == 503
+            assert httpx.get(f"{url}/health").status_code == 200
+            answer = httpx.get(f"{url}/admin/me", headers={"Authorization": f"Bearer {service.token('admin')}"})
+            assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+        finally:
+            started.send_signal(signal.SIGTERM)
+            _, errors = started.communicate(timeout=30)
+        assert "run crm db upgrade" in errors
+
+
+def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> None:
+    where = ("--data-dir", str(tmp_path / "data"))
+    for tenant in ("one", "two"):
+        seeded = crm("seed", "--customers", "500", "--tenant", tenant, "--seed", "7", *where)
+        assert seeded.returncode == 0, seeded.stderr
+    with EmbeddedPostgres(tmp_path / "data") as server, psycopg.connect(server.dsn(user="postgres")) as connection:
+        people = "SELECT name, email, status, assigned_to, created_at FROM customers WHERE tenant_id = %s ORDER BY 2, 1"
+        one, two = (connection.execute(people, [tenant]).fetchall() for tenant in ("one", "two"))
+        assert len(one) == 500
+        assert one == two
+        assert len({row[2] for row in one}) == 5
+
+
+@pytest.mark.parametrize("command", ["", "serve", "db", "db upgrade", "token", "seed", "openapi"])
+def test_help_has_an_example(command: str) -> None:
+    shown = crm(*command.split(), "--help")
+    assert shown.returncode == 0
+    assert command == "db" or "Example" in shown.stdout
+
+
+def test_the_committed_document_is_what_the_routes_say() -> None:
+    checked = crm("openapi", "--check")
+    assert checked.returncode == 0, checked.stderr
