@@ -11,10 +11,15 @@ from litestar.di import Provide
 
 from app import probes
 from app.access.tokens import TokenVerifier
+from app.admin.activities.routes import router as activities
 from app.admin.audit.routes import router as audit
+from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
+from app.admin.deals.routes import router as deals
 from app.admin.http import replay_response
 from app.admin.me.routes import router as me
+from app.admin.notes.routes import router as notes
+from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.users.routes import router as users
@@ -30,7 +35,7 @@ from app.web.cursor import CursorSigner
 from app.web.errors import error_response
 from app.web.input import CrmRequest, provide_filters, read_input
 
-ADMIN = (customers, tags, me, users, settings_, audit)
+ADMIN = (customers, contacts, pipeline_stages, deals, activities, notes, tags, me, users, settings_, audit)
 
 
 def create_app(settings: Settings) -> Litestar:

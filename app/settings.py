@@ -51,6 +51,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     jwt_audience: str = ""
     jwt_require_tenant: bool = False
     role_aliases: str = DEFAULT_ROLE_ALIASES
+    stage_rollback_roles: str = "admin"
+    report_cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 15.0
     agent_read_scope: Literal["all", "own"] = "all"
     cors_allowed_origins: str = ""
     max_body_bytes: Count = 1024 * 1024
@@ -85,6 +87,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def aliases(self) -> dict[str, str]:
         """Role names of other issuers, and what they mean here."""
         return dict(pair.split("=", 1) for pair in _listed(self.role_aliases.lower()))
+
+    @property
+    def rollback_roles(self) -> tuple[str, ...]:
+        """Roles that may move a deal backward or reopen it."""
+        return _listed(self.stage_rollback_roles.lower())
 
     @property
     def issuers(self) -> tuple[str, ...]:
@@ -151,9 +158,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is no ISO 4217 code, such as EUR")
     if settings.report_timezone not in available_timezones():
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is no time zone, such as Europe/Berlin")
-    for pair in _listed(settings.role_aliases):
-        if not re.fullmatch(r"\s*[^=\s]+=(admin|manager|agent)", pair.lower()):
-            raise SettingsError(f"ROLE_ALIASES: {pair!r} is not of the form alias=admin, =manager or =agent")
+    _check_roles(settings)
     for origin in settings.allowed_origins:
         if not re.fullmatch(r"https?://[A-Za-z0-9.*\-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", origin):
             raise SettingsError(f"CORS_ALLOWED_ORIGINS: {origin!r} is no origin, such as https://console.example.com")
@@ -161,6 +166,15 @@ def _check(settings: Settings) -> None:
         url = getattr(settings, name)
         if url and not re.match(r"postgres(ql)?(\+\w+)?://", url):
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")
+
+
+def _check_roles(settings: Settings) -> None:
+    for pair in _listed(settings.role_aliases):
+        if not re.fullmatch(r"\s*[^=\s]+=(admin|manager|agent)", pair.lower()):
+            raise SettingsError(f"ROLE_ALIASES: {pair!r} is not of the form alias=admin, =manager or =agent")
+    for role in settings.rollback_roles:
+        if role not in {"admin", "manager", "agent"}:
+            raise SettingsError(f"STAGE_ROLLBACK_ROLES: {role!r} is none of admin, manager and agent")
 
 
 def _assembled(settings: Settings) -> str:

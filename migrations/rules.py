@@ -25,10 +25,12 @@ def isolate(table: str) -> str:
     """
 
 
-def own_only(table: str) -> str:
-    """People limited to their own records read as crm_service_own; `crm_is_own(row)` says what is theirs."""
+def own_only(table: str, condition: str) -> str:
+    """What belongs to a person, said once: those limited to their own records read as crm_service_own, and
+    `crm_owns(table, id)` asks as that role.
+    """
     return f"""
-        CREATE POLICY own ON {table} AS RESTRICTIVE FOR SELECT TO crm_service_own USING (crm_is_own({table}));
+        CREATE POLICY own ON {table} AS RESTRICTIVE FOR SELECT TO crm_service_own USING ({condition});
     """
 
 
@@ -41,18 +43,56 @@ def versioned(table: str, derived: tuple[str, ...] = ()) -> str:
 
 
 def audited(
-    table: str, resource_type: str, derived: tuple[str, ...] = (), events: str = "INSERT OR UPDATE OR DELETE"
+    table: str,
+    resource_type: str,
+    derived: tuple[str, ...] = (),
+    *,
+    events: str = "INSERT OR UPDATE OR DELETE",
+    name: str = "audit",
+    when: str = "true",
 ) -> str:
     """Each change of a row writes one audit entry, in the same transaction, whoever makes it and however."""
     return f"""
-        CREATE TRIGGER audit AFTER {events} ON {table}
-            FOR EACH ROW EXECUTE FUNCTION crm_audit('{resource_type}', {_array((*NEVER_AUDITED, *derived))});
+        CREATE TRIGGER {name} AFTER {events} ON {table} FOR EACH ROW WHEN ({when})
+            EXECUTE FUNCTION crm_audit('{resource_type}', {_array((*NEVER_AUDITED, *derived))});
+    """
+
+
+def owned_by(role: str, *functions: str) -> str:
+    """Let functions run as this role; only who may make things in the schema can be given one."""
+    return f"""
+        GRANT CREATE ON SCHEMA public TO {role};
+        {"".join(f"ALTER FUNCTION {function} OWNER TO {role};" for function in functions)}
+        REVOKE CREATE ON SCHEMA public FROM {role};
+    """
+
+
+def searchable(table: str, folded: str) -> str:
+    """Let `crm_search` look for fragments of this expression, by a trigram index where the server has them."""
+    return f"""
+        CREATE POLICY search ON {table} FOR SELECT TO crm_search USING (true);
+        GRANT SELECT ON {table} TO crm_search;
+        DO $$
+        BEGIN
+            IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') THEN
+                CREATE INDEX {table}_search_trgm_idx ON {table} USING gin ({folded} gin_trgm_ops);
+            END IF;
+        END $$;
     """
 
 
 def granted(table: str, rights: str) -> str:
     """What the service may do; TRUNCATE, which ignores row-level security, is never among it."""
     return f"GRANT {rights} ON {table} TO crm_service;"
+
+
+def trashed_with(table: str, *children: str) -> str:
+    """What goes into the trash with a row, and comes back with it; `children` are 'table.column'."""
+    return f"""
+        CREATE TRIGGER trash AFTER UPDATE OF deleted_at ON {table}
+            FOR EACH ROW WHEN (OLD.deleted_at IS DISTINCT FROM NEW.deleted_at)
+            EXECUTE FUNCTION crm_trash_along({", ".join(f"'{child}'" for child in children)});
+    """
 
 
 def _array(names: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -56,11 +56,22 @@ async def transaction(request: CrmRequest) -> AsyncIterator[Transaction]:
         await idempotency.keep(tx, key, tx.answer)
 
 
-async def list_page(request: CrmRequest, listing: Listing[Row], query: ListQuery) -> Response[Page[Row]]:
-    """One page of a list."""
+async def list_page(
+    request: CrmRequest,
+    listing: Listing[Row],
+    query: ListQuery,
+    *,
+    scope: Mapping[str, Any] | None = None,
+    within: Callable[[Transaction], Awaitable[object]] | None = None,
+) -> Response[Page[Row]]:
+    """One page of a list. `scope` sets filters that the path stands for, `within` checks that the path is there."""
     state = request.app.state
     async with transaction(request) as tx:
-        page = await listing.page(tx, query, signer=state.cursors, default_page_size=state.settings.default_page_size)
+        if within is not None:
+            await within(tx)
+        page = await listing.page(
+            tx, query, signer=state.cursors, default_page_size=state.settings.default_page_size, scope=scope
+        )
         return answer(tx, page)
 
 

@@ -1,11 +1,11 @@
-"""What a tenant's and a person's first request leaves behind: the tenant's settings, and who the person is."""
+"""What a first request leaves behind: the tenant's settings and stages, and who the person is."""
 
 from __future__ import annotations
 
 import time
 from datetime import timedelta
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
@@ -26,7 +26,7 @@ class Arrivals:
         self._seen: dict[tuple[str, str], float] = {}
 
     async def greet(self, actor: Actor) -> None:
-        """Write down a person who was not seen lately, and the tenant's settings where it has none yet.
+        """Write down a person who was not seen lately, and the tenant's settings and stages where it has none yet.
 
         A transaction of its own, and unaudited: nobody changed anything.
         """
@@ -47,6 +47,7 @@ class Arrivals:
                 )
                 .on_conflict_do_nothing()
             )
+            await tx.connection.execute(select(func.crm_first_stages(actor.tenant_id)))
             await tx.connection.execute(
                 person_row.on_conflict_do_update(
                     index_elements=["tenant_id", "id"],

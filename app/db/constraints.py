@@ -14,6 +14,13 @@ log = structlog.get_logger("database")
 # Constraint → what a client reads, and the status where it is not the code's own: a reference in a body is a 400.
 REFUSALS: dict[str, tuple[Code, int | None]] = {
     "customers_live_email_key": (Code.EMAIL_EXISTS, None),
+    "pipeline_stages_name_key": (Code.STAGE_EXISTS, None),
+    "deals_stage_fkey": (Code.STAGE_IN_USE, None),
+    "stage_history_from_stage_fkey": (Code.STAGE_IN_USE, None),
+    "stage_history_to_stage_fkey": (Code.STAGE_IN_USE, None),
+    "deals_contact_fkey": (Code.CONTACT_NOT_FOUND, 400),
+    "activities_link_check": (Code.MISSING_LINK, None),
+    "notes_link_check": (Code.MISSING_LINK, None),
     "tags_name_key": (Code.TAG_EXISTS, None),
     "customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, 400),
 }

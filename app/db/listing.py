@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.access.permissions import Permission
+from app.db.nested import Columns, selected
 from app.db.transaction import Transaction
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import AppError, Code, Fault, invalid
@@ -86,6 +88,26 @@ def at_most(column: ColumnElement[Any]) -> Filter:
     return Filter(lambda name, _: column <= bindparam(name, type_=column.type), lambda value, _: ("", value))
 
 
+def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: Filter) -> Filter:
+    """A filter of the record that `reference` leads to, by that record's key."""
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        return reference.in_(select(key).where(of_target.clause(name, variant)))
+
+    return Filter(clause, of_target.read)
+
+
+def found_in(table: str, folded: str) -> Filter:
+    """A fragment of the text that `crm_search` looks through."""
+    record_table: ColumnElement[str] = literal_column(f"'{table}'::regclass")
+    expression: ColumnElement[str] = literal_column(f"'{folded}'")
+
+    def clause(name: str, _: str) -> ColumnElement[bool]:
+        return literal_column(f"{table}.id").in_(select(func.crm_search(record_table, expression, bindparam(name))))
+
+    return Filter(clause, lambda value, _: ("", value))
+
+
 def matching(condition: Callable[[ColumnElement[Any]], ColumnElement[bool]]) -> Filter:
     """A condition of the resource's own on the value."""
     return Filter(lambda name, _: condition(bindparam(name)), lambda value, _: ("", value))
@@ -116,7 +138,7 @@ class Listing(Generic[Row]):
         self,
         name: str,
         view: Callable[..., Row],
-        columns: Sequence[ColumnElement[Any]],
+        columns: Columns,
         source: FromClause,
         *,
         key: ColumnElement[Any],
@@ -127,7 +149,7 @@ class Listing(Generic[Row]):
     ) -> None:
         self._name = name
         self._view = view
-        self._columns = columns
+        self._columns = selected(columns)
         self._source = source
         self._key = key
         self._filters = filters
@@ -138,9 +160,15 @@ class Listing(Generic[Row]):
         self._counts: dict[Shape, Select[Any]] = {}
 
     async def page(
-        self, tx: Transaction, query: ListQuery, *, signer: CursorSigner, default_page_size: int
+        self,
+        tx: Transaction,
+        query: ListQuery,
+        *,
+        signer: CursorSigner,
+        default_page_size: int,
+        scope: Mapping[str, Any] | None = None,
     ) -> Page[Row]:
-        """The page that a query asks for, and where the next one begins.
+        """The page that a query asks for, and where the next one begins. `scope` sets filters that the query lacks.
 
         Raises AppError: INVALID_CURSOR, INVALID_REQUEST for a page beside a cursor, 403 for the trash.
         """
@@ -151,12 +179,12 @@ class Listing(Generic[Row]):
             if query.page is not UNSET:
                 raise invalid(Fault("page", "does not go together with cursor"))
             position = signer.decode(query.cursor)
-            query = self._resumed(tx, query, position)
+            query = self._resumed(tx, query, position, scope or {})
         deleted = getattr(query, "deleted", UNSET)
         deleted = Deleted.EXCLUDE if deleted is UNSET else deleted
         if deleted is not Deleted.EXCLUDE:
             tx.actor.require(Permission.DELETE)
-        shape, parameters = self._shape(tx, query, deleted, position)
+        shape, parameters = self._shape(tx, query, deleted, position, scope or {})
         statement = self._select(shape)
         window = {"row_limit": size + 1, "row_offset": 0 if position else (number - 1) * size}
         rows = (await tx.connection.execute(statement, parameters | window)).all()
@@ -172,7 +200,7 @@ class Listing(Generic[Row]):
             last = Position(
                 tenant_id=tx.actor.tenant_id,
                 listing=self._name,
-                filters=self._given_filters(query),
+                filters=self._given_filters(query) | {f"scope.{name}": value for name, value in (scope or {}).items()},
                 sort_by=shape.sort_by,
                 sort_order=shape.sort_order,
                 key=list(rows[size - 1][-2:]),
@@ -188,22 +216,24 @@ class Listing(Generic[Row]):
             next_cursor=next_cursor,
         )
 
-    def _resumed(self, tx: Transaction, query: ListQuery, position: Position) -> ListQuery:
+    def _resumed(self, tx: Transaction, query: ListQuery, position: Position, scope: Mapping[str, Any]) -> ListQuery:
         """The query that the cursor's walk began with; a filter given beside it must be the same."""
         beside = self._given_filters(query)
+        walked = {name: value for name, value in position.filters.items() if not name.startswith("scope.")}
         sort_by, sort_order = self._order(query, position.sort_by, position.sort_order)
         if (
             position.tenant_id != tx.actor.tenant_id
             or position.listing != self._name
             or (sort_by, sort_order) != (position.sort_by, position.sort_order)
-            or any(name not in position.filters or position.filters[name] != value for name, value in beside.items())
+            or any(name not in walked or walked[name] != value for name, value in beside.items())
+            or position.filters != walked | {f"scope.{name}": value for name, value in scope.items()}
         ):
             raise AppError(Code.INVALID_CURSOR)
-        walk = position.filters | {"sort_by": position.sort_by, "sort_order": position.sort_order}
+        walk = walked | {"sort_by": position.sort_by, "sort_order": position.sort_order}
+        if query.page_size is not UNSET:
+            walk["page_size"] = query.page_size
         try:
-            return msgspec.convert(
-                walk | {"page_size": query.page_size} if query.page_size is not UNSET else walk, type(query)
-            )
+            return msgspec.convert(walk, type(query))
         except msgspec.ValidationError:
             raise AppError(Code.INVALID_CURSOR) from None  # signed by a release whose filters were others
 
@@ -220,12 +250,12 @@ class Listing(Generic[Row]):
         )
 
     def _shape(
-        self, tx: Transaction, query: ListQuery, deleted: Deleted, position: Position | None
+        self, tx: Transaction, query: ListQuery, deleted: Deleted, position: Position | None, scope: Mapping[str, Any]
     ) -> tuple[Shape, dict[str, Any]]:
         variants: list[tuple[str, str]] = []
         parameters: dict[str, Any] = {}
         for name, narrowing in self._filters.items():
-            value = getattr(query, name)
+            value = scope[name] if name in scope else getattr(query, name, UNSET)
             if value is not UNSET:
                 variant, parameters[name] = narrowing.read(value, tx.actor.user_id)
                 variants.append((name, variant))

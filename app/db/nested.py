@@ -2,31 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Dialect, Text, cast, func, literal_column
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import (
+    ColumnElement,
+    Dialect,
+    FromClause,
+    Label,
+    Select,
+    Text,
+    cast,
+    func,
+    literal_column,
+    select,
+    type_coerce,
+)
 from sqlalchemy.types import TypeDecorator
+
+from app.models import UserReference
+from app.web.structs import View, columns_of
 
 
 class JsonAs(TypeDecorator[Any]):
-    """What `json_list` yields, as this type; no rows are an empty list."""
+    """A JSON document, fetched as text, as this type; null is what `empty` says."""
 
     impl = Text
     cache_ok = True
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, empty: str = "null") -> None:
         super().__init__()
         self.kind = kind
-        self._decode = msgspec.json.Decoder(kind).decode
+        self.empty = empty
+        self._decode = msgspec.json.Decoder(kind, float_hook=Decimal).decode
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002, D102
-        return self._decode(value or "[]")
+        return self._decode(value or self.empty)
 
 
-def json_list(columns: Mapping[str, ColumnElement[Any]], *order: ColumnElement[Any]) -> ColumnElement[str]:
-    """An aggregate of rows as the text of a JSON list, in this order."""
-    pairs = (part for name, column in columns.items() for part in (literal_column(f"'{name}'"), column))
-    return cast(func.json_agg(aggregate_order_by(func.json_build_object(*pairs), *order)), Text)
+class Nested:
+    """A JSON expression, and the type that it is read as: where it is selected itself, and where it is nested again."""
+
+    def __init__(self, json: ColumnElement[Any], kind: Any, *, empty: str = "null") -> None:
+        self.json = json
+        self.column: ColumnElement[Any] = type_coerce(cast(json, Text), JsonAs(kind, empty))
+
+
+Columns: TypeAlias = dict[str, ColumnElement[Any] | Nested]
+
+
+def columns_for(view: type[View], table: FromClause, **special: ColumnElement[Any] | Nested) -> Columns:
+    """What fills a view, in its order: the table's columns of the same names, but for the special ones."""
+    return {name: special[name] if name in special else table.c[name] for name in columns_of(view)}
+
+
+def selected(columns: Columns) -> list[ColumnElement[Any]]:
+    """A view's columns for a select of its own."""
+    return [column.column if isinstance(column, Nested) else column for column in columns.values()]
+
+
+def labelled(columns: Columns) -> list[Label[Any]]:
+    """A view's columns for a subquery that becomes JSON."""
+    return [_as_json(column).label(name) for name, column in columns.items()]
+
+
+def nested_rows(rows: Select[Any], kind: Any) -> Nested:
+    """The rows of a select of `labelled` columns, in its order, as a list of this type."""
+    table = rows.subquery("nested")
+    query = select(func.json_agg(literal_column("nested"))).select_from(table)
+    return Nested(query.scalar_subquery(), list[kind], empty="[]")
+
+
+def nested_row(row: Select[Any], kind: Any) -> Nested:
+    """The one row of such a select, or null."""
+    table = row.limit(1).subquery("nested")
+    query = select(func.row_to_json(literal_column("nested"))).select_from(table)
+    return Nested(query.scalar_subquery(), kind | None)
+
+
+def _as_json(column: ColumnElement[Any] | Nested) -> ColumnElement[Any]:
+    if isinstance(column, Nested):
+        return column.json
+    return func.crm_show_user(column) if isinstance(column.type, UserReference) else column

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, Select, Table, bindparam, func, insert, literal_column, select, true, update
+from sqlalchemy import RowMapping, Select, Table, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.access.permissions import Permission
@@ -19,21 +20,39 @@ from app.web.errors import AppError, Code
 Explanations = Mapping[str, Callable[[], Awaitable[AppError]]]
 
 
+# What a reference to a row that is not there, or that one may not see, is called.
+MISSING = {
+    "customers": Code.CUSTOMER_NOT_FOUND,
+    "contacts": Code.CONTACT_NOT_FOUND,
+    "deals": Code.DEAL_NOT_FOUND,
+    "activities": Code.ACTIVITY_NOT_FOUND,
+}
+
+
+class Reference(NamedTuple):
+    """A column that refers to a record that can be in the trash, and the question whether that one is live."""
+
+    column: str
+    missing: Code
+    find: Select[Any]
+
+
 class Records:
-    """The records of one table. `owned` says that `crm_is_own(row)` exists for it."""
+    """The records of one table. `owned` says that they belong to people: that the table has a policy `own`."""
 
     def __init__(self, model: type[Record], missing: Code, *, owned: bool) -> None:
         table = model.__table__
         assert isinstance(table, Table)  # noqa: S101 -- not a subquery
         self.table = table
         self._missing = missing
-        own = func.crm_is_own(literal_column(table.name)) if owned else true()
+        self._owned = owned
+        self._references = list(_references(table))
         stored = [column for column in table.columns if column.computed is None]
-        self._locked: Select[Any] = (
-            select(*stored, func.coalesce(own, False).label("is_own"))
-            .where(table.c.id == bindparam("record_id"))
-            .with_for_update()
-        )
+        self._locked: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
+        self._live = select(table.c.id).where(table.c.id == bindparam("record_id"))
+        if "deleted_at" in table.c:
+            self._live = self._live.where(table.c.deleted_at.is_(None))
+        self._owns = select(func.crm_owns(literal_column(f"'{table.name}'::regclass"), bindparam("record_id")))
 
     async def lock(self, tx: Transaction, record_id: int) -> RowMapping:
         """A live record, locked for a change by this person.
@@ -43,10 +62,31 @@ class Records:
         row = await self._find(tx, record_id)
         if row is None or row.get("deleted_at") is not None:
             raise AppError(self._missing, status=404)
-        if not (row["is_own"] or tx.actor.can(Permission.MANAGE_ALL)):
-            raise AppError(Code.INSUFFICIENT_PERMISSIONS, "This record is not yours: you may read it, not change it")
+        await self.require_own(tx, record_id)
         tx.precondition.check(row["version"])
         return row
+
+    async def require_own(self, tx: Transaction, record_id: int) -> None:
+        """Raise AppError INSUFFICIENT_PERMISSIONS unless this person may change what hangs on this record."""
+        if not self._owned or tx.actor.can(Permission.MANAGE_ALL):
+            return
+        if not (await tx.connection.execute(self._owns, {"record_id": record_id})).scalar_one():
+            raise AppError(Code.INSUFFICIENT_PERMISSIONS, "This record is not yours: you may read it, not change it")
+
+    async def require(self, tx: Transaction, record_id: int) -> None:
+        """Raise AppError unless this is a live record that the person sees."""
+        if (await tx.connection.execute(self._live, {"record_id": record_id})).first() is None:
+            raise AppError(self._missing, status=404)
+
+    async def hold(self, tx: Transaction, record_id: int, *, own: bool = True) -> None:
+        """Keep a live record as it is, and what hangs on it to oneself, until the transaction ends.
+
+        Raises AppError: not found, or with `own` not the person's own.
+        """
+        if (await tx.connection.execute(self._live.with_for_update(), {"record_id": record_id})).first() is None:
+            raise AppError(self._missing, status=404)
+        if own:
+            await self.require_own(tx, record_id)
 
     async def lock_trashed(self, tx: Transaction, record_id: int) -> RowMapping:
         """A record in the trash, locked. Raises AppError: not found, or NOT_DELETED."""
@@ -72,22 +112,49 @@ class Records:
             await _guarded(tx, update(self.table).where(self.table.c.id == row["id"]).values(**real), explain or {})
         return bool(real)
 
+    async def check_references(self, tx: Transaction, values: Mapping[str, Any]) -> None:
+        """Raise AppError, a 400, for the first id in these values that is no live record that this person sees.
+
+        What is found is kept out of the trash until the transaction ends.
+        """
+        for column, missing, find in self._references:
+            record_id = values.get(column)
+            if record_id is not None and not (await tx.connection.execute(find, {"referred": record_id})).first():
+                raise AppError(missing, status=400, data={"fields": [{"field": column, "message": missing.message}]})
+
     async def trash(self, tx: Transaction, row: RowMapping) -> None:
         """Put a locked record into the trash."""
         await tx.connection.execute(
             update(self.table).where(self.table.c.id == row["id"]).values(deleted_at=func.now())
         )
 
-    async def restore(self, tx: Transaction, row: RowMapping, explain: Explanations | None = None) -> None:
-        """Take a locked record out of the trash."""
-        await _guarded(
-            tx, update(self.table).where(self.table.c.id == row["id"]).values(deleted_at=None), explain or {}
-        )
+    async def restore(
+        self,
+        tx: Transaction,
+        row: RowMapping,
+        changes: Mapping[str, Any] = MappingProxyType({}),
+        explain: Explanations | None = None,
+    ) -> None:
+        """Take a locked record out of the trash, and what went there with it. Raises AppError PARENT_DELETED."""
+        for column, _, find in self._references:
+            if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
+                raise AppError(Code.PARENT_DELETED)
+        back = update(self.table).where(self.table.c.id == row["id"]).values(deleted_at=None, **changes)
+        await _guarded(tx, back, explain or {})
 
     async def _find(self, tx: Transaction, record_id: int) -> RowMapping | None:
         found = await tx.connection.execute(self._locked, {"record_id": record_id})
         row: RowMapping | None = found.mappings().one_or_none()
         return row
+
+
+def _references(table: Table) -> Iterator[Reference]:
+    for constraint in table.foreign_key_constraints:
+        target = constraint.referred_table
+        if target.name in MISSING:
+            column = constraint.column_keys[-1]
+            live = (target.c.id == bindparam("referred"), target.c.deleted_at.is_(None))
+            yield Reference(column, MISSING[target.name], select(target.c.id).where(*live).with_for_update(read=True))
 
 
 async def _guarded(tx: Transaction, statement: Any, explain: Explanations) -> Any:

@@ -4,16 +4,23 @@ from app.models.audit import AuditEntry
 from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.idempotency import IdempotencyKey
+from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
 from app.models.tenants import TenantSettings, User
 
 __all__ = [
+    "Activity",
     "AuditEntry",
     "Base",
+    "Contact",
     "Customer",
     "CustomerTag",
+    "Deal",
     "IdempotencyKey",
+    "Note",
+    "PipelineStage",
     "Record",
     "SoftDeleted",
+    "StageMove",
     "Tag",
     "TenantSettings",
     "User",

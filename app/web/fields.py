@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, get_args, get_origin
 
 from msgspec import Meta, UnsetType, ValidationError, convert
@@ -65,12 +66,15 @@ def field_reader(kind: Any) -> Reader:
     """For a body's field, which comes as parsed JSON. `then` in the type's Meta gets each value that passed, and
     returns the one to use or raises Refused.
     """
-    is_time = datetime in _leaves(kind)
+    leaves = _leaves(kind)
+    is_time, is_number = datetime in leaves, Decimal in leaves
     then = dict(_extras(kind)).get("then")
 
     def read(value: Any) -> Any:
         if is_time and isinstance(value, str):
             return read_time(value)
+        if is_number and isinstance(value, str):  # which msgspec would take
+            raise Refused("must be a number")
         result = convert(value, kind)
         return result if then is None or result is None else then(result)
 

@@ -49,13 +49,17 @@ UserId = Annotated[
         extra={"then": lambda value: present_user(str(value))},
     ),
 ]
-Color = Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$", description="#rrggbb", examples=["#6366f1"])]
+Color = Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$", max_length=7, description="#rrggbb", examples=["#6366f1"])]
 
 T = TypeVar("T")
 
 
 class View(Struct):
     """A record as clients read it."""
+
+
+# Under a name of its own, since a body may have a field `type`.
+ViewType: TypeAlias = type[View]
 
 
 class Body(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +69,7 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     other fields are accepted and ignored.
     """
 
-    view: ClassVar[type[View] | None] = None
+    view: ClassVar[ViewType | None] = None
 
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:

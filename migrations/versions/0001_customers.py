@@ -1,6 +1,6 @@
 """Customers, tags, users, settings, audit and idempotency keys, with the rules that the database keeps."""
 
-from migrations.rules import audited, granted, isolate, own_only, run, versioned
+from migrations.rules import audited, granted, isolate, own_only, owned_by, run, searchable, versioned
 
 revision = "0001"
 down_revision = None
@@ -212,11 +212,8 @@ CREATE INDEX customers_live_name_idx ON customers (tenant_id, name_folded, id) W
 CREATE INDEX customers_live_assigned_to_idx ON customers (tenant_id, assigned_to, created_at, id)
     WHERE deleted_at IS NULL;
 
-CREATE FUNCTION crm_is_own(customers) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-RETURN $1.assigned_to = current_setting('crm.user', true);
-
 {isolate("customers")}
-{own_only("customers")}
+{own_only("customers", "assigned_to = current_setting('crm.user', true)")}
 {versioned("customers", CUSTOMER_DERIVED)}
 {audited("customers", "customer", CUSTOMER_DERIVED)}
 {granted("customers", "SELECT, INSERT, UPDATE")}
@@ -253,37 +250,44 @@ CREATE TRIGGER tags_changed AFTER UPDATE OF tags ON customers
     FOR EACH ROW WHEN (OLD.tags IS DISTINCT FROM NEW.tags) EXECUTE FUNCTION crm_spread_customer_tags();
 """
 
-SEARCH = """
--- Row-level security keeps LIKE away from any index (it is not leakproof), so the search for ids runs as a role of
--- its own that sees all rows, and names the tenant itself. What it finds is read under row-level security as ever.
-CREATE FUNCTION crm_search_customers(fragment text) RETURNS SETOF bigint LANGUAGE plpgsql STABLE ROWS 100
+OWNERSHIP = f"""
+-- Whether a record belongs to the person who asks: whether the policies `own` let that person see it.
+CREATE FUNCTION crm_owns(record_table regclass, record_id bigint) RETURNS boolean LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    found boolean;
 BEGIN
-    RETURN QUERY EXECUTE 'SELECT id FROM customers WHERE tenant_id = $1 AND search_folded LIKE $2'
-    USING current_setting('crm.tenant', true),
-          '%' || regexp_replace(crm_fold(fragment), '([\\\\%_])', '\\\\\\1', 'g') || '%';
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE id = $1)', record_table) INTO found USING record_id;
+    RETURN found;
 END $$;
-CREATE POLICY search ON customers FOR SELECT TO crm_search USING (true);
-GRANT SELECT ON customers TO crm_search;
-REVOKE EXECUTE ON FUNCTION crm_search_customers(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION crm_search_customers(text) TO crm_service;
-GRANT CREATE ON SCHEMA public TO crm_search;
-ALTER FUNCTION crm_search_customers(text) OWNER TO crm_search;
-REVOKE CREATE ON SCHEMA public FROM crm_search;
+REVOKE EXECUTE ON FUNCTION crm_owns(regclass, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crm_owns(regclass, bigint) TO crm_service;
+{owned_by("crm_service_own", "crm_owns(regclass, bigint)")}
+"""
 
+SEARCH = f"""
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
-        BEGIN
-            CREATE EXTENSION IF NOT EXISTS pg_trgm;
-        EXCEPTION WHEN insufficient_privilege THEN
-            RAISE NOTICE 'pg_trgm may not be installed by this login: searches will read every customer of a tenant';
-        END;
+        CREATE EXTENSION IF NOT EXISTS pg_trgm;
     END IF;
-    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') THEN
-        CREATE INDEX customers_search_trgm_idx ON customers USING gin (search_folded gin_trgm_ops);
-    END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'pg_trgm may not be installed by this login: searches will read every row of a tenant';
 END $$;
+
+-- Row-level security keeps LIKE away from any index (it is not leakproof), so the search for ids runs as a role of
+-- its own that sees all rows, and names the tenant itself. What it finds is read under row-level security as ever.
+CREATE FUNCTION crm_search(record_table regclass, folded text, fragment text) RETURNS SETOF bigint
+LANGUAGE plpgsql STABLE ROWS 100 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN QUERY EXECUTE format('SELECT id FROM %s WHERE tenant_id = $1 AND %s LIKE $2', record_table, folded)
+    USING current_setting('crm.tenant', true),
+          '%' || regexp_replace(crm_fold(fragment), '([\\\\%_])', '\\\\\\1', 'g') || '%';
+END $$;
+REVOKE EXECUTE ON FUNCTION crm_search(regclass, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crm_search(regclass, text, text) TO crm_service;
+{owned_by("crm_search", "crm_search(regclass, text, text)")}
+{searchable("customers", "search_folded")}
 """
 
 
@@ -299,6 +303,7 @@ def upgrade() -> None:
         TAGS,
         CUSTOMERS,
         CUSTOMER_TAGS,
+        OWNERSHIP,
         SEARCH,
     ):
         run(statements)
@@ -306,8 +311,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     run("""
-        DROP FUNCTION crm_search_customers(text);
-        DROP FUNCTION crm_is_own(customers) CASCADE;
+        DROP FUNCTION crm_search(regclass, text, text);
+        DROP FUNCTION crm_owns(regclass, bigint);
         DROP TABLE customer_tags, customers, tags, idempotency_keys, users, settings, audit_entries;
         DROP FUNCTION crm_spread_customer_tags(), crm_audit(), crm_version(), crm_fold(text);
     """)

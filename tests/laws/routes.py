@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from typing import Any, NamedTuple
 
 from litestar.handlers import HTTPRouteHandler
@@ -80,15 +81,40 @@ def operations() -> list[Operation]:
 ADMIN = [operation for operation in operations() if operation.path.startswith("/admin")]
 
 
+# Which record a body's reference, or a collection's name, means.
+COLLECTIONS = {
+    "customer_id": "/admin/customers",
+    "contact_id": "/admin/contacts",
+    "deal_id": "/admin/deals",
+    "activity_id": "/admin/activities",
+    "note_id": "/admin/notes",
+    "tag_id": "/admin/tags",
+    "stage_id": "/admin/pipeline-stages",
+    "entry_id": "/admin/audit",
+}
+
+
 def make(caller: Caller, parameter: str) -> int:
     """A record of this caller's for a path parameter: made where its collection takes a POST, else found there."""
-    (collection,) = {
-        operation.path.removesuffix(f"/{{{parameter}}}")
-        for operation in ADMIN
-        if operation.method == "GET" and operation.path.endswith(f"/{{{parameter}}}") and len(operation.parameters) == 1
-    }
-    for operation in ADMIN:
-        if (operation.method, operation.path) == ("POST", collection):
-            return int(caller.ok("POST", collection, operation.body())["id"])
-    caller.customer()
-    return int(caller.ok("GET", collection)["data"][0]["id"])
+    collection = COLLECTIONS[parameter]
+    posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
+    creates = sorted(posts, key=lambda o: o.path != collection)
+    if not creates:
+        caller.customer()
+        return int(caller.ok("GET", collection)["data"][0]["id"])
+    return int(create(caller, creates[0])["id"])
+
+
+def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
+    """A new record by this operation, with what it has to belong to."""
+    ids = {name: make(caller, name) for name in operation.parameters}
+    wanted = wanted_by(operation.handler).data
+    assert wanted is not None
+    body = valid_body(wanted)
+    if "name" in body:
+        body["name"] = f"{wanted.__name__.lower()}-{uuid.uuid4().hex[:12]}"
+    known = {field.name for field in fields(wanted)}
+    if "customer_id" in known and not operation.parameters:
+        body["customer_id"] = make(caller, "customer_id")
+    created: dict[str, Any] = caller.ok("POST", operation.url(**ids), body | more)
+    return created

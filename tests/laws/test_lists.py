@@ -12,7 +12,7 @@ from msgspec.structs import fields
 from app.web.input import wanted_by
 from app.web.paging import ListQuery
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, Operation, valid_body
+from tests.laws.routes import ADMIN, Operation, create, make
 
 ROWS = 23
 
@@ -40,22 +40,36 @@ EVERY_ORDER = [
 every_list = pytest.mark.parametrize("operation", LISTS, ids=str)
 
 
-def fill(operation: Operation, admin: Caller, callers: Callers) -> None:
-    """Rows for a list: with equal sort keys and nulls among them, so that only the id tells them apart."""
-    creates = [o for o in ADMIN if (o.method, o.path) == ("POST", operation.path)]
+def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
+    """Rows for a list: with equal sort keys and nulls among them, so that only the id tells them apart. Its address."""
+    ids = {name: make(admin, name) for name in operation.parameters}
+    url = operation.url(**ids)
+    creates = [o for o in ADMIN if (o.method, o.path) == ("POST", operation.path)] or [
+        o for o in ADMIN if o.method == "POST" and o.path.endswith("/" + operation.path.rsplit("/", 1)[1])
+    ]
     for number in range(ROWS):
         if operation.path == "/admin/users":
             name = None if number % 3 else "Same"
             callers.person("agent", admin.tenant, name=name).ok("GET", "/admin/me")
+        elif operation.parameters and creates[0].path == operation.path:
+            admin.ok("POST", url, creates[0].body())
         elif creates:
-            kind = wanted_by(creates[0].handler).data
-            assert kind is not None
-            body = valid_body(kind)
-            if "name" in body and number % 2:
-                body["name"] = f"Name {number // 4}"
-            admin.ok("POST", operation.path, body)
+            more = {"name": f"Name {number // 4}"} if operation.path == "/admin/customers" and number % 2 else {}
+            create(admin, creates[0], **more)
         else:
             admin.customer(f"Name {number}")
+    return url
+
+
+def fill_one(operation: Operation, url: str, admin: Caller, callers: Callers) -> None:
+    """One more row."""
+    callers.person("agent", admin.tenant, name="Aa").ok("GET", "/admin/me")
+    for other in ADMIN:
+        if (other.method, other.path) == ("POST", operation.path):
+            if other.parameters:
+                admin.ok("POST", url, other.body())
+            else:
+                create(admin, other)
 
 
 def walk(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
@@ -70,11 +84,11 @@ def walk(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, Any
 def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
     operation: Operation, key: str, order: str, admin: Caller, callers: Callers
 ) -> None:
-    fill(operation, admin, callers)
+    url = fill(operation, admin, callers)
     query = {"sort_by": key, "sort_order": order, "page_size": 5}
-    by_cursor = [row["id"] for page in walk(admin, operation.path, **query) for row in page]
-    first = admin.ok("GET", operation.path, **query)
-    pages = [admin.ok("GET", operation.path, page=page + 1, **query) for page in range(first["total_pages"])]
+    by_cursor = [row["id"] for page in walk(admin, url, **query) for row in page]
+    first = admin.ok("GET", url, **query)
+    pages = [admin.ok("GET", url, page=page + 1, **query) for page in range(first["total_pages"])]
     by_page = [row["id"] for page in pages for row in page["data"]]
     assert by_cursor == by_page
     assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS
@@ -84,21 +98,20 @@ def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
 def test_rows_that_arrive_during_a_walk_neither_repeat_nor_hide_the_others(
     operation: Operation, admin: Caller, callers: Callers
 ) -> None:
-    fill(operation, admin, callers)
-    old = {row["id"] for page in walk(admin, operation.path, page_size=100) for row in page}
+    url = fill(operation, admin, callers)
+    old = {row["id"] for page in walk(admin, url, page_size=100) for row in page}
     seen: list[Any] = []
-    for number, page in enumerate(walk(admin, operation.path, page_size=5)):
+    for number, page in enumerate(walk(admin, url, page_size=5)):
         seen += [row["id"] for row in page]
         if number < 2:
-            admin.customer(f"Late {number}")
-            callers.person("agent", admin.tenant, name="Aa").ok("GET", "/admin/me")
+            fill_one(operation, url, admin, callers)
     assert len(seen) == len(set(seen))
     assert old <= set(seen)
 
 
 @every_list
 def test_a_lists_answer_has_the_contracts_form(operation: Operation, admin: Caller) -> None:
-    page = admin.ok("GET", operation.path)
+    page = admin.ok("GET", operation.url(**{name: make(admin, name) for name in operation.parameters}))
     assert set(page) == {"data", "total", "page", "page_size", "total_pages", "next_cursor"}
     assert (page["page"], page["page_size"]) == (1, 20)
 
@@ -120,7 +133,7 @@ def test_a_lists_answer_has_the_contracts_form(operation: Operation, admin: Call
     ],
 )
 def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller, query: str) -> None:
-    data = refused(admin.call("GET", f"{operation.path}?{query}"), 400, "INVALID_REQUEST")
+    data = refused(admin.call("GET", f"{operation.url()}?{query}"), 400, "INVALID_REQUEST")
     assert [fault["field"] for fault in data["fields"]] == [query.split("=", maxsplit=1)[0]]
 
 
@@ -128,8 +141,9 @@ def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller, qu
 def test_every_filter_refuses_nonsense_or_takes_text(operation: Operation, admin: Caller) -> None:
     query = wanted_by(operation.handler).query
     assert query is not None
+    url = operation.url(**{name: make(admin, name) for name in operation.parameters})
     for field in fields(query):
-        answer = admin.get(operation.path, **{field.encode_name: "no such value"})
+        answer = admin.get(url, **{field.encode_name: "no such value"})
         if answer.status_code != 200:
             code = "INVALID_CURSOR" if field.name == "cursor" else "INVALID_REQUEST"
             refused(answer, 400, code)

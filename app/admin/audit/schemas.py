@@ -25,6 +25,11 @@ class ResourceType(StrEnum):
     """The kinds of record whose changes are audited."""
 
     CUSTOMER = "customer"
+    CONTACT = "contact"
+    PIPELINE_STAGE = "pipeline_stage"
+    DEAL = "deal"
+    ACTIVITY = "activity"
+    NOTE = "note"
     TAG = "tag"
     SETTINGS = "settings"
 

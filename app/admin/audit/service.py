@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, literal, select
+from sqlalchemy import Select, bindparam, literal, select
 
 from app.admin.audit.schemas import AuditEntry, Difference
 from app.db.listing import Listing, Sort, at_least, at_most, equals, one_of, user_in
+from app.db.nested import columns_for, selected
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
 from app.models import Record, UserReference
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
-from app.web.structs import columns_of, present_user
+from app.web.structs import present_user
 
 Values = dict[str, Any] | None
 
@@ -36,7 +37,7 @@ PRESENTERS = {
     if (present := _present(column.type)) is not None
 }
 c = Row.__table__.c
-COLUMNS: list[ColumnElement[Any]] = [literal(None) if name == "changes" else c[name] for name in columns_of(AuditEntry)]
+COLUMNS = columns_for(AuditEntry, Row.__table__, changes=literal(None))
 
 
 def _shown(values: Values) -> Values:
@@ -78,7 +79,7 @@ LISTING = Listing(
     sorts={"created_at": Sort(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
 )
-ONE: Select[Any] = select(*COLUMNS).where(c.id == bindparam("entry_id"))
+ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("entry_id"))
 
 
 async def get(tx: Transaction, entry_id: int) -> AuditEntry:

@@ -6,13 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-import email_validator
 from msgspec import UNSET, Meta
 
-from app.web.errors import Code
-from app.web.fields import Refused
+from app.web.email import Email
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
-from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View
+from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
 
 
 class CustomerStatus(StrEnum):
@@ -37,18 +35,6 @@ class CustomerSort(StrEnum):
     NEXT_FOLLOW_UP_AT = "next_follow_up_at"
 
 
-def check_email(text: str) -> str:
-    """The address as it is. Raises Refused, INVALID_EMAIL, for what the email-validator library does not take."""
-    try:
-        email_validator.validate_email(text, check_deliverability=False)
-    except email_validator.EmailNotValidError as error:
-        raise Refused(f"is no valid address: {error}", Code.INVALID_EMAIL) from None
-    return text
-
-
-Email = Annotated[
-    str, Meta(max_length=255, description="An email address", examples=["ada@example.com"], extra={"then": check_email})
-]
 CustomerName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Ada Lovelace"])]
 
 
@@ -85,10 +71,10 @@ class Customer(View):
     version: int
 
 
-class CustomerChange(Body):
+class CustomerChange(Body, kw_only=True):
     """The fields of a customer that can be written."""
 
-    view: ClassVar[type[View]] = Customer
+    view: ClassVar[ViewType] = Customer
 
     name: Maybe[CustomerName] = UNSET
     email: Maybe[Email | None] = UNSET
@@ -103,7 +89,7 @@ class CustomerChange(Body):
     notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
 
 
-class CustomerCreate(CustomerChange):
+class CustomerCreate(CustomerChange, kw_only=True):
     """A new customer; status is `lead` unless given."""
 
     name: CustomerName
@@ -125,7 +111,7 @@ class CustomerQuery(ListQuery):
     deleted: Maybe[Deleted] = UNSET
 
 
-class TagIds(Body):
+class TagIds(Body, kw_only=True):
     """Tags by id."""
 
     tag_ids: Annotated[list[RecordId], Meta(max_length=1000, examples=[[1, 2]])]

@@ -6,19 +6,18 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, any_, bindparam, func, select, type_coerce
+from sqlalchemy import Select, any_, bindparam, func, select
 
 from app.access.permissions import Permission
 from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, TagBadge
-from app.db.listing import Listing, Sort, at_least, at_most, equals, matching, one_of, user_in
-from app.db.nested import JsonAs, json_list
+from app.db.listing import Listing, Sort, at_least, at_most, equals, found_in, matching, one_of, user_in
+from app.db.nested import columns_for, labelled, nested_rows, selected
 from app.db.records import Explanations, Records
 from app.db.transaction import Transaction
 from app.models import Customer as Row
 from app.models import CustomerTag, Tag
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
-from app.web.structs import columns_of
 
 c = Row.__table__.c
 tag = Tag.__table__.c
@@ -26,14 +25,14 @@ worn = CustomerTag.__table__.c
 
 RECORDS = Records(Row, Code.CUSTOMER_NOT_FOUND, owned=True)
 
-_badges = (
-    select(json_list({name: tag[name] for name in columns_of(TagBadge)}, tag.name_folded, tag.id))
+_badges = nested_rows(
+    select(*labelled(columns_for(TagBadge, Tag.__table__)))
     .where(tag.tenant_id == c.tenant_id, tag.id == any_(c.tags))
-    .scalar_subquery()
+    .order_by(tag.name_folded, tag.id)
+    .correlate(Row),
+    TagBadge,
 )
-COLUMNS: list[ColumnElement[Any]] = [
-    type_coerce(_badges, JsonAs(list[TagBadge])) if name == "tags" else c[name] for name in columns_of(Customer)
-]
+COLUMNS = columns_for(Customer, Row.__table__, tags=_badges)
 LISTING = Listing(
     "customers",
     Customer,
@@ -50,7 +49,7 @@ LISTING = Listing(
         "created_to": at_most(c.created_at),
         "follow_up_from": at_least(c.next_follow_up_at),
         "follow_up_to": at_most(c.next_follow_up_at),
-        "search": matching(lambda fragment: c.id.in_(select(func.crm_search_customers(fragment)))),
+        "search": found_in("customers", "search_folded"),
     },
     sorts={
         "created_at": Sort(c.created_at),
@@ -63,7 +62,7 @@ LISTING = Listing(
     },
     default_sort=("created_at", SortOrder.DESC),
 )
-ONE: Select[Any] = select(*COLUMNS).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
+ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold(bindparam("address")), c.deleted_at.is_(None))
 
 
@@ -101,7 +100,7 @@ async def trash(tx: Transaction, customer_id: int) -> None:
 async def restore(tx: Transaction, customer_id: int) -> Customer:
     """Raises AppError CUSTOMER_NOT_FOUND, NOT_DELETED, or EMAIL_EXISTS where somebody else took the address."""
     row = await RECORDS.lock_trashed(tx, customer_id)
-    await RECORDS.restore(tx, row, _explain_email(tx, row["email"]))
+    await RECORDS.restore(tx, row, explain=_explain_email(tx, row["email"]))
     return await get(tx, customer_id)
 
 

@@ -20,7 +20,7 @@ from app.money import currency_decimals
 from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.input import CrmRequest
-from app.web.structs import Body, Maybe, View, columns_of
+from app.web.structs import Body, Maybe, View, ViewType, columns_of
 
 
 def check_currency(code: str) -> str:
@@ -47,10 +47,10 @@ class TenantSettings(View):
     version: int
 
 
-class TenantSettingsChange(Body):
+class TenantSettingsChange(Body, kw_only=True):
     """The settings that can be written."""
 
-    view: ClassVar[type[View]] = TenantSettings
+    view: ClassVar[ViewType] = TenantSettings
 
     default_currency: Maybe[Annotated[str, Meta(examples=["EUR"], extra={"then": check_currency})]] = UNSET
     timezone: Maybe[Annotated[str, Meta(examples=["Europe/Berlin"], extra={"then": check_timezone})]] = UNSET

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta
 
-from app.web.structs import Body, Color, Maybe, View
+from app.web.structs import Body, Color, Maybe, View, ViewType
 
 TagName = Annotated[
     str, Meta(min_length=1, max_length=100, pattern=r"\S", description="Unique whatever its case", examples=["VIP"])
@@ -26,16 +26,16 @@ class Tag(View):
     version: int
 
 
-class TagChange(Body):
+class TagChange(Body, kw_only=True):
     """The fields of a tag that can be written."""
 
-    view: ClassVar[type[View]] = Tag
+    view: ClassVar[ViewType] = Tag
 
     name: Maybe[TagName] = UNSET
     color: Maybe[Color | None] = UNSET
 
 
-class TagCreate(TagChange):
+class TagCreate(TagChange, kw_only=True):
     """A new tag."""
 
     name: TagName

@@ -13,10 +13,11 @@ from sqlalchemy import ColumnElement, func, or_
 from app.access.permissions import Permission, Requires
 from app.admin.http import list_page
 from app.db.listing import Listing, Sort, matching
+from app.db.nested import columns_for
 from app.models import User as Row
 from app.web.input import CrmRequest
 from app.web.paging import ListQuery, Page, Search, SortOrder
-from app.web.structs import Maybe, View, columns_of
+from app.web.structs import Maybe, View
 
 
 class User(View):
@@ -54,7 +55,7 @@ def _named_like(fragment: ColumnElement[str]) -> ColumnElement[bool]:
 LISTING = Listing(
     "users",
     User,
-    [c[name] for name in columns_of(User)],
+    columns_for(User, Row.__table__),
     Row.__table__,
     key=c.id,
     filters={"search": matching(_named_like)},

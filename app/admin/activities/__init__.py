@@ -1,0 +1,1 @@
+"""Activities: work to do, and done."""

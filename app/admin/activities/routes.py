@@ -1,0 +1,94 @@
+"""/admin/activities, and one's own."""
+
+from __future__ import annotations
+
+from litestar import Response, Router, delete, get, post, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
+
+from app.access.permissions import Permission, Requires
+from app.admin.activities import queries, service
+from app.admin.activities.schemas import (
+    Activity,
+    ActivityChange,
+    ActivityCreate,
+    ActivityQuery,
+    ActivityStatus,
+    MyActivityQuery,
+)
+from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.web.input import CrmRequest
+from app.web.paging import Page
+from app.web.structs import Message, RecordId
+
+TO_DO = [ActivityStatus.SCHEDULED, ActivityStatus.OVERDUE]
+
+
+@get("/activities", guards=[Requires(Permission.READ)])
+async def list_activities(request: CrmRequest, filters: NamedDependency[ActivityQuery]) -> Response[Page[Activity]]:
+    """Activities, those due first at the top unless sorted otherwise."""
+    return await list_page(request, queries.LISTING, filters)
+
+
+@get("/me/activities", guards=[Requires(Permission.READ)])
+async def list_my_activities(
+    request: CrmRequest, filters: NamedDependency[MyActivityQuery]
+) -> Response[Page[Activity]]:
+    """What is assigned to me: scheduled and overdue unless `status` says otherwise."""
+    if filters.status is UNSET and filters.cursor is UNSET:
+        filters.status = TO_DO
+    return await list_page(request, queries.LISTING, filters, scope={"assigned_to": ["me"]})
+
+
+@post("/activities", guards=[Requires(Permission.WRITE)])
+async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -> Response[Activity]:
+    """Plan, or write down, an activity of a customer or a deal."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create(tx, data), 201)
+
+
+@get("/activities/{activity_id:str}", guards=[Requires(Permission.READ)])
+async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
+    """One activity."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.get(tx, activity_id))
+
+
+@route("/activities/{activity_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
+async def change_activity(
+    request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[ActivityChange]
+) -> Response[Activity]:
+    """Change the fields that are present. Completing sets completed_at, un-completing clears it."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.change(tx, activity_id, data))
+
+
+@delete("/activities/{activity_id:str}", guards=[Requires(Permission.DELETE)], status_code=200)
+async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Message]:
+    """Put an activity into the trash, with its notes."""
+    async with transaction(request) as tx:
+        await service.trash(tx, activity_id)
+        return message(tx, "Activity deleted successfully")
+
+
+@post("/activities/{activity_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
+async def restore_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
+    """Take an activity out of the trash. While its customer or deal is there, 409 PARENT_DELETED."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.restore(tx, activity_id))
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        list_activities,
+        list_my_activities,
+        create_activity,
+        get_activity,
+        change_activity,
+        delete_activity,
+        restore_activity,
+    ],
+    tags=["Activities"],
+)

@@ -1,0 +1,129 @@
+"""Activities as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import UNSET, Meta
+
+from app.admin.nested import ContactBrief, CustomerBrief, DealBrief
+from app.web.paging import Deleted, ListQuery, Search, UserFilter
+from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+
+ActivityTitle = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Send the offer"])]
+
+
+class ActivityType(StrEnum):
+    """In the order in which lists sort them."""
+
+    CALL = "call"
+    EMAIL = "email"
+    MEETING = "meeting"
+    TASK = "task"
+    NOTE = "note"
+
+
+class ActivityStatus(StrEnum):
+    """In the order in which lists sort them. A scheduled activity whose due date has passed shows as overdue."""
+
+    SCHEDULED = "scheduled"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    OVERDUE = "overdue"
+
+
+class Priority(StrEnum):
+    """In the order in which lists sort them."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class ActivitySort(StrEnum):
+    """What a list of activities can be sorted by."""
+
+    DUE_DATE = "due_date"
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    TITLE = "title"
+    STATUS = "status"
+    TYPE = "type"
+    PRIORITY = "priority"
+
+
+class Activity(View):
+    """Work to do, or done, for a customer or a deal."""
+
+    id: int
+    title: str
+    type: ActivityType
+    description: str | None
+    status: ActivityStatus
+    customer_id: int | None
+    deal_id: int | None
+    contact_id: int | None
+    assigned_to: int | str | None
+    due_date: datetime | None
+    completed_at: datetime | None
+    duration: int | None
+    outcome: str | None
+    priority: Priority
+    customer: CustomerBrief | None
+    deal: DealBrief | None
+    contact: ContactBrief | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    version: int
+
+
+class ActivityChange(Body, kw_only=True):
+    """The fields of an activity that can be written. `overdue` may be sent back, and is no change."""
+
+    view: ClassVar[ViewType] = Activity
+
+    title: Maybe[ActivityTitle] = UNSET
+    type: Maybe[ActivityType] = UNSET
+    description: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    status: Maybe[ActivityStatus] = UNSET
+    customer_id: Maybe[RecordId | None] = UNSET
+    deal_id: Maybe[RecordId | None] = UNSET
+    contact_id: Maybe[RecordId | None] = UNSET
+    assigned_to: Maybe[UserId | None] = UNSET
+    due_date: Maybe[Time | None] = UNSET
+    completed_at: Maybe[Time | None] = UNSET
+    duration: Maybe[Annotated[int, Meta(ge=0, le=2**31 - 1, description="Minutes", examples=[30])] | None] = UNSET
+    outcome: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    priority: Maybe[Priority] = UNSET
+
+
+class ActivityCreate(ActivityChange, kw_only=True):
+    """A new activity of a customer or a deal; its creator's unless given."""
+
+    title: ActivityTitle
+    type: ActivityType
+
+
+class MyActivityQuery(ListQuery):
+    """Filters and order of a list of activities."""
+
+    sort_by: Maybe[ActivitySort] = UNSET
+    type: Maybe[list[ActivityType]] = UNSET
+    status: Maybe[list[ActivityStatus]] = UNSET
+    customer_id: Maybe[list[RecordId]] = UNSET
+    deal_id: Maybe[list[RecordId]] = UNSET
+    contact_id: Maybe[list[RecordId]] = UNSET
+    priority: Maybe[list[Priority]] = UNSET
+    due_date_from: Maybe[From] = UNSET
+    due_date_to: Maybe[Until] = UNSET
+    search: Maybe[Search] = UNSET
+    deleted: Maybe[Deleted] = UNSET
+
+
+class ActivityQuery(MyActivityQuery):
+    """Filters and order of a list of everybody's activities."""
+
+    assigned_to: Maybe[UserFilter] = UNSET

@@ -1,0 +1,99 @@
+"""What can be done with activities."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from app.access.permissions import Permission
+from app.admin.activities import queries
+from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
+from app.db.records import Records
+from app.db.transaction import Transaction
+from app.models import Activity as Row
+from app.models import Contact, Deal
+from app.web.errors import AppError, Code, Fault, invalid
+
+RECORDS = Records(Row, Code.ACTIVITY_NOT_FOUND, owned=True)
+EMPTY = dict.fromkeys(("customer_id", "deal_id", "contact_id", "due_date", "completed_at"))
+
+
+async def get(tx: Transaction, activity_id: int) -> Activity:
+    """Raises AppError ACTIVITY_NOT_FOUND."""
+    row = (await tx.connection.execute(queries.ONE, {"activity_id": activity_id})).one_or_none()
+    if row is None:
+        raise AppError(Code.ACTIVITY_NOT_FOUND)
+    return Activity(*row)
+
+
+async def create(tx: Transaction, data: ActivityCreate) -> Activity:
+    """Its creator's unless somebody else's, which an agent's can't be.
+
+    Raises AppError INSUFFICIENT_PERMISSIONS, MISSING_LINK, DUE_DATE_IN_PAST, or 400 for a reference.
+    """
+    values = data.given()
+    if values.get("status") == "overdue":
+        raise invalid(Fault("status", "is overdue by its due date; create it as scheduled"))
+    if values.setdefault("assigned_to", tx.actor.reference) != tx.actor.reference:
+        tx.actor.require(Permission.MANAGE_ALL)
+    before = EMPTY | {"type": None, "status": None}
+    after = before | {"status": "scheduled"} | values
+    values |= await _checked(tx, before, after, values)
+    return await get(tx, await RECORDS.insert(tx, values))
+
+
+async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Activity:
+    """Raises AppError ACTIVITY_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or as `create`."""
+    values = data.given()
+    if values.get("status") == "overdue":
+        del values["status"]
+    row = await RECORDS.lock(tx, activity_id)
+    if values.get("assigned_to", row["assigned_to"]) != row["assigned_to"]:
+        tx.actor.require(Permission.MANAGE_ALL)
+    values |= await _checked(tx, row, dict(row) | values, values)
+    await RECORDS.update(tx, row, values)
+    return await get(tx, activity_id)
+
+
+async def trash(tx: Transaction, activity_id: int) -> None:
+    """Raises AppError ACTIVITY_NOT_FOUND or VERSION_CONFLICT."""
+    await RECORDS.trash(tx, await RECORDS.lock(tx, activity_id))
+
+
+async def restore(tx: Transaction, activity_id: int) -> Activity:
+    """Raises AppError ACTIVITY_NOT_FOUND, NOT_DELETED or PARENT_DELETED."""
+    await RECORDS.restore(tx, await RECORDS.lock_trashed(tx, activity_id))
+    return await get(tx, activity_id)
+
+
+async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Check an activity as it would become, and answer what follows for completed_at."""
+    now = datetime.now(UTC)
+    if after["customer_id"] is None and after["deal_id"] is None:
+        raise AppError(
+            Code.MISSING_LINK, data={"fields": [{"field": "customer_id", "message": "or deal_id is required"}]}
+        )
+    changed = {name: value for name, value in given.items() if before.get(name) != value}
+    is_task = after["type"] == "task" and after["status"] == "scheduled"
+    if is_task and changed.get("due_date") and changed["due_date"] < now:
+        raise AppError(Code.DUE_DATE_IN_PAST, data={"fields": [{"field": "due_date", "message": "is in the past"}]})
+    if changed.get("completed_at") and changed["completed_at"] > now:
+        raise invalid(Fault("completed_at", "can't be in the future"))
+    await RECORDS.check_references(tx, changed)
+    if changed.keys() & {"contact_id", "customer_id", "deal_id"} and after["contact_id"] is not None:
+        await _check_contact(tx, after)
+    if after["status"] != "completed":
+        return {"completed_at": None} if before["completed_at"] or "completed_at" in given else {}
+    return {} if given.get("completed_at") else {"completed_at": before["completed_at"] or now}
+
+
+async def _check_contact(tx: Transaction, after: dict[str, Any]) -> None:
+    """The contact must be one of the customer that the activity, or its deal, belongs to."""
+    contact, deal = Contact.__table__.c, Deal.__table__.c
+    of_deal = select(deal.customer_id).where(deal.id == after["deal_id"]).scalar_subquery()
+    customer = of_deal if after["customer_id"] is None else after["customer_id"]
+    found = select(contact.id).where(contact.id == after["contact_id"], contact.customer_id == customer)
+    if (await tx.connection.execute(found)).first() is None:
+        raise AppError(Code.CONTACT_NOT_FOUND, "The contact is not one of this customer", status=400)

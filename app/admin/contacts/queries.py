@@ -1,0 +1,46 @@
+"""Contacts as the database reads them."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, case, select
+
+from app.admin.contacts.schemas import Contact
+from app.db.listing import Listing, Sort, found_in, one_of, through, user_in
+from app.db.nested import columns_for, selected
+from app.models import Contact as Row
+from app.models import Customer
+from app.web.paging import SortOrder
+
+c = Row.__table__.c
+customer = Customer.__table__.c
+
+COLUMNS = columns_for(Contact, Row.__table__)
+PRIMARY_FIRST = case((c.is_primary, 0), else_=c.id)
+FILTERS = {
+    "customer_id": one_of(c.customer_id),
+    "assigned_to": through(c.customer_id, customer.id, user_in(customer.assigned_to)),
+    "search": found_in("contacts", "search_folded"),
+}
+LISTING = Listing(
+    "contacts",
+    Contact,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters=FILTERS,
+    sorts={"created_at": Sort(c.created_at)},
+    default_sort=("created_at", SortOrder.DESC),
+)
+OF_CUSTOMER = Listing(
+    "customer contacts",
+    Contact,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters=FILTERS,
+    sorts={"primary": Sort(PRIMARY_FIRST)},
+    default_sort=("primary", SortOrder.ASC),
+)
+ONE = select(*selected(COLUMNS)).where(c.id == bindparam("contact_id"), c.deleted_at.is_(None))

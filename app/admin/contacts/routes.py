@@ -1,0 +1,87 @@
+"""/admin/contacts, and those of one customer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from litestar import Response, Router, delete, get, post, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.access.permissions import Permission, Requires
+from app.admin.contacts import queries, service
+from app.admin.contacts.schemas import Contact, ContactChange, ContactCreate, ContactQuery, CustomerContactQuery
+from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.web.input import CrmRequest
+from app.web.paging import Page
+from app.web.structs import Message, RecordId
+
+
+@get("/contacts", guards=[Requires(Permission.READ)])
+async def list_contacts(request: CrmRequest, filters: NamedDependency[ContactQuery]) -> Response[Page[Contact]]:
+    """The contacts of all customers, newest first."""
+    return await list_page(request, queries.LISTING, filters)
+
+
+@get("/customers/{customer_id:str}/contacts", guards=[Requires(Permission.READ)])
+async def list_customer_contacts(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[CustomerContactQuery]
+) -> Response[Page[Contact]]:
+    """A customer's contacts: the primary one, then the oldest first."""
+    scope, within = {"customer_id": [customer_id]}, partial(service.CUSTOMERS.require, record_id=customer_id)
+    return await list_page(request, queries.OF_CUSTOMER, filters, scope=scope, within=within)
+
+
+@post("/customers/{customer_id:str}/contacts", guards=[Requires(Permission.WRITE)])
+async def create_contact(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[ContactCreate]
+) -> Response[Contact]:
+    """Add a contact to a customer. A new primary one takes the place of the one before."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create(tx, customer_id, data), 201)
+
+
+@get("/contacts/{contact_id:str}", guards=[Requires(Permission.READ)])
+async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Contact]:
+    """One contact."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.get(tx, contact_id))
+
+
+@route("/contacts/{contact_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
+async def change_contact(
+    request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[ContactChange]
+) -> Response[Contact]:
+    """Change the fields that are present; null clears one."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.change(tx, contact_id, data))
+
+
+@delete("/contacts/{contact_id:str}", guards=[Requires(Permission.DELETE)], status_code=200)
+async def delete_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a contact into the trash. While deals refer to it, 409 CONTACT_HAS_DEALS."""
+    async with transaction(request) as tx:
+        await service.trash(tx, contact_id)
+        return message(tx, "Contact deleted successfully")
+
+
+@post("/contacts/{contact_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
+async def restore_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Contact]:
+    """Take a contact out of the trash. While its customer is there, 409 PARENT_DELETED."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.restore(tx, contact_id))
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        list_contacts,
+        list_customer_contacts,
+        create_contact,
+        get_contact,
+        change_contact,
+        delete_contact,
+        restore_contact,
+    ],
+    tags=["Contacts"],
+)

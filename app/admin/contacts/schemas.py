@@ -1,0 +1,84 @@
+"""Contacts as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import UNSET, Meta
+
+from app.web.email import Email
+from app.web.paging import Deleted, ListQuery, Search, UserFilter
+from app.web.structs import Body, Maybe, RecordId, View, ViewType
+
+FirstName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S", examples=["Grace"])]
+
+
+class Contact(View):
+    """Somebody to talk to at a customer."""
+
+    id: int
+    customer_id: int
+    first_name: str
+    last_name: str | None
+    email: str | None
+    phone: str | None
+    position: str | None
+    is_primary: bool
+    notes: str | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    version: int
+
+
+class ContactChange(Body, kw_only=True):
+    """The fields of a contact that can be written; customer_id must be the one that it has."""
+
+    view: ClassVar[ViewType] = Contact
+
+    customer_id: Maybe[RecordId] = UNSET
+    first_name: Maybe[FirstName] = UNSET
+    last_name: Maybe[Annotated[str, Meta(max_length=100, examples=["Hopper"])] | None] = UNSET
+    email: Maybe[Email | None] = UNSET
+    phone: Maybe[Annotated[str, Meta(max_length=50)] | None] = UNSET
+    position: Maybe[Annotated[str, Meta(max_length=100, examples=["Head of Purchasing"])] | None] = UNSET
+    is_primary: Maybe[bool] = UNSET
+    notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+
+
+class ContactCreate(ContactChange, kw_only=True):
+    """A new contact."""
+
+    first_name: FirstName
+
+
+class ContactSort(StrEnum):
+    """What a list of contacts can be sorted by."""
+
+    CREATED_AT = "created_at"
+
+
+class ContactQuery(ListQuery):
+    """Filters of the contacts of all customers; assigned_to is the customer's."""
+
+    sort_by: Maybe[ContactSort] = UNSET
+    customer_id: Maybe[list[RecordId]] = UNSET
+    assigned_to: Maybe[UserFilter] = UNSET
+    search: Maybe[Search] = UNSET
+    deleted: Maybe[Deleted] = UNSET
+
+
+class CustomerContactSort(StrEnum):
+    """The order of a customer's contacts: the primary one, then the oldest first."""
+
+    PRIMARY = "primary"
+
+
+class CustomerContactQuery(ListQuery):
+    """Filters of one customer's contacts."""
+
+    sort_by: Maybe[CustomerContactSort] = UNSET
+    search: Maybe[Search] = UNSET
+    deleted: Maybe[Deleted] = UNSET

@@ -1,0 +1,110 @@
+"""Deals as the database reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Numeric, any_, bindparam, cast, func, select
+from sqlalchemy.types import BigInteger
+
+from app.admin.activities import queries as activities
+from app.admin.activities.schemas import Activity
+from app.admin.deals.schemas import Deal, DealDetail, StageMove
+from app.admin.nested import contact_of, customer_of
+from app.admin.notes import queries as notes
+from app.admin.notes.schemas import Note
+from app.db.listing import Listing, Sort, at_least, at_most, found_in, matching, one_of, user_in
+from app.db.nested import Columns, columns_for, labelled, nested_rows, selected
+from app.models import Deal as Row
+from app.models import PipelineStage
+from app.models import StageMove as Move
+from app.web.paging import SortOrder
+from app.web.structs import columns_of
+
+c = Row.__table__.c
+move = Move.__table__.c
+stage = PipelineStage.__table__.c
+
+
+def _of_stage(column: str, reference: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column of the stage that a reference leads to."""
+    one = PipelineStage.__table__.alias()
+    return select(one.c[column]).where(one.c.tenant_id == c.tenant_id, one.c.id == reference).scalar_subquery()
+
+
+def stage_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    """The name of the stage that a reference leads to."""
+    one = PipelineStage.__table__.alias()
+    return select(one.c.name).where(one.c.id == reference).scalar_subquery()
+
+
+COLUMNS = columns_for(
+    Deal,
+    Row.__table__,
+    stage=_of_stage("name", c.stage_id),
+    status=_of_stage("kind", c.stage_id),
+    amount=func.trim_scale(c.amount, type_=Numeric(18, 3)),
+    customer=customer_of(c.customer_id),
+    contact=contact_of(c.contact_id),
+)
+LISTING = Listing(
+    "deals",
+    Deal,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters={
+        "stage": matching(lambda names: c.stage_id.in_(select(stage.id).where(stage.name == any_(names)))),
+        "status": matching(lambda kinds: c.stage_id.in_(select(stage.id).where(stage.kind == any_(kinds)))),
+        "owner_id": user_in(c.owner_id),
+        "customer_id": one_of(c.customer_id),
+        "search": found_in("deals", "title_folded"),
+        "amount_min": at_least(c.amount),
+        "amount_max": at_most(c.amount),
+        "expected_close_from": at_least(c.expected_close_date),
+        "expected_close_to": at_most(c.expected_close_date),
+        "created_from": at_least(c.created_at),
+        "created_to": at_most(c.created_at),
+    },
+    sorts={
+        "created_at": Sort(c.created_at),
+        "updated_at": Sort(c.updated_at),
+        "title": Sort(c.title_folded),
+        "amount": Sort(c.amount),
+        "expected_close_date": Sort(c.expected_close_date, nullable=True),
+        "stage": Sort(_of_stage("order", c.stage_id)),
+    },
+    default_sort=("created_at", SortOrder.DESC),
+)
+
+_seconds = cast(func.floor(func.extract("epoch", move.left_at - move.entered_at)), BigInteger)
+MOVES = columns_for(
+    StageMove,
+    Move.__table__,
+    from_stage=stage_name(move.from_stage_id),
+    to_stage=stage_name(move.to_stage_id),
+    seconds=_seconds,
+)
+DETAILS: Columns = {
+    "activities": nested_rows(
+        select(*labelled(activities.COLUMNS))
+        .where(activities.c.deal_id == c.id, activities.c.deleted_at.is_(None))
+        .order_by(activities.c.due_date.asc().nulls_last(), activities.c.id)
+        .correlate(Row),
+        Activity,
+    ),
+    "notes": nested_rows(
+        select(*labelled(notes.COLUMNS))
+        .where(notes.c.deal_id == c.id, notes.c.deleted_at.is_(None))
+        .order_by(notes.c.created_at.desc(), notes.c.id.desc())
+        .correlate(Row),
+        Note,
+    ),
+    "stage_history": nested_rows(
+        select(*labelled(MOVES)).where(move.deal_id == c.id).order_by(move.id).correlate(Row), StageMove
+    ),
+}
+_one = (c.id == bindparam("deal_id"), c.deleted_at.is_(None))
+ONE = select(*selected(COLUMNS)).where(*_one)
+DETAIL = select(*selected({name: (COLUMNS | DETAILS)[name] for name in columns_of(DealDetail)})).where(*_one)

@@ -1,0 +1,65 @@
+"""/admin/deals."""
+
+from __future__ import annotations
+
+from litestar import Response, Router, delete, get, post, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.access.permissions import Permission, Requires
+from app.admin.deals import queries, service
+from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail, DealQuery
+from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.web.input import CrmRequest
+from app.web.paging import Page
+from app.web.structs import Message, RecordId
+
+
+@get("/", guards=[Requires(Permission.READ)])
+async def list_deals(request: CrmRequest, filters: NamedDependency[DealQuery]) -> Response[Page[Deal]]:
+    """Deals, newest first unless sorted otherwise."""
+    return await list_page(request, queries.LISTING, filters)
+
+
+@post("/", guards=[Requires(Permission.WRITE)])
+async def create_deal(request: CrmRequest, data: JSONBody[DealCreate]) -> Response[Deal]:
+    """Open a deal with a customer, in the first open stage unless another is named."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create(tx, data), 201)
+
+
+@get("/{deal_id:str}", guards=[Requires(Permission.READ)])
+async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[DealDetail]:
+    """One deal with its activities, notes and stage history."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.detail(tx, deal_id))
+
+
+@route("/{deal_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
+async def change_deal(request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[DealChange]) -> Response[Deal]:
+    """Change the fields that are present. Another stage is a move; back, or out of a closed one, is for admins."""
+    async with transaction(request) as tx:
+        rollback_roles = request.app.state.settings.rollback_roles
+        return answer(tx, await service.change(tx, deal_id, data, rollback_roles))
+
+
+@delete("/{deal_id:str}", guards=[Requires(Permission.DELETE)], status_code=200)
+async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a deal into the trash, with its activities and notes."""
+    async with transaction(request) as tx:
+        await service.trash(tx, deal_id)
+        return message(tx, "Deal deleted successfully")
+
+
+@post("/{deal_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
+async def restore_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Deal]:
+    """Take a deal out of the trash, with what went there with it. While its customer is there, 409 PARENT_DELETED."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.restore(tx, deal_id))
+
+
+router = Router(
+    "/deals",
+    route_handlers=[list_deals, create_deal, get_deal, change_deal, delete_deal, restore_deal],
+    tags=["Deals"],
+)

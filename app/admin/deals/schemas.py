@@ -1,0 +1,159 @@
+"""Deals as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import UNSET, Meta
+
+from app.admin.activities.schemas import Activity
+from app.admin.nested import ContactBrief, CustomerBrief
+from app.admin.notes.schemas import Note
+from app.money import currency_decimals
+from app.web.errors import Code
+from app.web.fields import Refused
+from app.web.paging import Deleted, ListQuery, Search, UserFilter
+from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+
+LARGEST_AMOUNT = 10**15 - 1
+
+
+def check_currency(code: str) -> str:
+    """The code as it is. Raises Refused, INVALID_CURRENCY."""
+    if currency_decimals(code) is None:
+        raise Refused("must be an ISO 4217 code, such as EUR", Code.INVALID_CURRENCY)
+    return code
+
+
+def check_amount(amount: Decimal) -> Decimal:
+    """The amount as it is; how many decimals it may have is the currency's business. Raises Refused."""
+    if not 0 <= amount <= LARGEST_AMOUNT:
+        raise Refused(f"must be from 0 to {LARGEST_AMOUNT}")
+    return amount
+
+
+Amount = Annotated[
+    Decimal,
+    Meta(
+        description="Exact, with at most the currency's own decimals",
+        examples=[1500.00],
+        extra={"then": check_amount},
+        extra_json_schema={"type": "number", "format": "decimal", "minimum": 0, "maximum": LARGEST_AMOUNT},
+    ),
+]
+Currency = Annotated[str, Meta(description="ISO 4217", examples=["EUR"], extra={"then": check_currency})]
+Title = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Difference engine, 2 pieces"])]
+StageFilter = Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(description="Stage names, comma-separated")]
+
+
+class DealStatus(StrEnum):
+    """The kind of stage that a deal is in."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+class DealSort(StrEnum):
+    """What a list of deals can be sorted by."""
+
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    TITLE = "title"
+    AMOUNT = "amount"
+    EXPECTED_CLOSE_DATE = "expected_close_date"
+    STAGE = "stage"
+
+
+class Deal(View):
+    """Something that a customer may buy."""
+
+    id: int
+    title: str
+    description: str | None
+    customer_id: int
+    contact_id: int | None
+    stage: str
+    status: DealStatus
+    amount: Annotated[Decimal, Meta(extra_json_schema={"type": "number"})]
+    currency: str
+    probability: int
+    expected_close_date: datetime | None
+    actual_close_date: datetime | None
+    owner_id: int | str | None
+    lost_reason: str | None
+    stage_entered_at: datetime
+    customer: CustomerBrief | None
+    contact: ContactBrief | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    version: int
+
+
+class StageMove(View):
+    """How long a deal was in a stage: from_stage is null for the first, left_at and seconds for the present one."""
+
+    id: int
+    from_stage: str | None
+    to_stage: str
+    user_id: int | str | None
+    user_name: str | None
+    entered_at: datetime
+    left_at: datetime | None
+    seconds: int | None
+
+
+class DealDetail(Deal):
+    """A deal with what hangs on it."""
+
+    activities: list[Activity]
+    notes: list[Note]
+    stage_history: list[StageMove]
+
+
+class DealChange(Body, kw_only=True):
+    """The fields of a deal that can be written. Another stage is a move."""
+
+    view: ClassVar[ViewType] = DealDetail
+
+    title: Maybe[Title] = UNSET
+    description: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    customer_id: Maybe[RecordId] = UNSET
+    contact_id: Maybe[RecordId | None] = UNSET
+    stage: Maybe[Annotated[str, Meta(max_length=50, description="A stage's name", examples=["proposal"])]] = UNSET
+    amount: Maybe[Amount] = UNSET
+    currency: Maybe[Currency] = UNSET
+    probability: Maybe[Annotated[int, Meta(ge=0, le=100, description="Per cent", examples=[40])]] = UNSET
+    expected_close_date: Maybe[Time | None] = UNSET
+    actual_close_date: Maybe[Time | None] = UNSET
+    owner_id: Maybe[UserId | None] = UNSET
+    lost_reason: Maybe[Annotated[str, Meta(max_length=255)] | None] = UNSET
+
+
+class DealCreate(DealChange, kw_only=True):
+    """A new deal: in the first open stage, with the tenant's currency, and its creator's, unless given."""
+
+    title: Title
+    customer_id: RecordId
+
+
+class DealQuery(ListQuery):
+    """Filters and order of a list of deals."""
+
+    sort_by: Maybe[DealSort] = UNSET
+    stage: Maybe[StageFilter] = UNSET
+    owner_id: Maybe[UserFilter] = UNSET
+    customer_id: Maybe[list[RecordId]] = UNSET
+    search: Maybe[Search] = UNSET
+    amount_min: Maybe[Amount] = UNSET
+    amount_max: Maybe[Amount] = UNSET
+    expected_close_from: Maybe[From] = UNSET
+    expected_close_to: Maybe[Until] = UNSET
+    created_from: Maybe[From] = UNSET
+    created_to: Maybe[Until] = UNSET
+    status: Maybe[list[DealStatus]] = UNSET
+    deleted: Maybe[Deleted] = UNSET

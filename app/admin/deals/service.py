@@ -1,0 +1,155 @@
+"""What can be done with deals: the rules of the stages, of amounts and currencies, and of who owns what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, bindparam, select
+
+from app.access.permissions import Permission
+from app.admin.deals import queries
+from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail
+from app.db.records import Records
+from app.db.transaction import Transaction
+from app.models import Contact, PipelineStage, TenantSettings
+from app.models import Deal as Row
+from app.money import currency_decimals
+from app.web.errors import AppError, Code, Fault, invalid
+
+RECORDS = Records(Row, Code.DEAL_NOT_FOUND, owned=True)
+OPEN = "open"
+
+stage = PipelineStage.__table__.c
+STAGE: Select[Any] = select(stage.id, stage.name, stage.order, stage.kind, stage.probability, stage.is_active)
+STAGE_BY_ID = STAGE.where(stage.id == bindparam("stage_id"))
+STAGE_BY_NAME = STAGE.where(stage.name == bindparam("name"), stage.is_active)
+FIRST_OPEN_STAGE = STAGE.where(stage.kind == OPEN, stage.is_active).order_by(stage.order).limit(1)
+DEFAULT_CURRENCY = select(TenantSettings.default_currency)
+
+
+async def get(tx: Transaction, deal_id: int) -> Deal:
+    """Raises AppError DEAL_NOT_FOUND."""
+    return Deal(*await _read(tx, queries.ONE, deal_id))
+
+
+async def detail(tx: Transaction, deal_id: int) -> DealDetail:
+    """Raises AppError DEAL_NOT_FOUND."""
+    return DealDetail(*await _read(tx, queries.DETAIL, deal_id))
+
+
+async def create(tx: Transaction, data: DealCreate) -> Deal:
+    """Its creator's unless somebody else's, which an agent's can't be.
+
+    Raises AppError INSUFFICIENT_PERMISSIONS, WON_NEEDS_AMOUNT, INVALID_STAGE, or 400 for an amount or a reference.
+    """
+    values = data.given()
+    if values.setdefault("owner_id", tx.actor.reference) != tx.actor.reference:
+        tx.actor.require(Permission.MANAGE_ALL)
+    name = values.pop("stage", None)
+    to = await _find_stage(tx, FIRST_OPEN_STAGE if name is None else STAGE_BY_NAME, name=name)
+    if "currency" not in values:
+        values["currency"] = (await tx.connection.execute(DEFAULT_CURRENCY)).scalar_one()
+    values = {"amount": Decimal(0), "probability": to["probability"]} | values | {"stage_id": to["id"]}
+    _check_amount(values["amount"], values["currency"])
+    _enter(to, values, values["amount"])
+    await RECORDS.check_references(tx, values)
+    await _check_contact(tx, values.get("contact_id"), values["customer_id"])
+    return await get(tx, await RECORDS.insert(tx, values))
+
+
+async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles: tuple[str, ...]) -> Deal:
+    """Raises AppError DEAL_NOT_FOUND, INSUFFICIENT_PERMISSIONS, STAGE_ROLLBACK_FORBIDDEN, VERSION_CONFLICT, or as
+    `create`.
+    """
+    values = data.given()
+    row = await RECORDS.lock(tx, deal_id)
+    if values.get("owner_id", row["owner_id"]) != row["owner_id"]:
+        tx.actor.require(Permission.MANAGE_ALL)
+    after = dict(row) | values
+    if values.keys() & {"amount", "currency"}:
+        _check_amount(after["amount"], after["currency"])
+    name = values.pop("stage", None)
+    if name is not None:
+        await _move(tx, row, name, values, after["amount"], rollback_roles)
+    customer_changes = after["customer_id"] != row["customer_id"]
+    if customer_changes and row["contact_id"] is not None and "contact_id" not in values:
+        raise AppError(Code.CONTACT_NOT_FOUND, "The deal's contact is not one of the new customer", status=400)
+    await RECORDS.check_references(tx, {key: value for key, value in values.items() if row[key] != value})
+    if customer_changes or "contact_id" in values:
+        await _check_contact(tx, after["contact_id"], after["customer_id"])
+    await RECORDS.update(tx, row, values)
+    return await get(tx, deal_id)
+
+
+async def trash(tx: Transaction, deal_id: int) -> None:
+    """Raises AppError DEAL_NOT_FOUND or VERSION_CONFLICT."""
+    await RECORDS.trash(tx, await RECORDS.lock(tx, deal_id))
+
+
+async def restore(tx: Transaction, deal_id: int) -> Deal:
+    """Raises AppError DEAL_NOT_FOUND, NOT_DELETED or PARENT_DELETED."""
+    await RECORDS.restore(tx, await RECORDS.lock_trashed(tx, deal_id))
+    return await get(tx, deal_id)
+
+
+async def _read(tx: Transaction, statement: Select[Any], deal_id: int) -> Any:
+    row = (await tx.connection.execute(statement, {"deal_id": deal_id})).one_or_none()
+    if row is None:
+        raise AppError(Code.DEAL_NOT_FOUND)
+    return row
+
+
+async def _move(
+    tx: Transaction,
+    row: RowMapping,
+    name: str,
+    values: dict[str, Any],
+    amount: Decimal,
+    rollback_roles: tuple[str, ...],
+) -> None:
+    """Add what a move to the named stage changes; the stage that the deal is in already is no move."""
+    here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
+    if name == here["name"]:
+        return
+    to = await _find_stage(tx, STAGE_BY_NAME, name=name)
+    goes_back = here["kind"] != OPEN or to["order"] < here["order"]
+    if goes_back and tx.actor.role not in rollback_roles:
+        raise AppError(Code.STAGE_ROLLBACK_FORBIDDEN)
+    values.setdefault("probability", to["probability"])
+    values["stage_id"] = to["id"]
+    _enter(to, values, amount)
+
+
+def _enter(to: RowMapping, values: dict[str, Any], amount: Decimal) -> None:
+    """What entering a stage asks of a deal, and sets."""
+    if to["kind"] == "won" and amount <= 0:
+        raise AppError(Code.WON_NEEDS_AMOUNT, data={"fields": [{"field": "amount", "message": "must be above 0"}]})
+    if to["kind"] == OPEN:
+        values["actual_close_date"] = None
+    elif values.get("actual_close_date") is None:
+        values["actual_close_date"] = datetime.now(UTC)
+
+
+async def _find_stage(tx: Transaction, statement: Select[Any], **parameters: Any) -> RowMapping:
+    found: RowMapping | None = (await tx.connection.execute(statement, parameters)).mappings().one_or_none()
+    if found is None:
+        fields = [{"field": "stage", "message": "must be the name of an active stage"}]
+        raise AppError(Code.INVALID_STAGE, data={"fields": fields})
+    return found
+
+
+async def _check_contact(tx: Transaction, contact_id: int | None, customer_id: int) -> None:
+    if contact_id is None:
+        return
+    contact = Contact.__table__.c
+    of_customer = select(contact.id).where(contact.id == contact_id, contact.customer_id == customer_id)
+    if (await tx.connection.execute(of_customer)).first() is None:
+        raise AppError(Code.CONTACT_NOT_FOUND, "The contact is not one of this customer", status=400)
+
+
+def _check_amount(amount: Decimal, currency: str) -> None:
+    decimals = currency_decimals(currency) or 0
+    if amount != round(amount, decimals):
+        raise invalid(Fault("amount", f"has more than the {decimals} decimals of {currency}"))

@@ -1,0 +1,74 @@
+"""How a record shows another that it belongs to; where one sees only one's own, of other people's the name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, func, null, select
+
+from app.db.nested import Nested
+from app.models import Contact, Customer, Deal
+
+customer = Customer.__table__.c
+contact = Contact.__table__.c
+deal = Deal.__table__.c
+
+
+class CustomerBrief(Struct):
+    """The customer that a record belongs to."""
+
+    id: int
+    name: str
+    email: str | None
+    company: str | None
+
+
+class ContactBrief(Struct):
+    """The contact that a record names."""
+
+    id: int
+    first_name: str
+    last_name: str | None
+    email: str | None
+    phone: str | None
+
+
+class DealBrief(Struct):
+    """The deal that a record belongs to."""
+
+    id: int
+    title: str
+
+
+def customer_of(reference: ColumnElement[Any]) -> Nested:
+    """The customer whose id this column holds."""
+    full = func.json_build_object(
+        "id", customer.id, "name", customer.name, "email", customer.email, "company", customer.company
+    )
+    name_only = func.json_build_object(
+        "id", reference, "name", func.crm_customer_name(reference), "email", null(), "company", null()
+    )
+    return Nested(_seen_or(full, customer.id == reference, name_only, reference), CustomerBrief | None)
+
+
+def contact_of(reference: ColumnElement[Any]) -> Nested:
+    """The contact whose id this column holds; nothing of somebody else's."""
+    parts = [part for name in ContactBrief.__struct_fields__ for part in (name, contact[name])]
+    full = select(func.json_build_object(*parts)).where(contact.id == reference)
+    return Nested(full.scalar_subquery(), ContactBrief | None)
+
+
+def deal_of(reference: ColumnElement[Any]) -> Nested:
+    """The deal whose id this column holds."""
+    full = func.json_build_object("id", deal.id, "title", deal.title)
+    name_only = func.json_build_object("id", reference, "title", func.crm_deal_title(reference))
+    return Nested(_seen_or(full, deal.id == reference, name_only, reference), DealBrief | None)
+
+
+def _seen_or(
+    full: ColumnElement[Any], same: ColumnElement[bool], name_only: ColumnElement[Any], reference: ColumnElement[Any]
+) -> ColumnElement[Any]:
+    seen = select(full).where(same).scalar_subquery()
+    hidden = select(name_only).where(reference.is_not(None)).scalar_subquery()
+    return func.coalesce(seen, hidden)

@@ -1,0 +1,1 @@
+"""Notes: what somebody wants to be remembered."""

@@ -1,0 +1,34 @@
+"""Notes as the database reads them."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, select
+
+from app.admin.nested import customer_of, deal_of
+from app.admin.notes.schemas import Note
+from app.db.listing import Listing, Sort, found_in, one_of, user_in
+from app.db.nested import columns_for, selected
+from app.models import Note as Row
+from app.web.paging import SortOrder
+
+c = Row.__table__.c
+
+COLUMNS = columns_for(Note, Row.__table__, customer=customer_of(c.customer_id), deal=deal_of(c.deal_id))
+LISTING = Listing(
+    "notes",
+    Note,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters={
+        "customer_id": one_of(c.customer_id),
+        "deal_id": one_of(c.deal_id),
+        "activity_id": one_of(c.activity_id),
+        "author_id": user_in(c.author_id),
+        "search": found_in("notes", "crm_fold(content)"),
+    },
+    sorts={"created_at": Sort(c.created_at)},
+    default_sort=("created_at", SortOrder.DESC),
+)
+ONE = select(*selected(COLUMNS)).where(c.id == bindparam("note_id"), c.deleted_at.is_(None))

@@ -1,0 +1,113 @@
+"""/admin/notes, and those of a customer or a deal."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from litestar import Response, Router, delete, get, post, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.access.permissions import Permission, Requires
+from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.admin.notes import queries, service
+from app.admin.notes.schemas import NestedNoteQuery, Note, NoteChange, NoteCreate, NoteQuery
+from app.web.input import CrmRequest
+from app.web.paging import Page
+from app.web.structs import Message, RecordId
+
+
+@get("/notes", guards=[Requires(Permission.READ)])
+async def list_notes(request: CrmRequest, filters: NamedDependency[NoteQuery]) -> Response[Page[Note]]:
+    """Notes, newest first."""
+    return await list_page(request, queries.LISTING, filters)
+
+
+@post("/notes", guards=[Requires(Permission.WRITE)])
+async def create_note(request: CrmRequest, data: JSONBody[NoteCreate]) -> Response[Note]:
+    """Write a note on a customer, a deal or an activity."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create(tx, data), 201)
+
+
+@get("/notes/{note_id:str}", guards=[Requires(Permission.READ)])
+async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Note]:
+    """One note."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.get(tx, note_id))
+
+
+@route("/notes/{note_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
+async def change_note(request: CrmRequest, note_id: FromPath[RecordId], data: JSONBody[NoteChange]) -> Response[Note]:
+    """Change the fields that are present."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.change(tx, note_id, data))
+
+
+@delete("/notes/{note_id:str}", guards=[Requires(Permission.WRITE)], status_code=200)
+async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a note into the trash; agents their own only."""
+    async with transaction(request) as tx:
+        await service.trash(tx, note_id)
+        return message(tx, "Note deleted successfully")
+
+
+@post("/notes/{note_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
+async def restore_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Note]:
+    """Take a note out of the trash. While what it belongs to is there, 409 PARENT_DELETED."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.restore(tx, note_id))
+
+
+@get("/customers/{customer_id:str}/notes", guards=[Requires(Permission.READ)])
+async def list_customer_notes(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[NestedNoteQuery]
+) -> Response[Page[Note]]:
+    """A customer's notes, newest first."""
+    scope, within = {"customer_id": [customer_id]}, partial(service.CUSTOMERS.require, record_id=customer_id)
+    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+
+
+@post("/customers/{customer_id:str}/notes", guards=[Requires(Permission.WRITE)])
+async def create_customer_note(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[NoteCreate]
+) -> Response[Note]:
+    """Write a note on a customer."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create_for_customer(tx, customer_id, data), 201)
+
+
+@get("/deals/{deal_id:str}/notes", guards=[Requires(Permission.READ)])
+async def list_deal_notes(
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[NestedNoteQuery]
+) -> Response[Page[Note]]:
+    """A deal's notes, newest first."""
+    scope, within = {"deal_id": [deal_id]}, partial(service.DEALS.require, record_id=deal_id)
+    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+
+
+@post("/deals/{deal_id:str}/notes", guards=[Requires(Permission.WRITE)])
+async def create_deal_note(
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[NoteCreate]
+) -> Response[Note]:
+    """Write a note on a deal."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create_for_deal(tx, deal_id, data), 201)
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        list_notes,
+        create_note,
+        get_note,
+        change_note,
+        delete_note,
+        restore_note,
+        list_customer_notes,
+        create_customer_note,
+        list_deal_notes,
+        create_deal_note,
+    ],
+    tags=["Notes"],
+)

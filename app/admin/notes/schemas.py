@@ -1,0 +1,73 @@
+"""Notes as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import UNSET, Meta
+
+from app.admin.nested import CustomerBrief, DealBrief
+from app.web.paging import Deleted, ListQuery, Search, UserFilter
+from app.web.structs import Body, Maybe, RecordId, View, ViewType
+
+Content = Annotated[str, Meta(min_length=1, max_length=20_000, pattern=r"\S", examples=["Prefers short messages."])]
+
+
+class Note(View):
+    """What somebody wants to be remembered of a customer, a deal or an activity."""
+
+    id: int
+    content: str
+    customer_id: int | None
+    deal_id: int | None
+    activity_id: int | None
+    author_id: int | str
+    author_name: str | None
+    customer: CustomerBrief | None
+    deal: DealBrief | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    version: int
+
+
+class NoteChange(Body, kw_only=True):
+    """The fields of a note that can be written."""
+
+    view: ClassVar[ViewType] = Note
+
+    content: Maybe[Content] = UNSET
+    customer_id: Maybe[RecordId | None] = UNSET
+    deal_id: Maybe[RecordId | None] = UNSET
+    activity_id: Maybe[RecordId | None] = UNSET
+
+
+class NoteCreate(NoteChange, kw_only=True):
+    """A new note, by the bearer of the token."""
+
+    content: Content
+
+
+class NoteSort(StrEnum):
+    """What a list of notes can be sorted by."""
+
+    CREATED_AT = "created_at"
+
+
+class NestedNoteQuery(ListQuery):
+    """Filters of the notes of a customer or a deal."""
+
+    sort_by: Maybe[NoteSort] = UNSET
+    author_id: Maybe[UserFilter] = UNSET
+    search: Maybe[Search] = UNSET
+    deleted: Maybe[Deleted] = UNSET
+
+
+class NoteQuery(NestedNoteQuery):
+    """Filters of all notes."""
+
+    customer_id: Maybe[list[RecordId]] = UNSET
+    deal_id: Maybe[list[RecordId]] = UNSET
+    activity_id: Maybe[list[RecordId]] = UNSET

@@ -1,0 +1,203 @@
+"""Contacts, the pipeline's stages, deals and their history, activities and notes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Record, SoftDeleted, UserReference
+
+LIVE = text("deleted_at IS NULL")
+
+
+def _reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
+    """To a record of the same tenant: foreign-key checks know no row-level security."""
+    name = f"{table}_{column.removesuffix('_id')}_fkey"
+    return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], name=name)
+
+
+class Contact(Record, SoftDeleted):
+    """Somebody to talk to at a customer."""
+
+    __tablename__ = "contacts"
+
+    customer_id: Mapped[int] = mapped_column(BigInteger)
+    first_name: Mapped[str] = mapped_column(String(100))
+    last_name: Mapped[str | None] = mapped_column(String(100))
+    email: Mapped[str | None] = mapped_column(String(255))
+    phone: Mapped[str | None] = mapped_column(String(50))
+    position: Mapped[str | None] = mapped_column(String(100))
+    is_primary: Mapped[bool] = mapped_column(server_default=text("false"))
+    notes: Mapped[str | None] = mapped_column(String(10_000))
+    search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(...)"))
+
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "customer_id", "id", name="contacts_customer_key"),
+        _reference("contacts", "customer_id", "customers"),
+        Index(
+            "contacts_primary_key",
+            "tenant_id",
+            "customer_id",
+            unique=True,
+            postgresql_where=text("is_primary AND deleted_at IS NULL"),
+        ),
+        Index("contacts_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+    )
+
+
+class PipelineStage(Record):
+    """A step of the tenant's pipeline."""
+
+    __tablename__ = "pipeline_stages"
+
+    name: Mapped[str] = mapped_column(String(50))
+    display_name: Mapped[str] = mapped_column(String(100))
+    order: Mapped[int] = mapped_column(Integer)
+    color: Mapped[str] = mapped_column(String(7), server_default=text("'#64748b'"))
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    kind: Mapped[str] = mapped_column(Text, server_default=text("'open'"))
+    probability: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # The built-in stage that it began as; only the database's own function sets it.
+    origin: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (UniqueConstraint("tenant_id", "name", name="pipeline_stages_name_key"),)
+
+
+class Deal(Record, SoftDeleted):
+    """Something that a customer may buy."""
+
+    __tablename__ = "deals"
+
+    title: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(String(10_000))
+    customer_id: Mapped[int] = mapped_column(BigInteger)
+    contact_id: Mapped[int | None] = mapped_column(BigInteger)
+    stage_id: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[Decimal] = mapped_column(Numeric(18, 3), server_default=text("0"))
+    currency: Mapped[str] = mapped_column(String(3))
+    probability: Mapped[int] = mapped_column(SmallInteger)
+    expected_close_date: Mapped[datetime | None]
+    actual_close_date: Mapped[datetime | None]
+    owner_id: Mapped[int | str | None] = mapped_column(UserReference)
+    lost_reason: Mapped[str | None] = mapped_column(String(255))
+    stage_entered_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
+
+    __table_args__ = (
+        _reference("deals", "customer_id", "customers"),
+        ForeignKeyConstraint(
+            ["tenant_id", "customer_id", "contact_id"],
+            ["contacts.tenant_id", "contacts.customer_id", "contacts.id"],
+            name="deals_contact_fkey",
+        ),
+        _reference("deals", "stage_id", "pipeline_stages"),
+        Index("deals_customer_idx", "tenant_id", "customer_id"),
+        Index("deals_stage_idx", "tenant_id", "stage_id"),
+        Index("deals_live_owner_idx", "tenant_id", "owner_id", postgresql_where=LIVE),
+        Index("deals_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+        Index(
+            "deals_contact_idx",
+            "tenant_id",
+            "customer_id",
+            "contact_id",
+            postgresql_where=text("contact_id IS NOT NULL"),
+        ),
+    )
+
+
+class StageMove(Base):
+    """How long a deal was in which stage; written by triggers alone."""
+
+    __tablename__ = "stage_history"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    deal_id: Mapped[int] = mapped_column(BigInteger)
+    from_stage_id: Mapped[int | None] = mapped_column(BigInteger)
+    to_stage_id: Mapped[int] = mapped_column(BigInteger)
+    user_id: Mapped[int | str | None] = mapped_column(UserReference)
+    user_name: Mapped[str | None] = mapped_column(Text)
+    entered_at: Mapped[datetime]
+    left_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        _reference("stage_history", "deal_id", "deals"),
+        _reference("stage_history", "from_stage_id", "pipeline_stages"),
+        _reference("stage_history", "to_stage_id", "pipeline_stages"),
+        Index("stage_history_deal_idx", "tenant_id", "deal_id", "id"),
+        Index("stage_history_from_stage_idx", "tenant_id", "from_stage_id"),
+        Index("stage_history_to_stage_idx", "tenant_id", "to_stage_id"),
+    )
+
+
+class Activity(Record, SoftDeleted):
+    """Work to do, or done, for a customer or a deal."""
+
+    __tablename__ = "activities"
+
+    title: Mapped[str] = mapped_column(String(255))
+    type: Mapped[str] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(String(10_000))
+    status: Mapped[str] = mapped_column(Text, server_default=text("'scheduled'"))
+    customer_id: Mapped[int | None] = mapped_column(BigInteger)
+    deal_id: Mapped[int | None] = mapped_column(BigInteger)
+    contact_id: Mapped[int | None] = mapped_column(BigInteger)
+    assigned_to: Mapped[int | str | None] = mapped_column(UserReference)
+    due_date: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    duration: Mapped[int | None] = mapped_column(Integer)
+    outcome: Mapped[str | None] = mapped_column(String(10_000))
+    priority: Mapped[str] = mapped_column(Text, server_default=text("'normal'"))
+    title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
+    type_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
+    priority_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
+
+    __table_args__ = (
+        _reference("activities", "customer_id", "customers"),
+        _reference("activities", "deal_id", "deals"),
+        _reference("activities", "contact_id", "contacts"),
+        Index("activities_customer_idx", "tenant_id", "customer_id"),
+        Index("activities_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
+        Index("activities_contact_idx", "tenant_id", "contact_id", postgresql_where=text("contact_id IS NOT NULL")),
+        Index("activities_live_assigned_to_idx", "tenant_id", "assigned_to", "due_date", "id", postgresql_where=LIVE),
+        Index("activities_live_due_date_idx", "tenant_id", "due_date", "id", postgresql_where=LIVE),
+    )
+
+
+class Note(Record, SoftDeleted):
+    """What somebody wants to be remembered."""
+
+    __tablename__ = "notes"
+
+    content: Mapped[str] = mapped_column(String(20_000))
+    customer_id: Mapped[int | None] = mapped_column(BigInteger)
+    deal_id: Mapped[int | None] = mapped_column(BigInteger)
+    activity_id: Mapped[int | None] = mapped_column(BigInteger)
+    author_id: Mapped[int | str] = mapped_column(UserReference)
+    author_name: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        _reference("notes", "customer_id", "customers"),
+        _reference("notes", "deal_id", "deals"),
+        _reference("notes", "activity_id", "activities"),
+        Index("notes_customer_idx", "tenant_id", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
+        Index("notes_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
+        Index("notes_activity_idx", "tenant_id", "activity_id", postgresql_where=text("activity_id IS NOT NULL")),
+        Index("notes_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+    )

@@ -1,0 +1,25 @@
+"""Email addresses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import email_validator
+from msgspec import Meta
+
+from app.web.errors import Code
+from app.web.fields import Refused
+
+
+def check_email(text: str) -> str:
+    """The address as it is. Raises Refused, INVALID_EMAIL, for what the email-validator library does not take."""
+    try:
+        email_validator.validate_email(text, check_deliverability=False)
+    except email_validator.EmailNotValidError as error:
+        raise Refused(f"is no valid address: {error}", Code.INVALID_EMAIL) from None
+    return text
+
+
+Email = Annotated[
+    str, Meta(max_length=255, description="An email address", examples=["ada@example.com"], extra={"then": check_email})
+]
