@@ -20,6 +20,8 @@ from app.admin.http import replay_response
 from app.admin.me.routes import router as me
 from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
+from app.admin.reports.cache import ReportCache
+from app.admin.reports.routes import router as reports
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.users.routes import router as users
@@ -35,7 +37,7 @@ from app.web.cursor import CursorSigner
 from app.web.errors import error_response
 from app.web.input import CrmRequest, provide_filters, read_input
 
-ADMIN = (customers, contacts, pipeline_stages, deals, activities, notes, tags, me, users, settings_, audit)
+ADMIN = (customers, contacts, pipeline_stages, deals, activities, notes, tags, me, users, settings_, reports, audit)
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -61,6 +63,7 @@ def create_app(settings: Settings) -> Litestar:
                 "database": database,
                 "tokens": TokenVerifier(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
+                "report_cache": ReportCache(settings.report_cache_seconds),
                 "arrivals": Arrivals(database, settings),
                 "prober": probes.Prober(settings),
             }

@@ -46,6 +46,8 @@ async def transaction(request: CrmRequest) -> AsyncIterator[Transaction]:
         user_agent=(request.headers.get("user-agent") or "")[:500] or None,
     )
     precondition = Precondition(request.headers.getall("if-match", []))
+    if request.method != "GET":
+        request.app.state.report_cache.drop(actor.tenant_id)
     async with database.transaction(actor, origin, read_only=request.method == "GET", precondition=precondition) as tx:
         if key is None:
             yield tx

@@ -253,7 +253,8 @@ class Listing(Generic[Row]):
         self, tx: Transaction, query: ListQuery, deleted: Deleted, position: Position | None, scope: Mapping[str, Any]
     ) -> tuple[Shape, dict[str, Any]]:
         variants: list[tuple[str, str]] = []
-        parameters: dict[str, Any] = {}
+        # What in the scope is no filter is a parameter of the source itself.
+        parameters: dict[str, Any] = {name: value for name, value in scope.items() if name not in self._filters}
         for name, narrowing in self._filters.items():
             value = scope[name] if name in scope else getattr(query, name, UNSET)
             if value is not UNSET:

@@ -39,7 +39,7 @@ END $$;
 NAMES = f"""
 -- A user id inside a JSON document, as clients see it: a number where JavaScript holds it exactly.
 CREATE FUNCTION crm_show_user(reference text) RETURNS jsonb LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN CASE WHEN reference ~ '^[1-9][0-9]{0, 14}$' THEN to_jsonb(reference::bigint) ELSE to_jsonb(reference) END;
+RETURN CASE WHEN reference ~ '^[1-9][0-9]{{0,14}}$' THEN to_jsonb(reference::bigint) ELSE to_jsonb(reference) END;
 
 -- The name of a customer that is somebody else's, where an own record refers to it.
 CREATE FUNCTION crm_customer_name(customer bigint) RETURNS text LANGUAGE sql STABLE

@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, bindparam, literal, select
+from sqlalchemy import ColumnElement, Select, bindparam, case, cast, func, literal, select, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import BigInteger
 
 from app.admin.audit.schemas import AuditEntry, Difference
 from app.db.listing import Listing, Sort, at_least, at_most, equals, one_of, user_in
 from app.db.nested import columns_for, selected
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
-from app.models import Record, UserReference
+from app.models import PipelineStage, Record, UserReference
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 from app.web.structs import present_user
@@ -37,7 +39,23 @@ PRESENTERS = {
     if (present := _present(column.type)) is not None
 }
 c = Row.__table__.c
-COLUMNS = columns_for(AuditEntry, Row.__table__, changes=literal(None))
+stage = PipelineStage.__table__.c
+
+
+def _with_stage_name(values: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A deal's row holds its stage's id; what everybody else sees of it is the name."""
+    name = select(stage.name).where(stage.id == cast(values["stage_id"].astext, BigInteger)).scalar_subquery()
+    named = values.op("-")("stage_id").op("||")(func.jsonb_build_object("stage", name))
+    return case((values.has_key("stage_id"), named), else_=values).label(None)
+
+
+COLUMNS = columns_for(
+    AuditEntry,
+    Row.__table__,
+    changes=literal(None),
+    old_values=type_coerce(_with_stage_name(c.old_values), JSONB),
+    new_values=type_coerce(_with_stage_name(c.new_values), JSONB),
+)
 
 
 def _shown(values: Values) -> Values:
@@ -51,12 +69,14 @@ def _shown(values: Values) -> Values:
 
 def _entry(*stored: Any) -> AuditEntry:
     entry = AuditEntry(*stored)
-    entry.old_values, entry.new_values = old, new = _shown(entry.old_values), _shown(entry.new_values)
-    changed = (old if new is None else new) or {}
+    entry.old_values, entry.new_values = _shown(entry.old_values), _shown(entry.new_values)
+    old, new = entry.old_values or {}, entry.new_values or {}
+    # Of a change, the trigger stored what differs; of a whole record, what was never filled in is no news.
+    whole = not (old and new)
     entry.changes = {
-        name: Difference((old or {}).get(name), (new or {}).get(name))
-        for name in changed
-        if (old or {}).get(name) != (new or {}).get(name)
+        name: Difference(old.get(name), new.get(name))
+        for name in new or old
+        if not whole or (new or old)[name] is not None
     }
     return entry
 

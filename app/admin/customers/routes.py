@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from litestar import Response, Router, delete, get, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
-from app.admin.customers import service
-from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, CustomerQuery, TagBadge, TagIds
+from app.admin.customers import queries, service
+from app.admin.customers.schemas import (
+    Customer,
+    CustomerChange,
+    CustomerCreate,
+    CustomerDetail,
+    CustomerQuery,
+    TagBadge,
+    TagIds,
+)
 from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.admin.timeline import CUSTOMER_TIMELINE, TimelineEvent, TimelineQuery
 from app.db.transaction import Transaction
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
@@ -19,7 +30,7 @@ from app.web.structs import Message, RecordId
 @get("/", guards=[Requires(Permission.READ)])
 async def list_customers(request: CrmRequest, filters: NamedDependency[CustomerQuery]) -> Response[Page[Customer]]:
     """Customers, newest first unless sorted otherwise. The trash (`deleted`) is for admins and managers."""
-    return await list_page(request, service.LISTING, filters)
+    return await list_page(request, queries.LISTING, filters)
 
 
 @post("/", guards=[Requires(Permission.WRITE)])
@@ -30,10 +41,19 @@ async def create_customer(request: CrmRequest, data: JSONBody[CustomerCreate]) -
 
 
 @get("/{customer_id:str}", guards=[Requires(Permission.READ)])
-async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Customer]:
-    """One customer."""
+async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[CustomerDetail]:
+    """One customer, with its contacts, open deals, work to do, and what happened last."""
     async with transaction(request) as tx:
-        return answer(tx, await service.get(tx, customer_id))
+        return answer(tx, await service.detail(tx, customer_id))
+
+
+@get("/{customer_id:str}/timeline", guards=[Requires(Permission.READ)])
+async def get_customer_timeline(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[TimelineQuery]
+) -> Response[Page[TimelineEvent]]:
+    """What happened to a customer, newest first."""
+    scope, within = {"timeline_of": customer_id}, partial(service.RECORDS.require, record_id=customer_id)
+    return await list_page(request, CUSTOMER_TIMELINE, filters, scope=scope, within=within)
 
 
 @route("/{customer_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
@@ -115,6 +135,7 @@ router = Router(
         list_customers,
         create_customer,
         get_customer,
+        get_customer_timeline,
         change_customer,
         delete_customer,
         restore_customer,

@@ -8,6 +8,10 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta
 
+from app.admin.activities.schemas import Activity
+from app.admin.contacts.schemas import Contact
+from app.admin.deals.schemas import Deal
+from app.admin.timeline import TimelineEvent
 from app.web.email import Email
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
@@ -71,10 +75,24 @@ class Customer(View):
     version: int
 
 
+class CustomerDetail(Customer):
+    """A customer with a little of everything that hangs on it."""
+
+    contacts_count: int
+    open_deals_count: int
+    upcoming_activities_count: int
+    contacts: list[Contact]
+    primary_contact: Contact | None
+    open_deals: list[Deal]
+    upcoming_activities: list[Activity]
+    recent_activities: list[Activity]
+    recent_timeline: list[TimelineEvent]
+
+
 class CustomerChange(Body, kw_only=True):
     """The fields of a customer that can be written."""
 
-    view: ClassVar[ViewType] = Customer
+    view: ClassVar[ViewType] = CustomerDetail
 
     name: Maybe[CustomerName] = UNSET
     email: Maybe[Email | None] = UNSET

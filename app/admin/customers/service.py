@@ -6,72 +6,39 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Select, any_, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from app.access.permissions import Permission
-from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, TagBadge
-from app.db.listing import Listing, Sort, at_least, at_most, equals, found_in, matching, one_of, user_in
-from app.db.nested import columns_for, labelled, nested_rows, selected
+from app.admin.customers import queries
+from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, CustomerDetail
 from app.db.records import Explanations, Records
 from app.db.transaction import Transaction
 from app.models import Customer as Row
-from app.models import CustomerTag, Tag
+from app.models import Tag
 from app.web.errors import AppError, Code
-from app.web.paging import SortOrder
 
 c = Row.__table__.c
-tag = Tag.__table__.c
-worn = CustomerTag.__table__.c
 
 RECORDS = Records(Row, Code.CUSTOMER_NOT_FOUND, owned=True)
 
-_badges = nested_rows(
-    select(*labelled(columns_for(TagBadge, Tag.__table__)))
-    .where(tag.tenant_id == c.tenant_id, tag.id == any_(c.tags))
-    .order_by(tag.name_folded, tag.id)
-    .correlate(Row),
-    TagBadge,
-)
-COLUMNS = columns_for(Customer, Row.__table__, tags=_badges)
-LISTING = Listing(
-    "customers",
-    Customer,
-    COLUMNS,
-    Row.__table__,
-    key=c.id,
-    deleted_at=c.deleted_at,
-    filters={
-        "status": one_of(c.status),
-        "assigned_to": user_in(c.assigned_to),
-        "tags": matching(lambda tags: c.id.in_(select(worn.customer_id).where(worn.tag_id == any_(tags)))),
-        "contacted": equals(c.contacted),
-        "created_from": at_least(c.created_at),
-        "created_to": at_most(c.created_at),
-        "follow_up_from": at_least(c.next_follow_up_at),
-        "follow_up_to": at_most(c.next_follow_up_at),
-        "search": found_in("customers", "search_folded"),
-    },
-    sorts={
-        "created_at": Sort(c.created_at),
-        "updated_at": Sort(c.updated_at),
-        "name": Sort(c.name_folded),
-        "email": Sort(c.email_folded, nullable=True),
-        "status": Sort(c.status_rank),
-        "company": Sort(c.company_folded, nullable=True),
-        "next_follow_up_at": Sort(c.next_follow_up_at, nullable=True),
-    },
-    default_sort=("created_at", SortOrder.DESC),
-)
-ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold(bindparam("address")), c.deleted_at.is_(None))
 
 
 async def get(tx: Transaction, customer_id: int) -> Customer:
     """Raises AppError CUSTOMER_NOT_FOUND."""
-    row = (await tx.connection.execute(ONE, {"customer_id": customer_id})).one_or_none()
+    row = (await tx.connection.execute(queries.ONE, {"customer_id": customer_id})).one_or_none()
     if row is None:
         raise AppError(Code.CUSTOMER_NOT_FOUND)
     return Customer(*row)
+
+
+async def detail(tx: Transaction, customer_id: int) -> CustomerDetail:
+    """The customer with its summaries. Raises AppError CUSTOMER_NOT_FOUND."""
+    parameters = {"customer_id": customer_id, "timeline_of": customer_id}
+    row = (await tx.connection.execute(queries.DETAIL, parameters)).one_or_none()
+    if row is None:
+        raise AppError(Code.CUSTOMER_NOT_FOUND)
+    return CustomerDetail(*row)
 
 
 async def create(tx: Transaction, data: CustomerCreate) -> Customer:
@@ -132,7 +99,7 @@ async def remove_tag(tx: Transaction, customer_id: int, tag_id: int) -> None:
 
 async def _lock_with_tag(tx: Transaction, customer_id: int, tag_id: int) -> Any:
     row = await RECORDS.lock(tx, customer_id)
-    if (await tx.connection.execute(select(tag.id).where(tag.id == tag_id))).one_or_none() is None:
+    if (await tx.connection.execute(select(Tag.id).where(Tag.id == tag_id))).one_or_none() is None:
         raise AppError(Code.TAG_NOT_FOUND)
     return row
 

@@ -38,6 +38,7 @@ def stage_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
     return select(one.c.name).where(one.c.id == reference).scalar_subquery()
 
 
+IS_OPEN: ColumnElement[bool] = _of_stage("kind", c.stage_id) == "open"
 COLUMNS = columns_for(
     Deal,
     Row.__table__,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from litestar import Response, Router, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
@@ -10,6 +12,7 @@ from app.access.permissions import Permission, Requires
 from app.admin.deals import queries, service
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail, DealQuery
 from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.admin.timeline import DEAL_TIMELINE, TimelineEvent, TimelineQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
@@ -58,8 +61,25 @@ async def restore_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Resp
         return answer(tx, await service.restore(tx, deal_id))
 
 
+@get("/{deal_id:str}/timeline", guards=[Requires(Permission.READ)])
+async def get_deal_timeline(
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[TimelineQuery]
+) -> Response[Page[TimelineEvent]]:
+    """What happened to a deal, newest first."""
+    scope, within = {"timeline_of": deal_id}, partial(service.RECORDS.require, record_id=deal_id)
+    return await list_page(request, DEAL_TIMELINE, filters, scope=scope, within=within)
+
+
 router = Router(
     "/deals",
-    route_handlers=[list_deals, create_deal, get_deal, change_deal, delete_deal, restore_deal],
+    route_handlers=[
+        list_deals,
+        create_deal,
+        get_deal,
+        change_deal,
+        delete_deal,
+        restore_deal,
+        get_deal_timeline,
+    ],
     tags=["Deals"],
 )

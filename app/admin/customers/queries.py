@@ -1,0 +1,102 @@
+"""Customers as the database reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, any_, bindparam, func, select
+
+from app.admin.activities import queries as activities
+from app.admin.activities.schemas import Activity
+from app.admin.contacts import queries as contacts
+from app.admin.contacts.schemas import Contact
+from app.admin.customers.schemas import Customer, CustomerDetail, TagBadge
+from app.admin.deals import queries as deals
+from app.admin.deals.schemas import Deal
+from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
+from app.db.listing import Listing, Sort, at_least, at_most, equals, found_in, matching, one_of, user_in
+from app.db.nested import Columns, Nested, columns_for, labelled, nested_row, nested_rows, selected
+from app.models import Customer as Row
+from app.models import CustomerTag, Tag
+from app.web.paging import SortOrder
+
+c = Row.__table__.c
+tag = Tag.__table__.c
+worn = CustomerTag.__table__.c
+
+_badges = nested_rows(
+    select(*labelled(columns_for(TagBadge, Tag.__table__)))
+    .where(tag.tenant_id == c.tenant_id, tag.id == any_(c.tags))
+    .order_by(tag.name_folded, tag.id)
+    .correlate(Row),
+    TagBadge,
+)
+COLUMNS = columns_for(Customer, Row.__table__, tags=_badges)
+LISTING = Listing(
+    "customers",
+    Customer,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters={
+        "status": one_of(c.status),
+        "assigned_to": user_in(c.assigned_to),
+        "tags": matching(lambda tags: c.id.in_(select(worn.customer_id).where(worn.tag_id == any_(tags)))),
+        "contacted": equals(c.contacted),
+        "created_from": at_least(c.created_at),
+        "created_to": at_most(c.created_at),
+        "follow_up_from": at_least(c.next_follow_up_at),
+        "follow_up_to": at_most(c.next_follow_up_at),
+        "search": found_in("customers", "search_folded"),
+    },
+    sorts={
+        "created_at": Sort(c.created_at),
+        "updated_at": Sort(c.updated_at),
+        "name": Sort(c.name_folded),
+        "email": Sort(c.email_folded, nullable=True),
+        "status": Sort(c.status_rank),
+        "company": Sort(c.company_folded, nullable=True),
+        "next_follow_up_at": Sort(c.next_follow_up_at, nullable=True),
+    },
+    default_sort=("created_at", SortOrder.DESC),
+)
+ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
+
+# ── the detail page: what hangs on a customer, a little of each ──────────────────────────────────────────────────────
+
+MOST = 5
+
+contact, deal, activity = contacts.c, deals.c, activities.c
+_contact = (contact.customer_id == c.id, contact.deleted_at.is_(None))
+_open_deal = (deal.customer_id == c.id, deal.deleted_at.is_(None), deals.IS_OPEN)
+_activity = (activity.customer_id == c.id, activity.deleted_at.is_(None))
+_upcoming = (*_activity, activity.status == "scheduled", activity.due_date >= func.now())
+
+
+def _some(columns: Columns, kind: Any, *conditions: ColumnElement[bool], order: list[Any], most: int = MOST) -> Nested:
+    return nested_rows(select(*labelled(columns)).where(*conditions).order_by(*order).limit(most).correlate(Row), kind)
+
+
+def _count(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    return select(func.count()).where(*conditions).correlate(Row).scalar_subquery()
+
+
+DETAIL_COLUMNS = COLUMNS | {
+    "contacts_count": _count(*_contact),
+    "open_deals_count": _count(*_open_deal),
+    "upcoming_activities_count": _count(*_upcoming),
+    "contacts": _some(contacts.COLUMNS, Contact, *_contact, order=[contacts.PRIMARY_FIRST, contact.id], most=20),
+    "primary_contact": nested_row(
+        select(*labelled(contacts.COLUMNS)).where(*_contact, contact.is_primary).correlate(Row), Contact
+    ),
+    "open_deals": _some(deals.COLUMNS, Deal, *_open_deal, order=[deal.amount.desc(), deal.id]),
+    "upcoming_activities": _some(activities.COLUMNS, Activity, *_upcoming, order=[activity.due_date, activity.id]),
+    "recent_activities": _some(
+        activities.COLUMNS, Activity, *_activity, order=[activity.created_at.desc(), activity.id.desc()]
+    ),
+    "recent_timeline": nested_rows(newest(OF_CUSTOMER, 10), TimelineEvent),
+}
+DETAIL: Select[Any] = select(
+    *selected({name: DETAIL_COLUMNS[name] for name in CustomerDetail.__struct_fields__})
+).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))

@@ -1,0 +1,46 @@
+"""The overview of each tenant, kept for a moment in one worker."""
+
+from __future__ import annotations
+
+import time
+
+from msgspec import Struct
+
+MOST_KEPT = 1000
+
+
+class KeptReport(Struct, frozen=True):
+    """A report as it was sent, and when it was made (monotonic seconds)."""
+
+    body: bytes
+    made_at: float
+
+    @property
+    def age(self) -> int:
+        """Whole seconds since it was made."""
+        return int(time.monotonic() - self.made_at)
+
+
+class ReportCache:
+    """By tenant, and under AGENT_READ_SCOPE=own by person. A write of this worker drops its tenant's."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._kept: dict[str, dict[str | None, KeptReport]] = {}
+
+    def get(self, tenant_id: str, person: str | None) -> KeptReport | None:
+        """The kept report, unless it is too old."""
+        report = self._kept.get(tenant_id, {}).get(person)
+        if report is None or time.monotonic() - report.made_at >= self._seconds:
+            return None
+        return report
+
+    def keep(self, tenant_id: str, person: str | None, body: bytes, made_at: float) -> None:
+        """Keep a report that was begun at this moment."""
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept.setdefault(tenant_id, {})[person] = KeptReport(body, made_at)
+
+    def drop(self, tenant_id: str) -> None:
+        """Forget a tenant's reports."""
+        self._kept.pop(tenant_id, None)

@@ -1,0 +1,66 @@
+"""/admin/reports."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from litestar import Response, Router, get
+from litestar.di import NamedDependency
+from litestar.enums import MediaType
+
+from app.access.actor import Actor
+from app.access.permissions import Permission, Requires
+from app.admin.http import answer, transaction
+from app.admin.reports import service
+from app.admin.reports.cache import ReportCache
+from app.admin.reports.schemas import DealReportQuery, DealSummary, Funnel, Overview, PeriodQuery, Team
+from app.web import strict_json
+from app.web.input import CrmRequest
+
+
+@get("/overview", guards=[Requires(Permission.READ)])
+async def get_overview(request: CrmRequest) -> Response[Overview]:
+    """Everything on one page. It may be some seconds old, which `Age` says; `Cache-Control: no-cache` asks anew."""
+    actor: Actor = request.user
+    cache: ReportCache = request.app.state.report_cache
+    limited = request.app.state.settings.agent_read_scope == "own" and not actor.can(Permission.MANAGE_ALL)
+    person = actor.user_id if limited else None
+    fresh = "no-cache" in request.headers.get("cache-control", "").lower()
+    kept = None if fresh else cache.get(actor.tenant_id, person)
+    if kept is not None:
+        return _sent(kept.body, kept.age)
+    began = time.monotonic()
+    async with transaction(request) as tx:
+        report = await service.overview(tx)
+    body = strict_json.encode(report)
+    cache.keep(actor.tenant_id, person, body, began)
+    return _sent(body, 0)
+
+
+@get("/deals/summary", guards=[Requires(Permission.READ)])
+async def get_deal_summary(request: CrmRequest, filters: NamedDependency[DealReportQuery]) -> Response[DealSummary]:
+    """Deals by status and currency, of those created in the period."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.summary(tx, filters))
+
+
+@get("/deals/funnel", guards=[Requires(Permission.READ)])
+async def get_funnel(request: CrmRequest, filters: NamedDependency[DealReportQuery]) -> Response[Funnel]:
+    """How the deals created in the period came through the stages."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.funnel(tx, filters))
+
+
+@get("/team", guards=[Requires(Permission.READ)])
+async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -> Response[Team]:
+    """What everybody has going, and closed and did in the period."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.team(tx, filters))
+
+
+def _sent(body: bytes, age: int) -> Response[Any]:
+    return Response(body, media_type=MediaType.JSON, headers={"Age": str(age)})
+
+
+router = Router("/reports", route_handlers=[get_overview, get_deal_summary, get_funnel, get_team], tags=["Reports"])

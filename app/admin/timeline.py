@@ -1,0 +1,231 @@
+"""What happened to a record, newest first: put together from the audit log, the stage history and what hangs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from msgspec import UNSET
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Numeric,
+    Select,
+    String,
+    Subquery,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import BigInteger
+
+from app.admin.activities import queries as activities
+from app.admin.notes import queries as notes
+from app.db.listing import Listing, Sort
+from app.db.nested import Columns, Nested, labelled, nested_row
+from app.models import Activity, AuditEntry, Deal, Note, PipelineStage, StageMove
+from app.web.paging import ListQuery, SortOrder
+from app.web.structs import Maybe, View
+
+audit = AuditEntry.__table__.c
+move = StageMove.__table__.c
+deal = Deal.__table__.c
+RECORD: ColumnElement[int] = bindparam("timeline_of", type_=BigInteger)
+
+
+class TimelineSort(StrEnum):
+    """A timeline has one order."""
+
+    AT = "at"
+
+
+class TimelineQuery(ListQuery):
+    """A timeline is walked, not filtered."""
+
+    sort_by: Maybe[TimelineSort] = UNSET
+
+
+class TimelineEvent(View):
+    """One thing that happened, by whom, and what it was: a change's `{from, to}`, or the record that came."""
+
+    type: str
+    at: datetime
+    user_id: int | str | None
+    user_name: str | None
+    data: Any
+
+
+def _event(
+    kind: str, at: ColumnElement[Any], user_id: Any, user_name: Any, data: Any, tie: ColumnElement[Any]
+) -> list[ColumnElement[Any]]:
+    return [
+        literal(kind, String).label("type"),
+        at.label("at"),
+        func.crm_show_user(user_id).label("user_id"),
+        user_name.label("user_name"),
+        cast(data, Text).label("data"),
+        # What happened in one moment is told in the order in which it was written, and always in the same.
+        cast(func.concat(kind, ":", func.lpad(cast(tie, Text), 19, "0")), Text).label("id"),
+    ]
+
+
+def _audited(kind: str, resource: str, *conditions: ColumnElement[bool], data: Any) -> Select[Any]:
+    return select(*_event(kind, audit.created_at, audit.user_id, audit.user_name, data, audit.id)).where(
+        audit.resource_type == resource, audit.resource_id == RECORD, *conditions
+    )
+
+
+def created(resource: str) -> Select[Any]:
+    """That the record was made."""
+    return _audited("created", resource, audit.action == "create", data=null())
+
+
+def changed(kind: str, resource: str, field: str) -> Select[Any]:
+    """That one of its fields changed."""
+
+    def shown(values: ColumnElement[Any]) -> ColumnElement[Any]:
+        if field == "amount":
+            return func.to_jsonb(func.trim_scale(cast(values["amount"].astext, Numeric)))
+        if field in {"owner_id", "assigned_to"}:
+            return func.crm_show_user(values[field].astext)
+        return values[field]
+
+    data = func.json_build_object("from", shown(audit.old_values), "to", shown(audit.new_values))
+    return _audited(kind, resource, audit.action == "update", cast(audit.new_values, JSONB).has_key(field), data=data)
+
+
+def moved(kind: str, *, of_customer: bool) -> Select[Any]:
+    """That a deal came to another stage, after how many seconds in the one before."""
+    before = StageMove.__table__.alias("before")
+    names = PipelineStage.__table__
+    come, gone = names.alias("come"), names.alias("gone")
+    seconds = (
+        select(func.floor(func.extract("epoch", move.entered_at - before.c.entered_at)))
+        .where(before.c.deal_id == move.deal_id, before.c.id < move.id)
+        .order_by(before.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    pairs = [
+        *("from", select(gone.c.name).where(gone.c.id == move.from_stage_id).scalar_subquery()),
+        *("to", select(come.c.name).where(come.c.id == move.to_stage_id).scalar_subquery()),
+        *("seconds", seconds),
+    ]
+    if of_customer:
+        pairs += ["deal_id", move.deal_id, "title", deal.title]
+    event = _event(kind, move.entered_at, move.user_id, move.user_name, func.json_build_object(*pairs), move.id)
+    events = select(*event).where(move.from_stage_id.is_not(None))
+    if not of_customer:
+        return events.where(move.deal_id == RECORD)
+    return events.join(Deal, deal.id == move.deal_id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
+
+
+def deals_created() -> Select[Any]:
+    """That a deal with the customer was opened."""
+    data = func.json_build_object("id", deal.id, "title", deal.title)
+    events = _event("deal_created", move.entered_at, move.user_id, move.user_name, data, move.id)
+    return (
+        select(*events)
+        .join(Deal, deal.id == move.deal_id)
+        .where(move.from_stage_id.is_(None), deal.customer_id == RECORD, deal.deleted_at.is_(None))
+    )
+
+
+def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> Select[Any]:
+    """That a record which hangs on it came, by whoever wrote it down."""
+    data = nested_row(select(*labelled(columns)).correlate(table), Any).json
+    writer = (
+        select(audit.user_id, audit.user_name)
+        .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
+        .order_by(audit.id)
+        .limit(1)
+        .lateral("writer")
+    )
+    event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, data, table.c.id)
+    return (
+        select(*event)
+        .select_from(table.outerjoin(writer, literal_column("true")))
+        .where(link, table.c.deleted_at.is_(None))
+    )
+
+
+def _of_customer(table: Any) -> ColumnElement[bool]:
+    deals = select(deal.id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
+    return or_(table.c.customer_id == RECORD, table.c.deal_id.in_(deals))
+
+
+activity_table, note_table = Activity.__table__, Note.__table__
+OF_DEAL: Sequence[Select[Any]] = (
+    created("deal"),
+    moved("stage_changed", of_customer=False),
+    changed("amount_changed", "deal", "amount"),
+    changed("owner_changed", "deal", "owner_id"),
+    came("activity", activity_table, activities.COLUMNS, activity_table.c.deal_id == RECORD),
+    came("note", note_table, notes.COLUMNS, note_table.c.deal_id == RECORD),
+)
+OF_CUSTOMER: Sequence[Select[Any]] = (
+    created("customer"),
+    changed("status_changed", "customer", "status"),
+    changed("owner_changed", "customer", "assigned_to"),
+    deals_created(),
+    moved("deal_stage_changed", of_customer=True),
+    came("activity", activity_table, activities.COLUMNS, _of_customer(activity_table)),
+    came("note", note_table, notes.COLUMNS, _of_customer(note_table)),
+)
+
+
+def _table(parts: Sequence[Select[Any]]) -> Subquery:
+    events: CompoundSelect[Any] = union_all(*parts)
+    return events.subquery("events")
+
+
+def _columns(events: Subquery) -> Columns:
+    return {
+        "type": events.c.type,
+        "at": events.c.at,
+        "user_id": Nested(events.c.user_id, int | str | None),
+        "user_name": events.c.user_name,
+        "data": Nested(events.c.data, Any),
+    }
+
+
+def listing(name: str, parts: Sequence[Select[Any]]) -> Listing[TimelineEvent]:
+    """A timeline as a list; what it is of is the parameter `timeline_of`."""
+    events = _table(parts)
+    return Listing(
+        name,
+        TimelineEvent,
+        _columns(events),
+        events,
+        key=events.c.id,
+        filters={},
+        sorts={"at": Sort(events.c.at)},
+        default_sort=("at", SortOrder.DESC),
+    )
+
+
+def newest(parts: Sequence[Select[Any]], count: int) -> Select[Any]:
+    """The first events of a timeline, to be nested."""
+    events = _table(parts)
+    columns = [
+        events.c.type,
+        events.c.at,
+        events.c.user_id,
+        events.c.user_name,
+        cast(events.c.data, JSONB).label("data"),
+    ]
+    return select(*columns).order_by(events.c.at.desc(), events.c.id.desc()).limit(count)
+
+
+DEAL_TIMELINE = listing("deal timeline", OF_DEAL)
+CUSTOMER_TIMELINE = listing("customer timeline", OF_CUSTOMER)
