@@ -10,9 +10,10 @@ from sqlalchemy import ColumnElement, func, null, select
 from app.db.nested import Nested
 from app.models import Contact, Customer, Deal
 
-customer = Customer.__table__.c
-contact = Contact.__table__.c
-deal = Deal.__table__.c
+# Under names of their own, so that they are never taken for the same table of a query around.
+customer = Customer.__table__.alias("its_customer").c
+contact = Contact.__table__.alias("its_contact").c
+deal = Deal.__table__.alias("its_deal").c
 
 
 class CustomerBrief(Struct):

@@ -32,7 +32,7 @@ from sqlalchemy.types import BigInteger
 from app.admin.activities import queries as activities
 from app.admin.notes import queries as notes
 from app.db.listing import Listing, Sort
-from app.db.nested import Columns, Nested, labelled, nested_row
+from app.db.nested import Columns, Nested, json_object
 from app.models import Activity, AuditEntry, Deal, Note, PipelineStage, StageMove
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
@@ -143,7 +143,6 @@ def deals_created() -> Select[Any]:
 
 def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> Select[Any]:
     """That a record which hangs on it came, by whoever wrote it down."""
-    data = nested_row(select(*labelled(columns)).correlate(table), Any).json
     writer = (
         select(audit.user_id, audit.user_name)
         .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
@@ -151,7 +150,7 @@ def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> 
         .limit(1)
         .lateral("writer")
     )
-    event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, data, table.c.id)
+    event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, json_object(columns), table.c.id)
     return (
         select(*event)
         .select_from(table.outerjoin(writer, literal_column("true")))

@@ -67,6 +67,12 @@ def labelled(columns: Columns) -> list[Label[Any]]:
     return [_as_json(column).label(name) for name, column in columns.items()]
 
 
+def json_object(columns: Columns) -> ColumnElement[Any]:
+    """A view of the row that is being selected, as one JSON object."""
+    pairs = (part for name, column in columns.items() for part in (literal_column(f"'{name}'"), _as_json(column)))
+    return func.json_build_object(*pairs)
+
+
 def nested_rows(rows: Select[Any], kind: Any) -> Nested:
     """The rows of a select of `labelled` columns, in its order, as a list of this type."""
     table = rows.subquery("nested")
