@@ -14,6 +14,7 @@ from litestar.enums import MediaType
 from litestar.static_files import create_static_files_router
 
 from app.openapi import document
+from app.web.input import take_as_it_is
 
 CDN = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
 PAGE = """\
@@ -72,8 +73,5 @@ def docs_router() -> Router:
     async def as_yaml(request: Request[Any, Any, Any]) -> Response[str]:
         return Response(document_as_yaml(request.app), media_type="application/yaml")
 
-    async def take_any_path(_: object) -> None:
-        """In place of the app's own reading, for which every part of a path is an id."""
-
-    assets = [create_static_files_router("/assets", [folder], before_request=take_any_path)] if folder else []
+    assets = [create_static_files_router("/assets", [folder], before_request=take_as_it_is)] if folder else []
     return Router("/docs", route_handlers=[reference, as_json, as_yaml, *assets], include_in_schema=False)

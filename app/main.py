@@ -31,7 +31,7 @@ from app.db.startup import check_role
 from app.db.transaction import Database
 from app.docs import docs_router
 from app.settings import Settings
-from app.telemetry import Telemetry, forget_dead_workers, watch_pool
+from app.telemetry import Telemetry, forget_dead_workers
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.errors import error_response
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> Litestar:
         ),
     )
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
-    app.asgi_handler = Telemetry(Cors(app.asgi_handler, settings.allowed_origins))
+    app.asgi_handler = Telemetry(Cors(app.asgi_handler, settings.allowed_origins), database.pool, settings.db_pool_max)
     return app
 
 
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> Litestar:
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
     forget_dead_workers()
-    watch_pool(database.engine.sync_engine.pool, app.state.settings.db_pool_max)
     await check_role(database)
+    await database.open(app.state.settings.db_pool_min)
     yield
     await database.engine.dispose()

@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app.db.schema import VERSION_TABLE, revisions
 from app.settings import Settings
 from app.telemetry import metrics_page
+from app.web.input import take_as_it_is
 
 PATIENCE_SECONDS = 0.9
 # `crm serve` puts a file here when it was told to stop; its workers then say that they are not ready.
@@ -98,7 +99,7 @@ async def live() -> Status:
 @get("/metrics", media_type=MediaType.TEXT)
 async def metrics() -> Response[bytes]:
     """Prometheus metrics of all workers."""
-    return Response(metrics_page(), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics_page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-router = Router("/", route_handlers=[health, ready, live, metrics], tags=["Operations"])
+router = Router("/", route_handlers=[health, ready, live, metrics], tags=["Operations"], before_request=take_as_it_is)

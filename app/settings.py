@@ -11,12 +11,12 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
-from zoneinfo import available_timezones
 
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import replace
 
 from app.money import currency_decimals
+from app.timezones import TIMEZONES
 
 DEFAULT_ROLE_ALIASES = "owner=admin,member=agent,salesrep=agent,sales_rep=agent"
 LEAST_SECRET_BYTES = 32
@@ -119,8 +119,8 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {name: environ[name] for name in Settings.__struct_encode_fields__ if environ.get(name)}
-    if "PORT" in environ and "SERVER_PORT" not in values:
-        values["SERVER_PORT"] = environ["PORT"]
+    if environ.get("PORT") and "SERVER_PORT" not in values:
+        values["SERVER_PORT"] = _port(environ["PORT"])
     if data_dir is not None:
         values["CRM_DATA_DIR"] = data_dir
     if ignore_database:
@@ -144,6 +144,12 @@ def _convert(values: dict[str, Any]) -> Settings:
     return convert(values, Settings, strict=False)
 
 
+def _port(text: str) -> str:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise SettingsError(f"PORT: {text!r} is no port number")
+    return text
+
+
 def _check(settings: Settings) -> None:
     for name, secret in (("JWT_SECRET", settings.jwt_secret), ("JWT_SECRET_PREVIOUS", settings.jwt_secret_previous)):
         if secret and settings.production and len(secret.encode()) < LEAST_SECRET_BYTES:
@@ -156,7 +162,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"DB_POOL_MIN: {settings.db_pool_min} is more than DB_POOL_MAX ({settings.db_pool_max})")
     if currency_decimals(settings.default_currency) is None:
         raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is no ISO 4217 code, such as EUR")
-    if settings.report_timezone not in available_timezones():
+    if settings.report_timezone not in TIMEZONES:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is no time zone, such as Europe/Berlin")
     _check_roles(settings)
     for origin in settings.allowed_origins:

@@ -29,7 +29,7 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from sqlalchemy import Pool, event
+from sqlalchemy.pool import QueuePool
 
 from app.web.errors import as_app_error
 
@@ -48,8 +48,10 @@ log = structlog.get_logger("requests")
 class Telemetry:
     """The outermost layer: gives each request its id, and counts, times and logs its answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, pool: QueuePool, pool_size: int) -> None:
         self._app = app
+        self._pool = pool
+        POOL_SIZE.set(pool_size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -92,6 +94,7 @@ class Telemetry:
         endpoint = _endpoint(scope)
         REQUESTS.labels(method, endpoint, str(status)).inc()
         DURATION.labels(method, endpoint).observe(seconds)
+        POOL_USED.set(self._pool.checkedout())
         actor = scope.get("user")
         log.info(
             "request",
@@ -117,13 +120,6 @@ def _endpoint(scope: Scope) -> str:
 
 
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def watch_pool(pool: Pool, size: int) -> None:
-    """Keep the pool's gauges from now on."""
-    POOL_SIZE.set(size)
-    event.listen(pool, "checkout", lambda *_: POOL_USED.inc())
-    event.listen(pool, "checkin", lambda *_: POOL_USED.dec())
 
 
 def metrics_page() -> bytes:

@@ -154,9 +154,11 @@ def _chosen_tenant(tenants: list[str], wanted: list[str]) -> str:
         if len(set(tenants)) > 1:
             raise AppError(Code.ORGANIZATION_REQUIRED)
         return tenants[0]
-    if len(set(wanted)) > 1 or wanted[0] not in tenants:
+    # Headers are bytes; names beyond ASCII come as UTF-8.
+    names = {value.encode("latin-1").decode("utf-8", "replace") for value in wanted}
+    if len(names) > 1 or not names <= set(tenants):
         raise AppError(Code.ORGANIZATION_FORBIDDEN)
-    return wanted[0]
+    return names.pop()
 
 
 def _is_text(value: Any) -> bool:

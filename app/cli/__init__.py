@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import click
+import jwt
+import psycopg
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.database import db
 from app.cli.openapi import openapi
@@ -11,7 +15,19 @@ from app.cli.serve import serve
 from app.cli.token import token
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class OneLineErrors(click.Group):
+    """Whatever a command runs into outside of itself is one line, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (OSError, ValueError, CommandError, SQLAlchemyError, psycopg.Error, jwt.PyJWTError) as error:
+            reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+            raise click.ClickException(reason or type(error).__name__) from error
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="crm-service")
 def crm() -> None:
     """A headless CRM: serve it, migrate its database, and try it out.

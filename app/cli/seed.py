@@ -11,6 +11,7 @@ from typing import Any
 import click
 import psycopg
 
+from app.access.tokens import LONGEST_ID
 from app.cli.environment import data_dir_option, workplace
 from app.db.migrations import Migrations
 from app.db.schema import enter_tenant
@@ -68,9 +69,21 @@ def customers(count: int, seed: int, tag_ids: list[int]) -> Iterator[tuple[Any, 
         )
 
 
+class TenantName(click.ParamType[str]):
+    """What a token may name."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it is."""
+        if not 1 <= len(str(value)) <= LONGEST_ID:
+            self.fail(f"must have 1 to {LONGEST_ID} characters", param, ctx)
+        return str(value)
+
+
 @click.command()
 @click.option("--customers", "count", type=click.IntRange(1), required=True, help="How many.")
-@click.option("--tenant", default="default", show_default=True, help="The organization that gets them.")
+@click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Who gets them.")
 @click.option("--seed", "number", type=int, default=1, show_default=True, help="The same number makes the same data.")
 @data_dir_option
 def seed(count: int, tenant: str, number: int, data_dir: Path | None) -> None:

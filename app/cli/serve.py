@@ -59,6 +59,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     with workplace(data_dir) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = place.settings
         configure_logging(settings.log_level, settings.log_format)
+        free_port = _free_port(host, settings.server_port if port is None else port)
         try:
             if place.embedded or migrate:
                 Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
@@ -67,7 +68,6 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             raise click.ClickException(str(error)) from None
         if place.embedded and demo:
             plant_demo(settings)
-        free_port = _free_port(host, settings.server_port if port is None else port)
         _run(place, host, free_port, workers, Path(run_dir), demo=demo and not settings.production)
 
 

@@ -34,7 +34,7 @@ SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
 SYSTEM_ACCOUNT = "nobody"
 # A Unix socket's path has room for 107 bytes, and PostgreSQL reads commas and quotes in it.
 SOCKET_DIRECTORY = re.compile(r"[A-Za-z0-9_./-]{1,85}")
-START_SECONDS = 30.0
+START_SECONDS = 120.0  # a crash of a large database takes a while to recover from
 
 
 class EmbeddedError(Exception):
@@ -56,7 +56,11 @@ class EmbeddedPostgres:
         self._watching = threading.Event()
 
     def __enter__(self) -> EmbeddedPostgres:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

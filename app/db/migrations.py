@@ -95,7 +95,9 @@ class Migrations:
                     raise
                 raise MigrationError(
                     f"The login {self._owner!r} may not make the roles that the service runs as ({error.orig}). "
-                    f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE"
+                    f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE; and where the roles are there "
+                    f"already, for another database of this server: GRANT {SERVICE_ROLE}, {OWN_RECORDS_ROLE}, "
+                    f"{SEARCH_ROLE} TO {self._owner} WITH ADMIN OPTION"
                 ) from error
             self._commands.upgrade(revision)
             # For /ready, which compares the release with the database.

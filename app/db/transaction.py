@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -11,8 +12,9 @@ import msgspec
 import structlog
 from psycopg import errors
 from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
@@ -94,6 +96,20 @@ class Database:
             json_serializer=lambda value: strict_json.encode(value).decode(),
             json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
         )
+
+    @property
+    def pool(self) -> QueuePool:
+        """The pool, to be measured."""
+        pool = self.engine.sync_engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101 -- the engine's default
+        return pool
+
+    async def open(self, count: int) -> None:
+        """Open this many connections ahead of the first requests; a database that is away gets them later."""
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with contextlib.AsyncExitStack() as held:
+                for _ in range(count):
+                    await held.enter_async_context(self.engine.connect())
 
     @asynccontextmanager
     async def transaction(

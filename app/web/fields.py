@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any, get_args, get_origin
 
 from msgspec import Meta, UnsetType, ValidationError, convert
@@ -19,6 +20,7 @@ EXPECTED = re.compile(
     r"(?P<bound> [<>]=? .+?)?(?:, got `(?P<got>.+)`)?"
 )
 PLAIN_NAMES = {
+    "datetime": "a time",
     "str": "text",
     "int": "an integer",
     "bool": "true or false",
@@ -28,6 +30,7 @@ PLAIN_NAMES = {
     "float": "a number",
 }
 
+NOT_BLANK = repr(r"\S")
 Reader = Callable[[Any], Any]
 
 
@@ -48,6 +51,7 @@ def parameter_reader(kind: Any) -> Reader:
         read_item = parameter_reader(get_args(plain)[0])
         return lambda text: [read_item(part.strip()) for part in text.split(",")]
     until = "until" in dict(_extras(kind))
+    choices = _choices(kind)
 
     def read(text: str) -> Any:
         if plain is datetime:
@@ -57,7 +61,7 @@ def parameter_reader(kind: Any) -> Reader:
             raise Refused("must be true or false")
         if plain is int and not INTEGER.fullmatch(text):
             raise Refused("must be an integer")
-        return convert(text, kind, strict=False)
+        return _convert(text, kind, choices, strict=False)
 
     return read
 
@@ -68,6 +72,7 @@ def field_reader(kind: Any) -> Reader:
     """
     leaves = _leaves(kind)
     is_time, is_number = datetime in leaves, Decimal in leaves
+    choices = _choices(kind)
     then = dict(_extras(kind)).get("then")
 
     def read(value: Any) -> Any:
@@ -75,10 +80,24 @@ def field_reader(kind: Any) -> Reader:
             return read_time(value)
         if is_number and isinstance(value, str):  # which msgspec would take
             raise Refused("must be a number")
-        result = convert(value, kind)
+        result = _convert(value, kind, choices)
         return result if then is None or result is None else then(result)
 
     return read
+
+
+def _choices(kind: Any) -> list[str]:
+    kinds = [leaf for leaf in _leaves(kind) if isinstance(leaf, type) and issubclass(leaf, StrEnum)]
+    return [member.value for enumeration in kinds for member in enumeration]
+
+
+def _convert(value: Any, kind: Any, choices: list[str], *, strict: bool = True) -> Any:
+    try:
+        return convert(value, kind, strict=strict)
+    except ValidationError:
+        if choices:
+            raise Refused(f"must be one of {', '.join(choices)}") from None
+        raise
 
 
 def read_time(text: str) -> datetime:
@@ -118,7 +137,7 @@ def _in_plain_words(error: ValidationError) -> str:
         if expected["length"]:
             text += f" of length {expected['length']}"
         if expected["pattern"]:
-            text += f" that matches {expected['pattern']}"
+            text += " that is not blank" if expected["pattern"] == NOT_BLANK else f" that matches {expected['pattern']}"
         text += expected["bound"] or ""
         if expected["got"]:
             text += f", not {PLAIN_NAMES.get(expected['got'], expected['got'])}"

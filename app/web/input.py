@@ -12,6 +12,7 @@ from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from litestar import Request
+from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
@@ -22,6 +23,7 @@ from app.web.fields import Reader, field_reader, parameter_reader, read_into
 from app.web.structs import LARGEST_ID, Body
 
 PATH_ID = re.compile(r"[0-9]{1,19}")
+JSON_TYPE = re.compile(r'\s*application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?;?\s*', re.IGNORECASE)
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -57,6 +59,10 @@ def provide_filters(request: CrmRequest) -> Any:
     return request.inputs.query
 
 
+async def take_as_it_is(_: Request[Any, Any, Any]) -> None:
+    """In place of `read_input`, for routes that are not the API's."""
+
+
 async def read_input(request: Request[Any, Any, Any]) -> None:
     """Check everything that a client sent to this route, in the contract's order of refusals.
 
@@ -66,7 +72,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     body = b""
     if wanted.data is not None:
         _require_json(request)
-        body = await request.body()
+        body = await _whole_body(request)
     faults: list[Fault] = []
     inputs = Inputs()
     # A new dict: the router caches the one that it made.
@@ -95,9 +101,15 @@ def wanted_by(handler: HTTPRouteHandler) -> Wanted:
 def _require_json(request: Request[Any, Any, Any]) -> None:
     types = request.headers.getall("content-type", [])
     encodings = request.headers.getall("content-encoding", [])
-    media_type = types[0].split(";", 1)[0].strip().lower() if len(types) == 1 else ""
-    if media_type != "application/json" or encodings not in ([], ["identity"]):
+    if len(types) != 1 or not JSON_TYPE.fullmatch(types[0]) or encodings not in ([], ["identity"]):
         raise AppError(Code.UNSUPPORTED_MEDIA_TYPE)
+
+
+async def _whole_body(request: Request[Any, Any, Any]) -> bytes:
+    try:
+        return await request.body()
+    except InternalServerException:  # which is what Litestar calls a client that hung up
+        raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
 
 
 def _read_path(parameters: dict[str, Any], faults: list[Fault]) -> dict[str, Any]:

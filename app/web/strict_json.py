@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 import msgspec
 
 DEEPEST = 64
-LONGEST_NUMBER = 1000
+LONGEST_NUMBER = 100
+# The database writes 1e30 out: a larger exponent would let a short body become a long record.
+LARGEST_EXPONENT = 30
 # A surrogate has no place in UTF-8, and PostgreSQL stores no NUL.
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -62,8 +64,7 @@ def _integer(digits: str) -> int:
 
 def _fraction(digits: str) -> Decimal:
     number = Decimal(digits)
-    # Written out, 1e999999 is a megabyte.
-    if len(digits) > LONGEST_NUMBER or not -LONGEST_NUMBER < number.adjusted() < LONGEST_NUMBER:
+    if len(digits) > LONGEST_NUMBER or abs(number.adjusted()) > LARGEST_EXPONENT:
         raise ValueError("holds a number that is too long")
     return number
 

@@ -58,6 +58,8 @@ class View(Struct):
     """A record as clients read it."""
 
 
+# Of every record.
+READ_ONLY = frozenset({"id", "created_at", "updated_at", "deleted_at", "version"})
 # Under a name of its own, since a body may have a field `type`.
 ViewType: TypeAlias = type[View]
 
@@ -74,9 +76,8 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:
         """What may stand in the body and is not read."""
-        if cls.view is None:
-            return frozenset()
-        return frozenset(field.name for field in fields(cls.view)) - {field.name for field in fields(cls)}
+        shown = frozenset() if cls.view is None else frozenset(field.name for field in fields(cls.view))
+        return (shown | READ_ONLY) - {field.name for field in fields(cls)}
 
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, as the database takes them."""

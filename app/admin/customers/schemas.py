@@ -12,9 +12,13 @@ from app.admin.activities.schemas import Activity
 from app.admin.contacts.schemas import Contact
 from app.admin.deals.schemas import Deal
 from app.admin.timeline import TimelineEvent
+from app.web import strict_json
 from app.web.email import Email
+from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+
+MOST_PREFERENCE_BYTES = 16_384
 
 
 class CustomerStatus(StrEnum):
@@ -39,6 +43,14 @@ class CustomerSort(StrEnum):
     NEXT_FOLLOW_UP_AT = "next_follow_up_at"
 
 
+def check_preferences(preferences: dict[str, Any]) -> dict[str, Any]:
+    """The object as it is. Raises Refused for one that is more than preferences."""
+    if len(strict_json.encode(preferences)) > MOST_PREFERENCE_BYTES:
+        raise Refused(f"must be at most {MOST_PREFERENCE_BYTES} bytes of JSON")
+    return preferences
+
+
+Preferences = Annotated[dict[str, Any], Meta(examples=[{"channel": "phone"}], extra={"then": check_preferences})]
 CustomerName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Ada Lovelace"])]
 
 
@@ -103,7 +115,7 @@ class CustomerChange(Body, kw_only=True):
     assigned_to: Maybe[UserId | None] = UNSET
     contacted: Maybe[bool] = UNSET
     next_follow_up_at: Maybe[Time | None] = UNSET
-    contact_preferences: Maybe[dict[str, Any] | None] = UNSET
+    contact_preferences: Maybe[Preferences | None] = UNSET
     notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
 
 

@@ -98,10 +98,10 @@ async def remove_tag(tx: Transaction, customer_id: int, tag_id: int) -> None:
 
 
 async def _lock_with_tag(tx: Transaction, customer_id: int, tag_id: int) -> Any:
-    row = await RECORDS.lock(tx, customer_id)
+    await RECORDS.require(tx, customer_id)
     if (await tx.connection.execute(select(Tag.id).where(Tag.id == tag_id))).one_or_none() is None:
         raise AppError(Code.TAG_NOT_FOUND)
-    return row
+    return await RECORDS.lock(tx, customer_id)
 
 
 def _refuse_reassignment(tx: Transaction, assigned_to: int | str | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, ClassVar
-from zoneinfo import available_timezones
 
 from litestar import Response, Router, get, put
 from litestar.params import JSONBody
@@ -17,6 +16,7 @@ from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import TenantSettings as Row
 from app.money import currency_decimals
+from app.timezones import TIMEZONES
 from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.input import CrmRequest
@@ -32,7 +32,7 @@ def check_currency(code: str) -> str:
 
 def check_timezone(name: str) -> str:
     """The name as it is. Raises Refused."""
-    if name not in available_timezones():
+    if name not in TIMEZONES:
         raise Refused("must be an IANA time zone, such as Europe/Berlin")
     return name
 
