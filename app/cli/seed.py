@@ -1,10 +1,8 @@
-"""`crm seed`: as many believable customers as wanted, always the same for the same seed."""
+"""`crm seed`: as many believable customers as wanted, with all that hangs on them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +11,15 @@ import psycopg
 
 from app.access.tokens import LONGEST_ID
 from app.cli.environment import data_dir_option, workplace
+from app.cli.made_up import TAGS, Batch, Stage, World, with_ids
 from app.db.migrations import Migrations
-from app.db.schema import enter_tenant
+from app.models import Activity, Contact, Customer, Deal, Note
 
-BATCH = 20_000
-AGENTS = 40
-FIRST_NAMES = """
-    Ada Alan Amara Anna Aylin Björn Chen Chiara David Elif Emma Farid Grace Hedy Igor Ines Jonas Kofi Lena Luca
-    Maria Mei Nadia Noah Olga Omar Paul Priya Ravi Rosa Sana Sofia Tariq Tomás Uma Viktor Wanjiru Yara Yusuf Zoë
-""".split()
-LAST_NAMES = """
-    Abebe Andersson Bauer Bianchi Chen Costa Dubois Eriksen Fischer García Haddad Hopper Ivanov Jensen Kaya Khan
-    Kim Kowalski Lovelace Mensah Meyer Müller Nakamura Novák Okafor O'Brien Özil Patel Petrov Rossi Sato Schmidt
-    Silva Singh Smith Tanaka Turing Wagner Yilmaz Zhang
-""".split()
-TRADES = """
-    Analytics Bakery Consulting Design Energy Foods Freight Health Labs Logistics Media Partners Robotics Software
-    Studio Systems Textiles Tools Travel Works
-""".split()
-ROLES = "CEO CFO CTO Buyer Founder Engineer Manager Owner Designer Accountant".split()
-SEED_ACTOR = {"user_id": "seed", "user_name": "Seed", "user_role": "admin"}
-STATUSES = {"lead": 40, "prospect": 20, "active": 25, "inactive": 10, "churned": 5}
-TAGS = {"VIP": "#f59e0b", "Newsletter": "#6366f1", "Partner": "#22c55e", "Trade fair": "#a855f7", "Referral": "#64748b"}
-COLUMNS = "name, email, phone, company, role, status, assigned_to, contacted, next_follow_up_at, tags, created_at"
-# Relative to a fixed day, so that the same seed is the same data on every day.
-TODAY = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def customers(count: int, seed: int, tag_ids: list[int]) -> Iterator[tuple[Any, ...]]:
-    """Rows in the order of COLUMNS: two years of them, growing, with a few busy agents."""
-    chance = random.Random(seed)  # noqa: S311 -- data, not secrets
-    agents = [f"agent-{number}" for number in range(1, AGENTS + 1)]
-    weights = [1 / number for number in range(1, AGENTS + 1)]
-    statuses, shares = list(STATUSES), list(STATUSES.values())
-    for number in range(count):
-        first, last = chance.choice(FIRST_NAMES), chance.choice(LAST_NAMES)
-        company = f"{chance.choice(LAST_NAMES)} {chance.choice(TRADES)}"
-        age = timedelta(days=730 * (1 - chance.random() ** 0.5))
-        created = TODAY - age
-        status = chance.choices(statuses, shares)[0]
-        has_agent = chance.random() < 0.9
-        worn = sorted(chance.sample(tag_ids, chance.choices((0, 1, 2, 3), (40, 35, 20, 5))[0]))
-        yield (
-            f"{first} {last}",
-            f"{first}.{last}.{seed}.{number}@example.com".lower().replace("'", "") if chance.random() < 0.95 else None,
-            f"+1 555 {chance.randrange(10**7):07}" if chance.random() < 0.7 else None,
-            company if chance.random() < 0.8 else None,
-            chance.choice(ROLES) if chance.random() < 0.6 else None,
-            status,
-            chance.choices(agents, weights)[0] if has_agent else None,
-            status != "lead",
-            TODAY + timedelta(days=chance.randrange(-30, 60)) if chance.random() < 0.3 else None,
-            worn,
-            created,
-        )
+BATCH = 2_000
+SEED_ACTOR = '{"user_id": "seed", "user_name": "Seed", "user_role": "admin"}'
+# For the audit entries that the triggers would have written one by one.
+AUDITED = {Customer: "customer", Contact: "contact", Deal: "deal", Activity: "activity", Note: "note"}
+NEVER_AUDITED = {"tenant_id", "version", "updated_at", "stage_entered_at"}
 
 
 class TenantName(click.ParamType[str]):
@@ -85,9 +38,12 @@ class TenantName(click.ParamType[str]):
 @click.option("--customers", "count", type=click.IntRange(1), required=True, help="How many.")
 @click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Who gets them.")
 @click.option("--seed", "number", type=int, default=1, show_default=True, help="The same number makes the same data.")
+@click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that the data ends at.  [default: today]")
 @data_dir_option
-def seed(count: int, tenant: str, number: int, data_dir: Path | None) -> None:
-    """Fill a tenant with made-up customers, for trying out and measuring. Never in production.
+def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir: Path | None) -> None:
+    """Fill a tenant with made-up customers, their contacts, deals, activities and notes. Never in production.
+
+    It needs the login that owns the tables, and keeps other writers waiting while it works.
 
     \b
     Example:
@@ -98,34 +54,92 @@ def seed(count: int, tenant: str, number: int, data_dir: Path | None) -> None:
             raise click.ClickException("Made-up data has no place in production.")
         if place.embedded:
             Migrations(place.settings.migration_dsn, place.settings.database_dsn).upgrade()
-        with psycopg.connect(place.settings.database_dsn) as connection:
-            _fill(connection, count, tenant, number)
+        day = (today or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+        with psycopg.connect(place.settings.migration_dsn) as connection:
+            _fill(connection, count, tenant, number, day, place.settings.default_currency)
 
 
-def _fill(connection: psycopg.Connection, count: int, tenant: str, number: int) -> None:
+def _fill(connection: psycopg.Connection, count: int, tenant: str, number: int, today: datetime, currency: str) -> None:
     with connection.transaction():
-        enter_tenant(connection, tenant, SEED_ACTOR)
+        _enter(connection, tenant)
+        connection.execute(
+            "INSERT INTO settings (tenant_id, default_currency, timezone)"
+            " VALUES (%s, %s, 'UTC') ON CONFLICT DO NOTHING",
+            [tenant, currency],
+        )
+        connection.execute("SELECT crm_first_stages(%s)", [tenant])
+        stages = connection.execute(
+            'SELECT id, kind, probability FROM pipeline_stages WHERE is_active ORDER BY "order"'
+        )
+        pipeline = [Stage(*row) for row in stages]
         tag_ids = [_tag(connection, tenant, name, color) for name, color in TAGS.items()]
-    rows = customers(count, number, tag_ids)
+    world = World(number, today, pipeline, tag_ids, currency)
     with click.progressbar(length=count, label=f"Customers of {tenant}") as bar:
         for start in range(0, count, BATCH):
             size = min(BATCH, count - start)
-            # COPY knows no row-level security, so it fills a table of this session, and INSERT goes on from there.
             with connection.transaction():
-                enter_tenant(connection, tenant, SEED_ACTOR)
-                connection.execute(
-                    f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {COLUMNS} FROM customers WITH NO DATA"  # noqa: S608 -- our own names
-                )
-                with connection.cursor().copy(f"COPY incoming ({COLUMNS}) FROM STDIN") as copy:
-                    for _ in range(size):
-                        copy.write_row(next(rows))
-                connection.execute(
-                    f"INSERT INTO customers (tenant_id, {COLUMNS}, updated_at)"  # noqa: S608 -- our own names
-                    f" SELECT %s, {COLUMNS}, created_at FROM incoming",
-                    [tenant],
-                )
+                _enter(connection, tenant)
+                _store(connection, tenant, world.batch(size))
             bar.update(size)
-    connection.commit()
+    connection.execute("ANALYZE")
+
+
+def _store(connection: psycopg.Connection, tenant: str, batch: Batch) -> None:
+    # What the triggers do row by row is done for all rows at once below; nobody else writes meanwhile.
+    for model in AUDITED:
+        connection.execute(f"ALTER TABLE {model.__tablename__} DISABLE TRIGGER USER")
+    tables: dict[str, list[dict[str, Any]]] = {}
+    ids: dict[str, list[int]] = {}
+    for table, rows in batch._asdict().items():
+        fresh = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
+        ids[table] = [row[0] for row in connection.execute(fresh, [table, len(rows)])]
+        places = {"customer_id": ids["customers"]} | ({"deal_id": ids["deals"]} if "deals" in ids else {})
+        if table == "deals":
+            places.pop("deal_id")
+        tables[table] = with_ids(rows, iter(ids[table]), **places)
+    for table, rows in tables.items():
+        if rows:
+            _copy(connection, tenant, table, rows)
+    connection.execute(
+        "INSERT INTO customer_tags (tenant_id, customer_id, tag_id)"
+        " SELECT tenant_id, id, unnest(tags) FROM customers WHERE id = ANY (%s)",
+        [ids["customers"]],
+    )
+    for model, resource_type in AUDITED.items():
+        made = model.__table__
+        columns = [f'"{c.name}"' for c in made.columns if c.computed is None and c.name not in NEVER_AUDITED]
+        connection.execute(
+            "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role,"
+            " new_values, created_at) SELECT %s, %s, id, 'create', 'seed', 'Seed', 'admin', to_jsonb(made), created_at"
+            f" FROM (SELECT {', '.join(columns)} FROM {model.__tablename__} WHERE id = ANY (%s)) AS made",
+            [tenant, resource_type, ids[model.__tablename__]],
+        )
+        connection.execute(f"ALTER TABLE {model.__tablename__} ENABLE TRIGGER USER")
+
+
+def _copy(connection: psycopg.Connection, tenant: str, table: str, rows: list[dict[str, Any]]) -> None:
+    # COPY knows no row-level security, so it fills a table of this session, and INSERT goes on from there.
+    columns = ", ".join(rows[0])
+    updated = ", updated_at" if "created_at" in rows[0] else ""
+    connection.execute(f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA")
+    with connection.cursor().copy(f"COPY incoming ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(tuple(row.values()))
+    override = " OVERRIDING SYSTEM VALUE" if table == "stage_history" else ""
+    connection.execute(
+        f"INSERT INTO {table} (tenant_id, {columns}{updated}){override}"
+        f" SELECT %s, {columns}{updated.replace('updated_at', 'created_at')} FROM incoming",
+        [tenant],
+    )
+    connection.execute("DROP TABLE incoming")
+
+
+def _enter(connection: psycopg.Connection, tenant: str) -> None:
+    connection.execute(
+        "SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true),"
+        " set_config('timezone', 'UTC', true)",
+        [tenant, SEED_ACTOR],
+    )
 
 
 def _tag(connection: psycopg.Connection, tenant: str, name: str, color: str) -> int:
