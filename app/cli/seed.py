@@ -56,10 +56,11 @@ def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir:
             Migrations(place.settings.migration_dsn, place.settings.database_dsn).upgrade()
         day = (today or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
         with psycopg.connect(place.settings.migration_dsn) as connection:
-            _fill(connection, count, tenant, number, day, place.settings.default_currency)
+            fill(connection, count, tenant, number, day, place.settings.default_currency)
 
 
-def _fill(connection: psycopg.Connection, count: int, tenant: str, number: int, today: datetime, currency: str) -> None:
+def fill(connection: psycopg.Connection, count: int, tenant: str, number: int, today: datetime, currency: str) -> None:
+    """Store them, batch by batch, over a connection of the tables' owner; `today` is midnight UTC."""
     with connection.transaction():
         _enter(connection, tenant)
         connection.execute(
