@@ -103,6 +103,9 @@ class Migrations:
             # For /ready, which compares the release with the database.
             connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
             connection.commit()
+            # What the owner needed in order to give functions away: keeping it would show it every tenant.
+            connection.execute(text(f"REVOKE {SEARCH_ROLE} FROM CURRENT_USER"))
+            connection.commit()
             if self._login and self._login != self._owner:
                 login = sql.Literal(self._login).as_string(None)
                 connection.execute(text(ADMIT_LOGIN.format(login=login, service=SERVICE_ROLE, own=OWN_RECORDS_ROLE)))

@@ -102,8 +102,8 @@ def test_every_bulk_change_by_raw_sql_leaves_one_exact_entry_a_row(
         changed = connection.execute(
             f"UPDATE {table} SET {column} = {value} RETURNING id, {column}, version"
         ).fetchall()
-        same = connection.execute(f"UPDATE {table} SET {column} = {column} RETURNING version").fetchall()
-    assert [row[0] for row in same] == [row[2] for row in changed]
+        same = connection.execute(f"UPDATE {table} SET {column} = {column} RETURNING id, version").fetchall()
+    assert dict(same) == {row[0]: row[2] for row in changed}
     entries = admin.audit()
     assert len(entries) == before + len(changed)
     for record_id, new, _ in changed:
