@@ -12,20 +12,12 @@ from msgspec import UNSET, Meta
 from app.admin.activities.schemas import Activity
 from app.admin.nested import ContactBrief, CustomerBrief
 from app.admin.notes.schemas import Note
-from app.money import currency_decimals
-from app.web.errors import Code
+from app.web.currency import Currency
 from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
 
 LARGEST_AMOUNT = 10**15 - 1
-
-
-def check_currency(code: str) -> str:
-    """The code as it is. Raises Refused, INVALID_CURRENCY."""
-    if currency_decimals(code) is None:
-        raise Refused("must be an ISO 4217 code, such as EUR", Code.INVALID_CURRENCY)
-    return code
 
 
 def check_amount(amount: Decimal) -> Decimal:
@@ -44,7 +36,6 @@ Amount = Annotated[
         extra_json_schema={"type": "number", "format": "decimal", "minimum": 0, "maximum": LARGEST_AMOUNT},
     ),
 ]
-Currency = Annotated[str, Meta(description="ISO 4217", examples=["EUR"], extra={"then": check_currency})]
 Title = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Difference engine, 2 pieces"])]
 StageFilter = Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(description="Stage names, comma-separated")]
 

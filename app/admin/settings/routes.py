@@ -15,19 +15,12 @@ from app.admin.http import answer, transaction
 from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import TenantSettings as Row
-from app.money import currency_decimals
 from app.timezones import TIMEZONES
+from app.web.currency import Currency
 from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.input import CrmRequest
 from app.web.structs import Body, Maybe, View, ViewType, columns_of
-
-
-def check_currency(code: str) -> str:
-    """The code as it is. Raises Refused, INVALID_CURRENCY."""
-    if currency_decimals(code) is None:
-        raise Refused("must be an ISO 4217 code, such as EUR", Code.INVALID_CURRENCY)
-    return code
 
 
 def check_timezone(name: str) -> str:
@@ -52,7 +45,7 @@ class TenantSettingsChange(Body, kw_only=True):
 
     view: ClassVar[ViewType] = TenantSettings
 
-    default_currency: Maybe[Annotated[str, Meta(examples=["EUR"], extra={"then": check_currency})]] = UNSET
+    default_currency: Maybe[Currency] = UNSET
     timezone: Maybe[Annotated[str, Meta(examples=["Europe/Berlin"], extra={"then": check_timezone})]] = UNSET
 
 

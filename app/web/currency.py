@@ -1,0 +1,21 @@
+"""Currency codes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from app.money import currency_decimals
+from app.web.errors import Code
+from app.web.fields import Refused
+
+
+def check_currency(code: str) -> str:
+    """The code as it is. Raises Refused, INVALID_CURRENCY, for what ISO 4217 does not list."""
+    if currency_decimals(code) is None:
+        raise Refused("must be an ISO 4217 code, such as EUR", Code.INVALID_CURRENCY)
+    return code
+
+
+Currency = Annotated[str, Meta(description="ISO 4217", examples=["EUR"], extra={"then": check_currency})]
