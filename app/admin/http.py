@@ -46,16 +46,15 @@ async def transaction(request: CrmRequest) -> AsyncIterator[Transaction]:
         user_agent=(request.headers.get("user-agent") or "")[:500] or None,
     )
     precondition = Precondition(request.headers.getall("if-match", []))
+    async with database.transaction(actor, origin, read_only=request.method == "GET", precondition=precondition) as tx:
+        if key is not None:
+            await idempotency.reserve(tx, key, await _fingerprint(request))
+        yield tx
+        if key is not None:
+            assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
+            await idempotency.keep(tx, key, tx.answer)
     if request.method != "GET":
         request.app.state.report_cache.drop(actor.tenant_id)
-    async with database.transaction(actor, origin, read_only=request.method == "GET", precondition=precondition) as tx:
-        if key is None:
-            yield tx
-            return
-        await idempotency.reserve(tx, key, await _fingerprint(request))
-        yield tx
-        assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
-        await idempotency.keep(tx, key, tx.answer)
 
 
 async def list_page(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, func, null, select
+from sqlalchemy import ColumnElement, and_, case, func, null, select
 
 from app.db.nested import Nested
 from app.models import Contact, Customer, Deal
@@ -54,10 +54,11 @@ def customer_of(reference: ColumnElement[Any]) -> Nested:
 
 
 def contact_of(reference: ColumnElement[Any]) -> Nested:
-    """The contact whose id this column holds; nothing of somebody else's."""
+    """The contact whose id this column holds, unless it is in the trash."""
     parts = [part for name in ContactBrief.__struct_fields__ for part in (name, contact[name])]
-    full = select(func.json_build_object(*parts)).where(contact.id == reference)
-    return Nested(full.scalar_subquery(), ContactBrief | None)
+    full = func.json_build_object(*parts)
+    same = and_(contact.id == reference, contact.deleted_at.is_(None))
+    return Nested(_seen_or(full, same, func.crm_contact_name(reference), reference), ContactBrief | None)
 
 
 def deal_of(reference: ColumnElement[Any]) -> Nested:
@@ -71,5 +72,4 @@ def _seen_or(
     full: ColumnElement[Any], same: ColumnElement[bool], name_only: ColumnElement[Any], reference: ColumnElement[Any]
 ) -> ColumnElement[Any]:
     seen = select(full).where(same).scalar_subquery()
-    hidden = select(name_only).where(reference.is_not(None)).scalar_subquery()
-    return func.coalesce(seen, hidden)
+    return func.coalesce(seen, case((reference.is_not(None), name_only)))

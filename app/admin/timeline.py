@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -158,19 +158,27 @@ def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> 
     )
 
 
+activity_table, note_table = Activity.__table__, Note.__table__
+
+
 def _of_customer(table: Any) -> ColumnElement[bool]:
     deals = select(deal.id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
     return or_(table.c.customer_id == RECORD, table.c.deal_id.in_(deals))
 
 
-activity_table, note_table = Activity.__table__, Note.__table__
+def _on_activities(of_record: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Notes of the record itself, or on one of its activities."""
+    work = activity_table.alias("work")
+    return or_(of_record(note_table), note_table.c.activity_id.in_(select(work.c.id).where(of_record(work))))
+
+
 OF_DEAL: Sequence[Select[Any]] = (
     created("deal"),
     moved("stage_changed", of_customer=False),
     changed("amount_changed", "deal", "amount"),
     changed("owner_changed", "deal", "owner_id"),
     came("activity", activity_table, activities.COLUMNS, activity_table.c.deal_id == RECORD),
-    came("note", note_table, notes.COLUMNS, note_table.c.deal_id == RECORD),
+    came("note", note_table, notes.COLUMNS, _on_activities(lambda table: table.c.deal_id == RECORD)),
 )
 OF_CUSTOMER: Sequence[Select[Any]] = (
     created("customer"),
@@ -179,7 +187,7 @@ OF_CUSTOMER: Sequence[Select[Any]] = (
     deals_created(),
     moved("deal_stage_changed", of_customer=True),
     came("activity", activity_table, activities.COLUMNS, _of_customer(activity_table)),
-    came("note", note_table, notes.COLUMNS, _of_customer(note_table)),
+    came("note", note_table, notes.COLUMNS, _on_activities(_of_customer)),
 )
 
 

@@ -78,13 +78,13 @@ class Records:
         if (await tx.connection.execute(self._live, {"record_id": record_id})).first() is None:
             raise AppError(self._missing, status=404)
 
-    async def hold(self, tx: Transaction, record_id: int, *, own: bool = True) -> None:
+    async def hold(self, tx: Transaction, record_id: int, *, own: bool = True, otherwise: Code | None = None) -> None:
         """Keep a live record as it is, and what hangs on it to oneself, until the transaction ends.
 
-        Raises AppError: not found, or with `own` not the person's own.
+        Raises AppError: not found (or `otherwise`), or with `own` not the person's own.
         """
         if (await tx.connection.execute(self._live.with_for_update(), {"record_id": record_id})).first() is None:
-            raise AppError(self._missing, status=404)
+            raise AppError(otherwise or self._missing)
         if own:
             await self.require_own(tx, record_id)
 
@@ -136,7 +136,9 @@ class Records:
         explain: Explanations | None = None,
     ) -> None:
         """Take a locked record out of the trash, and what went there with it. Raises AppError PARENT_DELETED."""
-        for column, _, find in self._references:
+        for column, missing, find in self._references:
+            if missing is Code.CONTACT_NOT_FOUND:  # named, but not belonged to
+                continue
             if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
                 raise AppError(Code.PARENT_DELETED)
         back = update(self.table).where(self.table.c.id == row["id"]).values(deleted_at=None, **changes)
@@ -149,12 +151,14 @@ class Records:
 
 
 def _references(table: Table) -> Iterator[Reference]:
-    for constraint in table.foreign_key_constraints:
+    # Locked in one order, the one in which the trash takes them, so that the two do not wait for each other.
+    order = list(MISSING)
+    known = [each for each in table.foreign_key_constraints if each.referred_table.name in order]
+    for constraint in sorted(known, key=lambda each: order.index(each.referred_table.name)):
         target = constraint.referred_table
-        if target.name in MISSING:
-            column = constraint.column_keys[-1]
-            live = (target.c.id == bindparam("referred"), target.c.deleted_at.is_(None))
-            yield Reference(column, MISSING[target.name], select(target.c.id).where(*live).with_for_update(read=True))
+        live = (target.c.id == bindparam("referred"), target.c.deleted_at.is_(None))
+        find = select(target.c.id).where(*live).with_for_update(read=True)
+        yield Reference(constraint.column_keys[-1], MISSING[target.name], find)
 
 
 async def _guarded(tx: Transaction, statement: Any, explain: Explanations) -> Any:

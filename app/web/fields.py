@@ -14,6 +14,7 @@ from msgspec import Meta, UnsetType, ValidationError, convert
 from app.web.errors import Code, Fault
 
 BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 INTEGER = re.compile(r"-?[0-9]{1,19}")
 EXPECTED = re.compile(
     r"Expected `(?P<kind>.+?)`(?: of length (?P<length>.+?))?(?: matching regex (?P<pattern>.+?))?"
@@ -51,6 +52,7 @@ def parameter_reader(kind: Any) -> Reader:
         read_item = parameter_reader(get_args(plain)[0])
         return lambda text: [read_item(part.strip()) for part in text.split(",")]
     until = "until" in dict(_extras(kind))
+    then = dict(_extras(kind)).get("then")
     choices = _choices(kind)
 
     def read(text: str) -> Any:
@@ -61,7 +63,10 @@ def parameter_reader(kind: Any) -> Reader:
             raise Refused("must be true or false")
         if plain is int and not INTEGER.fullmatch(text):
             raise Refused("must be an integer")
-        return _convert(text, kind, choices, strict=False)
+        if plain is Decimal and not NUMBER.fullmatch(text):
+            raise Refused("must be a number")
+        result = _convert(text, kind, choices, strict=False)
+        return result if then is None else then(result)
 
     return read
 

@@ -25,11 +25,23 @@ TRASH = """
 CREATE FUNCTION crm_trash_along() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     child text;
+    elsewhere text;
 BEGIN
     FOREACH child IN ARRAY TG_ARGV LOOP
+        -- What belongs to something else that is still in the trash stays there.
+        SELECT string_agg(
+            format(' AND NOT EXISTS (SELECT FROM %I AS parent WHERE parent.id = child.%I'
+                   ' AND parent.tenant_id = child.tenant_id AND parent.deleted_at IS NOT NULL)',
+                   parents.name, attname), '')
+        INTO elsewhere
+        FROM (VALUES ('customers', 'customer_id'), ('deals', 'deal_id'), ('activities', 'activity_id'))
+            AS parents (name, reference)
+        JOIN pg_attribute ON attrelid = split_part(child, '.', 1)::regclass AND attname = parents.reference
+        WHERE NEW.deleted_at IS NULL;
         EXECUTE format(
-            'UPDATE %I SET deleted_at = $1 WHERE %I = $2 AND tenant_id = $3 AND deleted_at IS NOT DISTINCT FROM $4',
-            split_part(child, '.', 1), split_part(child, '.', 2)
+            'UPDATE %I AS child SET deleted_at = $1'
+            ' WHERE %I = $2 AND tenant_id = $3 AND deleted_at IS NOT DISTINCT FROM $4%s',
+            split_part(child, '.', 1), split_part(child, '.', 2), coalesce(elsewhere, '')
         ) USING NEW.deleted_at, NEW.id, NEW.tenant_id, OLD.deleted_at;
     END LOOP;
     RETURN NULL;
@@ -50,7 +62,17 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     RETURN (SELECT title FROM deals WHERE id = deal);
 END $$;
-{owned_by("crm_service", "crm_customer_name(bigint)", "crm_deal_title(bigint)")}
+CREATE FUNCTION crm_contact_name(contact bigint) RETURNS json LANGUAGE plpgsql STABLE
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT json_build_object(
+            'id', id, 'first_name', first_name, 'last_name', last_name, 'email', NULL, 'phone', NULL
+        )
+        FROM contacts WHERE id = contact AND deleted_at IS NULL
+    );
+END $$;
+{owned_by("crm_service", "crm_customer_name(bigint)", "crm_deal_title(bigint)", "crm_contact_name(bigint)")}
 """
 
 CONTACTS = f"""
@@ -193,7 +215,8 @@ CREATE INDEX stage_history_to_stage_idx ON stage_history (tenant_id, to_stage_id
 -- A move gets its moment when it happens, and its row in the history; the creation is the first.
 CREATE FUNCTION crm_enter_stage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.stage_entered_at := now();
+    -- Not now(), at which the transaction began: it may have waited for another move of the same deal.
+    NEW.stage_entered_at := greatest(clock_timestamp(), OLD.stage_entered_at);
     RETURN NEW;
 END $$;
 CREATE TRIGGER stage_entered BEFORE UPDATE OF stage_id ON deals
@@ -307,5 +330,5 @@ def downgrade() -> None:
         DROP TRIGGER trash ON customers;
         DROP TABLE notes, activities, stage_history, deals, pipeline_stages, contacts;
         DROP FUNCTION crm_first_stages(text), crm_stage_history(), crm_enter_stage(), crm_trash_along(),
-            crm_customer_name(bigint), crm_deal_title(bigint), crm_show_user(text);
+            crm_customer_name(bigint), crm_deal_title(bigint), crm_contact_name(bigint), crm_show_user(text);
     """)

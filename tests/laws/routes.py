@@ -81,16 +81,11 @@ def operations() -> list[Operation]:
 ADMIN = [operation for operation in operations() if operation.path.startswith("/admin")]
 
 
-# Which record a body's reference, or a collection's name, means.
+# Which collection's record a path parameter, or a body's reference, means.
 COLLECTIONS = {
-    "customer_id": "/admin/customers",
-    "contact_id": "/admin/contacts",
-    "deal_id": "/admin/deals",
-    "activity_id": "/admin/activities",
-    "note_id": "/admin/notes",
-    "tag_id": "/admin/tags",
-    "stage_id": "/admin/pipeline-stages",
-    "entry_id": "/admin/audit",
+    operation.parameters[0]: operation.path.rsplit("/", 1)[0]
+    for operation in ADMIN
+    if operation.method == "GET" and operation.path.endswith("_id}") and len(operation.parameters) == 1
 }
 
 

@@ -69,8 +69,10 @@ async def restore(tx: Transaction, contact_id: int) -> Contact:
     """
     row = await RECORDS.lock_trashed(tx, contact_id)
     changes: dict[str, Any] = {}
-    if row["is_primary"] and (await tx.connection.execute(select(c.id).where(*_primary(row["customer_id"])))).first():
-        changes["is_primary"] = False
+    if row["is_primary"]:
+        await CUSTOMERS.hold(tx, row["customer_id"], own=False, otherwise=Code.PARENT_DELETED)
+        if (await tx.connection.execute(select(c.id).where(*_primary(row["customer_id"])))).first():
+            changes["is_primary"] = False
     await RECORDS.restore(tx, row, changes)
     return await get(tx, contact_id)
 

@@ -73,6 +73,9 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     name = values.pop("stage", None)
     if name is not None:
         await _move(tx, row, name, values, after["amount"], rollback_roles)
+    if "amount" in values and "stage_id" not in values:
+        here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
+        _require_amount(here, after["amount"])
     customer_changes = after["customer_id"] != row["customer_id"]
     if customer_changes and row["contact_id"] is not None and "contact_id" not in values:
         raise AppError(Code.CONTACT_NOT_FOUND, "The deal's contact is not one of the new customer", status=400)
@@ -124,12 +127,16 @@ async def _move(
 
 def _enter(to: RowMapping, values: dict[str, Any], amount: Decimal) -> None:
     """What entering a stage asks of a deal, and sets."""
-    if to["kind"] == "won" and amount <= 0:
-        raise AppError(Code.WON_NEEDS_AMOUNT, data={"fields": [{"field": "amount", "message": "must be above 0"}]})
+    _require_amount(to, amount)
     if to["kind"] == OPEN:
         values["actual_close_date"] = None
     elif values.get("actual_close_date") is None:
         values["actual_close_date"] = datetime.now(UTC)
+
+
+def _require_amount(stage: RowMapping, amount: Decimal) -> None:
+    if stage["kind"] == "won" and amount <= 0:
+        raise AppError(Code.WON_NEEDS_AMOUNT, data={"fields": [{"field": "amount", "message": "must be above 0"}]})
 
 
 async def _find_stage(tx: Transaction, statement: Select[Any], **parameters: Any) -> RowMapping:

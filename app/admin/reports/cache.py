@@ -27,6 +27,7 @@ class ReportCache:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._kept: dict[str, dict[str | None, KeptReport]] = {}
+        self._dropped_at: dict[str, float] = {}
 
     def get(self, tenant_id: str, person: str | None) -> KeptReport | None:
         """The kept report, unless it is too old."""
@@ -36,7 +37,9 @@ class ReportCache:
         return report
 
     def keep(self, tenant_id: str, person: str | None, body: bytes, made_at: float) -> None:
-        """Keep a report that was begun at this moment."""
+        """Keep a report that was begun at this moment, unless a write came in between."""
+        if made_at < self._dropped_at.get(tenant_id, made_at):
+            return
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
         self._kept.setdefault(tenant_id, {})[person] = KeptReport(body, made_at)
@@ -44,3 +47,6 @@ class ReportCache:
     def drop(self, tenant_id: str) -> None:
         """Forget a tenant's reports."""
         self._kept.pop(tenant_id, None)
+        if len(self._dropped_at) >= MOST_KEPT:
+            self._dropped_at.clear()
+        self._dropped_at[tenant_id] = time.monotonic()

@@ -25,7 +25,8 @@ OVERVIEW = text(f"""
     deal_sums AS (
         SELECT stage_id, deals.currency, count(*) AS count, sum(amount) AS value,
                sum(amount * probability) / 100 AS weighted,
-               count(*) FILTER (WHERE actual_close_date >= month) AS closed_this_month
+               count(*) FILTER (WHERE actual_close_date >= month AND actual_close_date < month + interval '1 month')
+                   AS closed_this_month
         FROM deals, calendar WHERE deleted_at IS NULL GROUP BY stage_id, deals.currency
     ),
     activity_counts AS (
@@ -55,7 +56,8 @@ OVERVIEW = text(f"""
     ),
     best_people AS (
         SELECT owner_id,
-               count(*) FILTER (WHERE kind = 'won' AND actual_close_date >= now() - interval '90 days') AS deals_closed,
+               count(*) FILTER (WHERE kind = 'won' AND actual_close_date BETWEEN now() - interval '90 days' AND now())
+                   AS deals_closed,
                coalesce(sum(amount) FILTER (WHERE kind = 'open' AND deals.currency = calendar.currency), 0)
                    AS pipeline_value
         FROM calendar, deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
