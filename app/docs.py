@@ -29,9 +29,15 @@ PAGE = """\
 <body>
   <div id="reference"></div>
   <script src="{assets}/swagger-ui-bundle.js"></script>
+  <script src="{assets}/swagger-ui-standalone-preset.js"></script>
   <script>
     SwaggerUIBundle({{
-      url: "/docs/openapi.json",
+      urls: [
+        {{url: "/docs/openapi.json", name: "CRM"}},
+        {{url: "/docs/console.json", name: "The Platform Console's dialect"}}
+      ],
+      layout: "StandaloneLayout",
+      presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
       dom_id: "#reference",
       deepLinking: true,
       persistAuthorization: true,
@@ -44,9 +50,9 @@ PAGE = """\
 
 
 @cache
-def document_as_json(app: Litestar) -> str:
+def document_as_json(app: Litestar, *, console: bool = False) -> str:
     """The document as it is served and committed."""
-    return msgspec.json.format(msgspec.json.encode(document(app)), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(document(app, console=console)), indent=2).decode() + "\n"
 
 
 @cache
@@ -69,9 +75,15 @@ def docs_router() -> Router:
     async def as_json(request: Request[Any, Any, Any]) -> Response[str]:
         return Response(document_as_json(request.app), media_type=MediaType.JSON)
 
+    @get("/console.json")
+    async def console_as_json(request: Request[Any, Any, Any]) -> Response[str]:
+        return Response(document_as_json(request.app, console=True), media_type=MediaType.JSON)
+
     @get("/openapi.yaml")
     async def as_yaml(request: Request[Any, Any, Any]) -> Response[str]:
         return Response(document_as_yaml(request.app), media_type="application/yaml")
 
     assets = [create_static_files_router("/assets", [folder], before_request=take_as_it_is)] if folder else []
-    return Router("/docs", route_handlers=[reference, as_json, as_yaml, *assets], include_in_schema=False)
+    return Router(
+        "/docs", route_handlers=[reference, as_json, console_as_json, as_yaml, *assets], include_in_schema=False
+    )

@@ -25,6 +25,7 @@ from app.admin.reports.routes import router as reports
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.users.routes import router as users
+from app.console.routes import router as console
 from app.db.arrivals import Arrivals
 from app.db.idempotency import Replay
 from app.db.startup import check_role
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> Litestar:
     app = Litestar(
         route_handlers=[
             Router("/admin", route_handlers=ADMIN),
+            *([console] if settings.console_dialect else []),
             probes.router,
             *([] if settings.production else [docs_router()]),
         ],

@@ -20,11 +20,16 @@ from app.access.permissions import Requires
 from app.web.errors import ErrorBody
 from app.web.input import Wanted, wanted_by
 
+CONSOLE = "/console"
 DESCRIPTION = """\
 A headless CRM. Every request carries a bearer token of the CMS; its role (admin, manager or agent) and its
 organization decide what it may do and see.
 
 Errors have one form, `{code, message, data}`: `code` is stable, `message` is for people, `data` holds details.
+"""
+CONSOLE_DESCRIPTION = """\
+The calls of /admin as the Platform Console makes them: its names, ids as strings, null fields left out. The rules are
+those of /admin.
 """
 REFS = "#/components/schemas/{name}"
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
@@ -51,10 +56,12 @@ HEADERS = {
 }
 
 
-def document(app: Litestar) -> dict[str, Any]:
-    """The whole document as JSON values."""
+def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
+    """The whole document as JSON values: of the console's calls, or of all others."""
     # Sorted, since Litestar keeps them in sets.
-    operations = sorted(_operations(app), key=lambda operation: operation[:2])
+    operations = sorted(
+        (each for each in _operations(app) if each[0].startswith(CONSOLE) is console), key=lambda each: each[:2]
+    )
     kinds = {ErrorBody} | {kind for _, _, handler in operations for kind in _kinds(handler)}
     ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
@@ -63,7 +70,11 @@ def document(app: Litestar) -> dict[str, Any]:
         paths.setdefault(path, {})[method.lower()] = _operation(path, method, handler)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "CRM", "version": "1", "description": DESCRIPTION},
+        "info": {
+            "title": "CRM for the Platform Console" if console else "CRM",
+            "version": "1",
+            "description": CONSOLE_DESCRIPTION if console else DESCRIPTION,
+        },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "paths": dict(sorted(paths.items())),

@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     stage_rollback_roles: str = "admin"
     report_cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 15.0
     agent_read_scope: Literal["all", "own"] = "all"
+    console_dialect: bool = True
     cors_allowed_origins: str = ""
     max_body_bytes: Count = 1024 * 1024
     default_page_size: Annotated[int, Meta(ge=1, le=100)] = 20

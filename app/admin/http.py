@@ -18,7 +18,7 @@ from app.db.listing import Listing
 from app.db.transaction import Database, KeptAnswer, Origin, Transaction
 from app.web import strict_json
 from app.web.input import CrmRequest
-from app.web.paging import ListQuery, Page
+from app.web.paging import LARGEST_PAGE, ListQuery, Page
 from app.web.preconditions import Precondition, etag
 from app.web.structs import Message, View
 
@@ -66,14 +66,31 @@ async def list_page(
     within: Callable[[Transaction], Awaitable[object]] | None = None,
 ) -> Response[Page[Row]]:
     """One page of a list. `scope` sets filters that the path stands for, `within` checks that the path is there."""
-    state = request.app.state
     async with transaction(request) as tx:
         if within is not None:
             await within(tx)
-        page = await listing.page(
-            tx, query, signer=state.cursors, default_page_size=state.settings.default_page_size, scope=scope
-        )
-        return answer(tx, page)
+        return answer(tx, await read_page(request, tx, listing, query, scope=scope))
+
+
+async def read_page(
+    request: CrmRequest,
+    tx: Transaction,
+    listing: Listing[Row],
+    query: ListQuery,
+    *,
+    scope: Mapping[str, Any] | None = None,
+    largest_page: int = LARGEST_PAGE,
+) -> Page[Row]:
+    """A page's content, read inside the request's transaction."""
+    state = request.app.state
+    return await listing.page(
+        tx,
+        query,
+        signer=state.cursors,
+        default_page_size=state.settings.default_page_size,
+        scope=scope,
+        largest_page=largest_page,
+    )
 
 
 def answer(tx: Transaction, content: T, status: int = 200, *, version: int | None = None) -> Response[T]:

@@ -19,14 +19,18 @@ SETTINGS = Settings(jwt_secret="only-for-the-document", database_url="postgresql
 @click.option("--check", is_flag=True, help="Write nothing; fail unless the files are up to date.")
 @click.option("--data-dir", hidden=True, help="Taken like everywhere; no database is needed.")
 def openapi(check: bool, data_dir: str | None) -> None:  # noqa: ARG001 -- every command takes it
-    """Write openapi/openapi.json and openapi/openapi.yaml, as the service serves them at /docs.
+    """Write openapi/openapi.json, openapi/openapi.yaml and openapi/console.json, as the service serves them at /docs.
 
     \b
     Example:
       crm openapi --check
     """
     app = create_app(SETTINGS)
-    files = {FOLDER / "openapi.json": document_as_json(app), FOLDER / "openapi.yaml": document_as_yaml(app)}
+    files = {
+        FOLDER / "openapi.json": document_as_json(app),
+        FOLDER / "openapi.yaml": document_as_yaml(app),
+        FOLDER / "console.json": document_as_json(app, console=True),
+    }
     if check:
         stale = [str(path) for path, text in files.items() if not path.exists() or path.read_text() != text]
         if stale:

@@ -167,12 +167,13 @@ class Listing(Generic[Row]):
         signer: CursorSigner,
         default_page_size: int,
         scope: Mapping[str, Any] | None = None,
+        largest_page: int = LARGEST_PAGE,
     ) -> Page[Row]:
         """The page that a query asks for, and where the next one begins. `scope` sets filters that the query lacks.
 
         Raises AppError: INVALID_CURSOR, INVALID_REQUEST for a page beside a cursor, 403 for the trash.
         """
-        size = min(default_page_size if query.page_size is UNSET else query.page_size, LARGEST_PAGE)
+        size = min(default_page_size if query.page_size is UNSET else query.page_size, largest_page)
         number = 1 if query.page is UNSET else query.page
         position: Position | None = None
         if query.cursor is not UNSET:

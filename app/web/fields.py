@@ -14,6 +14,7 @@ from msgspec import Meta, UnsetType, ValidationError, convert
 from app.web.errors import Code, Fault
 
 BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+ZONELESS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?")
 NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 INTEGER = re.compile(r"-?[0-9]{1,19}")
 EXPECTED = re.compile(
@@ -73,16 +74,19 @@ def parameter_reader(kind: Any) -> Reader:
 
 def field_reader(kind: Any) -> Reader:
     """For a body's field, which comes as parsed JSON. `then` in the type's Meta gets each value that passed, and
-    returns the one to use or raises Refused.
+    returns the one to use or raises Refused; `zoneless` says that a time without an offset is taken as UTC.
     """
     leaves = _leaves(kind)
     is_time, is_number = datetime in leaves, Decimal in leaves
     choices = _choices(kind)
     then = dict(_extras(kind)).get("then")
+    zoneless = "zoneless" in dict(_extras(kind))
 
     def read(value: Any) -> Any:
         if is_time and isinstance(value, str):
-            return read_time(value)
+            return read_time(
+                f"{value}{':00' * (len(value) == 16)}Z" if zoneless and ZONELESS.fullmatch(value) else value
+            )
         if is_number and isinstance(value, str):  # which msgspec would take
             raise Refused("must be a number")
         result = _convert(value, kind, choices)

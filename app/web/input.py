@@ -165,6 +165,7 @@ def _read_body(raw: bytes, wanted: type[Body], faults: list[Fault]) -> Body | No
     if not isinstance(document, dict):
         faults.append(Fault("body", "must be a JSON object"))
         return None
+    document = wanted.sent(document)
     known = _body_fields(wanted)
     ignored = wanted.ignored_fields()
     values: dict[str, Any] = {}

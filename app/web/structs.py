@@ -79,6 +79,11 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
         shown = frozenset() if cls.view is None else frozenset(field.name for field in fields(cls.view))
         return (shown | READ_ONLY) - {field.name for field in fields(cls)}
 
+    @classmethod
+    def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """What of a JSON object counts as sent."""
+        return document
+
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, as the database takes them."""
         sent = ((field.name, getattr(self, field.name)) for field in fields(self))

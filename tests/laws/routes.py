@@ -78,7 +78,9 @@ def operations() -> list[Operation]:
     )
 
 
-ADMIN = [operation for operation in operations() if operation.path.startswith("/admin")]
+EVERY = operations()
+ADMIN = [operation for operation in EVERY if operation.path.startswith("/admin")]
+CONSOLE = [operation for operation in EVERY if operation.path.startswith("/console/admin")]
 
 
 # Which collection's record a path parameter, or a body's reference, means.

@@ -1,4 +1,4 @@
-"""What holds for every route under /admin, whoever asks."""
+"""What holds for every route under /admin and /console/admin, whoever asks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from app.access.permissions import PERMISSIONS, Permission, Role
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, Operation, make
+from tests.laws.routes import ADMIN, CONSOLE, Operation, make
 
 # Contract section 3, written down once more by hand.
 MAY = {
@@ -19,8 +19,9 @@ MAY = {
     "audit": {"admin"},
 }
 
-every_route = pytest.mark.parametrize("operation", ADMIN, ids=str)
-every_record_route = pytest.mark.parametrize("operation", [o for o in ADMIN if o.parameters], ids=str)
+ROUTES = ADMIN + CONSOLE
+every_route = pytest.mark.parametrize("operation", ROUTES, ids=str)
+every_record_route = pytest.mark.parametrize("operation", [o for o in ROUTES if o.parameters], ids=str)
 
 
 @every_route
@@ -81,7 +82,7 @@ def test_an_unknown_parameter_is_named(operation: Operation, admin: Caller) -> N
     assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "colour"
 
 
-@pytest.mark.parametrize("operation", [o for o in ADMIN if o.body() is not None], ids=str)
+@pytest.mark.parametrize("operation", [o for o in ROUTES if o.body() is not None], ids=str)
 def test_a_body_must_be_json_of_the_right_size_and_fields(operation: Operation, admin: Caller) -> None:
     def send(content: bytes, **headers: str) -> Any:
         sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
@@ -107,7 +108,7 @@ def test_a_body_must_be_json_of_the_right_size_and_fields(operation: Operation, 
 
 @every_route
 def test_a_route_opens_no_door_to_other_methods(operation: Operation, callers: Callers) -> None:
-    allowed = {other.method for other in ADMIN if other.path == operation.path}
+    allowed = {other.method for other in ROUTES if other.path == operation.path}
     answer = callers.client.request("TRACE", operation.url())
     refused(answer, 405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["Allow"].split(", ")) - {"OPTIONS"} == allowed

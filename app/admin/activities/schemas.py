@@ -14,6 +14,8 @@ from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, Vi
 
 ActivityTitle = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Send the offer"])]
 
+Description = Annotated[str, Meta(max_length=10_000)]
+
 
 class ActivityType(StrEnum):
     """In the order in which lists sort them."""
@@ -87,7 +89,7 @@ class ActivityChange(Body, kw_only=True):
 
     title: Maybe[ActivityTitle] = UNSET
     type: Maybe[ActivityType] = UNSET
-    description: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    description: Maybe[Description | None] = UNSET
     status: Maybe[ActivityStatus] = UNSET
     customer_id: Maybe[RecordId | None] = UNSET
     deal_id: Maybe[RecordId | None] = UNSET

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, case, select
+from sqlalchemy import any_, bindparam, case, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.admin.contacts.schemas import Contact
 from app.db.listing import Listing, Sort, found_in, one_of, through, user_in
@@ -42,5 +43,10 @@ OF_CUSTOMER = Listing(
     filters=FILTERS,
     sorts={"primary": Sort(PRIMARY_FIRST)},
     default_sort=("primary", SortOrder.ASC),
+)
+PRIMARY = select(*selected(COLUMNS)).where(
+    c.customer_id == any_(bindparam("customer_ids", type_=ARRAY(c.customer_id.type))),
+    c.is_primary,
+    c.deleted_at.is_(None),
 )
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("contact_id"), c.deleted_at.is_(None))

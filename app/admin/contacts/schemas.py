@@ -14,6 +14,9 @@ from app.web.structs import Body, Maybe, RecordId, View, ViewType
 
 FirstName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S", examples=["Grace"])]
 
+ContactPhone = Annotated[str, Meta(max_length=50)]
+Position = Annotated[str, Meta(max_length=100, examples=["Head of Purchasing"])]
+
 
 class Contact(View):
     """Somebody to talk to at a customer."""
@@ -42,8 +45,8 @@ class ContactChange(Body, kw_only=True):
     first_name: Maybe[FirstName] = UNSET
     last_name: Maybe[Annotated[str, Meta(max_length=100, examples=["Hopper"])] | None] = UNSET
     email: Maybe[Email | None] = UNSET
-    phone: Maybe[Annotated[str, Meta(max_length=50)] | None] = UNSET
-    position: Maybe[Annotated[str, Meta(max_length=100, examples=["Head of Purchasing"])] | None] = UNSET
+    phone: Maybe[ContactPhone | None] = UNSET
+    position: Maybe[Position | None] = UNSET
     is_primary: Maybe[bool] = UNSET
     notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select, update
@@ -25,6 +26,12 @@ async def get(tx: Transaction, contact_id: int) -> Contact:
     if row is None:
         raise AppError(Code.CONTACT_NOT_FOUND)
     return Contact(*row)
+
+
+async def primary_of(tx: Transaction, customer_ids: Iterable[int]) -> dict[int, Contact]:
+    """The primary contacts of these customers, by customer."""
+    rows = await tx.connection.execute(queries.PRIMARY, {"customer_ids": list(customer_ids)})
+    return {contact.customer_id: contact for contact in (Contact(*row) for row in rows)}
 
 
 async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Contact:

@@ -53,6 +53,9 @@ def check_preferences(preferences: dict[str, Any]) -> dict[str, Any]:
 Preferences = Annotated[dict[str, Any], Meta(examples=[{"channel": "phone"}], extra={"then": check_preferences})]
 CustomerName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Ada Lovelace"])]
 
+Phone = Annotated[str, Meta(max_length=50, examples=["+44 20 7946 0000"])]
+Company = Annotated[str, Meta(max_length=255, examples=["Analytical Engines Ltd"])]
+
 
 class TagBadge(View):
     """A tag as its customers show it."""
@@ -108,8 +111,8 @@ class CustomerChange(Body, kw_only=True):
 
     name: Maybe[CustomerName] = UNSET
     email: Maybe[Email | None] = UNSET
-    phone: Maybe[Annotated[str, Meta(max_length=50, examples=["+44 20 7946 0000"])] | None] = UNSET
-    company: Maybe[Annotated[str, Meta(max_length=255, examples=["Analytical Engines Ltd"])] | None] = UNSET
+    phone: Maybe[Phone | None] = UNSET
+    company: Maybe[Company | None] = UNSET
     role: Maybe[Annotated[str, Meta(max_length=100, description="Job title", examples=["CTO"])] | None] = UNSET
     status: Maybe[CustomerStatus] = UNSET
     assigned_to: Maybe[UserId | None] = UNSET

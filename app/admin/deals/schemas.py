@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta
 from app.admin.activities.schemas import Activity
 from app.admin.nested import ContactBrief, CustomerBrief
 from app.admin.notes.schemas import Note
+from app.admin.pipeline_stages.schemas import Percent
 from app.web.currency import Currency
 from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
@@ -118,7 +119,7 @@ class DealChange(Body, kw_only=True):
     stage: Maybe[Annotated[str, Meta(max_length=50, description="A stage's name", examples=["proposal"])]] = UNSET
     amount: Maybe[Amount] = UNSET
     currency: Maybe[Currency] = UNSET
-    probability: Maybe[Annotated[int, Meta(ge=0, le=100, description="Per cent", examples=[40])]] = UNSET
+    probability: Maybe[Percent] = UNSET
     expected_close_date: Maybe[Time | None] = UNSET
     actual_close_date: Maybe[Time | None] = UNSET
     owner_id: Maybe[UserId | None] = UNSET

@@ -6,13 +6,15 @@ import time
 
 from msgspec import Struct
 
+from app.admin.reports.schemas import Overview
+
 MOST_KEPT = 1000
 
 
 class KeptReport(Struct, frozen=True):
-    """A report as it was sent, and when it was made (monotonic seconds)."""
+    """A report, and when it was made (monotonic seconds)."""
 
-    body: bytes
+    report: Overview
     made_at: float
 
     @property
@@ -31,18 +33,16 @@ class ReportCache:
 
     def get(self, tenant_id: str, person: str | None) -> KeptReport | None:
         """The kept report, unless it is too old."""
-        report = self._kept.get(tenant_id, {}).get(person)
-        if report is None or time.monotonic() - report.made_at >= self._seconds:
-            return None
-        return report
+        kept = self._kept.get(tenant_id, {}).get(person)
+        return None if kept is None or time.monotonic() - kept.made_at >= self._seconds else kept
 
-    def keep(self, tenant_id: str, person: str | None, body: bytes, made_at: float) -> None:
+    def keep(self, tenant_id: str, person: str | None, report: Overview, made_at: float) -> None:
         """Keep a report that was begun at this moment, unless a write came in between."""
         if made_at < self._dropped_at.get(tenant_id, made_at):
             return
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        self._kept.setdefault(tenant_id, {})[person] = KeptReport(body, made_at)
+        self._kept.setdefault(tenant_id, {})[person] = KeptReport(report, made_at)
 
     def drop(self, tenant_id: str) -> None:
         """Forget a tenant's reports."""

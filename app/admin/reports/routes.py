@@ -8,12 +8,13 @@ from typing import Any
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
+from msgspec import Struct
 
 from app.access.actor import Actor
 from app.access.permissions import Permission, Requires
 from app.admin.http import answer, transaction
 from app.admin.reports import service
-from app.admin.reports.cache import ReportCache
+from app.admin.reports.cache import KeptReport, ReportCache
 from app.admin.reports.schemas import DealReportQuery, DealSummary, Funnel, Overview, PeriodQuery, Team
 from app.web import strict_json
 from app.web.input import CrmRequest
@@ -22,6 +23,12 @@ from app.web.input import CrmRequest
 @get("/overview", guards=[Requires(Permission.READ)])
 async def get_overview(request: CrmRequest) -> Response[Overview]:
     """Everything on one page. It may be some seconds old, which `Age` says; `Cache-Control: no-cache` asks anew."""
+    kept = await current_overview(request)
+    return overview_response(kept.report, kept.age)
+
+
+async def current_overview(request: CrmRequest) -> KeptReport:
+    """The kept overview of whoever asks, or a new one."""
     actor: Actor = request.user
     cache: ReportCache = request.app.state.report_cache
     limited = request.app.state.settings.agent_read_scope == "own" and not actor.can(Permission.MANAGE_ALL)
@@ -29,13 +36,17 @@ async def get_overview(request: CrmRequest) -> Response[Overview]:
     fresh = "no-cache" in request.headers.get("cache-control", "").lower()
     kept = None if fresh else cache.get(actor.tenant_id, person)
     if kept is not None:
-        return _sent(kept.body, kept.age)
+        return kept
     began = time.monotonic()
     async with transaction(request) as tx:
         report = await service.overview(tx)
-    body = strict_json.encode(report)
-    cache.keep(actor.tenant_id, person, body, began)
-    return _sent(body, 0)
+    cache.keep(actor.tenant_id, person, report, began)
+    return KeptReport(report, time.monotonic())
+
+
+def overview_response(report: Struct, age: int) -> Response[Any]:
+    """A report that is so many seconds old."""
+    return Response(strict_json.encode(report), media_type=MediaType.JSON, headers={"Age": str(age)})
 
 
 @get("/deals/summary", guards=[Requires(Permission.READ)])
@@ -57,10 +68,6 @@ async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -
     """What everybody has going, and closed and did in the period."""
     async with transaction(request) as tx:
         return answer(tx, await service.team(tx, filters))
-
-
-def _sent(body: bytes, age: int) -> Response[Any]:
-    return Response(body, media_type=MediaType.JSON, headers={"Age": str(age)})
 
 
 router = Router("/reports", route_handlers=[get_overview, get_deal_summary, get_funnel, get_team], tags=["Reports"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import Select, any_, bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from app import models
 from app.admin.tags.schemas import Tag, TagChange, TagCreate
@@ -37,6 +38,7 @@ _count = (
 )
 _columns = [_count if name == "customer_count" else tag[name] for name in columns_of(Tag)]
 ALL: Select[Any] = select(*_columns).order_by(tag.name_folded, tag.id)
+SOME: Select[Any] = ALL.where(tag.id == any_(bindparam("tag_ids", type_=ARRAY(tag.id.type))))
 ONE: Select[Any] = select(*_columns).where(tag.id == bindparam("tag_id"))
 
 
@@ -44,6 +46,11 @@ async def list_all(tx: Transaction) -> Everything[Tag]:
     """Every tag of the tenant, by name."""
     tags = [Tag(*row) for row in await tx.connection.execute(ALL)]
     return Everything(tags, len(tags))
+
+
+async def get_some(tx: Transaction, tag_ids: list[int]) -> list[Tag]:
+    """These tags, by name."""
+    return [Tag(*row) for row in await tx.connection.execute(SOME, {"tag_ids": tag_ids})]
 
 
 async def get(tx: Transaction, tag_id: int) -> Tag:

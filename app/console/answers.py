@@ -1,0 +1,299 @@
+"""What the console reads. Ids are strings, a null field is left out, and created_at is always there.
+
+`names` are the fields that /admin calls by another name, `nested` the records inside a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+
+from msgspec import Meta, Struct
+
+from app.admin.activities import schemas as activities
+from app.admin.contacts import schemas as contacts
+from app.admin.customers import schemas as customers
+from app.admin.deals import schemas as deals
+from app.admin.notes import schemas as notes
+from app.admin.reports import schemas as reports
+from app.admin.users.schemas import User
+from app.console.values import SHOWN_STATUS, Stage, Stages, Status, shown_id
+from app.web import paging
+from app.web.structs import View
+
+Row = TypeVar("Row")
+Kept = TypeVar("Kept", bound=View)
+People = Mapping[int | str, User]
+
+
+class Shown(View, kw_only=True, omit_defaults=True):
+    """A record as the console shows it."""
+
+    names: ClassVar[Mapping[str, str]] = {}
+    nested: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, record: Any, **special: Any) -> Self:
+        """From a record of /admin; `special` are the fields that it does not have as they are shown."""
+        same = {name: read(record) for name, read in _readers(cls).items() if name not in special}
+        return cls(**same, **special)
+
+
+@cache
+def _readers(kind: type[Shown]) -> dict[str, Callable[[Any], Any]]:
+    """How each field of a kind is read off the record."""
+
+    def reader(name: str) -> Callable[[Any], Any]:
+        read = attrgetter(kind.names.get(name, name))
+        inner = kind.nested.get(name)
+        if inner is not None:
+            return lambda record: None if (value := read(record)) is None else inner.of(value)
+        if name in {"id", "assigned_to"} or name.endswith("_id"):
+            return lambda record: shown_id(read(record))
+        return read
+
+    return {name: reader(name) for name in kind.__struct_fields__}
+
+
+class Page(Struct, Generic[Row]):
+    """One page of a list."""
+
+    data: list[Row]
+    total: int
+    page: int
+    limit: int
+    total_pages: int
+
+    @classmethod
+    def of(cls, page: paging.Page[Kept], shown: Callable[[Kept], Row]) -> Page[Row]:
+        """A page by number, with each record as it is shown."""
+        counted = (page.total or 0, page.page or 1, page.page_size, page.total_pages or 0)
+        return cls([shown(record) for record in page.data], *counted)
+
+
+class TagBadge(Shown, kw_only=True):
+    """A tag inside a customer."""
+
+    id: str
+    name: str
+    color: str | None = None
+    created_at: datetime
+
+
+class Tag(TagBadge, kw_only=True):
+    """A label for customers."""
+
+    customer_count: int
+
+
+class Contact(Shown, kw_only=True):
+    """Somebody to talk to at a customer."""
+
+    names: ClassVar[Mapping[str, str]] = {"title": "position"}
+
+    id: str
+    customer_id: str
+    name: str
+    email: str | None = None
+    phone: str | None = None
+    title: str | None = None
+    is_primary: bool
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def shown(cls, contact: contacts.Contact) -> Contact:
+        """First and last name are one."""
+        return cls.of(contact, name=" ".join(filter(None, (contact.first_name, contact.last_name))))
+
+
+class Customer(Shown, kw_only=True):
+    """A person or company that somebody sells to."""
+
+    names: ClassVar[Mapping[str, str]] = {"owner_id": "assigned_to", "follow_up_at": "next_follow_up_at"}
+
+    id: str
+    name: str
+    email: str | None = None
+    phone: str | None = None
+    company: str | None = None
+    status: Status
+    owner_id: str | None = None
+    assigned_to: str | None = None
+    contact_preferences: dict[str, Any] | None = None
+    follow_up_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None = None
+    tags: list[TagBadge]
+    primary_contact: Contact | None = None
+
+    @classmethod
+    def shown(cls, customer: customers.Customer, primary: Mapping[int, contacts.Contact]) -> Customer:
+        """`primary` are the primary contacts by customer."""
+        contact = primary.get(customer.id)
+        return cls.of(
+            customer,
+            status=SHOWN_STATUS[customer.status],
+            tags=[TagBadge.of(tag) for tag in customer.tags],
+            primary_contact=None if contact is None else Contact.shown(contact),
+        )
+
+
+class CustomerBrief(Shown, kw_only=True):
+    """The customer that a record belongs to."""
+
+    id: str
+    name: str
+    email: str | None = None
+    company: str | None = None
+
+
+class DealBrief(Shown, kw_only=True):
+    """The deal that a record belongs to."""
+
+    names: ClassVar[Mapping[str, str]] = {"name": "title"}
+
+    id: str
+    name: str
+
+
+class Person(Shown, kw_only=True):
+    """A person; name and email where a token has said them."""
+
+    id: str
+    name: str | None = None
+    email: str | None = None
+
+    @classmethod
+    def shown(cls, person: int | str, people: People, name: str | None = None) -> Person:
+        """`name` is what the record itself knows."""
+        user = people.get(person)
+        if user is None:
+            return cls(id=str(person), name=name)
+        return cls(id=str(person), name=name or user.name, email=user.email)
+
+
+class Deal(Shown, kw_only=True):
+    """Something that a customer may buy."""
+
+    names: ClassVar[Mapping[str, str]] = {"name": "title"}
+    nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief}
+
+    id: str
+    name: str
+    customer_id: str
+    customer: CustomerBrief | None = None
+    stage: Stage
+    amount: Annotated[Decimal, Meta(extra_json_schema={"type": "number"})]
+    currency: str
+    probability: int
+    expected_close_date: datetime | None = None
+    owner_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def shown(cls, deal: deals.Deal, stages: Stages) -> Deal:
+        """In the stage that the console knows."""
+        return cls.of(deal, stage=stages.shown(deal.stage))
+
+
+class Activity(Shown, kw_only=True):
+    """Work to do, or done. The console works out from due_at and completed_at how it stands."""
+
+    names: ClassVar[Mapping[str, str]] = {"subject": "title", "owner_id": "assigned_to", "due_at": "due_date"}
+    nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief, "deal": DealBrief}
+
+    id: str
+    type: activities.ActivityType
+    subject: str
+    description: str | None = None
+    customer_id: str | None = None
+    customer: CustomerBrief | None = None
+    deal_id: str | None = None
+    deal: DealBrief | None = None
+    owner_id: str | None = None
+    owner: Person | None = None
+    due_at: datetime | None = None
+    completed_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def shown(cls, activity: activities.Activity, people: People) -> Activity:
+        """With its owner's name."""
+        owner = activity.assigned_to
+        return cls.of(activity, owner=None if owner is None else Person.shown(owner, people))
+
+
+class Note(Shown, kw_only=True):
+    """What somebody wants to be remembered."""
+
+    nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief, "deal": DealBrief}
+
+    id: str
+    content: str
+    customer_id: str | None = None
+    customer: CustomerBrief | None = None
+    deal_id: str | None = None
+    deal: DealBrief | None = None
+    author_id: str
+    author: Person
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def shown(cls, note: notes.Note, people: People) -> Note:
+        """The author's name is the one under which the note was written."""
+        return cls.of(note, author=Person.shown(note.author_id, people, note.author_name))
+
+
+class StageFigures(Struct):
+    """The deals that are shown in a stage."""
+
+    stage: Stage
+    count: int
+    value: reports.Money
+    value_by_currency: reports.ByCurrency
+
+
+class Performer(Shown, kw_only=True):
+    """One of the people who won most in the last 90 days."""
+
+    id: str
+    name: str | None = None
+    email: str | None = None
+    deals_closed: int
+    pipeline_value: reports.Money
+
+
+class Overview(Struct):
+    """The dashboard's figures. Days are newest first: the page shows the first seven."""
+
+    metrics: reports.Metrics
+    deals_by_stage: list[StageFigures]
+    activities_over_time: list[reports.DayFigures]
+    top_performers: list[Performer]
+
+    @classmethod
+    def shown(cls, overview: reports.Overview, stages: Stages) -> Overview:
+        """Stages that are shown as one are counted as one."""
+        by_stage: dict[Stage, StageFigures] = {}
+        for figures in overview.deals_by_stage:
+            stage = stages.shown(figures.stage)
+            total = by_stage.setdefault(stage, StageFigures(stage, 0, Decimal(0), {}))
+            total.count += figures.count
+            total.value += figures.value
+            for currency, value in figures.value_by_currency.items():
+                total.value_by_currency[currency] = total.value_by_currency.get(currency, Decimal(0)) + value
+        return cls(
+            metrics=overview.metrics,
+            deals_by_stage=list(by_stage.values()),
+            activities_over_time=overview.activities_over_time[::-1],
+            top_performers=[Performer.of(performer) for performer in overview.top_performers],
+        )

@@ -1,0 +1,242 @@
+"""The console's calls about customers, their contacts and tags."""
+
+from __future__ import annotations
+
+from litestar import Response, delete, get, patch, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.admin.contacts import service as contacts
+from app.admin.contacts.schemas import ContactChange, ContactCreate
+from app.admin.customers import queries as customer_queries
+from app.admin.customers import service as customers
+from app.admin.customers.schemas import CustomerChange, CustomerCreate
+from app.admin.http import answer, message, transaction
+from app.admin.notes import queries as note_queries
+from app.admin.notes.schemas import NestedNoteQuery
+from app.admin.tags import service as tags
+from app.admin.tags.schemas import TagChange, TagCreate
+from app.console import answers, forms
+from app.console.http import (
+    CONFIGURE,
+    DELETE,
+    READ,
+    WRITE,
+    contacts_of,
+    read,
+    show,
+    show_customer,
+    show_customers,
+    show_notes,
+    show_tags,
+)
+from app.web.input import CrmRequest
+from app.web.structs import Message, RecordId
+
+# ── customers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@get("/customers", guards=READ)
+async def list_customers(
+    request: CrmRequest, filters: NamedDependency[forms.CustomerFilters]
+) -> Response[answers.Page[answers.Customer]]:
+    """Customers, newest first. `owner_id` and `tag_id` filter as assigned_to and tags do."""
+    async with transaction(request) as tx:
+        return await show_customers(tx, await read(request, tx, customer_queries.LISTING, filters.query()))
+
+
+@post("/customers", guards=WRITE)
+async def create_customer(request: CrmRequest, data: JSONBody[forms.NewCustomerForm]) -> Response[answers.Customer]:
+    """Create a customer."""
+    async with transaction(request) as tx:
+        return await show_customer(tx, await customers.create(tx, data.read_as(CustomerCreate)), 201)
+
+
+@get("/customers/{customer_id:str}", guards=READ)
+async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[answers.Customer]:
+    """One customer."""
+    async with transaction(request) as tx:
+        return await show_customer(tx, await customers.get(tx, customer_id))
+
+
+@put("/customers/{customer_id:str}", guards=WRITE)
+async def change_customer(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[forms.CustomerForm]
+) -> Response[answers.Customer]:
+    """Change the fields that differ from what was shown."""
+    async with transaction(request) as tx:
+        shown = answers.Customer.shown(await customers.get(tx, customer_id), {})
+        return await show_customer(tx, await customers.change(tx, customer_id, data.read_as(CustomerChange, shown)))
+
+
+@delete("/customers/{customer_id:str}", guards=DELETE, status_code=200)
+async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a customer into the trash, with what hangs on it."""
+    async with transaction(request) as tx:
+        await customers.trash(tx, customer_id)
+        return message(tx, "Customer deleted successfully")
+
+
+@get("/customers/{customer_id:str}/contacts", guards=READ)
+async def list_customer_contacts(
+    request: CrmRequest, customer_id: FromPath[RecordId]
+) -> Response[list[answers.Contact]]:
+    """All contacts of a customer, the primary one first."""
+    async with transaction(request) as tx:
+        await customers.RECORDS.require(tx, customer_id)
+        return answer(tx, [answers.Contact.shown(contact) for contact in await contacts_of(request, tx, customer_id)])
+
+
+@post("/customers/{customer_id:str}/contacts", guards=WRITE)
+async def create_contact(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[forms.NewContactForm]
+) -> Response[answers.Contact]:
+    """Add a contact to a customer; `name` is split at its last blank."""
+    async with transaction(request) as tx:
+        contact = await contacts.create(tx, customer_id, data.read_as(ContactCreate))
+        return show(tx, answers.Contact.shown(contact), contact, 201)
+
+
+@get("/customers/{customer_id:str}/tags", guards=READ)
+async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[list[answers.Tag]]:
+    """A customer's tags, by name."""
+    async with transaction(request) as tx:
+        return await show_tags(tx, await customers.get(tx, customer_id))
+
+
+@post("/customers/{customer_id:str}/tags", guards=WRITE, status_code=200)
+async def add_customer_tags(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[forms.TagIds]
+) -> Response[list[answers.Tag]]:
+    """Add tags to those that the customer has; answers all of them."""
+    async with transaction(request) as tx:
+        return await show_tags(tx, await customers.add_tags(tx, customer_id, [int(tag_id) for tag_id in data.tag_ids]))
+
+
+@delete("/customers/{customer_id:str}/tags/{tag_id:str}", guards=WRITE, status_code=200)
+async def remove_customer_tag(
+    request: CrmRequest, customer_id: FromPath[RecordId], tag_id: FromPath[RecordId]
+) -> Response[Message]:
+    """Take one tag off."""
+    async with transaction(request) as tx:
+        await customers.remove_tag(tx, customer_id, tag_id)
+        return message(tx, "Tag removed successfully")
+
+
+@get("/customers/{customer_id:str}/notes", guards=READ)
+async def list_customer_notes(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[forms.NoteFilters]
+) -> Response[answers.Page[answers.Note]]:
+    """A customer's notes, newest first."""
+    async with transaction(request) as tx:
+        await customers.RECORDS.require(tx, customer_id)
+        scope = {"customer_id": [customer_id]}
+        return await show_notes(
+            tx, await read(request, tx, note_queries.LISTING, filters.read_as(NestedNoteQuery), scope)
+        )
+
+
+# ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@get("/contacts/{contact_id:str}", guards=READ)
+async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[answers.Contact]:
+    """One contact."""
+    async with transaction(request) as tx:
+        contact = await contacts.get(tx, contact_id)
+        return show(tx, answers.Contact.shown(contact), contact)
+
+
+@put("/contacts/{contact_id:str}", guards=WRITE)
+async def change_contact(
+    request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[forms.ContactForm]
+) -> Response[answers.Contact]:
+    """Change the fields that differ from what was shown."""
+    async with transaction(request) as tx:
+        shown = answers.Contact.shown(await contacts.get(tx, contact_id))
+        contact = await contacts.change(tx, contact_id, data.read_as(ContactChange, shown))
+        return show(tx, answers.Contact.shown(contact), contact)
+
+
+@delete("/contacts/{contact_id:str}", guards=DELETE, status_code=200)
+async def delete_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a contact into the trash."""
+    async with transaction(request) as tx:
+        await contacts.trash(tx, contact_id)
+        return message(tx, "Contact deleted successfully")
+
+
+@patch("/contacts/{contact_id:str}/primary", guards=WRITE)
+async def make_contact_primary(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[answers.Contact]:
+    """Make it the customer's primary contact. Takes no body."""
+    async with transaction(request) as tx:
+        contact = await contacts.change(tx, contact_id, ContactChange(is_primary=True))
+        return show(tx, answers.Contact.shown(contact), contact)
+
+
+# ── tags ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@get("/tags", guards=READ)
+async def list_tags(request: CrmRequest) -> Response[list[answers.Tag]]:
+    """Every tag, by name."""
+    async with transaction(request) as tx:
+        return answer(tx, [answers.Tag.of(tag) for tag in (await tags.list_all(tx)).data])
+
+
+@post("/tags", guards=CONFIGURE)
+async def create_tag(request: CrmRequest, data: JSONBody[forms.NewTagForm]) -> Response[answers.Tag]:
+    """Make a tag."""
+    async with transaction(request) as tx:
+        tag = await tags.create(tx, data.read_as(TagCreate))
+        return show(tx, answers.Tag.of(tag), tag, 201)
+
+
+@get("/tags/{tag_id:str}", guards=READ)
+async def get_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[answers.Tag]:
+    """One tag."""
+    async with transaction(request) as tx:
+        tag = await tags.get(tx, tag_id)
+        return show(tx, answers.Tag.of(tag), tag)
+
+
+@put("/tags/{tag_id:str}", guards=CONFIGURE)
+async def change_tag(
+    request: CrmRequest, tag_id: FromPath[RecordId], data: JSONBody[forms.TagForm]
+) -> Response[answers.Tag]:
+    """Change the fields that are present."""
+    async with transaction(request) as tx:
+        tag = await tags.change(tx, tag_id, data.read_as(TagChange))
+        return show(tx, answers.Tag.of(tag), tag)
+
+
+@delete("/tags/{tag_id:str}", guards=CONFIGURE, status_code=200)
+async def delete_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[Message]:
+    """Delete a tag, and take it off every customer."""
+    async with transaction(request) as tx:
+        await tags.remove(tx, tag_id)
+        return message(tx, "Tag deleted successfully")
+
+
+HANDLERS = [
+    list_customers,
+    create_customer,
+    get_customer,
+    change_customer,
+    delete_customer,
+    list_customer_contacts,
+    create_contact,
+    list_customer_tags,
+    add_customer_tags,
+    remove_customer_tag,
+    list_customer_notes,
+    get_contact,
+    change_contact,
+    delete_contact,
+    make_contact_primary,
+    list_tags,
+    create_tag,
+    get_tag,
+    change_tag,
+    delete_tag,
+]

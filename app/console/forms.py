@@ -1,0 +1,321 @@
+"""What the console sends: the queries of its lists and the fields of its forms.
+
+An empty text means that a field was left out. A form changes a record where it differs from what the console was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from msgspec import UNSET, Meta, Struct
+
+from app.admin.activities.schemas import (
+    ActivityStatus,
+    ActivityTitle,
+    ActivityType,
+    Description,
+)
+from app.admin.contacts.schemas import ContactPhone, Position
+from app.admin.customers.schemas import (
+    Company,
+    CustomerName,
+    CustomerQuery,
+    Phone,
+    Preferences,
+)
+from app.admin.deals.schemas import Amount, DealQuery, Title
+from app.admin.notes.schemas import Content
+from app.admin.pipeline_stages.schemas import Percent
+from app.admin.tags.schemas import TagName
+from app.console import answers
+from app.console.values import Stage, Stages, Status, equals_shown, statuses_shown_as
+from app.web.currency import Currency
+from app.web.email import Email
+from app.web.errors import Fault, invalid
+from app.web.fields import Refused
+from app.web.paging import Search, UserFilter
+from app.web.structs import LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
+
+LONGEST_NAME_PART = 100
+
+ID_TEXT = "^[1-9][0-9]{0,18}$"
+
+
+def read_id(sent: int | str) -> int:
+    """An id that came as a number or a text. Raises Refused."""
+    record_id = int(sent)
+    if not 1 <= record_id <= LARGEST_ID:
+        raise Refused("must be a record's id")
+    return record_id
+
+
+def check_full_name(name: str) -> str:
+    """The name as it is. Raises Refused where its first or last name is too long."""
+    if any(len(part or "") > LONGEST_NAME_PART for part in split_name(name)):
+        raise Refused(f"must have a first and a last name of at most {LONGEST_NAME_PART} characters each")
+    return name
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """First and last name: a name is split at its last blank."""
+    first, _, last = name.strip().rpartition(" ")
+    return (first.strip(), last) if first else (last, None)
+
+
+# Declared as what it is read as, too, for those who use it.
+IdOrText = Annotated[int, Meta(ge=1, le=LARGEST_ID)] | Annotated[str, Meta(pattern=ID_TEXT)]
+Id = Annotated[IdOrText, Meta(description="A record's id", examples=["12"], extra={"then": read_id})]
+Ids = Annotated[
+    list[IdOrText],
+    Meta(max_length=1000, examples=[["1", 2]], extra={"then": lambda ids: [read_id(sent) for sent in ids]}),
+]
+FullName = Annotated[
+    str, Meta(min_length=1, max_length=1000, pattern=r"\S", examples=["Grace Hopper"], extra={"then": check_full_name})
+]
+Day = Annotated[datetime, Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"])]
+DueAt = Annotated[
+    datetime,
+    Meta(description="Without an offset it is UTC", examples=["2026-12-31T10:30"], extra={"zoneless": True}),
+]
+
+Query = TypeVar("Query")
+Change = TypeVar("Change", bound=Body)
+
+
+class ListQuery(Struct, kw_only=True):
+    """What every list takes. `names` are the filters that /admin calls by another name."""
+
+    names: ClassVar[Mapping[str, str]] = {}
+
+    page: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="From 1")]] = UNSET
+    limit: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="Over 1000 counts as 1000")]] = UNSET
+
+    def read_as(self, kind: type[Query], **special: Any) -> Query:
+        """The query of /admin that finds the same."""
+        names = {"limit": "page_size", **self.names}
+        given = {names.get(name, name): getattr(self, name) for name in self.__struct_fields__}
+        return kind(**given | special)
+
+
+class CustomerFilters(ListQuery):
+    """Filters of customers."""
+
+    names: ClassVar[Mapping[str, str]] = {"owner_id": "assigned_to", "tag_id": "tags"}
+
+    search: Maybe[Search] = UNSET
+    status: Maybe[list[Status]] = UNSET
+    owner_id: Maybe[UserFilter] = UNSET
+    tag_id: Maybe[list[RecordId]] = UNSET
+
+    def query(self) -> CustomerQuery:
+        """A status finds all that are shown as it."""
+        status = UNSET if self.status is UNSET else statuses_shown_as(self.status)
+        return self.read_as(CustomerQuery, status=status)
+
+
+class DealFilters(ListQuery):
+    """Filters of deals; the dates are those of the expected close."""
+
+    names: ClassVar[Mapping[str, str]] = {"date_from": "expected_close_from", "date_to": "expected_close_to"}
+
+    search: Maybe[Search] = UNSET
+    stage: Maybe[list[Stage]] = UNSET
+    owner_id: Maybe[UserFilter] = UNSET
+    customer_id: Maybe[list[RecordId]] = UNSET
+    date_from: Maybe[From] = UNSET
+    date_to: Maybe[Until] = UNSET
+
+    def query(self, stages: Stages) -> DealQuery:
+        """A stage finds all that are shown as it."""
+        return self.read_as(DealQuery, stage=UNSET if self.stage is UNSET else stages.shown_as(self.stage))
+
+
+class MyActivityFilters(ListQuery):
+    """Filters of one's own activities; the dates are those on which they are due."""
+
+    names: ClassVar[Mapping[str, str]] = {
+        "owner_id": "assigned_to",
+        "date_from": "due_date_from",
+        "date_to": "due_date_to",
+    }
+
+    search: Maybe[Search] = UNSET
+    type: Maybe[list[ActivityType]] = UNSET
+    status: Maybe[list[ActivityStatus]] = UNSET
+    customer_id: Maybe[list[RecordId]] = UNSET
+    deal_id: Maybe[list[RecordId]] = UNSET
+    date_from: Maybe[From] = UNSET
+    date_to: Maybe[Until] = UNSET
+
+
+class ActivityFilters(MyActivityFilters):
+    """Filters of everybody's activities."""
+
+    owner_id: Maybe[UserFilter] = UNSET
+
+
+class NoteFilters(ListQuery):
+    """A page of the notes of a customer or a deal."""
+
+
+class Form(Body, kw_only=True):
+    """A form. `names` are its fields that /admin calls by another name."""
+
+    names: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Without the fields that were left empty; an emptied description is one that was cleared."""
+        cleared = {"description": None} if document.get("description") == "" else {}
+        return {name: value for name, value in document.items() if value != ""} | cleared
+
+    def read_as(self, kind: type[Change], shown: Struct | None = None) -> Change:
+        """The body of /admin with the fields that are not as the console was `shown` them.
+
+        Raises AppError where two fields mean the same one and differ.
+        """
+        read: dict[str, Any] = {}
+        for name, value in self.changes(shown).items():
+            if read.setdefault(self.names.get(name, name), value) != value:
+                raise invalid(Fault(name, "contradicts another field that means the same"))
+        return kind(**read)
+
+    def changes(self, shown: Struct | None) -> dict[str, Any]:
+        """Under the console's names."""
+        given = self.given()
+        if shown is None:
+            return given
+        return {name: sent for name, sent in given.items() if not equals_shown(name, sent, getattr(shown, name))}
+
+
+class CustomerForm(Form, kw_only=True):
+    """A customer's fields; owner_id and assigned_to are the same."""
+
+    view: ClassVar[ViewType] = answers.Customer
+    names: ClassVar[Mapping[str, str]] = {"owner_id": "assigned_to", "follow_up_at": "next_follow_up_at"}
+
+    name: Maybe[CustomerName] = UNSET
+    email: Maybe[Email | None] = UNSET
+    phone: Maybe[Phone | None] = UNSET
+    company: Maybe[Company | None] = UNSET
+    status: Maybe[Status] = UNSET
+    owner_id: Maybe[UserId | None] = UNSET
+    assigned_to: Maybe[UserId | None] = UNSET
+    contact_preferences: Maybe[Preferences | None] = UNSET
+    follow_up_at: Maybe[Day | None] = UNSET
+
+
+class NewCustomerForm(CustomerForm, kw_only=True):
+    """A new customer."""
+
+    name: CustomerName
+
+
+class ContactForm(Form, kw_only=True):
+    """A contact's fields; customer_id must be the one that it has, `title` is the position."""
+
+    view: ClassVar[ViewType] = answers.Contact
+    names: ClassVar[Mapping[str, str]] = {"title": "position"}
+
+    name: Maybe[FullName] = UNSET
+    email: Maybe[Email | None] = UNSET
+    phone: Maybe[ContactPhone | None] = UNSET
+    title: Maybe[Position | None] = UNSET
+    is_primary: Maybe[bool] = UNSET
+    customer_id: Maybe[Id] = UNSET
+
+    def changes(self, shown: Struct | None) -> dict[str, Any]:
+        """With first and last name in place of the name."""
+        values = super().changes(shown)
+        if "name" in values:
+            values["first_name"], values["last_name"] = split_name(values.pop("name"))
+        return values
+
+
+class NewContactForm(ContactForm, kw_only=True):
+    """A new contact."""
+
+    name: FullName
+
+
+class DealForm(Form, kw_only=True):
+    """A deal's fields; `name` is its title."""
+
+    view: ClassVar[ViewType] = answers.Deal
+    names: ClassVar[Mapping[str, str]] = {"name": "title"}
+
+    name: Maybe[Title] = UNSET
+    customer_id: Maybe[Id] = UNSET
+    stage: Maybe[Stage] = UNSET
+    amount: Maybe[Amount] = UNSET
+    currency: Maybe[Currency] = UNSET
+    probability: Maybe[Percent] = UNSET
+    expected_close_date: Maybe[Day | None] = UNSET
+    owner_id: Maybe[UserId | None] = UNSET
+
+
+class NewDealForm(DealForm, kw_only=True):
+    """A new deal."""
+
+    name: Title
+    customer_id: Id
+
+
+class StageForm(Form, kw_only=True):
+    """A move; to the stage that a deal is shown in is none."""
+
+    stage: Stage
+
+
+class ActivityForm(Form, kw_only=True):
+    """An activity's fields; `subject` is its title."""
+
+    view: ClassVar[ViewType] = answers.Activity
+    names: ClassVar[Mapping[str, str]] = {"subject": "title", "due_at": "due_date"}
+
+    type: Maybe[ActivityType] = UNSET
+    subject: Maybe[ActivityTitle] = UNSET
+    description: Maybe[Description | None] = UNSET
+    customer_id: Maybe[Id | None] = UNSET
+    deal_id: Maybe[Id | None] = UNSET
+    due_at: Maybe[DueAt | None] = UNSET
+
+
+class NewActivityForm(ActivityForm, kw_only=True):
+    """A new activity of a customer or a deal."""
+
+    type: ActivityType
+    subject: ActivityTitle
+
+
+class NewNoteForm(Form, kw_only=True):
+    """A new note on a customer or a deal."""
+
+    view: ClassVar[ViewType] = answers.Note
+
+    content: Content
+    customer_id: Maybe[Id | None] = UNSET
+    deal_id: Maybe[Id | None] = UNSET
+
+
+class TagForm(Form, kw_only=True):
+    """A tag's fields."""
+
+    view: ClassVar[ViewType] = answers.Tag
+
+    name: Maybe[TagName] = UNSET
+    color: Maybe[Color | None] = UNSET
+
+
+class NewTagForm(TagForm, kw_only=True):
+    """A new tag."""
+
+    name: TagName
+
+
+class TagIds(Form, kw_only=True):
+    """Tags by id."""
+
+    tag_ids: Ids

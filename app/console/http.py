@@ -1,0 +1,143 @@
+"""What the console's calls share: reading a page for it, and answering with what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from litestar import Request, Response
+from msgspec import UNSET
+
+from app.access.permissions import Permission, Requires
+from app.admin.activities.schemas import Activity
+from app.admin.contacts import queries as contact_queries
+from app.admin.contacts import service as contacts
+from app.admin.contacts.schemas import Contact, CustomerContactQuery
+from app.admin.customers.schemas import Customer
+from app.admin.deals.schemas import DealChange
+from app.admin.http import answer, read_page
+from app.admin.notes.schemas import Note
+from app.admin.tags import service as tags
+from app.admin.users import service as users
+from app.console import answers
+from app.console.forms import DealForm, StageForm
+from app.console.values import Stage, Stages, shown_id
+from app.db.listing import Listing
+from app.db.transaction import Transaction
+from app.web.errors import as_app_error, error_response
+from app.web.input import CrmRequest
+from app.web.paging import ListQuery, Page
+from app.web.structs import View
+
+READ, WRITE, DELETE, CONFIGURE = (
+    [Requires(permission)]
+    for permission in (Permission.READ, Permission.WRITE, Permission.DELETE, Permission.CONFIGURE)
+)
+# The deals page fills a select with that many customers.
+LARGEST_PAGE = 1000
+EVERYTHING = 10**9
+FIELD_NAMES = {"due_date": "due_at", "next_follow_up_at": "follow_up_at"}
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=View)
+Change = TypeVar("Change", bound=DealChange)
+
+
+async def read(
+    request: CrmRequest,
+    tx: Transaction,
+    listing: Listing[Row],
+    query: ListQuery,
+    scope: Mapping[str, Any] | None = None,
+) -> Page[Row]:
+    """A page as long as the console asks for."""
+    return await read_page(request, tx, listing, query, scope=scope, largest_page=LARGEST_PAGE)
+
+
+async def contacts_of(request: CrmRequest, tx: Transaction, customer_id: int) -> list[Contact]:
+    """All contacts of a customer, the primary one first."""
+    scope, query = {"customer_id": [customer_id]}, CustomerContactQuery(page_size=EVERYTHING)
+    page = await read_page(request, tx, contact_queries.OF_CUSTOMER, query, scope=scope, largest_page=EVERYTHING)
+    return page.data
+
+
+def deal_body(
+    form: DealForm | StageForm, kind: type[Change], stages: Stages, shown: answers.Deal | None = None
+) -> Change:
+    """The body of /admin that a deal's form means. Raises AppError INVALID_STAGE."""
+    body = form.read_as(kind, shown)
+    if body.stage is not UNSET:
+        body.stage = stages.meant_by(Stage(body.stage))
+    return body
+
+
+def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[T]:
+    """The answer for one record, with its version as ETag."""
+    return answer(tx, shown, status, version=record.version)
+
+
+async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[answers.Customer]:
+    """With its primary contact."""
+    primary = await contacts.primary_of(tx, [customer.id])
+    return show(tx, answers.Customer.shown(customer, primary), customer, status)
+
+
+async def show_customers(tx: Transaction, page: Page[Customer]) -> Response[answers.Page[answers.Customer]]:
+    """With their primary contacts."""
+    primary = await contacts.primary_of(tx, [customer.id for customer in page.data])
+    return answer(tx, answers.Page.of(page, partial(answers.Customer.shown, primary=primary)))
+
+
+async def show_tags(tx: Transaction, customer: Customer) -> Response[list[answers.Tag]]:
+    """Those that a customer wears."""
+    worn = await tags.get_some(tx, [tag.id for tag in customer.tags])
+    return show(tx, [answers.Tag.of(tag) for tag in worn], customer)
+
+
+async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[answers.Activity]:
+    """With its owner's name."""
+    people = await users.by_id(tx, [activity.assigned_to])
+    return show(tx, answers.Activity.shown(activity, people), activity, status)
+
+
+async def show_activities(tx: Transaction, page: Page[Activity]) -> Response[answers.Page[answers.Activity]]:
+    """With their owners' names."""
+    people = await users.by_id(tx, [activity.assigned_to for activity in page.data])
+    return answer(tx, answers.Page.of(page, partial(answers.Activity.shown, people=people)))
+
+
+async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[answers.Note]:
+    """With its author."""
+    return show(tx, answers.Note.shown(note, await users.by_id(tx, [note.author_id])), note, status)
+
+
+async def show_notes(tx: Transaction, page: Page[Note]) -> Response[answers.Page[answers.Note]]:
+    """With their authors."""
+    people = await users.by_id(tx, [note.author_id for note in page.data])
+    return answer(tx, answers.Page.of(page, partial(answers.Note.shown, people=people)))
+
+
+def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The same refusal as under /admin, with ids as strings and fields under the console's names."""
+    refusal = as_app_error(error)
+    refusal.data = _in_dialect(refusal.data)
+    return error_response(request, refusal)
+
+
+def _in_dialect(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_in_dialect(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {name: _shown(name, value) for name, value in data.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name.endswith("_id") and isinstance(value, int):
+        return shown_id(value)
+    if name.endswith("_ids") and isinstance(value, list):
+        return [shown_id(each) for each in value]
+    if name == "field":
+        return FIELD_NAMES.get(value, value)
+    return _in_dialect(value)

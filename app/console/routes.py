@@ -1,0 +1,15 @@
+"""All of the console's calls, under one error handler."""
+
+from __future__ import annotations
+
+from litestar import Router
+
+from app.console import customers, sales
+from app.console.http import console_error
+
+router = Router(
+    "/console/admin",
+    route_handlers=[*customers.HANDLERS, *sales.HANDLERS],
+    exception_handlers={Exception: console_error},
+    tags=["Console"],
+)

@@ -1,0 +1,238 @@
+"""The console's calls about deals, activities, notes and the dashboard."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from litestar import Response, delete, get, patch, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.admin.activities import queries as activity_queries
+from app.admin.activities import service as activities
+from app.admin.activities.schemas import ActivityChange, ActivityCreate, ActivityQuery, ActivityStatus, MyActivityQuery
+from app.admin.deals import queries as deal_queries
+from app.admin.deals import service as deals
+from app.admin.deals.schemas import DealChange, DealCreate
+from app.admin.http import answer, message, transaction
+from app.admin.notes import queries as note_queries
+from app.admin.notes import service as notes
+from app.admin.notes.schemas import NestedNoteQuery, NoteCreate
+from app.admin.reports.routes import current_overview, overview_response
+from app.console import answers, forms
+from app.console.http import (
+    DELETE,
+    READ,
+    WRITE,
+    deal_body,
+    read,
+    show,
+    show_activities,
+    show_activity,
+    show_note,
+    show_notes,
+)
+from app.console.values import Stages
+from app.web.input import CrmRequest
+from app.web.structs import Message, RecordId
+
+# ── deals ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@get("/deals", guards=READ)
+async def list_deals(
+    request: CrmRequest, filters: NamedDependency[forms.DealFilters]
+) -> Response[answers.Page[answers.Deal]]:
+    """Deals, newest first. `date_from` and `date_to` are about the expected close."""
+    async with transaction(request) as tx:
+        stages = await Stages.of(tx)
+        page = await read(request, tx, deal_queries.LISTING, filters.query(stages))
+        return answer(tx, answers.Page.of(page, partial(answers.Deal.shown, stages=stages)))
+
+
+@post("/deals", guards=WRITE)
+async def create_deal(request: CrmRequest, data: JSONBody[forms.NewDealForm]) -> Response[answers.Deal]:
+    """Open a deal with a customer; `name` is its title."""
+    async with transaction(request) as tx:
+        stages = await Stages.of(tx)
+        deal = await deals.create(tx, deal_body(data, DealCreate, stages))
+        return show(tx, answers.Deal.shown(deal, stages), deal, 201)
+
+
+@get("/deals/{deal_id:str}", guards=READ)
+async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[answers.Deal]:
+    """One deal."""
+    async with transaction(request) as tx:
+        deal = await deals.get(tx, deal_id)
+        return show(tx, answers.Deal.shown(deal, await Stages.of(tx)), deal)
+
+
+@put("/deals/{deal_id:str}", guards=WRITE)
+async def change_deal(
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[forms.DealForm]
+) -> Response[answers.Deal]:
+    """Change the fields that differ from what was shown."""
+    return await _change_deal(request, deal_id, data)
+
+
+@patch("/deals/{deal_id:str}/stage", guards=WRITE)
+async def move_deal(
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[forms.StageForm]
+) -> Response[answers.Deal]:
+    """Move a deal to another stage."""
+    return await _change_deal(request, deal_id, data)
+
+
+async def _change_deal(
+    request: CrmRequest, deal_id: int, data: forms.DealForm | forms.StageForm
+) -> Response[answers.Deal]:
+    async with transaction(request) as tx:
+        stages = await Stages.of(tx)
+        shown = answers.Deal.shown(await deals.get(tx, deal_id), stages)
+        rollback_roles = request.app.state.settings.rollback_roles
+        deal = await deals.change(tx, deal_id, deal_body(data, DealChange, stages, shown), rollback_roles)
+        return show(tx, answers.Deal.shown(deal, stages), deal)
+
+
+@delete("/deals/{deal_id:str}", guards=DELETE, status_code=200)
+async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a deal into the trash, with what hangs on it."""
+    async with transaction(request) as tx:
+        await deals.trash(tx, deal_id)
+        return message(tx, "Deal deleted successfully")
+
+
+@get("/deals/{deal_id:str}/notes", guards=READ)
+async def list_deal_notes(
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[forms.NoteFilters]
+) -> Response[answers.Page[answers.Note]]:
+    """A deal's notes, newest first."""
+    async with transaction(request) as tx:
+        await deals.RECORDS.require(tx, deal_id)
+        return await show_notes(
+            tx, await read(request, tx, note_queries.LISTING, filters.read_as(NestedNoteQuery), {"deal_id": [deal_id]})
+        )
+
+
+# ── activities ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@get("/activities", guards=READ)
+async def list_activities(
+    request: CrmRequest, filters: NamedDependency[forms.ActivityFilters]
+) -> Response[answers.Page[answers.Activity]]:
+    """Activities, those due first at the top. `date_from` and `date_to` are about the due date."""
+    async with transaction(request) as tx:
+        return await show_activities(
+            tx, await read(request, tx, activity_queries.LISTING, filters.read_as(ActivityQuery))
+        )
+
+
+@get("/me/activities", guards=READ)
+async def list_my_activities(
+    request: CrmRequest, filters: NamedDependency[forms.MyActivityFilters]
+) -> Response[answers.Page[answers.Activity]]:
+    """What is assigned to me, in every status."""
+    async with transaction(request) as tx:
+        mine = {"assigned_to": ["me"]}
+        return await show_activities(
+            tx, await read(request, tx, activity_queries.LISTING, filters.read_as(MyActivityQuery), mine)
+        )
+
+
+@post("/activities", guards=WRITE)
+async def create_activity(request: CrmRequest, data: JSONBody[forms.NewActivityForm]) -> Response[answers.Activity]:
+    """Plan, or write down, an activity of a customer or a deal."""
+    async with transaction(request) as tx:
+        return await show_activity(tx, await activities.create(tx, data.read_as(ActivityCreate)), 201)
+
+
+@get("/activities/{activity_id:str}", guards=READ)
+async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[answers.Activity]:
+    """One activity."""
+    async with transaction(request) as tx:
+        return await show_activity(tx, await activities.get(tx, activity_id))
+
+
+@put("/activities/{activity_id:str}", guards=WRITE)
+async def change_activity(
+    request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[forms.ActivityForm]
+) -> Response[answers.Activity]:
+    """Change the fields that differ from what was shown."""
+    async with transaction(request) as tx:
+        shown = answers.Activity.shown(await activities.get(tx, activity_id), {})
+        return await show_activity(tx, await activities.change(tx, activity_id, data.read_as(ActivityChange, shown)))
+
+
+@delete("/activities/{activity_id:str}", guards=DELETE, status_code=200)
+async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Message]:
+    """Put an activity into the trash, with its notes."""
+    async with transaction(request) as tx:
+        await activities.trash(tx, activity_id)
+        return message(tx, "Activity deleted successfully")
+
+
+@patch("/activities/{activity_id:str}/complete", guards=WRITE)
+async def complete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[answers.Activity]:
+    """Complete an activity. Takes no body."""
+    async with transaction(request) as tx:
+        done = ActivityChange(status=ActivityStatus.COMPLETED)
+        return await show_activity(tx, await activities.change(tx, activity_id, done))
+
+
+# ── notes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@post("/notes", guards=WRITE)
+async def create_note(request: CrmRequest, data: JSONBody[forms.NewNoteForm]) -> Response[answers.Note]:
+    """Write a note on a customer or a deal."""
+    async with transaction(request) as tx:
+        return await show_note(tx, await notes.create(tx, data.read_as(NoteCreate)), 201)
+
+
+@get("/notes/{note_id:str}", guards=READ)
+async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[answers.Note]:
+    """One note."""
+    async with transaction(request) as tx:
+        return await show_note(tx, await notes.get(tx, note_id))
+
+
+@delete("/notes/{note_id:str}", guards=WRITE, status_code=200)
+async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Message]:
+    """Put a note into the trash; agents their own only."""
+    async with transaction(request) as tx:
+        await notes.trash(tx, note_id)
+        return message(tx, "Note deleted successfully")
+
+
+# ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@get("/reports/overview", guards=READ)
+async def get_overview(request: CrmRequest) -> Response[answers.Overview]:
+    """The dashboard's figures; days newest first. It may be some seconds old, which `Age` says."""
+    kept = await current_overview(request)
+    async with transaction(request) as tx:
+        return overview_response(answers.Overview.shown(kept.report, await Stages.of(tx)), kept.age)
+
+
+HANDLERS = [
+    list_deals,
+    create_deal,
+    get_deal,
+    change_deal,
+    move_deal,
+    delete_deal,
+    list_deal_notes,
+    list_activities,
+    list_my_activities,
+    create_activity,
+    get_activity,
+    change_activity,
+    delete_activity,
+    complete_activity,
+    create_note,
+    get_note,
+    delete_note,
+    get_overview,
+]

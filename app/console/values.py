@@ -1,0 +1,116 @@
+"""What the console knows fewer of than the service: stages, statuses, precise times. Out, each value is shown as its
+nearest; in, what equals what was shown is no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from app.admin.customers.schemas import CustomerStatus
+from app.admin.pipeline_stages import service as pipeline_stages
+from app.admin.pipeline_stages.service import StageOrigin
+from app.db.transaction import Transaction
+from app.web.errors import AppError, Code
+
+
+class Status(StrEnum):
+    """A customer's status."""
+
+    LEAD = "lead"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+class Stage(StrEnum):
+    """A deal's stage."""
+
+    LEAD = "lead"
+    QUALIFIED = "qualified"
+    PROPOSAL = "proposal"
+    NEGOTIATION = "negotiation"
+    WON = "won"
+    LOST = "lost"
+
+
+SHOWN_STATUS = {
+    CustomerStatus.LEAD: Status.LEAD,
+    CustomerStatus.PROSPECT: Status.LEAD,
+    CustomerStatus.ACTIVE: Status.ACTIVE,
+    CustomerStatus.INACTIVE: Status.INACTIVE,
+    CustomerStatus.CHURNED: Status.INACTIVE,
+}
+BUILT_IN = {
+    "prospecting": Stage.LEAD,
+    "qualification": Stage.QUALIFIED,
+    "proposal": Stage.PROPOSAL,
+    "negotiation": Stage.NEGOTIATION,
+}
+CLOSED = {"won": Stage.WON, "lost": Stage.LOST}
+
+# To what the console's forms cut a time.
+CUT: Mapping[str, Callable[[datetime], datetime]] = {
+    "follow_up_at": lambda time: time.replace(hour=0, minute=0, second=0, microsecond=0),
+    "expected_close_date": lambda time: time.replace(hour=0, minute=0, second=0, microsecond=0),
+    "due_at": lambda time: time.replace(second=0, microsecond=0),
+}
+
+
+def shown_id(reference: int | str | None) -> str | None:
+    """An id as the console knows it. With numbers its edit form for deals silently sends nothing."""
+    return None if reference is None else str(reference)
+
+
+def statuses_shown_as(shown: list[Status]) -> list[CustomerStatus]:
+    """What a filter by these statuses finds."""
+    return [status for status, known in SHOWN_STATUS.items() if known in shown]
+
+
+def equals_shown(name: str, sent: Any, shown: Any) -> bool:
+    """Whether a form sends back what the console was shown."""
+    if isinstance(shown, datetime):
+        return sent in {shown, CUT[name](shown)}
+    if isinstance(shown, str):
+        return str(sent) == shown  # an id may come as a number
+    return bool(sent == shown)
+
+
+class Stages:
+    """A tenant's stages and the console's. A built-in one is known by its origin, not its name, which may change."""
+
+    def __init__(self, stages: list[StageOrigin]) -> None:
+        self._stages = stages
+        self._shown: dict[str, Stage] = {}
+        # A tenant's own open stage shows as the built-in one before it.
+        before = Stage.LEAD
+        for stage in stages:
+            if stage.kind == "open":
+                before = BUILT_IN.get(stage.origin or "", before)
+            self._shown[stage.name] = CLOSED.get(stage.kind, before)
+
+    @classmethod
+    async def of(cls, tx: Transaction) -> Stages:
+        """Those of the tenant."""
+        return cls(await pipeline_stages.list_origins(tx))
+
+    def shown(self, name: str) -> Stage:
+        """What a stage is shown as; one that was renamed since the stages were read, as the first."""
+        return self._shown.get(name, Stage.LEAD)
+
+    def shown_as(self, wanted: list[Stage]) -> list[str]:
+        """The stages that a filter by these finds."""
+        return [name for name, shown in self._shown.items() if shown in wanted]
+
+    def meant_by(self, wanted: Stage) -> str:
+        """The stage that a deal goes to: the built-in one, else the first that is shown so; active ones only.
+
+        Raises AppError INVALID_STAGE.
+        """
+        active = [stage for stage in self._stages if stage.is_active and self._shown[stage.name] is wanted]
+        built_in = [stage for stage in active if BUILT_IN.get(stage.origin or "") is wanted]
+        for stage in built_in + active:
+            return stage.name
+        fields = [{"field": "stage", "message": f"your pipeline has no active stage for {wanted}"}]
+        raise AppError(Code.INVALID_STAGE, data={"fields": fields})
