@@ -1,0 +1,67 @@
+"""The service and its commands as real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.db.embedded import EmbeddedPostgres
+
+CRM = str(Path(sys.executable).with_name("crm"))
+CONFIGURED = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "ENVIRONMENT", "JWT_SECRET", "PORT", "SERVER_PORT")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
+
+
+def crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CRM, *arguments], env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+class Service:
+    """A running `crm serve`."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [CRM, "serve", "--port", "0", "--data-dir", str(data_dir), *arguments],
+                env=ENVIRONMENT | {"DRAIN_SECONDS": "1"} | environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self.said: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.rstrip())
+            if line.startswith("ready "):
+                break
+        assert self.said, self.log.read_text()
+        assert self.said[-1].startswith("ready "), self.log.read_text()
+        self.url = self.said[-1].removeprefix("ready ")
+
+    def token(self, role: str, *more: str) -> str:
+        return crm("token", "--role", role, "--data-dir", str(self.data_dir), *more).stdout.strip()
+
+    def call(self, method: str, path: str, token: str, **more: Any) -> httpx.Response:
+        return httpx.request(method, self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=10, **more)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    @property
+    def postgres_pid(self) -> int | None:
+        return EmbeddedPostgres(self.data_dir).pid
