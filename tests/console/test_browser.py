@@ -1,0 +1,101 @@
+"""A page of another origin, in a real browser: CORS lets it make the calls, and read answers and errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.console.dialect import FOLDER, check_shape
+from tests.processes import Service
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Not into the tests' output."""
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    """Where the page is served from."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(FOLDER)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def service(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("browser") / "data", CORS_ALLOWED_ORIGINS=origin)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def page(origin: str) -> Iterator[Page]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"{origin}/page.html")
+        yield page
+        browser.close()
+
+
+def call(page: Page, service: Service, path: str, token: str, **options: Any) -> Any:
+    if "body" in options:
+        options["body"] = json.dumps(options["body"])
+    return page.evaluate(
+        "([url, token, options]) => call(url, token, options)", [f"{service.url}/console{path}", token, options]
+    )
+
+
+def test_a_page_reads_answers_and_errors(page: Page, service: Service) -> None:
+    token = service.token("admin", "--tenant", "browser")
+    made = call(page, service, "/admin/customers", token, method="POST", body={"name": "Ada", "phone": ""})
+    assert made["status"] == 201, made
+    check_shape(made["body"], "customer")
+    assert made["headers"]["etag"] == '"1"'
+    assert made["headers"]["x-request-id"]
+    path = f"/admin/customers/{made['body']['id']}"
+    assert call(page, service, "/admin/customers?limit=1000", token)["body"]["total"] == 1
+    assert call(page, service, path, token, method="PUT", body={"phone": "1"})["body"]["phone"] == "1"
+    task = {"type": "task", "subject": "Offer", "description": "", "customer_id": made["body"]["id"]}
+    activity = call(page, service, "/admin/activities", token, method="POST", body=task)["body"]["id"]
+    done = call(page, service, f"/admin/activities/{activity}/complete", token, method="PATCH")
+    assert "completed_at" in done["body"]
+    assert call(page, service, path, token, method="DELETE")["status"] == 200
+    for refused, status, code in (
+        (call(page, service, path, token), 404, "CUSTOMER_NOT_FOUND"),
+        (call(page, service, path, "forged"), 401, "INVALID_TOKEN"),
+        (call(page, service, "/admin/nothing", token), 404, "NOT_FOUND"),
+        (call(page, service, "/admin/customers", token, method="POST", body={}), 400, "INVALID_REQUEST"),
+        (call(page, service, "/admin/customers", token, method="POST", body={"name": "x" * 2**21}), 413, None),
+    ):
+        assert refused["status"] == status, refused
+        assert refused["body"]["message"]
+        assert code is None or refused["body"]["code"] == code
+
+
+def test_an_agent_reads_why_it_may_not(page: Page, service: Service) -> None:
+    answer = call(page, service, "/admin/tags", service.token("agent"), method="POST", body={"name": "VIP"})
+    assert (answer["status"], answer["body"]["code"]) == (403, "INSUFFICIENT_PERMISSIONS")
+
+
+def test_a_page_of_an_origin_that_is_not_allowed_reads_nothing(page: Page, service: Service, origin: str) -> None:
+    token = service.token("admin", "--tenant", "browser")
+    page.goto(f"{origin.replace('localhost', '127.0.0.1')}/page.html")
+    try:
+        assert "blocked" in call(page, service, "/admin/customers", token)
+    finally:
+        page.goto(f"{origin}/page.html")
