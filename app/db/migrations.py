@@ -16,7 +16,7 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 
-from app.db.schema import MIGRATIONS, OWN_RECORDS_ROLE, SEARCH_ROLE, SERVICE_ROLE, VERSION_TABLE
+from app.db.schema import KEEPER_ROLE, MIGRATIONS, OWN_RECORDS_ROLE, SEARCH_ROLE, SERVICE_ROLE, VERSION_TABLE
 from app.models import Base
 
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
@@ -26,7 +26,7 @@ DO $$
 DECLARE
     role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY['{SERVICE_ROLE}', '{OWN_RECORDS_ROLE}', '{SEARCH_ROLE}'] LOOP
+    FOREACH role IN ARRAY ARRAY['{SERVICE_ROLE}', '{OWN_RECORDS_ROLE}', '{SEARCH_ROLE}', '{KEEPER_ROLE}'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', role);
@@ -97,14 +97,14 @@ class Migrations:
                     f"The login {self._owner!r} may not make the roles that the service runs as ({error.orig}). "
                     f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE; and where the roles are there "
                     f"already, for another database of this server: GRANT {SERVICE_ROLE}, {OWN_RECORDS_ROLE}, "
-                    f"{SEARCH_ROLE} TO {self._owner} WITH ADMIN OPTION"
+                    f"{SEARCH_ROLE}, {KEEPER_ROLE} TO {self._owner} WITH ADMIN OPTION"
                 ) from error
             self._commands.upgrade(revision)
             # For /ready, which compares the release with the database.
             connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
             connection.commit()
             # What the owner needed in order to give functions away: keeping it would show it every tenant.
-            connection.execute(text(f"REVOKE {SEARCH_ROLE} FROM CURRENT_USER"))
+            connection.execute(text(f"REVOKE {SEARCH_ROLE}, {KEEPER_ROLE} FROM CURRENT_USER"))
             connection.commit()
             if self._login and self._login != self._owner:
                 login = sql.Literal(self._login).as_string(None)

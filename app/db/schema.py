@@ -17,6 +17,8 @@ SERVICE_ROLE = "crm_service"
 OWN_RECORDS_ROLE = "crm_service_own"
 # Owns the search functions, and may read what they search; see the first migration.
 SEARCH_ROLE = "crm_search"
+# Owns the functions of `crm attachments`, which work across tenants; see the third migration.
+KEEPER_ROLE = "crm_keeper"
 
 
 def enter_tenant(connection: psycopg.Connection[Any], tenant: str, actor: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The tables, as the migrations make them."""
 
+from app.models.attachments import Attachment, AttachmentUpload
 from app.models.audit import AuditEntry
 from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.customers import Customer, CustomerTag, Tag
@@ -9,6 +10,8 @@ from app.models.tenants import TenantSettings, User
 
 __all__ = [
     "Activity",
+    "Attachment",
+    "AttachmentUpload",
     "AuditEntry",
     "Base",
     "Contact",

@@ -26,7 +26,7 @@ from app.models.base import Base, Record, SoftDeleted, UserReference
 LIVE = text("deleted_at IS NULL")
 
 
-def _reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
+def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
     """To a record of the same tenant: foreign-key checks know no row-level security."""
     name = f"{table}_{column.removesuffix('_id')}_fkey"
     return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], name=name)
@@ -49,7 +49,7 @@ class Contact(Record, SoftDeleted):
 
     __table_args__ = (
         UniqueConstraint("tenant_id", "customer_id", "id", name="contacts_customer_key"),
-        _reference("contacts", "customer_id", "customers"),
+        reference("contacts", "customer_id", "customers"),
         Index(
             "contacts_primary_key",
             "tenant_id",
@@ -100,13 +100,13 @@ class Deal(Record, SoftDeleted):
     title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
 
     __table_args__ = (
-        _reference("deals", "customer_id", "customers"),
+        reference("deals", "customer_id", "customers"),
         ForeignKeyConstraint(
             ["tenant_id", "customer_id", "contact_id"],
             ["contacts.tenant_id", "contacts.customer_id", "contacts.id"],
             name="deals_contact_fkey",
         ),
-        _reference("deals", "stage_id", "pipeline_stages"),
+        reference("deals", "stage_id", "pipeline_stages"),
         Index("deals_customer_idx", "tenant_id", "customer_id"),
         Index("deals_stage_idx", "tenant_id", "stage_id"),
         Index("deals_live_owner_idx", "tenant_id", "owner_id", postgresql_where=LIVE),
@@ -137,9 +137,9 @@ class StageMove(Base):
     left_at: Mapped[datetime | None]
 
     __table_args__ = (
-        _reference("stage_history", "deal_id", "deals"),
-        _reference("stage_history", "from_stage_id", "pipeline_stages"),
-        _reference("stage_history", "to_stage_id", "pipeline_stages"),
+        reference("stage_history", "deal_id", "deals"),
+        reference("stage_history", "from_stage_id", "pipeline_stages"),
+        reference("stage_history", "to_stage_id", "pipeline_stages"),
         Index("stage_history_deal_idx", "tenant_id", "deal_id", "id"),
         Index("stage_history_from_stage_idx", "tenant_id", "from_stage_id"),
         Index("stage_history_to_stage_idx", "tenant_id", "to_stage_id"),
@@ -169,9 +169,9 @@ class Activity(Record, SoftDeleted):
     priority_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
 
     __table_args__ = (
-        _reference("activities", "customer_id", "customers"),
-        _reference("activities", "deal_id", "deals"),
-        _reference("activities", "contact_id", "contacts"),
+        reference("activities", "customer_id", "customers"),
+        reference("activities", "deal_id", "deals"),
+        reference("activities", "contact_id", "contacts"),
         Index("activities_customer_idx", "tenant_id", "customer_id"),
         Index("activities_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
         Index("activities_contact_idx", "tenant_id", "contact_id", postgresql_where=text("contact_id IS NOT NULL")),
@@ -193,9 +193,9 @@ class Note(Record, SoftDeleted):
     author_name: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
-        _reference("notes", "customer_id", "customers"),
-        _reference("notes", "deal_id", "deals"),
-        _reference("notes", "activity_id", "activities"),
+        reference("notes", "customer_id", "customers"),
+        reference("notes", "deal_id", "deals"),
+        reference("notes", "activity_id", "activities"),
         Index("notes_customer_idx", "tenant_id", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
         Index("notes_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
         Index("notes_activity_idx", "tenant_id", "activity_id", postgresql_where=text("activity_id IS NOT NULL")),

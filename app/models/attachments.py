@@ -1,0 +1,81 @@
+"""Files that belong to records. Their bytes lie in the object store, under `object_key`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base, Record, SoftDeleted, UserReference
+from app.models.sales import reference
+
+
+class Attachment(Record, SoftDeleted):
+    """A file of exactly one customer, deal or activity."""
+
+    __tablename__ = "attachments"
+
+    file_name: Mapped[str] = mapped_column(String(255))
+    content_type: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(Text)
+    uploaded_by: Mapped[int | str] = mapped_column(UserReference)
+    object_key: Mapped[str] = mapped_column(Text)
+    customer_id: Mapped[int | None] = mapped_column(BigInteger)
+    deal_id: Mapped[int | None] = mapped_column(BigInteger)
+    activity_id: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "object_key", name="attachments_object_key"),
+        reference("attachments", "customer_id", "customers"),
+        reference("attachments", "deal_id", "deals"),
+        reference("attachments", "activity_id", "activities"),
+        *(
+            Index(
+                f"attachments_{parent}_idx",
+                "tenant_id",
+                f"{parent}_id",
+                "created_at",
+                "id",
+                postgresql_where=text(f"{parent}_id IS NOT NULL"),
+            )
+            for parent in ("customer", "deal", "activity")
+        ),
+        Index("attachments_trash_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+    )
+
+
+class AttachmentUpload(Base):
+    """A file that a client was told where to put. Its id is the one that the attachment will have."""
+
+    __tablename__ = "attachment_uploads"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, server_default=text("nextval('attachments_id_seq')")
+    )
+    file_name: Mapped[str] = mapped_column(String(255))
+    content_type: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(BigInteger)
+    uploaded_by: Mapped[int | str] = mapped_column(UserReference)
+    object_key: Mapped[str] = mapped_column(Text)
+    customer_id: Mapped[int | None] = mapped_column(BigInteger)
+    deal_id: Mapped[int | None] = mapped_column(BigInteger)
+    activity_id: Mapped[int | None] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        reference("attachment_uploads", "customer_id", "customers"),
+        reference("attachment_uploads", "deal_id", "deals"),
+        reference("attachment_uploads", "activity_id", "activities"),
+        *(
+            Index(
+                f"attachment_uploads_{parent}_idx",
+                "tenant_id",
+                f"{parent}_id",
+                postgresql_where=text(f"{parent}_id IS NOT NULL"),
+            )
+            for parent in ("customer", "deal", "activity")
+        ),
+    )
