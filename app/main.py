@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -12,6 +13,7 @@ from litestar.di import Provide
 from app import probes
 from app.access.tokens import TokenVerifier
 from app.admin.activities.routes import router as activities
+from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
@@ -32,13 +34,20 @@ from app.db.startup import check_role
 from app.db.transaction import Database
 from app.docs import docs_router
 from app.settings import Settings
+from app.storage.objects import ObjectStore
 from app.telemetry import Telemetry, forget_dead_workers
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.errors import error_response
-from app.web.input import CrmRequest, provide_filters, read_input
+from app.web.input import CrmRequest, provide_file, provide_filters, read_input
 
-ADMIN = (customers, contacts, pipeline_stages, deals, activities, notes, tags, me, users, settings_, reports, audit)
+ADMIN = (
+    *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
+    *(tags, me, users, settings_, reports, audit),
+)
+
+
+log = structlog.get_logger("startup")
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -53,7 +62,10 @@ def create_app(settings: Settings) -> Litestar:
         ],
         request_class=CrmRequest,
         before_request=read_input,
-        dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
+        dependencies={
+            "filters": Provide(provide_filters, sync_to_thread=False),
+            "file": Provide(provide_file, sync_to_thread=False),
+        },
         exception_handlers={Replay: replay_response, Exception: error_response},
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # see app.openapi
@@ -68,6 +80,7 @@ def create_app(settings: Settings) -> Litestar:
                 "report_cache": ReportCache(settings.report_cache_seconds),
                 "arrivals": Arrivals(database, settings),
                 "prober": probes.Prober(settings),
+                "store": ObjectStore(settings),
             }
         ),
     )
@@ -79,8 +92,11 @@ def create_app(settings: Settings) -> Litestar:
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
+    if not app.state.store.configured:
+        log.warning("S3_BUCKET is not set: there will be no attachments")
     forget_dead_workers()
     await check_role(database)
     await database.open(app.state.settings.db_pool_min)
     yield
     await database.engine.dispose()
+    app.state.store.close()

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import msgspec
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
 from litestar.routes import HTTPRoute
 from msgspec.structs import fields
 
@@ -40,11 +41,23 @@ REFUSALS = {
     404: "No such record",
     409: "It conflicts with what is there",
     412: "The record is no longer the version that If-Match names",
-    413: "The body is too large",
-    415: "The body is not JSON",
+    413: "The body, or the file, is too large",
+    415: "The body is not what this address takes, or the file is of a type that is not accepted",
+    416: "The file ends before the range begins",
     422: "The idempotency key was used for another request",
     500: "Our fault; the request id tells us more",
     503: "Not now: try again after Retry-After seconds",
+}
+FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+FORM = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"file": {"type": "string", "format": "binary"}},
+            "required": ["file"],
+            "additionalProperties": False,
+        }
+    }
 }
 HEADERS = {
     "X-Request-ID": {"description": "Names this request in logs and the audit log", "schema": {"type": "string"}},
@@ -108,7 +121,12 @@ def _answer(handler: HTTPRouteHandler) -> Any:
     """The type inside a handler's `Response[…]`."""
     annotation = handler.parsed_fn_signature.return_type.annotation
     (answer,) = get_args(annotation) or (annotation,)
-    return None if answer is bytes else answer
+    return None if answer is bytes or _streams(handler) else answer
+
+
+def _streams(handler: HTTPRouteHandler) -> bool:
+    """Whether a handler answers with a file."""
+    return handler.parsed_fn_signature.return_type.annotation is Stream
 
 
 def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
@@ -122,17 +140,19 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
         "tags": sorted(handler.resolve_tags()),
         "summary": name.replace("_", " ").capitalize(),
         "description": inspect.getdoc(handler.fn),
-        "parameters": list(_parameters(path, method, wanted, guarded=guarded)),
+        "parameters": list(_parameters(path, method, wanted, guarded=guarded, streams=_streams(handler))),
         "responses": _responses(path, method, handler, guarded=guarded),
     }
     if wanted.data is not None:
         operation["requestBody"] = {"required": True, "content": _json(wanted.data)}
+    if wanted.file:
+        operation["requestBody"] = {"required": True, "content": FORM}
     if not guarded:
         operation["security"] = []
     return operation
 
 
-def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool) -> Iterator[dict[str, Any]]:
+def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool, streams: bool) -> Iterator[dict[str, Any]]:
     for part in path.split("/"):
         if part.startswith("{"):
             yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": ID_SCHEMA}
@@ -146,6 +166,8 @@ def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool) -> Ite
         yield parameter
     if guarded:
         yield _header("X-Organization-Id", "Which organization, for tokens that work in several", maxLength=64)
+    if streams and method == "GET":
+        yield _header("Range", "A part of the file", examples=["bytes=0-1023"])
     if guarded and method == "POST":
         yield _header("Idempotency-Key", "Makes trying again safe for 24 hours", pattern="^[!-~]{1,255}$")
     if guarded and method in {"PUT", "PATCH", "DELETE"}:
@@ -162,17 +184,25 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         statuses |= {401, 403, 503}
         statuses |= {404} if "{" in path else set()
         statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {412}}.get(method, set())
-        statuses |= {413, 415} if wanted_by(handler).data is not None else set()
+        statuses |= {413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
+        statuses |= {416} if _streams(handler) and method == "GET" else set()
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _answer_headers(method, guarded=guarded)}
     answer = _answer(handler)
-    text = {"text/plain": {"schema": {"type": "string"}}}
-    success = {"description": "Done", "headers": headers, "content": text if answer is None else _json(answer)}
+    success: dict[str, Any] = {"description": "Done", "headers": headers}
+    if _streams(handler):
+        success |= {} if method == "HEAD" else {"content": FILE}
+    elif answer is None:
+        success["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        success["content"] = _json(answer)
     refusals: dict[str, Any] = {
         str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)
     }
     if not guarded and handler.fn.__name__ in {"health", "ready"}:
         refusals["503"] = success | {"description": "Not now"}
-    return {str(handler.status_code): success} | refusals
+    if _streams(handler) and method == "GET":
+        refusals["206"] = success | {"description": "The range that was asked for"}
+    return dict(sorted(({str(handler.status_code): success} | refusals).items()))
 
 
 def _answer_headers(method: str, *, guarded: bool) -> list[str]:

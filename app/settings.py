@@ -20,8 +20,28 @@ from app.timezones import TIMEZONES
 
 DEFAULT_ROLE_ALIASES = "owner=admin,member=agent,salesrep=agent,sales_rep=agent"
 LEAST_SECRET_BYTES = 32
+# Documents, images, archives, text and mail; nothing that a browser would run.
+DEFAULT_ATTACHMENT_TYPES = ",".join(
+    """
+    application/pdf application/rtf
+    application/msword application/vnd.ms-excel application/vnd.ms-powerpoint
+    application/vnd.openxmlformats-officedocument.wordprocessingml.document
+    application/vnd.openxmlformats-officedocument.spreadsheetml.sheet
+    application/vnd.openxmlformats-officedocument.presentationml.presentation
+    application/vnd.oasis.opendocument.text application/vnd.oasis.opendocument.spreadsheet
+    application/vnd.oasis.opendocument.presentation application/vnd.oasis.opendocument.graphics
+    image/png image/jpeg image/gif image/webp image/heic image/heif image/tiff image/bmp
+    application/zip application/gzip application/x-7z-compressed application/x-tar
+    text/plain text/csv text/markdown
+    message/rfc822 application/vnd.ms-outlook
+    """.split()
+)
+
+# What S3 takes in one PUT, and copies in one request.
+LARGEST_OBJECT = 5 * 1024**3
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_")
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -57,6 +77,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     console_dialect: bool = True
     cors_allowed_origins: str = ""
     max_body_bytes: Count = 1024 * 1024
+    attachment_max_bytes: Annotated[int, Meta(ge=1, le=LARGEST_OBJECT)] = 25 * 1024 * 1024
+    attachment_types: str = DEFAULT_ATTACHMENT_TYPES
+    s3_endpoint_url: str = ""
+    s3_bucket: str = ""
+    s3_region: str = "us-east-1"
+    s3_access_key_id: str = ""
+    s3_secret_access_key: str = ""
+    s3_public_endpoint_url: str = ""
     default_page_size: Annotated[int, Meta(ge=1, le=100)] = 20
     default_currency: str = "USD"
     report_timezone: str = "UTC"
@@ -105,16 +133,21 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return _listed(self.jwt_audience)
 
     @property
+    def accepted_types(self) -> frozenset[str]:
+        """The media types that an attachment may have."""
+        return frozenset(_listed(self.attachment_types.lower()))
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """Origins, or patterns with `*` for one label's characters, whose pages may read the answers."""
         return _listed(self.cors_allowed_origins)
 
 
 def load_settings(
-    environ: Mapping[str, str] | None = None, *, data_dir: str | None = None, ignore_database: bool = False
+    environ: Mapping[str, str] | None = None, *, data_dir: str | None = None, ignore_servers: bool = False
 ) -> Settings:
-    """Read and check the settings. `ignore_database` leaves out whatever database is configured, which is
-    what an explicit `--data-dir` means.
+    """Read and check the settings. `ignore_servers` leaves out whatever database and object store are
+    configured, which is what an explicit `--data-dir` means.
 
     Raises SettingsError.
     """
@@ -124,9 +157,9 @@ def load_settings(
         values["SERVER_PORT"] = _port(environ["PORT"])
     if data_dir is not None:
         values["CRM_DATA_DIR"] = data_dir
-    if ignore_database:
-        for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST"):
-            values.pop(name, None)
+    if ignore_servers:
+        for name in [name for name in values if name.startswith(SERVERS)]:
+            del values[name]
     settings = _convert(values)
     _check(settings)
     if not settings.jwt_secret:
@@ -166,6 +199,7 @@ def _check(settings: Settings) -> None:
     if settings.report_timezone not in TIMEZONES:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is no time zone, such as Europe/Berlin")
     _check_roles(settings)
+    _check_store(settings)
     for origin in settings.allowed_origins:
         if not re.fullmatch(r"https?://[A-Za-z0-9.*\-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", origin):
             raise SettingsError(f"CORS_ALLOWED_ORIGINS: {origin!r} is no origin, such as https://console.example.com")
@@ -182,6 +216,19 @@ def _check_roles(settings: Settings) -> None:
     for role in settings.rollback_roles:
         if role not in {"admin", "manager", "agent"}:
             raise SettingsError(f"STAGE_ROLLBACK_ROLES: {role!r} is none of admin, manager and agent")
+
+
+def _check_store(settings: Settings) -> None:
+    for kind in settings.accepted_types:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*/[a-z0-9][a-z0-9.+_-]*", kind):
+            raise SettingsError(f"ATTACHMENT_TYPES: {kind!r} is no media type, such as application/pdf")
+    for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
+        if not re.fullmatch(r"(https?://[^/?#\s]+/?)?", getattr(settings, name)):
+            raise SettingsError(f"{name.upper()}: must be of the form https://host:port")
+    if not settings.s3_bucket and (settings.s3_endpoint_url or settings.s3_access_key_id):
+        raise SettingsError("S3_BUCKET: is required where the other S3 settings are given")
+    if bool(settings.s3_access_key_id) != bool(settings.s3_secret_access_key):
+        raise SettingsError("S3_SECRET_ACCESS_KEY: goes together with S3_ACCESS_KEY_ID")
 
 
 def _assembled(settings: Settings) -> str:

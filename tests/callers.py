@@ -50,6 +50,12 @@ class Caller:
         created: dict[str, Any] = self.ok("POST", "/admin/customers", {"name": name, **fields})
         return created
 
+    def attach(
+        self, path: str, content: bytes = b"Hello", name: str = "hello.txt", *, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """Upload a file to the record at this path."""
+        return self.call("POST", f"{path}/attachments", files={"file": (name, content)}, headers=headers)
+
     def tag(self, name: str = "VIP", **fields: Any) -> dict[str, Any]:
         """A new tag."""
         created: dict[str, Any] = self.ok("POST", "/admin/tags", {"name": name, **fields})

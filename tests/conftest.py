@@ -1,4 +1,4 @@
-"""One real PostgreSQL for each test process, and the real app on top of it, as the service's own role."""
+"""One real PostgreSQL and one real object store for each test process, and the real app on top of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from app.db.embedded import OWNER, EmbeddedPostgres
 from app.db.migrations import Migrations
 from app.main import create_app
 from app.settings import Settings, load_settings
+from app.storage.embedded import EmbeddedStore
 from tests.callers import Caller, Callers
 
 SECRET = "a secret for tests, of more than thirty-two bytes"
@@ -32,9 +33,15 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(data_dir: Path) -> Iterator[Settings]:
-    """Settings whose database is empty, migrated and ours alone: on the configured server, else on an embedded one."""
+    """Settings whose database is empty, migrated and ours alone: on the configured server, else on an embedded one.
+    The object store is always an embedded one.
+    """
     configured = load_settings(data_dir=str(data_dir))
-    with _server(configured, data_dir) as server, _database(server) as own:
+    with (
+        EmbeddedStore(data_dir) as store,
+        _server(store.configured(configured), data_dir) as server,
+        _database(server) as own,
+    ):
         Migrations(own.migration_dsn, own.database_dsn).upgrade()
         yield replace(own, jwt_secret=SECRET, environment="development", log_format="json", drain_seconds=0)
 

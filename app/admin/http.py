@@ -24,16 +24,20 @@ from app.web.structs import Message, View
 
 # Both change the fields that are present; a PATCH without any is refused when its body is read.
 CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
+READING = (HttpMethod.GET, HttpMethod.HEAD)
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=View)
 
 
 @asynccontextmanager
-async def transaction(request: CrmRequest) -> AsyncIterator[Transaction]:
+async def transaction(
+    request: CrmRequest, *, content: bytes | None = None, ahead: bool = False
+) -> AsyncIterator[Transaction]:
     """The request's one transaction: read-only for GET; for a POST with an Idempotency-Key, the key's too.
 
-    It is committed before the handler's answer is sent. Raises Replay, or AppError.
+    It is committed before the handler's answer is sent. `content` stands for the body of a request whose body is not
+    kept. With `ahead` it is a read-only look before the transaction proper. Raises Replay, or AppError.
     """
     actor: Actor = request.user
     database: Database = request.app.state.database
@@ -46,14 +50,16 @@ async def transaction(request: CrmRequest) -> AsyncIterator[Transaction]:
         user_agent=(request.headers.get("user-agent") or "")[:500] or None,
     )
     precondition = Precondition(request.headers.getall("if-match", []))
-    async with database.transaction(actor, origin, read_only=request.method == "GET", precondition=precondition) as tx:
+    read_only = ahead or request.method in READING
+    async with database.transaction(actor, origin, read_only=read_only, precondition=precondition) as tx:
         if key is not None:
-            await idempotency.reserve(tx, key, await _fingerprint(request))
+            claim = idempotency.recall if ahead else idempotency.reserve
+            await claim(tx, key, _fingerprint(request, await request.body() if content is None else content))
         yield tx
-        if key is not None:
+        if key is not None and not ahead:
             assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
             await idempotency.keep(tx, key, tx.answer)
-    if request.method != "GET":
+    if not read_only:
         request.app.state.report_cache.drop(actor.tenant_id)
 
 
@@ -119,6 +125,6 @@ def _response(kept: KeptAnswer) -> Response[Any]:
     return Response(kept.body, status_code=kept.status, media_type=MediaType.JSON, headers=headers)
 
 
-async def _fingerprint(request: CrmRequest) -> bytes:
-    parts = (request.method.encode(), request.scope["path"].encode(), await request.body())
+def _fingerprint(request: CrmRequest, content: bytes) -> bytes:
+    parts = (request.method.encode(), request.scope["path"].encode(), content)
     return hashlib.sha256(b"\0".join(parts)).digest()

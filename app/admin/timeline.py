@@ -30,10 +30,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
 from app.admin.activities import queries as activities
+from app.admin.attachments import queries as attachments
 from app.admin.notes import queries as notes
 from app.db.listing import Listing, Sort
 from app.db.nested import Columns, Nested, json_object
-from app.models import Activity, AuditEntry, Deal, Note, PipelineStage, StageMove
+from app.models import Activity, Attachment, AuditEntry, Deal, Note, PipelineStage, StageMove
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
 
@@ -158,7 +159,7 @@ def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> 
     )
 
 
-activity_table, note_table = Activity.__table__, Note.__table__
+activity_table, note_table, attachment_table = Activity.__table__, Note.__table__, Attachment.__table__
 
 
 def _of_customer(table: Any) -> ColumnElement[bool]:
@@ -166,10 +167,15 @@ def _of_customer(table: Any) -> ColumnElement[bool]:
     return or_(table.c.customer_id == RECORD, table.c.deal_id.in_(deals))
 
 
-def _on_activities(of_record: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
-    """Notes of the record itself, or on one of its activities."""
+def _of_deal(table: Any) -> ColumnElement[bool]:
+    link: ColumnElement[bool] = table.c.deal_id == RECORD
+    return link
+
+
+def _or_activities(table: Any, of_record: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """What belongs to the record itself, or to one of its activities."""
     work = activity_table.alias("work")
-    return or_(of_record(note_table), note_table.c.activity_id.in_(select(work.c.id).where(of_record(work))))
+    return or_(of_record(table), table.c.activity_id.in_(select(work.c.id).where(of_record(work))))
 
 
 OF_DEAL: Sequence[Select[Any]] = (
@@ -177,8 +183,9 @@ OF_DEAL: Sequence[Select[Any]] = (
     moved("stage_changed", of_customer=False),
     changed("amount_changed", "deal", "amount"),
     changed("owner_changed", "deal", "owner_id"),
-    came("activity", activity_table, activities.COLUMNS, activity_table.c.deal_id == RECORD),
-    came("note", note_table, notes.COLUMNS, _on_activities(lambda table: table.c.deal_id == RECORD)),
+    came("activity", activity_table, activities.COLUMNS, _of_deal(activity_table)),
+    came("note", note_table, notes.COLUMNS, _or_activities(note_table, _of_deal)),
+    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(attachment_table, _of_deal)),
 )
 OF_CUSTOMER: Sequence[Select[Any]] = (
     created("customer"),
@@ -187,7 +194,8 @@ OF_CUSTOMER: Sequence[Select[Any]] = (
     deals_created(),
     moved("deal_stage_changed", of_customer=True),
     came("activity", activity_table, activities.COLUMNS, _of_customer(activity_table)),
-    came("note", note_table, notes.COLUMNS, _on_activities(_of_customer)),
+    came("note", note_table, notes.COLUMNS, _or_activities(note_table, _of_customer)),
+    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(attachment_table, _of_customer)),
 )
 
 

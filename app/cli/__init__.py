@@ -8,11 +8,13 @@ import psycopg
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli.attachments import attachments
 from app.cli.database import db
 from app.cli.openapi import openapi
 from app.cli.seed import seed
 from app.cli.serve import serve
 from app.cli.token import token
+from app.web.errors import AppError
 
 
 class OneLineErrors(click.Group):
@@ -22,7 +24,7 @@ class OneLineErrors(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (OSError, ValueError, CommandError, SQLAlchemyError, psycopg.Error, jwt.PyJWTError) as error:
+        except (OSError, ValueError, CommandError, SQLAlchemyError, psycopg.Error, jwt.PyJWTError, AppError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
             raise click.ClickException(reason or type(error).__name__) from error
 
@@ -40,5 +42,5 @@ def crm() -> None:
     """
 
 
-for command in (serve, db, token, seed, openapi):
+for command in (serve, db, attachments, token, seed, openapi):
     crm.add_command(command)

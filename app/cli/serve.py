@@ -1,4 +1,4 @@
-"""`crm serve`: the embedded database where none is configured, the workers, and a stop that loses nothing."""
+"""`crm serve`: the embedded servers where none is configured, the workers, and a stop that loses nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     """Serve the CRM.
 
     Without DATABASE_URL or DB_HOST, and outside production, it starts a PostgreSQL of its own in .crm/ and keeps it
-    running. It prints `ready http://HOST:PORT` once it accepts requests.
+    running; without S3_BUCKET, an object store. It prints `ready http://HOST:PORT` once it accepts requests.
 
     \b
     Examples:
@@ -56,7 +56,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     """
     # Until the server has its own, a handler that lets the embedded database stop too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with workplace(data_dir) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
+    with workplace(data_dir, with_store=True) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = place.settings
         configure_logging(settings.log_level, settings.log_format)
         free_port = _free_port(host, settings.server_port if port is None else port)
@@ -101,6 +101,7 @@ def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *,
     os.environ |= {
         "DATABASE_URL": settings.database_dsn,
         "CRM_DATA_DIR": settings.crm_data_dir,
+        **{name.upper(): getattr(settings, name) for name in settings.__struct_fields__ if name.startswith("s3_")},
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
         DRAIN_FILE: str(drain_file),
     }
@@ -130,6 +131,8 @@ def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *,
     )
     if place.embedded:
         place.embedded.watch()
+    if place.store:
+        place.store.watch()
     server.serve()
 
 

@@ -1,12 +1,8 @@
-"""A PostgreSQL of our own for development and tests, from a wheel: nothing to install, nothing on the network.
-
-Several processes may use one data directory: the first starts the server, the last one to leave stops it.
-"""
+"""A PostgreSQL of our own for development and tests, from a wheel."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import re
@@ -15,16 +11,16 @@ import signal
 import stat
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+
+from app.embedded import START_SECONDS, EmbeddedError, EmbeddedServer, running
 
 DATABASE = "crm"
 OWNER = "crm_owner"
@@ -34,71 +30,19 @@ SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
 SYSTEM_ACCOUNT = "nobody"
 # A Unix socket's path has room for 107 bytes, and PostgreSQL reads commas and quotes in it.
 SOCKET_DIRECTORY = re.compile(r"[A-Za-z0-9_./-]{1,85}")
-START_SECONDS = 120.0  # a crash of a large database takes a while to recover from
 
 
-class EmbeddedError(Exception):
-    """The embedded server can't be had here; the message says why and what to do."""
+class EmbeddedPostgres(EmbeddedServer):
+    """The database server of one data directory."""
 
-
-class EmbeddedPostgres:
-    """The server of one data directory. `start` and `stop`, or use it as a context manager."""
+    name: ClassVar[str] = "postgres"
 
     def __init__(self, data_dir: Path, *, options: tuple[str, ...] = ()) -> None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        self._home = data_dir.resolve()
+        super().__init__(data_dir)
         self._options = options
         self._account = pwd.getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
         self._binaries = _binaries(for_others=self._account is not None)
         self._pgdata = self._place()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._in_use: IO[str] | None = None
-        self._watching = threading.Event()
-
-    def __enter__(self) -> EmbeddedPostgres:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Make the cluster and its database if they are not there, and wait until it accepts connections.
-
-        Raises EmbeddedError.
-        """
-        if self._in_use is None:
-            self._in_use = (self._home / "postgres.users").open("w")
-            fcntl.flock(self._in_use, fcntl.LOCK_SH)
-        with self._alone():
-            if not (self._pgdata / "PG_VERSION").exists():
-                self._initialize()
-            if not self._accepts():
-                self._launch()
-            self._create_database()
-
-    def watch(self) -> None:
-        """Start the server again whenever it dies, until `stop`."""
-        threading.Thread(target=self._keep_alive, name="embedded-postgres", daemon=True).start()
-
-    def stop(self) -> None:
-        """Leave; the last one to leave stops the server."""
-        self._watching.set()
-        if self._in_use is None:
-            return
-        with self._alone():
-            try:
-                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            else:
-                self._shut_down()
-            self._in_use.close()
-            self._in_use = None
 
     def destroy(self) -> None:
         """Stop and delete the data, wherever it was put."""
@@ -133,12 +77,6 @@ class EmbeddedPostgres:
         os.chown(pgdata, self._account.pw_uid, self._account.pw_gid)
         return pgdata
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        with (self._home / "postgres.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def _command(self, name: str, *arguments: str) -> list[str]:
         return [str(self._binaries / name), *arguments]
 
@@ -154,6 +92,13 @@ class EmbeddedPostgres:
             "group": account.pw_gid,
             "extra_groups": [],
         }
+
+    def _prepare(self) -> None:
+        if not (self._pgdata / "PG_VERSION").exists():
+            self._initialize()
+        if not self._accepts():
+            self._launch()
+        self._create_database()
 
     def _initialize(self) -> None:
         # The builtin provider makes lower('Ö') right whatever the machine's locale is.
@@ -230,14 +175,6 @@ class EmbeddedPostgres:
         except (FileNotFoundError, IndexError):
             raise EmbeddedError("The embedded PostgreSQL is not running") from None
 
-    def _keep_alive(self) -> None:
-        while not self._watching.wait(0.25):
-            if self._process is not None:
-                self._process.poll()  # reaps it, so that its id is free
-            if not _running(self.pid) and not self._watching.is_set():
-                with contextlib.suppress(EmbeddedError):
-                    self.start()
-
     def _shut_down(self) -> None:
         pid = self.pid
         if pid is None:
@@ -246,24 +183,11 @@ class EmbeddedPostgres:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)  # "fast": ends connections, writes a checkpoint
         until = time.monotonic() + START_SECONDS
-        while _running(pid) and time.monotonic() < until:
+        while running(pid) and time.monotonic() < until:
             time.sleep(0.02)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        self._reap()
         if sockets != self._pgdata:
             shutil.rmtree(sockets, ignore_errors=True)
-
-
-def _running(pid: int | None) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] if pid else "gone"
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return False
-        # No /proc, as on macOS.
-        return subprocess.run(["/bin/kill", "-0", str(pid)], check=False, capture_output=True).returncode == 0  # noqa: S603
-    return state not in {"gone", "Z", "X"}
 
 
 def _binaries(*, for_others: bool) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Interval, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.db.transaction import KeptAnswer, Transaction
@@ -24,7 +24,9 @@ class Replay(Exception):
 _keys = IdempotencyKey.__table__.c
 _mine = (_keys.user_id == bindparam("mine"), _keys.key == bindparam("given"))
 _LOCK = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
-_FIND = select(_keys.fingerprint, _keys.status, _keys.body, _keys.etag).where(*_mine)
+_FIND = select(_keys.fingerprint, _keys.status, _keys.body, _keys.etag).where(
+    *_mine, _keys.created_at >= func.now() - bindparam("kept_for", type_=Interval)
+)
 _FINISH = update(IdempotencyKey).where(*_mine)
 
 
@@ -46,7 +48,15 @@ async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
     )
     if (await tx.connection.execute(reservation.returning(_keys.key))).one_or_none():
         return
-    kept = (await tx.connection.execute(_FIND, {"mine": tx.actor.user_id, "given": key})).one()
+    await recall(tx, key, fingerprint)
+
+
+async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
+    """Raises Replay or IDEMPOTENCY_KEY_REUSED, as `reserve`, where the key was used; takes nothing."""
+    found = await tx.connection.execute(_FIND, {"mine": tx.actor.user_id, "given": key, "kept_for": KEPT_FOR})
+    kept = found.one_or_none()
+    if kept is None:
+        return
     if kept.fingerprint != fingerprint:
         raise AppError(Code.IDEMPOTENCY_KEY_REUSED)
     raise Replay(KeptAnswer(kept.status, kept.body, kept.etag))

@@ -1,7 +1,8 @@
 """Reading a request: path ids, headers, query and body, strictly, before any handler runs and for every route alike.
 
-`read_input` is the app's `before_request` hook. It finds what a handler wants in the handler's own annotations
-(`filters: SomeQuery`, `data: SomeBody`), and refuses everything that is wrong at once.
+`read_input` is the app's `before_request` hook. It finds what a handler wants in the handler's own signature
+(`filters: SomeQuery`, `data: SomeBody`, `file: FilePart`), and refuses everything that is wrong at once. A file is left
+for the handler to receive.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from msgspec.structs import FieldInfo, fields
 from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.fields import Reader, field_reader, parameter_reader, read_into
+from app.web.multipart import FilePart
 from app.web.structs import LARGEST_ID, Body
 
 PATH_ID = re.compile(r"[0-9]{1,19}")
@@ -32,6 +34,7 @@ class Wanted(Struct, frozen=True):
 
     query: type[Struct] | None
     data: type[Body] | None
+    file: bool = False
 
 
 class Inputs(Struct):
@@ -39,6 +42,7 @@ class Inputs(Struct):
 
     query: Any = None
     data: Any = None
+    file: FilePart | None = None
 
 
 class CrmRequest(Request[Any, Any, Any]):
@@ -59,6 +63,11 @@ def provide_filters(request: CrmRequest) -> Any:
     return request.inputs.query
 
 
+def provide_file(request: CrmRequest) -> Any:
+    """The file that is arriving, for a handler's `file` parameter."""
+    return request.inputs.file
+
+
 async def take_as_it_is(_: Request[Any, Any, Any]) -> None:
     """In place of `read_input`, for routes that are not the API's."""
 
@@ -75,6 +84,8 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
         body = await _whole_body(request)
     faults: list[Fault] = []
     inputs = Inputs()
+    if wanted.file:
+        inputs.file = FilePart(request, request.app.state.settings.attachment_max_bytes)
     # A new dict: the router caches the one that it made.
     request.scope["path_params"] = _read_path(request.path_params, faults)
     _read_headers(request, faults)
@@ -95,6 +106,7 @@ def wanted_by(handler: HTTPRouteHandler) -> Wanted:
     return Wanted(
         query=parameters["filters"].annotation if "filters" in parameters else None,
         data=parameters["data"].annotation if "data" in parameters else None,
+        file="file" in parameters,
     )
 
 

@@ -83,7 +83,7 @@ CREATE INDEX attachment_uploads_activity_idx ON attachment_uploads (tenant_id, a
 GRANT USAGE ON SEQUENCE attachments_id_seq TO crm_service;
 """
 
-KEEPER = f"""
+KEEPER = """
 -- For `crm attachments`, which keeps the store and these tables in step for all tenants at once: it runs as the tables'
 -- owner, whom row-level security binds too, so these few things are done by a role of their own.
 CREATE POLICY keeper ON attachments TO crm_keeper USING (true);
@@ -153,9 +153,7 @@ NOW = {
 
 
 def cascades(children: dict[str, tuple[str, ...]]) -> str:
-    return "".join(
-        f"DROP TRIGGER trash ON {table}; {trashed_with(table, *along)}" for table, along in children.items()
-    )
+    return "".join(f"DROP TRIGGER trash ON {table}; {trashed_with(table, *along)}" for table, along in children.items())
 
 
 def upgrade() -> None:

@@ -89,7 +89,7 @@ def test_a_database_is_named_by_url_or_by_parts(tmp_path: Path) -> None:
 
 def test_an_explicit_folder_means_its_embedded_database_whatever_is_configured(tmp_path: Path) -> None:
     environ = {"DATABASE_URL": "postgresql://h/d", "DB_HOST": "h"}
-    settings = load_settings(environ, data_dir=str(tmp_path), ignore_database=True)
+    settings = load_settings(environ, data_dir=str(tmp_path), ignore_servers=True)
     assert (settings.database_dsn, settings.crm_data_dir) == ("", str(tmp_path))
 
 

@@ -1,0 +1,40 @@
+"""Attachments as the database reads them."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, select
+
+from app.admin.attachments.schemas import Attachment
+from app.db.listing import Listing, Sort, one_of
+from app.db.nested import columns_for, selected
+from app.models import Attachment as Row
+from app.models import AttachmentUpload
+from app.web.paging import SortOrder
+
+c = Row.__table__.c
+upload = AttachmentUpload.__table__.c
+
+COLUMNS = columns_for(Attachment, Row.__table__)
+LISTING = Listing(
+    "attachments",
+    Attachment,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    deleted_at=c.deleted_at,
+    filters={
+        "customer_id": one_of(c.customer_id),
+        "deal_id": one_of(c.deal_id),
+        "activity_id": one_of(c.activity_id),
+    },
+    sorts={"created_at": Sort(c.created_at)},
+    default_sort=("created_at", SortOrder.DESC),
+)
+LIVE = (c.id == bindparam("attachment_id"), c.deleted_at.is_(None))
+ONE = select(*selected(COLUMNS)).where(*LIVE)
+KEY = select(c.object_key).where(*LIVE)
+KEPT = select(c.id).where(c.object_key == bindparam("key"))
+# What somebody began to upload is nobody else's.
+PENDING = select(AttachmentUpload.__table__).where(
+    upload.id == bindparam("attachment_id"), upload.uploaded_by == bindparam("me")
+)

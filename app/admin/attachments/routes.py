@@ -1,0 +1,154 @@
+"""/admin/attachments, and those of a customer, a deal or an activity."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from litestar import Response, Router, delete, get, post, route
+from litestar.di import NamedDependency
+from litestar.enums import HttpMethod
+from litestar.params import FromPath, JSONBody
+from litestar.response import Stream
+
+from app.access.permissions import Permission, Requires
+from app.admin.attachments import queries, service, transfer
+from app.admin.attachments.schemas import Attachment, AttachmentDetail, AttachmentQuery, Upload, UploadCreate
+from app.admin.http import answer, list_page, message, transaction
+from app.web.input import CrmRequest
+from app.web.multipart import FilePart
+from app.web.paging import Page
+from app.web.structs import Message, RecordId
+
+
+@get("/customers/{customer_id:str}/attachments", guards=[Requires(Permission.READ)])
+async def list_customer_attachments(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
+) -> Response[Page[Attachment]]:
+    """The files of a customer, newest first."""
+    scope, within = {"customer_id": [customer_id]}, partial(service.CUSTOMER.records.require, record_id=customer_id)
+    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+
+
+@post("/customers/{customer_id:str}/attachments", guards=[Requires(Permission.WRITE)], request_max_body_size=None)
+async def upload_customer_attachment(
+    request: CrmRequest, customer_id: FromPath[RecordId], file: NamedDependency[FilePart]
+) -> Response[Attachment]:
+    """Attach a file to a customer: multipart/form-data with one part named file."""
+    return await transfer.upload(request, file, service.CUSTOMER, customer_id)
+
+
+@post("/customers/{customer_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE)])
+async def begin_customer_upload(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[UploadCreate]
+) -> Response[Upload]:
+    """Attach a file to a customer by putting it straight into the store: where to, for the next five minutes."""
+    return await transfer.begin(request, data, service.CUSTOMER, customer_id)
+
+
+@get("/deals/{deal_id:str}/attachments", guards=[Requires(Permission.READ)])
+async def list_deal_attachments(
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
+) -> Response[Page[Attachment]]:
+    """The files of a deal, newest first."""
+    scope, within = {"deal_id": [deal_id]}, partial(service.DEAL.records.require, record_id=deal_id)
+    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+
+
+@post("/deals/{deal_id:str}/attachments", guards=[Requires(Permission.WRITE)], request_max_body_size=None)
+async def upload_deal_attachment(
+    request: CrmRequest, deal_id: FromPath[RecordId], file: NamedDependency[FilePart]
+) -> Response[Attachment]:
+    """Attach a file to a deal: multipart/form-data with one part named file."""
+    return await transfer.upload(request, file, service.DEAL, deal_id)
+
+
+@post("/deals/{deal_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE)])
+async def begin_deal_upload(
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[UploadCreate]
+) -> Response[Upload]:
+    """Attach a file to a deal by putting it straight into the store: where to, for the next five minutes."""
+    return await transfer.begin(request, data, service.DEAL, deal_id)
+
+
+@get("/activities/{activity_id:str}/attachments", guards=[Requires(Permission.READ)])
+async def list_activity_attachments(
+    request: CrmRequest, activity_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
+) -> Response[Page[Attachment]]:
+    """The files of an activity, newest first."""
+    scope, within = {"activity_id": [activity_id]}, partial(service.ACTIVITY.records.require, record_id=activity_id)
+    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+
+
+@post("/activities/{activity_id:str}/attachments", guards=[Requires(Permission.WRITE)], request_max_body_size=None)
+async def upload_activity_attachment(
+    request: CrmRequest, activity_id: FromPath[RecordId], file: NamedDependency[FilePart]
+) -> Response[Attachment]:
+    """Attach a file to an activity: multipart/form-data with one part named file."""
+    return await transfer.upload(request, file, service.ACTIVITY, activity_id)
+
+
+@post("/activities/{activity_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE)])
+async def begin_activity_upload(
+    request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[UploadCreate]
+) -> Response[Upload]:
+    """Attach a file to an activity by putting it straight into the store: where to, for the next five minutes."""
+    return await transfer.begin(request, data, service.ACTIVITY, activity_id)
+
+
+@get("/attachments/{attachment_id:str}", guards=[Requires(Permission.READ)])
+async def get_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[AttachmentDetail]:
+    """One attachment, with a link to its bytes that lives five minutes."""
+    return await transfer.detail(request, attachment_id)
+
+
+@route(
+    "/attachments/{attachment_id:str}/content",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    guards=[Requires(Permission.READ)],
+)
+async def download_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Stream:
+    """The bytes, or the range of them that the header Range asks for."""
+    return await transfer.download(request, attachment_id)
+
+
+@post("/attachments/{attachment_id:str}/complete", guards=[Requires(Permission.WRITE)], status_code=200)
+async def complete_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Attachment]:
+    """List a file that was put into the store. Before it is there whole, 409 UPLOAD_INCOMPLETE."""
+    return await transfer.complete(request, attachment_id)
+
+
+@delete("/attachments/{attachment_id:str}", guards=[Requires(Permission.DELETE)], status_code=200)
+async def delete_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Message]:
+    """Put an attachment into the trash."""
+    async with transaction(request) as tx:
+        await service.trash(tx, attachment_id)
+        return message(tx, "Attachment deleted successfully")
+
+
+@post("/attachments/{attachment_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
+async def restore_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Attachment]:
+    """Take an attachment out of the trash. While what it belongs to is there, 409 PARENT_DELETED."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.restore(tx, attachment_id))
+
+
+router = Router(
+    "/",
+    route_handlers=[
+        list_customer_attachments,
+        upload_customer_attachment,
+        begin_customer_upload,
+        list_deal_attachments,
+        upload_deal_attachment,
+        begin_deal_upload,
+        list_activity_attachments,
+        upload_activity_attachment,
+        begin_activity_upload,
+        get_attachment,
+        download_attachment,
+        complete_attachment,
+        delete_attachment,
+        restore_attachment,
+    ],
+    tags=["Attachments"],
+)

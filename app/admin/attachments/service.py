@@ -1,0 +1,160 @@
+"""What can be done with attachments, as far as the database knows them; their bytes are the business of `transfer`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import RowMapping, delete, insert
+
+from app.admin.attachments import queries
+from app.admin.attachments.schemas import Attachment, UploadCreate
+from app.db.records import Records
+from app.db.transaction import Transaction
+from app.models import Activity, AttachmentUpload, Customer, Deal
+from app.models import Attachment as Row
+from app.settings import Settings
+from app.web.errors import AppError, Code
+from app.web.file_names import safe_name
+
+# How long a signed URL lives.
+URL_SECONDS = 300
+INCOMING = "incoming"
+PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+RECORDS = Records(Row, Code.ATTACHMENT_NOT_FOUND, owned=True)
+
+
+class Parent(NamedTuple):
+    """What an attachment may belong to."""
+
+    column: str
+    records: Records
+
+
+CUSTOMER = Parent("customer_id", Records(Customer, Code.CUSTOMER_NOT_FOUND, owned=True))
+DEAL = Parent("deal_id", Records(Deal, Code.DEAL_NOT_FOUND, owned=True))
+ACTIVITY = Parent("activity_id", Records(Activity, Code.ACTIVITY_NOT_FOUND, owned=True))
+
+
+class File(NamedTuple):
+    """What was found out about a file that arrived whole."""
+
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+    key: str
+
+
+def object_key(tenant: str) -> str:
+    """A new object's name in the store, which tells nothing of the file's."""
+    # A tenant may be called anything; the store, and the folder behind it, bear less.
+    plain = PLAIN.fullmatch(tenant) and tenant != INCOMING
+    return f"{tenant if plain else '~' + hashlib.sha256(tenant.encode()).hexdigest()}/{uuid.uuid4()}"
+
+
+def require_acceptable(settings: Settings, size: int, content_type: str) -> None:
+    """Raises AppError UNSUPPORTED_MEDIA_TYPE, PAYLOAD_TOO_LARGE or EMPTY_FILE."""
+    if size and content_type not in settings.accepted_types:
+        raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, f"Files of this type ({content_type}) are not accepted here")
+    if size > settings.attachment_max_bytes:
+        limit = settings.attachment_max_bytes
+        raise AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have {limit} bytes at most", data={"max": limit})
+    if not size:
+        raise AppError(Code.EMPTY_FILE)
+
+
+async def get(tx: Transaction, attachment_id: int) -> Attachment:
+    """Raises AppError ATTACHMENT_NOT_FOUND."""
+    row = (await tx.connection.execute(queries.ONE, {"attachment_id": attachment_id})).one_or_none()
+    if row is None:
+        raise AppError(Code.ATTACHMENT_NOT_FOUND)
+    return Attachment(*row)
+
+
+async def key_of(tx: Transaction, attachment_id: int) -> str:
+    """Where its bytes lie. Raises AppError ATTACHMENT_NOT_FOUND."""
+    key = (await tx.connection.execute(queries.KEY, {"attachment_id": attachment_id})).scalar_one_or_none()
+    if key is None:
+        raise AppError(Code.ATTACHMENT_NOT_FOUND)
+    return str(key)
+
+
+async def create(tx: Transaction, parent: Parent, record_id: int, file: File) -> Attachment:
+    """Raises AppError for a parent that is not there."""
+    await parent.records.hold(tx, record_id, own=False)
+    return await _insert(tx, {parent.column: record_id, "uploaded_by": tx.actor.user_id}, file)
+
+
+async def is_kept(tx: Transaction, parent: Parent, record_id: int, key: str) -> bool:
+    """Whether there is a row for this object, once every transaction that could still make one has ended."""
+    await parent.records.hold(tx, record_id, own=False)
+    return (await tx.connection.execute(queries.KEPT, {"key": key})).first() is not None
+
+
+async def begin(tx: Transaction, parent: Parent, record_id: int, data: UploadCreate) -> RowMapping:
+    """A row that waits for its file, and is no attachment yet. Raises AppError for a parent that is not there."""
+    await parent.records.hold(tx, record_id, own=False)
+    values = {
+        "tenant_id": tx.actor.tenant_id,
+        "file_name": safe_name(data.file_name),
+        "content_type": data.content_type.lower(),
+        "size": data.size,
+        "uploaded_by": tx.actor.user_id,
+        "object_key": f"{INCOMING}/{object_key(tx.actor.tenant_id)}",
+        "expires_at": datetime.now(UTC) + timedelta(seconds=URL_SECONDS),
+        parent.column: record_id,
+    }
+    made = await tx.connection.execute(insert(AttachmentUpload).values(values).returning(AttachmentUpload.__table__))
+    row: RowMapping = made.mappings().one()
+    return row
+
+
+async def pending(tx: Transaction, attachment_id: int) -> RowMapping | None:
+    """What this person began to upload and did not complete."""
+    found = await tx.connection.execute(queries.PENDING, {"attachment_id": attachment_id, "me": tx.actor.user_id})
+    row: RowMapping | None = found.mappings().one_or_none()
+    return row
+
+
+def parent_of(row: RowMapping) -> tuple[Parent, int]:
+    """What a row belongs to."""
+    return next((each, row[each.column]) for each in (CUSTOMER, DEAL, ACTIVITY) if row[each.column] is not None)
+
+
+async def complete(tx: Transaction, upload: RowMapping, file: File) -> bool:
+    """Make an upload an attachment; False where another request just did. Raises AppError PARENT_DELETED."""
+    parent, record_id = parent_of(upload)
+    await parent.records.hold(tx, record_id, own=False, otherwise=Code.PARENT_DELETED)
+    taken = await tx.connection.execute(delete(AttachmentUpload).where(queries.upload.id == upload["id"]))
+    if not taken.rowcount:
+        return False
+    links = {parent.column: record_id, "uploaded_by": upload["uploaded_by"], "id": upload["id"]}
+    await _insert(tx, links, file)
+    return True
+
+
+async def trash(tx: Transaction, attachment_id: int) -> None:
+    """Raises AppError ATTACHMENT_NOT_FOUND or VERSION_CONFLICT."""
+    await RECORDS.trash(tx, await RECORDS.lock(tx, attachment_id))
+
+
+async def restore(tx: Transaction, attachment_id: int) -> Attachment:
+    """Raises AppError ATTACHMENT_NOT_FOUND, NOT_DELETED or PARENT_DELETED."""
+    await RECORDS.restore(tx, await RECORDS.lock_trashed(tx, attachment_id))
+    return await get(tx, attachment_id)
+
+
+async def _insert(tx: Transaction, values: dict[str, Any], file: File) -> Attachment:
+    described = {
+        "file_name": file.name,
+        "content_type": file.content_type,
+        "size": file.size,
+        "sha256": file.sha256,
+        "object_key": file.key,
+    }
+    return await get(tx, await RECORDS.insert(tx, values | described))

@@ -1,0 +1,130 @@
+"""`crm attachments`: the object store and the database, kept in step, for all tenants at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import psycopg
+
+from app.cli.environment import data_dir_option, workplace
+from app.cli.token import Duration
+from app.storage.objects import ObjectStore
+
+# Whatever else somebody keeps in the bucket is none of ours.
+OURS = re.compile(r"(incoming/)?(~[0-9a-f]{64}|[A-Za-z0-9_-]{1,64})/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+FOUND = """
+CREATE TEMP TABLE listed (key text PRIMARY KEY, size bigint, modified timestamptz);
+CREATE TEMP TABLE kept (kind text, tenant text, record_id bigint, key text, since timestamptz, live boolean);
+"""
+ORPHANS = """
+SELECT key, size FROM listed WHERE modified < %s AND NOT EXISTS (SELECT FROM kept WHERE kept.key = listed.key)
+ORDER BY key
+"""
+# In the trash it may be missing: that is purged by its own rule.
+MISSING = """
+SELECT tenant, record_id FROM kept
+WHERE kind = 'attachment' AND live AND since < %s AND NOT EXISTS (SELECT FROM listed WHERE listed.key = kept.key)
+ORDER BY tenant, record_id
+"""
+STALE = "SELECT tenant, record_id, key FROM kept WHERE kind = 'upload' AND since < %s ORDER BY tenant, record_id"
+
+
+class Work(NamedTuple):
+    """What these commands work with: a session of the tables' owner, and the store."""
+
+    connection: psycopg.Connection[Any]
+    store: ObjectStore
+
+
+@contextmanager
+def _work(data_dir: Path | None, name: str) -> Iterator[Work]:
+    with workplace(data_dir, with_store=True) as place:
+        store = ObjectStore(place.settings)
+        with psycopg.connect(place.settings.migration_dsn, autocommit=True) as connection:
+            actor = json.dumps({"user_name": f"crm attachments {name}"})
+            connection.execute("SELECT set_config('crm.actor', %s, false)", [actor])
+            yield Work(connection, store)
+
+
+@click.group()
+def attachments() -> None:
+    """The object store and the database, kept in step.
+
+    They need the login that owns the tables: MIGRATION_DATABASE_URL, or else DATABASE_URL; and the S3 settings.
+    """
+
+
+@attachments.command()
+@click.option("--older-than", "age", type=Duration(), default="1h", show_default=True, help="Leave what is younger.")
+@click.option("--delete", is_flag=True, help="Clean up, instead of only saying what there is.")
+@data_dir_option
+def sweep(age: int, delete: bool, data_dir: Path | None) -> None:
+    """Find what interrupted uploads and lost files left behind.
+
+    Objects without a row, and uploads that were begun and never completed, are deleted. An attachment whose object is
+    missing goes into the trash, so that it can be restored should its bytes turn up again.
+
+    \b
+    Example:
+      crm attachments sweep
+      crm attachments sweep --delete
+    """
+    with _work(data_dir, "sweep") as work:
+        before = datetime.now(UTC) - timedelta(seconds=age)
+        _compare(work)
+        orphans, missing, stale = (
+            work.connection.execute(question, [before]).fetchall() for question in (ORPHANS, MISSING, STALE)
+        )
+        for key, size in orphans:
+            click.echo(f"object without a row: {key} ({size} bytes)")
+        for tenant, record_id in missing:
+            click.echo(f"attachment without its object: {record_id} of {tenant}")
+        for tenant, record_id, _ in stale:
+            click.echo(f"upload never completed: {record_id} of {tenant}")
+        if delete:
+            for key, _ in orphans:
+                work.store.remove(key)
+            for row in missing:
+                work.connection.execute("SELECT crm_trash_attachment(%s, %s)", row)
+            for tenant, record_id, key in stale:
+                work.connection.execute("SELECT crm_forget_upload(%s, %s)", [tenant, record_id])
+                work.store.remove(key)
+        what = f"{len(orphans)} objects, {len(missing)} attachments, {len(stale)} uploads"
+        click.echo(f"Cleaned up: {what}." if delete else f"Found: {what}. Nothing was changed; --delete does it.")
+
+
+@attachments.command()
+@click.option("--older-than", "age", type=Duration(), required=True, help="In the trash for that long, such as 30d.")
+@data_dir_option
+def purge(age: int, data_dir: Path | None) -> None:
+    """Delete for good what is in the trash.
+
+    \b
+    Example:
+      crm attachments purge --older-than 30d
+    """
+    with _work(data_dir, "purge") as work:
+        before = datetime.now(UTC) - timedelta(seconds=age)
+        # Rows first: an object that is left over is found by a sweep, a row without its object is a loss.
+        keys = work.connection.execute("SELECT crm_purge_attachments(%s)", [before]).fetchall()
+        for (key,) in keys:
+            work.store.remove(key)
+        click.echo(f"Deleted for good: {len(keys)} attachments.")
+
+
+def _compare(work: Work) -> None:
+    """Bring both lists together; the store's first, so that what arrives meanwhile has its row in the other."""
+    work.connection.execute(FOUND)
+    with work.connection.cursor() as cursor, cursor.copy("COPY listed FROM STDIN") as rows:
+        for stored in work.store.every_object():
+            if OURS.fullmatch(stored.key):
+                rows.write_row(stored)
+    work.connection.execute("INSERT INTO kept SELECT * FROM crm_kept_attachments()")

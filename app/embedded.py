@@ -1,0 +1,118 @@
+"""Servers of our own for development and tests, from wheels: nothing to install, nothing on the network.
+
+Several processes may use one data directory: the first starts a server, the last one to leave stops it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import subprocess
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, ClassVar, TypeVar
+
+START_SECONDS = 120.0  # a crash of a large database takes a while to recover from
+
+Self = TypeVar("Self", bound="EmbeddedServer")
+
+
+class EmbeddedError(Exception):
+    """An embedded server can't be had here; the message says why and what to do."""
+
+
+class EmbeddedServer(ABC):
+    """The server of one data directory. `start` and `stop`, or use it as a context manager."""
+
+    name: ClassVar[str]
+
+    def __init__(self, data_dir: Path) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self._home = data_dir.resolve()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._in_use: IO[str] | None = None
+        self._watching = threading.Event()
+
+    def __enter__(self: Self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    @abstractmethod
+    def pid(self) -> int | None:
+        """The server's process id, None when it is not running."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Make the files that are not there, and launch the server unless it answers. Raises EmbeddedError."""
+
+    @abstractmethod
+    def _shut_down(self) -> None:
+        """Stop the server, whoever launched it."""
+
+    def start(self) -> None:
+        """Wait until the server answers, launched by us or by another process. Raises EmbeddedError."""
+        if self._in_use is None:
+            self._in_use = (self._home / f"{self.name}.users").open("w")
+            fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        with self._alone():
+            self._prepare()
+
+    def watch(self) -> None:
+        """Start the server again whenever it dies, until `stop`."""
+        threading.Thread(target=self._keep_alive, name=f"embedded-{self.name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Leave; the last one to leave stops the server."""
+        self._watching.set()
+        if self._in_use is None:
+            return
+        with self._alone():
+            try:
+                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                self._shut_down()
+            self._in_use.close()
+            self._in_use = None
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self._home / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _keep_alive(self) -> None:
+        while not self._watching.wait(0.25):
+            if self._process is not None:
+                self._process.poll()  # reaps it, so that its id is free
+            if not running(self.pid) and not self._watching.is_set():
+                with contextlib.suppress(EmbeddedError):
+                    self.start()
+
+
+def running(pid: int | None) -> bool:
+    """Whether a process of this id is there, and not only waiting to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] if pid else "gone"
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+        # No /proc, as on macOS.
+        return subprocess.run(["/bin/kill", "-0", str(pid)], check=False, capture_output=True).returncode == 0  # noqa: S603
+    return state not in {"gone", "Z", "X"}

@@ -1,0 +1,90 @@
+"""A file in a multipart/form-data body (RFC 7578), read as it arrives and never held whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from litestar import Request
+from litestar.exceptions import InternalServerException
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from app.web.errors import AppError, Code, Fault, invalid
+
+PART = "file"
+# What a body may have beside the file: boundaries and the part's headers.
+FRAME = 64 * 1024
+FORM_ONLY = "The body must be multipart/form-data with a boundary, not encoded, with one part named file"
+
+
+class FilePart:
+    """The one part named `file` of a request's body.
+
+    Raises AppError UNSUPPORTED_MEDIA_TYPE or PAYLOAD_TOO_LARGE for what the headers tell already.
+    """
+
+    def __init__(self, request: Request[Any, Any, Any], limit: int) -> None:
+        types = request.headers.getall("content-type", [])
+        header = types[0] if len(types) == 1 else ""
+        kind, options = parse_options_header(header)  # type: ignore[no-untyped-call]  # the library's own gap
+        encoded = request.headers.getall("content-encoding", []) not in ([], ["identity"])
+        if kind != "multipart/form-data" or not options.get("boundary") or encoded:
+            raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, FORM_ONLY)
+        self._request = request
+        self._limit = limit
+        self._boundary = options["boundary"]
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit + FRAME:
+            raise self._too_large()
+
+    async def receive(self, write: Callable[[bytes], Awaitable[None]]) -> str:
+        """Hand the file's bytes to `write`, and return its name as it was sent.
+
+        Raises AppError PAYLOAD_TOO_LARGE as soon as that is known, INVALID_REQUEST for what is no such body.
+        """
+        name: str | None = None
+        size = 0
+        try:
+            async for event in self._events():
+                if isinstance(event, MultipartSegment):
+                    name = _file_name(event, first=name is None)
+                elif event:
+                    size += len(event)
+                    if size > self._limit:
+                        raise self._too_large()
+                    await write(event)
+        except (MultipartError, UnicodeError) as error:
+            raise invalid(Fault("body", f"is no whole multipart/form-data ({error})")) from None
+        if name is None:
+            raise invalid(Fault(PART, "is required"))
+        return name
+
+    async def _events(self) -> AsyncIterator[MultipartSegment | bytes | None]:
+        total = 0
+        with PushMultipartParser(self._boundary, max_segment_count=16) as parser:
+            try:
+                async for chunk in self._request.stream():
+                    total += len(chunk)
+                    if total > self._limit + FRAME:
+                        raise self._too_large()
+                    for event in parser.parse(bytes(chunk)):
+                        yield event
+            except InternalServerException:  # which is what Litestar calls a client that hung up
+                raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
+
+    def _too_large(self) -> AppError:
+        limit = self._limit
+        return AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have {limit} bytes at most", data={"max": limit})
+
+
+def _file_name(part: MultipartSegment, *, first: bool) -> str:
+    if part.name != PART:
+        raise invalid(Fault((part.name or "")[:100] or "body", "is not a part of this request: send one, named file"))
+    if not first:
+        raise invalid(Fault(PART, "is there more than once: send one file a request"))
+    name: str | None = part.filename
+    if name is None:
+        if "filename*" in (part.header("Content-Disposition") or ""):
+            raise invalid(Fault(PART, "must be named by filename=, in UTF-8: filename*= has no place in a form"))
+        raise invalid(Fault(PART, "must be a file: its part needs a filename"))
+    return name
