@@ -20,6 +20,8 @@ from app.web.structs import Body
 from tests.callers import Caller
 
 UNKNOWN_ID = 2**62
+# Of these, values that are made up would be refused.
+KNOWN = {"content_type": "text/plain", "size": 5}
 
 
 class Operation(NamedTuple):
@@ -45,9 +47,23 @@ class Operation(NamedTuple):
         return self.path.format(**dict.fromkeys(self.parameters, UNKNOWN_ID) | ids)
 
     def body(self) -> dict[str, Any] | None:
-        """A valid body, where the route takes one."""
+        """A valid JSON body, where the route takes one."""
         wanted = wanted_by(self.handler).data
         return None if wanted is None else valid_body(wanted)
+
+    def payload(self) -> dict[str, Any]:
+        """A valid body of whatever kind, as the client takes it."""
+        if wanted_by(self.handler).file:
+            return {"files": {"file": ("hello.txt", b"Hello")}}
+        body = self.body()
+        return {} if body is None else {"json": body}
+
+    def send(self, caller: Caller, url: str) -> dict[str, Any]:
+        """The answer to a valid body."""
+        response = caller.call(self.method, url, **self.payload())
+        assert response.is_success, f"{self.method} {url}: {response.status_code} {response.text}"
+        answered: dict[str, Any] = response.json()
+        return answered
 
 
 def valid_body(kind: type[Body]) -> dict[str, Any]:
@@ -62,7 +78,7 @@ def valid_body(kind: type[Body]) -> dict[str, Any]:
     made = to_builtins(Factory.build())
     required = {field.name for field in fields(kind) if field.required}
     optional = [field.name for field in fields(kind) if not field.required and made.get(field.name) is not UNSET]
-    return {name: made[name] for name in required or optional[:1]}
+    return {name: KNOWN.get(name, made[name]) for name in required or optional[:1]}
 
 
 def operations() -> list[Operation]:
@@ -106,7 +122,8 @@ def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
     """A new record by this operation, with what it has to belong to."""
     ids = {name: make(caller, name) for name in operation.parameters}
     wanted = wanted_by(operation.handler).data
-    assert wanted is not None
+    if wanted is None:
+        return operation.send(caller, operation.url(**ids))
     body = valid_body(wanted)
     if "name" in body:
         body["name"] = f"{wanted.__name__.lower()}-{uuid.uuid4().hex[:12]}"

@@ -38,7 +38,7 @@ def test_roles_have_the_contracts_permissions() -> None:
 def test_each_role_gets_in_or_not_as_declared(operation: Operation, callers: Callers, tenant: str) -> None:
     assert operation.permission is not None
     for role in ("admin", "manager", "agent"):
-        answer = callers.person(role, tenant).call(operation.method, operation.url(), json=operation.body())
+        answer = callers.person(role, tenant).call(operation.method, operation.url(), **operation.payload())
         if role in MAY[operation.permission]:
             assert answer.status_code not in {401, 403, 405, 500}, answer.text
         else:
@@ -49,10 +49,10 @@ def test_each_role_gets_in_or_not_as_declared(operation: Operation, callers: Cal
 def test_without_a_token_or_with_an_unknown_role_nobody_gets_in(
     operation: Operation, callers: Callers, tenant: str
 ) -> None:
-    nobody = callers.client.request(operation.method, operation.url(), json=operation.body())
+    nobody = callers.client.request(operation.method, operation.url(), **operation.payload())
     refused(nobody, 401, "MISSING_TOKEN")
     assert nobody.headers["WWW-Authenticate"] == "Bearer"
-    guest = callers.person("guest", tenant).call(operation.method, operation.url(), json=operation.body())
+    guest = callers.person("guest", tenant).call(operation.method, operation.url(), **operation.payload())
     refused(guest, 403, "INSUFFICIENT_PERMISSIONS")
 
 
@@ -61,9 +61,9 @@ def test_another_organizations_record_answers_exactly_as_an_unknown_one(
     operation: Operation, admin: Caller, stranger: Caller
 ) -> None:
     ids: dict[str, Any] = {name: make(stranger, name) for name in operation.parameters}
-    body, headers = operation.body(), {"X-Request-ID": "same", "If-Match": '"99"'}
-    foreign = admin.call(operation.method, operation.url(**ids), json=body, headers=headers)
-    unknown = admin.call(operation.method, operation.url(), json=body, headers=headers)
+    body, headers = operation.payload(), {"X-Request-ID": "same", "If-Match": '"99"'}
+    foreign = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
+    unknown = admin.call(operation.method, operation.url(), **body, headers=headers)
     assert foreign.status_code == 404
     assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content)
 
@@ -73,13 +73,14 @@ def test_another_organizations_record_answers_exactly_as_an_unknown_one(
 def test_an_id_is_a_positive_63_bit_integer(operation: Operation, admin: Caller, bad: str) -> None:
     url = operation.path.format(**dict.fromkeys(operation.parameters, bad))
     code = "INVALID_ID" if len(operation.parameters) == 1 else "INVALID_REQUEST"
-    refused(admin.call(operation.method, url, json=operation.body()), 400, code)
+    refused(admin.call(operation.method, url, **operation.payload()), 400, code)
 
 
 @every_route
 def test_an_unknown_parameter_is_named(operation: Operation, admin: Caller) -> None:
-    answer = admin.call(operation.method, f"{operation.url()}?colour=red", json=operation.body())
-    assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "colour"
+    answer = admin.call(operation.method, f"{operation.url()}?colour=red", **operation.payload())
+    data = refused(answer, 400, "INVALID_REQUEST")
+    assert operation.method == "HEAD" or data["fields"][0]["field"] == "colour"
 
 
 @pytest.mark.parametrize("operation", [o for o in ROUTES if o.body() is not None], ids=str)

@@ -54,7 +54,7 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
             name = None if number % 3 else "Same"
             callers.person("agent", admin.tenant, name=name).ok("GET", "/admin/me")
         elif operation.parameters and creates[0].path == collection:
-            admin.ok("POST", creates[0].url(**ids), creates[0].body())
+            creates[0].send(admin, creates[0].url(**ids))
         elif creates:
             more = {"name": f"Name {number // 4}"} if operation.path == "/admin/customers" and number % 2 else {}
             create(admin, creates[0], **more)
@@ -69,7 +69,7 @@ def fill_one(operation: Operation, url: str, admin: Caller, callers: Callers) ->
     for other in ADMIN:
         if (other.method, other.path) == ("POST", operation.path.replace("/timeline", "/notes")):
             if other.parameters:
-                admin.ok("POST", url.replace("/timeline", "/notes"), other.body())
+                other.send(admin, url.replace("/timeline", "/notes"))
             else:
                 create(admin, other)
 
