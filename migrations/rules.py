@@ -88,6 +88,55 @@ def granted(table: str, rights: str) -> str:
     return f"GRANT {rights} ON {table} TO crm_service;"
 
 
+def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
+    """The database keeps how many live rows there are of each facet: see app/db/counts.py. Each statement appends what
+    it changed, so that no writer waits for another. `appended` says that rows only ever come.
+    """
+    parts = {
+        "INSERT": ("NEW TABLE AS new_rows", _counts(facet, live, "new_rows", "count(*)")),
+        "DELETE": ("OLD TABLE AS old_rows", _counts(facet, live, "old_rows", "-count(*)")),
+        "UPDATE": (
+            "OLD TABLE AS old_rows NEW TABLE AS new_rows",
+            f"""
+            SELECT tenant_id, facet, sum(rows) FROM (
+                {_counts(facet, live, "new_rows", "count(*)")}
+                UNION ALL {_counts(facet, live, "old_rows", "-count(*)")}
+            ) AS changes (tenant_id, facet, rows) GROUP BY tenant_id, facet HAVING sum(rows) <> 0""",
+        ),
+    }
+    return "".join(
+        f"""
+        CREATE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
+        SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+        BEGIN
+            INSERT INTO record_counts (tenant_id, counted, facet, rows)
+            SELECT tenant_id, '{table}', facet, rows FROM ({changes}) AS appended (tenant_id, facet, rows);
+            IF random() < 0.02 THEN
+                PERFORM crm_fold_counts('{table}');
+            END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER count_{event.lower()} AFTER {event} ON {table} REFERENCING {rows}
+            FOR EACH STATEMENT EXECUTE FUNCTION crm_count_{table}_{event.lower()}();
+        """
+        for event, (rows, changes) in parts.items()
+        if event == "INSERT" or not appended
+    )
+
+
+def recounted(table: str, facet: str = "''", live: str = "deleted_at IS NULL") -> str:
+    """Count from the rows themselves, as a role that row-level security lets see all of them."""
+    return f"""
+        INSERT INTO record_counts (tenant_id, counted, facet, rows)
+        SELECT tenant_id, '{table}', facet, rows
+        FROM ({_counts(facet, live, table, "count(*)")}) AS counts (tenant_id, facet, rows);
+    """
+
+
+def _counts(facet: str, live: str, rows: str, count: str) -> str:
+    return f"SELECT tenant_id, ({facet})::text, {count} FROM {rows} WHERE {live} GROUP BY 1, 2"
+
+
 def trashed_with(table: str, *children: str) -> str:
     """What goes into the trash with a row, and comes back with it; `children` are 'table.column'."""
     return f"""

@@ -1,33 +1,23 @@
 """Lists: filters, order, page and cursor as prebuilt selects. Building one costs more than running it, so each shape
 (which filters are there, which order, by page or by cursor) is built once.
+
+A list is read in one or more stretches, each of which an index can give in order: see `Sort`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, StrEnum
+from enum import StrEnum
+from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    Select,
-    Text,
-    and_,
-    any_,
-    bindparam,
-    cast,
-    func,
-    literal_column,
-    or_,
-    select,
-    tuple_,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, bindparam, func, literal, select, tuple_
 
 from app.access.permissions import Permission
+from app.db.counts import Counted
+from app.db.filters import Filter
 from app.db.nested import Columns, selected
 from app.db.transaction import Transaction
 from app.web.cursor import CursorSigner, Position
@@ -35,109 +25,85 @@ from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 from app.web.structs import View
 
-Row = TypeVar("Row", bound=View)
+Record = TypeVar("Record", bound=View)
 
 # Everything in a query that is not a filter.
 PAGING = frozenset(field.name for field in msgspec.structs.fields(ListQuery))
+# From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
+DEEP_OFFSET = 1000
 
 
-class Filter(NamedTuple):
-    """How one query field narrows a list: a variant of its clause for each shape, and the clause's parameters.
+class Stretch(NamedTuple):
+    """A part of a list whose rows an index gives in order: by the sort's column, or else all alike and by id."""
 
-    `clause(name, variant)` is built once; `read(value, actor's id)` gives the variant and the value of its parameter.
-    """
-
-    clause: Callable[[str, str], ColumnElement[bool]]
-    read: Callable[[Any, str], tuple[str, Any]]
-
-
-def one_of(column: ColumnElement[Any]) -> Filter:
-    """Any of the given values."""
-    return Filter(
-        lambda name, _: column == any_(bindparam(name, type_=ARRAY(column.type))),
-        lambda value, _: ("", [item.value if isinstance(item, Enum) else item for item in value]),
-    )
-
-
-def user_in(column: ColumnElement[Any]) -> Filter:
-    """Any of the given people; `me` is the one who asks, `none` is nobody."""
-
-    def clause(name: str, variant: str) -> ColumnElement[bool]:
-        named = cast(column, Text) == any_(bindparam(name, type_=ARRAY(Text)))
-        return or_(named, column.is_(None)) if variant == "none" else named
-
-    def read(value: Sequence[str], me: str) -> tuple[str, Any]:
-        people = [me if person == "me" else person for person in value if person != "none"]
-        return ("none" if "none" in value else "", people)
-
-    return Filter(clause, read)
-
-
-def equals(column: ColumnElement[Any]) -> Filter:
-    """Exactly this value."""
-    return Filter(lambda name, _: column == bindparam(name, type_=column.type), lambda value, _: ("", value))
-
-
-def at_least(column: ColumnElement[Any]) -> Filter:
-    """This value or more."""
-    return Filter(lambda name, _: column >= bindparam(name, type_=column.type), lambda value, _: ("", value))
-
-
-def at_most(column: ColumnElement[Any]) -> Filter:
-    """This value or less."""
-    return Filter(lambda name, _: column <= bindparam(name, type_=column.type), lambda value, _: ("", value))
-
-
-def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: Filter) -> Filter:
-    """A filter of the record that `reference` leads to, by that record's key."""
-
-    def clause(name: str, variant: str) -> ColumnElement[bool]:
-        return reference.in_(select(key).where(of_target.clause(name, variant)))
-
-    return Filter(clause, of_target.read)
-
-
-def found_in(table: str, folded: str) -> Filter:
-    """A fragment of the text that `crm_search` looks through."""
-    record_table: ColumnElement[str] = literal_column(f"'{table}'::regclass")
-    expression: ColumnElement[str] = literal_column(f"'{folded}'")
-
-    def clause(name: str, _: str) -> ColumnElement[bool]:
-        return literal_column(f"{table}.id").in_(select(func.crm_search(record_table, expression, bindparam(name))))
-
-    return Filter(clause, lambda value, _: ("", value))
-
-
-def matching(condition: Callable[[ColumnElement[Any]], ColumnElement[bool]]) -> Filter:
-    """A condition of the resource's own on the value."""
-    return Filter(lambda name, _: condition(bindparam(name)), lambda value, _: ("", value))
+    condition: ColumnElement[bool] | None = None
+    ordered: bool = True
 
 
 class Sort(NamedTuple):
-    """A sort key's column. Where it may be null, nulls come last in either direction."""
+    """A sort key, and the stretches that make up its ascending order.
+
+    Of a column that may be null, nulls are a stretch of their own, which comes last in either direction. A sort by
+    `group` has no column: so many `groups`, each of which is one stretch.
+    """
 
     column: ColumnElement[Any]
     nullable: bool = False
+    group: Callable[[int], ColumnElement[bool]] | None = None
+    groups: int | Select[Any] = 0
+
+    async def places(self, tx: Transaction, *, descending: bool) -> Sequence[int]:
+        """The stretches in the order in which they are read."""
+        if self.group is None:
+            return range(2 if self.nullable else 1)
+        count = self.groups
+        if not isinstance(count, int):
+            count = int((await tx.connection.execute(count)).scalar_one())
+        return range(count)[::-1] if descending else range(count)
+
+    def stretch(self, place: int) -> Stretch:
+        """What stands at a place."""
+        if self.group is not None:
+            return Stretch(self.group(place), ordered=False)
+        if self.nullable:
+            return Stretch(self.column.is_(None), ordered=False) if place else Stretch(self.column.is_not(None))
+        return Stretch()
+
+    def key(self, place: int) -> ColumnElement[Any]:
+        """What a cursor remembers of a row, beside its id."""
+        return (self.column if self.group is None else literal(place)).label("sort_key")
+
+
+def by_group(group: Callable[[int], ColumnElement[bool]], groups: int | Select[Any]) -> Sort:
+    """A sort by what has few values, in an order of its own."""
+    return Sort(literal(0), group=cache(group), groups=groups)
 
 
 class Shape(NamedTuple):
-    """What a statement depends on, apart from its parameters."""
+    """What the statements of a list depend on, apart from their parameters."""
 
     filters: tuple[tuple[str, str], ...]
     deleted: Deleted
     sort_by: str
-    sort_order: SortOrder
-    # None: from the start; otherwise after a row whose sort key is a value, or is null.
-    after: str | None
+    descending: bool
 
 
-class Listing(Generic[Row]):
+class Part(NamedTuple):
+    """What a statement depends on beside the shape: the stretch that it reads, from where, and in which direction."""
+
+    place: int
+    after: bool = False
+    deep: bool = False
+    backward: bool = False
+
+
+class Listing(Generic[Record]):
     """One kind of list. Knows its table, its filters and its orders; what a row looks like is the view's business."""
 
     def __init__(
         self,
         name: str,
-        view: Callable[..., Row],
+        view: Callable[..., Record],
         columns: Columns,
         source: FromClause,
         *,
@@ -146,6 +112,7 @@ class Listing(Generic[Row]):
         sorts: Mapping[str, Sort],
         default_sort: tuple[str, SortOrder],
         deleted_at: ColumnElement[Any] | None = None,
+        counted: Counted | None = None,
     ) -> None:
         self._name = name
         self._view = view
@@ -156,8 +123,10 @@ class Listing(Generic[Row]):
         self._sorts = sorts
         self._default_sort = default_sort
         self._deleted_at = deleted_at
-        self._selects: dict[Shape, Select[Any]] = {}
-        self._counts: dict[Shape, Select[Any]] = {}
+        self._counted = counted
+        self._selects: dict[tuple[Shape, Part], Select[Any]] = {}
+        self._counts: dict[tuple[Shape, int | None], Select[Any]] = {}
+        self._totals: dict[Shape, Select[Any]] = {}
 
     async def page(
         self,
@@ -168,7 +137,7 @@ class Listing(Generic[Row]):
         default_page_size: int,
         scope: Mapping[str, Any] | None = None,
         largest_page: int = LARGEST_PAGE,
-    ) -> Page[Row]:
+    ) -> Page[Record]:
         """The page that a query asks for, and where the next one begins. `scope` sets filters that the query lacks.
 
         Raises AppError: INVALID_CURSOR, INVALID_REQUEST for a page beside a cursor, 403 for the trash.
@@ -181,21 +150,12 @@ class Listing(Generic[Row]):
                 raise invalid(Fault("page", "does not go together with cursor"))
             position = signer.decode(query.cursor)
             query = self._resumed(tx, query, position, scope or {})
-        deleted = getattr(query, "deleted", UNSET)
-        deleted = Deleted.EXCLUDE if deleted is UNSET else deleted
-        if deleted is not Deleted.EXCLUDE:
-            tx.actor.require(Permission.DELETE)
-        shape, parameters = self._shape(tx, query, deleted, position, scope or {})
-        statement = self._select(shape)
-        window = {"row_limit": size + 1, "row_offset": 0 if position else (number - 1) * size}
-        rows = (await tx.connection.execute(statement, parameters | window)).all()
+        shape, parameters = self._shape(tx, query, scope or {}, position)
         total = None
-        if position is None:
-            # The rows themselves tell how many there are where they end on this page.
-            if len(rows) <= size and (rows or number == 1):
-                total = (number - 1) * size + len(rows)
-            else:
-                total = (await tx.connection.execute(self._count(shape), parameters)).scalar_one()
+        if position is not None:
+            rows = await self._after(tx, shape, parameters, position.key, size + 1)
+        else:
+            rows, total = await self._numbered(tx, shape, parameters, (number - 1) * size, size)
         next_cursor = None
         if len(rows) > size:
             last = Position(
@@ -203,7 +163,7 @@ class Listing(Generic[Row]):
                 listing=self._name,
                 filters=self._given_filters(query) | {f"scope.{name}": value for name, value in (scope or {}).items()},
                 sort_by=shape.sort_by,
-                sort_order=shape.sort_order,
+                sort_order="desc" if shape.descending else "asc",
                 key=list(rows[size - 1][-2:]),
             )
             next_cursor = signer.encode(last)
@@ -216,6 +176,83 @@ class Listing(Generic[Row]):
             total_pages=None if total is None else -(-total // size),
             next_cursor=next_cursor,
         )
+
+    # ── which rows ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _numbered(
+        self, tx: Transaction, shape: Shape, parameters: dict[str, Any], offset: int, size: int
+    ) -> tuple[list[Row[Any]], int]:
+        """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
+        if offset < DEEP_OFFSET:
+            rows = await self._walk(tx, shape, parameters, offset, size + 1)
+            # The rows themselves tell how many there are where they end on this page.
+            if len(rows) <= size and (rows or not offset):
+                return rows, offset + len(rows)
+            return rows, await self._total(tx, shape, parameters)
+        total = await self._total(tx, shape, parameters)
+        wanted = min(size + 1, total - offset)
+        if wanted <= 0:
+            return [], total
+        if offset <= total // 2:
+            return await self._walk(tx, shape, parameters, offset, wanted, deep=True), total
+        from_end = total - offset - wanted
+        return (await self._walk(tx, shape, parameters, from_end, wanted, deep=True, backward=True))[::-1], total
+
+    async def _walk(
+        self,
+        tx: Transaction,
+        shape: Shape,
+        parameters: dict[str, Any],
+        offset: int,
+        limit: int,
+        *,
+        deep: bool = False,
+        backward: bool = False,
+    ) -> list[Row[Any]]:
+        """Rows from an offset on, through one stretch after the other."""
+        sort = self._sorts[shape.sort_by]
+        places = await sort.places(tx, descending=shape.descending)
+        found: list[Row[Any]] = []
+        for place in reversed(places) if backward else places:
+            window = {"row_limit": limit - len(found), "row_offset": offset}
+            statement = self._select(shape, Part(place, deep=deep, backward=backward))
+            rows = (await tx.connection.execute(statement, parameters | window)).all()
+            found += rows
+            if len(found) == limit:
+                break
+            if rows or not offset:
+                offset = 0
+            elif len(places) > 1:
+                passed = await tx.connection.execute(self._count(shape, place), parameters)
+                offset -= passed.scalar_one()
+        return found
+
+    async def _after(
+        self, tx: Transaction, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
+    ) -> list[Row[Any]]:
+        """Rows that come after the one with this key."""
+        sort = self._sorts[shape.sort_by]
+        value = None if key[0] is None else msgspec.convert(key[0], sort.column.type.python_type, strict=False)
+        here = value if sort.group is not None else int(sort.nullable and value is None)
+        places = await sort.places(tx, descending=shape.descending)
+        found: list[Row[Any]] = []
+        for place in places[places.index(here) :] if here in places else ():
+            window = {"row_limit": limit - len(found), "row_offset": 0}
+            if place == here:
+                window |= {"after_id": key[1]} | ({"after": value} if sort.stretch(place).ordered else {})
+            statement = self._select(shape, Part(place, after=place == here))
+            found += (await tx.connection.execute(statement, parameters | window)).all()
+            if len(found) == limit:
+                break
+        return found
+
+    async def _total(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> int:
+        """How many rows the filters match, exactly."""
+        statement = None if tx.own_records_only else self._kept_total(shape)
+        result = await tx.connection.execute(self._count(shape) if statement is None else statement, parameters)
+        return int(result.scalar_one())
+
+    # ── what a query means ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _resumed(self, tx: Transaction, query: ListQuery, position: Position, scope: Mapping[str, Any]) -> ListQuery:
         """The query that the cursor's walk began with; a filter given beside it must be the same."""
@@ -251,8 +288,12 @@ class Listing(Generic[Row]):
         )
 
     def _shape(
-        self, tx: Transaction, query: ListQuery, deleted: Deleted, position: Position | None, scope: Mapping[str, Any]
+        self, tx: Transaction, query: ListQuery, scope: Mapping[str, Any], position: Position | None
     ) -> tuple[Shape, dict[str, Any]]:
+        deleted = getattr(query, "deleted", UNSET)
+        deleted = Deleted.EXCLUDE if deleted is UNSET else deleted
+        if deleted is not Deleted.EXCLUDE:
+            tx.actor.require(Permission.DELETE)
         variants: list[tuple[str, str]] = []
         # What in the scope is no filter is a parameter of the source itself.
         parameters: dict[str, Any] = {name: value for name, value in scope.items() if name not in self._filters}
@@ -262,55 +303,87 @@ class Listing(Generic[Row]):
                 variant, parameters[name] = narrowing.read(value, tx.actor.user_id)
                 variants.append((name, variant))
         default_key, default_order = self._default_sort
-        sort_by, sort_order = self._order(query, default_key, default_order)
-        after = None
         if position is not None:
-            value, parameters["after_id"] = position.key
-            after = "null" if value is None else "value"
-            if value is not None:
-                kind = self._sorts[sort_by].column.type.python_type
-                parameters["after"] = msgspec.convert(value, kind, strict=False)
-        return Shape(tuple(variants), deleted, sort_by, SortOrder(sort_order), after), parameters
+            default_key, default_order = position.sort_by, SortOrder(position.sort_order)
+        sort_by, sort_order = self._order(query, default_key, default_order)
+        return Shape(tuple(variants), deleted, sort_by, sort_order == SortOrder.DESC), parameters
 
-    def _select(self, shape: Shape) -> Select[Any]:
-        if shape not in self._selects:
-            sort = self._sorts[shape.sort_by]
-            descending = shape.sort_order is SortOrder.DESC
-            order = [column.desc() if descending else column.asc() for column in (sort.column, self._key)]
-            if sort.nullable:
-                order[0] = order[0].nulls_last()
-            conditions = self._conditions(shape)
-            if shape.after is not None:
-                conditions.append(self._beyond(sort, descending=descending, after_null=shape.after == "null"))
-            self._selects[shape] = (
-                select(*self._columns, sort.column.label("sort_key"), self._key.label("sort_id"))
-                .select_from(self._source)
-                .where(*conditions)
-                .order_by(*order)
-                .limit(bindparam("row_limit"))
-                .offset(bindparam("row_offset"))
-            )
-        return self._selects[shape]
+    # ── statements ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _count(self, shape: Shape) -> Select[Any]:
-        if shape not in self._counts:
-            self._counts[shape] = select(func.count()).select_from(self._source).where(*self._conditions(shape))
-        return self._counts[shape]
+    def _select(self, shape: Shape, part: Part) -> Select[Any]:
+        if (shape, part) not in self._selects:
+            self._selects[shape, part] = self._deep(shape, part) if part.deep else self._plain(shape, part)
+        return self._selects[shape, part]
 
-    def _conditions(self, shape: Shape) -> list[ColumnElement[bool]]:
+    def _plain(self, shape: Shape, part: Part) -> Select[Any]:
+        sort_key = self._sorts[shape.sort_by].key(part.place)
+        return self._windowed(shape, part, [*self._columns, sort_key, self._key.label("sort_id")])
+
+    def _deep(self, shape: Shape, part: Part) -> Select[Any]:
+        """The keys first, from the index alone, and then the rows that are shown."""
+        if not isinstance(self._source, Table):
+            return self._plain(shape, part)
+        sort_key = self._sorts[shape.sort_by].key(part.place)
+        window = self._windowed(shape, part, [sort_key, self._key.label("sort_id")]).subquery("page")
+        order = self._direction(shape, part, window.c.sort_key, window.c.sort_id)
+        return (
+            select(*self._columns, window.c.sort_key, window.c.sort_id)
+            .select_from(self._source.join(window, self._key == window.c.sort_id))
+            .order_by(*order)
+        )
+
+    def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]]) -> Select[Any]:
+        sort = self._sorts[shape.sort_by]
+        stretch, column = sort.stretch(part.place), sort.column
+        conditions = self._conditions(shape, part.place)
+        if part.after:
+            conditions.append(self._beyond(column, descending=shape.descending, ordered=stretch.ordered))
+        order = self._direction(shape, part, column, self._key)
+        return (
+            select(*columns)
+            .select_from(self._source)
+            .where(*conditions)
+            .order_by(*(order if stretch.ordered else order[1:]))
+            .limit(bindparam("row_limit"))
+            .offset(bindparam("row_offset"))
+        )
+
+    @staticmethod
+    def _direction(shape: Shape, part: Part, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        descending = shape.descending is not part.backward
+        return [column.desc() if descending else column.asc() for column in columns]
+
+    def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
+        if (shape, place) not in self._counts:
+            counting = select(func.count()).select_from(self._source).where(*self._conditions(shape, place))
+            self._counts[shape, place] = counting
+        return self._counts[shape, place]
+
+    def _kept_total(self, shape: Shape) -> Select[Any] | None:
+        """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
+        if self._counted is None or (self._deleted_at is not None and shape.deleted is not Deleted.EXCLUDE):
+            return None
+        if shape not in self._totals:
+            total = self._counted.total(shape.filters)
+            if total is None:
+                return None
+            self._totals[shape] = total
+        return self._totals[shape]
+
+    def _conditions(self, shape: Shape, place: int | None) -> list[ColumnElement[bool]]:
         conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
         if self._deleted_at is not None and shape.deleted is not Deleted.INCLUDE:
             trashed = shape.deleted is Deleted.ONLY
             conditions.append(self._deleted_at.is_not(None) if trashed else self._deleted_at.is_(None))
+        stretch = Stretch() if place is None else self._sorts[shape.sort_by].stretch(place)
+        if stretch.condition is not None:
+            conditions.append(stretch.condition)
         return conditions
 
-    def _beyond(self, sort: Sort, *, descending: bool, after_null: bool) -> ColumnElement[bool]:
-        """The rows that come after the cursor's."""
+    def _beyond(self, column: ColumnElement[Any], *, descending: bool, ordered: bool) -> ColumnElement[bool]:
+        """The rows of a stretch that come after the cursor's."""
         after_id = bindparam("after_id", type_=self._key.type)
-        later_id = self._key < after_id if descending else self._key > after_id
-        if after_null:
-            return and_(sort.column.is_(None), later_id)
-        after = bindparam("after", type_=sort.column.type)
-        here, there = tuple_(sort.column, self._key), tuple_(after, after_id)
-        beyond = here < there if descending else here > there
-        return or_(beyond, sort.column.is_(None)) if sort.nullable else beyond
+        if not ordered:
+            return self._key < after_id if descending else self._key > after_id
+        here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
+        return here < there if descending else here > there

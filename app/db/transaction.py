@@ -73,8 +73,16 @@ class KeptAnswer(msgspec.Struct, frozen=True):
 class Transaction:
     """What a service works with: the person who asks, and one open transaction of the person's tenant."""
 
-    def __init__(self, actor: Actor, connection: AsyncConnection, precondition: Precondition | None = None) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        connection: AsyncConnection,
+        precondition: Precondition | None = None,
+        *,
+        own_records_only: bool = False,
+    ) -> None:
         self.actor = actor
+        self.own_records_only = own_records_only
         self.connection = connection
         self.precondition = precondition or Precondition(())
         self.answer: KeptAnswer | None = None
@@ -127,7 +135,7 @@ class Database:
         try:
             connection = await self._begun(actor, origin, read_only=read_only)
             try:
-                yield Transaction(actor, connection, precondition)
+                yield Transaction(actor, connection, precondition, own_records_only=self._limited(actor))
                 await connection.commit()
             finally:
                 await connection.close()
@@ -156,11 +164,13 @@ class Database:
                 return connection
         raise AssertionError("the last try returns or raises")
 
+    def _limited(self, actor: Actor) -> bool:
+        return self._own_scope and not actor.can(Permission.MANAGE_ALL)
+
     def _parameters(self, actor: Actor, origin: Origin) -> dict[str, Any]:
-        limited = self._own_scope and not actor.can(Permission.MANAGE_ALL)
         described = {"user_id": actor.user_id, "user_name": actor.name or actor.email, "user_role": actor.role}
         return {
-            "role": OWN_RECORDS_ROLE if limited else SERVICE_ROLE,
+            "role": OWN_RECORDS_ROLE if self._limited(actor) else SERVICE_ROLE,
             "tenant": actor.tenant_id,
             "user": actor.user_id,
             "actor": msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode(),

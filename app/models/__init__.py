@@ -3,6 +3,7 @@
 from app.models.attachments import Attachment, AttachmentUpload
 from app.models.audit import AuditEntry
 from app.models.base import Base, Record, SoftDeleted, UserReference
+from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.idempotency import IdempotencyKey
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
@@ -22,6 +23,7 @@ __all__ = [
     "Note",
     "PipelineStage",
     "Record",
+    "RecordCount",
     "SoftDeleted",
     "StageMove",
     "Tag",

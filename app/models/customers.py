@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.models.base import Base, Record, SoftDeleted, UserReference
 
 LIVE = text("deleted_at IS NULL")
+TRASHED = text("deleted_at IS NOT NULL")
 
 
 class Customer(Record, SoftDeleted):
@@ -57,6 +58,13 @@ class Customer(Record, SoftDeleted):
         Index("customers_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
         Index("customers_live_name_idx", "tenant_id", "name_folded", "id", postgresql_where=LIVE),
         Index("customers_live_assigned_to_idx", "tenant_id", "assigned_to", "created_at", "id", postgresql_where=LIVE),
+        Index("customers_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
+        Index("customers_live_email_idx", "tenant_id", "email_folded", "id", postgresql_where=LIVE),
+        Index("customers_live_company_idx", "tenant_id", "company_folded", "id", postgresql_where=LIVE),
+        Index("customers_live_next_follow_up_at_idx", "tenant_id", "next_follow_up_at", "id", postgresql_where=LIVE),
+        Index("customers_live_status_rank_idx", "tenant_id", "status_rank", "id", postgresql_where=LIVE),
+        Index("customers_live_status_idx", "tenant_id", "status", "created_at", "id", postgresql_where=LIVE),
+        Index("customers_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )
 
 
@@ -80,6 +88,8 @@ class CustomerTag(Base):
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tag_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     customer_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # Whether the customer is; what is in the trash is not counted.
+    live: Mapped[bool] = mapped_column(server_default=text("true"))
 
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "tag_id"], ["tags.tenant_id", "tags.id"], name="customer_tags_tag_fkey"),

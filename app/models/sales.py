@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.models.base import Base, Record, SoftDeleted, UserReference
 
 LIVE = text("deleted_at IS NULL")
+TRASHED = text("deleted_at IS NOT NULL")
 
 
 def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
@@ -58,6 +59,7 @@ class Contact(Record, SoftDeleted):
             postgresql_where=text("is_primary AND deleted_at IS NULL"),
         ),
         Index("contacts_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+        Index("contacts_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )
 
 
@@ -109,7 +111,14 @@ class Deal(Record, SoftDeleted):
         reference("deals", "stage_id", "pipeline_stages"),
         Index("deals_customer_idx", "tenant_id", "customer_id"),
         Index("deals_stage_idx", "tenant_id", "stage_id"),
-        Index("deals_live_owner_idx", "tenant_id", "owner_id", postgresql_where=LIVE),
+        Index("deals_live_owner_idx", "tenant_id", "owner_id", "created_at", "id", postgresql_where=LIVE),
+        Index("deals_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
+        Index("deals_live_title_idx", "tenant_id", "title_folded", "id", postgresql_where=LIVE),
+        Index("deals_live_amount_idx", "tenant_id", "amount", "id", postgresql_where=LIVE),
+        Index("deals_live_expected_close_date_idx", "tenant_id", "expected_close_date", "id", postgresql_where=LIVE),
+        Index("deals_live_stage_idx", "tenant_id", "stage_id", "id", postgresql_where=LIVE),
+        Index("deals_live_stage_created_at_idx", "tenant_id", "stage_id", "created_at", "id", postgresql_where=LIVE),
+        Index("deals_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
         Index("deals_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
         Index(
             "deals_contact_idx",
@@ -177,6 +186,14 @@ class Activity(Record, SoftDeleted):
         Index("activities_contact_idx", "tenant_id", "contact_id", postgresql_where=text("contact_id IS NOT NULL")),
         Index("activities_live_assigned_to_idx", "tenant_id", "assigned_to", "due_date", "id", postgresql_where=LIVE),
         Index("activities_live_due_date_idx", "tenant_id", "due_date", "id", postgresql_where=LIVE),
+        Index("activities_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+        Index("activities_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
+        Index("activities_live_title_idx", "tenant_id", "title_folded", "id", postgresql_where=LIVE),
+        Index("activities_live_type_rank_idx", "tenant_id", "type_rank", "id", postgresql_where=LIVE),
+        Index("activities_live_priority_rank_idx", "tenant_id", "priority_rank", "id", postgresql_where=LIVE),
+        Index("activities_live_status_idx", "tenant_id", "status", "id", postgresql_where=LIVE),
+        Index("activities_live_status_due_date_idx", "tenant_id", "status", "due_date", "id", postgresql_where=LIVE),
+        Index("activities_trash_idx", "tenant_id", "due_date", "id", postgresql_where=TRASHED),
     )
 
 
@@ -200,4 +217,6 @@ class Note(Record, SoftDeleted):
         Index("notes_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
         Index("notes_activity_idx", "tenant_id", "activity_id", postgresql_where=text("activity_id IS NOT NULL")),
         Index("notes_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+        Index("notes_live_author_idx", "tenant_id", "author_id", "created_at", "id", postgresql_where=LIVE),
+        Index("notes_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )

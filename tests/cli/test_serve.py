@@ -199,10 +199,10 @@ def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_
 def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) -> None:
     where = ("--data-dir", str(tmp_path / "data"))
     assert crm("db", "current", *where).stdout == "base\n"
-    assert "is at revision 0003" in crm("db", "upgrade", *where).stdout
+    assert "is at revision 0004" in crm("db", "upgrade", *where).stdout
     assert "agree" in crm("db", "check", *where).stdout
     assert "base" in crm("db", "downgrade", "base", *where).stdout
-    assert "is at revision 0003" in crm("db", "upgrade", *where).stdout
+    assert "is at revision 0004" in crm("db", "upgrade", *where).stdout
 
 
 def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:

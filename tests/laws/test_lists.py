@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import fields
 
+from app.db import listing
 from app.web.input import wanted_by
 from app.web.paging import ListQuery
 from tests.callers import Caller, Callers, refused
@@ -89,16 +90,26 @@ def walk(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, Any
 
 @pytest.mark.parametrize(("operation", "key", "order"), EVERY_ORDER)
 def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
-    operation: Operation, key: str, order: str, admin: Caller, callers: Callers
+    operation: Operation, key: str, order: str, admin: Caller, callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fill(operation, admin, callers)
     query = {"sort_by": key, "sort_order": order, "page_size": 5}
     by_cursor = [identity(row) for page in walk(admin, url, **query) for row in page]
     first = admin.ok("GET", url, **query)
-    pages = [admin.ok("GET", url, page=page + 1, **query) for page in range(first["total_pages"])]
-    by_page = [identity(row) for page in pages for row in page["data"]]
-    assert by_cursor == by_page
+
+    def by_page() -> list[object]:
+        pages = [admin.ok("GET", url, page=page + 1, **query) for page in range(first["total_pages"])]
+        assert [page["total"] for page in pages] == [first["total"]] * len(pages)
+        assert [page["next_cursor"] is None for page in pages] == [False] * (len(pages) - 1) + [True]
+        return [identity(row) for page in pages for row in page["data"]]
+
+    assert by_cursor == by_page()
     assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS
+    # Pages that are far from the start are found by another way, from the nearer end.
+    monkeypatch.setattr(listing, "DEEP_OFFSET", 5)
+    assert by_cursor == by_page()
+    past = admin.ok("GET", url, page=first["total_pages"] + 1, **query)
+    assert (past["data"], past["total"]) == ([], first["total"])
 
 
 @every_list

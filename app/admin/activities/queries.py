@@ -6,11 +6,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import SmallInteger, Text
+from sqlalchemy.types import Text
 
 from app.admin.activities.schemas import Activity, ActivityStatus
 from app.admin.nested import contact_of, customer_of, deal_of
-from app.db.listing import Filter, Listing, Sort, at_least, at_most, found_in, one_of, user_in
+from app.db.counts import FACET, Counted
+from app.db.filters import Filter, at_least, at_most, found_in, one_of, user_in
+from app.db.listing import Listing, Sort, by_group
 from app.db.nested import columns_for, selected
 from app.models import Activity as Row
 from app.web.paging import SortOrder
@@ -19,10 +21,14 @@ c = Row.__table__.c
 
 IS_OVERDUE: ColumnElement[bool] = and_(c.status == "scheduled", c.due_date < func.now())
 STATUS: ColumnElement[str] = case((IS_OVERDUE, literal_column("'overdue'")), else_=c.status)
-STATUS_RANK: ColumnElement[int] = func.array_position(
-    literal_column("ARRAY[" + ", ".join(f"'{status}'" for status in ActivityStatus) + "]"), STATUS, type_=SmallInteger
-)
 NOT_YET_DUE: ColumnElement[bool] = and_(c.status == "scheduled", func.coalesce(c.due_date >= func.now(), True))
+STATUSES = list(ActivityStatus)
+IN_STATUS: dict[str, ColumnElement[bool]] = {
+    ActivityStatus.SCHEDULED: NOT_YET_DUE,
+    ActivityStatus.COMPLETED: c.status == literal_column("'completed'"),
+    ActivityStatus.CANCELLED: c.status == literal_column("'cancelled'"),
+    ActivityStatus.OVERDUE: IS_OVERDUE,
+}
 COLUMNS = columns_for(
     Activity,
     Row.__table__,
@@ -74,10 +80,11 @@ LISTING = Listing(
         "created_at": Sort(c.created_at),
         "updated_at": Sort(c.updated_at),
         "title": Sort(c.title_folded),
-        "status": Sort(STATUS_RANK),
+        "status": by_group(lambda place: IN_STATUS[STATUSES[place]], len(STATUSES)),
         "type": Sort(c.type_rank),
         "priority": Sort(c.priority_rank),
     },
     default_sort=("due_date", SortOrder.ASC),
+    counted=Counted("activities", {"type": one_of(FACET)}),
 )
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("activity_id"), c.deleted_at.is_(None))

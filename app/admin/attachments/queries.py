@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import bindparam, select
 
 from app.admin.attachments.schemas import Attachment
-from app.db.listing import Listing, Sort, one_of
+from app.db.filters import one_of
+from app.db.listing import Listing, Sort
 from app.db.nested import columns_for, selected
 from app.models import Attachment as Row
 from app.models import AttachmentUpload

@@ -12,7 +12,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
 from app.admin.audit.schemas import AuditEntry, Difference
-from app.db.listing import Listing, Sort, at_least, at_most, equals, one_of, user_in
+from app.db.counts import FACET, Counted
+from app.db.filters import at_least, at_most, equals, one_of, user_in
+from app.db.listing import Listing, Sort
 from app.db.nested import columns_for, selected
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
@@ -98,6 +100,7 @@ LISTING = Listing(
     },
     sorts={"created_at": Sort(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
+    counted=Counted("audit_entries", {"resource_type": one_of(FACET)}),
 )
 ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("entry_id"))
 

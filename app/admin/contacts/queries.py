@@ -6,7 +6,9 @@ from sqlalchemy import any_, bindparam, case, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.admin.contacts.schemas import Contact
-from app.db.listing import Listing, Sort, found_in, one_of, through, user_in
+from app.db.counts import Counted
+from app.db.filters import found_in, one_of, through, user_in
+from app.db.listing import Listing, Sort
 from app.db.nested import columns_for, selected
 from app.models import Contact as Row
 from app.models import Customer
@@ -32,6 +34,7 @@ LISTING = Listing(
     filters=FILTERS,
     sorts={"created_at": Sort(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
+    counted=Counted("contacts"),
 )
 OF_CUSTOMER = Listing(
     "customer contacts",

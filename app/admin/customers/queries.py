@@ -14,7 +14,9 @@ from app.admin.customers.schemas import Customer, CustomerDetail, TagBadge
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
-from app.db.listing import Listing, Sort, at_least, at_most, equals, found_in, matching, one_of, user_in
+from app.db.counts import FACET, Counted
+from app.db.filters import at_least, at_most, equals, found_in, matching, one_of, user_in
+from app.db.listing import Listing, Sort
 from app.db.nested import Columns, Nested, columns_for, labelled, nested_row, nested_rows, selected
 from app.models import Customer as Row
 from app.models import CustomerTag, Tag
@@ -60,6 +62,7 @@ LISTING = Listing(
         "next_follow_up_at": Sort(c.next_follow_up_at, nullable=True),
     },
     default_sort=("created_at", SortOrder.DESC),
+    counted=Counted("customers", {"status": one_of(FACET)}),
 )
 ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Numeric, any_, bindparam, cast, func, select
-from sqlalchemy.types import BigInteger
+from sqlalchemy import ColumnElement, Numeric, any_, bindparam, cast, func, literal_column, select
+from sqlalchemy.types import BigInteger, Text
 
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
@@ -13,7 +13,9 @@ from app.admin.deals.schemas import Deal, DealDetail, StageMove
 from app.admin.nested import contact_of, customer_of
 from app.admin.notes import queries as notes
 from app.admin.notes.schemas import Note
-from app.db.listing import Listing, Sort, at_least, at_most, found_in, matching, one_of, user_in
+from app.db.counts import FACET, Counted
+from app.db.filters import at_least, at_most, found_in, leading_to, matching, one_of, user_in
+from app.db.listing import Listing, Sort, by_group
 from app.db.nested import Columns, columns_for, labelled, nested_rows, selected
 from app.models import Deal as Row
 from app.models import PipelineStage
@@ -23,7 +25,8 @@ from app.web.structs import columns_of
 
 c = Row.__table__.c
 move = Move.__table__.c
-stage = PipelineStage.__table__.c
+stages = PipelineStage.__table__
+stage = stages.c
 
 
 def _of_stage(column: str, reference: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -36,6 +39,14 @@ def stage_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
     """The name of the stage that a reference leads to."""
     one = PipelineStage.__table__.alias()
     return select(one.c.name).where(one.c.id == reference).scalar_subquery()
+
+
+def stage_at(place: int) -> ColumnElement[int]:
+    """The stage at a place of the pipeline, from 0."""
+    one = PipelineStage.__table__.alias()
+    return (
+        select(one.c.id).order_by(one.c.order, one.c.id).offset(literal_column(str(place))).limit(1).scalar_subquery()
+    )
 
 
 IS_OPEN: ColumnElement[bool] = _of_stage("kind", c.stage_id) == "open"
@@ -56,7 +67,7 @@ LISTING = Listing(
     key=c.id,
     deleted_at=c.deleted_at,
     filters={
-        "stage": matching(lambda names: c.stage_id.in_(select(stage.id).where(stage.name == any_(names)))),
+        "stage": leading_to(c.stage_id, stage.id, stage.name),
         "status": matching(lambda kinds: c.stage_id.in_(select(stage.id).where(stage.kind == any_(kinds)))),
         "owner_id": user_in(c.owner_id),
         "customer_id": one_of(c.customer_id),
@@ -74,9 +85,16 @@ LISTING = Listing(
         "title": Sort(c.title_folded),
         "amount": Sort(c.amount),
         "expected_close_date": Sort(c.expected_close_date, nullable=True),
-        "stage": Sort(_of_stage("order", c.stage_id)),
+        "stage": by_group(lambda place: c.stage_id == stage_at(place), select(func.count()).select_from(stages)),
     },
     default_sort=("created_at", SortOrder.DESC),
+    counted=Counted(
+        "deals",
+        {
+            "stage": leading_to(FACET, cast(stage.id, Text), stage.name),
+            "status": matching(lambda kinds: FACET.in_(select(cast(stage.id, Text)).where(stage.kind == any_(kinds)))),
+        },
+    ),
 )
 
 _seconds = cast(func.floor(func.extract("epoch", move.left_at - move.entered_at)), BigInteger)

@@ -6,7 +6,9 @@ from sqlalchemy import bindparam, select
 
 from app.admin.nested import customer_of, deal_of
 from app.admin.notes.schemas import Note
-from app.db.listing import Listing, Sort, found_in, one_of, user_in
+from app.db.counts import Counted
+from app.db.filters import found_in, one_of, user_in
+from app.db.listing import Listing, Sort
 from app.db.nested import columns_for, selected
 from app.models import Note as Row
 from app.web.paging import SortOrder
@@ -30,5 +32,6 @@ LISTING = Listing(
     },
     sorts={"created_at": Sort(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
+    counted=Counted("notes"),
 )
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("note_id"), c.deleted_at.is_(None))

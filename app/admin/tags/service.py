@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, any_, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, any_, bindparam, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import BigInteger, Text
 
 from app import models
 from app.admin.tags.schemas import Tag, TagChange, TagCreate
@@ -18,44 +19,54 @@ from app.web.structs import columns_of
 tag = models.Tag.__table__.c
 customer = models.Customer.__table__.c
 worn = models.CustomerTag.__table__.c
+kept = models.RecordCount.__table__.c
 
 REMOVAL_TIMEOUT = "60s"
 RECORDS = Records(models.Tag, Code.TAG_NOT_FOUND, owned=False)
 
-_count = (
-    select(func.count())
-    .select_from(models.CustomerTag)
-    .join(
-        models.Customer,
-        (customer.tenant_id == worn.tenant_id) & (customer.id == worn.customer_id),
-    )
-    .where(
-        worn.tenant_id == tag.tenant_id,
-        worn.tag_id == tag.id,
-        customer.deleted_at.is_(None),
-    )
+# Kept by the database; who sees only its own customers counts those.
+_kept = (
+    select(cast(func.coalesce(func.sum(kept.rows), 0), BigInteger))
+    .where(kept.counted == "customer_tags", kept.facet == cast(tag.id, Text))
     .scalar_subquery()
 )
-_columns = [_count if name == "customer_count" else tag[name] for name in columns_of(Tag)]
-ALL: Select[Any] = select(*_columns).order_by(tag.name_folded, tag.id)
-SOME: Select[Any] = ALL.where(tag.id == any_(bindparam("tag_ids", type_=ARRAY(tag.id.type))))
-ONE: Select[Any] = select(*_columns).where(tag.id == bindparam("tag_id"))
+_own = (
+    select(func.count())
+    .select_from(models.CustomerTag)
+    .join(models.Customer, (customer.tenant_id == worn.tenant_id) & (customer.id == worn.customer_id))
+    .where(worn.tenant_id == tag.tenant_id, worn.tag_id == tag.id, worn.live)
+    .scalar_subquery()
+)
+
+
+def _select(*conditions: ColumnElement[bool]) -> dict[bool, Select[Any]]:
+    """By whether the person who asks sees only its own records."""
+    columns = {
+        own: [count if name == "customer_count" else tag[name] for name in columns_of(Tag)]
+        for own, count in ((True, _own), (False, _kept))
+    }
+    return {own: select(*columns[own]).where(*conditions).order_by(tag.name_folded, tag.id) for own in columns}
+
+
+ALL = _select()
+SOME = _select(tag.id == any_(bindparam("tag_ids", type_=ARRAY(tag.id.type))))
+ONE = _select(tag.id == bindparam("tag_id"))
 
 
 async def list_all(tx: Transaction) -> Everything[Tag]:
     """Every tag of the tenant, by name."""
-    tags = [Tag(*row) for row in await tx.connection.execute(ALL)]
+    tags = [Tag(*row) for row in await tx.connection.execute(ALL[tx.own_records_only])]
     return Everything(tags, len(tags))
 
 
 async def get_some(tx: Transaction, tag_ids: list[int]) -> list[Tag]:
     """These tags, by name."""
-    return [Tag(*row) for row in await tx.connection.execute(SOME, {"tag_ids": tag_ids})]
+    return [Tag(*row) for row in await tx.connection.execute(SOME[tx.own_records_only], {"tag_ids": tag_ids})]
 
 
 async def get(tx: Transaction, tag_id: int) -> Tag:
     """Raises AppError TAG_NOT_FOUND."""
-    row = (await tx.connection.execute(ONE, {"tag_id": tag_id})).one_or_none()
+    row = (await tx.connection.execute(ONE[tx.own_records_only], {"tag_id": tag_id})).one_or_none()
     if row is None:
         raise AppError(Code.TAG_NOT_FOUND)
     return Tag(*row)

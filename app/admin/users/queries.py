@@ -6,7 +6,8 @@ from sqlalchemy import ColumnElement, any_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.admin.users.schemas import User
-from app.db.listing import Listing, Sort, matching
+from app.db.filters import matching
+from app.db.listing import Listing, Sort
 from app.db.nested import columns_for, selected
 from app.models import User as Row
 from app.web.paging import SortOrder

@@ -1,0 +1,106 @@
+"""What narrows a list: each filter of a query as a clause that is built once, and the value that goes into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Text, any_, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+ONE = "one"
+
+
+class Filter(NamedTuple):
+    """How one query field narrows a list: a variant of its clause for each shape, and the clause's parameters.
+
+    `clause(name, variant)` is built once; `read(value, actor's id)` gives the variant and the value of its parameter.
+    """
+
+    clause: Callable[[str, str], ColumnElement[bool]]
+    read: Callable[[Any, str], tuple[str, Any]]
+
+
+def one_of(column: ColumnElement[Any]) -> Filter:
+    """Any of the given values. One alone is compared by itself, so that an index may go on by the list's order."""
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        if variant == ONE:
+            return column == bindparam(name, type_=column.type)
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
+
+    def read(value: Sequence[Any], _: str) -> tuple[str, Any]:
+        plain = [item.value if isinstance(item, Enum) else item for item in value]
+        return (ONE, plain[0]) if len(plain) == 1 else ("", plain)
+
+    return Filter(clause, read)
+
+
+def user_in(column: ColumnElement[Any]) -> Filter:
+    """Any of the given people; `me` is the one who asks, `none` is nobody."""
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        if variant == ONE:
+            return cast(column, Text) == bindparam(name, type_=Text)
+        named = cast(column, Text) == any_(bindparam(name, type_=ARRAY(Text)))
+        return or_(named, column.is_(None)) if variant == "none" else named
+
+    def read(value: Sequence[str], me: str) -> tuple[str, Any]:
+        people = [me if person == "me" else person for person in value if person != "none"]
+        if len(people) == len(value) == 1:
+            return ONE, people[0]
+        return ("none" if "none" in value else "", people)
+
+    return Filter(clause, read)
+
+
+def equals(column: ColumnElement[Any]) -> Filter:
+    """Exactly this value."""
+    return Filter(lambda name, _: column == bindparam(name, type_=column.type), lambda value, _: ("", value))
+
+
+def at_least(column: ColumnElement[Any]) -> Filter:
+    """This value or more."""
+    return Filter(lambda name, _: column >= bindparam(name, type_=column.type), lambda value, _: ("", value))
+
+
+def at_most(column: ColumnElement[Any]) -> Filter:
+    """This value or less."""
+    return Filter(lambda name, _: column <= bindparam(name, type_=column.type), lambda value, _: ("", value))
+
+
+def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: Filter) -> Filter:
+    """A filter of the record that `reference` leads to, by that record's key."""
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        return reference.in_(select(key).where(of_target.clause(name, variant)))
+
+    return Filter(clause, of_target.read)
+
+
+def found_in(table: str, folded: str) -> Filter:
+    """A fragment of the text that `crm_search` looks through."""
+    record_table: ColumnElement[str] = literal_column(f"'{table}'::regclass")
+    expression: ColumnElement[str] = literal_column(f"'{folded}'")
+
+    def clause(name: str, _: str) -> ColumnElement[bool]:
+        return literal_column(f"{table}.id").in_(select(func.crm_search(record_table, expression, bindparam(name))))
+
+    return Filter(clause, lambda value, _: ("", value))
+
+
+def matching(condition: Callable[[ColumnElement[Any]], ColumnElement[bool]]) -> Filter:
+    """A condition of the resource's own on the value."""
+    return Filter(lambda name, _: condition(bindparam(name)), lambda value, _: ("", value))
+
+
+def leading_to(reference: ColumnElement[Any], key: ColumnElement[Any], named: ColumnElement[Any]) -> Filter:
+    """A reference to any of the records whose `named` column has one of the given values."""
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        if variant == ONE:
+            return reference == select(key).where(named == bindparam(name)).scalar_subquery()
+        return reference.in_(select(key).where(named == any_(bindparam(name))))
+
+    return Filter(clause, lambda value, _: (ONE, value[0]) if len(value) == 1 else ("", value))
