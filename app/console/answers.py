@@ -39,24 +39,22 @@ class Shown(View, kw_only=True, omit_defaults=True):
     @classmethod
     def of(cls, record: Any, **special: Any) -> Self:
         """From a record of /admin; `special` are the fields that it does not have as they are shown."""
-        same = {name: read(record) for name, read in _readers(cls).items() if name not in special}
-        return cls(**same, **special)
+        names, read, ids = _plan(cls, frozenset(special))
+        values = dict(zip(names, read(record), strict=True))
+        for name in ids:
+            values[name] = shown_id(values[name])
+        for name, kind in cls.nested.items():
+            if values[name] is not None:
+                values[name] = kind.of(values[name])
+        return cls(**values, **special)
 
 
 @cache
-def _readers(kind: type[Shown]) -> dict[str, Callable[[Any], Any]]:
-    """How each field of a kind is read off the record."""
-
-    def reader(name: str) -> Callable[[Any], Any]:
-        read = attrgetter(kind.names.get(name, name))
-        inner = kind.nested.get(name)
-        if inner is not None:
-            return lambda record: None if (value := read(record)) is None else inner.of(value)
-        if name in {"id", "assigned_to"} or name.endswith("_id"):
-            return lambda record: shown_id(read(record))
-        return read
-
-    return {name: reader(name) for name in kind.__struct_fields__}
+def _plan(kind: type[Shown], special: frozenset[str]) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
+    """The fields that are read off the record, how, and which are ids: worked out once, since lists are long."""
+    names = [name for name in kind.__struct_fields__ if name not in special]
+    ids = [name for name in names if name in {"id", "assigned_to"} or name.endswith("_id")]
+    return names, attrgetter(*(kind.names.get(name, name) for name in names)), ids
 
 
 class Page(Struct, Generic[Row]):
@@ -75,19 +73,14 @@ class Page(Struct, Generic[Row]):
         return cls([shown(record) for record in page.data], *counted)
 
 
-class TagBadge(Shown, kw_only=True):
-    """A tag inside a customer."""
+class Tag(Shown, kw_only=True):
+    """A label for customers."""
 
     id: str
     name: str
     color: str | None = None
-    created_at: datetime
-
-
-class Tag(TagBadge, kw_only=True):
-    """A label for customers."""
-
     customer_count: int
+    created_at: datetime
 
 
 class Contact(Shown, kw_only=True):
@@ -129,7 +122,7 @@ class Customer(Shown, kw_only=True):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
-    tags: list[TagBadge]
+    tags: list[Tag]
     primary_contact: Contact | None = None
 
     @classmethod
@@ -139,7 +132,7 @@ class Customer(Shown, kw_only=True):
         return cls.of(
             customer,
             status=SHOWN_STATUS[customer.status],
-            tags=[TagBadge.of(tag) for tag in customer.tags],
+            tags=[Tag.of(tag) for tag in customer.tags],
             primary_contact=None if contact is None else Contact.shown(contact),
         )
 

@@ -101,7 +101,7 @@ async def create_contact(
 async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[list[answers.Tag]]:
     """A customer's tags, by name."""
     async with transaction(request) as tx:
-        return await show_tags(tx, await customers.get(tx, customer_id))
+        return show_tags(tx, await customers.get(tx, customer_id))
 
 
 @post("/customers/{customer_id:str}/tags", guards=WRITE, status_code=200)
@@ -110,7 +110,7 @@ async def add_customer_tags(
 ) -> Response[list[answers.Tag]]:
     """Add tags to those that the customer has; answers all of them."""
     async with transaction(request) as tx:
-        return await show_tags(tx, await customers.add_tags(tx, customer_id, [int(tag_id) for tag_id in data.tag_ids]))
+        return show_tags(tx, await customers.add_tags(tx, customer_id, map(int, data.tag_ids)))
 
 
 @delete("/customers/{customer_id:str}/tags/{tag_id:str}", guards=WRITE, status_code=200)

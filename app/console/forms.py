@@ -51,13 +51,6 @@ def read_id(sent: int | str) -> int:
     return record_id
 
 
-def check_full_name(name: str) -> str:
-    """The name as it is. Raises Refused where its first or last name is too long."""
-    if any(len(part or "") > LONGEST_NAME_PART for part in split_name(name)):
-        raise Refused(f"must have a first and a last name of at most {LONGEST_NAME_PART} characters each")
-    return name
-
-
 def split_name(name: str) -> tuple[str, str | None]:
     """First and last name: a name is split at its last blank."""
     first, _, last = name.strip().rpartition(" ")
@@ -72,7 +65,7 @@ Ids = Annotated[
     Meta(max_length=1000, examples=[["1", 2]], extra={"then": lambda ids: [read_id(sent) for sent in ids]}),
 ]
 FullName = Annotated[
-    str, Meta(min_length=1, max_length=1000, pattern=r"\S", examples=["Grace Hopper"], extra={"then": check_full_name})
+    str, Meta(min_length=1, max_length=2 * LONGEST_NAME_PART + 1, pattern=r"\S", examples=["Grace Hopper"])
 ]
 Day = Annotated[datetime, Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"])]
 DueAt = Annotated[
@@ -136,7 +129,6 @@ class MyActivityFilters(ListQuery):
     """Filters of one's own activities; the dates are those on which they are due."""
 
     names: ClassVar[Mapping[str, str]] = {
-        "owner_id": "assigned_to",
         "date_from": "due_date_from",
         "date_to": "due_date_to",
     }
@@ -153,6 +145,8 @@ class MyActivityFilters(ListQuery):
 class ActivityFilters(MyActivityFilters):
     """Filters of everybody's activities."""
 
+    names: ClassVar[Mapping[str, str]] = {**MyActivityFilters.names, "owner_id": "assigned_to"}
+
     owner_id: Maybe[UserFilter] = UNSET
 
 
@@ -161,24 +155,26 @@ class NoteFilters(ListQuery):
 
 
 class Form(Body, kw_only=True):
-    """A form. `names` are its fields that /admin calls by another name."""
-
-    names: ClassVar[Mapping[str, str]] = {}
+    """A form. Its fields have the names of the record that is shown."""
 
     @classmethod
     def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
-        """Without the fields that were left empty; an emptied description is one that was cleared."""
-        cleared = {"description": None} if document.get("description") == "" else {}
-        return {name: value for name, value in document.items() if value != ""} | cleared
+        """Without the fields that were left empty."""
+        return {name: value for name, value in document.items() if value != "" or name not in cls.__struct_fields__}
 
     def read_as(self, kind: type[Change], shown: Struct | None = None) -> Change:
         """The body of /admin with the fields that are not as the console was `shown` them.
 
         Raises AppError where two fields mean the same one and differ.
         """
+        return self.named(kind, self.changes(shown))
+
+    def named(self, kind: type[Change], values: Mapping[str, Any]) -> Change:
+        """A body of /admin with these values, under the names that it knows."""
+        names = self.view.names if self.view is not None and issubclass(self.view, answers.Shown) else {}
         read: dict[str, Any] = {}
-        for name, value in self.changes(shown).items():
-            if read.setdefault(self.names.get(name, name), value) != value:
+        for name, value in values.items():
+            if read.setdefault(names.get(name, name), value) != value:
                 raise invalid(Fault(name, "contradicts another field that means the same"))
         return kind(**read)
 
@@ -194,7 +190,6 @@ class CustomerForm(Form, kw_only=True):
     """A customer's fields; owner_id and assigned_to are the same."""
 
     view: ClassVar[ViewType] = answers.Customer
-    names: ClassVar[Mapping[str, str]] = {"owner_id": "assigned_to", "follow_up_at": "next_follow_up_at"}
 
     name: Maybe[CustomerName] = UNSET
     email: Maybe[Email | None] = UNSET
@@ -217,7 +212,6 @@ class ContactForm(Form, kw_only=True):
     """A contact's fields; customer_id must be the one that it has, `title` is the position."""
 
     view: ClassVar[ViewType] = answers.Contact
-    names: ClassVar[Mapping[str, str]] = {"title": "position"}
 
     name: Maybe[FullName] = UNSET
     email: Maybe[Email | None] = UNSET
@@ -227,10 +221,15 @@ class ContactForm(Form, kw_only=True):
     customer_id: Maybe[Id] = UNSET
 
     def changes(self, shown: Struct | None) -> dict[str, Any]:
-        """With first and last name in place of the name."""
+        """With first and last name in place of the name. Raises AppError where one is too long."""
         values = super().changes(shown)
         if "name" in values:
-            values["first_name"], values["last_name"] = split_name(values.pop("name"))
+            first, last = split_name(values.pop("name"))
+            if max(len(first), len(last or "")) > LONGEST_NAME_PART:
+                raise invalid(
+                    Fault("name", f"must have first and last names of at most {LONGEST_NAME_PART} characters")
+                )
+            values |= {"first_name": first, "last_name": last}
         return values
 
 
@@ -244,7 +243,6 @@ class DealForm(Form, kw_only=True):
     """A deal's fields; `name` is its title."""
 
     view: ClassVar[ViewType] = answers.Deal
-    names: ClassVar[Mapping[str, str]] = {"name": "title"}
 
     name: Maybe[Title] = UNSET
     customer_id: Maybe[Id] = UNSET
@@ -254,6 +252,15 @@ class DealForm(Form, kw_only=True):
     probability: Maybe[Percent] = UNSET
     expected_close_date: Maybe[Day | None] = UNSET
     owner_id: Maybe[UserId | None] = UNSET
+
+    def read_deal(self, kind: type[Change], stages: Stages, shown: answers.Deal | None = None) -> Change:
+        """The body of /admin. A move takes the new stage's probability unless the form gives one."""
+        values = self.changes(shown)
+        if "stage" in values:
+            values["stage"] = stages.meant_by(Stage(values["stage"]))
+            if self.probability is not UNSET:
+                values["probability"] = self.probability
+        return self.named(kind, values)
 
 
 class NewDealForm(DealForm, kw_only=True):
@@ -273,7 +280,6 @@ class ActivityForm(Form, kw_only=True):
     """An activity's fields; `subject` is its title."""
 
     view: ClassVar[ViewType] = answers.Activity
-    names: ClassVar[Mapping[str, str]] = {"subject": "title", "due_at": "due_date"}
 
     type: Maybe[ActivityType] = UNSET
     subject: Maybe[ActivityTitle] = UNSET
@@ -281,6 +287,12 @@ class ActivityForm(Form, kw_only=True):
     customer_id: Maybe[Id | None] = UNSET
     deal_id: Maybe[Id | None] = UNSET
     due_at: Maybe[DueAt | None] = UNSET
+
+    @classmethod
+    def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """An emptied description is one that was cleared: the console always sends it."""
+        cleared = {"description": None} if document.get("description") == "" else {}
+        return super().sent(document) | cleared
 
 
 class NewActivityForm(ActivityForm, kw_only=True):

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from litestar import Request, Response
-from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
 from app.admin.activities.schemas import Activity
@@ -15,14 +14,11 @@ from app.admin.contacts import queries as contact_queries
 from app.admin.contacts import service as contacts
 from app.admin.contacts.schemas import Contact, CustomerContactQuery
 from app.admin.customers.schemas import Customer
-from app.admin.deals.schemas import DealChange
 from app.admin.http import answer, read_page
 from app.admin.notes.schemas import Note
-from app.admin.tags import service as tags
 from app.admin.users import service as users
 from app.console import answers
-from app.console.forms import DealForm, StageForm
-from app.console.values import Stage, Stages, shown_id
+from app.console.values import shown_id
 from app.db.listing import Listing
 from app.db.transaction import Transaction
 from app.web.errors import as_app_error, error_response
@@ -41,7 +37,6 @@ FIELD_NAMES = {"due_date": "due_at", "next_follow_up_at": "follow_up_at"}
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=View)
-Change = TypeVar("Change", bound=DealChange)
 
 
 async def read(
@@ -62,16 +57,6 @@ async def contacts_of(request: CrmRequest, tx: Transaction, customer_id: int) ->
     return page.data
 
 
-def deal_body(
-    form: DealForm | StageForm, kind: type[Change], stages: Stages, shown: answers.Deal | None = None
-) -> Change:
-    """The body of /admin that a deal's form means. Raises AppError INVALID_STAGE."""
-    body = form.read_as(kind, shown)
-    if body.stage is not UNSET:
-        body.stage = stages.meant_by(Stage(body.stage))
-    return body
-
-
 def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[T]:
     """The answer for one record, with its version as ETag."""
     return answer(tx, shown, status, version=record.version)
@@ -89,10 +74,9 @@ async def show_customers(tx: Transaction, page: Page[Customer]) -> Response[answ
     return answer(tx, answers.Page.of(page, partial(answers.Customer.shown, primary=primary)))
 
 
-async def show_tags(tx: Transaction, customer: Customer) -> Response[list[answers.Tag]]:
+def show_tags(tx: Transaction, customer: Customer) -> Response[list[answers.Tag]]:
     """Those that a customer wears."""
-    worn = await tags.get_some(tx, [tag.id for tag in customer.tags])
-    return show(tx, [answers.Tag.of(tag) for tag in worn], customer)
+    return show(tx, [answers.Tag.of(tag) for tag in customer.tags], customer)
 
 
 async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[answers.Activity]:

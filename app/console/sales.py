@@ -24,7 +24,6 @@ from app.console.http import (
     DELETE,
     READ,
     WRITE,
-    deal_body,
     read,
     show,
     show_activities,
@@ -55,7 +54,7 @@ async def create_deal(request: CrmRequest, data: JSONBody[forms.NewDealForm]) ->
     """Open a deal with a customer; `name` is its title."""
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
-        deal = await deals.create(tx, deal_body(data, DealCreate, stages))
+        deal = await deals.create(tx, data.read_deal(DealCreate, stages))
         return show(tx, answers.Deal.shown(deal, stages), deal, 201)
 
 
@@ -80,17 +79,15 @@ async def move_deal(
     request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[forms.StageForm]
 ) -> Response[answers.Deal]:
     """Move a deal to another stage."""
-    return await _change_deal(request, deal_id, data)
+    return await _change_deal(request, deal_id, forms.DealForm(stage=data.stage))
 
 
-async def _change_deal(
-    request: CrmRequest, deal_id: int, data: forms.DealForm | forms.StageForm
-) -> Response[answers.Deal]:
+async def _change_deal(request: CrmRequest, deal_id: int, data: forms.DealForm) -> Response[answers.Deal]:
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
         shown = answers.Deal.shown(await deals.get(tx, deal_id), stages)
         rollback_roles = request.app.state.settings.rollback_roles
-        deal = await deals.change(tx, deal_id, deal_body(data, DealChange, stages, shown), rollback_roles)
+        deal = await deals.change(tx, deal_id, data.read_deal(DealChange, stages, shown), rollback_roles)
         return show(tx, answers.Deal.shown(deal, stages), deal)
 
 
@@ -212,8 +209,7 @@ async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Respo
 async def get_overview(request: CrmRequest) -> Response[answers.Overview]:
     """The dashboard's figures; days newest first. It may be some seconds old, which `Age` says."""
     kept = await current_overview(request)
-    async with transaction(request) as tx:
-        return overview_response(answers.Overview.shown(kept.report, await Stages.of(tx)), kept.age)
+    return overview_response(answers.Overview.shown(kept.report, Stages(kept.stages)), kept.age)
 
 
 HANDLERS = [

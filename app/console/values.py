@@ -10,10 +10,9 @@ from enum import StrEnum
 from typing import Any
 
 from app.admin.customers.schemas import CustomerStatus
-from app.admin.pipeline_stages import service as pipeline_stages
-from app.admin.pipeline_stages.service import StageOrigin
+from app.admin.pipeline_stages.queries import StageOrigin, list_origins
 from app.db.transaction import Transaction
-from app.web.errors import AppError, Code
+from app.web import strict_json
 
 
 class Status(StrEnum):
@@ -51,9 +50,9 @@ BUILT_IN = {
 CLOSED = {"won": Stage.WON, "lost": Stage.LOST}
 
 # To what the console's forms cut a time.
-CUT: Mapping[str, Callable[[datetime], datetime]] = {
-    "follow_up_at": lambda time: time.replace(hour=0, minute=0, second=0, microsecond=0),
-    "expected_close_date": lambda time: time.replace(hour=0, minute=0, second=0, microsecond=0),
+CUT: Mapping[str, Callable[[datetime], Any]] = {
+    "follow_up_at": datetime.date,
+    "expected_close_date": datetime.date,
     "due_at": lambda time: time.replace(second=0, microsecond=0),
 }
 
@@ -70,8 +69,10 @@ def statuses_shown_as(shown: list[Status]) -> list[CustomerStatus]:
 
 def equals_shown(name: str, sent: Any, shown: Any) -> bool:
     """Whether a form sends back what the console was shown."""
-    if isinstance(shown, datetime):
-        return sent in {shown, CUT[name](shown)}
+    if isinstance(sent, datetime) and isinstance(shown, datetime):
+        return bool(CUT[name](sent) == CUT[name](shown))
+    if isinstance(sent, dict) and isinstance(shown, dict):
+        return strict_json.encode_sorted(sent) == strict_json.encode_sorted(shown)  # 1 is not true
     if isinstance(shown, str):
         return str(sent) == shown  # an id may come as a number
     return bool(sent == shown)
@@ -93,10 +94,10 @@ class Stages:
     @classmethod
     async def of(cls, tx: Transaction) -> Stages:
         """Those of the tenant."""
-        return cls(await pipeline_stages.list_origins(tx))
+        return cls(await list_origins(tx))
 
     def shown(self, name: str) -> Stage:
-        """What a stage is shown as; one that was renamed since the stages were read, as the first."""
+        """What a stage is shown as; one that was renamed since the stages were read, a moment ago, as the first."""
         return self._shown.get(name, Stage.LEAD)
 
     def shown_as(self, wanted: list[Stage]) -> list[str]:
@@ -106,11 +107,10 @@ class Stages:
     def meant_by(self, wanted: Stage) -> str:
         """The stage that a deal goes to: the built-in one, else the first that is shown so; active ones only.
 
-        Raises AppError INVALID_STAGE.
+        Where there is none, a name that no stage can have, so that it is refused as every wrong stage is.
         """
         active = [stage for stage in self._stages if stage.is_active and self._shown[stage.name] is wanted]
         built_in = [stage for stage in active if BUILT_IN.get(stage.origin or "") is wanted]
         for stage in built_in + active:
             return stage.name
-        fields = [{"field": "stage", "message": f"your pipeline has no active stage for {wanted}"}]
-        raise AppError(Code.INVALID_STAGE, data={"fields": fields})
+        return f"none for {wanted}"

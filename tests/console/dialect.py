@@ -18,7 +18,6 @@ NUMBER = (int, float)
 SHAPES: dict[str, dict[str, Any]] = {
     "message": {"message": TEXT},
     "tag": {"id": TEXT, "name": TEXT, "color?": TEXT, "customer_count": NUMBER, "created_at": TEXT},
-    "badge": {"id": TEXT, "name": TEXT, "color?": TEXT, "created_at": TEXT},
     "contact": {
         "id": TEXT,
         "customer_id": TEXT,
@@ -44,7 +43,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "created_at": TEXT,
         "updated_at": TEXT,
         "deleted_at?": TEXT,
-        "tags": ["badge"],
+        "tags": ["tag"],
         "primary_contact?": "contact",
     },
     "its customer": {"id": TEXT, "name": TEXT, "email?": TEXT, "company?": TEXT},

@@ -145,6 +145,33 @@ def test_won_is_the_first_active_stage_of_its_kind_and_a_stage_that_is_gone_is_s
     assert refused(answer, 400, "INVALID_STAGE")["fields"][0]["field"] == "stage"
 
 
+def test_who_may_not_change_a_deal_is_told_so_before_the_stage_is_looked_at(admin: Caller, agent: Caller) -> None:
+    stages = {stage["name"]: stage["id"] for stage in admin.ok("GET", STAGES)["data"]}
+    admin.ok("PATCH", f"{STAGES}/{stages['proposal']}", {"is_active": False})
+    deal = admin.ok("POST", "/admin/deals", {"title": "Engine", "customer_id": admin.customer()["id"]})
+    path = f"/console/admin/deals/{deal['id']}/stage"
+    refused(agent.patch(path, {"stage": "proposal"}), 403, "INSUFFICIENT_PERMISSIONS")
+    refused(admin.patch(path, {"stage": "proposal"}, headers={"If-Match": '"9"'}), 412, "VERSION_CONFLICT")
+
+
+def test_a_probability_that_is_sent_along_with_a_move_is_kept(admin: Caller) -> None:
+    body = {"title": "Engine", "customer_id": admin.customer()["id"], "probability": 35}
+    path = f"/deals/{admin.ok('POST', '/admin/deals', body)['id']}"
+    assert send_back(admin, path, stage="proposal")["probability"] == 35
+    assert console(admin, "PATCH", f"{path}/stage", {"stage": "negotiation"})["probability"] == 75
+
+
+def test_the_figures_of_a_renamed_stage_stay_where_they_were(admin: Caller, variant: Any) -> None:
+    body = {"title": "Engine", "customer_id": admin.customer()["id"], "stage": "closed_won", "amount": 5}
+    admin.ok("POST", "/admin/deals", body)
+    before = console(admin, "GET", "/reports/overview")["deals_by_stage"]
+    stages = {stage["name"]: stage["id"] for stage in admin.ok("GET", STAGES)["data"]}
+    # By another process, whose writes do not drop what this one keeps.
+    other = Caller(variant(), admin.headers["Authorization"].split()[1], user_id=admin.user_id, tenant=admin.tenant)
+    other.ok("PUT", f"{STAGES}/{stages['closed_won']}", {"name": "signed"})
+    assert console(admin, "GET", "/reports/overview")["deals_by_stage"] == before
+
+
 def test_a_close_date_keeps_its_time_and_can_be_moved(admin: Caller) -> None:
     body = {"title": "Engine", "customer_id": admin.customer()["id"], "expected_close_date": "2026-12-25T16:45:30Z"}
     path = f"/deals/{admin.ok('POST', '/admin/deals', body)['id']}"
@@ -173,6 +200,9 @@ def test_a_late_task_can_be_renamed(admin: Caller, settings: Any) -> None:
     before = admin.ok("GET", f"/admin{path}")
     assert before["status"] == "overdue"
     assert send_back(admin, path, subject="Better offer")["subject"] == "Better offer"
+    # As toISOString() writes it, to the millisecond.
+    exact = before["due_date"][:23] + "Z"
+    assert console(admin, "PUT", path, {"due_at": exact})["due_at"] == before["due_date"]
     after = admin.ok("GET", f"/admin{path}")
     assert {name for name in before if before[name] != after[name]} == {"title", "version", "updated_at"}
     answer = admin.put(f"/console/admin{path}", {"due_at": "2020-01-01T10:00"})
@@ -235,6 +265,8 @@ def test_a_contact_whose_last_name_has_a_blank_keeps_it(admin: Caller) -> None:
     assert send_back(admin, path, title="Composer")["name"] == "Ludwig van Beethoven"
     after = admin.ok("GET", f"/admin{path}")
     assert {name for name in contact if contact[name] != after[name]} == {"position", "version", "updated_at"}
+    admin.ok("PUT", f"/admin{path}", {"first_name": "f" * 100, "last_name": "x" * 50 + " " + "y" * 49})
+    assert send_back(admin, path, phone="1")["phone"] == "1"
     answer = admin.put(f"/console/admin{path}", {"name": "x" * 101})
     assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "name"
 
@@ -244,6 +276,18 @@ def test_the_bodys_customer_must_be_the_paths(admin: Caller) -> None:
     body = {"name": "Grace Hopper", "is_primary": True, "customer_id": str(other)}
     answer = admin.post(f"/console/admin/customers/{mine}/contacts", body)
     assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "customer_id"
+
+
+def test_a_preference_that_changes_its_type_is_changed(admin: Caller) -> None:
+    path = f"/customers/{admin.customer(contact_preferences={'email': True})['id']}"
+    assert console(admin, "PUT", path, {"contact_preferences": {"email": 1}})["contact_preferences"] == {"email": 1}
+    assert admin.ok("GET", f"/admin{path}")["version"] == 2
+
+
+@pytest.mark.parametrize("unknown", ["colour", "description"])
+def test_an_unknown_field_is_named_even_where_it_is_empty(admin: Caller, unknown: str) -> None:
+    answer = admin.post("/console/admin/customers", {"name": "Ada", unknown: ""})
+    assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == unknown
 
 
 def test_owner_and_assigned_to_are_one_field(admin: Caller) -> None:

@@ -10,9 +10,11 @@ from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
 from app.admin.contacts import queries as contacts
 from app.admin.contacts.schemas import Contact
-from app.admin.customers.schemas import Customer, CustomerDetail, TagBadge
+from app.admin.customers.schemas import Customer, CustomerDetail
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
+from app.admin.tags import queries as tags
+from app.admin.tags.schemas import Tag as TagView
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
 from app.db.counts import FACET, Counted
 from app.db.filters import at_least, at_most, equals, found_in, matching, one_of, user_in
@@ -26,14 +28,14 @@ c = Row.__table__.c
 tag = Tag.__table__.c
 worn = CustomerTag.__table__.c
 
-_badges = nested_rows(
-    select(*labelled(columns_for(TagBadge, Tag.__table__)))
+_tags = nested_rows(
+    select(*labelled(tags.COLUMNS))
     .where(tag.tenant_id == c.tenant_id, tag.id == any_(c.tags))
     .order_by(tag.name_folded, tag.id)
     .correlate(Row),
-    TagBadge,
+    TagView,
 )
-COLUMNS = columns_for(Customer, Row.__table__, tags=_badges)
+COLUMNS = columns_for(Customer, Row.__table__, tags=_tags)
 LISTING = Listing(
     "customers",
     Customer,

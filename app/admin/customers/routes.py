@@ -16,10 +16,10 @@ from app.admin.customers.schemas import (
     CustomerCreate,
     CustomerDetail,
     CustomerQuery,
-    TagBadge,
     TagIds,
 )
 from app.admin.http import CHANGES, answer, list_page, message, transaction
+from app.admin.tags.schemas import Tag
 from app.admin.timeline import CUSTOMER_TIMELINE, TimelineEvent, TimelineQuery
 from app.db.transaction import Transaction
 from app.web.input import CrmRequest
@@ -81,7 +81,7 @@ async def restore_customer(request: CrmRequest, customer_id: FromPath[RecordId])
 
 
 @get("/{customer_id:str}/tags", guards=[Requires(Permission.READ)])
-async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Everything[TagBadge]]:
+async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Everything[Tag]]:
     """A customer's tags, by name."""
     async with transaction(request) as tx:
         return _tags(tx, await service.get(tx, customer_id))
@@ -90,7 +90,7 @@ async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId
 @post("/{customer_id:str}/tags", guards=[Requires(Permission.WRITE)], status_code=200)
 async def add_customer_tags(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[TagIds]
-) -> Response[Everything[TagBadge]]:
+) -> Response[Everything[Tag]]:
     """Add tags to those that the customer has."""
     async with transaction(request) as tx:
         return _tags(tx, await service.add_tags(tx, customer_id, data.tag_ids))
@@ -99,7 +99,7 @@ async def add_customer_tags(
 @put("/{customer_id:str}/tags", guards=[Requires(Permission.WRITE)])
 async def replace_customer_tags(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[TagIds]
-) -> Response[Everything[TagBadge]]:
+) -> Response[Everything[Tag]]:
     """Give the customer exactly these tags."""
     async with transaction(request) as tx:
         return _tags(tx, await service.replace_tags(tx, customer_id, data.tag_ids))
@@ -125,7 +125,7 @@ async def remove_customer_tag(
         return message(tx, "Tag removed successfully")
 
 
-def _tags(tx: Transaction, customer: Customer) -> Response[Everything[TagBadge]]:
+def _tags(tx: Transaction, customer: Customer) -> Response[Everything[Tag]]:
     return answer(tx, Everything(customer.tags, len(customer.tags)), version=customer.version)
 
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta
 from app.admin.activities.schemas import Activity
 from app.admin.contacts.schemas import Contact
 from app.admin.deals.schemas import Deal
+from app.admin.tags.schemas import Tag
 from app.admin.timeline import TimelineEvent
 from app.web import strict_json
 from app.web.email import Email
@@ -57,17 +58,6 @@ Phone = Annotated[str, Meta(max_length=50, examples=["+44 20 7946 0000"])]
 Company = Annotated[str, Meta(max_length=255, examples=["Analytical Engines Ltd"])]
 
 
-class TagBadge(View):
-    """A tag as its customers show it."""
-
-    id: int
-    name: str
-    color: str | None
-    created_at: datetime
-    updated_at: datetime
-    version: int
-
-
 class Customer(View):
     """A person or company that somebody sells to."""
 
@@ -83,7 +73,7 @@ class Customer(View):
     next_follow_up_at: datetime | None
     contact_preferences: dict[str, Any] | None
     notes: str | None
-    tags: list[TagBadge]
+    tags: list[Tag]
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None

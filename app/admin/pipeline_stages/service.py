@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import RowMapping, Select, any_, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -21,17 +21,7 @@ KINDS = {"open", "won", "lost"}
 c = Row.__table__.c
 
 
-class StageOrigin(NamedTuple):
-    """What became of a stage: `origin` is the name of the built-in one that it began as, None for a tenant's own."""
-
-    name: str
-    kind: str
-    is_active: bool
-    origin: str | None
-
-
 ALL: Select[Any] = select(*(c[name] for name in columns_of(PipelineStage))).order_by(c.order, c.id)
-ORIGINS: Select[Any] = select(*(c[name] for name in StageOrigin._fields)).order_by(c.order, c.id)
 ONE: Select[Any] = ALL.where(c.id == bindparam("stage_id"))
 HOLD_ALL: Select[Any] = select(c.id, c.order, c.kind, c.is_active).order_by(c.order, c.id).with_for_update()
 
@@ -40,11 +30,6 @@ async def list_all(tx: Transaction) -> Everything[PipelineStage]:
     """Every stage in order."""
     stages = [PipelineStage(*row) for row in await tx.connection.execute(ALL)]
     return Everything(stages, len(stages))
-
-
-async def list_origins(tx: Transaction) -> list[StageOrigin]:
-    """Every stage in order, with the built-in stage that it began as."""
-    return [StageOrigin(*row) for row in await tx.connection.execute(ORIGINS)]
 
 
 async def get(tx: Transaction, stage_id: int) -> PipelineStage:

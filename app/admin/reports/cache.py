@@ -6,15 +6,18 @@ import time
 
 from msgspec import Struct
 
+from app.admin.pipeline_stages.queries import StageOrigin
 from app.admin.reports.schemas import Overview
 
 MOST_KEPT = 1000
 
 
 class KeptReport(Struct, frozen=True):
-    """A report, and when it was made (monotonic seconds)."""
+    """A report, and when it was begun (monotonic seconds)."""
 
     report: Overview
+    # Of the same moment: what the stages that it names began as.
+    stages: list[StageOrigin]
     made_at: float
 
     @property
@@ -36,13 +39,13 @@ class ReportCache:
         kept = self._kept.get(tenant_id, {}).get(person)
         return None if kept is None or time.monotonic() - kept.made_at >= self._seconds else kept
 
-    def keep(self, tenant_id: str, person: str | None, report: Overview, made_at: float) -> None:
-        """Keep a report that was begun at this moment, unless a write came in between."""
-        if made_at < self._dropped_at.get(tenant_id, made_at):
+    def keep(self, tenant_id: str, person: str | None, kept: KeptReport) -> None:
+        """Keep a report, unless a write came after it was begun."""
+        if kept.made_at < self._dropped_at.get(tenant_id, kept.made_at):
             return
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        self._kept.setdefault(tenant_id, {})[person] = KeptReport(report, made_at)
+        self._kept.setdefault(tenant_id, {})[person] = kept
 
     def drop(self, tenant_id: str) -> None:
         """Forget a tenant's reports."""

@@ -13,6 +13,7 @@ from msgspec import Struct
 from app.access.actor import Actor
 from app.access.permissions import Permission, Requires
 from app.admin.http import answer, transaction
+from app.admin.pipeline_stages.queries import list_origins
 from app.admin.reports import service
 from app.admin.reports.cache import KeptReport, ReportCache
 from app.admin.reports.schemas import DealReportQuery, DealSummary, Funnel, Overview, PeriodQuery, Team
@@ -39,9 +40,9 @@ async def current_overview(request: CrmRequest) -> KeptReport:
         return kept
     began = time.monotonic()
     async with transaction(request) as tx:
-        report = await service.overview(tx)
-    cache.keep(actor.tenant_id, person, report, began)
-    return KeptReport(report, time.monotonic())
+        kept = KeptReport(await service.overview(tx), await list_origins(tx), began)
+    cache.keep(actor.tenant_id, person, kept)
+    return kept
 
 
 def overview_response(report: Struct, age: int) -> Response[Any]:

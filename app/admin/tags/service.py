@@ -4,69 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, any_, bindparam, cast, delete, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import BigInteger, Text
+from sqlalchemy import Select, bindparam, delete, func, select, update
 
 from app import models
+from app.admin.tags.queries import COLUMNS
 from app.admin.tags.schemas import Tag, TagChange, TagCreate
+from app.db.nested import selected
 from app.db.records import Records
 from app.db.transaction import Transaction
 from app.web.errors import AppError, Code
 from app.web.paging import Everything
-from app.web.structs import columns_of
 
 tag = models.Tag.__table__.c
 customer = models.Customer.__table__.c
 worn = models.CustomerTag.__table__.c
-kept = models.RecordCount.__table__.c
 
 REMOVAL_TIMEOUT = "60s"
 RECORDS = Records(models.Tag, Code.TAG_NOT_FOUND, owned=False)
 
-# Kept by the database; who sees only its own customers counts those.
-_kept = (
-    select(cast(func.coalesce(func.sum(kept.rows), 0), BigInteger))
-    .where(kept.counted == "customer_tags", kept.facet == cast(tag.id, Text))
-    .scalar_subquery()
-)
-_own = (
-    select(func.count())
-    .select_from(models.CustomerTag)
-    .join(models.Customer, (customer.tenant_id == worn.tenant_id) & (customer.id == worn.customer_id))
-    .where(worn.tenant_id == tag.tenant_id, worn.tag_id == tag.id, worn.live)
-    .scalar_subquery()
-)
-
-
-def _select(*conditions: ColumnElement[bool]) -> dict[bool, Select[Any]]:
-    """By whether the person who asks sees only its own records."""
-    columns = {
-        own: [count if name == "customer_count" else tag[name] for name in columns_of(Tag)]
-        for own, count in ((True, _own), (False, _kept))
-    }
-    return {own: select(*columns[own]).where(*conditions).order_by(tag.name_folded, tag.id) for own in columns}
-
-
-ALL = _select()
-SOME = _select(tag.id == any_(bindparam("tag_ids", type_=ARRAY(tag.id.type))))
-ONE = _select(tag.id == bindparam("tag_id"))
+ALL: Select[Any] = select(*selected(COLUMNS)).order_by(tag.name_folded, tag.id)
+ONE: Select[Any] = select(*selected(COLUMNS)).where(tag.id == bindparam("tag_id"))
 
 
 async def list_all(tx: Transaction) -> Everything[Tag]:
     """Every tag of the tenant, by name."""
-    tags = [Tag(*row) for row in await tx.connection.execute(ALL[tx.own_records_only])]
+    tags = [Tag(*row) for row in await tx.connection.execute(ALL)]
     return Everything(tags, len(tags))
-
-
-async def get_some(tx: Transaction, tag_ids: list[int]) -> list[Tag]:
-    """These tags, by name."""
-    return [Tag(*row) for row in await tx.connection.execute(SOME[tx.own_records_only], {"tag_ids": tag_ids})]
 
 
 async def get(tx: Transaction, tag_id: int) -> Tag:
     """Raises AppError TAG_NOT_FOUND."""
-    row = (await tx.connection.execute(ONE[tx.own_records_only], {"tag_id": tag_id})).one_or_none()
+    row = (await tx.connection.execute(ONE, {"tag_id": tag_id})).one_or_none()
     if row is None:
         raise AppError(Code.TAG_NOT_FOUND)
     return Tag(*row)
