@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.attachments import attachments
 from app.cli.database import db
+from app.cli.issuer import issuer
 from app.cli.openapi import openapi
 from app.cli.seed import seed
 from app.cli.serve import serve
@@ -42,5 +43,5 @@ def crm() -> None:
     """
 
 
-for command in (serve, db, attachments, token, seed, openapi):
+for command in (serve, db, attachments, token, issuer, seed, openapi):
     crm.add_command(command)

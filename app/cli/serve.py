@@ -59,7 +59,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     with workplace(data_dir, with_store=True) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = place.settings
         configure_logging(settings.log_level, settings.log_format)
-        free_port = _free_port(host, settings.server_port if port is None else port)
+        listening_port = free_port(host, settings.server_port if port is None else port)
         try:
             if place.embedded or migrate:
                 Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
@@ -68,7 +68,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             raise click.ClickException(str(error)) from None
         if place.embedded and demo:
             plant_demo(settings)
-        _run(place, host, free_port, workers, Path(run_dir), demo=demo and not settings.production)
+        _run(place, host, listening_port, workers, Path(run_dir), demo=demo and not settings.production)
 
 
 async def _check_role(settings: Settings) -> None:
@@ -79,7 +79,7 @@ async def _check_role(settings: Settings) -> None:
         await database.engine.dispose()
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """The port, or a free one for 0. Workers share it later, so that two services on it would go unnoticed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
