@@ -65,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     db_sslmode: Literal["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = ""
     db_pool_min: Annotated[int, Meta(ge=0, le=1000)] = 5
     db_pool_max: Annotated[int, Meta(ge=1, le=1000)] = 20
+    db_prepared_statements: bool = True
     jwt_secret: str = ""
     jwt_secret_previous: str = ""
     jwt_issuer: str = ""

@@ -14,6 +14,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import replace
+from sqlalchemy.engine import make_url
 
 from app.db.embedded import OWNER, EmbeddedPostgres
 from app.db.migrations import Migrations
@@ -147,6 +148,10 @@ def stranger(callers: Callers) -> Caller:
 @pytest.fixture
 def service_connection(settings: Settings) -> Iterator[psycopg.Connection]:
     """A session as the service's login, which acts as the service's role; no tenant is set."""
-    with psycopg.connect(settings.database_dsn, autocommit=True) as connection:
+    login = make_url(settings.database_dsn)
+    # On the owner's way to the server: a transaction-mode pooler, where there is one, keeps no sessions.
+    with psycopg.connect(
+        settings.migration_dsn, user=login.username, password=login.password, autocommit=True
+    ) as connection:
         connection.execute("SET ROLE crm_service")
         yield connection

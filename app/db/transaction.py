@@ -31,6 +31,7 @@ log = structlog.get_logger("database")
 ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
 POOL_WAIT_SECONDS = 1.5
 CONNECT_SECONDS = 2
+PREPARE_AFTER = 5  # executions of one statement on one connection
 
 # All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
 SETTINGS = {
@@ -100,7 +101,12 @@ class Database:
             pool_timeout=POOL_WAIT_SECONDS,
             pool_use_lifo=True,
             hide_parameters=True,
-            connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "crm-service"},
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "crm-service",
+                # A prepared statement belongs to a server's session, which a transaction-mode pooler hands around.
+                "prepare_threshold": PREPARE_AFTER if settings.db_prepared_statements else None,
+            },
             json_serializer=lambda value: strict_json.encode(value).decode(),
             json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
         )
