@@ -28,6 +28,9 @@ check: setup
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 	@$(BIN)/crm openapi --check
 	@$(BIN)/crm db upgrade --data-dir .crm/check
 	@$(BIN)/crm db check --data-dir .crm/check
