@@ -9,11 +9,11 @@ COPY pyproject.toml uv.lock ./
 # The version of uv is the lock file's own.
 RUN pip install --no-cache-dir --disable-pip-version-check "$(sed -n '/^name = "uv"$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.lock)"
 # The dependencies are a layer of their own, which changes of the code leave as it is.
-RUN uv sync --locked --no-dev --no-install-project
+RUN uv sync --locked --no-dev --extra tracing --no-install-project
 COPY README.md ./
 COPY app ./app
 COPY migrations ./migrations
-RUN uv sync --locked --no-dev --no-editable
+RUN uv sync --locked --no-dev --extra tracing --no-editable
 
 FROM python:3.13-slim-trixie
 LABEL org.opencontainers.image.title="crm-service" \

@@ -90,6 +90,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     default_currency: str = "USD"
     report_timezone: str = "UTC"
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    slow_query_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 500.0
+    otel_exporter_otlp_endpoint: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "pretty"] = "auto"
 
@@ -204,6 +206,8 @@ def _check(settings: Settings) -> None:
     for origin in settings.allowed_origins:
         if not re.fullmatch(r"https?://[A-Za-z0-9.*\-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", origin):
             raise SettingsError(f"CORS_ALLOWED_ORIGINS: {origin!r} is no origin, such as https://console.example.com")
+    if settings.otel_exporter_otlp_endpoint and not re.match(r"https?://", settings.otel_exporter_otlp_endpoint):
+        raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://")
     for name in ("database_url", "migration_database_url"):
         url = getattr(settings, name)
         if url and not re.match(r"postgres(ql)?(\+\w+)?://", url):

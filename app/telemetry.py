@@ -1,4 +1,4 @@
-"""What an operator sees: one JSON line and one measurement a request, each under the request's id."""
+"""What an operator sees: one JSON line, one measurement and one span a request, under the request's id."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from typing import Any, Literal
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagate import extract
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
@@ -43,6 +47,7 @@ POOL_USED = Gauge("crm_db_pool_used_connections", "Connections in use", multipro
 POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
 
 log = structlog.get_logger("requests")
+tracer = trace.get_tracer("crm-service")
 
 
 class Telemetry:
@@ -61,6 +66,7 @@ class Telemetry:
         request_id = _request_id(scope)
         scope["state"]["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        span = tracer.start_span(scope["method"], context=_callers_trace(scope), kind=SpanKind.SERVER)
         status = 0
         started = time.perf_counter()
 
@@ -72,7 +78,8 @@ class Telemetry:
             await send(message)
 
         try:
-            await self._app(scope, receive, answered)
+            with trace.use_span(span):
+                await self._app(scope, receive, answered)
         except Exception as error:  # noqa: BLE001 -- the last one who can answer
             # Past every handler: the connection broke, or a layer outside the router failed.
             refusal = as_app_error(error)
@@ -87,6 +94,7 @@ class Telemetry:
                 await send({"type": "http.response.body", "body": refusal.body(), "more_body": False})
         finally:
             self._record(scope, status, time.perf_counter() - started)
+            _finish(span, scope, status)
             structlog.contextvars.unbind_contextvars("request_id")
 
     def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
@@ -106,6 +114,28 @@ class Telemetry:
             user=getattr(actor, "user_id", None),
             tenant=getattr(actor, "tenant_id", None),
         )
+
+
+def _callers_trace(scope: HTTPScope) -> Context:
+    """The trace that the caller is in, by the header `traceparent`."""
+    carried = {b"traceparent", b"tracestate"}
+    return extract({name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in carried})
+
+
+def _finish(span: Span, scope: HTTPScope, status: int) -> None:
+    if span.is_recording():
+        endpoint = _endpoint(scope)
+        span.update_name(f"{scope['method']} {endpoint}")
+        span.set_attributes(
+            {
+                "http.request.method": scope["method"],
+                "http.route": endpoint,
+                "http.response.status_code": status,
+            }
+        )
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+    span.end()
 
 
 def _request_id(scope: Scope) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from importlib import import_module
 
 from litestar import Litestar
 
@@ -19,6 +20,9 @@ def serve_app() -> Litestar:
     """The application of a worker whose start and stop are its parent's business alone."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
+    if settings.otel_exporter_otlp_endpoint:
+        # Not imported at the top: who traces nothing need not have it, and does not pay for it.
+        import_module("app.tracing").export_spans(settings)
     with contextlib.suppress(PermissionError):
         # A terminal's Ctrl-C, or a signal to the whole group, would otherwise stop it before it has drained.
         os.setsid()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -58,6 +59,10 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with workplace(data_dir, with_store=True) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = place.settings
+        if settings.otel_exporter_otlp_endpoint and find_spec("opentelemetry.sdk") is None:
+            raise click.ClickException(
+                "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages: uv sync --extra tracing"
+            )
         configure_logging(settings.log_level, settings.log_format)
         listening_port = free_port(host, settings.server_port if port is None else port)
         try:

@@ -20,6 +20,7 @@ from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE
+from app.db.statements import watch
 from app.settings import Settings
 from app.web import strict_json
 from app.web.errors import AppError, Code
@@ -110,6 +111,7 @@ class Database:
             json_serializer=lambda value: strict_json.encode(value).decode(),
             json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
         )
+        watch(self.engine.sync_engine, settings.slow_query_ms)
 
     @property
     def pool(self) -> QueuePool:

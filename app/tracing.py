@@ -1,0 +1,35 @@
+"""Where spans go: to an OpenTelemetry collector. Loaded only where one is configured; see the extra `tracing`."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from app.settings import Settings
+
+
+class _RequestId(SpanProcessor):
+    """Puts the request's id on each of its spans, by which logs and audit name it too."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 -- the library's form
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        if request_id is not None:
+            span.set_attribute("request.id", request_id)
+
+
+def export_spans(settings: Settings) -> None:
+    """Send this process's spans to the configured collector. OTEL_SERVICE_NAME and its like count, as everywhere."""
+    os.environ.setdefault("OTEL_SERVICE_NAME", "crm-service")
+    provider = TracerProvider(resource=Resource.create({"service.version": version("crm-service")}))
+    provider.add_span_processor(_RequestId())
+    endpoint = f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces"
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    trace.set_tracer_provider(provider)

@@ -1,0 +1,95 @@
+"""Traces, as a collector receives them from a real process, and the log line of a slow statement."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.cli.test_serve import Service
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class Collector:
+    """Takes spans over HTTP, as OpenTelemetry's own does."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.resources: list[dict[str, str]] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                assert self.path == "/v1/traces"
+                body = self.rfile.read(int(self.headers["content-length"]))
+                collector.take(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def take(self, request: Any) -> None:
+        for resource in request.resource_spans:
+            self.resources.append({each.key: each.value.string_value for each in resource.resource.attributes})
+            for scope in resource.scope_spans:
+                self.spans.extend(scope.spans)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.server.shutdown()
+    collector.server.server_close()
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
+
+
+def test_a_request_is_one_trace_of_its_route_and_its_statements(collector: Collector, tmp_path: Path) -> None:
+    service = Service(tmp_path / "data", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, SLOW_QUERY_MS="0")
+    token = service.token("admin")
+    service.call("POST", "/admin/tags", token, json={"name": "canary of a body"})
+    parent = f"00-{TRACE}-00f067aa0ba902b7-01"
+    answer = httpx.get(
+        f"{service.url}/admin/customers/12", headers={"Authorization": f"Bearer {token}", "traceparent": parent}
+    )
+    assert answer.status_code == 404
+    assert service.stop(signal.SIGTERM) == 0  # what was not sent yet is sent now
+
+    spans = [span for span in collector.spans if span.trace_id.hex() == TRACE]
+    (request,) = [span for span in spans if span.name == "GET /admin/customers/{customer_id}"]
+    assert request.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert attributes(request)["http.response.status_code"] == 404
+    statements = [span for span in spans if span.parent_span_id == request.span_id]
+    assert any("FROM customers" in attributes(span)["db.query.text"] for span in statements)
+    assert {attributes(span)["request.id"] for span in spans} == {answer.headers["X-Request-ID"]}
+    assert collector.resources[0]["service.name"] == "crm-service"
+
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    slow = [line for line in lines if line["event"] == "slow query"]
+    assert any("FROM customers" in line["statement"] and line["duration_ms"] > 0 for line in slow)
+    assert answer.headers["X-Request-ID"] in {line.get("request_id") for line in slow}
+    assert "canary" not in service.log.read_text() + str(collector.spans)
+
+
+def test_a_statement_that_is_quick_enough_is_not_logged(tmp_path: Path) -> None:
+    service = Service(tmp_path / "data", SLOW_QUERY_MS="4000")
+    service.call("GET", "/admin/customers", service.token("admin"))
+    service.stop()
+    assert "slow query" not in service.log.read_text()
