@@ -19,7 +19,7 @@ from litestar.testing import TestClient
 from app.access.permissions import Role
 from app.cli.issuer import User, create_issuer
 from app.settings import Settings
-from tests.cli.test_serve import CRM, ENVIRONMENT, crm
+from tests.processes import CRM, ENVIRONMENT, crm
 
 USERS = [
     User("boss@example.com", "correct horse", Role.ADMIN, "The Boss"),

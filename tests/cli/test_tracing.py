@@ -14,7 +14,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.cli.test_serve import Service
+from tests.processes import Service
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -22,7 +22,7 @@ from app.cli.serve import WORKER_STOP_SECONDS
 from app.db.embedded import EmbeddedPostgres
 from app.db.migrations import Migrations
 from app.settings import Settings, load_settings
-from tests.cli.test_serve import CRM, crm
+from tests.processes import CRM, crm
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -27,7 +27,7 @@ from app.db.migrations import Migrations
 from app.main import create_app
 from app.settings import Settings
 from tests.callers import Callers
-from tests.cli.test_serve import ENVIRONMENT
+from tests.processes import ENVIRONMENT
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 ROOT = Path(__file__).parents[2]

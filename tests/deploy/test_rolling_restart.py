@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.test_serve import Service
+from tests.processes import Service
 
 PASSED_ON = ("authorization", "content-type")
 
