@@ -51,7 +51,7 @@ OLE_STREAMS = {
 
 
 def sniff(file: IO[bytes], name: str) -> str:
-    """The media type of a file that is not empty; `application/octet-stream` for what nobody knows."""
+    """The media type of a file; `application/octet-stream` for what nobody knows."""
     file.seek(0)
     head = file.read(HEAD)
     if head.startswith(b"PK\x03\x04"):
@@ -69,7 +69,7 @@ def sniff(file: IO[bytes], name: str) -> str:
 def _by_signature(head: bytes) -> str:
     try:
         matches = puremagic.magic_string(head)
-    except puremagic.PureError:
+    except (puremagic.PureError, ValueError):  # unknown, and empty
         return UNKNOWN
     # What two bytes say is not enough, but for the one image format that has no more.
     known = next((match for match in matches if match.mime_type), None)

@@ -30,6 +30,7 @@ class ResourceType(StrEnum):
     DEAL = "deal"
     ACTIVITY = "activity"
     NOTE = "note"
+    ATTACHMENT = "attachment"
     TAG = "tag"
     SETTINGS = "settings"
 
