@@ -135,9 +135,18 @@ KEEPERS = (
     "crm_purge_attachments(timestamptz)",
 )
 HANDED_OVER = f"""
-{"".join(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC;" for function in KEEPERS)}
-{"".join(f"GRANT EXECUTE ON FUNCTION {function} TO CURRENT_USER;" for function in KEEPERS)}
 {owned_by("crm_keeper", *KEEPERS)}
+-- Whoever gives a function away loses the right to call it: the new owner gives that back, to the tables' owner alone.
+DO $$
+DECLARE
+    owner text := current_user;
+    before text := current_setting('role');
+BEGIN
+    SET LOCAL ROLE crm_keeper;
+    REVOKE EXECUTE ON FUNCTION {", ".join(KEEPERS)} FROM PUBLIC;
+    EXECUTE format('GRANT EXECUTE ON FUNCTION {", ".join(KEEPERS)} TO %I', owner);
+    PERFORM set_config('role', before, true);
+END $$;
 """
 
 BEFORE = {

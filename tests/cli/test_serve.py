@@ -251,11 +251,26 @@ def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> 
         assert len({row[2] for row in one}) == 5
 
 
-@pytest.mark.parametrize("command", ["", "serve", "db", "db upgrade", "token", "issuer", "seed", "openapi"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "serve",
+        "db",
+        "db upgrade",
+        "attachments",
+        "attachments sweep",
+        "attachments purge",
+        "token",
+        "issuer",
+        "seed",
+        "openapi",
+    ],
+)
 def test_help_has_an_example(command: str) -> None:
     shown = crm(*command.split(), "--help")
     assert shown.returncode == 0
-    assert command == "db" or "Example" in shown.stdout
+    assert command in {"db", "attachments"} or "Example" in shown.stdout
 
 
 def test_the_committed_document_is_what_the_routes_say() -> None:

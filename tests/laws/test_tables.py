@@ -153,6 +153,20 @@ def test_the_search_function_stays_in_its_tenant(
     assert service_connection.execute(search).fetchall() == [(mine,)]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "crm_kept_attachments()",
+        "crm_trash_attachment('t', 1)",
+        "crm_forget_upload('t', 1)",
+        "crm_purge_attachments(now())",
+    ],
+)
+def test_what_works_across_tenants_is_not_for_the_service(call: str, service_connection: psycopg.Connection) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        service_connection.execute(f"SELECT * FROM {call}")
+
+
 def test_every_soft_deleted_table_belongs_to_a_route_with_restore() -> None:
     restorable = {operation.path.split("/")[2].replace("-", "_") for operation in ADMIN if "/restore" in operation.path}
     trashable = {m.__tablename__ for m in Record.__subclasses__() if issubclass(m, SoftDeleted)}
