@@ -108,7 +108,7 @@ class EmbeddedStore(EmbeddedServer):
                 self._process = subprocess.Popen(  # noqa: S603 -- our own binary, with arguments of our own
                     [
                         *(str(self._binary), "serve", "s3", str(self._objects)),
-                        *("--addr", f"127.0.0.1:{access.port}", "--dir-cache-time", "1s"),
+                        *("--addr", f"127.0.0.1:{access.port}", "--dir-cache-time", "0s"),
                     ],
                     # The secret is not among the arguments, which everybody on the machine can read.
                     env={

@@ -88,7 +88,7 @@ KEEPER = """
 -- owner, whom row-level security binds too, so these few things are done by a role of their own.
 CREATE POLICY keeper ON attachments TO crm_keeper USING (true);
 CREATE POLICY keeper ON attachment_uploads TO crm_keeper USING (true);
-GRANT SELECT, UPDATE (deleted_at, updated_at, version), DELETE ON attachments TO crm_keeper;
+GRANT SELECT, UPDATE (deleted_at), DELETE ON attachments TO crm_keeper;
 GRANT SELECT, DELETE ON attachment_uploads TO crm_keeper;
 
 CREATE FUNCTION crm_kept_attachments()

@@ -51,6 +51,11 @@ def test_imports_go_down_only(path: Path) -> None:
                 assert below[3] in {"schemas", "queries"}, f"{name} is a sibling's"
 
 
+def test_only_the_object_store_knows_its_library() -> None:
+    knowing = {str(path.relative_to(ROOT)) for path in FILES for name, _ in imports(path) if name.startswith("boto")}
+    assert knowing == {"app/storage/objects.py"}
+
+
 def test_nothing_but_the_migrations_writes_tables() -> None:
     for path in FILES:
         assert "CREATE TABLE" not in path.read_text().replace("CREATE TEMP TABLE", ""), path

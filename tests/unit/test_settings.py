@@ -37,6 +37,11 @@ def load(tmp_path: Path, **environ: str) -> Settings:
         ("MAX_BODY_BYTES", "1MB"),
         ("DRAIN_SECONDS", "-1"),
         ("DB_SSLMODE", "maybe"),
+        ("ATTACHMENT_MAX_BYTES", "0"),
+        ("ATTACHMENT_MAX_BYTES", "5368709121"),
+        ("ATTACHMENT_TYPES", "pdf"),
+        ("S3_ENDPOINT_URL", "minio:9000"),
+        ("S3_PUBLIC_ENDPOINT_URL", "https://files.example.com/crm"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path: Path, name: str, value: str) -> None:
@@ -59,6 +64,18 @@ def test_production_needs_a_long_secret_and_a_database(tmp_path: Path, change: d
     load(tmp_path, **PRODUCTION)
     with pytest.raises(SettingsError, match=f"^{name}: "):
         load(tmp_path, **(PRODUCTION | change))
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"S3_ENDPOINT_URL": "http://minio:9000"}, "S3_BUCKET"),
+        ({"S3_BUCKET": "crm", "S3_ACCESS_KEY_ID": "key"}, "S3_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_half_of_an_object_store_is_none(tmp_path: Path, environ: dict[str, str], name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load(tmp_path, **environ)
 
 
 def test_the_development_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:

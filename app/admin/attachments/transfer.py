@@ -63,8 +63,10 @@ async def complete(request: CrmRequest, attachment_id: int) -> Response[Attachme
     if row is not None:
         parent, record_id = service.parent_of(row)
         key = service.object_key(request.user.tenant_id)
+        if await store.size(row["object_key"]) != row["size"]:
+            raise AppError(Code.UPLOAD_INCOMPLETE)
         async with Spool() as spool, _undone_on_failure(request, parent, record_id, key):
-            if await store.size(row["object_key"]) != row["size"] or not await store.copy(row["object_key"], key):
+            if not await store.copy(row["object_key"], key):
                 raise AppError(Code.UPLOAD_INCOMPLETE)
             await _fetch(store, key, row["size"], spool)
             file = await _inspected(request, spool, row["file_name"], key)
