@@ -14,7 +14,10 @@ import httpx
 from app.db.embedded import EmbeddedPostgres
 
 CRM = str(Path(sys.executable).with_name("crm"))
-CONFIGURED = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "ENVIRONMENT", "JWT_SECRET", "PORT", "SERVER_PORT")
+CONFIGURED = """
+    DATABASE_URL MIGRATION_DATABASE_URL DB_HOST ENVIRONMENT JWT_SECRET PORT SERVER_PORT S3_BUCKET S3_ENDPOINT_URL
+    S3_ACCESS_KEY_ID S3_SECRET_ACCESS_KEY
+""".split()
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in CONFIGURED}
 
 
@@ -53,7 +56,7 @@ class Service:
         return crm("token", "--role", role, "--data-dir", str(self.data_dir), *more).stdout.strip()
 
     def call(self, method: str, path: str, token: str, **more: Any) -> httpx.Response:
-        return httpx.request(method, self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=10, **more)
+        return httpx.request(method, self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=60, **more)
 
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
@@ -61,6 +64,12 @@ class Service:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer requests."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     @property
     def postgres_pid(self) -> int | None:

@@ -106,10 +106,7 @@ class EmbeddedStore(EmbeddedServer):
             while time.monotonic() < until:
                 # A session of its own, so that Ctrl-C reaches it through us, after the last request.
                 self._process = subprocess.Popen(  # noqa: S603 -- our own binary, with arguments of our own
-                    [
-                        *(str(self._binary), "serve", "s3", str(self._objects)),
-                        *("--addr", f"127.0.0.1:{access.port}", "--dir-cache-time", "0s"),
-                    ],
+                    [str(self._binary), "serve", "s3", str(self._objects), "--addr", f"127.0.0.1:{access.port}"],
                     # The secret is not among the arguments, which everybody on the machine can read.
                     env={
                         "PATH": os.defpath,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
 import os
 import random
 import signal
@@ -18,6 +20,9 @@ import psycopg
 import pytest
 
 from app.db.embedded import EmbeddedPostgres
+from app.settings import Settings
+from app.storage.embedded import EmbeddedStore
+from app.storage.objects import ObjectStore
 from tests.processes import Service, crm
 
 MIB = 1024 * 1024
@@ -151,34 +156,31 @@ def test_a_sweep_finds_orphans_of_every_kind_and_only_cleans_up_when_told(servic
     with psycopg.connect(EmbeddedPostgres(service.data_dir).dsn(user="postgres"), autocommit=True) as superuser:
         superuser.execute("UPDATE attachment_uploads SET expires_at = now() - interval '1 hour'")
         (key,) = superuser.execute("SELECT object_key FROM attachments WHERE id = %s", [lost["id"]]).fetchone() or ("",)
-    store = service.data_dir / "objects/crm"
-    gone = store / key
-    content = gone.read_bytes()
-    gone.unlink()
-    orphan = store / "default" / str(uuid.uuid4())
-    orphan.write_bytes(b"nobody's")
-    (store / "backups").mkdir()
-    (store / "backups/of-somebody-else.tar").write_bytes(b"not ours")
+    store = ObjectStore(EmbeddedStore(service.data_dir).configured(Settings()))
+    store.remove(key)
+    orphan, foreign = f"default/{uuid.uuid4()}", "backups/of-somebody-else.tar"
+    for name in (orphan, foreign):
+        asyncio.run(store.put(name, io.BytesIO(b"nobody's"), 8, "text/plain"))
     time.sleep(1.5)
     before = objects(service)
-    for _ in range(2):
-        said = sweep(service)
-        assert f"object without a row: default/{orphan.name} (8 bytes)" in said
-        assert f"attachment without its object: {lost['id']} of default" in said
-        assert f"upload never completed: {begun['id']} of default" in said
-        assert "Found: 1 objects, 1 attachments, 1 uploads. Nothing was changed" in said
-        assert objects(service) == before
+    said = sweep(service)
+    assert f"object without a row: {orphan} (8 bytes)" in said
+    assert f"attachment without its object: {lost['id']} of default" in said
+    assert f"upload never completed: {begun['id']} of default" in said
+    assert "Found: 1 objects, 1 attachments, 1 uploads. Nothing was changed" in said
+    assert objects(service) == before
     assert "Cleaned up: 1 objects, 1 attachments, 1 uploads" in sweep(service, "--delete")
     assert "Found: 0 objects, 0 attachments, 0 uploads" in sweep(service)
     listed = service.call("GET", f"{path}/attachments", token).json()["data"]
     assert [entry["id"] for entry in listed] == [kept["id"]]
-    assert (store / "backups/of-somebody-else.tar").exists()
+    assert foreign in objects(service)
     audit = service.call("GET", f"/admin/audit?resource_type=attachment&resource_id={lost['id']}", token).json()["data"]
     assert (audit[0]["action"], audit[0]["user_name"]) == ("delete", "crm attachments sweep")
     # Its bytes were found again.
-    gone.write_bytes(content)
+    asyncio.run(store.put(key, io.BytesIO(b"lost"), 4, "text/plain"))
     assert service.call("POST", f"/admin/attachments/{lost['id']}/restore", token).status_code == 200
     assert service.call("GET", f"/admin/attachments/{lost['id']}/content", token).content == b"lost"
+    store.close()
 
 
 def test_a_purge_deletes_for_good_what_is_in_the_trash_long_enough(service: Service) -> None:
