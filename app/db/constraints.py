@@ -47,14 +47,14 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, IntegrityError) and (refusal := REFUSALS.get(constraint_name(error) or "")):
         code, status = refusal
         return AppError(code, status=status)
-    unreachable = isinstance(error, PoolTimeoutError | OSError) or (
-        isinstance(error, DBAPIError)
-        and (error.connection_invalidated or isinstance(error.orig, (*PASSING_TROUBLE, errors.ConnectionException)))
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    unreachable = (
+        isinstance(cause, (PoolTimeoutError, OSError, errors.ConnectionException, *PASSING_TROUBLE))
+        or (isinstance(error, DBAPIError) and error.connection_invalidated)
+        # libpq's own failures (refused, reset, no route) carry no SQLSTATE.
+        or (isinstance(cause, errors.OperationalError) and cause.sqlstate is None)
     )
-    # libpq's own failures (refused, reset, no route) carry no SQLSTATE.
-    if not unreachable and isinstance(error, DBAPIError) and isinstance(error.orig, errors.OperationalError):
-        unreachable = error.orig.sqlstate is None
     if unreachable:
-        log.warning("database unavailable", reason=type(getattr(error, "orig", None) or error).__name__)
+        log.warning("database unavailable", reason=type(cause).__name__)
         return AppError(Code.SERVICE_UNAVAILABLE)
     return error

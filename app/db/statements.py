@@ -27,13 +27,7 @@ def watch(engine: Engine, slow_ms: float) -> None:
         began = connection.info.pop(BEGAN, None)
         if began is None or statement is None:
             return
-        ended = time.time_ns()
-        if (duration := (ended - began) / 1e6) > slow_ms:
-            log.warning(
-                "slow query", statement=" ".join(statement.split())[:LONGEST_LOGGED], duration_ms=round(duration, 2)
-            )
-        if trace.get_current_span().is_recording():
-            _span(statement, began, ended, error)
+        tell(statement, began, time.time_ns(), error, slow_ms)
 
     def finish(connection: Any, _cursor: object, statement: str, *_: object) -> None:
         end(connection, statement)
@@ -45,6 +39,16 @@ def watch(engine: Engine, slow_ms: float) -> None:
     event.listen(engine, "before_cursor_execute", begin)
     event.listen(engine, "after_cursor_execute", finish)
     event.listen(engine, "handle_error", fail)
+
+
+def tell(statement: str, began: int, ended: int, error: BaseException | None, slow_ms: float) -> None:
+    """Log a statement that was slow, and put it into the request's trace; the times are in nanoseconds."""
+    if (duration := (ended - began) / 1e6) > slow_ms:
+        log.warning(
+            "slow query", statement=" ".join(statement.split())[:LONGEST_LOGGED], duration_ms=round(duration, 2)
+        )
+    if trace.get_current_span().is_recording():
+        _span(statement, began, ended, error)
 
 
 def _span(statement: str, began: int, ended: int, error: BaseException | None) -> None:

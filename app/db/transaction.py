@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 from psycopg import errors
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -19,6 +20,7 @@ from sqlalchemy.pool import QueuePool
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
+from app.db.reads import Reads
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE
 from app.db.statements import watch
 from app.settings import Settings
@@ -47,13 +49,13 @@ SETTINGS = {
 }
 
 
-def _begin(**more: str) -> TextClause:
+def _begin(**more: str) -> str:
     settings = SETTINGS | more
-    return text("SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items()))
+    return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
 
 
-BEGIN_WRITE = _begin()
-BEGIN_READ = _begin(transaction_read_only="'on'")
+BEGIN_WRITE = text(_begin())
+BEGIN_READ = re.sub(r":(\w+)", r"%(\1)s", _begin(transaction_read_only="'on'"))
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -111,6 +113,7 @@ class Database:
             json_serializer=lambda value: strict_json.encode(value).decode(),
             json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
         )
+        self._slow_ms = settings.slow_query_ms
         watch(self.engine.sync_engine, settings.slow_query_ms)
 
     @property
@@ -140,31 +143,37 @@ class Database:
 
         Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
         """
+        limited = self._limited(actor)
         try:
-            connection = await self._begun(actor, origin, read_only=read_only)
+            if read_only:
+                who = (BEGIN_READ, self._parameters(actor, origin))
+                async with Reads(self.engine, who, self._slow_ms) as reads:
+                    yield Transaction(actor, cast("AsyncConnection", reads), own_records_only=limited)
+                return
+            connection = await self._begun(actor, origin)
             try:
-                yield Transaction(actor, connection, precondition, own_records_only=self._limited(actor))
+                yield Transaction(actor, connection, precondition, own_records_only=limited)
                 await connection.commit()
             finally:
                 await connection.close()
+        except ROLE_MISSING as error:
+            raise _not_prepared(error) from error
         except Exception as error:
             translated = translate(error)
             if translated is error:
                 raise
             raise translated from error
 
-    async def _begun(self, actor: Actor, origin: Origin, *, read_only: bool) -> AsyncConnection:
-        statement = BEGIN_READ if read_only else BEGIN_WRITE
+    async def _begun(self, actor: Actor, origin: Origin) -> AsyncConnection:
         parameters = self._parameters(actor, origin)
         for last_try in (False, True):
             connection = await self.engine.connect()
             try:
-                await connection.execute(statement, parameters)
+                await connection.execute(BEGIN_WRITE, parameters)
             except BaseException as error:
                 await connection.close()
                 if isinstance(error, DBAPIError) and isinstance(error.orig, ROLE_MISSING):
-                    log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error.orig))
-                    raise AppError(Code.SERVICE_UNAVAILABLE) from error
+                    raise _not_prepared(error.orig) from error
                 # A pooled connection of a server that was restarted: the pool has now dropped all of them.
                 if last_try or not (isinstance(error, DBAPIError) and error.connection_invalidated):
                     raise
@@ -183,3 +192,8 @@ class Database:
             "user": actor.user_id,
             "actor": msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode(),
         }
+
+
+def _not_prepared(error: BaseException) -> AppError:
+    log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error))
+    return AppError(Code.SERVICE_UNAVAILABLE)
