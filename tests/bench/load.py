@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 from urllib.parse import quote
 
 import psycopg
 from litestar.testing import TestClient
-from sqlalchemy import event
 
-from app.db.transaction import Database
 from app.main import create_app
 from tests.bench.server import LOGIN, Bench
 
@@ -47,28 +46,26 @@ def wrk(
 
 
 @contextmanager
-def _recorded(bench: Bench, size: int) -> Iterator[tuple[Any, list[str]]]:
+def recorded(bench: Bench, size: int) -> Iterator[tuple[TestClient[Any], list[str]]]:
     """The service inside this process, and every statement that it sends, with its values filled in."""
-    app = create_app(bench.settings)
-    database: Database = app.state.database
     sent: list[str] = []
-    with psycopg.connect(bench.settings.database_url) as connection:
-        cursor = psycopg.ClientCursor(connection)
+    execute = psycopg.AsyncCursor.execute
+    with psycopg.connect(bench.settings.database_url) as connection, TestClient(create_app(bench.settings)) as client:
+        writer = psycopg.ClientCursor(connection)
 
-        def before(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
-            sent.append(cursor.mogrify(statement, parameters or None))
+        async def noted(cursor: Any, query: Any, parameters: Any = None, **more: Any) -> Any:
+            sent.append(writer.mogrify(query, parameters))
+            return await execute(cursor, query, parameters, **more)
 
-        with TestClient(app) as client:
-            event.listen(database.engine.sync_engine, "before_cursor_execute", before)
-            client.headers["Authorization"] = f"Bearer {bench.token(size)}"
-            client.get("/admin/me")
-            sent.clear()
+        client.headers["Authorization"] = f"Bearer {bench.token(size)}"
+        assert client.get("/admin/me").status_code == 200
+        with patch.object(psycopg.AsyncCursor, "execute", noted):
             yield client, sent
 
 
 def statements(bench: Bench, path: str, size: int) -> list[str]:
-    """What one GET sends to the database, without BEGIN and COMMIT."""
-    with _recorded(bench, size) as (client, sent):
+    """What one GET sends to the database."""
+    with recorded(bench, size) as (client, sent):
         answer = client.get(path)
         assert answer.status_code == 200, answer.text
         return list(sent)
