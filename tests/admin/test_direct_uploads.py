@@ -123,6 +123,17 @@ def test_nobody_else_completes_an_upload(admin: Caller, stranger: Caller, agent:
     assert admin.post(path).status_code == 200
 
 
+def test_limited_to_its_own_an_agent_uploads_to_what_it_sees(
+    variant: Any, callers: Callers, tenant: str, admin: Caller, customer: str
+) -> None:
+    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    own = f"/admin/customers/{admin.customer(assigned_to=limited.user_id)['id']}"
+    upload = begun(limited, own)
+    put(upload)
+    assert limited.ok("POST", f"/admin/attachments/{upload['id']}/complete")["uploaded_by"] == limited.user_id
+    refused(limited.post(f"{customer}/attachments/uploads", FILE), 404, "CUSTOMER_NOT_FOUND")
+
+
 def test_an_upload_to_a_record_that_went_into_the_trash_is_not_completed(admin: Caller, customer: str) -> None:
     upload = begun(admin, customer)
     put(upload)
