@@ -78,7 +78,8 @@ class Reads:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._release()
+        if not self._connection.closed:  # as it is where the server was gone, and did not come back
+            await self._release()
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result[Any]:
         """One statement, as this person. Raises psycopg.Error."""

@@ -1,18 +1,18 @@
-"""The object store: S3, or what speaks like it. Only this module knows boto3, whose calls wait in threads of ours."""
+"""The object store: S3, or what speaks like it. Its client's calls wait in threads of ours."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from functools import cache, partial
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import boto3
 import structlog
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from opentelemetry import trace
 
 from app.settings import Settings
 from app.web.errors import AppError, Code
@@ -27,8 +27,8 @@ log = structlog.get_logger("storage")
 # Of our own, so that a store that hangs keeps nobody else's threads.
 THREADS = 32
 CHUNK = 256 * 1024
-CONNECT_SECONDS = 2
-READ_SECONDS = 10
+tracer = trace.get_tracer("crm-service")
+
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED = Code.SERVICE_UNAVAILABLE, "The store of attachments can't be reached right now: try again in a moment"
 
@@ -47,25 +47,22 @@ class ObjectStore:
     """One bucket. Every method raises AppError SERVICE_UNAVAILABLE where the store is away, or none is configured."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._bucket = settings.s3_bucket
         self._threads = ThreadPoolExecutor(THREADS, "object-store")
-        self._client: S3Client | None = None
-        if settings.s3_bucket:
-            self._client = _client(settings, settings.s3_endpoint_url)
-            # A signature covers the host, so that links for browsers are signed for the name which they use.
-            public = settings.s3_public_endpoint_url
-            self._signer = _client(settings, public) if public else self._client
+        self._making = threading.Lock()
+        self._clients: dict[str, S3Client] = {}
 
     @property
     def configured(self) -> bool:
         """Whether there is a store at all."""
-        return self._client is not None
+        return bool(self._bucket)
 
     def close(self) -> None:
         """Let go of threads and connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._client is not None:
-            self._client.close()
+        for client in self._clients.values():
+            client.close()
 
     async def put(self, key: str, file: IO[bytes], size: int, content_type: str) -> None:
         """Store a file, read as it is sent."""
@@ -104,15 +101,18 @@ class ObjectStore:
 
     async def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
-        await self._do(lambda client: client.delete_object(Bucket=self._bucket, Key=key), absent=None)
 
-    def sign_put(self, key: str, size: int, content_type: str, seconds: int) -> str:
+        def delete(client: S3Client) -> None:
+            client.delete_object(Bucket=self._bucket, Key=key)
+
+        await self._do(delete)
+
+    async def sign_put(self, key: str, size: int, content_type: str, seconds: int) -> str:
         """A URL that takes exactly this many bytes of this type."""
         parameters = {"Bucket": self._bucket, "Key": key, "ContentLength": size, "ContentType": content_type}
-        self._required()
-        return self._signer.generate_presigned_url("put_object", Params=parameters, ExpiresIn=seconds)
+        return await self._signed("put_object", parameters, seconds)
 
-    def sign_get(self, key: str, disposition: str, content_type: str, seconds: int) -> str:
+    async def sign_get(self, key: str, disposition: str, content_type: str, seconds: int) -> str:
         """A URL that downloads the object under that name."""
         parameters = {
             "Bucket": self._bucket,
@@ -120,8 +120,7 @@ class ObjectStore:
             "ResponseContentDisposition": disposition,
             "ResponseContentType": content_type,
         }
-        self._required()
-        return self._signer.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+        return await self._signed("get_object", parameters, seconds)
 
     def every_object(self) -> Iterator[StoredObject]:
         """All that the bucket holds; for commands, as it blocks."""
@@ -141,10 +140,23 @@ class ObjectStore:
     def _page(self, after: str, client: S3Client) -> ListObjectsV2OutputTypeDef:
         return client.list_objects_v2(Bucket=self._bucket, StartAfter=after)
 
-    def _required(self) -> S3Client:
-        if self._client is None:
+    async def _signed(self, operation: str, parameters: dict[str, Any], seconds: int) -> str:
+        # A signature covers the host, so that links for browsers are signed for the name which they use.
+        endpoint = self._settings.s3_public_endpoint_url or self._settings.s3_endpoint_url
+
+        def sign() -> str:
+            return self._required(endpoint).generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds)
+
+        return await self._in_thread(sign)
+
+    def _required(self, endpoint: str) -> S3Client:
+        """A client for this endpoint, made when it is first needed."""
+        if not self._bucket:
             raise AppError(Code.SERVICE_UNAVAILABLE, "This service has no store for attachments: S3_BUCKET is not set")
-        return self._client
+        with self._making:
+            if endpoint not in self._clients:
+                self._clients[endpoint] = _s3().client(self._settings, endpoint, THREADS)
+            return self._clients[endpoint]
 
     async def _chunks(self, body: StreamingBody) -> AsyncIterator[bytes]:
         try:
@@ -154,42 +166,27 @@ class ObjectStore:
             body.close()
 
     async def _do(self, work: Callable[[S3Client], T], *, absent: T | None = None) -> T | None:
-        return await self._in_thread(lambda: self._call(work, absent=absent))
+        with tracer.start_as_current_span(f"s3.{work.__name__}"):
+            return await self._in_thread(lambda: self._call(work, absent=absent))
 
     def _call(self, work: Callable[[S3Client], T], *, absent: T | None) -> T | None:
-        client = self._required()
+        client = self._required(self._settings.s3_endpoint_url)
         try:
             return work(client)
-        except ClientError as error:
-            reason = error.response["Error"]["Code"]
+        except Exception as error:
+            reason = _s3().refusal(error)
+            if reason is None:
+                raise
             if reason in ABSENT:
                 return absent
-            log.error("the object store refused", reason=reason, operation=error.operation_name)
-            raise AppError(*REFUSED) from error
-        except (BotoCoreError, HTTPClientError, OSError) as error:
-            log.warning("object store unavailable", reason=type(error).__name__)
+            log.warning("the object store did not do it", reason=reason)
             raise AppError(*REFUSED) from error
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _client(settings: Settings, endpoint: str) -> S3Client:
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint or None,
-        region_name=settings.s3_region,
-        aws_access_key_id=settings.s3_access_key_id or None,
-        aws_secret_access_key=settings.s3_secret_access_key or None,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 2},
-            max_pool_connections=THREADS,
-            # Newer defaults add checksums that only Amazon's own servers know.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
+@cache
+def _s3() -> Any:
+    # Loaded when the first file comes or goes: with its client it takes 25 MB, which no other request should carry.
+    return import_module("app.storage.s3")

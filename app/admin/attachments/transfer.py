@@ -51,7 +51,7 @@ async def begin(request: CrmRequest, data: UploadCreate, parent: Parent, record_
     service.require_acceptable(request.app.state.settings, data.size, data.content_type.lower())
     async with transaction(request) as tx:
         row = await service.begin(tx, parent, record_id, data)
-        url = store.sign_put(row["object_key"], row["size"], row["content_type"], service.URL_SECONDS)
+        url = await store.sign_put(row["object_key"], row["size"], row["content_type"], service.URL_SECONDS)
         return answer(tx, Upload(row["id"], url, {"Content-Type": row["content_type"]}, row["expires_at"]), 201)
 
 
@@ -86,7 +86,7 @@ async def detail(request: CrmRequest, attachment_id: int) -> Response[Attachment
         found = await service.get(tx, attachment_id)
         kind = _served_type(request.app.state.settings, found)
         key = await service.key_of(tx, attachment_id)
-        url = store.sign_get(key, as_attachment(found.file_name), kind, service.URL_SECONDS)
+        url = await store.sign_get(key, as_attachment(found.file_name), kind, service.URL_SECONDS)
         shown = {name: getattr(found, name) for name in found.__struct_fields__}
         return answer(tx, AttachmentDetail(**shown, download_url=url))
 
