@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app import probes
-from app.access.tokens import TokenVerifier
+from app.access.gate import Gate
 from app.admin.activities.routes import router as activities
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
@@ -40,6 +40,8 @@ from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.errors import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
+from app.web.protection import Protection
+from app.web.proxies import Proxies
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
@@ -75,7 +77,7 @@ def create_app(settings: Settings) -> Litestar:
             {
                 "settings": settings,
                 "database": database,
-                "tokens": TokenVerifier(settings),
+                "gate": Gate(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "report_cache": ReportCache(settings.report_cache_seconds),
                 "arrivals": Arrivals(database, settings),
@@ -85,7 +87,8 @@ def create_app(settings: Settings) -> Litestar:
         ),
     )
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
-    app.asgi_handler = Telemetry(Cors(app.asgi_handler, settings.allowed_origins), database.pool, settings.db_pool_max)
+    measured = Telemetry(Cors(app.asgi_handler, settings.allowed_origins), database.pool, settings.db_pool_max)
+    app.asgi_handler = Protection(measured, Proxies(settings.proxies))
     return app
 
 

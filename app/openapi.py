@@ -45,6 +45,7 @@ REFUSALS = {
     415: "The body is not what this address takes, or the file is of a type that is not accepted",
     416: "The file ends before the range begins",
     422: "The idempotency key was used for another request",
+    429: "Too many requests: try again after Retry-After seconds",
     500: "Our fault; the request id tells us more",
     503: "Not now: try again after Retry-After seconds",
 }
@@ -60,6 +61,7 @@ FORM = {
     }
 }
 HEADERS = {
+    "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 1}},
     "X-Request-ID": {"description": "Names this request in logs and the audit log", "schema": {"type": "string"}},
     "ETag": {"description": "The record's version, for If-Match", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -95,7 +97,7 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "headers": HEADERS,
-            "responses": {str(status): _refusal(text) for status, text in REFUSALS.items()},
+            "responses": {str(status): _refusal(status, text) for status, text in REFUSALS.items()},
         },
     }
 
@@ -181,7 +183,7 @@ def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
 def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bool) -> dict[str, Any]:
     statuses = {400, 500}
     if guarded:
-        statuses |= {401, 403, 503}
+        statuses |= {401, 403, 429, 503}
         statuses |= {404} if "{" in path else set()
         statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {412}}.get(method, set())
         statuses |= {413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
@@ -209,10 +211,11 @@ def _answer_headers(method: str, *, guarded: bool) -> list[str]:
     return ["X-Request-ID", *(["ETag"] if guarded else []), *(["Idempotency-Replayed"] if method == "POST" else [])]
 
 
-def _refusal(text: str) -> dict[str, Any]:
+def _refusal(status: int, text: str) -> dict[str, Any]:
+    names = ["X-Request-ID", *(["Retry-After"] if status in {429, 503} else [])]
     return {
         "description": text,
-        "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
         "content": _json(ErrorBody),
     }
 

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, Literal
@@ -43,6 +44,7 @@ LARGEST_OBJECT = 5 * 1024**3
 Port = Annotated[int, Meta(ge=0, le=65535)]
 SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_")
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Rate = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
 class SettingsError(Exception):
@@ -77,6 +79,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     agent_read_scope: Literal["all", "own"] = "all"
     console_dialect: bool = True
     cors_allowed_origins: str = ""
+    trusted_proxies: str = ""
+    rate_limit_per_minute: Rate = 1200
+    auth_failures_per_minute: Rate = 60
     max_body_bytes: Count = 1024 * 1024
     attachment_max_bytes: Annotated[int, Meta(ge=1, le=LARGEST_OBJECT)] = 25 * 1024 * 1024
     attachment_types: str = DEFAULT_ATTACHMENT_TYPES
@@ -141,6 +146,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return frozenset(_listed(self.attachment_types.lower()))
 
     @property
+    def proxies(self) -> tuple[str, ...]:
+        """Networks of the proxies whose forwarded addresses are believed."""
+        return _listed(self.trusted_proxies)
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """Origins, or patterns with `*` for one label's characters, whose pages may read the answers."""
         return _listed(self.cors_allowed_origins)
@@ -203,6 +213,11 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is no time zone, such as Europe/Berlin")
     _check_roles(settings)
     _check_store(settings)
+    for network in settings.proxies:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise SettingsError(f"TRUSTED_PROXIES: {network!r} is no network, such as 10.0.0.0/8") from None
     for origin in settings.allowed_origins:
         if not re.fullmatch(r"https?://[A-Za-z0-9.*\-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", origin):
             raise SettingsError(f"CORS_ALLOWED_ORIGINS: {origin!r} is no origin, such as https://console.example.com")

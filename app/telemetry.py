@@ -52,7 +52,7 @@ tracer = trace.get_tracer("crm-service")
 
 
 class Telemetry:
-    """The outermost layer: gives each request its id, and counts, times and logs its answer."""
+    """The layer around all that answers: gives each request its id, and counts, times and logs its answer."""
 
     def __init__(self, app: ASGIApp, pool: QueuePool, pool_size: int) -> None:
         self._app = app

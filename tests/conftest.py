@@ -44,7 +44,16 @@ def settings(data_dir: Path) -> Iterator[Settings]:
         _database(server) as own,
     ):
         Migrations(own.migration_dsn, own.database_dsn).upgrade()
-        yield replace(own, jwt_secret=SECRET, environment="development", log_format="json", drain_seconds=0)
+        yield replace(
+            own,
+            jwt_secret=SECRET,
+            environment="development",
+            log_format="json",
+            drain_seconds=0,
+            # All tests call from one address; the limits are tested on their own.
+            rate_limit_per_minute=0,
+            auth_failures_per_minute=0,
+        )
 
 
 @contextmanager

@@ -51,8 +51,8 @@ class Requires:
         self.permission = permission
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        """Put the actor into the scope, or raise AppError 401, 400 ORGANIZATION_REQUIRED or 403."""
-        actor = connection.app.state.tokens.actor(connection.headers)
+        """Put the actor into the scope, or raise AppError 401, 429, 400 ORGANIZATION_REQUIRED or 403."""
+        actor = connection.app.state.gate.enter(connection)
         connection.scope["user"] = actor
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)

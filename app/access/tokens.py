@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
 from litestar.datastructures import Headers
+from msgspec import Struct
 
 from app.access.actor import Actor
 from app.access.permissions import RANK, Role
@@ -22,6 +23,19 @@ DEFAULT_TENANT = "default"
 MOST_KEPT = 10_000
 
 
+class Bearer(Struct, frozen=True):
+    """Who a valid token is of, before it is known what that person may do here."""
+
+    user_id: str
+    tenants: tuple[str, ...]
+    claims: Mapping[str, Any]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells this person from all others."""
+        return (self.user_id, *self.tenants)
+
+
 class TokenVerifier:
     """Knows the secrets and the settings that say what a token must look like."""
 
@@ -31,21 +45,21 @@ class TokenVerifier:
         self._audiences = settings.audiences
         self._aliases = settings.aliases
         self._require_tenant = settings.jwt_require_tenant
-        self._kept: dict[str, dict[str, Any]] = {}
+        self._kept: dict[str, Bearer] = {}
 
-    def actor(self, headers: Headers) -> Actor:
-        """Who sends these headers.
+    def actor(self, headers: Headers, admit: Callable[[Bearer], None] = lambda _: None) -> Actor:
+        """Who sends these headers; `admit` may turn away the bearer of a valid token, whatever it allows.
 
         Raises AppError 401 for the token, 403 for a role or an organization that it may not have here, and 400 where
         it must choose an organization.
         """
-        claims = self._verified(_bearer(headers))
-        tenants = _tenants(claims, require=self._require_tenant)
-        user_id = _user_id(claims)
+        bearer = self._bearer(headers)
+        admit(bearer)
+        claims = bearer.claims
         role = self._role(claims)
         return Actor(
-            user_id=user_id,
-            tenant_id=_chosen_tenant(tenants, headers.getall("x-organization-id", [])),
+            user_id=bearer.user_id,
+            tenant_id=_chosen_tenant(bearer.tenants, headers.getall("x-organization-id", [])),
             role=role,
             roles=tuple(claims.get("roles") or [role.value]),
             name=claims.get("name"),
@@ -53,17 +67,22 @@ class TokenVerifier:
             token_permissions=tuple(claims.get("permissions") or ()),
         )
 
-    def _verified(self, token: str) -> dict[str, Any]:
-        """The claims of a good token, which stays good until it expires: to verify takes longer than many an answer."""
+    def _bearer(self, headers: Headers) -> Bearer:
+        """Of a good token, which stays good until it expires: to verify it takes longer than many an answer."""
+        token = _token(headers)
         kept = self._kept.get(token)
-        if kept is not None and kept["exp"] > time.time() - LEEWAY_SECONDS:
+        if kept is not None and kept.claims["exp"] > time.time() - LEEWAY_SECONDS:
             return kept
         claims = self._claims(token)
         self._check_shape(claims)
+        tenants = _tenants(claims, require=self._require_tenant)
+        bearer = Bearer(_user_id(claims), tenants, claims)
+        if not _role_names(claims):
+            raise AppError(Code.MISSING_ROLE)
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        self._kept[token] = claims
-        return claims
+        self._kept[token] = bearer
+        return bearer
 
     def _claims(self, token: str) -> dict[str, Any]:
         for secret in self._secrets:
@@ -117,18 +136,14 @@ class TokenVerifier:
             raise _malformed("aud")
 
     def _role(self, claims: Mapping[str, Any]) -> Role:
-        stated = (claims.get("role") or "").strip()
-        names = [stated] if stated else [name.strip() for name in claims.get("roles") or () if name.strip()]
-        if not names:
-            raise AppError(Code.MISSING_ROLE)
-        lowered = [name.lower() for name in names]
+        lowered = [name.lower() for name in _role_names(claims)]
         known = [Role(name) for name in (self._aliases.get(name, name) for name in lowered) if name in set(Role)]
         if not known:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS, "The token's role is none of admin, manager and agent")
         return max(known, key=RANK.__getitem__)
 
 
-def _bearer(headers: Headers) -> str:
+def _token(headers: Headers) -> str:
     values = headers.getall("authorization", [])
     if not values:
         raise AppError(Code.MISSING_TOKEN)
@@ -136,6 +151,11 @@ def _bearer(headers: Headers) -> str:
     if len(values) > 1 or scheme != "Bearer" or not token or " " in token:
         raise AppError(Code.INVALID_TOKEN_FORMAT)
     return token
+
+
+def _role_names(claims: Mapping[str, Any]) -> list[str]:
+    stated = (claims.get("role") or "").strip()
+    return [stated] if stated else [name.strip() for name in claims.get("roles") or () if name.strip()]
 
 
 def _user_id(claims: Mapping[str, Any]) -> str:
@@ -151,19 +171,19 @@ def _user_id(claims: Mapping[str, Any]) -> str:
     return ids.pop()
 
 
-def _tenants(claims: Mapping[str, Any], *, require: bool) -> list[str]:
+def _tenants(claims: Mapping[str, Any], *, require: bool) -> tuple[str, ...]:
     """The organizations that the token works in, at least one."""
     tenants = claims.get("tenant_ids") or ([claims["tenant_id"]] if "tenant_id" in claims else [])
     if not tenants:
         if require:
             raise AppError(Code.MISSING_TENANT)
-        return [DEFAULT_TENANT]
+        return (DEFAULT_TENANT,)
     if not all(_is_id(tenant) for tenant in tenants):
         raise _malformed("tenant_id")
-    return list(tenants)
+    return tuple(tenants)
 
 
-def _chosen_tenant(tenants: list[str], wanted: list[str]) -> str:
+def _chosen_tenant(tenants: tuple[str, ...], wanted: list[str]) -> str:
     if not wanted:
         if len(set(tenants)) > 1:
             raise AppError(Code.ORGANIZATION_REQUIRED)

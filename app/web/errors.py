@@ -76,6 +76,7 @@ class Code(Enum):
     UNSUPPORTED_MEDIA_TYPE = 415, "The body must be JSON: send it as Content-Type: application/json, not encoded"
     RANGE_NOT_SATISFIABLE = 416, "The file ends before the range begins"
     IDEMPOTENCY_KEY_REUSED = 422, "This idempotency key was used for another request: make a new key"
+    RATE_LIMITED = 429, "Too many requests: try again after the seconds that Retry-After names"
     INTERNAL_ERROR = 500, "Something went wrong on our side; the request id tells us what"
     SERVICE_UNAVAILABLE = 503, "The service can't answer right now: try again in a moment"
 

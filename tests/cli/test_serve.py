@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -95,6 +96,16 @@ def test_health_ready_and_live(service: Service) -> None:
     assert httpx.get(f"{service.url}/live").status_code == 200
 
 
+def test_the_web_server_keeps_its_name_to_itself(service: Service) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    for request in (b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /nowhere HTTP/1.0\r\n\r\n", b"nonsense\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(request)
+            answer = connection.recv(4096).lower()
+        assert answer.startswith(b"http/1.")
+        assert b"granian" not in answer
+
+
 def test_a_database_that_dies_is_started_again(service: Service) -> None:
     token = service.token("admin")
     before = service.call("GET", "/admin/customers", token).json()["total"]
@@ -127,7 +138,7 @@ def test_a_port_that_is_taken_is_said(service: Service) -> None:
 
 
 def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data", DRAIN_SECONDS="2")
+    service = Service(tmp_path / "data", DRAIN_SECONDS="2", RATE_LIMIT_PER_MINUTE="0")
     token = service.token("admin")
     statuses: list[int] = []
     stop = threading.Event()

@@ -17,7 +17,7 @@ def test_every_route_is_described_with_its_refusals(name: str, operations: list[
     for operation in operations:
         described = document["paths"][operation.path][operation.method.lower()]
         assert described["description"], operation
-        assert {"400", "401", "403", "500", "503"} <= set(described["responses"]), operation
+        assert {"400", "401", "403", "429", "500", "503"} <= set(described["responses"]), operation
         assert ("requestBody" in described) == (operation.payload() != {}), operation
 
 

@@ -42,6 +42,10 @@ def load(tmp_path: Path, **environ: str) -> Settings:
         ("ATTACHMENT_TYPES", "pdf"),
         ("S3_ENDPOINT_URL", "minio:9000"),
         ("S3_PUBLIC_ENDPOINT_URL", "https://files.example.com/crm"),
+        ("TRUSTED_PROXIES", "my-proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("RATE_LIMIT_PER_MINUTE", "-1"),
+        ("AUTH_FAILURES_PER_MINUTE", "many"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path: Path, name: str, value: str) -> None:

@@ -1,0 +1,35 @@
+"""The way in: a valid token, not too often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+from app.access.actor import Actor
+from app.access.tokens import TokenVerifier
+from app.settings import Settings
+from app.web.errors import AppError
+from app.web.limits import Limit
+from app.web.proxies import site
+
+
+class Gate:
+    """Counts, in one worker, each person's requests and each address's failures."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = TokenVerifier(settings)
+        self._requests = Limit(settings.rate_limit_per_minute)
+        self._failures = Limit(settings.auth_failures_per_minute)
+
+    def enter(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
+        """Who sends this request. Raises AppError 401, 429, 403 and 400.
+
+        An address is only ever told to wait in place of a 401: whoever has a valid token comes in past it.
+        """
+        try:
+            return self._tokens.actor(connection.headers, lambda bearer: self._requests.count(bearer.identity))
+        except AppError as refusal:
+            if refusal.status == 401:
+                self._failures.count(site(connection.client.host) if connection.client else None)
+            raise

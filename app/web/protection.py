@@ -1,0 +1,49 @@
+"""The outermost layer: what every answer says to browsers, caches and the curious, errors included."""
+
+from __future__ import annotations
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from app.web.proxies import Proxies
+
+# The web server puts its own name where there is none.
+SERVER = (b"server", b"crm")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+NO_STORING = (b"cache-control", b"no-store")
+ONLY_TLS = (b"strict-transport-security", b"max-age=31536000")
+# What is under these is somebody's data.
+PRIVATE = ("/admin", "/console")
+
+
+class Protection:
+    """Sets the headers that a handler did not set itself, for the client that our proxies stand in front of."""
+
+    def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        self._proxies.unveil(scope)
+        wanted = _wanted(scope)
+
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(each for each in wanted if each[0] not in given)]
+            await send(message)
+
+        await self._app(scope, receive, protected)
+
+
+def _wanted(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+    return [
+        SERVER,
+        NO_SNIFFING,
+        *([NO_STORING] if scope["path"].startswith(PRIVATE) else []),
+        *([ONLY_TLS] if scope["scheme"] == "https" else []),
+    ]

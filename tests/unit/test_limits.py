@@ -1,0 +1,138 @@
+"""How often somebody may call, and who is told to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from app.web import limits
+from app.web.errors import AppError
+from app.web.limits import Limit
+from tests.callers import Callers, refused
+
+Variant = Callable[..., TestClient[Litestar]]
+PROXY = "127.0.0.1"
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def spent(limit: Limit, key: str) -> int:
+    """How many times it goes well until it does not."""
+    for count in range(10_000):
+        try:
+            limit.count(key)
+        except AppError:
+            return count
+    raise AssertionError("there is no end to it")
+
+
+def test_a_bucket_holds_a_minutes_worth_and_refills_evenly() -> None:
+    limit = Limit(60, clock := Clock())
+    assert spent(limit, "a") == 60
+    assert spent(limit, "b") == 60
+    clock.now += 10
+    assert spent(limit, "a") == 10
+    clock.now += 3600
+    assert spent(limit, "a") == 60
+
+
+def test_retry_after_is_when_the_next_one_is_there() -> None:
+    limit = Limit(6, clock := Clock())
+    spent(limit, "a")
+    clock.now += 1
+    with pytest.raises(AppError) as caught:
+        limit.count("a")
+    assert caught.value.headers["Retry-After"] == "9"
+    clock.now += 9
+    limit.count("a")
+
+
+def test_zero_is_no_limit() -> None:
+    limit = Limit(0)
+    for _ in range(10_000):
+        limit.count("a")
+
+
+def test_however_many_addresses_come_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_REMEMBERED", 100)
+    limit = Limit(1000, Clock())
+    for number in range(1000):
+        limit.count(number)
+        limit.count("busy")
+    assert len(limit._full_at) == 100
+    assert spent(limit, "busy") == 0
+
+
+def test_a_person_over_the_limit_is_told_when_to_come_back_and_nobody_else_is(
+    variant: Variant, callers: Callers, tenant: str
+) -> None:
+    client = variant(rate_limit_per_minute=5)
+    eager = callers.person("agent", tenant, client=client)
+    for _ in range(5):
+        eager.ok("GET", "/admin/me")
+    answer = eager.get("/admin/me")
+    refused(answer, 429, "RATE_LIMITED")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 12
+    colleague = callers.person("agent", tenant, client=client)
+    namesake = callers.person("agent", f"{tenant}-b", user_id=eager.user_id, client=client)
+    assert [person.get("/admin/me").status_code for person in (colleague, namesake)] == [200, 200]
+
+
+def test_too_often_comes_before_what_the_role_may_not(variant: Variant, callers: Callers, tenant: str) -> None:
+    client = variant(rate_limit_per_minute=1)
+    for role in ("agent", "guest"):
+        person = callers.person(role, tenant, client=client)
+        refused(person.get("/admin/audit"), 403, "INSUFFICIENT_PERMISSIONS")
+        refused(person.get("/admin/audit"), 429, "RATE_LIMITED")
+        refused(person.get("/nowhere"), 404, "NOT_FOUND")
+        refused(person.call("PATCH", "/admin/me"), 405, "METHOD_NOT_ALLOWED")
+
+
+def test_an_address_full_of_failures_waits_but_a_valid_token_behind_it_comes_in(
+    variant: Variant, callers: Callers, tenant: str
+) -> None:
+    client = variant(auth_failures_per_minute=5)
+    person = callers.person("agent", tenant, client=client)
+    for _ in range(5):
+        refused(client.get("/admin/me"), 401, "MISSING_TOKEN")
+    answer = client.get("/admin/me", headers={"Authorization": "Bearer x"})
+    refused(answer, 429, "RATE_LIMITED")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 12
+    for _ in range(10):
+        person.ok("GET", "/admin/me")
+
+
+def test_each_address_has_failures_of_its_own_if_the_proxy_is_ours(variant: Variant) -> None:
+    forwarded = ("203.0.113.1", "203.0.113.2", "203.0.113.1", "2001:db8::1", "2001:db8::2")
+    for trusted, expected in ((PROXY, [401, 401, 429, 401, 429]), ("", [401, 429, 429, 429, 429])):
+        client = called_by_proxy(variant(trusted_proxies=trusted, auth_failures_per_minute=1))
+        answers = [client.get("/admin/me", headers={"X-Forwarded-For": each}) for each in forwarded]
+        assert [answer.status_code for answer in answers] == expected
+
+
+def test_the_audit_log_knows_the_address_behind_our_proxy(variant: Variant, callers: Callers, tenant: str) -> None:
+    for trusted, expected in ((PROXY, "203.0.113.9"), ("", PROXY)):
+        client = called_by_proxy(variant(trusted_proxies=trusted))
+        person = callers.person("admin", tenant, client=client)
+        person.post("/admin/tags", {"name": f"T{trusted}"}, headers={"X-Forwarded-For": "6.6.6.6, 203.0.113.9"})
+        assert person.audit()[0]["ip_address"] == expected
+
+
+def called_by_proxy(client: TestClient[Litestar]) -> TestClient[Litestar]:
+    """The test client has no address; now it is the proxy's."""
+    service = client.app.asgi_handler
+
+    async def from_proxy(scope: Any, receive: Any, send: Any) -> None:
+        await service(scope | {"client": (PROXY, 1)}, receive, send)
+
+    client.app.asgi_handler = from_proxy
+    return client

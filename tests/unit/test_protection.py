@@ -1,0 +1,93 @@
+"""Headers on every answer, and whom a request is from."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from litestar.types import HTTPScope
+
+from app.web.proxies import Proxies, site
+from tests.callers import Caller
+
+OURS = ("10.0.0.0/8", "192.168.1.1", "fd00::/8")
+
+
+def unveiled(peer: str | None, *forwarded: str, scheme: str | None = None, ours: tuple[str, ...] = OURS) -> Any:
+    """The client and the scheme that the service goes by."""
+    headers = [(b"x-forwarded-for", each.encode()) for each in forwarded]
+    headers += [(b"x-forwarded-proto", scheme.encode())] if scheme else []
+    scope = {"client": (peer, 1) if peer else None, "headers": headers, "scheme": "http"}
+    Proxies(ours).unveil(cast("HTTPScope", scope))
+    return cast("Any", scope["client"] or [None])[0], scope["scheme"]
+
+
+CLIENTS: dict[str, tuple[str | None, tuple[str, ...], str | None]] = {
+    "nobody in between": ("203.0.113.5", (), "203.0.113.5"),
+    "a stranger may say what it likes": ("203.0.113.5", ("198.51.100.7",), "203.0.113.5"),
+    "one proxy": ("10.0.0.1", ("198.51.100.7",), "198.51.100.7"),
+    "two proxies": ("10.0.0.1", ("198.51.100.7, 10.2.2.2",), "198.51.100.7"),
+    "two headers": ("10.0.0.1", ("198.51.100.7", "10.2.2.2"), "198.51.100.7"),
+    "what the client made up": ("10.0.0.1", ("6.6.6.6, 198.51.100.7",), "198.51.100.7"),
+    "one of our addresses that the client made up": ("10.0.0.1", ("10.9.9.9, 198.51.100.7",), "198.51.100.7"),
+    "only proxies": ("10.0.0.1", ("10.2.2.2",), "10.2.2.2"),
+    "no header": ("10.0.0.1", (), "10.0.0.1"),
+    "an empty header": ("10.0.0.1", ("",), "10.0.0.1"),
+    "no address": ("10.0.0.1", ("unknown",), "10.0.0.1"),
+    "no address behind an address": ("10.0.0.1", ("<script>, 10.2.2.2",), "10.2.2.2"),
+    "with a port": ("10.0.0.1", ("198.51.100.7:1234",), "198.51.100.7"),
+    "IPv6": ("fd00::1", ("2001:db8::7",), "2001:db8::7"),
+    "IPv6 with a port": ("fd00::1", ("[2001:db8::7]:1234",), "2001:db8::7"),
+    "IPv4 inside IPv6": ("::ffff:10.0.0.1", ("::ffff:198.51.100.7",), "198.51.100.7"),
+    "a socket": (None, ("198.51.100.7",), None),
+}
+
+
+@pytest.mark.parametrize(("peer", "forwarded", "client"), CLIENTS.values(), ids=CLIENTS)
+def test_the_client_is_the_first_stranger(peer: str | None, forwarded: tuple[str, ...], client: str | None) -> None:
+    assert unveiled(peer, *forwarded)[0] == client
+
+
+def test_without_trusted_proxies_nothing_is_believed() -> None:
+    assert unveiled("10.0.0.1", "198.51.100.7", scheme="https", ours=()) == ("10.0.0.1", "http")
+
+
+def test_tls_is_what_our_own_proxy_says() -> None:
+    assert unveiled("10.0.0.1", scheme="https")[1] == "https"
+    assert unveiled("10.0.0.1", scheme="https, http")[1] == "http"
+    assert unveiled("203.0.113.5", scheme="https")[1] == "http"
+
+
+def test_an_ipv6_network_is_one_site() -> None:
+    assert site("2001:db8:1:2:3::4") == site("2001:db8:1:2:ffff::") != site("2001:db8:1:3::4")
+    assert site("198.51.100.7") == "198.51.100.7"
+    assert site("testclient") == "testclient"
+
+
+def test_every_answer_is_protected(admin: Caller) -> None:
+    client = admin.client
+    oversized = {"Content-Type": "application/json", **admin.headers}
+    answers = [
+        *(client.get(path) for path in ("/live", "/health", "/metrics", "/docs", "/nowhere", "/admin/me")),
+        admin.get("/admin/customers"),
+        admin.get("/admin/reports/overview"),
+        admin.post("/admin/customers", {}),
+        client.post("/admin/customers", content=b" " * 2_000_000, headers=oversized),
+        client.request("BREW", "/admin/me"),
+        client.options("/admin/me", headers={"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}),
+    ]
+    assert {answer.status_code for answer in answers} == {200, 400, 401, 403, 404, 405, 413}
+    for answer in answers:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Server"] == "crm"
+        private = answer.request.url.path.startswith("/admin")
+        assert answer.headers.get("Cache-Control") == ("no-store" if private else None), answer.request.url
+        assert "Strict-Transport-Security" not in answer.headers
+
+
+def test_over_tls_browsers_are_told_to_stay_there(client: TestClient[Litestar]) -> None:
+    for path in ("/live", "/nowhere", "/admin/me"):
+        answer = client.get(f"https://testserver.local{path}")
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
