@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from litestar import Litestar, Router
@@ -32,6 +33,7 @@ from app.db.arrivals import Arrivals
 from app.db.idempotency import Replay
 from app.db.startup import check_role
 from app.db.transaction import Database
+from app.db.upkeep import Upkeep
 from app.docs import docs_router
 from app.settings import Settings
 from app.storage.objects import ObjectStore
@@ -100,6 +102,19 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     await check_role(database)
     await database.open(app.state.settings.db_pool_min)
-    yield
+    async with _kept_up(database, app.state.settings.upkeep_seconds):
+        yield
     await database.engine.dispose()
     app.state.store.close()
+
+
+@asynccontextmanager
+async def _kept_up(database: Database, seconds: float) -> AsyncIterator[None]:
+    upkeep = asyncio.create_task(Upkeep(database, seconds).run()) if seconds else None
+    try:
+        yield
+    finally:
+        if upkeep:
+            upkeep.cancel()
+            with suppress(asyncio.CancelledError):
+                await upkeep

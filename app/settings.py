@@ -82,6 +82,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     trusted_proxies: str = ""
     rate_limit_per_minute: Rate = 1200
     auth_failures_per_minute: Rate = 60
+    audit_key: str = ""
+    upkeep_seconds: Annotated[float, Meta(ge=0, le=3600)] = 1.0
     max_body_bytes: Count = 1024 * 1024
     attachment_max_bytes: Annotated[int, Meta(ge=1, le=LARGEST_OBJECT)] = 25 * 1024 * 1024
     attachment_types: str = DEFAULT_ATTACHMENT_TYPES
@@ -119,6 +121,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def jwt_secrets(self) -> tuple[str, ...]:
         """Accepted signing secrets, the current one first."""
         return tuple(secret for secret in (self.jwt_secret, self.jwt_secret_previous) if secret)
+
+    @property
+    def audit_keys(self) -> tuple[str, ...]:
+        """Accepted secrets of the audit log's checkpoints, the one that signs first."""
+        return tuple(secret for secret in (self.audit_key, *self.jwt_secrets) if secret)
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -198,7 +205,8 @@ def _port(text: str) -> str:
 
 
 def _check(settings: Settings) -> None:
-    for name, secret in (("JWT_SECRET", settings.jwt_secret), ("JWT_SECRET_PREVIOUS", settings.jwt_secret_previous)):
+    for name in ("JWT_SECRET", "JWT_SECRET_PREVIOUS", "AUDIT_KEY"):
+        secret = getattr(settings, name.lower())
         if secret and settings.production and len(secret.encode()) < LEAST_SECRET_BYTES:
             raise SettingsError(f"{name}: has {len(secret.encode())} bytes, at least {LEAST_SECRET_BYTES} are needed")
     if settings.production and not settings.jwt_secret:

@@ -53,6 +53,8 @@ def settings(data_dir: Path) -> Iterator[Settings]:
             # All tests call from one address; the limits are tested on their own.
             rate_limit_per_minute=0,
             auth_failures_per_minute=0,
+            # Nothing happens by itself while a test looks.
+            upkeep_seconds=0,
         )
 
 

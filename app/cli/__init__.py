@@ -9,6 +9,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.attachments import attachments
+from app.cli.audit import audit
 from app.cli.database import db
 from app.cli.issuer import issuer
 from app.cli.openapi import openapi
@@ -43,5 +44,5 @@ def crm() -> None:
     """
 
 
-for command in (serve, db, attachments, token, issuer, seed, openapi):
+for command in (serve, db, audit, attachments, token, issuer, seed, openapi):
     crm.add_command(command)

@@ -16,17 +16,30 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 
-from app.db.schema import KEEPER_ROLE, MIGRATIONS, OWN_RECORDS_ROLE, SEARCH_ROLE, SERVICE_ROLE, VERSION_TABLE
+from app.db.schema import (
+    KEEPER_ROLE,
+    MIGRATIONS,
+    OWN_RECORDS_ROLE,
+    SEARCH_ROLE,
+    SERVICE_ROLE,
+    UPKEEP_ROLE,
+    VERSION_TABLE,
+)
 from app.models import Base
 
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
+
+ROLES = (SERVICE_ROLE, OWN_RECORDS_ROLE, SEARCH_ROLE, KEEPER_ROLE, UPKEEP_ROLE)
+# What the service's login may act as.
+ACTED_AS = (SERVICE_ROLE, OWN_RECORDS_ROLE, UPKEEP_ROLE)
+NAMES = ", ".join(f"'{role}'" for role in ROLES)
 
 ENSURE_ROLES = f"""
 DO $$
 DECLARE
     role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY['{SERVICE_ROLE}', '{OWN_RECORDS_ROLE}', '{SEARCH_ROLE}', '{KEEPER_ROLE}'] LOOP
+    FOREACH role IN ARRAY ARRAY[{NAMES}] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', role);
@@ -52,10 +65,10 @@ END $$
 ADMIT_LOGIN = """
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = {login}) AND NOT (
-        pg_has_role({login}, '{service}', 'MEMBER') AND pg_has_role({login}, '{own}', 'MEMBER')
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = {login}) AND EXISTS (
+        SELECT FROM unnest(string_to_array('{roles}', ', ')) AS role WHERE NOT pg_has_role({login}, role, 'MEMBER')
     ) THEN
-        EXECUTE format('GRANT {service}, {own} TO %I', {login});
+        EXECUTE format('GRANT {roles} TO %I', {login});
     END IF;
 END $$
 """
@@ -96,8 +109,8 @@ class Migrations:
                 raise MigrationError(
                     f"The login {self._owner!r} may not make the roles that the service runs as ({error.orig}). "
                     f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE; and where the roles are there "
-                    f"already, for another database of this server: GRANT {SERVICE_ROLE}, {OWN_RECORDS_ROLE}, "
-                    f"{SEARCH_ROLE}, {KEEPER_ROLE} TO {self._owner} WITH ADMIN OPTION"
+                    f"already, for another database of this server: GRANT {', '.join(ROLES)} TO {self._owner} "
+                    "WITH ADMIN OPTION"
                 ) from error
             self._commands.upgrade(revision)
             # For /ready, which compares the release with the database.
@@ -108,7 +121,7 @@ class Migrations:
             connection.commit()
             if self._login and self._login != self._owner:
                 login = sql.Literal(self._login).as_string(None)
-                connection.execute(text(ADMIT_LOGIN.format(login=login, service=SERVICE_ROLE, own=OWN_RECORDS_ROLE)))
+                connection.execute(text(ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))))
                 connection.commit()
 
     def downgrade(self, revision: str) -> None:

@@ -19,6 +19,8 @@ OWN_RECORDS_ROLE = "crm_service_own"
 SEARCH_ROLE = "crm_search"
 # Owns the functions of `crm attachments`, which work across tenants; see the third migration.
 KEEPER_ROLE = "crm_keeper"
+# What the service acts as to seal the audit log and to drop old idempotency keys; see the fifth migration.
+UPKEEP_ROLE = "crm_upkeep"
 
 
 def enter_tenant(connection: psycopg.Connection[Any], tenant: str, actor: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import structlog
 from psycopg import errors
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -21,7 +21,7 @@ from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
 from app.db.reads import Reads
-from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE
+from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
 from app.db.statements import watch
 from app.settings import Settings
 from app.web import strict_json
@@ -55,7 +55,9 @@ def _begin(**more: str) -> str:
 
 
 BEGIN_WRITE = text(_begin())
+BEGIN_PATIENTLY = text(_begin(statement_timeout="'0'"))
 BEGIN_READ = re.sub(r":(\w+)", r"%(\1)s", _begin(transaction_read_only="'on'"))
+NOBODY = {"role": UPKEEP_ROLE, "tenant": "", "user": "", "actor": ""}
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -143,33 +145,39 @@ class Database:
 
         Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
         """
+        parameters = self._parameters(actor, origin)
         limited = self._limited(actor)
-        try:
-            if read_only:
-                who = (BEGIN_READ, self._parameters(actor, origin))
-                async with Reads(self.engine, who, self._slow_ms) as reads:
-                    yield Transaction(actor, cast("AsyncConnection", reads), own_records_only=limited)
-                return
-            connection = await self._begun(actor, origin)
+        if read_only:
+            async with _in_words(), Reads(self.engine, (BEGIN_READ, parameters), self._slow_ms) as reads:
+                yield Transaction(actor, cast("AsyncConnection", reads), own_records_only=limited)
+            return
+        async with self._transaction(BEGIN_WRITE, parameters) as connection:
+            yield Transaction(actor, connection, precondition, own_records_only=limited)
+
+    @asynccontextmanager
+    async def upkeep(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+        """Begin as nobody, across tenants, with what the role for upkeep may do; statements may take long if patient.
+
+        Raises AppError as `transaction`.
+        """
+        async with self._transaction(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self, statement: TextClause, parameters: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
+        async with _in_words():
+            connection = await self._begun(statement, parameters)
             try:
-                yield Transaction(actor, connection, precondition, own_records_only=limited)
+                yield connection
                 await connection.commit()
             finally:
                 await connection.close()
-        except ROLE_MISSING as error:
-            raise _not_prepared(error) from error
-        except Exception as error:
-            translated = translate(error)
-            if translated is error:
-                raise
-            raise translated from error
 
-    async def _begun(self, actor: Actor, origin: Origin) -> AsyncConnection:
-        parameters = self._parameters(actor, origin)
+    async def _begun(self, statement: TextClause, parameters: dict[str, Any]) -> AsyncConnection:
         for last_try in (False, True):
             connection = await self.engine.connect()
             try:
-                await connection.execute(BEGIN_WRITE, parameters)
+                await connection.execute(statement, parameters)
             except BaseException as error:
                 await connection.close()
                 if isinstance(error, DBAPIError) and isinstance(error.orig, ROLE_MISSING):
@@ -192,6 +200,20 @@ class Database:
             "user": actor.user_id,
             "actor": msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode(),
         }
+
+
+@asynccontextmanager
+async def _in_words() -> AsyncIterator[None]:
+    """What the database refuses inside, as an AppError."""
+    try:
+        yield
+    except ROLE_MISSING as error:
+        raise _not_prepared(error) from error
+    except Exception as error:
+        translated = translate(error)
+        if translated is error:
+            raise
+        raise translated from error
 
 
 def _not_prepared(error: BaseException) -> AppError:

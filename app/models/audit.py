@@ -1,11 +1,11 @@
-"""The audit log, written by triggers alone."""
+"""The audit log, written by triggers alone, and its seals."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, Index, String, Text, text
+from sqlalchemy import BigInteger, Identity, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -37,4 +37,21 @@ class AuditEntry(Base):
         Index("audit_entries_user_idx", "tenant_id", "user_id", "id"),
         Index("audit_entries_request_idx", "tenant_id", "request_id"),
         Index("audit_entries_created_at_idx", "tenant_id", "created_at", "id"),
+        Index("audit_entries_id_idx", "id"),
+    )
+
+
+class AuditSeal(Base):
+    """The place of one entry in its tenant's chain; see app.db.chain. Nobody may change it."""
+
+    __tablename__ = "audit_seals"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    entry_id: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "entry_id", name="audit_seals_entry_key"),
+        Index("audit_seals_entry_idx", "entry_id"),
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
+from app.db.schema import enter_tenant
+from app.db.transaction import Database
+from app.db.upkeep import prune
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 
@@ -63,8 +67,31 @@ def test_a_key_is_visible_ascii(admin: Caller, key: str) -> None:
 def test_a_key_is_free_again_after_a_day(admin: Caller, settings: Settings) -> None:
     first = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY).json()
     with psycopg.connect(settings.database_dsn) as connection:
-        connection.execute("SET ROLE crm_service")
-        connection.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        enter_tenant(connection, admin.tenant, {})
         connection.execute("UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second'")
     second = admin.post("/admin/customers", {"name": "Ada"}, headers=KEY)
     assert second.json()["id"] != first["id"]
+
+
+def test_a_key_is_dropped_after_a_day_and_no_sooner(admin: Caller, settings: Settings) -> None:
+    for key in ("old", "older", "young"):
+        admin.post("/admin/tags", {"name": key}, headers={"Idempotency-Key": key})
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, admin.tenant, {})
+        age = "UPDATE idempotency_keys SET created_at = now() - %s::interval WHERE key = %s"
+        connection.execute(age, ["24 hours 1 second", "old"])
+        connection.execute(age, ["1 year", "older"])
+        connection.execute(age, ["23 hours 59 minutes", "young"])
+
+    async def pruned() -> int:
+        database = Database(settings)
+        try:
+            return await prune(database)
+        finally:
+            await database.engine.dispose()
+
+    assert asyncio.run(pruned()) >= 2
+    assert asyncio.run(pruned()) == 0
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, admin.tenant, {})
+        assert connection.execute("SELECT key FROM idempotency_keys").fetchall() == [("young",)]

@@ -42,7 +42,7 @@ def test_a_table_keeps_tenants_apart_even_from_its_owner(table: str, catalog: ps
         "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass", [table]
     ).fetchone()
     assert owner is not None
-    assert owner[0] not in {"crm_service", "crm_service_own", "crm_search", "crm_keeper"}
+    assert owner[0] not in {"crm_service", "crm_service_own", "crm_search", "crm_keeper", "crm_upkeep"}
 
 
 @every_table

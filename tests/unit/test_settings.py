@@ -42,6 +42,7 @@ def load(tmp_path: Path, **environ: str) -> Settings:
         ("ATTACHMENT_TYPES", "pdf"),
         ("S3_ENDPOINT_URL", "minio:9000"),
         ("S3_PUBLIC_ENDPOINT_URL", "https://files.example.com/crm"),
+        ("UPKEEP_SECONDS", "-1"),
         ("TRUSTED_PROXIES", "my-proxy"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("RATE_LIMIT_PER_MINUTE", "-1"),
@@ -61,6 +62,7 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(tmp_path: Path, name:
         ({"JWT_SECRET": ""}, "JWT_SECRET"),
         ({"JWT_SECRET": "s" * 31}, "JWT_SECRET"),
         ({"JWT_SECRET_PREVIOUS": "short"}, "JWT_SECRET_PREVIOUS"),
+        ({"AUDIT_KEY": "short"}, "AUDIT_KEY"),
         ({"DATABASE_URL": ""}, "DATABASE_URL"),
     ],
 )

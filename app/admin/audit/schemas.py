@@ -49,7 +49,9 @@ class Difference(Struct):
 
 
 class AuditEntry(View):
-    """Who did what to which record, in which request."""
+    """Who did what to which record, in which request. Its place in the organization's chain, and the SHA-256 over
+    all of the chain up to it, are null until it is sealed, some seconds later.
+    """
 
     id: int
     resource_type: ResourceType
@@ -65,6 +67,8 @@ class AuditEntry(View):
     user_agent: str | None
     request_id: str | None
     created_at: datetime
+    sequence: int | None
+    hash: str | None
 
 
 class AuditQuery(ListQuery):

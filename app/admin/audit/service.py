@@ -18,7 +18,7 @@ from app.db.listing import Listing, Sort
 from app.db.nested import columns_for, selected
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
-from app.models import PipelineStage, Record, UserReference
+from app.models import AuditSeal, PipelineStage, Record, UserReference
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 from app.web.structs import present_user
@@ -42,6 +42,7 @@ PRESENTERS = {
 }
 c = Row.__table__.c
 stage = PipelineStage.__table__.c
+seal = AuditSeal.__table__.c
 
 
 def _with_stage_name(values: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -51,12 +52,18 @@ def _with_stage_name(values: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((values.has_key("stage_id"), named), else_=values).label(None)
 
 
+def _of_seal(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    return select(value).where(seal.tenant_id == c.tenant_id, seal.entry_id == c.id).scalar_subquery().label(None)
+
+
 COLUMNS = columns_for(
     AuditEntry,
     Row.__table__,
     changes=literal(None),
     old_values=type_coerce(_with_stage_name(c.old_values), JSONB),
     new_values=type_coerce(_with_stage_name(c.new_values), JSONB),
+    sequence=_of_seal(seal.sequence),
+    hash=_of_seal(func.encode(seal.hash, "hex")),
 )
 
 

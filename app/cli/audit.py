@@ -1,0 +1,149 @@
+"""`crm audit`: the audit log's chain of hashes, for all tenants at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+
+from app.cli.environment import data_dir_option, workplace
+from app.cli.token import Duration
+from app.db.chain import Head, Sealer, Walk, heads
+from app.db.transaction import Database
+from app.settings import Settings
+from app.web import strict_json
+
+T = TypeVar("T")
+
+
+def _with_database(data_dir: Path | None, work: Callable[[Database, Settings], Awaitable[T]]) -> T:
+    async def run(settings: Settings) -> T:
+        database = Database(settings)
+        try:
+            return await work(database, settings)
+        finally:
+            await database.engine.dispose()
+
+    with workplace(data_dir) as place:
+        return asyncio.run(run(place.settings))
+
+
+@click.group()
+def audit() -> None:
+    """The audit log, sealed so that tampering shows.
+
+    These commands work as the service's own login: DATABASE_URL.
+    """
+
+
+@audit.command()
+@click.option("--wait", type=Duration(), default="60s", show_default=True, help="For transactions that still run.")
+@data_dir_option
+def seal(wait: int, data_dir: Path | None) -> None:
+    """Seal what was committed until now. A running service does so by itself, every UPKEEP_SECONDS.
+
+    \b
+    Example:
+      crm audit seal
+    """
+
+    async def work(database: Database, _: Settings) -> tuple[int, bool]:
+        sealer, count, goal = Sealer(database), 0, -1
+        until = time.monotonic() + wait
+        while time.monotonic() < until:
+            progress = await sealer.seal()
+            if progress is not None:
+                count += progress.count
+                goal = progress.newest if goal < 0 else goal
+                if progress.sealed >= goal:
+                    return count, True
+            if progress is None or not progress.count:
+                await asyncio.sleep(0.1)
+        return count, False
+
+    count, everything = _with_database(data_dir, work)
+    click.echo(f"Sealed {count} entries.")
+    if not everything:
+        raise click.ClickException("Others wait for a transaction that still runs, or for who is sealing now")
+
+
+@audit.command()
+@data_dir_option
+def checkpoint(data_dir: Path | None) -> None:
+    """Print where every chain stands, signed, to be kept where nobody who reaches the database can change it.
+
+    It is signed with AUDIT_KEY, or else with a key made of JWT_SECRET.
+
+    \b
+    Example:
+      crm audit checkpoint > audit-2026-11-21.json
+    """
+
+    async def work(database: Database, settings: Settings) -> str:
+        async with database.upkeep(patient=True) as connection:
+            found = await heads(connection)
+        body = {
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "heads": {tenant: {"sequence": head.sequence, "hash": head.hash.hex()} for tenant, head in found.items()},
+        }
+        return json.dumps(body | {"signature": _signature(settings.audit_keys[0], body)}, indent=2)
+
+    click.echo(_with_database(data_dir, work))
+
+
+@audit.command()
+@click.option("--checkpoint", "file", type=click.File("rb"), help="What `crm audit checkpoint` printed once.")
+@data_dir_option
+@click.pass_context
+def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) -> None:
+    """Walk along every chain, and name the first entry that does not fit.
+
+    Ends with 1 where somebody changed, deleted, inserted or reordered entries. That the end was cut off, or that
+    everything was written anew, shows only against a checkpoint.
+
+    \b
+    Examples:
+      crm audit verify
+      crm audit verify --checkpoint audit-2026-11-21.json
+    """
+
+    async def work(database: Database, settings: Settings) -> tuple[list[str], str]:
+        seen = {} if file is None else _read_checkpoint(file.read(), settings)
+        async with database.upkeep(patient=True) as connection:
+            walk = Walk(connection, seen)
+            breaks = [str(each) async for each in walk.breaks()]
+        return breaks, f"{walk.entries} entries checked, {walk.waiting} wait to be sealed."
+
+    breaks, summary = _with_database(data_dir, work)
+    for line in breaks:
+        click.echo(line)
+    click.echo(summary)
+    if breaks:
+        click.echo(f"TAMPERED WITH: {len(breaks)} of the tenants' logs", err=True)
+        ctx.exit(1)
+    click.echo("Everything is as it was written.")
+
+
+def _read_checkpoint(raw: bytes, settings: Settings) -> dict[str, Head]:
+    try:
+        body = strict_json.decode(raw)
+        signature = body.pop("signature")
+        signed = any(hmac.compare_digest(signature, _signature(key, body)) for key in settings.audit_keys)
+        seen = {tenant: Head(head["sequence"], bytes.fromhex(head["hash"])) for tenant, head in body["heads"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise click.ClickException("The file is no checkpoint") from None
+    if not signed:
+        raise click.ClickException("The checkpoint's signature is not by AUDIT_KEY or JWT_SECRET: it proves nothing")
+    return seen
+
+
+def _signature(secret: str, body: dict[str, Any]) -> str:
+    key = hmac.digest(secret.encode(), b"crm audit checkpoint", "sha256")
+    return hmac.digest(key, strict_json.encode_sorted(body), "sha256").hex()

@@ -1,0 +1,214 @@
+"""The audit log's chain of hashes: each tenant's entries, in the order of their ids, each seal over the one before.
+
+Entries are sealed after they were committed, so that writers never wait for one another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.transaction import Database
+from app.web import strict_json
+
+BATCH = 250
+CHUNK = 5_000
+LOCK = 4_011_836_272  # held by whoever seals
+BEFORE_THE_FIRST = bytes(32)
+LEAST_ID = -(2**63)  # none of ours is below 1, but one that somebody made up may be
+
+# What a seal is over, beside its place. Never to be changed: what is sealed would no longer fit.
+SEALED = """
+    id resource_type resource_id action user_id user_name user_role old_values new_values
+    ip_address user_agent request_id created_at
+""".split()
+
+ENDS = text("""
+    SELECT (SELECT coalesce(max(id), 0) FROM audit_entries), (SELECT coalesce(max(entry_id), 0) FROM audit_seals)
+""")
+ALONE = text(f"SELECT pg_try_advisory_xact_lock({LOCK})")
+NEXT_TRANSACTION = text("SELECT pg_current_xact_id()::text::bigint")
+OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+UNSEALED = text(f"""
+    SELECT tenant_id, {", ".join(SEALED)} FROM audit_entries
+    WHERE id > :sealed AND id <= :complete ORDER BY id LIMIT {BATCH}
+""")  # noqa: S608 -- our own names
+HEADS = text("""
+    SELECT tenant, head.sequence, head.hash FROM unnest(CAST(:tenants AS text[])) AS tenant
+    CROSS JOIN LATERAL (
+        SELECT sequence, hash FROM audit_seals WHERE tenant_id = tenant ORDER BY sequence DESC LIMIT 1
+    ) AS head
+""")
+SEAL = text("""
+    INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash)
+    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:sequences AS bigint[]), CAST(:ids AS bigint[]),
+                         CAST(:hashes AS bytea[]))
+""")
+TENANTS = text("SELECT tenant_id FROM audit_entries UNION SELECT tenant_id FROM audit_seals ORDER BY 1")
+WALK = text(f"""
+    SELECT seal.sequence, seal.entry_id, seal.hash, entry.* FROM (
+        SELECT sequence, entry_id, hash FROM audit_seals
+        WHERE tenant_id = :tenant AND entry_id > :after ORDER BY entry_id LIMIT {CHUNK}
+    ) AS seal FULL JOIN (
+        SELECT {", ".join(SEALED)} FROM audit_entries
+        WHERE tenant_id = :tenant AND id > :after AND id <= :sealed ORDER BY id LIMIT {CHUNK}
+    ) AS entry ON entry.id = seal.entry_id
+    ORDER BY coalesce(seal.entry_id, entry.id) LIMIT {CHUNK}
+""")  # noqa: S608 -- our own names
+
+
+class Head(Struct, frozen=True):
+    """Where a tenant's chain stands."""
+
+    sequence: int = 0
+    hash: bytes = BEFORE_THE_FIRST
+
+
+class Break(Struct, frozen=True):
+    """The first place where a tenant's chain does not hold."""
+
+    tenant: str
+    entry_id: int | None
+    sequence: int
+    what: str
+
+    def __str__(self) -> str:
+        entry = "" if self.entry_id is None else f", entry {self.entry_id}"
+        return f"{self.tenant}: sequence {self.sequence}{entry}: {self.what}"
+
+
+class Progress(Struct, frozen=True):
+    """How many entries were sealed just now, the last one that is, and the newest one that there is."""
+
+    count: int
+    sealed: int
+    newest: int
+
+
+def seal_hash(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, Any]) -> bytes:
+    """The seal of one entry: SHA-256 over the seal before it and the entry as sorted, exact JSON."""
+    values = {name: entry[name] for name in SEALED}
+    values["created_at"] = values["created_at"].astimezone(UTC)
+    canonical = strict_json.encode_sorted({"tenant_id": tenant, "sequence": sequence, **values})
+    return hashlib.sha256(previous + canonical).digest()
+
+
+class Sealer:
+    """Seals what is certain to be complete: a lower id may be committed later than a higher one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # Every entry up to here was committed or never will be.
+        self._complete = 0
+        # So will be those up to the first number, once no transaction older than the second one is running.
+        self._mark: tuple[int, int] | None = None
+
+    async def seal(self) -> Progress | None:
+        """Seal a batch; None while somebody else does. Raises AppError."""
+        try:
+            async with self._database.upkeep() as connection:
+                if not (await connection.execute(ALONE)).scalar_one():
+                    return None
+                newest, sealed = (await connection.execute(ENDS)).one()
+                if newest > sealed:
+                    await self._look_ahead(connection, newest)
+                rows = (await connection.execute(UNSEALED, {"sealed": sealed, "complete": self._complete})).all()
+                if rows:
+                    await _append(connection, rows)
+                return Progress(len(rows), rows[-1].id if rows else sealed, newest)
+        except BaseException:
+            # Perhaps it is another server by now, with other transactions.
+            self._complete, self._mark = 0, None
+            raise
+
+    async def _look_ahead(self, connection: AsyncConnection, newest: int) -> None:
+        if self._mark is None:
+            # Whoever took an id up to the newest one had its transaction's number before that, and so before ours.
+            self._mark = (newest, (await connection.execute(NEXT_TRANSACTION)).scalar_one())
+        last, transaction = self._mark
+        if (await connection.execute(OLDEST_RUNNING)).scalar_one() >= transaction:
+            self._complete, self._mark = last, None
+
+
+async def _append(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None:
+    tenants = {row.tenant_id for row in rows}
+    found = await connection.execute(HEADS, {"tenants": list(tenants)})
+    heads = {tenant: Head(sequence, hash_) for tenant, sequence, hash_ in found}
+    seals = []
+    for row in rows:
+        head = heads.get(row.tenant_id, Head())
+        sequence = head.sequence + 1
+        head = Head(sequence, seal_hash(head.hash, row.tenant_id, sequence, row._asdict()))
+        heads[row.tenant_id] = head
+        seals.append((row.tenant_id, sequence, row.id, head.hash))
+    columns = map(list, zip(*seals, strict=True))
+    await connection.execute(SEAL, dict(zip(("tenants", "sequences", "ids", "hashes"), columns, strict=True)))
+
+
+async def heads(connection: AsyncConnection) -> dict[str, Head]:
+    """Where every tenant's chain stands."""
+    tenants = (await connection.execute(TENANTS)).scalars().all()
+    found = await connection.execute(HEADS, {"tenants": tenants})
+    return {tenant: Head(sequence, hash_) for tenant, sequence, hash_ in found}
+
+
+class Walk:
+    """Goes along every chain. `seen` is what a checkpoint saw of them."""
+
+    def __init__(self, connection: AsyncConnection, seen: Mapping[str, Head]) -> None:
+        self._connection = connection
+        self._seen = seen
+        self.entries = 0
+        self.waiting = 0
+
+    async def breaks(self) -> AsyncIterator[Break]:
+        """The first break of each tenant's chain."""
+        newest, sealed = (await self._connection.execute(ENDS)).one()
+        tenants = set((await self._connection.execute(TENANTS)).scalars())
+        for tenant in sorted(tenants | set(self._seen)):
+            if broken := await self._first_break(tenant, sealed):
+                yield broken
+        if newest > sealed:
+            count = text("SELECT count(*) FROM audit_entries WHERE id > :sealed")
+            self.waiting = (await self._connection.execute(count, {"sealed": sealed})).scalar_one()
+
+    async def _first_break(self, tenant: str, sealed: int) -> Break | None:
+        head, after = Head(), LEAST_ID
+        seen = self._seen.get(tenant, Head())
+        while True:
+            where = {"tenant": tenant, "after": after, "sealed": sealed}
+            rows = (await self._connection.execute(WALK, where)).all()
+            for row in rows:
+                after = row.id if row.entry_id is None else row.entry_id
+                following = Head(head.sequence + 1, row.hash)
+                if what := _fault(head, following, tenant, row, seen):
+                    return Break(tenant, after, following.sequence, what)
+                head = following
+            self.entries += len(rows)
+            if len(rows) < CHUNK:
+                break
+        if head.sequence < seen.sequence:
+            what = f"the chain was cut here: the checkpoint saw {seen.sequence} entries"
+            return Break(tenant, None, head.sequence + 1, what)
+        return None
+
+
+def _fault(head: Head, following: Head, tenant: str, row: Row[Any], seen: Head) -> str | None:
+    """What is wrong with the next place in the chain."""
+    if row.sequence is None:
+        return "the entry has no seal: it was inserted later, or its seal was deleted"
+    if row.sequence != following.sequence:
+        return f"the seal says {row.sequence}: seals were deleted, inserted or reordered"
+    if row.id is None:
+        return "the entry was deleted"
+    if seal_hash(head.hash, tenant, row.sequence, row._asdict()) != row.hash:
+        return "the entry, or its seal, was changed"
+    if following.sequence == seen.sequence and following.hash != seen.hash:
+        return "the checkpoint saw another seal: the chain was written anew, from here or from earlier on"
+    return None

@@ -1,0 +1,63 @@
+"""What the service does by itself, across tenants: it seals the audit log, and drops idempotency keys of yesterday."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+from sqlalchemy import text
+
+from app.db.chain import BATCH, Sealer
+from app.db.transaction import Database
+
+LONGEST_PAUSE_SECONDS = 30.0
+PRUNE_EVERY_SECONDS = 60.0
+PRUNED_AT_ONCE = 500
+
+log = structlog.get_logger("upkeep")
+
+# The role's policy shows it nothing that is younger than a day, keys that were taken again meanwhile included.
+PRUNE = text("""
+    DELETE FROM idempotency_keys WHERE (tenant_id, user_id, key) IN (
+        SELECT tenant_id, user_id, key FROM idempotency_keys ORDER BY created_at LIMIT :most
+    )
+""")
+
+
+async def prune(database: Database) -> int:
+    """Drop a batch of idempotency keys whose day is over; how many. Raises AppError."""
+    async with database.upkeep() as connection:
+        return (await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).rowcount
+
+
+class Upkeep:
+    """One worker's turn, every so many seconds. Where another worker is at it, there is nothing to do."""
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._sealer = Sealer(database)
+        self._pruned_at = -PRUNE_EVERY_SECONDS
+
+    async def run(self) -> None:
+        """Go on until cancelled, whatever happens to the database."""
+        failures = 0
+        while True:
+            await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
+            try:
+                await self._turn()
+            except Exception as error:
+                if not failures:
+                    log.warning("upkeep failed and is tried again", reason=type(error).__name__, exc_info=error)
+                failures = min(failures + 1, 10)
+            else:
+                failures = 0
+
+    async def _turn(self) -> None:
+        while (progress := await self._sealer.seal()) and progress.count == BATCH:
+            pass
+        if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
+            while await prune(self._database) == PRUNED_AT_ONCE:
+                pass
+            self._pruned_at = time.monotonic()

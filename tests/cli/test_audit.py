@@ -1,0 +1,121 @@
+"""`crm audit`, from sealing to a checkpoint that outlives the database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app.db.embedded import EmbeddedPostgres
+from tests.processes import crm
+
+SECRET = "a secret of the command's own, of more than thirty-two bytes"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server with the audit log of two tenants on it, sealed."""
+    data_dir = tmp_path_factory.mktemp("audit") / "data"
+    with EmbeddedPostgres(data_dir) as server:
+        for tenant in ("acme", "globex"):
+            assert crm("seed", "--customers", "150", "--tenant", tenant, "--data-dir", str(data_dir)).returncode == 0
+        sealed = audit(server, "seal")
+        assert sealed.returncode == 0, sealed.stderr
+        assert sealed.stdout.startswith("Sealed ")
+        yield server
+
+
+def audit(
+    server: EmbeddedPostgres, *arguments: str, database: str = "crm", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return crm(
+        "audit",
+        *arguments,
+        **{"DATABASE_URL": server.dsn(database=database), "JWT_SECRET": SECRET, "AUDIT_KEY": ""} | environment,
+    )
+
+
+def test_what_was_sealed_is_verified(server: EmbeddedPostgres) -> None:
+    verified = audit(server, "verify")
+    assert verified.returncode == 0, verified.stderr
+    assert "0 wait to be sealed." in verified.stdout
+    assert verified.stdout.endswith("Everything is as it was written.\n")
+    assert audit(server, "seal").stdout == "Sealed 0 entries.\n"
+
+
+def test_a_superuser_who_rewrites_history_is_named_and_the_exit_code_says_so(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    made = audit(server, "checkpoint")
+    assert made.returncode == 0, made.stderr
+    (file := tmp_path / "checkpoint.json").write_text(made.stdout)
+    assert set(json.loads(made.stdout)["heads"]) == {"acme", "globex"}
+    assert audit(server, "verify", "--checkpoint", str(file)).returncode == 0
+
+    with psycopg.connect(server.dsn(user="postgres"), autocommit=True) as superuser:
+        superuser.execute("CREATE DATABASE spoiled TEMPLATE crm")
+    with psycopg.connect(server.dsn(user="postgres", database="spoiled"), autocommit=True) as superuser:
+        row = superuser.execute(
+            "SELECT entry_id FROM audit_seals WHERE (tenant_id, sequence) = ('acme', 17)"
+        ).fetchone()
+        assert row is not None
+        superuser.execute("UPDATE audit_entries SET user_name = 'Eve' WHERE id = %s", row)
+        superuser.execute("DELETE FROM audit_seals WHERE tenant_id = 'globex' AND sequence > 40")
+        superuser.execute(
+            "DELETE FROM audit_entries WHERE tenant_id = 'globex' AND id > ALL ("
+            "SELECT entry_id FROM audit_seals WHERE tenant_id = 'globex')"
+        )
+    found = audit(server, "verify", "--checkpoint", str(file), database="spoiled")
+    assert found.returncode == 1
+    first, second = found.stdout.splitlines()[:2]
+    assert first == f"acme: sequence 17, entry {row[0]}: the entry, or its seal, was changed"
+    assert second.startswith("globex: sequence 41: the chain was cut here")
+    assert "TAMPERED WITH: 2 of" in found.stderr
+
+
+def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: EmbeddedPostgres, tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.json"
+    made = audit(server, "checkpoint", AUDIT_KEY="a key of its own, longer than thirty-two bytes").stdout
+    forged = json.loads(made)
+    forged["heads"]["acme"]["sequence"] = 1
+    for content, environment, reason in (
+        (made, {}, "signature"),
+        (json.dumps(forged), {"AUDIT_KEY": "a key of its own, longer than thirty-two bytes"}, "signature"),
+        ("{}", {}, "no checkpoint"),
+        ("nonsense", {}, "no checkpoint"),
+        ('{"signature": 1, "heads": {}}', {}, "no checkpoint"),
+        ('{"signature": "\u00e9", "heads": {}}', {}, "no checkpoint"),
+    ):
+        file.write_text(content)
+        refused = audit(server, "verify", "--checkpoint", str(file), **environment)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert reason in refused.stderr
+    # While the secret is changed, checkpoints of the previous one are good.
+    file.write_text(audit(server, "checkpoint").stdout)
+    changed = {"JWT_SECRET": "another secret of more than thirty-two bytes", "JWT_SECRET_PREVIOUS": SECRET}
+    assert audit(server, "verify", "--checkpoint", str(file), **changed).returncode == 0
+
+
+def test_the_chain_survives_dump_and_restore(server: EmbeddedPostgres, tmp_path: Path) -> None:
+    (file := tmp_path / "checkpoint.json").write_text(audit(server, "checkpoint").stdout)
+    dump = subprocess.run(
+        [str(server._binaries / "pg_dump"), server.dsn(user="postgres")], capture_output=True, text=True, check=True
+    ).stdout
+    with psycopg.connect(server.dsn(user="postgres"), autocommit=True) as superuser:
+        superuser.execute("CREATE DATABASE restored TEMPLATE template0")
+        superuser.execute("ALTER DATABASE restored SET timezone = 'Asia/Kathmandu'")
+    restored = server.dsn(user="postgres", database="restored")
+    subprocess.run(
+        [str(server._binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", restored], input=dump, text=True, check=True
+    )
+    verified = audit(server, "verify", "--checkpoint", str(file), database="restored")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    with psycopg.connect(restored) as superuser:
+        superuser.execute("SELECT set_config('crm.tenant', 'acme', false)")
+        superuser.execute("INSERT INTO tags (tenant_id, name) VALUES ('acme', 'after the restore')")
+    assert audit(server, "seal", database="restored").stdout == "Sealed 1 entries.\n"
+    assert audit(server, "verify", "--checkpoint", str(file), database="restored").returncode == 0
