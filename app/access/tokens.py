@@ -118,7 +118,7 @@ class TokenVerifier:
     def _check_shape(self, claims: Mapping[str, Any]) -> None:
         for name in ("exp", "iat", "nbf"):
             value = claims.get(name)
-            if name in claims and (type(value) not in {int, float} or not math.isfinite(value or 0)):
+            if name in claims and not (type(value) is int or (type(value) is float and math.isfinite(value))):
                 raise _malformed(name)
         if claims["exp"] > LAST_SECOND_OF_9999:
             raise _malformed("exp")

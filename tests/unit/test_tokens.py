@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import time
 from typing import Any
 
+import hypothesis
 import jwt
 import pytest
 from hypothesis import given
@@ -139,6 +141,25 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "aud a number": (without(aud=1), "INVALID_TOKEN"),
     "aud of numbers": (without(aud=[1]), "INVALID_TOKEN"),
     "a lone surrogate": (without(name="\ud800"), "INVALID_TOKEN"),
+    "exp not a number": (without(exp=float("nan")), "INVALID_TOKEN"),
+    "exp of 400 digits": (without(exp=10**400), "INVALID_TOKEN"),
+    "exp negative": (without(exp=-1), "INVALID_TOKEN"),
+    "nbf infinite": (without(nbf=float("inf")), "INVALID_TOKEN"),
+    "iat of 400 digits": (without(iat=10**400), "INVALID_TOKEN"),
+    "sub an object": (without(sub={"id": 1}), "INVALID_TOKEN"),
+    "sub a lone surrogate": (without(sub="\udfff"), "INVALID_TOKEN"),
+    "user_id null": (without(user_id=None), "INVALID_TOKEN"),
+    "user_id 1 and sub 1.0": (without(user_id=1, sub=1.0), "INVALID_TOKEN"),
+    "role null": (without(role=None), "MISSING_ROLE"),
+    "role with NUL": (without(role="admin\0"), "INVALID_TOKEN"),
+    "roles blank": (without("role", roles=[" "]), "MISSING_ROLE"),
+    "roles an object": (without("role", roles={"admin": True}), "INVALID_TOKEN"),
+    "tenant a lone surrogate": (without(tenant_id="\ud800"), "INVALID_TOKEN"),
+    "tenant a list": (without(tenant_id=["acme"]), "INVALID_TOKEN"),
+    "tenant_ids an object": (without(tenant_ids={"acme": 1}), "INVALID_TOKEN"),
+    "name with NUL": (without(name="a\0"), "INVALID_TOKEN"),
+    "jti a number": (without(jti=1), "INVALID_TOKEN"),
+    "no claims at all": ({}, "INVALID_TOKEN"),
 }
 
 
@@ -179,6 +200,17 @@ FORGED = {
     "a header that is no JSON": f"{encoded(b'{')}.{PAYLOAD}.{SIGNATURE}",
     "a header that is a list": f"{encoded([])}.{PAYLOAD}.{SIGNATURE}",
     "not base64": f"{HEADER}.%%%.{SIGNATURE}",
+    "a payload that is text": f"{HEADER}.{encoded('admin')}.{SIGNATURE}",
+    "alg hs256": f"{encoded({'alg': 'hs256'})}.{PAYLOAD}.{SIGNATURE}",
+    "alg null": f"{encoded({'alg': None})}.{PAYLOAD}.{SIGNATURE}",
+    "an embedded key": f"{encoded({'alg': 'HS256', 'jwk': {'kty': 'oct', 'k': ''}})}.{PAYLOAD}.{SIGNATURE}",
+    "signed with nothing": f"{HEADER}.{PAYLOAD}.{encoded(hmac.digest(b'', f'{HEADER}.{PAYLOAD}'.encode(), 'sha256'))}",
+    "signed with a key of its own naming": signed(CMS, "x" * 32, headers={"kid": "../../dev/null"}),
+    "signed with a part of the secret": signed(CMS, SECRET[:-1]),
+    "an encrypted token's five parts": f"{GOOD}.x.x",
+    "a signature in another alphabet": f"{HEADER}.{PAYLOAD}.{SIGNATURE[:-2]}+/",
+    "twice in one": GOOD + GOOD,
+    "a payload of another header": f"{encoded({'alg': 'HS256', 'typ': 'JWE'})}.{PAYLOAD}.{SIGNATURE}",
     "very deep": f"{HEADER}.{encoded(b'[' * 5000)}.{SIGNATURE}",
 }
 
@@ -199,6 +231,50 @@ def test_no_changed_character_gets_in(place: int, character: str) -> None:
     changed = GOOD[:place] + character + GOOD[place + 1 :]
     if changed != GOOD:
         assert refusal(changed) == (401, "INVALID_TOKEN")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+# Making up JSON takes its time on a busy machine.
+patiently = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+CLAIMS = "sub user_id role roles tenant_id tenant_ids exp nbf iat iss aud name email permissions jti".split()
+
+
+@patiently
+@given(st.dictionaries(st.sampled_from(CLAIMS), JSON), st.booleans())
+def test_whatever_the_claims_are_it_is_a_sound_actor_or_a_refusal(claims: dict[str, Any], alone: bool) -> None:
+    try:
+        person = actor(signed(claims if alone else CMS | claims))
+    except AppError as refused:
+        if refused.status not in {400, 401, 403}:
+            raise
+        return
+    assert isinstance(person.role, Role)
+    for text in (person.user_id, person.tenant_id):
+        assert 1 <= len(text) <= 64
+        assert "\0" not in text
+        assert text.encode()
+
+
+@patiently
+@given(st.dictionaries(st.sampled_from(CLAIMS), JSON), st.text(st.characters(codec="ascii"), min_size=32, max_size=60))
+def test_no_other_secret_lets_anybody_in(claims: dict[str, Any], secret: str) -> None:
+    if secret != SECRET:
+        assert refusal(signed(CMS | claims, secret)) == (401, "INVALID_TOKEN")
+
+
+@patiently
+@given(st.dictionaries(st.sampled_from(["alg", "typ", "kid", "jwk", "jku", "x5c", "crit", "b64", "cty", "zip"]), JSON))
+def test_no_header_stands_in_for_a_signature(header: dict[str, Any]) -> None:
+    for signature in ("", SIGNATURE):
+        assert refusal(f"{encoded(header)}.{PAYLOAD}.{signature}") == (401, "INVALID_TOKEN")
+
+
+def test_the_corpus_is_as_large_as_it_was_promised() -> None:
+    assert len(REFUSED) + len(FORGED) >= 76
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Who has no business here does not get as far as the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from sqlalchemy import event
+
+from app.main import create_app
+from app.settings import Settings
+from tests.callers import Caller, refused
+from tests.conftest import SECRET
+from tests.laws.routes import ADMIN, CONSOLE
+from tests.unit.test_tokens import FORGED, REFUSED, signed
+
+NOT_OURS = {
+    **FORGED,
+    **{name: signed(claims, SECRET) for name, (claims, _) in REFUSED.items()},
+}
+
+
+@pytest.fixture
+def connections(app: Litestar) -> Iterator[list[object]]:
+    """One item for each connection that the pool gave out."""
+    taken: list[object] = []
+    engine = app.state.database.engine.sync_engine
+
+    def count(*connection: object) -> None:
+        taken.append(connection)
+
+    event.listen(engine, "checkout", count)
+    yield taken
+    event.remove(engine, "checkout", count)
+
+
+def test_the_counter_counts(connections: list[object], admin: Caller) -> None:
+    admin.ok("GET", "/admin/customers")
+    assert connections
+
+
+def test_no_broken_token_takes_a_connection(connections: list[object], client: TestClient[Litestar]) -> None:
+    for name, token in NOT_OURS.items():
+        for method, path in (
+            ("GET", "/admin/customers"),
+            ("POST", "/admin/customers"),
+            ("GET", "/console/admin/deals"),
+        ):
+            answer = client.request(method, path, headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == 401, (name, answer.text)
+    assert connections == []
+
+
+def test_no_route_takes_a_connection_without_a_token(connections: list[object], client: TestClient[Litestar]) -> None:
+    for operation in (*ADMIN, *CONSOLE):
+        answer = client.request(operation.method, operation.url(), **operation.payload())
+        assert answer.status_code == 401, operation
+    assert connections == []
+
+
+def test_neither_unknown_paths_nor_wrong_methods_take_one(connections: list[object], admin: Caller) -> None:
+    for path in (
+        "/",
+        "/admin",
+        "/admin/nothing",
+        "/admin/customers/1/nothing",
+        "/console/nothing",
+    ):
+        refused(admin.get(path), 404, "NOT_FOUND")
+    for operation in ADMIN:
+        for method in ("TRACE", "PROPFIND"):
+            refused(admin.call(method, operation.url()), 405, "METHOD_NOT_ALLOWED")
+    assert connections == []
+
+
+def test_what_has_no_token_is_refused_alike_while_the_database_is_away() -> None:
+    away = Settings(jwt_secret=SECRET, database_url="postgresql://crm@127.0.0.1:1/crm", upkeep_seconds=0)
+    with TestClient(create_app(away), raise_server_exceptions=False) as client:
+        assert client.get("/health").status_code == 503
+        refused(client.get("/admin/customers"), 401, "MISSING_TOKEN")
+        refused(client.get("/nowhere"), 404, "NOT_FOUND")
+        refused(client.patch("/admin/me"), 405, "METHOD_NOT_ALLOWED")
