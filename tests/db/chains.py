@@ -1,0 +1,53 @@
+"""What the tests of the audit log's chain have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from app.db.chain import Break, Head, Sealer, Walk, heads
+from app.db.transaction import Database
+from app.settings import Settings
+
+T = TypeVar("T")
+
+
+def with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+    async def run() -> T:
+        database = Database(settings)
+        try:
+            return await work(database)
+        finally:
+            await database.engine.dispose()
+
+    return asyncio.run(run())
+
+
+def seal(settings: Settings) -> None:
+    """Everything that is there."""
+
+    async def work(database: Database) -> None:
+        sealer = Sealer(database)
+        while (progress := await sealer.seal()) is None or progress.count:
+            pass
+
+    with_database(settings, work)
+
+
+def checkpoint(settings: Settings) -> dict[str, Head]:
+    async def work(database: Database) -> dict[str, Head]:
+        async with database.upkeep() as connection:
+            return await heads(connection)
+
+    return with_database(settings, work)
+
+
+def breaks(settings: Settings, tenant: str, seen: dict[str, Head] | None = None) -> list[Break]:
+    """Of this tenant; others may have been tampered with by other tests."""
+
+    async def work(database: Database) -> list[Break]:
+        async with database.upkeep() as connection:
+            return [each async for each in Walk(connection, seen or {}).breaks() if each.tenant == tenant]
+
+    return with_database(settings, work)

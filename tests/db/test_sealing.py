@@ -1,0 +1,101 @@
+"""What is sealed when, and who may not."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from app.db.chain import Sealer
+from app.db.schema import enter_tenant
+from app.db.transaction import Database
+from app.settings import Settings
+from tests.callers import Caller
+from tests.db.chains import breaks, seal, with_database
+
+
+def add_tag(connection: psycopg.Connection, tenant: str, name: str) -> None:
+    """In a transaction that stays open."""
+    enter_tenant(connection, tenant, {})
+    connection.execute("INSERT INTO tags (tenant_id, name) VALUES (%s, %s)", [tenant, name])
+
+
+@pytest.mark.parametrize("older", ["early", "late"])
+def test_an_entry_that_is_committed_late_is_waited_for(older: str, settings: Settings, admin: Caller) -> None:
+    """Or a lower id would come after a higher one, or be passed over; whichever transaction began first."""
+
+    async def work(database: Database) -> tuple[set[int], int]:
+        sealer = Sealer(database)
+        while not (caught_up := await sealer.seal()) or caught_up.count:
+            pass
+        with psycopg.connect(settings.database_dsn) as late, psycopg.connect(settings.database_dsn) as early:
+            {"early": early, "late": late}[older].execute("SELECT pg_current_xact_id()")
+            add_tag(late, admin.tenant, "late")
+            add_tag(early, admin.tenant, "early")
+            early.commit()
+            meanwhile = {progress.count for _ in range(3) if (progress := await sealer.seal())}
+        finished = [progress.count for _ in range(3) if (progress := await sealer.seal())]
+        return meanwhile, sum(finished)
+
+    assert with_database(settings, work) == ({0}, 2)
+    sequences = {entry["new_values"]["name"]: entry["sequence"] for entry in admin.audit(resource_type="tag")}
+    assert sequences == {"late": 1, "early": 2}
+
+
+def test_a_transaction_that_is_rolled_back_leaves_no_gap(settings: Settings, admin: Caller) -> None:
+    admin.tag("one")
+    with psycopg.connect(settings.database_dsn) as connection:
+        add_tag(connection, admin.tenant, "never")
+        connection.rollback()
+    admin.tag("two")
+    seal(settings)
+    assert [entry["sequence"] for entry in admin.audit()] == [2, 1]
+    assert breaks(settings, admin.tenant) == []
+
+
+def test_two_that_seal_while_fifty_write_make_one_chain(settings: Settings, admin: Caller) -> None:
+    admin.ok("GET", "/admin/me")
+
+    async def work(database: Database) -> None:
+        async def go_on(sealer: Sealer) -> None:
+            while not written.done() or ((progress := await sealer.seal()) and progress.sealed < progress.newest):
+                await sealer.seal()
+
+        with ThreadPoolExecutor(25) as pool:
+            written = asyncio.ensure_future(asyncio.to_thread(lambda: list(pool.map(admin.tag, map(str, range(50))))))
+            await asyncio.gather(go_on(Sealer(database)), go_on(Sealer(database)), written)
+
+    with_database(settings, work)
+    seal(settings)
+    assert sorted(entry["sequence"] for entry in admin.audit()) == list(range(1, 51))
+    assert breaks(settings, admin.tenant) == []
+
+
+@pytest.mark.usefixtures("five")
+@pytest.mark.parametrize("role", ["crm_service", "crm_upkeep"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_seals SET hash = hash",
+        "DELETE FROM audit_seals",
+        "TRUNCATE audit_seals",
+        "UPDATE audit_entries SET user_id = 'x'",
+        "DELETE FROM audit_entries",
+    ],
+)
+def test_neither_the_service_nor_its_upkeep_changes_what_was_written(
+    role: str, statement: str, settings: Settings
+) -> None:
+    with psycopg.connect(settings.database_dsn, autocommit=True) as connection:
+        connection.execute(f"SET ROLE {role}")
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute(statement)
+
+
+def test_the_service_seals_nothing_under_its_own_role(service_connection: psycopg.Connection, admin: Caller) -> None:
+    service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    with pytest.raises(errors.InsufficientPrivilege):
+        service_connection.execute("INSERT INTO audit_seals VALUES (%s, 1, 1, sha256('x'))", [admin.tenant])
