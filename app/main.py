@@ -100,7 +100,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     if not app.state.store.configured:
         log.warning("S3_BUCKET is not set: there will be no attachments")
     forget_dead_workers()
-    await check_role(database)
+    await asyncio.to_thread(check_role, app.state.settings.database_dsn)
     await database.open(app.state.settings.db_pool_min)
     async with _kept_up(database, app.state.settings.upkeep_seconds):
         yield

@@ -15,13 +15,11 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.db.schema import VERSION_TABLE, revisions
-from app.settings import Settings
+from app.settings import DRAIN_FILE, Settings
 from app.telemetry import metrics_page
 from app.web.input import take_as_it_is
 
 PATIENCE_SECONDS = 0.9
-# `crm serve` puts a file here when it was told to stop; its workers then say that they are not ready.
-DRAIN_FILE = "CRM_DRAIN_FILE"
 
 
 class Health(Struct):

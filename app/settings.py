@@ -21,6 +21,8 @@ from app.timezones import TIMEZONES
 
 DEFAULT_ROLE_ALIASES = "owner=admin,member=agent,salesrep=agent,sales_rep=agent"
 LEAST_SECRET_BYTES = 32
+# `crm serve` puts a file here when it was told to stop; its workers then say that they are not ready.
+DRAIN_FILE = "CRM_DRAIN_FILE"
 # Documents, images, archives, text and mail; nothing that a browser would run.
 DEFAULT_ATTACHMENT_TYPES = ",".join(
     """

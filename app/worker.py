@@ -11,9 +11,9 @@ from importlib import import_module
 
 from litestar import Litestar
 
+from app.logs import configure_logging
 from app.main import create_app
 from app.settings import load_settings
-from app.telemetry import configure_logging
 
 
 def serve_app() -> Litestar:

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 import jwt
 import psycopg
-from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli.attachments import attachments
-from app.cli.audit import audit
-from app.cli.database import db
-from app.cli.issuer import issuer
-from app.cli.openapi import openapi
-from app.cli.seed import seed
-from app.cli.serve import serve
-from app.cli.token import token
-from app.web.errors import AppError
+# Where each command lives. It is loaded when it is called, so that serving does not wait for what it does not need.
+COMMANDS = {
+    "serve": "serve",
+    "db": "database",
+    "audit": "audit",
+    "attachments": "attachments",
+    "token": "token",
+    "issuer": "issuer",
+    "seed": "seed",
+    "openapi": "openapi",
+}
+TROUBLE = (OSError, ValueError, SQLAlchemyError, psycopg.Error, jwt.PyJWTError)
 
 
-class OneLineErrors(click.Group):
+class Commands(click.Group):
     """Whatever a command runs into outside of itself is one line, never a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's form
+        """In the order in which help shows them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- click's form
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"app.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (OSError, ValueError, CommandError, SQLAlchemyError, psycopg.Error, jwt.PyJWTError, AppError) as error:
+        except click.ClickException:
+            raise
+        except Exception as error:
+            if not isinstance(error, TROUBLE) and type(error).__name__ not in {"AppError", "CommandError"}:
+                raise
             reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
             raise click.ClickException(reason or type(error).__name__) from error
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="crm-service")
 def crm() -> None:
     """A headless CRM: serve it, migrate its database, and try it out.
@@ -42,7 +61,3 @@ def crm() -> None:
       crm db upgrade                bring the configured database up to this release
       crm token --role admin        a token for trying out requests
     """
-
-
-for command in (serve, db, audit, attachments, token, issuer, seed, openapi):
-    crm.add_command(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import multiprocessing
 import os
@@ -13,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -21,15 +21,11 @@ import click
 from granian.constants import Interfaces, Loops
 from granian.server import Server
 
-from app.cli.demo import plant_demo
 from app.cli.environment import Workplace, data_dir_option, workplace
 from app.cli.token import make_token
-from app.db.migrations import MigrationError, Migrations
 from app.db.startup import UnsafeRoleError, check_role
-from app.db.transaction import Database
-from app.probes import DRAIN_FILE
-from app.settings import Settings
-from app.telemetry import configure_logging, log_config
+from app.logs import configure_logging, log_config
+from app.settings import DRAIN_FILE, Settings
 
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
@@ -67,21 +63,22 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         listening_port = free_port(host, settings.server_port if port is None else port)
         try:
             if place.embedded or migrate:
-                Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
-            asyncio.run(_check_role(settings))
-        except (MigrationError, UnsafeRoleError) as error:
+                _upgrade(settings)
+            check_role(settings.database_dsn)
+        except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
         if place.embedded and demo:
-            plant_demo(settings)
+            import_module("app.cli.demo").plant_demo(settings)
         _run(place, host, listening_port, workers, Path(run_dir), demo=demo and not settings.production)
 
 
-async def _check_role(settings: Settings) -> None:
-    database = Database(settings)
+def _upgrade(settings: Settings) -> None:
+    # Loaded only where it is needed: the tools for migrations take longer than the rest of the start.
+    migrations = import_module("app.db.migrations")
     try:
-        await check_role(database)
-    finally:
-        await database.engine.dispose()
+        migrations.Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
+    except migrations.MigrationError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def free_port(host: str, port: int) -> int:
@@ -111,6 +108,8 @@ def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *,
         DRAIN_FILE: str(drain_file),
     }
     multiprocessing.set_start_method("spawn", force=True)
+    # What a worker runs stands in app.worker: it need not load this command, and what it loads, once more.
+    vars(sys.modules["__main__"]).pop("__file__", None)
     server = Server(
         "app.worker:serve_app",
         factory=True,

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import psycopg
 import structlog
-from sqlalchemy import text
 
-from app.access.actor import Actor
-from app.access.permissions import Role
-from app.db.transaction import Database, Origin
-from app.web.errors import AppError
+from app.db.schema import SERVICE_ROLE
 
 log = structlog.get_logger("startup")
+
+CONNECT_SECONDS = 2
+POWERS = """
+    SELECT current_user,
+           rolsuper OR rolbypassrls
+           OR EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relowner = pg_roles.oid)
+    FROM pg_roles WHERE rolname = current_user
+"""
 
 
 class UnsafeRoleError(Exception):
     """The database would not keep tenants apart for this login."""
 
 
-async def check_role(database: Database) -> None:
+def check_role(dsn: str) -> None:
     """Refuse to start as a role that row-level security does not bind. A database that is away is for /ready to say.
 
     Raises UnsafeRoleError.
     """
-    nobody = Actor(user_id="startup", tenant_id="startup", role=Role.ADMIN)
     try:
-        async with database.transaction(nobody, Origin(), read_only=True) as tx:
-            powers = await tx.connection.execute(
-                text("""
-                    SELECT current_user,
-                           rolsuper OR rolbypassrls
-                           OR EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relowner = pg_roles.oid)
-                    FROM pg_roles WHERE rolname = current_user
-                """)
-            )
-            role, unbound = powers.one()
-    except AppError:
-        log.warning("the database can't be reached yet")
+        with psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+            connection.execute("SELECT set_config('role', %s, true)", [SERVICE_ROLE])
+            powers = connection.execute(POWERS).fetchone()
+    except psycopg.Error:
+        log.warning("the database can't be reached yet, or is not prepared")
         return
-    if unbound:
+    if powers is not None and powers[1]:
         raise UnsafeRoleError(
-            f"The role {role} is a superuser, owns tables or bypasses row-level security: tenants would not be apart"
+            f"The role {powers[0]} is a superuser, owns tables or bypasses row-level security:"
+            " tenants would not be apart"
         )
