@@ -118,6 +118,13 @@ class Deal(Record, SoftDeleted):
         Index("deals_live_expected_close_date_idx", "tenant_id", "expected_close_date", "id", postgresql_where=LIVE),
         Index("deals_live_stage_idx", "tenant_id", "stage_id", "id", postgresql_where=LIVE),
         Index("deals_live_stage_created_at_idx", "tenant_id", "stage_id", "created_at", "id", postgresql_where=LIVE),
+        Index(
+            "deals_live_value_idx",
+            "tenant_id",
+            "customer_id",
+            postgresql_include=["amount", "currency"],
+            postgresql_where=LIVE,
+        ),
         Index("deals_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
         Index("deals_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
         Index(

@@ -54,15 +54,15 @@ CREATE FUNCTION crm_show_user(reference text) RETURNS jsonb LANGUAGE sql IMMUTAB
 RETURN CASE WHEN reference ~ '^[1-9][0-9]{{0,14}}$' THEN to_jsonb(reference::bigint) ELSE to_jsonb(reference) END;
 
 -- The name of a customer that is somebody else's, where an own record refers to it.
-CREATE FUNCTION crm_customer_name(customer bigint) RETURNS text LANGUAGE sql STABLE
+CREATE FUNCTION crm_customer_name(customer bigint) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 RETURN (SELECT name FROM customers WHERE id = customer);
-CREATE FUNCTION crm_deal_title(deal bigint) RETURNS text LANGUAGE plpgsql STABLE
+CREATE FUNCTION crm_deal_title(deal bigint) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     RETURN (SELECT title FROM deals WHERE id = deal);
 END $$;
-CREATE FUNCTION crm_contact_name(contact bigint) RETURNS json LANGUAGE plpgsql STABLE
+CREATE FUNCTION crm_contact_name(contact bigint) RETURNS json LANGUAGE plpgsql STABLE PARALLEL SAFE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     RETURN (

@@ -36,12 +36,14 @@ INDEXES = {
     "notes_trash_idx": ("notes", "created_at, id", TRASHED),
 }
 
-# The owner index goes on by the lists' default order.
+# What the customers' deals are worth, from the index alone; the owner index goes on by the lists' default order.
 OWNERS = """
+CREATE INDEX deals_live_value_idx ON deals (tenant_id, customer_id) INCLUDE (amount, currency) WHERE deleted_at IS NULL;
 DROP INDEX deals_live_owner_idx;
 CREATE INDEX deals_live_owner_idx ON deals (tenant_id, owner_id, created_at, id) WHERE deleted_at IS NULL;
 """
 OWNERS_BEFORE = """
+DROP INDEX deals_live_value_idx;
 DROP INDEX deals_live_owner_idx;
 CREATE INDEX deals_live_owner_idx ON deals (tenant_id, owner_id) WHERE deleted_at IS NULL;
 """

@@ -9,40 +9,55 @@ from sqlalchemy import text
 
 # What "now", "this week" and "this month" mean to the tenant.
 CALENDAR = """
+    local AS MATERIALIZED (
+        SELECT default_currency AS currency, timezone AS zone, now() AT TIME ZONE timezone AS now FROM settings
+    ),
     calendar AS MATERIALIZED (
-        SELECT default_currency AS currency, timezone AS zone,
-               (now() AT TIME ZONE timezone)::date AS today,
-               date_trunc('week', now() AT TIME ZONE timezone) AT TIME ZONE timezone AS week,
-               date_trunc('month', now() AT TIME ZONE timezone) AT TIME ZONE timezone AS month
-        FROM settings
+        SELECT currency, zone, now::date AS today, date_trunc('week', now)::date AS monday,
+               least(now::date - 29, date_trunc('week', now)::date)::timestamp AT TIME ZONE zone AS first_moment,
+               (date_trunc('week', now) + interval '7 days') AT TIME ZONE zone AS last_moment,
+               date_trunc('month', now) AT TIME ZONE zone AS month,
+               (date_trunc('month', now) + interval '1 month') AT TIME ZONE zone AS next_month
+        FROM local
     )"""
+# Each table is gone through once: what is asked for is added up from small groups. The calendar is asked by subselects,
+# since a join would keep the database from using several processes.
 OVERVIEW = text(f"""
     WITH {CALENDAR},
     customer_counts AS (
-        SELECT status, count(*) AS count, count(*) FILTER (WHERE created_at >= month) AS this_month
-        FROM customers, calendar WHERE deleted_at IS NULL GROUP BY status
+        SELECT status, count(*) AS count,
+               count(*) FILTER (WHERE created_at >= (SELECT month FROM calendar)) AS this_month
+        FROM customers WHERE deleted_at IS NULL GROUP BY status
+    ),
+    deal_groups AS MATERIALIZED (
+        SELECT stage_id, currency, owner_id, count(*) AS count, sum(amount) AS value,
+               sum(amount * probability) / 100 AS weighted,
+               count(*) FILTER (WHERE actual_close_date >= (SELECT month FROM calendar)
+                                  AND actual_close_date < (SELECT next_month FROM calendar)) AS closed_this_month,
+               count(*) FILTER (WHERE actual_close_date BETWEEN now() - interval '90 days' AND now()) AS closed_lately
+        FROM deals WHERE deleted_at IS NULL GROUP BY stage_id, currency, owner_id
     ),
     deal_sums AS (
-        SELECT stage_id, deals.currency, count(*) AS count, sum(amount) AS value,
-               sum(amount * probability) / 100 AS weighted,
-               count(*) FILTER (WHERE actual_close_date >= month AND actual_close_date < month + interval '1 month')
-                   AS closed_this_month
-        FROM deals, calendar WHERE deleted_at IS NULL GROUP BY stage_id, deals.currency
+        SELECT stage_id, currency, sum(count)::bigint AS count, sum(value) AS value, sum(weighted) AS weighted,
+               sum(closed_this_month)::bigint AS closed_this_month
+        FROM deal_groups GROUP BY stage_id, currency
+    ),
+    activity_groups AS MATERIALIZED (
+        SELECT type, CASE WHEN status = 'scheduled' AND due_date < now() THEN 'overdue' ELSE status END AS status,
+               CASE WHEN coalesce(due_date, created_at) >= (SELECT first_moment FROM calendar)
+                     AND coalesce(due_date, created_at) < (SELECT last_moment FROM calendar)
+                    THEN (coalesce(due_date, created_at) AT TIME ZONE (SELECT zone FROM calendar))::date END AS date,
+               count(*) AS count
+        FROM activities WHERE deleted_at IS NULL GROUP BY 1, 2, 3
     ),
     activity_counts AS (
-        SELECT type, CASE WHEN status = 'scheduled' AND due_date < now() THEN 'overdue' ELSE status END AS status,
-               count(*) AS count,
-               count(*) FILTER (WHERE coalesce(due_date, created_at) >= week
-                                  AND coalesce(due_date, created_at) < week + interval '7 days') AS this_week
-        FROM activities, calendar WHERE deleted_at IS NULL GROUP BY 1, 2
+        SELECT type, status, sum(count)::bigint AS count,
+               coalesce(sum(count) FILTER (WHERE date >= monday), 0)::bigint AS this_week
+        FROM activity_groups, calendar GROUP BY type, status
     ),
     day_counts AS (
-        SELECT (coalesce(due_date, created_at) AT TIME ZONE zone)::date AS date, type, count(*) AS count
-        FROM activities, calendar
-        WHERE deleted_at IS NULL
-          AND coalesce(due_date, created_at) >= (today - 29)::timestamp AT TIME ZONE zone
-          AND coalesce(due_date, created_at) < (today + 1)::timestamp AT TIME ZONE zone
-        GROUP BY 1, 2
+        SELECT date, type, sum(count)::bigint AS count
+        FROM activity_groups, calendar WHERE date BETWEEN today - 29 AND today GROUP BY date, type
     ),
     newest_deals AS (
         SELECT id, title, trim_scale(amount) AS amount, currency, stage_id, customer_id, owner_id, created_at
@@ -50,18 +65,16 @@ OVERVIEW = text(f"""
     ),
     best_customers AS (
         SELECT customer_id, count(*) AS deals_count,
-               coalesce(sum(amount) FILTER (WHERE deals.currency = calendar.currency), 0) AS deals_value
-        FROM deals, calendar WHERE deleted_at IS NULL
+               coalesce(sum(amount) FILTER (WHERE currency = (SELECT currency FROM calendar)), 0) AS deals_value
+        FROM deals WHERE deleted_at IS NULL
         GROUP BY customer_id ORDER BY deals_value DESC, deals_count DESC, customer_id LIMIT 5
     ),
     best_people AS (
-        SELECT owner_id,
-               count(*) FILTER (WHERE kind = 'won' AND actual_close_date BETWEEN now() - interval '90 days' AND now())
-                   AS deals_closed,
-               coalesce(sum(amount) FILTER (WHERE kind = 'open' AND deals.currency = calendar.currency), 0)
+        SELECT owner_id, coalesce(sum(closed_lately) FILTER (WHERE kind = 'won'), 0)::bigint AS deals_closed,
+               coalesce(sum(value) FILTER (WHERE kind = 'open' AND deal_groups.currency = calendar.currency), 0)
                    AS pipeline_value
-        FROM calendar, deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
-        WHERE deleted_at IS NULL AND owner_id IS NOT NULL
+        FROM calendar, deal_groups JOIN pipeline_stages ON pipeline_stages.id = stage_id
+        WHERE owner_id IS NOT NULL
         GROUP BY owner_id ORDER BY deals_closed DESC, pipeline_value DESC, owner_id LIMIT 5
     )
     SELECT json_build_object(
@@ -100,8 +113,9 @@ OVERVIEW = text(f"""
 """)
 
 _CHOSEN = """
-    chosen AS (
-        SELECT deals.*, pipeline_stages.kind FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
+    chosen AS NOT MATERIALIZED (
+        SELECT deals.id, stage_id, kind, currency, amount, deals.created_at, actual_close_date
+        FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL
           AND (CAST(:from AS timestamptz) IS NULL OR deals.created_at >= :from)
           AND (CAST(:to AS timestamptz) IS NULL OR deals.created_at <= :to)
@@ -109,34 +123,39 @@ _CHOSEN = """
     )"""
 
 SUMMARY = text(f"""
-    WITH {_CHOSEN}
+    WITH {_CHOSEN},
+    sums AS MATERIALIZED (
+        SELECT kind AS status, currency, count(*) AS count, sum(amount) AS total, avg(amount) AS average,
+               count(*) FILTER (WHERE created_at >= now() - interval '30 days') AS fresh,
+               sum(actual_close_date - created_at) AS time, count(actual_close_date) AS closed
+        FROM chosen GROUP BY kind, currency
+    )
     SELECT json_build_object(
         'by_status', (
-            SELECT coalesce(json_agg(sums), '[]') FROM (
-                SELECT kind AS status, currency, count(*) AS count, sum(amount) AS total, avg(amount) AS average
-                FROM chosen GROUP BY kind, currency
-                ORDER BY array_position(ARRAY['open', 'won', 'lost'], kind), currency
-            ) AS sums
+            SELECT coalesce(json_agg(json_build_object(
+                'status', status, 'currency', currency, 'count', count, 'total', total, 'average', average
+            ) ORDER BY array_position(ARRAY['open', 'won', 'lost'], status), currency), '[]') FROM sums
         ),
-        'new_deals_last_30_days', (SELECT count(*) FROM chosen WHERE created_at >= now() - interval '30 days'),
+        'new_deals_last_30_days', (SELECT coalesce(sum(fresh), 0)::bigint FROM sums),
         'average_days_to_close', (
-            SELECT round((extract(epoch FROM avg(actual_close_date - created_at)) / 86400)::numeric, 2)
-            FROM chosen WHERE kind = 'won'
+            SELECT round((extract(epoch FROM sum(time)) / 86400 / nullif(sum(closed), 0))::numeric, 2)
+            FROM sums WHERE status = 'won'
         )
     )::text
 """)
 
 FUNNEL = text(f"""
     WITH {_CHOSEN},
-    stays AS (
-        SELECT stage_history.*, "order", kind FROM stage_history
-        JOIN pipeline_stages ON pipeline_stages.id = to_stage_id
-        WHERE deal_id IN (SELECT id FROM chosen)
-    ),
     ways AS (
-        SELECT deal_id, array_agg(DISTINCT to_stage_id) AS entered,
-               max("order") FILTER (WHERE kind IN ('open', 'won')) AS furthest
-        FROM stays GROUP BY deal_id
+        SELECT array_agg(to_stage_id) AS entered
+        FROM stage_history JOIN chosen ON chosen.id = deal_id GROUP BY deal_id
+    ),
+    -- Deals by the thousand go the same few ways.
+    common_ways AS MATERIALIZED (
+        SELECT entered, count(*) AS deals,
+               (SELECT max("order") FROM pipeline_stages
+                WHERE id = ANY (entered) AND kind IN ('open', 'won')) AS furthest
+        FROM ways GROUP BY entered
     ),
     steps AS (
         SELECT id, name, display_name, kind, "order",
@@ -146,18 +165,18 @@ FUNNEL = text(f"""
         FROM pipeline_stages
     ),
     counts AS (
-        SELECT steps.id, count(*) FILTER (WHERE steps.id = ANY (entered)) AS entered,
-               count(*) FILTER (WHERE previous = ANY (entered)) AS came_from,
-               count(*) FILTER (
+        SELECT steps.id, sum(deals) FILTER (WHERE steps.id = ANY (entered))::bigint AS entered,
+               sum(deals) FILTER (WHERE previous = ANY (entered))::bigint AS came_from,
+               sum(deals) FILTER (
                    WHERE previous = ANY (entered) AND (steps.id = ANY (entered) OR furthest > "order")
-               ) AS came_on
-        FROM steps CROSS JOIN ways GROUP BY steps.id
+               )::bigint AS came_on
+        FROM steps CROSS JOIN common_ways GROUP BY steps.id
     ),
     times AS (
         SELECT to_stage_id AS id,
                percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY extract(epoch FROM left_at - entered_at))
                    AS seconds
-        FROM stays WHERE left_at IS NOT NULL GROUP BY to_stage_id
+        FROM stage_history JOIN chosen ON chosen.id = deal_id WHERE left_at IS NOT NULL GROUP BY to_stage_id
     ),
     present AS (
         SELECT stage_id AS id, sum(count)::bigint AS current, json_object_agg(currency, trim_scale(value)) AS values
