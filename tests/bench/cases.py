@@ -1,0 +1,70 @@
+"""What is asked: every list, detail, search and report, as people ask for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import psycopg
+
+from tests.bench.server import Bench
+
+RARE_FRAGMENT = "zyxm"
+
+
+class Case(NamedTuple):
+    """One address, as a template of what a tenant has; reports are asked for anew each time."""
+
+    name: str
+    path: str
+    report: bool = False
+
+    def at(self, bench: Bench, size: int) -> str:
+        """The address for this tenant."""
+        return self.path.format(**_of_tenant(bench, size))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes along."""
+        return {"Cache-Control": "no-cache"} if self.report else {}
+
+
+def _of_tenant(bench: Bench, size: int) -> dict[str, int]:
+    with psycopg.connect(bench.superuser) as connection:
+        row = connection.execute(
+            "SELECT (SELECT min(id) FROM customers WHERE tenant_id = %(t)s) + 1,"
+            " (SELECT min(id) FROM contacts WHERE tenant_id = %(t)s) + 1,"
+            " (SELECT min(id) FROM deals WHERE tenant_id = %(t)s) + 1",
+            {"t": str(size)},
+        ).fetchone()
+    assert row is not None
+    return {"customer": row[0], "contact": row[1], "deal": row[2], "last": size // 20, "middle": size // 40}
+
+
+CASES = [
+    Case("customers", "/admin/customers"),
+    Case("customers, last page by number", "/admin/customers?page={last}"),
+    Case("customers, middle page by number", "/admin/customers?page={middle}"),
+    Case("customers by email, descending", "/admin/customers?sort_by=email&sort_order=desc"),
+    Case("customers of a status", "/admin/customers?status=churned"),
+    Case("customers of a person", "/admin/customers?assigned_to=agent-7"),
+    Case("customers found by a rare fragment", f"/admin/customers?search={RARE_FRAGMENT}"),
+    Case("one customer with all that hangs on it", "/admin/customers/{customer}"),
+    Case("a customer's timeline", "/admin/customers/{customer}/timeline"),
+    Case("one contact", "/admin/contacts/{contact}"),
+    Case("contacts", "/admin/contacts"),
+    Case("deals", "/admin/deals"),
+    Case("deals by stage", "/admin/deals?sort_by=stage"),
+    Case("deals of a stage", "/admin/deals?stage=proposal"),
+    Case("one deal", "/admin/deals/{deal}"),
+    Case("activities", "/admin/activities"),
+    Case("activities by status", "/admin/activities?sort_by=status"),
+    Case("activities of a person", "/admin/activities?assigned_to=agent-7"),
+    Case("notes", "/admin/notes"),
+    Case("tags", "/admin/tags"),
+    Case("audit log", "/admin/audit"),
+    Case("report: overview", "/admin/reports/overview", report=True),
+    Case("report: deals", "/admin/reports/deals/summary", report=True),
+    Case("report: funnel", "/admin/reports/deals/funnel", report=True),
+    Case("report: team", "/admin/reports/team", report=True),
+]
+BY_NAME = {case.name: case for case in CASES}
