@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.engine import IteratorResult, Result
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.db.statements import tell
@@ -88,10 +88,8 @@ class Reads:
         try:
             return await self._ask(query, filled)
         except Error as error:
-            if not self._driver.closed:
+            if not await drop_if_gone(self._connection, error):
                 raise
-            # A pooled connection of a server that was restarted: the pool now drops all of them.
-            await self._connection.run_sync(_drop_all, error)
             await self._release()
             await self._connect()
             return await self._ask(query, filled)
@@ -113,7 +111,7 @@ class Reads:
 
     async def _connect(self) -> None:
         self._connection = await self._engine.connect()
-        self._driver = cast("Driver[Any]", (await self._connection.get_raw_connection()).driver_connection)
+        self._driver = await driver_of(self._connection)
         await self._driver.set_autocommit(True)
 
     async def _release(self) -> None:
@@ -124,6 +122,19 @@ class Reads:
                 await self._connection.invalidate()  # somebody hung up in the middle of an answer
         finally:
             await self._connection.close()
+
+
+async def driver_of(connection: AsyncConnection) -> Driver[Any]:
+    """The driver's connection under SQLAlchemy's."""
+    return cast("Driver[Any]", (await connection.get_raw_connection()).driver_connection)
+
+
+async def drop_if_gone(connection: AsyncConnection, error: BaseException) -> bool:
+    """Whether the server is gone: then the pool drops all connections that it had to it."""
+    if not isinstance(error, Error) or not (await driver_of(connection)).closed:
+        return False
+    await connection.run_sync(_drop_all, error)
+    return True
 
 
 def _drop_all(connection: Connection, error: Error) -> None:

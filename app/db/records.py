@@ -6,7 +6,18 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, Select, Table, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from app.access.permissions import Permission
@@ -49,6 +60,7 @@ class Records:
         self._references = list(_references(table))
         stored = [column for column in table.columns if column.computed is None]
         self._locked: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
+        self._insert = insert(table)
         self._live = select(table.c.id).where(table.c.id == bindparam("record_id"))
         if "deleted_at" in table.c:
             self._live = self._live.where(table.c.deleted_at.is_(None))
@@ -99,9 +111,20 @@ class Records:
 
     async def insert(self, tx: Transaction, values: Mapping[str, Any], explain: Explanations | None = None) -> int:
         """Store a new record of the person's tenant and return its id."""
-        statement = insert(self.table).values(tenant_id=tx.actor.tenant_id, **values).returning(self.table.c.id)
-        result = await _guarded(tx, statement, explain or {})
-        return int(result.scalar_one())
+        stored = await self.insert_returning(tx, values, (self.table.c.id,), explain)
+        return int(stored[0])
+
+    async def insert_returning(
+        self,
+        tx: Transaction,
+        values: Mapping[str, Any],
+        columns: tuple[ColumnElement[Any], ...],
+        explain: Explanations | None = None,
+    ) -> Any:
+        """Store a new record and return these columns of it, as they are before any trigger ran after it."""
+        statement = self._insert.returning(*columns)
+        result = await _guarded(tx, statement, explain or {}, {"tenant_id": tx.actor.tenant_id, **values})
+        return result.one()
 
     async def update(
         self, tx: Transaction, row: RowMapping, changes: Mapping[str, Any], explain: Explanations | None = None
@@ -161,17 +184,18 @@ def _references(table: Table) -> Iterator[Reference]:
         yield Reference(constraint.column_keys[-1], MISSING[target.name], find)
 
 
-async def _guarded(tx: Transaction, statement: Any, explain: Explanations) -> Any:
-    """Execute; where a constraint has an explanation, undo the one statement and raise that."""
-    if not explain:
-        return await tx.connection.execute(statement)
+async def _guarded(
+    tx: Transaction, statement: Any, explain: Explanations, parameters: Mapping[str, Any] | None = None
+) -> Any:
+    """Execute; where a constraint has an explanation, begin anew, which undoes everything, and raise that."""
     try:
-        async with tx.connection.begin_nested():
-            return await tx.connection.execute(statement)
+        return await tx.connection.execute(statement, parameters)
     except IntegrityError as error:
         explanation = explain.get(constraint_name(error) or "")
         if explanation is None:
             raise
+        # Not a savepoint: that would be two round trips for each write, and most of them run into nothing.
+        await tx.begin_again()
         raise await explanation() from error
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any, cast
@@ -12,15 +11,14 @@ from typing import Any, cast
 import msgspec
 import structlog
 from psycopg import errors
-from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
-from app.db.reads import Reads
+from app.db.reads import Reads, driver_of, drop_if_gone
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
 from app.db.statements import watch
 from app.settings import Settings
@@ -38,10 +36,10 @@ PREPARE_AFTER = 5  # executions of one statement on one connection
 
 # All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
 SETTINGS = {
-    "role": ":role",
-    "crm.tenant": ":tenant",
-    "crm.user": ":user",
-    "crm.actor": ":actor",
+    "role": "%(role)s",
+    "crm.tenant": "%(tenant)s",
+    "crm.user": "%(user)s",
+    "crm.actor": "%(actor)s",
     "timezone": "'UTC'",
     "statement_timeout": "'5s'",
     "lock_timeout": "'2s'",
@@ -54,9 +52,9 @@ def _begin(**more: str) -> str:
     return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
 
 
-BEGIN_WRITE = text(_begin())
-BEGIN_PATIENTLY = text(_begin(statement_timeout="'0'"))
-BEGIN_READ = re.sub(r":(\w+)", r"%(\1)s", _begin(transaction_read_only="'on'"))
+BEGIN_WRITE = _begin()
+BEGIN_PATIENTLY = _begin(statement_timeout="'0'")
+BEGIN_READ = _begin(transaction_read_only="'on'")
 NOBODY = {"role": UPKEEP_ROLE, "tenant": "", "user": "", "actor": ""}
 
 
@@ -86,12 +84,19 @@ class Transaction:
         precondition: Precondition | None = None,
         *,
         own_records_only: bool = False,
+        begin_again: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.actor = actor
+        self._begin_again = begin_again
         self.own_records_only = own_records_only
         self.connection = connection
         self.precondition = precondition or Precondition(())
         self.answer: KeptAnswer | None = None
+
+    async def begin_again(self) -> None:
+        """Undo everything so far, and begin anew as the same person: to look why it failed."""
+        assert self._begin_again is not None, "a read writes nothing that could be undone"  # noqa: S101
+        await self._begin_again()
 
 
 class Database:
@@ -152,7 +157,12 @@ class Database:
                 yield Transaction(actor, cast("AsyncConnection", reads), own_records_only=limited)
             return
         async with self._transaction(BEGIN_WRITE, parameters) as connection:
-            yield Transaction(actor, connection, precondition, own_records_only=limited)
+
+            async def begin_again() -> None:
+                await connection.rollback()
+                await _begin_with(connection, BEGIN_WRITE, parameters)
+
+            yield Transaction(actor, connection, precondition, own_records_only=limited, begin_again=begin_again)
 
     @asynccontextmanager
     async def upkeep(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
@@ -164,7 +174,7 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def _transaction(self, statement: TextClause, parameters: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, statement: str, parameters: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
         async with _in_words():
             connection = await self._begun(statement, parameters)
             try:
@@ -173,17 +183,15 @@ class Database:
             finally:
                 await connection.close()
 
-    async def _begun(self, statement: TextClause, parameters: dict[str, Any]) -> AsyncConnection:
+    async def _begun(self, statement: str, parameters: dict[str, Any]) -> AsyncConnection:
         for last_try in (False, True):
             connection = await self.engine.connect()
             try:
-                await connection.execute(statement, parameters)
+                await _begin_with(connection, statement, parameters)
             except BaseException as error:
+                gone = await drop_if_gone(connection, error)
                 await connection.close()
-                if isinstance(error, DBAPIError) and isinstance(error.orig, ROLE_MISSING):
-                    raise _not_prepared(error.orig) from error
-                # A pooled connection of a server that was restarted: the pool has now dropped all of them.
-                if last_try or not (isinstance(error, DBAPIError) and error.connection_invalidated):
+                if last_try or not gone:
                     raise
             else:
                 return connection
@@ -200,6 +208,13 @@ class Database:
             "user": actor.user_id,
             "actor": msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode(),
         }
+
+
+async def _begin_with(connection: AsyncConnection, statement: str, parameters: Mapping[str, Any]) -> None:
+    """BEGIN and who asks, in one round trip."""
+    driver = await driver_of(connection)
+    async with driver.pipeline():
+        await driver.execute(statement.encode(), parameters)
 
 
 @asynccontextmanager

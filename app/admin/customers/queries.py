@@ -66,6 +66,7 @@ LISTING = Listing(
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("customers", {"status": one_of(FACET)}),
 )
+STORED = tuple(selected(COLUMNS))
 ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 
 # ── the detail page: what hangs on a customer, a little of each ──────────────────────────────────────────────────────

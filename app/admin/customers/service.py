@@ -46,7 +46,8 @@ async def create(tx: Transaction, data: CustomerCreate) -> Customer:
     values = data.given()
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
-    return await get(tx, await RECORDS.insert(tx, values, _explain_email(tx, values.get("email"))))
+    stored = await RECORDS.insert_returning(tx, values, queries.STORED, _explain_email(tx, values.get("email")))
+    return Customer(*stored)
 
 
 async def change(tx: Transaction, customer_id: int, data: CustomerChange) -> Customer:

@@ -1,0 +1,109 @@
+"""The totals that the database keeps are what counting would say, whatever is done to the rows and by whomever."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from app.settings import Settings
+from tests.callers import Caller
+
+COUNTED = {
+    "customers": ("status", "deleted_at IS NULL"),
+    "customer_tags": ("tag_id", "live"),
+    "contacts": ("''", "deleted_at IS NULL"),
+    "deals": ("stage_id", "deleted_at IS NULL"),
+    "activities": ("type", "deleted_at IS NULL"),
+    "notes": ("''", "deleted_at IS NULL"),
+    "audit_entries": ("resource_type", "true"),
+}
+
+
+def check_counts(settings: Settings, tenant: str) -> None:
+    """Fail unless each kept count equals one made now."""
+    with psycopg.connect(settings.migration_dsn) as connection:
+        connection.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+        for table, (facet, live) in COUNTED.items():
+            kept = connection.execute(
+                "SELECT facet, sum(rows) FROM record_counts WHERE counted = %s GROUP BY 1 HAVING sum(rows) <> 0",
+                [table],
+            ).fetchall()
+            counted = connection.execute(
+                f"SELECT ({facet})::text, count(*) FROM {table} WHERE {live} GROUP BY 1"
+            ).fetchall()
+            assert dict(kept) == dict(counted), table
+
+
+def test_counts_stay_right_while_many_create_change_delete_and_restore(admin: Caller, settings: Settings) -> None:
+    tags = [admin.tag(f"tag {number}")["id"] for number in range(3)]
+
+    def live(seed: int) -> None:
+        chance = random.Random(seed)
+        for number in range(6):
+            customer = admin.customer(f"{seed}.{number}", status=chance.choice(["lead", "active"]))["id"]
+            path = f"/admin/customers/{customer}"
+            admin.ok("PUT", f"{path}/tags", {"tag_ids": chance.sample(tags, chance.randint(0, 3))})
+            admin.ok("POST", f"{path}/contacts", {"first_name": "Grace"})
+            deal = admin.ok("POST", "/admin/deals", {"title": "Engine", "customer_id": customer, "amount": 1})["id"]
+            admin.ok("POST", "/admin/activities", {"title": "Ring", "type": "call", "deal_id": deal})
+            admin.ok("POST", f"{path}/notes", {"content": "Hm."})
+            admin.ok("PATCH", f"/admin/deals/{deal}", {"stage": chance.choice(["proposal", "closed_won"])})
+            if chance.random() < 0.7:
+                admin.ok("DELETE", path)
+                if chance.random() < 0.5:
+                    admin.ok("POST", f"{path}/restore")
+            admin.post("/admin/tags", {"name": "tag 0"})  # refused, and not counted
+
+    with ThreadPoolExecutor(6) as people:
+        list(people.map(live, range(6)))
+    check_counts(settings, admin.tenant)
+    assert admin.ok("GET", "/admin/customers")["total"] == len(
+        admin.ok("GET", "/admin/customers", page_size=100)["data"]
+    )
+
+
+def test_bulk_sql_and_folding_keep_the_counts(
+    admin: Caller, settings: Settings, service_connection: psycopg.Connection
+) -> None:
+    for number in range(20):
+        admin.customer(f"Customer {number}")
+    service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    for statement in (
+        "UPDATE customers SET status = 'churned' WHERE id % 2 = 0",
+        "UPDATE customers SET deleted_at = now() WHERE id % 3 = 0",
+        "UPDATE customers SET deleted_at = NULL WHERE id % 6 = 0",
+        "UPDATE customers SET name = name || '!'",
+    ):
+        service_connection.execute(statement)
+    check_counts(settings, admin.tenant)
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute("SELECT crm_fold_counts('customers')")
+        folded = owner.execute("SELECT count(*), count(DISTINCT facet) FROM record_counts WHERE counted = 'customers'")
+        rows, facets = folded.fetchone() or (0, 0)
+        assert rows == facets
+    check_counts(settings, admin.tenant)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO record_counts (tenant_id, counted, facet, rows) VALUES ('t', 'x', '', 1)",
+        "UPDATE record_counts SET rows = 0",
+        "DELETE FROM record_counts",
+    ],
+)
+def test_the_service_can_not_change_a_count(statement: str, service_connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        service_connection.execute(statement)
+
+
+def test_totals_of_filters_are_those_of_the_rows(admin: Caller) -> None:
+    for number in range(30):
+        admin.customer(f"Customer {number}", status=["lead", "active", "churned"][number % 3])
+    for query, total in (({}, 30), ({"status": "lead"}, 10), ({"status": "lead,active"}, 20), ({"search": "r 2"}, 11)):
+        page = admin.ok("GET", "/admin/customers", page_size=5, **query)
+        assert (page["total"], page["total_pages"]) == (total, -(-total // 5)), query
