@@ -45,6 +45,10 @@ audit: setup
 	*) echo "SKIPPED: the lock file was not audited for known vulnerabilities ($$(echo "$$said" | tail -n 1))" >&2 ;; \
 	esac
 
+# Fills a database of a million customers the first time, which takes some minutes; QUICK=1 for small data.
+bench: setup
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
 format: setup
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format

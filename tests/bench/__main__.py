@@ -13,7 +13,7 @@ from tests.bench.report import write
 from tests.bench.server import running
 
 SIZES = [1_000, 100_000, 1_000_000]
-QUICK_SIZES = [200, 2_000, 20_000]
+QUICK_SIZES = [500, 5_000]
 WORKERS = 2
 
 

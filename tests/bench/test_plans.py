@@ -1,0 +1,115 @@
+"""Every order and filter of every list has a plan that neither goes through a whole table nor sorts one.
+
+On a tenant of some thousands, with what is cheap only while tables are small switched off: so that the plans are those
+of millions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, get_args
+
+import psycopg
+import pytest
+from msgspec.structs import fields
+
+from app.web.input import wanted_by
+from app.web.paging import ListQuery
+from tests.bench import world
+from tests.bench.load import recorded
+from tests.bench.server import OPTIONS, Bench, settings_for
+from tests.laws.routes import Operation
+from tests.laws.test_lists import EVERY_ORDER, LISTS
+
+SIZE = 5_000
+MANY = 300
+LARGE = {"customers", "customer_tags", "contacts", "deals", "stage_history", "activities", "notes", "audit_entries"}
+# What belongs to one record is few, people are few, and neither order nor filter of theirs needs an index.
+MEASURED = [operation for operation in LISTS if not operation.parameters and operation.path != "/admin/users"]
+VALUES = {
+    "assigned_to": "agent-1",
+    "owner_id": "agent-1",
+    "author_id": "agent-1",
+    "user_id": "agent-1",
+    "stage": "proposal",
+    "contacted": "true",
+    "search": "zyxm",
+    "amount_min": "99000",
+    "amount_max": "200",
+    "resource_type": "customer",
+    "action": "create",
+    "request_id": "none",
+    "deleted": "only",
+}
+PAGING = {"page", "page_size", "cursor", "sort_by", "sort_order"}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A database with trigrams and a tenant of this size; no service, since plans are asked for by hand."""
+    with settings_for(tmp_path_factory.mktemp("plans"), OPTIONS) as (settings, superuser, server):
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            world.fill(connection, [SIZE])
+        yield Bench("", settings, superuser, [SIZE], server, [], 0.0)
+
+
+def value_of(name: str, kind: Any) -> str:
+    """Something to filter by."""
+    if name in VALUES:
+        return VALUES[name]
+    choices = [part for part in walk_types(kind) if isinstance(part, type) and issubclass(part, StrEnum)]
+    if choices:
+        return str(next(iter(choices[0])).value)
+    return "1" if name.endswith("_id") or name == "tags" else "2026-01-01"
+
+
+def walk_types(kind: Any) -> Iterator[Any]:
+    yield kind
+    for part in get_args(kind):
+        yield from walk_types(part)
+
+
+EVERY_FILTER = [
+    pytest.param(operation, field.encode_name, field.type, id=f"{operation.path} {field.encode_name}")
+    for operation in MEASURED
+    for field in fields(wanted_by(operation.handler).query or ListQuery)
+    if field.encode_name not in PAGING
+]
+
+
+def check(bench: Bench, operation: Operation, **query: str) -> None:
+    """Fail where a statement of this request, or of the page after it, has a plan that would not last."""
+    with recorded(bench, SIZE) as (client, sent):
+        page = client.get(operation.path, params=query)
+        assert page.status_code == 200, page.text
+        if cursor := page.json()["next_cursor"]:
+            assert client.get(operation.path, params={"cursor": cursor}).status_code == 200
+    with psycopg.connect(bench.settings.database_url) as connection:
+        for statement in sent:
+            if statement.startswith("SELECT set_config"):
+                connection.execute(statement.encode())
+                connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+                continue
+            row = connection.execute(b"EXPLAIN (FORMAT json) " + statement.encode()).fetchone()
+            assert row is not None
+            for node in nodes(row[0][0]["Plan"]):
+                kind, table = node["Node Type"], node.get("Relation Name")
+                assert not (kind == "Seq Scan" and table in LARGE), f"goes through {table}: {statement}"
+                assert not (kind == "Sort" and node["Plan Rows"] > MANY), f"sorts too much: {statement}"
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize(("operation", "key", "order"), [each for each in EVERY_ORDER if each.values[0] in MEASURED])
+def test_an_order_is_read_off_an_index(bench: Bench, operation: Operation, key: str, order: str) -> None:
+    check(bench, operation, sort_by=key, sort_order=order)
+
+
+@pytest.mark.parametrize(("operation", "name", "kind"), EVERY_FILTER)
+def test_a_filter_needs_no_whole_table(bench: Bench, operation: Operation, name: str, kind: Any) -> None:
+    check(bench, operation, **{name: value_of(name, kind)})
