@@ -19,7 +19,7 @@ from app.settings import DRAIN_FILE, Settings
 from app.telemetry import metrics_page
 from app.web.input import take_as_it_is
 
-PATIENCE_SECONDS = 0.9
+PATIENCE_SECONDS = 0.7
 
 
 class Health(Struct):

@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
+from app.db.driver import ANSWER_SECONDS, Connection, patience
 from app.db.reads import Reads, driver_of, drop_if_gone
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
 from app.db.statements import watch
@@ -114,6 +115,7 @@ class Database:
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "crm-service",
+                "async_creator_fn": Connection.connect,
                 # A prepared statement belongs to a server's session, which a transaction-mode pooler hands around.
                 "prepare_threshold": PREPARE_AFTER if settings.db_prepared_statements else None,
             },
@@ -170,8 +172,9 @@ class Database:
 
         Raises AppError as `transaction`.
         """
-        async with self._transaction(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY) as connection:
-            yield connection
+        with patience(None if patient else ANSWER_SECONDS):
+            async with self._transaction(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY) as connection:
+                yield connection
 
     @asynccontextmanager
     async def _transaction(self, statement: str, parameters: dict[str, Any]) -> AsyncIterator[AsyncConnection]:

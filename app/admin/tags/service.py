@@ -9,6 +9,7 @@ from sqlalchemy import Select, bindparam, delete, func, select, update
 from app import models
 from app.admin.tags.queries import COLUMNS
 from app.admin.tags.schemas import Tag, TagChange, TagCreate
+from app.db.driver import patience
 from app.db.nested import selected
 from app.db.records import Records
 from app.db.transaction import Transaction
@@ -19,7 +20,7 @@ tag = models.Tag.__table__.c
 customer = models.Customer.__table__.c
 worn = models.CustomerTag.__table__.c
 
-REMOVAL_TIMEOUT = "60s"
+REMOVAL_SECONDS = 60
 RECORDS = Records(models.Tag, Code.TAG_NOT_FOUND, owned=False)
 
 ALL: Select[Any] = select(*selected(COLUMNS)).order_by(tag.name_folded, tag.id)
@@ -55,9 +56,9 @@ async def remove(tx: Transaction, tag_id: int) -> None:
     """Take the tag off every customer, which changes each of them, and delete it."""
     await RECORDS.lock(tx, tag_id)
     # Each customer that wears it changes, with a version and an audit entry: a popular tag takes more than 5 s.
-    await tx.connection.execute(select(func.set_config("statement_timeout", REMOVAL_TIMEOUT, True)))
+    await tx.connection.execute(select(func.set_config("statement_timeout", f"{REMOVAL_SECONDS}s", True)))
     holders = select(worn.customer_id).where(worn.tag_id == tag_id)
-    await tx.connection.execute(
-        update(models.Customer).where(customer.id.in_(holders)).values(tags=func.array_remove(customer.tags, tag_id))
-    )
+    taken_off = update(models.Customer).where(customer.id.in_(holders))
+    with patience(REMOVAL_SECONDS + 1):
+        await tx.connection.execute(taken_off.values(tags=func.array_remove(customer.tags, tag_id)))
     await tx.connection.execute(delete(models.Tag).where(tag.id == tag_id))
