@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -10,6 +11,7 @@ import structlog
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.routes import HTTPRoute
 
 from app import probes
 from app.access.gate import Gate
@@ -88,10 +90,19 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
     )
+    _tell_every_method(app)
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
     measured = Telemetry(Cors(app.asgi_handler, settings.allowed_origins), database.pool, settings.db_pool_max)
     app.asgi_handler = Protection(measured, Proxies(settings.proxies))
     return app
+
+
+def _tell_every_method(app: Litestar) -> None:
+    # Litestar makes an address's OPTIONS handler with its first method, and tells it of no other.
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            maker = inspect.getclosurevars(route.route_handler_map["OPTIONS"][0].fn).nonlocals["self"]
+            maker.methods = route.methods
 
 
 @asynccontextmanager

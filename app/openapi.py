@@ -80,6 +80,7 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
     kinds = {ErrorBody} | {kind for _, _, handler in operations for kind in _kinds(handler)}
     ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
+    schemas = _as_on_the_wire(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in operations:
         paths.setdefault(path, {})[method.lower()] = _operation(path, method, handler)
@@ -160,7 +161,13 @@ def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool, stream
             yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": ID_SCHEMA}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
-        parameter: dict[str, Any] = {"name": field.encode_name, "in": "query", "schema": schema}
+        # Left empty, it is as if it was not there.
+        parameter: dict[str, Any] = {
+            "name": field.encode_name,
+            "in": "query",
+            "allowEmptyValue": True,
+            "schema": schema,
+        }
         if "description" in schema:
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":
@@ -185,7 +192,9 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     if guarded:
         statuses |= {401, 403, 429, 503}
         statuses |= {404} if "{" in path else set()
-        statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {412}}.get(method, set())
+        statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {409, 412}}.get(
+            method, set()
+        )
         statuses |= {413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _answer_headers(method, guarded=guarded)}
@@ -227,8 +236,21 @@ def _json(kind: Any) -> dict[str, Any]:
 def _schema(kind: Any) -> dict[str, Any]:
     """A reference to a struct, or a small type spelled out; enumerations of queries are small enough."""
     (schema,), components = msgspec.json.schema_components([kind], ref_template=REFS)
-    inlined: dict[str, Any] = _inlined(schema, components)
+    inlined: dict[str, Any] = _as_on_the_wire(_inlined(schema, components))
     return inlined
+
+
+def _as_on_the_wire(schema: Any) -> Any:
+    """What msgspec takes for granted and we do otherwise: decimals are numbers, and times may come as bare dates."""
+    if isinstance(schema, list):
+        return [_as_on_the_wire(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("format") == "decimal":
+        schema = {name: value for name, value in schema.items() if name != "format"} | {"type": "number"}
+    if schema.get("format") == "date-time" and "anyOf" in schema:
+        schema = {name: value for name, value in schema.items() if name != "format"}
+    return {name: _as_on_the_wire(value) for name, value in schema.items()}
 
 
 def _inlined(schema: Any, components: dict[str, Any]) -> Any:

@@ -10,9 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from app.admin.activities import schemas as activities
 from app.admin.contacts import schemas as contacts
@@ -182,7 +182,7 @@ class Deal(Shown, kw_only=True):
     customer_id: str
     customer: CustomerBrief | None = None
     stage: Stage
-    amount: Annotated[Decimal, Meta(extra_json_schema={"type": "number"})]
+    amount: Decimal
     currency: str
     probability: int
     expected_close_date: datetime | None = None
@@ -251,7 +251,7 @@ class StageFigures(Struct):
 
     stage: Stage
     count: int
-    value: reports.Money
+    value: Decimal
     value_by_currency: reports.ByCurrency
 
 
@@ -262,7 +262,7 @@ class Performer(Shown, kw_only=True):
     name: str | None = None
     email: str | None = None
     deals_closed: int
-    pipeline_value: reports.Money
+    pipeline_value: Decimal
 
 
 class Overview(Struct):

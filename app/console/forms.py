@@ -34,9 +34,9 @@ from app.console.values import Stage, Stages, Status, equals_shown, statuses_sho
 from app.web.currency import Currency
 from app.web.email import Email
 from app.web.errors import Fault, invalid
-from app.web.fields import Refused
+from app.web.fields import ZONELESS, Refused
 from app.web.paging import Search, UserFilter
-from app.web.structs import LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
+from app.web.structs import DATES, LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
 
 LONGEST_NAME_PART = 100
 
@@ -67,10 +67,18 @@ Ids = Annotated[
 FullName = Annotated[
     str, Meta(min_length=1, max_length=2 * LONGEST_NAME_PART + 1, pattern=r"\S", examples=["Grace Hopper"])
 ]
-Day = Annotated[datetime, Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"])]
+Day = Annotated[
+    datetime,
+    Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"], extra_json_schema=DATES),
+]
 DueAt = Annotated[
     datetime,
-    Meta(description="Without an offset it is UTC", examples=["2026-12-31T10:30"], extra={"zoneless": True}),
+    Meta(
+        description="Without an offset it is UTC",
+        examples=["2026-12-31T10:30"],
+        extra={"zoneless": True},
+        extra_json_schema=DATES | {"anyOf": [*DATES["anyOf"], {"pattern": f"^{ZONELESS.pattern}$"}]},
+    ),
 ]
 
 Query = TypeVar("Query")

@@ -18,4 +18,12 @@ def check_currency(code: str) -> str:
     return code
 
 
-Currency = Annotated[str, Meta(description="ISO 4217", examples=["EUR"], extra={"then": check_currency})]
+Currency = Annotated[
+    str,
+    Meta(
+        description="ISO 4217",
+        examples=["EUR"],
+        extra={"then": check_currency},
+        extra_json_schema={"pattern": "^[A-Z]{3}$"},
+    ),
+]

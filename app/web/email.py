@@ -21,5 +21,12 @@ def check_email(text: str) -> str:
 
 
 Email = Annotated[
-    str, Meta(max_length=255, description="An email address", examples=["ada@example.com"], extra={"then": check_email})
+    str,
+    Meta(
+        max_length=255,
+        description="An email address",
+        examples=["ada@example.com"],
+        extra={"then": check_email},
+        extra_json_schema={"format": "email"},
+    ),
 ]

@@ -37,7 +37,12 @@ class ListQuery(Struct, kw_only=True):
     page_size: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="Over 100 counts as 100")]] = UNSET
     cursor: Maybe[
         Annotated[
-            str, Meta(max_length=16_384, description="next_cursor of the page before; filters and sort may be left out")
+            str,
+            Meta(
+                max_length=16_384,
+                description="next_cursor of the page before; filters and sort may be left out",
+                extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$"},
+            ),
         ]
     ] = UNSET
     sort_order: Maybe[SortOrder] = UNSET

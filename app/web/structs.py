@@ -20,6 +20,12 @@ def present_user(reference: str) -> int | str:
     return int(reference) if NUMERIC_USER.fullmatch(reference) else reference
 
 
+# Times come as RFC 3339 or as bare dates, and never from the calendar's ends.
+DATES: dict[str, Any] = {
+    "anyOf": [{"format": "date-time"}, {"format": "date"}],
+    "pattern": r"^(?!0000|0001|9999)\d{4}-",
+}
+
 RecordId = Annotated[int, Meta(ge=1, le=LARGEST_ID, description="A record's id", examples=[12])]
 Time = Annotated[
     datetime,
@@ -27,10 +33,17 @@ Time = Annotated[
         tz=True,
         description="RFC 3339 with an offset, or a bare date for midnight UTC",
         examples=["2026-01-31T09:30:00Z"],
+        extra_json_schema=DATES,
     ),
 ]
 From = Annotated[
-    datetime, Meta(tz=True, description="This moment or later; a bare date is midnight UTC", examples=["2026-01-01"])
+    datetime,
+    Meta(
+        tz=True,
+        description="This moment or later; a bare date is midnight UTC",
+        examples=["2026-01-01"],
+        extra_json_schema=DATES,
+    ),
 ]
 Until = Annotated[
     datetime,
@@ -39,6 +52,7 @@ Until = Annotated[
         description="This moment or earlier; a bare date includes that whole day",
         examples=["2026-01-31"],
         extra={"until": True},
+        extra_json_schema=DATES,
     ),
 ]
 UserId = Annotated[

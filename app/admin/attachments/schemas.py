@@ -41,7 +41,10 @@ class UploadCreate(Body, kw_only=True):
 
     file_name: Annotated[str, Meta(min_length=1, max_length=1024, examples=["offer.pdf"])]
     content_type: Annotated[str, Meta(min_length=1, max_length=255, examples=["application/pdf"])]
-    size: Annotated[int, Meta(ge=0, le=2**63 - 1, description="In bytes", examples=[48213])]
+    size: Annotated[
+        int,
+        Meta(ge=0, le=2**63 - 1, description="In bytes, above 0", examples=[48213], extra_json_schema={"minimum": 1}),
+    ]
 
 
 class Upload(View):

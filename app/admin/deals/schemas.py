@@ -34,7 +34,7 @@ Amount = Annotated[
         description="Exact, with at most the currency's own decimals",
         examples=[1500.00],
         extra={"then": check_amount},
-        extra_json_schema={"type": "number", "format": "decimal", "minimum": 0, "maximum": LARGEST_AMOUNT},
+        extra_json_schema={"minimum": 0, "maximum": LARGEST_AMOUNT},
     ),
 ]
 Title = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Difference engine, 2 pieces"])]
@@ -70,7 +70,7 @@ class Deal(View):
     contact_id: int | None
     stage: str
     status: DealStatus
-    amount: Annotated[Decimal, Meta(extra_json_schema={"type": "number"})]
+    amount: Decimal
     currency: str
     probability: int
     expected_close_date: datetime | None

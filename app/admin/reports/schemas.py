@@ -11,9 +11,8 @@ from msgspec import UNSET, Meta, Struct, field
 from app.web.paging import UserFilter
 from app.web.structs import From, Maybe, Until
 
-Money = Annotated[Decimal, Meta(extra_json_schema={"type": "number"})]
-ByCurrency = dict[str, Money]
-Share = Annotated[Decimal, Meta(description="From 0 to 1", extra_json_schema={"type": "number"})]
+ByCurrency = dict[str, Decimal]
+Share = Annotated[Decimal, Meta(description="From 0 to 1")]
 
 
 class PeriodQuery(Struct, kw_only=True):
@@ -40,18 +39,18 @@ class DealFigures(Struct):
     """How many deals there are, and what they are worth."""
 
     total: int
-    total_value: Money
+    total_value: Decimal
     total_value_by_currency: ByCurrency
-    won_value: Money
+    won_value: Decimal
     won_value_by_currency: ByCurrency
     won_count: int
     lost_count: int
     open_count: int
-    open_value: Money
+    open_value: Decimal
     open_value_by_currency: ByCurrency
-    weighted_value: Money
+    weighted_value: Decimal
     weighted_value_by_currency: ByCurrency
-    average_deal_size: Money
+    average_deal_size: Decimal
     average_deal_size_by_currency: ByCurrency
     by_stage: dict[str, int]
 
@@ -72,7 +71,7 @@ class RecentDeal(Struct):
 
     id: int
     title: str
-    amount: Money
+    amount: Decimal
     currency: str
     stage: str
     customer_id: int
@@ -89,7 +88,7 @@ class TopCustomer(Struct):
     email: str | None
     company: str | None
     deals_count: int
-    deals_value: Money
+    deals_value: Decimal
 
 
 class Metrics(Struct):
@@ -97,7 +96,7 @@ class Metrics(Struct):
 
     total_customers: int
     active_deals: int
-    pipeline_value: Money
+    pipeline_value: Decimal
     pipeline_value_by_currency: ByCurrency
     activities_this_week: int
     customers_this_month: int
@@ -109,7 +108,7 @@ class StageFigures(Struct):
 
     stage: str
     count: int
-    value: Money
+    value: Decimal
     value_by_currency: ByCurrency
 
 
@@ -128,7 +127,7 @@ class Performer(Struct):
     name: str | None
     email: str | None
     deals_closed: int
-    pipeline_value: Money
+    pipeline_value: Decimal
 
 
 class Overview(Struct):
@@ -151,8 +150,8 @@ class StatusSum(Struct):
     status: str
     currency: str
     count: int
-    total: Money
-    average: Money
+    total: Decimal
+    average: Decimal
 
 
 class DealSummary(Struct):
@@ -160,7 +159,7 @@ class DealSummary(Struct):
 
     by_status: list[StatusSum]
     new_deals_last_30_days: int
-    average_days_to_close: Annotated[Decimal, Meta(extra_json_schema={"type": "number"})] | None
+    average_days_to_close: Decimal | None
 
 
 class FunnelStage(Struct):
@@ -174,7 +173,7 @@ class FunnelStage(Struct):
     kind: str
     entered: int
     current: int
-    value: Money
+    value: Decimal
     value_by_currency: ByCurrency
     conversion: Share | None
     median_seconds: int | None
@@ -194,14 +193,14 @@ class TeamMember(Struct):
     name: str | None
     email: str | None
     open_deals: int
-    open_value: Money
+    open_value: Decimal
     open_value_by_currency: ByCurrency
     won_count: int
-    won_value: Money
+    won_value: Decimal
     won_value_by_currency: ByCurrency
     lost_count: int
     win_rate: Share | None
-    average_days_to_close: Annotated[Decimal, Meta(extra_json_schema={"type": "number"})] | None
+    average_days_to_close: Decimal | None
     activities_completed: int
     activities_overdue: int
 

@@ -1,0 +1,42 @@
+"""What Schemathesis can't know: why a request that fits the document may be refused all the same."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import schemathesis
+
+# Codes of refusals that depend on what is stored, or on several fields together.
+REASONS = set(
+    """
+    INVALID_CURSOR CUSTOMER_NOT_FOUND CONTACT_NOT_FOUND DEAL_NOT_FOUND ACTIVITY_NOT_FOUND TAG_NOT_FOUND INVALID_STAGE
+    INVALID_EMAIL INVALID_CURRENCY MISSING_LINK DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
+    """.split()
+)
+# The same, where the code is the general one.
+WORDS = re.compile(
+    "|".join(
+        (
+            "does not go together with cursor",
+            "must be the customer that the contact belongs to",
+            "must be the one in the path",
+            "is overdue by its due date",
+            "must hold the id of each",
+            "contradicts another field that means the same",
+            # A schema takes 1.0 for an integer.
+            "must be an integer( or text)?( or null)?, not a number",
+        )
+    )
+)
+
+
+@schemathesis.check
+def refused_for_a_reason(ctx: Any, response: Any, case: Any) -> None:  # noqa: ARG001 -- the library's signature
+    """A request that fits the document is refused with 400 only for what no schema can say."""
+    if response.status_code != 400 or case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    body = response.json()
+    faults = (body["data"] or {}).get("fields", ())
+    foreseen = body["code"] in REASONS or all(WORDS.search(fault["message"]) for fault in faults)
+    assert foreseen, f"it fits the document: {body['message']}"

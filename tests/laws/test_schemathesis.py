@@ -1,0 +1,47 @@
+"""The served documents are true: Schemathesis tries them with all its checks, against the service as it is run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Service
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
+
+def schemathesis(service: Service, document: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Try one of the documents, signed in as an admin."""
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION), "run"]
+    return subprocess.run(
+        [*command, f"{service.url}/docs/{document}.json", "--no-color", *options],
+        env=os.environ | {"CRM_TOKEN": service.token("admin"), "PYTHONPATH": str(ROOT)},
+        cwd=service.data_dir.parent,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(
+        tmp_path_factory.mktemp("schema") / "data", RATE_LIMIT_PER_MINUTE="0", AUTH_FAILURES_PER_MINUTE="0"
+    )
+    yield service
+    service.stop()
+
+
+@pytest.mark.parametrize("document", ["openapi", "console"])
+def test_no_request_shows_a_document_untrue(service: Service, document: str) -> None:
+    tried = schemathesis(
+        service, document, "--phases", "examples,coverage,fuzzing", "-n", "1", "-w", "2", "--generation-deterministic"
+    )
+    assert tried.returncode == 0, tried.stdout[-20_000:] + tried.stderr
