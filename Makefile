@@ -7,7 +7,7 @@ UV := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.loc
 # `make run` and `make test` may start at once: only one of them installs.
 LOCKED := $(if $(shell command -v flock),flock .setup.lock)
 
-.PHONY: setup run test check audit format clean
+.PHONY: setup run test torture check audit format clean
 
 setup:
 	@$(LOCKED) $(MAKE) --no-print-directory $(VENV)/installed
@@ -23,6 +23,10 @@ run: setup
 
 test: setup
 	@$(BIN)/pytest -n auto --cov --cov-report=term
+
+# Every promise against real processes that are killed, paused and starved: some 15 minutes, or TORTURE=--quick.
+torture: setup
+	@$(BIN)/python -m tests.torture $(TORTURE)
 
 check: setup audit
 	@$(BIN)/ruff check

@@ -28,15 +28,16 @@ def crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 class Service:
-    """A running `crm serve`."""
+    """A running `crm serve`: on the embedded servers of its folder, or on those that are configured."""
 
     def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
         self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
+        embedded = [] if environment.get("DATABASE_URL") else ["--data-dir", str(data_dir)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [CRM, "serve", "--port", "0", "--data-dir", str(data_dir), *arguments],
-                env=ENVIRONMENT | {"DRAIN_SECONDS": "1"} | environment,
+                [CRM, "serve", "--port", "0", *embedded, *arguments],
+                env=ENVIRONMENT | {"DRAIN_SECONDS": "1", "CRM_DATA_DIR": str(data_dir)} | environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -24,6 +24,15 @@ WORDS = re.compile(
             "is overdue by its due date",
             "must hold the id of each",
             "contradicts another field that means the same",
+            "can't be in the future",
+            "must be an ISO 4217 code",
+            "must be an IANA time zone",
+            "NUL",
+            "holds a number that is too long",
+            # What is a blank is not the same for all who read patterns.
+            "must be text that is not blank",
+            # In a query, 1e3 is a number to a schema.
+            "must be a number$",
             # A schema takes 1.0 for an integer.
             "must be an integer( or text)?( or null)?, not a number",
         )

@@ -1,0 +1,136 @@
+"""Every promise of the design put to the test, against real processes: `make torture`, or with --quick in two minutes.
+
+Prints a table and writes it to RESULTS.md; ends with 1 where a promise is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from app.db.embedded import OWNER
+from app.db.migrations import Migrations
+from tests.torture import clients, database, laws, limits, processes, races, store, walks
+from tests.torture.place import Finding, Place
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+class Trial(NamedTuple):
+    """One way to break a promise. `slow` ones are what other tests already do, and left out by --quick."""
+
+    promise: int
+    name: str
+    attempt: Callable[[Place], Finding]
+    slow: bool = False
+
+
+TRIALS = (
+    Trial(1, "no acknowledged write is lost", database.killed_at_fifty_writes_a_second),
+    Trial(2, "no row without its audit entry", processes.killed_in_the_middle_of_writing),
+    Trial(3, "a failed COMMIT is never a success", database.a_commit_that_fails),
+    Trial(4, "one Idempotency-Key, one row", races.one_key_fifty_times),
+    Trial(5, "one If-Match, one change", races.one_version_fifty_times),
+    Trial(6, "no forged token gets in", lambda place: laws.tokens(place=place), slow=True),
+    Trial(7, "every route has its roles; 8: other tenants' ids are unknown", lambda p: laws.access(place=p), slow=True),
+    Trial(9, "tenants do not leak", races.two_tenants_on_two_connections),
+    Trial(10, "references stay in the tenant; 11: every change is audited", lambda p: laws.tables(place=p), slow=True),
+    Trial(12, "tampering shows", lambda place: laws.chain(place=place), slow=True),
+    Trial(13, "logs and audit hold no secret", clients.secrets_on_their_way),
+    Trial(14, "the trash is nowhere", lambda place: laws.trash(place=place), slow=True),
+    Trial(15, "the documents are true", laws.documents, slow=True),
+    Trial(16, "every error has the envelope", lambda place: laws.bad_input(place=place), slow=True),
+    Trial(17, "bad requests leave nothing behind", clients.bad_requests),
+    Trial(18, "a pool that is used up is said", limits.no_connection_left),
+    Trial(19, "who hangs up leaves nothing behind", clients.hanging_up),
+    Trial(20, "nothing takes for ever", limits.slow_and_locked),
+    Trial(21, "a stop finishes what runs", processes.told_to_stop_under_load),
+    Trial(21, "a rolling restart fails nothing", lambda place: laws.rolling(place=place), slow=True),
+    Trial(22, "a database that is away is said", database.away),
+    Trial(22, "a store that is away concerns files only", store.stopped),
+    Trial(23, "metrics are right with two workers", processes.counted_by_two_workers),
+    Trial(24, "walks meet every row once", walks.over_many_rows),
+    Trial(24, "walks in every list", lambda place: laws.walks(place=place), slow=True),
+)
+
+
+def main() -> int:
+    """Run the trials, tell, and write it down."""
+    arguments = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="less often, and without what other tests do anyway")
+    arguments.add_argument("--only", type=int, nargs="+", metavar="PROMISE", help="these promises")
+    asked = arguments.parse_args()
+    trials = [
+        trial
+        for trial in TRIALS
+        if (not asked.only or trial.promise in asked.only) and not (asked.quick and trial.slow)
+    ]
+    lines = ["| # | promise | what was done, how often | what was lost | verdict |", "|--|--|--|--|--|"]
+    began = time.monotonic()
+    broken = 0
+    with _place(quick=asked.quick) as place:
+        print(*lines, sep="\n", flush=True)  # noqa: T201 -- this is its output
+        for trial in trials:
+            started = time.monotonic()
+            finding = _attempt(trial, place)
+            broken += not finding.kept
+            verdict = "kept" if finding.kept else "**BROKEN**"
+            took = f"{time.monotonic() - started:.0f} s"
+            lines.append(f"| {trial.promise} | {trial.name} | {finding.done} ({took}) | {finding.lost} | {verdict} |")
+            print(lines[-1], flush=True)  # noqa: T201
+    summary = f"{len(trials) - broken} of {len(trials)} trials kept in {(time.monotonic() - began) / 60:.1f} minutes."
+    print(f"\n{summary}")  # noqa: T201
+    if not asked.quick and not asked.only:
+        RESULTS.write_text(_page(lines, summary))
+    return 1 if broken else 0
+
+
+def _attempt(trial: Trial, place: Place) -> Finding:
+    try:
+        return trial.attempt(place)
+    except Exception as error:  # noqa: BLE001 -- one that can't be tried is not kept, and the others are tried on
+        traceback.print_exception(error)
+        return Finding("could not be tried", f"{type(error).__name__}: {error}".replace("\n", " ")[:200], False)
+
+
+@contextmanager
+def _place(*, quick: bool) -> Iterator[Place]:
+    with tempfile.TemporaryDirectory(prefix="crm-torture-", ignore_cleanup_errors=True) as folder:
+        place = Place(Path(folder), quick=quick)
+        try:
+            place.postgres.start()
+            place.postgres.watch()
+            Migrations(place.postgres.dsn(user=OWNER), place.postgres.dsn()).upgrade()
+            yield place
+        finally:
+            place.close()
+
+
+def _page(lines: list[str], summary: str) -> str:
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, psycopg {psycopg.__version__}"
+    return "\n".join(
+        (
+            "# What was promised, put to the test",
+            "",
+            f"Written by `make torture` on {datetime.now(UTC):%Y-%m-%d}, on {machine}. {summary}",
+            "",
+            *lines,
+            "",
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Where it happens: one embedded PostgreSQL, services on it as real processes, and how a promise is put to the test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import psycopg
+
+from app.cli.token import make_token
+from app.db.embedded import EmbeddedPostgres
+from app.settings import Settings, load_settings
+from tests.processes import Service
+
+UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0", "DRAIN_SECONDS": "0", "LOG_FORMAT": "json"}
+
+
+class Finding(NamedTuple):
+    """What was done, how often; what was lost; and whether the promise was kept."""
+
+    done: str
+    lost: str
+    kept: bool
+
+
+class Place:
+    """A database that outlives the services on it. `quick` does everything less often."""
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.folder = folder
+        self.quick = quick
+        self.data_dir = folder / "data"
+        self.postgres = EmbeddedPostgres(self.data_dir)
+        self.settings: Settings = load_settings({}, data_dir=str(self.data_dir))
+        self._tenants = itertools.count(1)
+        self._kept: Service | None = None
+
+    def times(self, full: int, quick: int) -> int:
+        """How often, in this run."""
+        return quick if self.quick else full
+
+    def tenant(self) -> str:
+        """An organization that nobody used before."""
+        return f"tenant-{next(self._tenants)}-{os.getpid()}"
+
+    def token(self, tenant: str, role: str = "admin", user_id: str = "torturer") -> str:
+        return make_token(self.settings, role=role, tenant=tenant, user_id=user_id, ttl=86400)
+
+    @contextmanager
+    def service(self, *arguments: str, **environment: str) -> Iterator[Service]:
+        """A service of these settings, without limits on how often it may be called."""
+        service = Service(self.data_dir, *arguments, **UNLIMITED | environment)
+        try:
+            yield service
+        finally:
+            if service.process.poll() is None:
+                service.stop()
+
+    @property
+    def kept(self) -> Service:
+        """A service of two workers that goes on from one trial to the next."""
+        if self._kept is None or self._kept.process.poll() is not None:
+            self._kept = Service(self.data_dir, "--workers", "2", **UNLIMITED)
+        return self._kept
+
+    def close(self) -> None:
+        """Stop what is still running, and delete the data."""
+        if self._kept is not None and self._kept.process.poll() is None:
+            self._kept.stop()
+        self.postgres.destroy()
+
+    @contextmanager
+    def superuser(self) -> Iterator[psycopg.Connection[Any]]:
+        """Past every rule: to look at what is really there, and to do harm."""
+        with psycopg.connect(self.postgres.dsn(user="postgres"), autocommit=True) as connection:
+            yield connection
+
+    def look(self, query: str, *values: object) -> Any:
+        """The first column of the first row."""
+        with self.superuser() as connection:
+            row = connection.execute(query, list(values)).fetchone()
+            return None if row is None else row[0]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Every process of the server stopped where it stands, as on a machine that hangs."""
+        pids = family(self.postgres.pid or 0)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def unaudited(self, tenant: str) -> tuple[int, int]:
+        """Customers that have not one entry a version, and entries without their customer."""
+        rows = """
+            SELECT count(*) FROM customers WHERE tenant_id = %s AND version <> (
+                SELECT count(*) FROM audit_entries AS entry WHERE entry.tenant_id = customers.tenant_id
+                AND resource_type = 'customer' AND resource_id = customers.id)
+        """
+        entries = """
+            SELECT count(*) FROM audit_entries AS entry WHERE tenant_id = %s AND resource_type = 'customer'
+            AND NOT EXISTS (SELECT FROM customers WHERE tenant_id = entry.tenant_id AND id = entry.resource_id)
+        """
+        return self.look(rows, tenant), self.look(entries, tenant)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [pid, *itertools.chain.from_iterable(family(int(child)) for child in children)]
+
+
+def ready(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/ready", timeout=5).status_code == 200
+    return False
+
+
+def seconds_until(true: Callable[[], bool], at_most: float = 60) -> float:
+    """How long it took."""
+    began = time.monotonic()
+    while not true():
+        if time.monotonic() - began > at_most:
+            return float("inf")
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def resident_mb(service: Service) -> float:
+    """Of all workers together."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in service.workers)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,19 @@
+"""The torture, in its quick form."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_every_promise_is_kept_when_things_break() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.torture", "--quick"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
