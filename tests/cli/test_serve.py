@@ -271,6 +271,11 @@ def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> 
         people = "SELECT name, email, status, assigned_to, created_at FROM customers WHERE tenant_id = %s ORDER BY 2, 1"
         one, two = (connection.execute(people, [tenant]).fetchall() for tenant in ("one", "two"))
         assert len(one) == 500
+        for table in ("customers", "contacts", "deals", "activities", "notes", "customer_tags", "audit_entries"):
+            kept = "SELECT sum(rows) FROM record_counts WHERE tenant_id = 'one' AND counted = %s"
+            live = "" if table in {"customer_tags", "audit_entries"} else " AND deleted_at IS NULL"
+            there = connection.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = 'one'{live}").fetchone()
+            assert connection.execute(kept, [table]).fetchone() == there, table
         assert one == two
         assert len({row[2] for row in one}) == 5
 
