@@ -20,6 +20,7 @@ from msgspec.structs import fields
 from app.access.permissions import Requires
 from app.web.errors import ErrorBody
 from app.web.input import Wanted, wanted_by
+from app.web.structs import Body
 
 CONSOLE = "/console"
 DESCRIPTION = """\
@@ -80,6 +81,9 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
     kinds = {ErrorBody} | {kind for _, _, handler in operations for kind in _kinds(handler)}
     ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
+    for kind in ordered:
+        if isinstance(kind, type) and issubclass(kind, Body) and kind.empty_is_absent:
+            _allow_empty(schemas[kind.__name__])
     schemas = _as_on_the_wire(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in operations:
@@ -101,6 +105,15 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
             "responses": {str(status): _refusal(status, text) for status, text in REFUSALS.items()},
         },
     }
+
+
+def _allow_empty(form: dict[str, Any]) -> None:
+    """An empty text in the place of each field that may be left out."""
+    for name, schema in form["properties"].items():
+        if name not in form.get("required", ()):
+            kinds = schema.pop("anyOf", None)
+            about = {} if kinds is None else schema
+            form["properties"][name] = about | {"anyOf": [{"const": ""}, *(kinds or [schema])]}
 
 
 def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:

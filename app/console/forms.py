@@ -165,10 +165,7 @@ class NoteFilters(ListQuery):
 class Form(Body, kw_only=True):
     """A form. Its fields have the names of the record that is shown."""
 
-    @classmethod
-    def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
-        """Without the fields that were left empty."""
-        return {name: value for name, value in document.items() if value != "" or name not in cls.__struct_fields__}
+    empty_is_absent: ClassVar[bool] = True
 
     def read_as(self, kind: type[Change], shown: Struct | None = None) -> Change:
         """The body of /admin with the fields that are not as the console was `shown` them.

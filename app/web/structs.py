@@ -86,6 +86,8 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     """
 
     view: ClassVar[ViewType | None] = None
+    # Whether an empty text means that a field was left out.
+    empty_is_absent: ClassVar[bool] = False
 
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:
@@ -96,7 +98,9 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     @classmethod
     def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
         """What of a JSON object counts as sent."""
-        return document
+        if not cls.empty_is_absent:
+            return document
+        return {name: value for name, value in document.items() if value != "" or name not in cls.__struct_fields__}
 
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, as the database takes them."""
