@@ -1,0 +1,121 @@
+"""What is in the trash is nowhere else: derived from the routes, for every type that can be restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import fields
+
+from app.web.input import wanted_by
+from tests.callers import Caller, refused
+from tests.laws.routes import ADMIN, COLLECTIONS, Operation, make, valid_body
+
+TRASHABLE = sorted(
+    operation.parameters[0] for operation in ADMIN if operation.path.endswith("/restore") and operation.method == "POST"
+)
+every_type = pytest.mark.parametrize("parameter", TRASHABLE)
+# The audit log tells of everything for ever; so does a list that is asked for the trash.
+LOOKS = [
+    operation
+    for operation in ADMIN
+    if operation.method == "GET"
+    and not operation.path.startswith("/admin/audit")
+    and not operation.path.endswith("/content")
+    and len(operation.parameters) < 2
+]
+# What a way into the trash and back leaves behind, and a link that is signed anew each time.
+PASSING = {"version", "updated_at", "download_url", "generated_at"}
+
+
+def of_customer(caller: Caller, parameter: str, customer: int) -> int:
+    """A new record of this customer's."""
+    collection = COLLECTIONS[parameter]
+    creates = {o.path: o for o in ADMIN if o.method == "POST"}
+    nested = creates.get(f"/admin/customers/{{customer_id}}{collection.removeprefix('/admin')}")
+    if nested is not None:
+        return int(nested.send(caller, nested.url(customer_id=customer))["id"])
+    wanted = wanted_by(creates[collection].handler).data
+    assert wanted is not None
+    made: dict[str, Any] = caller.ok("POST", collection, valid_body(wanted) | {"customer_id": customer})
+    return int(made["id"])
+
+
+def everything(caller: Caller, ids: dict[str, int]) -> dict[str, Any]:
+    """What every address shows, for these records where it names one."""
+    seen = {}
+    for operation in LOOKS:
+        known = {name: ids.get(name) or make(caller, name) for name in operation.parameters}
+        answer = caller.call("GET", operation.url(**known))
+        assert answer.status_code == 200, f"{operation}: {answer.text}"
+        seen[operation.path] = lasting(answer.json())
+    return seen
+
+
+def differences(one: Any, other: Any, place: str = "") -> list[str]:
+    """Where two answers differ, and how."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [found for name in one for found in differences(one[name], other[name], f"{place}.{name}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [found for number, (a, b) in pairs for found in differences(a, b, f"{place}[{number}]")]
+    return [] if one == other else [f"{place}: {one!r} is now {other!r}"]
+
+
+def lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: lasting(inner) for name, inner in value.items() if name not in PASSING}
+    return [lasting(inner) for inner in value] if isinstance(value, list) else value
+
+
+@every_type
+def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(parameter: str, admin: Caller) -> None:
+    customer = make(admin, "customer_id")
+    stays = {name: of_customer(admin, name, customer) for name in TRASHABLE if name != "customer_id"}
+    stays |= {"customer_id": customer, "stage_id": make(admin, "stage_id"), "tag_id": make(admin, "tag_id")}
+    before = everything(admin, stays)
+    record = make(admin, parameter) if parameter == "customer_id" else of_customer(admin, parameter, customer)
+    alive = everything(admin, stays)
+    assert differences(before, alive)
+    admin.ok("DELETE", f"{COLLECTIONS[parameter]}/{record}")
+    assert differences(before, everything(admin, stays)) == []
+    admin.ok("POST", f"{COLLECTIONS[parameter]}/{record}/restore")
+    assert differences(alive, everything(admin, stays)) == []
+
+
+def routes_of(parameter: str) -> list[Operation]:
+    return [o for o in ADMIN if o.parameters == [parameter] and not o.path.endswith("/restore")]
+
+
+@pytest.mark.parametrize("operation", [o for name in TRASHABLE for o in routes_of(name)], ids=str)
+def test_a_record_in_the_trash_answers_exactly_as_an_unknown_one(operation: Operation, admin: Caller) -> None:
+    (parameter,) = operation.parameters
+    record = make(admin, parameter)
+    admin.ok("DELETE", f"{COLLECTIONS[parameter]}/{record}")
+    more: dict[str, Any] = {**operation.payload(), "headers": {"X-Request-ID": "same", "If-Match": '"99"'}}
+    trashed = admin.call(operation.method, operation.url(**{parameter: record}), **more)
+    unknown = admin.call(operation.method, operation.url(), **more)
+    assert trashed.status_code == 404
+    assert trashed.content == unknown.content
+
+
+REFERRING = [
+    pytest.param(operation, field.encode_name, id=f"{operation} by {field.encode_name}")
+    for operation in ADMIN
+    if operation.method == "POST" and not operation.parameters and (wanted := wanted_by(operation.handler).data)
+    for field in fields(wanted)
+    if field.encode_name in TRASHABLE
+]
+
+
+@pytest.mark.parametrize(("operation", "field"), REFERRING)
+def test_a_record_in_the_trash_can_not_be_referred_to(operation: Operation, field: str, admin: Caller) -> None:
+    wanted = wanted_by(operation.handler).data
+    assert wanted is not None
+    record = make(admin, field)
+    admin.ok("DELETE", f"{COLLECTIONS[field]}/{record}")
+    body = valid_body(wanted)
+    if "customer_id" in {each.encode_name for each in fields(wanted)}:
+        body["customer_id"] = make(admin, "customer_id")
+    answer = admin.call("POST", operation.url(), json=body | {field: record})
+    refused(answer, 400, f"{field.removesuffix('_id').upper()}_NOT_FOUND")
