@@ -69,7 +69,11 @@ def no_connection_left(place: Place) -> Finding:
         f"{len(answers)} requests to a pool of 4 whose connections all wait: {dict(statuses)}, slowest {slowest:.1f} s;"
         f" /health {1000 * middle:.0f} ms (median; worst {1000 * max(health):.0f}); recovered in {recovered:.2f} s",
         f"{len(answers) - len(refused)} not refused, Retry-After {'always' if polite else 'MISSING'}",
-        len(refused) == len(answers) and polite and slowest < 2.5 and middle < 0.05 and recovered < 1,
+        len(refused) == len(answers)
+        and polite
+        and slowest < place.within(2.5)
+        and middle < place.within(0.05)
+        and recovered < place.within(1),
     )
 
 
@@ -105,9 +109,9 @@ def slow_and_locked(place: Place) -> Finding:
         f" {long.seconds:.1f} s; a worker stopped inside its transaction: ended after {idle:.1f} s, {short.status}",
         f"{stored} rows stored",
         (lock.status, long.status, short.status, stored) == (503, 503, 503, 0)
-        and lock.seconds < 3
-        and long.seconds < 6.5
-        and 9 < idle < 13,
+        and lock.seconds < place.within(3)
+        and long.seconds < place.within(6.5)
+        and 9 < idle < place.within(13),
     )
 
 

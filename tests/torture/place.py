@@ -46,6 +46,10 @@ class Place:
         """How often, in this run."""
         return quick if self.quick else full
 
+    def within(self, seconds: float) -> float:
+        """A limit; a quick run shares its machine with other tests, and gets twice as long."""
+        return 2 * seconds if self.quick else seconds
+
     def tenant(self) -> str:
         """An organization that nobody used before."""
         return f"tenant-{next(self._tenants)}-{os.getpid()}"
