@@ -15,7 +15,7 @@ from app.settings import Settings
 from tests.callers import Caller
 from tests.db.chains import breaks, checkpoint, seal
 
-TABLES = ("audit_entries", "audit_seals")
+TABLES = ("audit_entries", "audit_seals", "record_counts")
 
 
 @pytest.fixture
