@@ -37,32 +37,38 @@ class Trial(NamedTuple):
     slow: bool = False
 
 
+def _law(promise: int, name: str, files: tuple[str, ...], what: str) -> Trial:
+    return Trial(promise, name, lambda place: laws.proven_by(place, files, what), slow=True)
+
+
 TRIALS = (
     Trial(1, "no acknowledged write is lost", database.killed_at_fifty_writes_a_second),
     Trial(2, "no row without its audit entry", processes.killed_in_the_middle_of_writing),
     Trial(3, "a failed COMMIT is never a success", database.a_commit_that_fails),
     Trial(4, "one Idempotency-Key, one row", races.one_key_fifty_times),
     Trial(5, "one If-Match, one change", races.one_version_fifty_times),
-    Trial(6, "no forged token gets in", lambda place: laws.tokens(place=place), slow=True),
-    Trial(7, "every route has its roles; 8: other tenants' ids are unknown", lambda p: laws.access(place=p), slow=True),
+    _law(6, "no forged token gets in", laws.TOKENS, "forged and broken tokens, and no connection taken"),
+    _law(7, "every route has its roles", laws.ACCESS, "every route with every role, or none"),
+    _law(8, "another tenant's ids are unknown ones", laws.ACCESS, "every route with another tenant's ids"),
     Trial(9, "tenants do not leak", races.two_tenants_on_two_connections),
-    Trial(10, "references stay in the tenant; 11: every change is audited", lambda p: laws.tables(place=p), slow=True),
-    Trial(12, "tampering shows", lambda place: laws.chain(place=place), slow=True),
+    _law(10, "references stay in the tenant", laws.TABLES, "rows and references into other tenants"),
+    _law(11, "every change is audited", laws.TABLES, "bulk changes by raw SQL, and history that nobody rewrites"),
+    _law(12, "tampering shows", laws.CHAIN, "the chain, tampered with in every way"),
     Trial(13, "logs and audit hold no secret", clients.secrets_on_their_way),
-    Trial(14, "the trash is nowhere", lambda place: laws.trash(place=place), slow=True),
+    _law(14, "the trash is nowhere", laws.TRASH, "every answer before, and after something went into the trash"),
     Trial(15, "the documents are true", laws.documents, slow=True),
-    Trial(16, "every error has the envelope", lambda place: laws.bad_input(place=place), slow=True),
+    _law(16, "every error has the envelope", laws.BAD_INPUT, "the corpus of bad input"),
     Trial(17, "bad requests leave nothing behind", clients.bad_requests),
     Trial(18, "a pool that is used up is said", limits.no_connection_left),
     Trial(19, "who hangs up leaves nothing behind", clients.hanging_up),
     Trial(20, "nothing takes for ever", limits.slow_and_locked),
     Trial(21, "a stop finishes what runs", processes.told_to_stop_under_load),
-    Trial(21, "a rolling restart fails nothing", lambda place: laws.rolling(place=place), slow=True),
+    _law(21, "a rolling restart fails nothing", laws.ROLLING_RESTART, "two replicas restarted under load"),
     Trial(22, "a database that is away is said", database.away),
     Trial(22, "a store that is away concerns files only", store.stopped),
     Trial(23, "metrics are right with two workers", processes.counted_by_two_workers),
     Trial(24, "walks meet every row once", walks.over_many_rows),
-    Trial(24, "walks in every list", lambda place: laws.walks(place=place), slow=True),
+    _law(24, "walks in every list", laws.LISTS, "every list under every sort"),
 )
 
 
