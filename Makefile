@@ -7,7 +7,7 @@ UV := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.loc
 # `make run` and `make test` may start at once: only one of them installs.
 LOCKED := $(if $(shell command -v flock),flock .setup.lock)
 
-.PHONY: setup run test torture check audit format clean
+.PHONY: setup run test torture check audit bench format clean
 
 setup:
 	@$(LOCKED) $(MAKE) --no-print-directory $(VENV)/installed

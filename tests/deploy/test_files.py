@@ -61,9 +61,7 @@ def test_a_container_is_given_settings_that_there_are_and_that_will_do(name: str
 
 
 def unknown_settings(names: Any) -> set[str]:
-    return {name for name in names if not name.startswith(("S3_", "ATTACHMENT_"))} - set(
-        Settings.__struct_encode_fields__
-    )
+    return set(names) - set(Settings.__struct_encode_fields__)
 
 
 @every_container
