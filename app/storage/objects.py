@@ -67,11 +67,11 @@ class ObjectStore:
     async def put(self, key: str, file: IO[bytes], size: int, content_type: str) -> None:
         """Store a file, read as it is sent."""
 
-        def send(client: S3Client) -> None:
+        def put(client: S3Client) -> None:
             file.seek(0)
             client.put_object(Bucket=self._bucket, Key=key, Body=file, ContentLength=size, ContentType=content_type)
 
-        await self._do(send)
+        await self._do(put)
 
     async def open(self, key: str, first: int, last: int) -> AsyncIterator[bytes] | None:
         """Those bytes of an object, chunk by chunk; None where there is no such object."""
@@ -85,10 +85,10 @@ class ObjectStore:
     async def size(self, key: str) -> int | None:
         """An object's size; None where there is no such object."""
 
-        def look(client: S3Client) -> int:
+        def head(client: S3Client) -> int:
             return client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
 
-        return await self._do(look, absent=None)
+        return await self._do(head, absent=None)
 
     async def copy(self, source: str, key: str) -> bool:
         """Copy within the store; False where there is no such object."""

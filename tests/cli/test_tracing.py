@@ -70,6 +70,9 @@ def test_a_request_is_one_trace_of_its_route_and_its_statements(collector: Colle
         f"{service.url}/admin/customers/12", headers={"Authorization": f"Bearer {token}", "traceparent": parent}
     )
     assert answer.status_code == 404
+    customer = service.call("POST", "/admin/customers", token, json={"name": "Ada"}).json()["id"]
+    file = {"file": ("a.txt", b"canary of a file")}
+    assert service.call("POST", f"/admin/customers/{customer}/attachments", token, files=file).status_code == 201
     assert service.stop(signal.SIGTERM) == 0  # what was not sent yet is sent now
 
     spans = [span for span in collector.spans if span.trace_id.hex() == TRACE]
@@ -79,6 +82,9 @@ def test_a_request_is_one_trace_of_its_route_and_its_statements(collector: Colle
     statements = [span for span in spans if span.parent_span_id == request.span_id]
     assert any("FROM customers" in attributes(span)["db.query.text"] for span in statements)
     assert {attributes(span)["request.id"] for span in spans} == {answer.headers["X-Request-ID"]}
+    (stored,) = [span for span in collector.spans if span.name == "s3.put"]
+    (upload,) = [span for span in collector.spans if span.span_id == stored.parent_span_id]
+    assert upload.name == "POST /admin/customers/{customer_id}/attachments"
     assert collector.resources[0]["service.name"] == "crm-service"
 
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
