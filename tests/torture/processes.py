@@ -55,7 +55,8 @@ def killed_in_the_middle_of_writing(place: Place) -> Finding:
             stop.set()
             writers.join()
             service.stop(signal.SIGKILL)
-    seconds_until(lambda: place.look("SELECT count(*) FROM pg_stat_activity WHERE usename = 'crm_app'") == 0)
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'crm_app' AND state <> 'idle'"
+    seconds_until(lambda: place.look(busy) == 0)
     rows, entries = place.unaudited(tenant)
     with place.superuser() as connection:
         stored = {row[0] for row in connection.execute("SELECT id FROM customers WHERE tenant_id = %s", [tenant])}
