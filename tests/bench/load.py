@@ -52,6 +52,7 @@ def wrk(
     found = {key: float(value) * UNITS[unit] for key, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     assert rate, said
+    assert float(rate[1]) > 0, f"{path}: no answer within {seconds} s"
     return Latency(found["50"], found["99"], float(rate[1]))
 
 
