@@ -11,20 +11,9 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import UNSET, Meta, Struct
 
-from app.admin.activities.schemas import (
-    ActivityStatus,
-    ActivityTitle,
-    ActivityType,
-    Description,
-)
+from app.admin.activities.schemas import ActivityStatus, ActivityTitle, ActivityType, Description
 from app.admin.contacts.schemas import ContactPhone, Position
-from app.admin.customers.schemas import (
-    Company,
-    CustomerName,
-    CustomerQuery,
-    Phone,
-    Preferences,
-)
+from app.admin.customers.schemas import Company, CustomerName, CustomerQuery, Phone, Preferences
 from app.admin.deals.schemas import Amount, DealQuery, Title
 from app.admin.notes.schemas import Content
 from app.admin.pipeline_stages.schemas import Percent
@@ -57,7 +46,6 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (first.strip(), last) if first else (last, None)
 
 
-# Declared as what it is read as, too, for those who use it.
 IdOrText = Annotated[int, Meta(ge=1, le=LARGEST_ID)] | Annotated[str, Meta(pattern=ID_TEXT)]
 Id = Annotated[IdOrText, Meta(description="A record's id", examples=["12"], extra={"then": read_id})]
 Ids = Annotated[
