@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import structlog
@@ -142,7 +142,12 @@ def _request_id(scope: Scope) -> str:
 def _endpoint(scope: Scope) -> str:
     """The route's template, such as /admin/customers/{customer_id}."""
     template = scope.get("path_template")
-    return re.sub(r":\w+}", "}", str(template)) if template else UNKNOWN_ENDPOINT
+    return _without_types(str(template)) if template else UNKNOWN_ENDPOINT
+
+
+@cache
+def _without_types(template: str) -> str:
+    return re.sub(r":\w+}", "}", template)
 
 
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────

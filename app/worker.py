@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -14,6 +15,8 @@ from litestar import Litestar
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import load_settings
+
+GARBAGE_AFTER = 10_000  # objects more than there were
 
 
 def serve_app() -> Litestar:
@@ -27,7 +30,11 @@ def serve_app() -> Litestar:
         # A terminal's Ctrl-C, or a signal to the whole group, would otherwise stop it before it has drained.
         os.setsid()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    return create_app(settings)
+    app = create_app(settings)
+    # What is here now stays, and need not be looked through for garbage. To look rarely saves a tenth of each request.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER)
+    return app
 
 
 def _leave_with_parent(parent: int) -> None:

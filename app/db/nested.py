@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -31,14 +32,14 @@ class JsonAs(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
-    def __init__(self, kind: Any, empty: str = "null") -> None:
+    def __init__(self, kind: Any, empty: str) -> None:
         super().__init__()
         self.kind = kind
         self.empty = empty
-        self._decode = msgspec.json.Decoder(kind, float_hook=Decimal).decode
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002, D102
-        return self._decode(value or self.empty)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:  # noqa: ARG002, D102
+        decode, empty = msgspec.json.Decoder(self.kind, float_hook=Decimal).decode, self.empty
+        return lambda document: decode(document or empty)
 
 
 class Nested:

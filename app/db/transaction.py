@@ -11,14 +11,16 @@ from typing import Any, cast
 import msgspec
 import structlog
 from psycopg import errors
+from psycopg.pq import TransactionStatus
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import PoolResetState, QueuePool
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
-from app.db.driver import ANSWER_SECONDS, Connection, patience
+from app.db.driver import ANSWER_SECONDS, Connection, Question, patience
 from app.db.reads import Reads, driver_of, drop_if_gone
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
 from app.db.statements import watch
@@ -36,27 +38,28 @@ CONNECT_SECONDS = 2
 PREPARE_AFTER = 5  # executions of one statement on one connection
 
 # All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
-SETTINGS = {
-    "role": "%(role)s",
-    "crm.tenant": "%(tenant)s",
-    "crm.user": "%(user)s",
-    "crm.actor": "%(actor)s",
+ALL = {
+    "role": "$1",
+    "crm.tenant": "$2",
+    "crm.user": "$3",
     "timezone": "'UTC'",
     "statement_timeout": "'5s'",
     "lock_timeout": "'2s'",
-    "idle_in_transaction_session_timeout": "'10s'",
 }
+# A read is over with its answer, and changes nothing that would be audited.
+READS = ALL | {"transaction_read_only": "'on'"}
+WRITES = ALL | {"crm.actor": "$4", "idle_in_transaction_session_timeout": "'10s'"}
 
 
-def _begin(**more: str) -> str:
-    settings = SETTINGS | more
+def _setting(settings: Mapping[str, str]) -> str:
     return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
 
 
-BEGIN_WRITE = _begin()
-BEGIN_PATIENTLY = _begin(statement_timeout="'0'")
-BEGIN_READ = _begin(transaction_read_only="'on'")
-NOBODY = {"role": UPKEEP_ROLE, "tenant": "", "user": "", "actor": ""}
+BEGIN_READ = _setting(READS)
+BEGIN_WRITE = _setting(WRITES)
+BEGIN_PATIENTLY = _setting(WRITES | {"statement_timeout": "'0'"})
+BEGIN = Question("BEGIN")
+NOBODY = (UPKEEP_ROLE, "", "", "")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -111,6 +114,7 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,
             pool_use_lifo=True,
+            pool_reset_on_return=None,
             hide_parameters=True,
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
@@ -124,6 +128,7 @@ class Database:
         )
         self._slow_ms = settings.slow_query_ms
         watch(self.engine.sync_engine, settings.slow_query_ms)
+        event.listen(self.engine.sync_engine, "reset", _roll_back)
 
     @property
     def pool(self) -> QueuePool:
@@ -152,17 +157,18 @@ class Database:
 
         Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
         """
-        parameters = self._parameters(actor, origin)
-        limited = self._limited(actor)
+        limited = self._own_scope and not actor.can(Permission.MANAGE_ALL)
+        who = (OWN_RECORDS_ROLE if limited else SERVICE_ROLE, actor.tenant_id, actor.user_id)
         if read_only:
-            async with _in_words(), Reads(self.engine, (BEGIN_READ, parameters), self._slow_ms) as reads:
+            async with _in_words(), Reads(self.engine, Question(BEGIN_READ, who), self._slow_ms) as reads:
                 yield Transaction(actor, cast("AsyncConnection", reads), own_records_only=limited)
             return
-        async with self._transaction(BEGIN_WRITE, parameters) as connection:
+        begin = Question(BEGIN_WRITE, (*who, _described(actor, origin)))
+        async with self._transaction(begin) as connection:
 
             async def begin_again() -> None:
                 await connection.rollback()
-                await _begin_with(connection, BEGIN_WRITE, parameters)
+                await driver_of(await connection.get_raw_connection()).ask(BEGIN, begin)
 
             yield Transaction(actor, connection, precondition, own_records_only=limited, begin_again=begin_again)
 
@@ -173,26 +179,28 @@ class Database:
         Raises AppError as `transaction`.
         """
         with patience(None if patient else ANSWER_SECONDS):
-            async with self._transaction(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY) as connection:
+            async with self._transaction(Question(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY)) as connection:
                 yield connection
 
     @asynccontextmanager
-    async def _transaction(self, statement: str, parameters: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, begin: Question) -> AsyncIterator[AsyncConnection]:
         async with _in_words():
-            connection = await self._begun(statement, parameters)
+            connection = await self._begun(begin)
             try:
                 yield connection
                 await connection.commit()
             finally:
                 await connection.close()
 
-    async def _begun(self, statement: str, parameters: dict[str, Any]) -> AsyncConnection:
+    async def _begun(self, begin: Question) -> AsyncConnection:
+        """BEGIN and who asks, in one round trip."""
         for last_try in (False, True):
             connection = await self.engine.connect()
+            lent = await connection.get_raw_connection()
             try:
-                await _begin_with(connection, statement, parameters)
+                await driver_of(lent).ask(BEGIN, begin)
             except BaseException as error:
-                gone = await drop_if_gone(connection, error)
+                gone = await drop_if_gone(self.engine, lent, error)
                 await connection.close()
                 if last_try or not gone:
                     raise
@@ -200,24 +208,18 @@ class Database:
                 return connection
         raise AssertionError("the last try returns or raises")
 
-    def _limited(self, actor: Actor) -> bool:
-        return self._own_scope and not actor.can(Permission.MANAGE_ALL)
 
-    def _parameters(self, actor: Actor, origin: Origin) -> dict[str, Any]:
-        described = {"user_id": actor.user_id, "user_name": actor.name or actor.email, "user_role": actor.role}
-        return {
-            "role": OWN_RECORDS_ROLE if self._limited(actor) else SERVICE_ROLE,
-            "tenant": actor.tenant_id,
-            "user": actor.user_id,
-            "actor": msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode(),
-        }
+def _described(actor: Actor, origin: Origin) -> str:
+    """Who asks, and from where, for the audit log."""
+    described = {"user_id": actor.user_id, "user_name": actor.name or actor.email, "user_role": actor.role}
+    return msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode()
 
 
-async def _begin_with(connection: AsyncConnection, statement: str, parameters: Mapping[str, Any]) -> None:
-    """BEGIN and who asks, in one round trip."""
-    driver = await driver_of(connection)
-    async with driver.pipeline():
-        await driver.execute(statement.encode(), parameters)
+def _roll_back(connection: Any, _entry: object, state: PoolResetState) -> None:
+    # As the pool would, but for connections that were only read with: they have nothing to roll back.
+    status = connection.driver_connection.pgconn.transaction_status
+    if state.asyncio_safe and status != TransactionStatus.IDLE:
+        connection.rollback()
 
 
 @asynccontextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, FetchedValue, Identity, Integer, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -21,8 +21,8 @@ class UserReference(TypeDecorator[int | str]):
     def process_bind_param(self, value: int | str | None, dialect: Dialect) -> str | None:  # noqa: ARG002, D102
         return None if value is None else str(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> int | str | None:  # noqa: ARG002, D102
-        return None if value is None else present_user(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], int | str | None]:  # noqa: ARG002, D102
+        return lambda user: None if user is None else present_user(user)
 
 
 class Base(DeclarativeBase):
