@@ -20,14 +20,14 @@ from app.web import strict_json
 from app.web.input import CrmRequest
 from app.web.paging import LARGEST_PAGE, ListQuery, Page
 from app.web.preconditions import Precondition, etag
-from app.web.structs import Message, View
+from app.web.structs import Message
 
 # Both change the fields that are present; a PATCH without any is refused when its body is read.
 CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
 READING = (HttpMethod.GET, HttpMethod.HEAD)
 
 T = TypeVar("T")
-Row = TypeVar("Row", bound=View)
+Row = TypeVar("Row")
 
 
 @asynccontextmanager

@@ -26,8 +26,7 @@ from app.web import paging
 from app.web.structs import View
 
 Row = TypeVar("Row")
-Kept = TypeVar("Kept", bound=View)
-People = Mapping[int | str, User]
+Kept = TypeVar("Kept")
 
 
 class Shown(View, kw_only=True, omit_defaults=True):
@@ -126,14 +125,13 @@ class Customer(Shown, kw_only=True):
     primary_contact: Contact | None = None
 
     @classmethod
-    def shown(cls, customer: customers.Customer, primary: Mapping[int, contacts.Contact]) -> Customer:
-        """`primary` are the primary contacts by customer."""
-        contact = primary.get(customer.id)
+    def shown(cls, customer: customers.Customer, primary: contacts.Contact | None) -> Customer:
+        """With its primary contact."""
         return cls.of(
             customer,
             status=SHOWN_STATUS[customer.status],
             tags=[Tag.of(tag) for tag in customer.tags],
-            primary_contact=None if contact is None else Contact.shown(contact),
+            primary_contact=None if primary is None else Contact.shown(primary),
         )
 
 
@@ -163,9 +161,8 @@ class Person(Shown, kw_only=True):
     email: str | None = None
 
     @classmethod
-    def shown(cls, person: int | str, people: People, name: str | None = None) -> Person:
+    def shown(cls, person: int | str, user: User | None, name: str | None = None) -> Person:
         """`name` is what the record itself knows."""
-        user = people.get(person)
         if user is None:
             return cls(id=str(person), name=name)
         return cls(id=str(person), name=name or user.name, email=user.email)
@@ -218,10 +215,10 @@ class Activity(Shown, kw_only=True):
     updated_at: datetime
 
     @classmethod
-    def shown(cls, activity: activities.Activity, people: People) -> Activity:
+    def shown(cls, activity: activities.Activity, owner: User | None) -> Activity:
         """With its owner's name."""
-        owner = activity.assigned_to
-        return cls.of(activity, owner=None if owner is None else Person.shown(owner, people))
+        person = activity.assigned_to
+        return cls.of(activity, owner=None if person is None else Person.shown(person, owner))
 
 
 class Note(Shown, kw_only=True):
@@ -241,9 +238,9 @@ class Note(Shown, kw_only=True):
     updated_at: datetime
 
     @classmethod
-    def shown(cls, note: notes.Note, people: People) -> Note:
+    def shown(cls, note: notes.Note, author: User | None) -> Note:
         """The author's name is the one under which the note was written."""
-        return cls.of(note, author=Person.shown(note.author_id, people, note.author_name))
+        return cls.of(note, author=Person.shown(note.author_id, author, note.author_name))
 
 
 class StageFigures(Struct):

@@ -26,8 +26,7 @@ from app.console.http import (
     read,
     show,
     show_customer,
-    show_customers,
-    show_notes,
+    show_page,
     show_tags,
 )
 from app.web.input import CrmRequest
@@ -42,7 +41,8 @@ async def list_customers(
 ) -> Response[answers.Page[answers.Customer]]:
     """Customers, newest first. `owner_id` and `tag_id` filter as assigned_to and tags do."""
     async with transaction(request) as tx:
-        return await show_customers(tx, await read(request, tx, customer_queries.LISTING, filters.query()))
+        page = await read(request, tx, customer_queries.WITH_PRIMARY_CONTACT, filters.query())
+        return show_page(tx, page, answers.Customer.shown)
 
 
 @post("/customers", guards=WRITE)
@@ -65,7 +65,7 @@ async def change_customer(
 ) -> Response[answers.Customer]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = answers.Customer.shown(await customers.get(tx, customer_id), {})
+        shown = answers.Customer.shown(await customers.get(tx, customer_id), None)
         return await show_customer(tx, await customers.change(tx, customer_id, data.read_as(CustomerChange, shown)))
 
 
@@ -131,9 +131,8 @@ async def list_customer_notes(
     async with transaction(request) as tx:
         await customers.RECORDS.require(tx, customer_id)
         scope = {"customer_id": [customer_id]}
-        return await show_notes(
-            tx, await read(request, tx, note_queries.LISTING, filters.read_as(NestedNoteQuery), scope)
-        )
+        page = await read(request, tx, note_queries.WITH_AUTHOR, filters.read_as(NestedNoteQuery), scope)
+        return show_page(tx, page, answers.Note.shown)
 
 
 # ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────

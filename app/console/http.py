@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from litestar import Request, Response
@@ -24,7 +23,6 @@ from app.db.transaction import Transaction
 from app.web.errors import as_app_error, error_response
 from app.web.input import CrmRequest
 from app.web.paging import ListQuery, Page
-from app.web.structs import View
 
 READ, WRITE, DELETE, CONFIGURE = (
     [Requires(permission)]
@@ -36,7 +34,7 @@ EVERYTHING = 10**9
 FIELD_NAMES = {"due_date": "due_at", "next_follow_up_at": "follow_up_at"}
 
 T = TypeVar("T")
-Row = TypeVar("Row", bound=View)
+Row = TypeVar("Row")
 
 
 async def read(
@@ -57,6 +55,11 @@ async def contacts_of(request: CrmRequest, tx: Transaction, customer_id: int) ->
     return page.data
 
 
+def show_page(tx: Transaction, page: Page[tuple[Any, ...]], shown: Callable[..., T]) -> Response[answers.Page[T]]:
+    """The answer for a list of records, each with what stands beside it."""
+    return answer(tx, answers.Page.of(page, lambda pair: shown(*pair)))
+
+
 def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[T]:
     """The answer for one record, with its version as ETag."""
     return answer(tx, shown, status, version=record.version)
@@ -64,14 +67,8 @@ def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[
 
 async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[answers.Customer]:
     """With its primary contact."""
-    primary = await contacts.primary_of(tx, [customer.id])
+    primary = await contacts.primary_of(tx, customer.id)
     return show(tx, answers.Customer.shown(customer, primary), customer, status)
-
-
-async def show_customers(tx: Transaction, page: Page[Customer]) -> Response[answers.Page[answers.Customer]]:
-    """With their primary contacts."""
-    primary = await contacts.primary_of(tx, [customer.id for customer in page.data])
-    return answer(tx, answers.Page.of(page, partial(answers.Customer.shown, primary=primary)))
 
 
 def show_tags(tx: Transaction, customer: Customer) -> Response[list[answers.Tag]]:
@@ -81,25 +78,13 @@ def show_tags(tx: Transaction, customer: Customer) -> Response[list[answers.Tag]
 
 async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[answers.Activity]:
     """With its owner's name."""
-    people = await users.by_id(tx, [activity.assigned_to])
-    return show(tx, answers.Activity.shown(activity, people), activity, status)
-
-
-async def show_activities(tx: Transaction, page: Page[Activity]) -> Response[answers.Page[answers.Activity]]:
-    """With their owners' names."""
-    people = await users.by_id(tx, [activity.assigned_to for activity in page.data])
-    return answer(tx, answers.Page.of(page, partial(answers.Activity.shown, people=people)))
+    owner = None if activity.assigned_to is None else await users.find(tx, activity.assigned_to)
+    return show(tx, answers.Activity.shown(activity, owner), activity, status)
 
 
 async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[answers.Note]:
     """With its author."""
-    return show(tx, answers.Note.shown(note, await users.by_id(tx, [note.author_id])), note, status)
-
-
-async def show_notes(tx: Transaction, page: Page[Note]) -> Response[answers.Page[answers.Note]]:
-    """With their authors."""
-    people = await users.by_id(tx, [note.author_id for note in page.data])
-    return answer(tx, answers.Page.of(page, partial(answers.Note.shown, people=people)))
+    return show(tx, answers.Note.shown(note, await users.find(tx, note.author_id)), note, status)
 
 
 def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

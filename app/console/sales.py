@@ -26,10 +26,9 @@ from app.console.http import (
     WRITE,
     read,
     show,
-    show_activities,
     show_activity,
     show_note,
-    show_notes,
+    show_page,
 )
 from app.console.values import Stages
 from app.web.input import CrmRequest
@@ -106,9 +105,9 @@ async def list_deal_notes(
     """A deal's notes, newest first."""
     async with transaction(request) as tx:
         await deals.RECORDS.require(tx, deal_id)
-        return await show_notes(
-            tx, await read(request, tx, note_queries.LISTING, filters.read_as(NestedNoteQuery), {"deal_id": [deal_id]})
-        )
+        scope = {"deal_id": [deal_id]}
+        page = await read(request, tx, note_queries.WITH_AUTHOR, filters.read_as(NestedNoteQuery), scope)
+        return show_page(tx, page, answers.Note.shown)
 
 
 # ── activities ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,9 +119,8 @@ async def list_activities(
 ) -> Response[answers.Page[answers.Activity]]:
     """Activities, those due first at the top. `date_from` and `date_to` are about the due date."""
     async with transaction(request) as tx:
-        return await show_activities(
-            tx, await read(request, tx, activity_queries.LISTING, filters.read_as(ActivityQuery))
-        )
+        page = await read(request, tx, activity_queries.WITH_OWNER, filters.read_as(ActivityQuery))
+        return show_page(tx, page, answers.Activity.shown)
 
 
 @get("/me/activities", guards=READ)
@@ -132,9 +130,8 @@ async def list_my_activities(
     """What is assigned to me, in every status."""
     async with transaction(request) as tx:
         mine = {"assigned_to": ["me"]}
-        return await show_activities(
-            tx, await read(request, tx, activity_queries.LISTING, filters.read_as(MyActivityQuery), mine)
-        )
+        page = await read(request, tx, activity_queries.WITH_OWNER, filters.read_as(MyActivityQuery), mine)
+        return show_page(tx, page, answers.Activity.shown)
 
 
 @post("/activities", guards=WRITE)
@@ -157,7 +154,7 @@ async def change_activity(
 ) -> Response[answers.Activity]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = answers.Activity.shown(await activities.get(tx, activity_id), {})
+        shown = answers.Activity.shown(await activities.get(tx, activity_id), None)
         return await show_activity(tx, await activities.change(tx, activity_id, data.read_as(ActivityChange, shown)))
 
 

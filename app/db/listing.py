@@ -7,9 +7,10 @@ A list is read in one or more stretches, each of which an index can give in orde
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from enum import StrEnum
 from functools import cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET
@@ -18,14 +19,13 @@ from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, bindparam,
 from app.access.permissions import Permission
 from app.db.counts import Counted
 from app.db.filters import Filter
-from app.db.nested import Columns, selected
+from app.db.nested import Columns, Nested, selected
 from app.db.transaction import Transaction
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
-from app.web.structs import View
 
-Record = TypeVar("Record", bound=View)
+Record = TypeVar("Record")
 
 # Everything in a query that is not a filter.
 PAGING = frozenset(field.name for field in msgspec.structs.fields(ListQuery))
@@ -127,6 +127,14 @@ class Listing(Generic[Record]):
         self._selects: dict[tuple[Shape, Part], Select[Any]] = {}
         self._counts: dict[tuple[Shape, int | None], Select[Any]] = {}
         self._totals: dict[Shape, Select[Any]] = {}
+
+    def beside(self, column: Nested) -> Listing[tuple[Record, Any]]:
+        """The same list, with what this says beside each record."""
+        pairs = cast("Listing[Any]", copy(self))
+        pairs._columns = [*self._columns, column.column]
+        pairs._view = lambda *values: (self._view(*values[:-1]), values[-1])
+        pairs._selects = {}
+        return pairs
 
     async def page(
         self,

@@ -7,12 +7,11 @@ from typing import Annotated, Generic, TypeVar
 
 from msgspec import UNSET, Meta, Struct
 
-from app.web.structs import Maybe, View
+from app.web.structs import Maybe
 
 LARGEST_PAGE = 100
 
-T = TypeVar("T")
-Row = TypeVar("Row", bound=View)
+Row = TypeVar("Row")
 
 
 class SortOrder(StrEnum):

@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 import psycopg
 from litestar.testing import TestClient
+from psycopg import sql
 
+from app.db.driver import Answer, Connection, Question
 from app.main import create_app
 from tests.bench.server import LOGIN, Bench
 
@@ -60,18 +62,27 @@ def wrk(
 def recorded(bench: Bench, size: int) -> Iterator[tuple[TestClient[Any], list[str]]]:
     """The service inside this process, and every statement that it sends, with its values filled in."""
     sent: list[str] = []
-    execute = psycopg.AsyncCursor.execute
+    ask, execute = Connection.ask, psycopg.AsyncCursor.execute
     with psycopg.connect(bench.settings.database_url) as connection, TestClient(create_app(bench.settings)) as client:
         writer = psycopg.ClientCursor(connection)
 
-        async def noted(cursor: Any, query: Any, parameters: Any = None, **more: Any) -> Any:
+        async def asked(driver: Connection, *questions: Question) -> Answer:
+            sent.extend(_filled(question, connection) for question in questions)
+            return await ask(driver, *questions)
+
+        async def executed(cursor: Any, query: Any, parameters: Any = None, **more: Any) -> Any:
             sent.append(writer.mogrify(query, parameters))
             return await execute(cursor, query, parameters, **more)
 
         client.headers["Authorization"] = f"Bearer {bench.token(size)}"
         assert client.get("/admin/me").status_code == 200
-        with patch.object(psycopg.AsyncCursor, "execute", noted):
+        with patch.object(Connection, "ask", asked), patch.object(psycopg.AsyncCursor, "execute", executed):
             yield client, sent
+
+
+def _filled(question: Question, connection: psycopg.Connection) -> str:
+    values = [sql.Literal(value).as_string(connection) for value in question.parameters]
+    return re.sub(r"\$(\d+)", lambda place: values[int(place[1]) - 1], question.sql)
 
 
 def statements(bench: Bench, path: str, size: int) -> list[str]:

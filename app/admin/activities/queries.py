@@ -10,6 +10,7 @@ from sqlalchemy.types import Text
 
 from app.admin.activities.schemas import Activity, ActivityStatus
 from app.admin.nested import contact_of, customer_of, deal_of
+from app.admin.users.queries import person
 from app.db.counts import FACET, Counted
 from app.db.filters import Filter, at_least, at_most, found_in, one_of, user_in
 from app.db.listing import Listing, Sort, by_group
@@ -87,4 +88,5 @@ LISTING = Listing(
     default_sort=("due_date", SortOrder.ASC),
     counted=Counted("activities", {"type": one_of(FACET)}),
 )
+WITH_OWNER = LISTING.beside(person(c.assigned_to))
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("activity_id"), c.deleted_at.is_(None))

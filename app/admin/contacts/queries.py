@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import any_, bindparam, case, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import bindparam, case, select
 
 from app.admin.contacts.schemas import Contact
 from app.db.counts import Counted
@@ -48,8 +47,6 @@ OF_CUSTOMER = Listing(
     default_sort=("primary", SortOrder.ASC),
 )
 PRIMARY = select(*selected(COLUMNS)).where(
-    c.customer_id == any_(bindparam("customer_ids", type_=ARRAY(c.customer_id.type))),
-    c.is_primary,
-    c.deleted_at.is_(None),
+    c.customer_id == bindparam("customer_id"), c.is_primary, c.deleted_at.is_(None)
 )
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("contact_id"), c.deleted_at.is_(None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select, update
@@ -28,10 +27,10 @@ async def get(tx: Transaction, contact_id: int) -> Contact:
     return Contact(*row)
 
 
-async def primary_of(tx: Transaction, customer_ids: Iterable[int]) -> dict[int, Contact]:
-    """The primary contacts of these customers, by customer."""
-    rows = await tx.connection.execute(queries.PRIMARY, {"customer_ids": list(customer_ids)})
-    return {contact.customer_id: contact for contact in (Contact(*row) for row in rows)}
+async def primary_of(tx: Transaction, customer_id: int) -> Contact | None:
+    """A customer's primary contact."""
+    row = (await tx.connection.execute(queries.PRIMARY, {"customer_id": customer_id})).one_or_none()
+    return None if row is None else Contact(*row)
 
 
 async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Contact:

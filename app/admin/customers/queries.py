@@ -88,14 +88,15 @@ def _count(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
     return select(func.count()).where(*conditions).correlate(Row).scalar_subquery()
 
 
+_primary_contact = nested_row(
+    select(*labelled(contacts.COLUMNS)).where(*_contact, contact.is_primary).correlate(Row), Contact
+)
 DETAIL_COLUMNS = COLUMNS | {
     "contacts_count": _count(*_contact),
     "open_deals_count": _count(*_open_deal),
     "upcoming_activities_count": _count(*_upcoming),
     "contacts": _some(contacts.COLUMNS, Contact, *_contact, order=[contacts.PRIMARY_FIRST, contact.id], most=20),
-    "primary_contact": nested_row(
-        select(*labelled(contacts.COLUMNS)).where(*_contact, contact.is_primary).correlate(Row), Contact
-    ),
+    "primary_contact": _primary_contact,
     "open_deals": _some(deals.COLUMNS, Deal, *_open_deal, order=[deal.amount.desc(), deal.id]),
     "upcoming_activities": _some(activities.COLUMNS, Activity, *_upcoming, order=[activity.due_date, activity.id]),
     "recent_activities": _some(
@@ -103,6 +104,7 @@ DETAIL_COLUMNS = COLUMNS | {
     ),
     "recent_timeline": nested_rows(newest(OF_CUSTOMER, 10), TimelineEvent),
 }
+WITH_PRIMARY_CONTACT = LISTING.beside(_primary_contact)
 DETAIL: Select[Any] = select(
     *selected({name: DETAIL_COLUMNS[name] for name in CustomerDetail.__struct_fields__})
 ).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))

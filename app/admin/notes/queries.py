@@ -6,6 +6,7 @@ from sqlalchemy import bindparam, select
 
 from app.admin.nested import customer_of, deal_of
 from app.admin.notes.schemas import Note
+from app.admin.users.queries import person
 from app.db.counts import Counted
 from app.db.filters import found_in, one_of, user_in
 from app.db.listing import Listing, Sort
@@ -34,4 +35,5 @@ LISTING = Listing(
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("notes"),
 )
+WITH_AUTHOR = LISTING.beside(person(c.author_id))
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("note_id"), c.deleted_at.is_(None))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, any_, bindparam, func, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, func, or_, select
 
 from app.admin.users.schemas import User
 from app.db.filters import matching
 from app.db.listing import Listing, Sort
-from app.db.nested import columns_for, selected
+from app.db.nested import Nested, columns_for, labelled, nested_row, selected
 from app.models import User as Row
 from app.web.paging import SortOrder
 
@@ -34,5 +35,9 @@ LISTING = Listing(
     },
     default_sort=("name", SortOrder.ASC),
 )
-# As text, which is how ids are stored, so that the key's index is used.
-SOME = select(*selected(COLUMNS)).where(c.id == any_(bindparam("ids", type_=ARRAY(c.id.type))))
+ONE = select(*selected(COLUMNS)).where(c.id == bindparam("user_id", type_=c.id.type))
+
+
+def person(reference: ColumnElement[Any]) -> Nested:
+    """The person whom a column of another table names, where that person was ever seen."""
+    return nested_row(select(*labelled(COLUMNS)).where(c.id == reference).correlate_except(Row), User)
