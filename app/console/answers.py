@@ -21,7 +21,7 @@ from app.admin.deals import schemas as deals
 from app.admin.notes import schemas as notes
 from app.admin.reports import schemas as reports
 from app.admin.users.schemas import User
-from app.console.values import SHOWN_STATUS, Stage, Stages, Status, shown_id
+from app.console.values import SHOWN_STATUS, Stage, Stages, Status
 from app.web import paging
 from app.web.structs import View
 
@@ -38,10 +38,11 @@ class Shown(View, kw_only=True, omit_defaults=True):
     @classmethod
     def of(cls, record: Any, **special: Any) -> Self:
         """From a record of /admin; `special` are the fields that it does not have as they are shown."""
-        names, read, ids = _plan(cls, frozenset(special))
-        values = dict(zip(names, read(record), strict=True))
+        names, read, ids = _plan(cls, *special)
+        values = dict(zip(names, read(record)))  # noqa: B905 -- both are of the plan
         for name in ids:
-            values[name] = shown_id(values[name])
+            if values[name] is not None:
+                values[name] = str(values[name])
         for name, kind in cls.nested.items():
             if values[name] is not None:
                 values[name] = kind.of(values[name])
@@ -49,7 +50,7 @@ class Shown(View, kw_only=True, omit_defaults=True):
 
 
 @cache
-def _plan(kind: type[Shown], special: frozenset[str]) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
+def _plan(kind: type[Shown], *special: str) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
     """The fields that are read off the record, how, and which are ids: worked out once, since lists are long."""
     names = [name for name in kind.__struct_fields__ if name not in special]
     ids = [name for name in names if name in {"id", "assigned_to"} or name.endswith("_id")]
