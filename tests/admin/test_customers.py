@@ -37,6 +37,14 @@ def test_a_new_customer_is_a_lead_with_nothing_else_filled_in(admin: Caller) -> 
     assert customer["deleted_at"] is None
 
 
+def test_a_new_customer_wears_none_of_the_tags_that_others_wear(admin: Caller) -> None:
+    admin.ok("POST", f"/admin/customers/{admin.customer()['id']}/tags", {"tag_ids": [admin.tag()["id"]]})
+    created = admin.customer("Grace Hopper")
+    assert created["tags"] == []
+    read = admin.ok("GET", f"/admin/customers/{created['id']}")
+    assert created == {name: read[name] for name in created}
+
+
 def test_every_field_is_stored_as_it_was_sent(admin: Caller) -> None:
     created = admin.ok("POST", "/admin/customers", EVERYTHING)
     read = admin.ok("GET", f"/admin/customers/{created['id']}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, any_, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, any_, bindparam, func, null, select
 
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
@@ -66,7 +66,8 @@ LISTING = Listing(
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("customers", {"status": one_of(FACET)}),
 )
-STORED = tuple(selected(COLUMNS))
+# What an INSERT returns can't be correlated with what it inserts; and nobody new wears a tag.
+NEW = tuple(selected(COLUMNS | {"tags": Nested(null(), list[TagView], empty="[]")}))
 ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 
 # ── the detail page: what hangs on a customer, a little of each ──────────────────────────────────────────────────────

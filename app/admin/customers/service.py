@@ -46,7 +46,7 @@ async def create(tx: Transaction, data: CustomerCreate) -> Customer:
     values = data.given()
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
-    stored = await RECORDS.insert_returning(tx, values, queries.STORED, _explain_email(tx, values.get("email")))
+    stored = await RECORDS.insert_returning(tx, values, queries.NEW, _explain_email(tx, values.get("email")))
     return Customer(*stored)
 
 
