@@ -28,7 +28,7 @@ from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 Record = TypeVar("Record")
 
 # Everything in a query that is not a filter.
-PAGING = frozenset(field.name for field in msgspec.structs.fields(ListQuery))
+PAGING = frozenset(ListQuery.__struct_fields__)
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
 

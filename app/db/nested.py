@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 from app.models import UserReference
-from app.web.structs import View, columns_of
+from app.web.structs import View
 
 
 class JsonAs(TypeDecorator[Any]):
@@ -55,7 +55,7 @@ Columns: TypeAlias = dict[str, ColumnElement[Any] | Nested]
 
 def columns_for(view: type[View], table: FromClause, **special: ColumnElement[Any] | Nested) -> Columns:
     """What fills a view, in its order: the table's columns of the same names, but for the special ones."""
-    return {name: special[name] if name in special else table.c[name] for name in columns_of(view)}
+    return {name: special[name] if name in special else table.c[name] for name in view.__struct_fields__}
 
 
 def selected(columns: Columns) -> list[ColumnElement[Any]]:

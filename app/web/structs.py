@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import fields
 
 LARGEST_ID = 2**63 - 1
 
@@ -92,8 +91,8 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:
         """What may stand in the body and is not read."""
-        shown = frozenset() if cls.view is None else frozenset(field.name for field in fields(cls.view))
-        return (shown | READ_ONLY) - {field.name for field in fields(cls)}
+        shown = () if cls.view is None else cls.view.__struct_fields__
+        return READ_ONLY.union(shown).difference(cls.__struct_fields__)
 
     @classmethod
     def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +103,7 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
 
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, as the database takes them."""
-        sent = ((field.name, getattr(self, field.name)) for field in fields(self))
+        sent = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value.value if isinstance(value, Enum) else value for name, value in sent if value is not UNSET}
 
 
@@ -115,8 +114,3 @@ class Message(Struct):
     """The answer where there is no record to show."""
 
     message: str
-
-
-def columns_of(view: type[View]) -> tuple[str, ...]:
-    """A view's field names in order, which is the order of the columns that fill it."""
-    return tuple(field.name for field in fields(view))

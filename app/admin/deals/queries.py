@@ -21,7 +21,6 @@ from app.models import Deal as Row
 from app.models import PipelineStage
 from app.models import StageMove as Move
 from app.web.paging import SortOrder
-from app.web.structs import columns_of
 
 c = Row.__table__.c
 move = Move.__table__.c
@@ -126,4 +125,4 @@ DETAILS: Columns = {
 }
 _one = (c.id == bindparam("deal_id"), c.deleted_at.is_(None))
 ONE = select(*selected(COLUMNS)).where(*_one)
-DETAIL = select(*selected({name: (COLUMNS | DETAILS)[name] for name in columns_of(DealDetail)})).where(*_one)
+DETAIL = select(*selected({name: (COLUMNS | DETAILS)[name] for name in DealDetail.__struct_fields__})).where(*_one)

@@ -14,14 +14,13 @@ from app.db.transaction import Transaction
 from app.models import PipelineStage as Row
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import Everything
-from app.web.structs import columns_of
 
 RECORDS = Records(Row, Code.STAGE_NOT_FOUND, owned=False)
 KINDS = {"open", "won", "lost"}
 c = Row.__table__.c
 
 
-ALL: Select[Any] = select(*(c[name] for name in columns_of(PipelineStage))).order_by(c.order, c.id)
+ALL: Select[Any] = select(*(c[name] for name in PipelineStage.__struct_fields__)).order_by(c.order, c.id)
 ONE: Select[Any] = ALL.where(c.id == bindparam("stage_id"))
 HOLD_ALL: Select[Any] = select(c.id, c.order, c.kind, c.is_active).order_by(c.order, c.id).with_for_update()
 

@@ -20,7 +20,7 @@ from app.web.currency import Currency
 from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.input import CrmRequest
-from app.web.structs import Body, Maybe, View, ViewType, columns_of
+from app.web.structs import Body, Maybe, View, ViewType
 
 
 def check_timezone(name: str) -> str:
@@ -50,7 +50,7 @@ class TenantSettingsChange(Body, kw_only=True):
 
 
 RECORDS = Records(Row, Code.NOT_FOUND, owned=False)
-ONE = select(*(getattr(Row, name) for name in columns_of(TenantSettings)))
+ONE = select(*(getattr(Row, name) for name in TenantSettings.__struct_fields__))
 ID = select(Row.id)
 
 
