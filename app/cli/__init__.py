@@ -5,9 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 
 import click
-import jwt
-import psycopg
-from sqlalchemy.exc import SQLAlchemyError
 
 # Where each command lives. It is loaded when it is called, so that serving does not wait for what it does not need.
 COMMANDS = {
@@ -20,7 +17,16 @@ COMMANDS = {
     "seed": "seed",
     "openapi": "openapi",
 }
-TROUBLE = (OSError, ValueError, SQLAlchemyError, psycopg.Error, jwt.PyJWTError)
+# What a command may run into outside of itself; by name, since loading what defines them would slow down every start.
+TROUBLE = {
+    "alembic.util.exc.CommandError",
+    "app.web.errors.AppError",
+    "builtins.OSError",
+    "builtins.ValueError",
+    "jwt.exceptions.PyJWTError",
+    "psycopg.Error",
+    "sqlalchemy.exc.SQLAlchemyError",
+}
 
 
 class Commands(click.Group):
@@ -44,7 +50,7 @@ class Commands(click.Group):
         except click.ClickException:
             raise
         except Exception as error:
-            if not isinstance(error, TROUBLE) and type(error).__name__ not in {"AppError", "CommandError"}:
+            if TROUBLE.isdisjoint(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__):
                 raise
             reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
             raise click.ClickException(reason or type(error).__name__) from error

@@ -22,7 +22,6 @@ from granian.constants import Interfaces, Loops
 from granian.server import Server
 
 from app.cli.environment import Workplace, data_dir_option, workplace
-from app.cli.token import make_token
 from app.db.startup import UnsafeRoleError, check_role
 from app.logs import configure_logging, log_config
 from app.settings import DRAIN_FILE, Settings
@@ -149,6 +148,7 @@ def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
         time.sleep(0.05)
     base = f"http://{address}:{port}"
     if demo:
+        make_token = import_module("app.cli.token").make_token
         token = make_token(settings, role="admin", name="Ada Admin", ttl=DEMO_TOKEN_SECONDS)
         curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
         click.echo(f"\nThe CRM is at {base}, its API reference at {base}/docs\n\nTry it:\n\n{curl}\n")
