@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.execution import Executor
 from app.db.transaction import Database
 from app.web import strict_json
 
@@ -127,7 +127,7 @@ class Sealer:
             self._complete, self._mark = 0, None
             raise
 
-    async def _look_ahead(self, connection: AsyncConnection, newest: int) -> None:
+    async def _look_ahead(self, connection: Executor, newest: int) -> None:
         if self._mark is None:
             # Whoever took an id up to the newest one had its transaction's number before that, and so before ours.
             self._mark = (newest, (await connection.execute(NEXT_TRANSACTION)).scalar_one())
@@ -136,7 +136,7 @@ class Sealer:
             self._complete, self._mark = last, None
 
 
-async def _append(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None:
+async def _append(connection: Executor, rows: Sequence[Row[Any]]) -> None:
     tenants = {row.tenant_id for row in rows}
     found = await connection.execute(HEADS, {"tenants": list(tenants)})
     heads = {tenant: Head(sequence, hash_) for tenant, sequence, hash_ in found}
@@ -151,7 +151,7 @@ async def _append(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> None
     await connection.execute(SEAL, dict(zip(("tenants", "sequences", "ids", "hashes"), columns, strict=True)))
 
 
-async def heads(connection: AsyncConnection) -> dict[str, Head]:
+async def heads(connection: Executor) -> dict[str, Head]:
     """Where every tenant's chain stands."""
     tenants = (await connection.execute(TENANTS)).scalars().all()
     found = await connection.execute(HEADS, {"tenants": tenants})
@@ -161,7 +161,7 @@ async def heads(connection: AsyncConnection) -> dict[str, Head]:
 class Walk:
     """Goes along every chain. `seen` is what a checkpoint saw of them."""
 
-    def __init__(self, connection: AsyncConnection, seen: Mapping[str, Head]) -> None:
+    def __init__(self, connection: Executor, seen: Mapping[str, Head]) -> None:
         self._connection = connection
         self._seen = seen
         self.entries = 0

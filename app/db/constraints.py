@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 from psycopg import errors
-from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.web.errors import AppError, Code
@@ -37,24 +36,15 @@ PASSING_TROUBLE = (
 )
 
 
-def constraint_name(error: IntegrityError) -> str | None:
-    """The constraint that a write ran into."""
-    return error.orig.diag.constraint_name if isinstance(error.orig, errors.Error) else None
-
-
 def translate(error: Exception) -> Exception:
     """The refusal that a database error means to clients; the error itself where it is a fault of ours."""
-    if isinstance(error, IntegrityError) and (refusal := REFUSALS.get(constraint_name(error) or "")):
+    if isinstance(error, errors.IntegrityError) and (refusal := REFUSALS.get(error.diag.constraint_name or "")):
         code, status = refusal
         return AppError(code, status=status)
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    unreachable = (
-        isinstance(cause, (PoolTimeoutError, OSError, errors.ConnectionException, *PASSING_TROUBLE))
-        or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    if isinstance(error, (PoolTimeoutError, OSError, errors.ConnectionException, *PASSING_TROUBLE)) or (
         # libpq's own failures (refused, reset, no route) carry no SQLSTATE.
-        or (isinstance(cause, errors.OperationalError) and cause.sqlstate is None)
-    )
-    if unreachable:
-        log.warning("database unavailable", reason=type(cause).__name__)
+        isinstance(error, errors.OperationalError) and error.sqlstate is None
+    ):
+        log.warning("database unavailable", reason=type(error).__name__)
         return AppError(Code.SERVICE_UNAVAILABLE)
     return error

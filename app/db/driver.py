@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from psycopg import AsyncConnection, OperationalError, postgres
-from psycopg.abc import PQGen
+from psycopg.abc import Buffer, PQGen
 from psycopg.abc import Transformer as AnyTransformer
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 from psycopg.waiting import Ready, Wait
 
@@ -27,7 +27,10 @@ LOOK_EVERY_SECONDS = 0.1
 MOST_PREPARED = 200  # of one connection
 TEXT = [PyFormat.TEXT]
 # The driver calls a small number a small integer; a statement is prepared once for all of them.
-WIDER = {postgres.types[small].oid: postgres.types["int8"].oid for small in ("int2", "int4")}
+INT8 = postgres.types["int8"]
+WIDER = {postgres.types[small].oid: INT8.oid for small in ("int2", "int4")} | {
+    postgres.types[small].array_oid: INT8.array_oid for small in ("int2", "int4")
+}
 # Its SQL, and the types of its parameters.
 Statement: TypeAlias = tuple[str, tuple[int, ...]]
 
@@ -51,6 +54,23 @@ class Question(NamedTuple):
 
     sql: str
     parameters: Sequence[Any] = ()
+    prepare: bool = True
+
+
+class Filled(NamedTuple):
+    """A question with its parameters as the server reads them, and their types."""
+
+    question: Question
+    values: Sequence[Buffer | None]
+    types: tuple[int, ...]
+
+
+class Sent(NamedTuple):
+    """What a result will be the answer to, and the statement that is prepared with it, under which name."""
+
+    question: Question
+    prepares: Statement | None = None
+    name: bytes = b""
 
 
 class Answer(NamedTuple):
@@ -68,6 +88,8 @@ class Connection(AsyncConnection[Any]):
         # The names of prepared statements, those used last at the end.
         self._names: dict[Statement, bytes] = {}
         self._named = 0
+        # The one that the server refused last.
+        self.failed: Question | None = None
 
     async def wait(self, gen: PQGen[T], interval: float = LOOK_EVERY_SECONDS, timeout: float | None = None) -> T:  # noqa: ASYNC109 -- the driver's own signature
         """As the driver's, which all of its work goes through."""
@@ -90,19 +112,15 @@ class Connection(AsyncConnection[Any]):
         reader.set_pgresult(None)
         return Answer(rows, result)
 
-    async def rollback(self) -> None:
-        """As the driver's, but what is prepared stays prepared: it forgets that with each rollback."""
-        if self.pgconn.transaction_status != TransactionStatus.IDLE:
-            await self.ask(Question("ROLLBACK"))
-
     @cached_property
     def _transformer(self) -> AnyTransformer:
         return Transformer.from_context(self)
 
     def _conversation(self, questions: Sequence[Question]) -> PQGen[PGresult]:
+        filled = [self._filled(question) for question in questions]
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
-        prepares = [prepares for question in questions for prepares in self._send(question)]
+        expected = [sent for each in filled for sent in self._send(each)]
         pgconn.pipeline_sync()
         while pgconn.flush():
             if (yield Wait.RW) & Ready.R:
@@ -120,33 +138,36 @@ class Connection(AsyncConnection[Any]):
             elif pgconn.status == ConnStatus.BAD:
                 raise OperationalError("the connection is lost")
         pgconn.exit_pipeline_mode()
-        for prepared, result in zip(prepares, results, strict=True):
+        for sent, result in zip(expected, results, strict=True):
             if result.status == ExecStatus.FATAL_ERROR:
+                self.failed = sent.question
                 raise error_from_result(result, self.info.encoding)
-            if prepared:
-                statement, name = prepared
-                self._names[statement] = name
+            if sent.prepares:
+                self._names[sent.prepares] = sent.name
         return results[-1]
 
-    def _send(self, question: Question) -> Iterator[tuple[Statement, bytes] | None]:
-        """Send a question, and yield for each answer that will come what it prepares."""
+    def _filled(self, question: Question) -> Filled:
         values = self._transformer.dump_sequence(question.parameters, TEXT * len(question.parameters))
-        statement = question.sql, tuple(WIDER.get(oid, oid) for oid in self._transformer.types or ())
-        if self.prepare_threshold is None:
-            self.pgconn.send_query_params(question.sql.encode(), values, statement[1])
-            yield None
-            return
-        name = self._names.pop(statement, None)
-        if name is None:
-            if len(self._names) >= MOST_PREPARED:
-                longest_unused = self._names.pop(next(iter(self._names)))
-                self.pgconn.send_query_params(b"DEALLOCATE " + longest_unused, None)
-                yield None
-            self._named += 1
-            name = b"crm_%d" % self._named
-            self.pgconn.send_prepare(name, question.sql.encode(), statement[1])
-            yield statement, name
+        return Filled(question, values, tuple(WIDER.get(oid, oid) for oid in self._transformer.types or ()))
+
+    def _send(self, filled: Filled) -> Iterator[Sent]:
+        """Send a question, and yield what for, for each answer that will come."""
+        question, values, types = filled
+        sql, statement = question.sql.encode(), (question.sql, types)
+        if self.prepare_threshold is None or not question.prepare:
+            self.pgconn.send_query_params(sql, values, types)
         else:
-            self._names[statement] = name  # as the one used last
-        self.pgconn.send_query_prepared(name, values)
-        yield None
+            name = self._names.pop(statement, None)
+            if name is None:
+                if len(self._names) >= MOST_PREPARED:
+                    longest_unused = self._names.pop(next(iter(self._names)))
+                    self.pgconn.send_query_params(b"DEALLOCATE " + longest_unused, None)
+                    yield Sent(question)
+                self._named += 1
+                name = b"crm_%d" % self._named
+                self.pgconn.send_prepare(name, sql, types)
+                yield Sent(question, statement, name)
+            else:
+                self._names[statement] = name  # as the one used last
+            self.pgconn.send_query_prepared(name, values)
+        yield Sent(question)

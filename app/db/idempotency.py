@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+from msgspec.structs import asdict
 from sqlalchemy import Interval, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -27,7 +29,24 @@ _LOCK = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("n
 _FIND = select(_keys.fingerprint, _keys.status, _keys.body, _keys.etag).where(
     *_mine, _keys.created_at >= func.now() - bindparam("kept_for", type_=Interval)
 )
-_FINISH = update(IdempotencyKey).where(*_mine)
+_fresh: dict[str, Any] = {
+    "fingerprint": bindparam("fingerprint"),
+    "created_at": func.now(),
+    **dict.fromkeys(KeptAnswer.__struct_fields__),
+}
+_RESERVE = (
+    insert(IdempotencyKey)
+    .values({name: bindparam(name) for name in ("tenant_id", "user_id", "key", "fingerprint")})
+    .on_conflict_do_update(
+        index_elements=["tenant_id", "user_id", "key"], set_=_fresh, where=_keys.created_at < func.now() - KEPT_FOR
+    )
+    .returning(_keys.key)
+)
+_FINISH = (
+    update(IdempotencyKey)
+    .where(*_mine)
+    .values({name: bindparam(f"answered_{name}") for name in KeptAnswer.__struct_fields__})
+)
 
 
 async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
@@ -39,14 +58,8 @@ async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
     name = "\x1f".join((tx.actor.tenant_id, tx.actor.user_id, key))
     if not (await tx.connection.execute(_LOCK, {"name": name})).scalar_one():
         raise AppError(Code.REQUEST_IN_PROGRESS, headers={"Retry-After": "1"})
-    fresh = {"fingerprint": fingerprint, "status": None, "body": None, "etag": None, "created_at": func.now()}
-    reservation = insert(IdempotencyKey).values(
-        tenant_id=tx.actor.tenant_id, user_id=tx.actor.user_id, key=key, fingerprint=fingerprint
-    )
-    reservation = reservation.on_conflict_do_update(
-        index_elements=["tenant_id", "user_id", "key"], set_=fresh, where=_keys.created_at < func.now() - KEPT_FOR
-    )
-    if (await tx.connection.execute(reservation.returning(_keys.key))).one_or_none():
+    mine = {"tenant_id": tx.actor.tenant_id, "user_id": tx.actor.user_id, "key": key, "fingerprint": fingerprint}
+    if (await tx.connection.execute(_RESERVE, mine)).one_or_none():
         return
     await recall(tx, key, fingerprint)
 
@@ -64,7 +77,5 @@ async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
 
 async def keep(tx: Transaction, key: str, answer: KeptAnswer) -> None:
     """Store the answer under the key that was reserved."""
-    await tx.connection.execute(
-        _FINISH.values(status=answer.status, body=answer.body, etag=answer.etag),
-        {"mine": tx.actor.user_id, "given": key},
-    )
+    answered = {f"answered_{name}": value for name, value in asdict(answer).items()}
+    await tx.connection.execute(_FINISH, {"mine": tx.actor.user_id, "given": key, **answered})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from psycopg.errors import IntegrityError
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     RowMapping,
     Select,
     Table,
@@ -18,10 +21,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 
 from app.access.permissions import Permission
-from app.db.constraints import constraint_name
+from app.db.execution import Rows
 from app.db.transaction import Transaction
 from app.models import Record
 from app.web import strict_json
@@ -60,10 +62,14 @@ class Records:
         self._references = list(_references(table))
         stored = [column for column in table.columns if column.computed is None]
         self._locked: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
-        self._insert = insert(table)
+        self._in_trash = update(table).where(table.c.id == bindparam("record_id")).values(deleted_at=func.now())
+        # Prebuilt as reads are: for the columns that are written, and those that are returned.
+        self._insert = cache(partial(_insert, table))
+        self._update = cache(partial(_update, table))
         self._live = select(table.c.id).where(table.c.id == bindparam("record_id"))
         if "deleted_at" in table.c:
             self._live = self._live.where(table.c.deleted_at.is_(None))
+        self._held = self._live.with_for_update()
         self._owns = select(func.crm_owns(literal_column(f"'{table.name}'::regclass"), bindparam("record_id")))
 
     async def lock(self, tx: Transaction, record_id: int) -> RowMapping:
@@ -95,7 +101,7 @@ class Records:
 
         Raises AppError: not found (or `otherwise`), or with `own` not the person's own.
         """
-        if (await tx.connection.execute(self._live.with_for_update(), {"record_id": record_id})).first() is None:
+        if (await tx.connection.execute(self._held, {"record_id": record_id})).first() is None:
             raise AppError(otherwise or self._missing)
         if own:
             await self.require_own(tx, record_id)
@@ -122,9 +128,8 @@ class Records:
         explain: Explanations | None = None,
     ) -> Any:
         """Store a new record and return these columns of it, as they are before any trigger ran after it."""
-        statement = self._insert.returning(*columns)
-        result = await _guarded(tx, statement, explain or {}, {"tenant_id": tx.actor.tenant_id, **values})
-        return result.one()
+        values = {"tenant_id": tx.actor.tenant_id, **values}
+        return (await _guarded(tx, self._insert(tuple(values), columns), values, explain or {})).one()
 
     async def update(
         self, tx: Transaction, row: RowMapping, changes: Mapping[str, Any], explain: Explanations | None = None
@@ -132,7 +137,7 @@ class Records:
         """Write those of the changes that differ from the locked row; returns whether there was one."""
         real = {name: value for name, value in changes.items() if _differs(row[name], value)}
         if real:
-            await _guarded(tx, update(self.table).where(self.table.c.id == row["id"]).values(**real), explain or {})
+            await _guarded(tx, self._update(tuple(real)), _named(row, real), explain or {})
         return bool(real)
 
     async def check_references(self, tx: Transaction, values: Mapping[str, Any]) -> None:
@@ -147,9 +152,7 @@ class Records:
 
     async def trash(self, tx: Transaction, row: RowMapping) -> None:
         """Put a locked record into the trash."""
-        await tx.connection.execute(
-            update(self.table).where(self.table.c.id == row["id"]).values(deleted_at=func.now())
-        )
+        await tx.connection.execute(self._in_trash, {"record_id": row["id"]})
 
     async def restore(
         self,
@@ -164,8 +167,8 @@ class Records:
                 continue
             if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
                 raise AppError(Code.PARENT_DELETED)
-        back = update(self.table).where(self.table.c.id == row["id"]).values(deleted_at=None, **changes)
-        await _guarded(tx, back, explain or {})
+        back = {"deleted_at": None, **changes}
+        await _guarded(tx, self._update(tuple(back)), _named(row, back), explain or {})
 
     async def _find(self, tx: Transaction, record_id: int) -> RowMapping | None:
         found = await tx.connection.execute(self._locked, {"record_id": record_id})
@@ -184,14 +187,28 @@ def _references(table: Table) -> Iterator[Reference]:
         yield Reference(constraint.column_keys[-1], MISSING[target.name], find)
 
 
+def _insert(table: Table, names: tuple[str, ...], returned: tuple[ColumnElement[Any], ...]) -> Executable:
+    return insert(table).values({name: bindparam(name) for name in names}).returning(*returned)
+
+
+def _update(table: Table, names: tuple[str, ...]) -> Executable:
+    # Under names of their own, since SQLAlchemy keeps the columns' for itself.
+    new: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    return update(table).where(table.c.id == bindparam("record_id")).values(new)
+
+
+def _named(row: RowMapping, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"record_id": row["id"], **{f"new_{name}": value for name, value in values.items()}}
+
+
 async def _guarded(
-    tx: Transaction, statement: Any, explain: Explanations, parameters: Mapping[str, Any] | None = None
-) -> Any:
+    tx: Transaction, statement: Executable, parameters: Mapping[str, Any], explain: Explanations
+) -> Rows:
     """Execute; where a constraint has an explanation, begin anew, which undoes everything, and raise that."""
     try:
         return await tx.connection.execute(statement, parameters)
     except IntegrityError as error:
-        explanation = explain.get(constraint_name(error) or "")
+        explanation = explain.get(error.diag.constraint_name or "")
         if explanation is None:
             raise
         # Not a savepoint: that would be two round trips for each write, and most of them run into nothing.

@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any, cast
 
 import msgspec
-import structlog
-from psycopg import errors
-from psycopg.pq import TransactionStatus
-from sqlalchemy import event
+import psycopg
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import PoolResetState, QueuePool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
 from app.db.driver import ANSWER_SECONDS, Connection, Question, patience
-from app.db.reads import Reads, driver_of, drop_if_gone
+from app.db.execution import Executor, Reader, Writer
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
-from app.db.statements import watch
 from app.settings import Settings
 from app.web import strict_json
-from app.web.errors import AppError, Code
 from app.web.preconditions import Precondition
 
-log = structlog.get_logger("database")
-
-# Before `crm db upgrade`: no such role, or one that the login is no member of.
-ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
 POOL_WAIT_SECONDS = 1.5
 CONNECT_SECONDS = 2
-PREPARE_AFTER = 5  # executions of one statement on one connection
 
 # All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
-ALL = {
+SETTINGS = {
     "role": "$1",
     "crm.tenant": "$2",
     "crm.user": "$3",
@@ -47,8 +36,8 @@ ALL = {
     "lock_timeout": "'2s'",
 }
 # A read is over with its answer, and changes nothing that would be audited.
-READS = ALL | {"transaction_read_only": "'on'"}
-WRITES = ALL | {"crm.actor": "$4", "idle_in_transaction_session_timeout": "'10s'"}
+READS = SETTINGS | {"transaction_read_only": "'on'"}
+WRITES = SETTINGS | {"crm.actor": "$4", "idle_in_transaction_session_timeout": "'10s'"}
 
 
 def _setting(settings: Mapping[str, str]) -> str:
@@ -58,7 +47,6 @@ def _setting(settings: Mapping[str, str]) -> str:
 BEGIN_READ = _setting(READS)
 BEGIN_WRITE = _setting(WRITES)
 BEGIN_PATIENTLY = _setting(WRITES | {"statement_timeout": "'0'"})
-BEGIN = Question("BEGIN")
 NOBODY = (UPKEEP_ROLE, "", "", "")
 
 
@@ -84,14 +72,12 @@ class Transaction:
     def __init__(
         self,
         actor: Actor,
-        connection: AsyncConnection,
+        connection: Executor,
         precondition: Precondition | None = None,
         *,
         own_records_only: bool = False,
-        begin_again: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.actor = actor
-        self._begin_again = begin_again
         self.own_records_only = own_records_only
         self.connection = connection
         self.precondition = precondition or Precondition(())
@@ -99,8 +85,8 @@ class Transaction:
 
     async def begin_again(self) -> None:
         """Undo everything so far, and begin anew as the same person: to look why it failed."""
-        assert self._begin_again is not None, "a read writes nothing that could be undone"  # noqa: S101
-        await self._begin_again()
+        assert isinstance(self.connection, Writer), "a read writes nothing that could be undone"  # noqa: S101
+        await self.connection.rollback()
 
 
 class Database:
@@ -114,21 +100,19 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,
             pool_use_lifo=True,
-            pool_reset_on_return=None,
+            pool_reset_on_return=None,  # an Executor leaves nothing to be rolled back
             hide_parameters=True,
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "crm-service",
                 "async_creator_fn": Connection.connect,
                 # A prepared statement belongs to a server's session, which a transaction-mode pooler hands around.
-                "prepare_threshold": PREPARE_AFTER if settings.db_prepared_statements else None,
+                "prepare_threshold": 0 if settings.db_prepared_statements else None,
             },
             json_serializer=lambda value: strict_json.encode(value).decode(),
             json_deserializer=msgspec.json.Decoder(float_hook=Decimal).decode,
         )
         self._slow_ms = settings.slow_query_ms
-        watch(self.engine.sync_engine, settings.slow_query_ms)
-        event.listen(self.engine.sync_engine, "reset", _roll_back)
 
     @property
     def pool(self) -> QueuePool:
@@ -139,10 +123,10 @@ class Database:
 
     async def open(self, count: int) -> None:
         """Open this many connections ahead of the first requests; a database that is away gets them later."""
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            async with contextlib.AsyncExitStack() as held:
-                for _ in range(count):
-                    await held.enter_async_context(self.engine.connect())
+        with contextlib.suppress(psycopg.Error, SQLAlchemyError, OSError), contextlib.ExitStack() as held:
+            for _ in range(count):
+                connection = await self.engine.raw_connection()
+                held.callback(connection.close)
 
     @asynccontextmanager
     async def transaction(
@@ -160,53 +144,27 @@ class Database:
         limited = self._own_scope and not actor.can(Permission.MANAGE_ALL)
         who = (OWN_RECORDS_ROLE if limited else SERVICE_ROLE, actor.tenant_id, actor.user_id)
         if read_only:
-            async with _in_words(), Reads(self.engine, Question(BEGIN_READ, who), self._slow_ms) as reads:
-                yield Transaction(actor, cast("AsyncConnection", reads), own_records_only=limited)
-            return
-        begin = Question(BEGIN_WRITE, (*who, _described(actor, origin)))
-        async with self._transaction(begin) as connection:
-
-            async def begin_again() -> None:
-                await connection.rollback()
-                await driver_of(await connection.get_raw_connection()).ask(BEGIN, begin)
-
-            yield Transaction(actor, connection, precondition, own_records_only=limited, begin_again=begin_again)
+            async with _in_words(), Reader(self.engine, Question(BEGIN_READ, who), self._slow_ms) as reader:
+                yield Transaction(actor, reader, own_records_only=limited)
+        else:
+            async with self._writing(Question(BEGIN_WRITE, (*who, _described(actor, origin)))) as writer:
+                yield Transaction(actor, writer, precondition, own_records_only=limited)
 
     @asynccontextmanager
-    async def upkeep(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def upkeep(self, *, patient: bool = False) -> AsyncIterator[Executor]:
         """Begin as nobody, across tenants, with what the role for upkeep may do; statements may take long if patient.
 
         Raises AppError as `transaction`.
         """
         with patience(None if patient else ANSWER_SECONDS):
-            async with self._transaction(Question(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY)) as connection:
-                yield connection
+            async with self._writing(Question(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY)) as writer:
+                yield writer
 
     @asynccontextmanager
-    async def _transaction(self, begin: Question) -> AsyncIterator[AsyncConnection]:
-        async with _in_words():
-            connection = await self._begun(begin)
-            try:
-                yield connection
-                await connection.commit()
-            finally:
-                await connection.close()
-
-    async def _begun(self, begin: Question) -> AsyncConnection:
-        """BEGIN and who asks, in one round trip."""
-        for last_try in (False, True):
-            connection = await self.engine.connect()
-            lent = await connection.get_raw_connection()
-            try:
-                await driver_of(lent).ask(BEGIN, begin)
-            except BaseException as error:
-                gone = await drop_if_gone(self.engine, lent, error)
-                await connection.close()
-                if last_try or not gone:
-                    raise
-            else:
-                return connection
-        raise AssertionError("the last try returns or raises")
+    async def _writing(self, who: Question) -> AsyncIterator[Writer]:
+        async with _in_words(), Writer(self.engine, who, self._slow_ms) as writer:
+            yield writer
+            await writer.commit()
 
 
 def _described(actor: Actor, origin: Origin) -> str:
@@ -215,27 +173,13 @@ def _described(actor: Actor, origin: Origin) -> str:
     return msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode()
 
 
-def _roll_back(connection: Any, _entry: object, state: PoolResetState) -> None:
-    # As the pool would, but for connections that were only read with: they have nothing to roll back.
-    status = connection.driver_connection.pgconn.transaction_status
-    if state.asyncio_safe and status != TransactionStatus.IDLE:
-        connection.rollback()
-
-
 @asynccontextmanager
 async def _in_words() -> AsyncIterator[None]:
     """What the database refuses inside, as an AppError."""
     try:
         yield
-    except ROLE_MISSING as error:
-        raise _not_prepared(error) from error
     except Exception as error:
         translated = translate(error)
         if translated is error:
             raise
         raise translated from error
-
-
-def _not_prepared(error: BaseException) -> AppError:
-    log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error))
-    return AppError(Code.SERVICE_UNAVAILABLE)

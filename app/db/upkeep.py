@@ -19,17 +19,19 @@ log = structlog.get_logger("upkeep")
 
 # The role's policy shows it nothing that is younger than a day; said once more, so that the index is used.
 PRUNE = text("""
-    DELETE FROM idempotency_keys WHERE (tenant_id, user_id, key) IN (
-        SELECT tenant_id, user_id, key FROM idempotency_keys
-        WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT :most
-    )
+    WITH pruned AS (
+        DELETE FROM idempotency_keys WHERE (tenant_id, user_id, key) IN (
+            SELECT tenant_id, user_id, key FROM idempotency_keys
+            WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT :most
+        ) RETURNING 1
+    ) SELECT count(*) FROM pruned
 """)
 
 
 async def prune(database: Database) -> int:
     """Drop a batch of idempotency keys whose day is over; how many. Raises AppError."""
     async with database.upkeep() as connection:
-        return (await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).rowcount
+        return int((await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).scalar_one())
 
 
 class Upkeep:

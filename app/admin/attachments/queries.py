@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from app.admin.attachments.schemas import Attachment
 from app.db.filters import one_of
@@ -39,3 +39,4 @@ KEPT = select(c.id).where(c.object_key == bindparam("key"))
 PENDING = select(AttachmentUpload.__table__).where(
     upload.id == bindparam("attachment_id"), upload.uploaded_by == bindparam("me")
 )
+TAKEN = delete(AttachmentUpload).where(upload.id == bindparam("attachment_id")).returning(upload.id)

@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, delete, insert
+from sqlalchemy import RowMapping, insert
 
 from app.admin.attachments import queries
 from app.admin.attachments.schemas import Attachment, UploadCreate
@@ -130,8 +130,8 @@ async def complete(tx: Transaction, upload: RowMapping, file: File) -> bool:
     """Make an upload an attachment; False where another request just did. Raises AppError PARENT_DELETED."""
     parent, record_id = parent_of(upload)
     await parent.records.hold(tx, record_id, own=False, otherwise=Code.PARENT_DELETED)
-    taken = await tx.connection.execute(delete(AttachmentUpload).where(queries.upload.id == upload["id"]))
-    if not taken.rowcount:
+    taken = await tx.connection.execute(queries.TAKEN, {"attachment_id": upload["id"]})
+    if taken.first() is None:
         return False
     links = {parent.column: record_id, "uploaded_by": upload["uploaded_by"], "id": upload["id"]}
     await _insert(tx, links, file)

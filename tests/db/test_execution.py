@@ -1,0 +1,159 @@
+"""How statements get to the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+from unittest.mock import patch
+
+import psycopg
+import pytest
+from sqlalchemy import func, literal, select, text
+
+from app.access.actor import Actor
+from app.access.permissions import Role
+from app.db import driver
+from app.db.driver import Connection, Question
+from app.db.transaction import Database, Origin
+from app.settings import Settings
+
+ADA = Actor(user_id="ada", tenant_id="default", role=Role.ADMIN)
+STATEMENTS_KEPT = Question("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'crm%'")
+TAG = text("INSERT INTO tags (tenant_id, name) VALUES ('default', :name)")
+TAGS = text("SELECT count(*) FROM tags WHERE name = :name")
+
+
+def over_one_connection(settings: Settings, story: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        async with await Connection.connect(settings.database_dsn, prepare_threshold=0) as connection:
+            await story(connection)
+
+    asyncio.run(run())
+
+
+def test_several_statements_are_one_transaction_and_answer_with_the_last(settings: Settings) -> None:
+    async def story(connection: Connection) -> None:
+        set_it = Question("SELECT set_config('crm.tenant', $1, true)", ["blue"])
+        read_it = Question("SELECT current_setting('crm.tenant', true), $1::int + 1", [41])
+        assert (await connection.ask(set_it, read_it)).rows == [("blue", 42)]
+        assert (await connection.ask(read_it)).rows == [("", 42)]
+
+    over_one_connection(settings, story)
+
+
+def test_a_refused_statement_undoes_those_before_it_and_leaves_the_connection_whole(settings: Settings) -> None:
+    async def story(connection: Connection) -> None:
+        for _ in range(2):
+            wrong = Question("SELECT 1 / $1::int", [0])
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await connection.ask(Question("SELECT set_config('crm.tenant', 'red', false)"), wrong)
+            assert connection.failed is wrong
+            assert (await connection.ask(Question("SELECT current_setting('crm.tenant', true)"))).rows in (
+                [("",)],
+                [(None,)],
+            )
+
+    over_one_connection(settings, story)
+
+
+def test_only_so_many_statements_stay_prepared_and_the_longest_unused_goes(settings: Settings) -> None:
+    async def story(connection: Connection) -> None:
+        often = Question("SELECT 'often'")
+        with patch.object(driver, "MOST_PREPARED", 5):
+            for number in range(20):
+                assert (await connection.ask(Question(f"SELECT {number}"))).rows == [(number,)]
+                assert (await connection.ask(often)).rows == [("often",)]
+        assert (await connection.ask(STATEMENTS_KEPT)).rows == [(6,)]
+        assert (often.sql, ()) in connection._names
+
+    over_one_connection(settings, story)
+
+
+def test_behind_a_pooler_nothing_is_prepared(settings: Settings) -> None:
+    async def run() -> None:
+        async with await Connection.connect(settings.database_dsn, prepare_threshold=None) as connection:
+            assert (await connection.ask(Question("SELECT $1::int", [7]))).rows == [(7,)]
+            assert (await connection.ask(STATEMENTS_KEPT)).rows == [(0,)]
+
+    asyncio.run(run())
+
+
+def with_database(settings: Settings, story: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        database = Database(settings)
+        try:
+            await story(database)
+            assert database.pool.checkedout() == 0
+        finally:
+            await database.engine.dispose()
+
+    asyncio.run(run())
+
+
+def test_a_small_and_a_large_number_share_a_prepared_statement(settings: Settings) -> None:
+    statement = text("SELECT :number + 1")
+
+    async def story(database: Database) -> None:
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            for number in (1, 2**20, 2**40):
+                assert (await tx.connection.execute(statement, {"number": number})).scalar_one() == number + 1
+
+    with_database(settings, story)
+
+
+def test_what_failed_is_never_committed_even_where_the_failure_is_swallowed(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async def write() -> None:
+            async with database.transaction(ADA, Origin()) as tx:
+                await tx.connection.execute(TAG, {"name": "swallowed"})
+                with suppress(psycopg.errors.UndefinedFunction):
+                    await tx.connection.execute(select(func.no_such_function()))
+
+        with pytest.raises(RuntimeError, match="can't be committed"):
+            await write()
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            assert (await tx.connection.execute(TAGS, {"name": "swallowed"})).scalar_one() == 0
+
+    with_database(settings, story)
+
+
+def test_a_transaction_whose_connection_is_lost_does_not_go_on_over_another(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async def write() -> None:
+            async with database.transaction(ADA, Origin()) as tx:
+                await tx.connection.execute(TAG, {"name": "lost"})
+                tx.connection._driver.pgconn.finish()
+                for _ in range(2):
+                    with suppress(psycopg.OperationalError):
+                        await tx.connection.execute(TAG, {"name": "kept"})
+
+        with pytest.raises(RuntimeError, match="can't be committed"):
+            await write()
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            for name in ("lost", "kept"):
+                assert (await tx.connection.execute(TAGS, {"name": name})).scalar_one() == 0
+
+    with_database(settings, story)
+
+
+def test_a_first_statement_is_sent_again_where_its_connection_died_meanwhile(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        for read_only in (True, False):
+            async with database.transaction(ADA, Origin(), read_only=True) as tx:
+                await tx.connection.execute(select(literal(1)))
+                tx.connection._driver.pgconn.finish()
+            async with database.transaction(ADA, Origin(), read_only=read_only) as tx:
+                assert (await tx.connection.execute(select(literal(2)))).scalar_one() == 2
+
+    with_database(settings, story)
+
+
+def test_a_parameter_that_is_missing_is_a_fault_not_a_null(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            with pytest.raises(KeyError):
+                await tx.connection.execute(TAGS)
+
+    with_database(settings, story)
