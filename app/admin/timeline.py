@@ -32,8 +32,9 @@ from sqlalchemy.types import BigInteger
 from app.admin.activities import queries as activities
 from app.admin.attachments import queries as attachments
 from app.admin.notes import queries as notes
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import Columns, Nested, json_object
+from app.db.sorting import Sort
 from app.models import Activity, Attachment, AuditEntry, Deal, Note, PipelineStage, StageMove
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View

@@ -1,25 +1,23 @@
-"""Lists: filters, order, page and cursor as prebuilt selects. Building one costs more than running it, so each shape
-(which filters are there, which order, by page or by cursor) is built once.
-
-A list is read in one or more stretches, each of which an index can give in order: see `Sort`.
-"""
+"""Lists: what a query asks for, and which rows that is, by page or by cursor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from enum import StrEnum
-from functools import cache
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, bindparam, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Row
 
 from app.access.permissions import Permission
 from app.db.counts import Counted
 from app.db.filters import Filter
 from app.db.nested import Columns, Nested, selected
+from app.db.selects import Part, Selects, Shape
+from app.db.sorting import Sort
 from app.db.transaction import Transaction
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import AppError, Code, Fault, invalid
@@ -31,70 +29,6 @@ Record = TypeVar("Record")
 PAGING = frozenset(ListQuery.__struct_fields__)
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
-
-
-class Stretch(NamedTuple):
-    """A part of a list whose rows an index gives in order: by the sort's column, or else all alike and by id."""
-
-    condition: ColumnElement[bool] | None = None
-    ordered: bool = True
-
-
-class Sort(NamedTuple):
-    """A sort key, and the stretches that make up its ascending order.
-
-    Of a column that may be null, nulls are a stretch of their own, which comes last in either direction. A sort by
-    `group` has no column: so many `groups`, each of which is one stretch.
-    """
-
-    column: ColumnElement[Any]
-    nullable: bool = False
-    group: Callable[[int], ColumnElement[bool]] | None = None
-    groups: int | Select[Any] = 0
-
-    async def places(self, tx: Transaction, *, descending: bool) -> Sequence[int]:
-        """The stretches in the order in which they are read."""
-        if self.group is None:
-            return range(2 if self.nullable else 1)
-        count = self.groups
-        if not isinstance(count, int):
-            count = int((await tx.connection.execute(count)).scalar_one())
-        return range(count)[::-1] if descending else range(count)
-
-    def stretch(self, place: int) -> Stretch:
-        """What stands at a place."""
-        if self.group is not None:
-            return Stretch(self.group(place), ordered=False)
-        if self.nullable:
-            return Stretch(self.column.is_(None), ordered=False) if place else Stretch(self.column.is_not(None))
-        return Stretch()
-
-    def key(self, place: int) -> ColumnElement[Any]:
-        """What a cursor remembers of a row, beside its id."""
-        return (self.column if self.group is None else literal(place)).label("sort_key")
-
-
-def by_group(group: Callable[[int], ColumnElement[bool]], groups: int | Select[Any]) -> Sort:
-    """A sort by what has few values, in an order of its own."""
-    return Sort(literal(0), group=cache(group), groups=groups)
-
-
-class Shape(NamedTuple):
-    """What the statements of a list depend on, apart from their parameters."""
-
-    filters: tuple[tuple[str, str], ...]
-    deleted: Deleted
-    sort_by: str
-    descending: bool
-
-
-class Part(NamedTuple):
-    """What a statement depends on beside the shape: the stretch that it reads, from where, and in which direction."""
-
-    place: int
-    after: bool = False
-    deep: bool = False
-    backward: bool = False
 
 
 class Listing(Generic[Record]):
@@ -116,24 +50,22 @@ class Listing(Generic[Record]):
     ) -> None:
         self._name = name
         self._view = view
-        self._columns = selected(columns)
-        self._source = source
-        self._key = key
+        self._width = len(columns)
         self._filters = filters
         self._sorts = sorts
         self._default_sort = default_sort
-        self._deleted_at = deleted_at
-        self._counted = counted
-        self._selects: dict[tuple[Shape, Part], Select[Any]] = {}
-        self._counts: dict[tuple[Shape, int | None], Select[Any]] = {}
-        self._totals: dict[Shape, Select[Any]] = {}
+        self._select = partial(
+            Selects, source=source, key=key, deleted_at=deleted_at, filters=filters, sorts=sorts, counted=counted
+        )
+        self._columns = selected(columns)
+        self._selects = self._select(self._columns)
 
     def beside(self, column: Nested) -> Listing[tuple[Record, Any]]:
         """The same list, with what this says beside each record."""
         pairs = cast("Listing[Any]", copy(self))
-        pairs._columns = [*self._columns, column.column]
+        pairs._width = self._width + 1
         pairs._view = lambda *values: (self._view(*values[:-1]), values[-1])
-        pairs._selects = {}
+        pairs._selects = self._select([*self._columns, column.column])
         return pairs
 
     async def page(
@@ -175,9 +107,8 @@ class Listing(Generic[Record]):
                 key=list(rows[size - 1][-2:]),
             )
             next_cursor = signer.encode(last)
-        width = len(self._columns)
         return Page(
-            data=[self._view(*row[:width]) for row in rows[:size]],
+            data=[self._view(*row[: self._width]) for row in rows[:size]],
             total=total,
             page=None if position else number,
             page_size=size,
@@ -223,7 +154,7 @@ class Listing(Generic[Record]):
         found: list[Row[Any]] = []
         for place in reversed(places) if backward else places:
             window = {"row_limit": limit - len(found), "row_offset": offset}
-            statement = self._select(shape, Part(place, deep=deep, backward=backward))
+            statement = self._selects.rows(shape, Part(place, deep=deep, backward=backward))
             rows = (await tx.connection.execute(statement, parameters | window)).all()
             found += rows
             if len(found) == limit:
@@ -231,7 +162,7 @@ class Listing(Generic[Record]):
             if rows or not offset:
                 offset = 0
             elif len(places) > 1:
-                passed = await tx.connection.execute(self._count(shape, place), parameters)
+                passed = await tx.connection.execute(self._selects.count(shape, place), parameters)
                 offset -= passed.scalar_one()
         return found
 
@@ -248,7 +179,7 @@ class Listing(Generic[Record]):
             window = {"row_limit": limit - len(found), "row_offset": 0}
             if place == here:
                 window |= {"after_id": key[1]} | ({"after": value} if sort.stretch(place).ordered else {})
-            statement = self._select(shape, Part(place, after=place == here))
+            statement = self._selects.rows(shape, Part(place, after=place == here))
             found += (await tx.connection.execute(statement, parameters | window)).all()
             if len(found) == limit:
                 break
@@ -256,8 +187,8 @@ class Listing(Generic[Record]):
 
     async def _total(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> int:
         """How many rows the filters match, exactly."""
-        statement = None if tx.own_records_only else self._kept_total(shape)
-        result = await tx.connection.execute(self._count(shape) if statement is None else statement, parameters)
+        statement = None if tx.own_records_only else self._selects.kept_total(shape)
+        result = await tx.connection.execute(self._selects.count(shape) if statement is None else statement, parameters)
         return int(result.scalar_one())
 
     # ── what a query means ───────────────────────────────────────────────────────────────────────────────────────────
@@ -315,83 +246,3 @@ class Listing(Generic[Record]):
             default_key, default_order = position.sort_by, SortOrder(position.sort_order)
         sort_by, sort_order = self._order(query, default_key, default_order)
         return Shape(tuple(variants), deleted, sort_by, sort_order == SortOrder.DESC), parameters
-
-    # ── statements ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _select(self, shape: Shape, part: Part) -> Select[Any]:
-        if (shape, part) not in self._selects:
-            self._selects[shape, part] = self._deep(shape, part) if part.deep else self._plain(shape, part)
-        return self._selects[shape, part]
-
-    def _plain(self, shape: Shape, part: Part) -> Select[Any]:
-        sort_key = self._sorts[shape.sort_by].key(part.place)
-        return self._windowed(shape, part, [*self._columns, sort_key, self._key.label("sort_id")])
-
-    def _deep(self, shape: Shape, part: Part) -> Select[Any]:
-        """The keys first, from the index alone, and then the rows that are shown."""
-        if not isinstance(self._source, Table):
-            return self._plain(shape, part)
-        sort_key = self._sorts[shape.sort_by].key(part.place)
-        window = self._windowed(shape, part, [sort_key, self._key.label("sort_id")]).subquery("page")
-        order = self._direction(shape, part, window.c.sort_key, window.c.sort_id)
-        return (
-            select(*self._columns, window.c.sort_key, window.c.sort_id)
-            .select_from(self._source.join(window, self._key == window.c.sort_id))
-            .order_by(*order)
-        )
-
-    def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]]) -> Select[Any]:
-        sort = self._sorts[shape.sort_by]
-        stretch, column = sort.stretch(part.place), sort.column
-        conditions = self._conditions(shape, part.place)
-        if part.after:
-            conditions.append(self._beyond(column, descending=shape.descending, ordered=stretch.ordered))
-        order = self._direction(shape, part, column, self._key)
-        return (
-            select(*columns)
-            .select_from(self._source)
-            .where(*conditions)
-            .order_by(*(order if stretch.ordered else order[1:]))
-            .limit(bindparam("row_limit"))
-            .offset(bindparam("row_offset"))
-        )
-
-    @staticmethod
-    def _direction(shape: Shape, part: Part, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-        descending = shape.descending is not part.backward
-        return [column.desc() if descending else column.asc() for column in columns]
-
-    def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
-        if (shape, place) not in self._counts:
-            counting = select(func.count()).select_from(self._source).where(*self._conditions(shape, place))
-            self._counts[shape, place] = counting
-        return self._counts[shape, place]
-
-    def _kept_total(self, shape: Shape) -> Select[Any] | None:
-        """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
-        if self._counted is None or (self._deleted_at is not None and shape.deleted is not Deleted.EXCLUDE):
-            return None
-        if shape not in self._totals:
-            total = self._counted.total(shape.filters)
-            if total is None:
-                return None
-            self._totals[shape] = total
-        return self._totals[shape]
-
-    def _conditions(self, shape: Shape, place: int | None) -> list[ColumnElement[bool]]:
-        conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
-        if self._deleted_at is not None and shape.deleted is not Deleted.INCLUDE:
-            trashed = shape.deleted is Deleted.ONLY
-            conditions.append(self._deleted_at.is_not(None) if trashed else self._deleted_at.is_(None))
-        stretch = Stretch() if place is None else self._sorts[shape.sort_by].stretch(place)
-        if stretch.condition is not None:
-            conditions.append(stretch.condition)
-        return conditions
-
-    def _beyond(self, column: ColumnElement[Any], *, descending: bool, ordered: bool) -> ColumnElement[bool]:
-        """The rows of a stretch that come after the cursor's."""
-        after_id = bindparam("after_id", type_=self._key.type)
-        if not ordered:
-            return self._key < after_id if descending else self._key > after_id
-        here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
-        return here < there if descending else here > there

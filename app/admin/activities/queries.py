@@ -13,8 +13,9 @@ from app.admin.nested import contact_of, customer_of, deal_of
 from app.admin.users.queries import person
 from app.db.counts import FACET, Counted
 from app.db.filters import Filter, at_least, at_most, found_in, one_of, user_in
-from app.db.listing import Listing, Sort, by_group
+from app.db.listing import Listing
 from app.db.nested import columns_for, selected
+from app.db.sorting import Sort, by_group
 from app.models import Activity as Row
 from app.web.paging import SortOrder
 

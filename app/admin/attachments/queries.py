@@ -6,8 +6,9 @@ from sqlalchemy import bindparam, delete, select
 
 from app.admin.attachments.schemas import Attachment
 from app.db.filters import one_of
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import columns_for, selected
+from app.db.sorting import Sort
 from app.models import Attachment as Row
 from app.models import AttachmentUpload
 from app.web.paging import SortOrder

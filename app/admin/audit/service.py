@@ -14,8 +14,9 @@ from sqlalchemy.types import BigInteger
 from app.admin.audit.schemas import AuditEntry, Difference
 from app.db.counts import FACET, Counted
 from app.db.filters import at_least, at_most, equals, one_of, user_in
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import columns_for, selected
+from app.db.sorting import Sort
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
 from app.models import AuditSeal, PipelineStage, Record, UserReference

@@ -7,8 +7,9 @@ from sqlalchemy import bindparam, case, select
 from app.admin.contacts.schemas import Contact
 from app.db.counts import Counted
 from app.db.filters import found_in, one_of, through, user_in
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import columns_for, selected
+from app.db.sorting import Sort
 from app.models import Contact as Row
 from app.models import Customer
 from app.web.paging import SortOrder

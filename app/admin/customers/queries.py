@@ -18,8 +18,9 @@ from app.admin.tags.schemas import Tag as TagView
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
 from app.db.counts import FACET, Counted
 from app.db.filters import at_least, at_most, equals, found_in, matching, one_of, user_in
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import Columns, Nested, columns_for, labelled, nested_row, nested_rows, selected
+from app.db.sorting import Sort
 from app.models import Customer as Row
 from app.models import CustomerTag, Tag
 from app.web.paging import SortOrder

@@ -15,8 +15,9 @@ from app.admin.notes import queries as notes
 from app.admin.notes.schemas import Note
 from app.db.counts import FACET, Counted
 from app.db.filters import at_least, at_most, found_in, leading_to, matching, one_of, user_in
-from app.db.listing import Listing, Sort, by_group
+from app.db.listing import Listing
 from app.db.nested import Columns, columns_for, labelled, nested_rows, selected
+from app.db.sorting import Sort, by_group
 from app.models import Deal as Row
 from app.models import PipelineStage
 from app.models import StageMove as Move

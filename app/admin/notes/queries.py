@@ -9,8 +9,9 @@ from app.admin.notes.schemas import Note
 from app.admin.users.queries import person
 from app.db.counts import Counted
 from app.db.filters import found_in, one_of, user_in
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import columns_for, selected
+from app.db.sorting import Sort
 from app.models import Note as Row
 from app.web.paging import SortOrder
 

@@ -8,8 +8,9 @@ from sqlalchemy import ColumnElement, bindparam, func, or_, select
 
 from app.admin.users.schemas import User
 from app.db.filters import matching
-from app.db.listing import Listing, Sort
+from app.db.listing import Listing
 from app.db.nested import Nested, columns_for, labelled, nested_row, selected
+from app.db.sorting import Sort
 from app.models import User as Row
 from app.web.paging import SortOrder
 

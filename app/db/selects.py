@@ -1,0 +1,127 @@
+"""The statements of a list: built once for each shape of it, since building one costs more than running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, FromClause, Select, Table, bindparam, func, select, tuple_
+
+from app.db.counts import Counted
+from app.db.filters import Filter
+from app.db.sorting import Sort, Stretch
+from app.web.paging import Deleted
+
+
+class Shape(NamedTuple):
+    """What the statements of a list depend on, apart from their parameters."""
+
+    filters: tuple[tuple[str, str], ...]
+    deleted: Deleted
+    sort_by: str
+    descending: bool
+
+
+class Part(NamedTuple):
+    """What a statement depends on beside the shape: the stretch that it reads, from where, and in which direction."""
+
+    place: int
+    after: bool = False
+    deep: bool = False
+    backward: bool = False
+
+
+class Selects:
+    """The statements of one kind of list."""
+
+    def __init__(
+        self,
+        columns: list[ColumnElement[Any]],
+        source: FromClause,
+        *,
+        key: ColumnElement[Any],
+        deleted_at: ColumnElement[Any] | None,
+        filters: Mapping[str, Filter],
+        sorts: Mapping[str, Sort],
+        counted: Counted | None,
+    ) -> None:
+        self._columns = columns
+        self._source = source
+        self._key = key
+        self._deleted_at = deleted_at
+        self._filters = filters
+        self._sorts = sorts
+        self._counted = counted
+        # What was built before.
+        self.rows = cache(self._rows)
+        self.count = cache(self._count)
+        self.kept_total = cache(self._kept_total)
+
+    def _rows(self, shape: Shape, part: Part) -> Select[Any]:
+        """Rows of one stretch, each with its sort key and id behind it."""
+        if part.deep and isinstance(self._source, Table):
+            return self._by_keys(shape, part, self._source)
+        return self._windowed(shape, part, [*self._columns, self._sort_key(shape, part), self._key.label("sort_id")])
+
+    def _by_keys(self, shape: Shape, part: Part, table: Table) -> Select[Any]:
+        # The keys first, from the index alone, and then the rows that are shown.
+        window = self._windowed(shape, part, [self._sort_key(shape, part), self._key.label("sort_id")]).subquery("page")
+        order = self._direction(shape, part, window.c.sort_key, window.c.sort_id)
+        return (
+            select(*self._columns, window.c.sort_key, window.c.sort_id)
+            .select_from(table.join(window, self._key == window.c.sort_id))
+            .order_by(*order)
+        )
+
+    def _sort_key(self, shape: Shape, part: Part) -> ColumnElement[Any]:
+        return self._sorts[shape.sort_by].key(part.place)
+
+    def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]]) -> Select[Any]:
+        sort = self._sorts[shape.sort_by]
+        stretch, column = sort.stretch(part.place), sort.column
+        conditions = self._conditions(shape, part.place)
+        if part.after:
+            conditions.append(self._beyond(column, descending=shape.descending, ordered=stretch.ordered))
+        order = self._direction(shape, part, column, self._key)
+        return (
+            select(*columns)
+            .select_from(self._source)
+            .where(*conditions)
+            .order_by(*(order if stretch.ordered else order[1:]))
+            .limit(bindparam("row_limit"))
+            .offset(bindparam("row_offset"))
+        )
+
+    @staticmethod
+    def _direction(shape: Shape, part: Part, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        descending = shape.descending is not part.backward
+        return [column.desc() if descending else column.asc() for column in columns]
+
+    def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
+        """How many rows the filters match, in all or in one stretch."""
+        return select(func.count()).select_from(self._source).where(*self._conditions(shape, place))
+
+    def _kept_total(self, shape: Shape) -> Select[Any] | None:
+        """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
+        if self._counted is None or (self._deleted_at is not None and shape.deleted is not Deleted.EXCLUDE):
+            return None
+        return self._counted.total(shape.filters)
+
+    def _conditions(self, shape: Shape, place: int | None) -> list[ColumnElement[bool]]:
+        conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
+        if self._deleted_at is not None and shape.deleted is not Deleted.INCLUDE:
+            trashed = shape.deleted is Deleted.ONLY
+            conditions.append(self._deleted_at.is_not(None) if trashed else self._deleted_at.is_(None))
+        stretch = Stretch() if place is None else self._sorts[shape.sort_by].stretch(place)
+        if stretch.condition is not None:
+            conditions.append(stretch.condition)
+        return conditions
+
+    def _beyond(self, column: ColumnElement[Any], *, descending: bool, ordered: bool) -> ColumnElement[bool]:
+        """The rows of a stretch that come after the cursor's."""
+        after_id = bindparam("after_id", type_=self._key.type)
+        if not ordered:
+            return self._key < after_id if descending else self._key > after_id
+        here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
+        return here < there if descending else here > there
