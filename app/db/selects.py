@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, bindparam, func, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, Table, bindparam, func, select, tuple_, union_all
 
 from app.db.counts import Counted
 from app.db.filters import Filter
 from app.db.sorting import Sort, Stretch
 from app.web.paging import Deleted
+
+Where: TypeAlias = list[ColumnElement[bool]]
 
 
 class Shape(NamedTuple):
@@ -60,13 +62,25 @@ class Selects:
 
     def _rows(self, shape: Shape, part: Part) -> Select[Any]:
         """Rows of one stretch, each with its sort key and id behind it."""
-        if part.deep and isinstance(self._source, Table):
-            return self._by_keys(shape, part, self._source)
-        return self._windowed(shape, part, [*self._columns, self._sort_key(shape, part), self._key.label("sort_id")])
+        keys = [self._sorts[shape.sort_by].key(part.place), self._key.label("sort_id")]
+        wheres = self._wheres(shape, part.place)
+        if isinstance(self._source, Table) and (part.deep or len(wheres) > 1):
+            return self._by_keys(shape, part, self._source, keys, wheres)
+        return self._windowed(shape, part, [*self._columns, *keys], wheres[0]).offset(bindparam("row_offset"))
 
-    def _by_keys(self, shape: Shape, part: Part, table: Table) -> Select[Any]:
-        # The keys first, from the index alone, and then the rows that are shown.
-        window = self._windowed(shape, part, [self._sort_key(shape, part), self._key.label("sort_id")]).subquery("page")
+    def _by_keys(
+        self, shape: Shape, part: Part, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]
+    ) -> Select[Any]:
+        # The keys first, from the indexes alone, and then the rows that are shown.
+        found = [self._windowed(shape, part, keys, where) for where in wheres]
+        offset = bindparam("row_offset", type_=BigInteger)
+        if len(found) == 1:
+            window = found[0].offset(offset).subquery("page")
+        else:
+            limit = bindparam("row_limit", type_=BigInteger)
+            both = union_all(*(each.limit(limit + offset) for each in found)).subquery("both")
+            order = self._direction(shape, part, both.c.sort_key, both.c.sort_id)
+            window = select(both).order_by(*order).limit(limit).offset(offset).subquery("page")
         order = self._direction(shape, part, window.c.sort_key, window.c.sort_id)
         return (
             select(*self._columns, window.c.sort_key, window.c.sort_id)
@@ -74,23 +88,18 @@ class Selects:
             .order_by(*order)
         )
 
-    def _sort_key(self, shape: Shape, part: Part) -> ColumnElement[Any]:
-        return self._sorts[shape.sort_by].key(part.place)
-
-    def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]]) -> Select[Any]:
+    def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]], where: Where) -> Select[Any]:
         sort = self._sorts[shape.sort_by]
         stretch, column = sort.stretch(part.place), sort.column
-        conditions = self._conditions(shape, part.place)
         if part.after:
-            conditions.append(self._beyond(column, descending=shape.descending, ordered=stretch.ordered))
+            where = [*where, self._beyond(column, descending=shape.descending, ordered=stretch.ordered)]
         order = self._direction(shape, part, column, self._key)
         return (
             select(*columns)
             .select_from(self._source)
-            .where(*conditions)
+            .where(*where)
             .order_by(*(order if stretch.ordered else order[1:]))
             .limit(bindparam("row_limit"))
-            .offset(bindparam("row_offset"))
         )
 
     @staticmethod
@@ -100,23 +109,29 @@ class Selects:
 
     def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
         """How many rows the filters match, in all or in one stretch."""
-        return select(func.count()).select_from(self._source).where(*self._conditions(shape, place))
+        return _sum(self._counted_where(where) for where in self._wheres(shape, place))
 
     def _kept_total(self, shape: Shape) -> Select[Any] | None:
         """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
-        if self._counted is None or (self._deleted_at is not None and shape.deleted is not Deleted.EXCLUDE):
+        kept = None if self._counted is None else self._counted.total(shape.filters)
+        if kept is None or (self._deleted_at is not None and shape.deleted is Deleted.ONLY):
             return None
-        return self._counted.total(shape.filters)
+        return _sum([kept, *(self._counted_where(where) for where in self._wheres(shape, None)[1:])])
 
-    def _conditions(self, shape: Shape, place: int | None) -> list[ColumnElement[bool]]:
+    def _counted_where(self, where: Where) -> Select[Any]:
+        return select(func.count()).select_from(self._source).where(*where)
+
+    def _wheres(self, shape: Shape, place: int | None) -> list[Where]:
+        """The conditions: what is live and what is in the trash have indexes of their own, so that both are two."""
         conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
-        if self._deleted_at is not None and shape.deleted is not Deleted.INCLUDE:
-            trashed = shape.deleted is Deleted.ONLY
-            conditions.append(self._deleted_at.is_not(None) if trashed else self._deleted_at.is_(None))
         stretch = Stretch() if place is None else self._sorts[shape.sort_by].stretch(place)
         if stretch.condition is not None:
             conditions.append(stretch.condition)
-        return conditions
+        if self._deleted_at is None:
+            return [conditions]
+        live, trashed = self._deleted_at.is_(None), self._deleted_at.is_not(None)
+        wanted = {Deleted.EXCLUDE: [live], Deleted.ONLY: [trashed], Deleted.INCLUDE: [live, trashed]}
+        return [[*conditions, each] for each in wanted[shape.deleted]]
 
     def _beyond(self, column: ColumnElement[Any], *, descending: bool, ordered: bool) -> ColumnElement[bool]:
         """The rows of a stretch that come after the cursor's."""
@@ -125,3 +140,10 @@ class Selects:
             return self._key < after_id if descending else self._key > after_id
         here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
         return here < there if descending else here > there
+
+
+def _sum(counts: Iterable[Select[Any]]) -> Select[Any]:
+    first, *others = counts
+    if not others:
+        return first
+    return select(sum((each.scalar_subquery() for each in others), first.scalar_subquery()))
