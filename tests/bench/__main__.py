@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from tests.bench import goals, growth
+from tests.bench import goals, growth, indexes, obstacles, profile, shares
 from tests.bench.load import has_wrk
-from tests.bench.report import write
+from tests.bench.report import Results, write
 from tests.bench.server import running
 
 SIZES = [1_000, 100_000, 1_000_000]
@@ -27,12 +27,19 @@ def bench(quick: bool, data_dir: Path | None, output: Path) -> None:
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
     seconds = 1.0 if quick else 4.0
     folder = data_dir or Path(".crm", "bench-quick" if quick else "bench")
-    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS) as place:
-        measured = goals.measure(place, seconds)
+    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 3) as place:
+        measured = goals.measure(place, seconds, quick=quick)
         for goal in measured:
             click.echo(goal.line())
-        table = growth.measure(place, 1.0 if quick else 2.0)
-        write(output, place, measured, table, quick=quick)
+        results = Results(
+            goals=measured,
+            parts=obstacles.measure(place, seconds / 2, rounds=1 if quick else 3),
+            shares=shares.measure(place, seconds / 2, quick=quick),
+            profiles=profile.measure(place, seconds),
+            growth=growth.measure(place, seconds / 2, quick=quick),
+            costs=indexes.measure(place, quick=quick),
+        )
+        write(output, place, results, quick=quick)
     sys.exit(0 if quick or all(goal.met for goal in measured) else 1)
 
 

@@ -67,4 +67,12 @@ CASES = [
     Case("report: funnel", "/admin/reports/deals/funnel", report=True),
     Case("report: team", "/admin/reports/team", report=True),
 ]
+# Some of each kind, where how fast it is proves nothing.
+FEW = (
+    "customers",
+    "customers found by a rare fragment",
+    "one contact",
+    "activities by status",
+    "report: overview",
+)
 BY_NAME = {case.name: case for case in CASES}

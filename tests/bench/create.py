@@ -1,66 +1,42 @@
-"""Creating customers: through the service, and by bare INSERT … COMMIT through the same driver."""
+"""Creating customers through the service, and by the same SQL."""
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
-import psycopg
+from tests.bench.load import recorded, wrk
+from tests.bench.server import CREATED, Bench
 
-from tests.bench.load import wrk
-from tests.bench.server import Bench
-
+PATH = "/admin/customers"
+BODY = '{{"name":"Ada Lovelace","email":"{email}","company":"Engines"}}'
 # A request's body must differ each time, since emails are unique.
 LUA = """
 local headers = {{["Content-Type"] = "application/json", ["Authorization"] = "Bearer {token}"}}
-local template = '{{"name":"Ada Lovelace","email":"{run}.%d@example.com","company":"Engines"}}'
 local number = 0
 request = function()
   number = number + 1
-  return wrk.format("POST", "/admin/customers", headers, string.format(template, number))
+  return wrk.format("POST", "{path}", headers, string.format('{body}', number))
 end
 """
-INSERT = "INSERT INTO customers (tenant_id, name, email, company) VALUES (%s, 'Ada Lovelace', %s, 'Engines')"
 
 
-def through_service(bench: Bench, size: int, *, connections: int, seconds: float) -> float:
+def through_service(bench: Bench, *, connections: int, seconds: float) -> float:
     """Customers a second, each validated, audited, counted and answered."""
+    body = BODY.format(email=f"{uuid.uuid4().hex[:8]}.%d@example.com")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA.format(run=uuid.uuid4().hex[:8], token=bench.token(size)))
+        script.write(LUA.format(path=PATH, body=body, token=bench.token(CREATED)))
         script.flush()
-        return wrk(
-            bench, "/admin/customers", size, connections=connections, seconds=seconds, script=Path(script.name)
-        ).rate
+        return wrk(bench, PATH, CREATED, connections=connections, seconds=seconds, script=Path(script.name)).rate
 
 
-def bare(bench: Bench, size: int, *, connections: int, seconds: float) -> float:
-    """The same rows a second, with no trigger, by two processes."""
-    half = connections // 2
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        counts = pool.starmap(_insert, [(bench.superuser, str(size), half, seconds)] * 2)
-    return sum(counts) / seconds
-
-
-def _insert(dsn: str, tenant: str, connections: int, seconds: float) -> int:
-    return asyncio.run(_insert_all(dsn, tenant, connections, seconds))
-
-
-async def _insert_all(dsn: str, tenant: str, connections: int, seconds: float) -> int:
-    until = time.perf_counter() + seconds
-
-    async def one() -> int:
-        done = 0
-        async with await psycopg.AsyncConnection.connect(dsn) as connection:
-            await connection.execute("SET session_replication_role = replica")
-            await connection.commit()
-            while time.perf_counter() < until:
-                await connection.execute(INSERT, [tenant, f"{uuid.uuid4()}@example.com"])
-                await connection.commit()
-                done += 1
-        return done
-
-    return sum(await asyncio.gather(*(one() for _ in range(connections))))
+def statements(bench: Bench) -> list[str]:
+    """What a POST sends to the database, for a new email each time."""
+    email = f"{uuid.uuid4()}@example.com"
+    with recorded(bench, CREATED) as (client, sent):
+        body = BODY.format(email=email)
+        answer = client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 201, answer.text
+        assert any(f"'{email}'" in statement for statement in sent), sent
+        return [statement.replace(f"'{email}'", "(md5(random()::text) || '@example.com')") for statement in sent]

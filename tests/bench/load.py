@@ -25,6 +25,10 @@ from tests.bench.server import LOGIN, Bench
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
+class NoAnswerError(Exception):
+    """What was asked was refused, or not answered in time."""
+
+
 class Latency(NamedTuple):
     """Milliseconds, and requests per second."""
 
@@ -43,18 +47,20 @@ def wrk(
     headers: dict[str, str] | None = None,
     script: Path | None = None,
 ) -> Latency:
-    """Ask for one address of a tenant over and over. Fails where an answer is no success."""
+    """Ask for one address of a tenant over and over. Raises NoAnswerError where one is no success."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     for name, value in ({"Authorization": f"Bearer {bench.token(size)}"} | (headers or {})).items():
         command += ["-H", f"{name}: {value}"]
     if script is not None:
         command += ["-s", str(script)]
     said = subprocess.run([*command, bench.url + path], capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in said, f"{path}: {said}"
+    if "Non-2xx" in said:
+        raise NoAnswerError(f"{path}: {said}")
     found = {key: float(value) * UNITS[unit] for key, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     assert rate, said
-    assert float(rate[1]) > 0, f"{path}: no answer within {seconds} s"
+    if float(rate[1]) == 0:
+        raise NoAnswerError(f"{path}: no answer within {seconds} s")
     return Latency(found["50"], found["99"], float(rate[1]))
 
 
@@ -94,14 +100,16 @@ def statements(bench: Bench, path: str, size: int) -> list[str]:
 
 
 def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) -> float:
-    """Transactions per second of the same SQL, prepared, over as many connections."""
+    """Transactions per second of the same SQL, prepared, over as many connections; in no seconds, one of each."""
     host = re.search(r"host=([^&]+)", bench.superuser)
     assert host
-    script = "BEGIN;\n" + "".join(f"{' '.join(line.split())};\n" for line in sent) + "COMMIT;\n"
+    # A write begins by itself. In JSON `":null` would be a variable of pgbench's.
+    lines = ["BEGIN", *(line for line in sent if line != "BEGIN"), "COMMIT"]
+    script = "".join(re.sub(r'":(?=\w)', '": ', line) + "\n;\n" for line in lines)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
-        said = subprocess.run(
+        done = subprocess.run(
             [
                 str(pgbench_binary()),
                 "-M",
@@ -109,16 +117,17 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
                 "-n",
                 f"-c{connections}",
                 "-j2",
-                f"-T{max(1, round(seconds))}",
+                f"-T{round(seconds)}" if seconds >= 1 else "-t1",
                 f"-f{file.name}",
                 f"host={unquoted(host[1])} user={LOGIN} dbname=crm",
             ],
             capture_output=True,
             text=True,
-            check=True,
-        ).stdout
-    rate = re.search(r"tps = ([\d.]+)", said)
-    assert rate, said
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    rate = re.search(r"tps = ([\d.]+)", done.stdout)
+    assert rate, done.stdout
     return float(rate[1])
 
 

@@ -143,6 +143,14 @@ def fill(connection: psycopg.Connection, sizes: list[int]) -> None:
     connection.execute("CHECKPOINT")
 
 
+def forget(connection: psycopg.Connection, tenant: str) -> None:
+    """Delete what was created in a tenant."""
+    with connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        for table in (*TABLES, "record_counts"):
+            connection.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant])
+
+
 def _fill_one(connection: psycopg.Connection, size: int) -> None:
     tenant = str(size)
     connection.execute(
