@@ -117,7 +117,7 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
                 "-n",
                 f"-c{connections}",
                 "-j2",
-                f"-T{round(seconds)}" if seconds >= 1 else "-t1",
+                f"-T{max(1, round(seconds))}" if seconds else "-t1",
                 f"-f{file.name}",
                 f"host={unquoted(host[1])} user={LOGIN} dbname=crm",
             ],

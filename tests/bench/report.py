@@ -40,8 +40,8 @@ PROFILE = (
     "the JSON) counts as its caller's. The last two rows were measured before anybody watched."
 )
 COSTS = (
-    "Time on the processor that an INSERT of some hundred rows takes with the index, beyond what it takes without it, on "
-    "copies of the tables. Of an index that no row goes into (the trash's, some links') it is the measurement's error. "
+    "Time on the processor that an INSERT of some hundred rows takes with the index, beyond what it takes without it, "
+    "on copies of the tables. Of an index that no row goes into (the trash's, some links') it is the error. "
     "Then the orders (by) and filters (of) of lists whose plans have it, on a tenant that is treated as a large one. "
     "None are named for what other things need: keys between tables, uniqueness, details, reports, and searches, whose "
     "function EXPLAIN doesn't look into."
