@@ -10,7 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 
 from app.db.driver import Connection, Question
-from app.db.transaction import PREPARE_AFTER
 from tests.bench.server import ADMIN, CREATED, Bench
 
 PROCESSES = 2
@@ -53,7 +52,7 @@ def _in_process(dsn: str, first: list[str], sent: list[str], connections: int, s
 
 
 async def _in_loop(dsn: str, first: list[str], sent: list[str], count: int, seconds: float) -> float:
-    connections = [await Connection.connect(dsn, prepare_threshold=PREPARE_AFTER) for _ in range(count)]
+    connections = [await Connection.connect(dsn, prepare_threshold=0) for _ in range(count)]
     for connection in connections:
         for statement in first:
             await connection.execute(statement.encode())

@@ -113,3 +113,8 @@ def test_an_order_is_read_off_an_index(bench: Bench, operation: Operation, key: 
 @pytest.mark.parametrize(("operation", "name", "kind"), EVERY_FILTER)
 def test_a_filter_needs_no_whole_table(bench: Bench, operation: Operation, name: str, kind: Any) -> None:
     check(bench, operation, **{name: value_of(name, kind)})
+
+
+@pytest.mark.parametrize("operation", [each.values[0] for each in EVERY_FILTER if each.values[1] == "deleted"])
+def test_a_list_with_its_trash_needs_no_whole_table(bench: Bench, operation: Operation) -> None:
+    check(bench, operation, deleted="include")
