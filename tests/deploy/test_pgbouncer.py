@@ -27,7 +27,7 @@ from app.db.migrations import Migrations
 from app.main import create_app
 from app.settings import Settings
 from tests.callers import Callers
-from tests.processes import ENVIRONMENT
+from tests.processes import ENVIRONMENT, UNMEASURED
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 ROOT = Path(__file__).parents[2]
@@ -37,9 +37,6 @@ STORIES = [
     f"tests/{name}.py"
     for name in ("laws/test_tables", "laws/test_access", "admin/test_idempotency", "admin/test_audit")
 ]
-
-# What runs here is measured where it runs directly; twice would only be slower.
-WITHOUT_COVERAGE = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("COVERAGE_")}
 
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt install pgbouncer")
 
@@ -111,7 +108,8 @@ def test_laws_and_stories_hold_through_it(pooled: Pooled) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *STORIES],
         cwd=ROOT,
-        env=WITHOUT_COVERAGE
+        env=ENVIRONMENT
+        | UNMEASURED
         | {
             "DATABASE_URL": pooled.through,
             "MIGRATION_DATABASE_URL": pooled.directly,

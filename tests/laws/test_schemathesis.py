@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Service
+from tests.processes import ENVIRONMENT, UNMEASURED, Service
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -21,7 +20,7 @@ def schemathesis(service: Service, document: str, *options: str) -> subprocess.C
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIGURATION), "run"]
     return subprocess.run(
         [*command, f"{service.url}/docs/{document}.json", "--no-color", *options],
-        env=os.environ | {"CRM_TOKEN": service.token("admin"), "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT | UNMEASURED | {"CRM_TOKEN": service.token("admin"), "PYTHONPATH": str(ROOT)},
         cwd=service.data_dir.parent,
         capture_output=True,
         text=True,
@@ -33,7 +32,10 @@ def schemathesis(service: Service, document: str, *options: str) -> subprocess.C
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(
-        tmp_path_factory.mktemp("schema") / "data", RATE_LIMIT_PER_MINUTE="0", AUTH_FAILURES_PER_MINUTE="0"
+        tmp_path_factory.mktemp("schema") / "data",
+        RATE_LIMIT_PER_MINUTE="0",
+        AUTH_FAILURES_PER_MINUTE="0",
+        **UNMEASURED,
     )
     yield service
     service.stop()
