@@ -21,8 +21,9 @@ $(VENV)/installed: pyproject.toml uv.lock
 run: setup
 	@$(BIN)/crm serve --demo
 
+# Many tests start processes: each would compile the app anew where no bytecode may be written.
 test: setup
-	@$(BIN)/pytest -n auto --cov --cov-report=term
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --cov --cov-report=term
 
 # Every promise against real processes that are killed, paused and starved: some 15 minutes, or TORTURE=--quick.
 torture: setup
