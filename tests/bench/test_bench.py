@@ -12,6 +12,7 @@ from tests.bench.growth import Growth
 from tests.bench.load import Latency, has_wrk
 from tests.bench.plot import plot
 from tests.bench.report import cells
+from tests.processes import ENVIRONMENT, UNMEASURED
 
 
 @pytest.mark.skipif(not has_wrk(), reason="wrk, which makes the load, is not installed")
@@ -27,6 +28,7 @@ def test_a_quick_run_writes_its_results(tmp_path: Path) -> None:
             "--output",
             str(tmp_path),
         ],
+        env=ENVIRONMENT | UNMEASURED,
         capture_output=True,
         text=True,
         timeout=400,
