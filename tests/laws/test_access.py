@@ -24,6 +24,21 @@ every_route = pytest.mark.parametrize("operation", ROUTES, ids=str)
 every_record_route = pytest.mark.parametrize("operation", [o for o in ROUTES if o.parameters], ids=str)
 
 
+def contracts_permission(method: str, path: str) -> str:
+    """What section 3 asks for, by the address below /admin."""
+    kind = path.split("/", 1)[0]
+    if kind == "audit":
+        return "audit"
+    if method in {"GET", "HEAD"}:
+        return "read"
+    if kind in {"tags", "pipeline-stages", "settings"}:
+        return "configure"
+    if path.endswith("/restore"):
+        return "delete"
+    # A note is its author's to delete, and a customer's tag is a change of the customer.
+    return "delete" if method == "DELETE" and kind != "notes" and "/tags/" not in path else "write"
+
+
 @every_route
 def test_a_route_declares_its_permission(operation: Operation) -> None:
     assert operation.permission is not None
@@ -32,6 +47,12 @@ def test_a_route_declares_its_permission(operation: Operation) -> None:
 def test_roles_have_the_contracts_permissions() -> None:
     for permission, roles in MAY.items():
         assert {role.value for role in Role if Permission(permission) in PERMISSIONS[role]} == roles
+
+
+@every_route
+def test_a_route_asks_for_the_contracts_permission(operation: Operation) -> None:
+    """By its address, which says what it does to what; the route itself is not asked."""
+    assert operation.permission == contracts_permission(operation.method, operation.path.split("/admin/", 1)[1])
 
 
 @every_route
