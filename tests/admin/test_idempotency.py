@@ -57,6 +57,21 @@ def test_fifty_at_once_under_one_key_make_one_customer(admin: Caller) -> None:
     assert admin.ok("GET", "/admin/customers")["total"] == 1
 
 
+def test_while_the_first_is_still_running_the_next_is_told_so_and_does_not_wait(
+    admin: Caller, settings: Settings
+) -> None:
+    admin.ok("GET", "/admin/me")
+    waiting = "SELECT 1 FROM pg_locks WHERE relation = 'customers'::regclass AND NOT granted"
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("LOCK TABLE customers IN EXCLUSIVE MODE")
+        first = pool.submit(admin.post, "/admin/customers", {"name": "Ada"}, headers=KEY)
+        while not first.done() and not owner.execute(waiting).fetchone():
+            pass
+        refused(admin.post("/admin/customers", {"name": "Ada"}, headers=KEY), 409, "REQUEST_IN_PROGRESS")
+        owner.rollback()
+        assert first.result().status_code == 201
+
+
 @pytest.mark.parametrize("key", ["", "with space", "ü", "x" * 256])
 def test_a_key_is_visible_ascii(admin: Caller, key: str) -> None:
     answer = admin.call("POST", "/admin/customers", json={"name": "A"}, headers={"Idempotency-Key": key.encode()})  # type: ignore[dict-item]  # httpx takes bytes
