@@ -119,6 +119,82 @@ def test_what_failed_is_never_committed_even_where_the_failure_is_swallowed(sett
     with_database(settings, story)
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+def test_what_binds_a_transaction_is_set_with_its_first_statement_and_gone_after_it(
+    settings: Settings, read_only: bool
+) -> None:
+    limits = {
+        "role": "crm_service",
+        "crm.tenant": "default",
+        "crm.user": "ada",
+        "TimeZone": "UTC",
+        "statement_timeout": "5s",
+        "lock_timeout": "2s",
+        "transaction_read_only": "on" if read_only else "off",
+    } | ({} if read_only else {"idle_in_transaction_session_timeout": "10s"})
+    shown = text("SELECT " + ", ".join(f"current_setting('{name}', true)" for name in limits))
+
+    async def story(database: Database) -> None:
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            await tx.connection.execute(select(literal(1)))
+            await tx.connection._driver.ask(Question("SET timezone TO 'Asia/Tokyo'"))
+        async with database.transaction(ADA, Origin(), read_only=read_only) as tx:
+            assert (await tx.connection.execute(shown)).one() == tuple(limits.values())
+            connection = tx.connection._driver
+        after = (await connection.ask(Question(str(shown)))).rows[0]
+        assert not set(after) & {"crm_service", "default", "ada", "UTC", "5s", "2s", "10s"}
+
+    with_database(settings, story)
+
+
+def test_a_read_writes_nothing(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                await tx.connection.execute(TAG, {"name": "read"})
+
+    with_database(settings, story)
+
+
+def test_what_the_database_refuses_only_with_the_commit_is_told(settings: Settings) -> None:
+    deferred = """
+        CREATE FUNCTION refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation; END $$;
+        CREATE CONSTRAINT TRIGGER refuse_late AFTER INSERT ON tags DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN (NEW.name = 'late') EXECUTE FUNCTION refuse_late();
+    """
+
+    async def story(database: Database) -> None:
+        async def write() -> None:
+            async with database.transaction(ADA, Origin()) as tx:
+                await tx.connection.execute(TAG, {"name": "late"})
+
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await write()
+
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+        owner.execute(deferred)
+        try:
+            with_database(settings, story)
+        finally:
+            owner.execute("DROP FUNCTION refuse_late CASCADE")
+
+
+def test_a_write_that_is_given_up_leaves_its_connection_to_the_next(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        backends = []
+        for _ in range(2):
+            with suppress(KeyError):
+                async with database.transaction(ADA, Origin()) as tx:
+                    await tx.connection.execute(TAG, {"name": "given up"})
+                    backends.append((await tx.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+                    raise KeyError
+        assert backends[0] == backends[1]
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            assert (await tx.connection.execute(TAGS, {"name": "given up"})).scalar_one() == 0
+
+    with_database(settings, story)
+
+
 def test_a_transaction_whose_connection_is_lost_does_not_go_on_over_another(settings: Settings) -> None:
     async def story(database: Database) -> None:
         async def write() -> None:
