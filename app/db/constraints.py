@@ -26,14 +26,13 @@ REFUSALS: dict[str, tuple[Code, int | None]] = {
 
 # A statement or lock that took too long, a server that is full, going or gone: trying again is right.
 PASSING_TROUBLE = (
-    errors.QueryCanceled,
     errors.LockNotAvailable,
     errors.DeadlockDetected,
     errors.SerializationFailure,
-    errors.OperatorIntervention,
-    errors.InsufficientResources,
     errors.IdleInTransactionSessionTimeout,
 )
+# Connection lost, resources used up, somebody intervened, the system failed: the classes of the standard's codes.
+PASSING_CLASSES = {"08", "53", "57", "58"}
 
 
 def translate(error: Exception) -> Exception:
@@ -41,9 +40,15 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, errors.IntegrityError) and (refusal := REFUSALS.get(error.diag.constraint_name or "")):
         code, status = refusal
         return AppError(code, status=status)
-    if isinstance(error, (PoolTimeoutError, OSError, errors.ConnectionException, *PASSING_TROUBLE)) or (
-        # libpq's own failures (refused, reset, no route) carry no SQLSTATE.
-        isinstance(error, errors.OperationalError) and error.sqlstate is None
+    if (
+        isinstance(error, (PoolTimeoutError, OSError, *PASSING_TROUBLE))
+        or (
+            isinstance(error, errors.Error)
+            # libpq's own failures (refused, reset, no route) carry no code.
+            and (
+                error.sqlstate[:2] in PASSING_CLASSES if error.sqlstate else isinstance(error, errors.OperationalError)
+            )
+        )
     ):
         log.warning("database unavailable", reason=type(error).__name__)
         return AppError(Code.SERVICE_UNAVAILABLE)

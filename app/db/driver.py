@@ -6,13 +6,14 @@ ends nothing, and would hold each request and each connection for ever.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from psycopg import AsyncConnection, OperationalError, postgres
+from psycopg import AsyncConnection, OperationalError, capabilities, postgres
 from psycopg.abc import Buffer, PQGen
 from psycopg.abc import Transformer as AnyTransformer
 from psycopg.adapt import PyFormat, Transformer
@@ -26,6 +27,9 @@ ANSWER_SECONDS = 6.0
 LOOK_EVERY_SECONDS = 0.1
 MOST_PREPARED = 200  # of one connection
 TEXT = [PyFormat.TEXT]
+# A column changed its type since a statement was prepared, or somebody took the statement away: a new connection knows
+# nothing of either.
+STALE = {"0A000", "26000"}
 # The driver calls a small number a small integer; a statement is prepared once for all of them.
 INT8 = postgres.types["int8"]
 WIDER = {postgres.types[small].oid: INT8.oid for small in ("int2", "int4")} | {
@@ -80,6 +84,10 @@ class Answer(NamedTuple):
     result: PGresult
 
 
+class NoAnswerError(OperationalError):
+    """The server was silent for too long."""
+
+
 class Connection(AsyncConnection[Any]):
     """A connection that is closed, and raises OperationalError, where an answer does not come in time."""
 
@@ -93,11 +101,15 @@ class Connection(AsyncConnection[Any]):
 
     async def wait(self, gen: PQGen[T], interval: float = LOOK_EVERY_SECONDS, timeout: float | None = None) -> T:  # noqa: ASYNC109 -- the driver's own signature
         """As the driver's, which all of its work goes through."""
+        limit, began = _limit.get() if timeout is None else timeout, time.monotonic()
         try:
-            return await super().wait(gen, interval, _limit.get() if timeout is None else timeout)
+            return await super().wait(gen, interval, limit)
         except OperationalError as error:
-            if error.sqlstate is None:  # nothing that the server said: it is silent, or gone
-                self.pgconn.finish()
+            if error.sqlstate is not None:  # the server said something
+                raise
+            self.pgconn.finish()
+            if limit is not None and time.monotonic() - began >= limit:
+                raise NoAnswerError from error
             raise
 
     async def ask(self, *questions: Question) -> Answer:
@@ -123,7 +135,8 @@ class Connection(AsyncConnection[Any]):
         expected = [sent for each in filled for sent in self._send(each)]
         pgconn.pipeline_sync()
         while pgconn.flush():
-            if (yield Wait.RW) & Ready.R:
+            ready = yield Wait.RW
+            if ready and ready & Ready.R:
                 pgconn.consume_input()
         results = []
         while True:
@@ -141,7 +154,10 @@ class Connection(AsyncConnection[Any]):
         for sent, result in zip(expected, results, strict=True):
             if result.status == ExecStatus.FATAL_ERROR:
                 self.failed = sent.question
-                raise error_from_result(result, self.info.encoding)
+                error = error_from_result(result, self.info.encoding)
+                if sent.question.prepare and error.sqlstate in STALE:
+                    pgconn.finish()
+                raise error
             if sent.prepares:
                 self._names[sent.prepares] = sent.name
         return results[-1]
@@ -161,7 +177,10 @@ class Connection(AsyncConnection[Any]):
             if name is None:
                 if len(self._names) >= MOST_PREPARED:
                     longest_unused = self._names.pop(next(iter(self._names)))
-                    self.pgconn.send_query_params(b"DEALLOCATE " + longest_unused, None)
+                    if capabilities.has_send_close_prepared():
+                        self.pgconn.send_close_prepared(longest_unused)
+                    else:
+                        self.pgconn.send_query_params(b"DEALLOCATE " + longest_unused, None)
                     yield Sent(question)
                 self._named += 1
                 name = b"crm_%d" % self._named

@@ -23,7 +23,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
 
-from app.db.driver import Answer, Connection, Question
+from app.db.driver import Answer, Connection, NoAnswerError, Question
 from app.db.statements import tell
 from app.web.errors import AppError, Code
 
@@ -139,7 +139,7 @@ class Executor(ABC):
                 raise
             # The server is gone: the pool drops all connections to it, as SQLAlchemy does where it executes itself.
             await greenlet_spawn(self._engine.pool._invalidate, self._lent, error)
-            if not before:
+            if not before or isinstance(error, NoAnswerError):
                 raise
             # Of a first statement nothing has lasted, and the server may have come back since.
             self._lent = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.callers import Caller, Callers, refused
@@ -136,3 +138,14 @@ def test_a_won_deal_keeps_an_amount(admin: Caller) -> None:
     path = f"/admin/deals/{deal(admin, admin.customer()['id'], amount=5, stage='closed_won')}"
     refused(admin.patch(path, {"amount": 0}), 400, "WON_NEEDS_AMOUNT")
     assert admin.ok("PATCH", path, {"amount": 6})["amount"] == 6
+
+
+def test_what_is_being_trashed_takes_nothing_new(admin: Caller, service_connection: psycopg.Connection) -> None:
+    customer = admin.customer()["id"]
+    with ThreadPoolExecutor() as pool, service_connection.transaction():
+        service_connection.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        service_connection.execute("UPDATE customers SET deleted_at = now() WHERE id = %s", [customer])
+        new = pool.submit(admin.post, "/admin/deals", {"title": "Too late", "customer_id": customer})
+        time.sleep(0.3)
+        assert not new.done()
+    refused(new.result(), 400, "CUSTOMER_NOT_FOUND")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -10,14 +11,17 @@ from unittest.mock import patch
 
 import psycopg
 import pytest
+from psycopg import errors
 from sqlalchemy import func, literal, select, text
 
 from app.access.actor import Actor
 from app.access.permissions import Role
 from app.db import driver
-from app.db.driver import Connection, Question
+from app.db.constraints import translate
+from app.db.driver import Connection, NoAnswerError, Question, patience
 from app.db.transaction import Database, Origin
 from app.settings import Settings
+from app.web.errors import AppError
 
 ADA = Actor(user_id="ada", tenant_id="default", role=Role.ADMIN)
 STATEMENTS_KEPT = Question("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'crm%'")
@@ -233,3 +237,57 @@ def test_a_parameter_that_is_missing_is_a_fault_not_a_null(settings: Settings) -
                 await tx.connection.execute(TAGS)
 
     with_database(settings, story)
+
+
+def test_what_somebody_took_away_is_prepared_anew_over_another_connection(settings: Settings) -> None:
+    statement = text("SELECT 'again'")
+
+    async def story(database: Database) -> None:
+        for _ in range(2):
+            async with database.transaction(ADA, Origin(), read_only=True) as tx:
+                assert (await tx.connection.execute(statement)).scalar_one() == "again"
+                await tx.connection._driver.ask(Question("DEALLOCATE ALL", prepare=False))
+
+    with_database(settings, story)
+
+
+def test_in_a_failed_transaction_nothing_stays_prepared_that_was_forgotten(settings: Settings) -> None:
+    async def story(connection: Connection) -> None:
+        with patch.object(driver, "MOST_PREPARED", 3):
+            for number in range(3):
+                await connection.ask(Question(f"SELECT {number}"))
+            await connection.ask(Question("BEGIN", prepare=False))
+            for number in range(3, 6):
+                with pytest.raises(psycopg.Error):
+                    await connection.ask(Question(f"SELECT {number} / 0"))
+            await connection.ask(Question("ROLLBACK", prepare=False))
+        (known,) = (await connection.ask(STATEMENTS_KEPT)).rows[0]
+        assert known == len(connection._names)
+
+    over_one_connection(settings, story)
+
+
+def test_who_gets_no_answer_is_not_kept_waiting_for_a_second_one(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async with database.transaction(ADA, Origin(), read_only=True) as tx:
+            began = time.monotonic()
+            with patience(0.5), pytest.raises(NoAnswerError):
+                await tx.connection.execute(text("SELECT pg_sleep(3)"))
+            assert time.monotonic() - began < 0.9
+
+    with_database(settings, story)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [errors.DiskFull, errors.OutOfMemory, errors.AdminShutdown, errors.IoError, errors.TooManyConnections],
+)
+def test_a_database_in_passing_trouble_is_unavailable(trouble: type[psycopg.Error]) -> None:
+    refusal = translate(trouble("it will pass"))
+    assert isinstance(refusal, AppError)
+    assert refusal.status == 503
+
+
+def test_a_fault_of_ours_stays_one() -> None:
+    fault = errors.UndefinedTable("no such table")
+    assert translate(fault) is fault
