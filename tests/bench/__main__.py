@@ -27,7 +27,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path) -> None:
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
     seconds = 1.0 if quick else 4.0
     folder = data_dir or Path(".crm", "bench-quick" if quick else "bench")
-    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 3) as place:
+    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 5) as place:
         measured = goals.measure(place, seconds, quick=quick)
         for goal in measured:
             click.echo(goal.line())

@@ -48,7 +48,7 @@ def wrk(
     script: Path | None = None,
 ) -> Latency:
     """Ask for one address of a tenant over and over. Raises NoAnswerError where one is no success."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "60s", "--latency"]
     for name, value in ({"Authorization": f"Bearer {bench.token(size)}"} | (headers or {})).items():
         command += ["-H", f"{name}: {value}"]
     if script is not None:
