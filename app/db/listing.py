@@ -153,18 +153,18 @@ class Listing(Generic[Record]):
         places = await sort.places(tx, descending=shape.descending)
         found: list[Row[Any]] = []
         for place in reversed(places) if backward else places:
-            window = {"row_limit": limit - len(found), "row_offset": offset}
-            statement = self._selects.rows(shape, Part(place, deep=deep, backward=backward))
-            rows = (await tx.connection.execute(statement, parameters | window)).all()
+            part = Part(place, limit, skip=bool(offset), deep=deep, backward=backward)
+            window = {"row_offset": offset} if offset else {}
+            rows = (await tx.connection.execute(self._selects.rows(shape, part), parameters | window)).all()
             found += rows
-            if len(found) == limit:
+            if len(found) >= limit:
                 break
             if rows or not offset:
                 offset = 0
             elif len(places) > 1:
                 passed = await tx.connection.execute(self._selects.count(shape, place), parameters)
                 offset -= passed.scalar_one()
-        return found
+        return found[:limit]
 
     async def _after(
         self, tx: Transaction, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
@@ -176,14 +176,14 @@ class Listing(Generic[Record]):
         places = await sort.places(tx, descending=shape.descending)
         found: list[Row[Any]] = []
         for place in places[places.index(here) :] if here in places else ():
-            window = {"row_limit": limit - len(found), "row_offset": 0}
+            after = {}
             if place == here:
-                window |= {"after_id": key[1]} | ({"after": value} if sort.stretch(place).ordered else {})
-            statement = self._selects.rows(shape, Part(place, after=place == here))
-            found += (await tx.connection.execute(statement, parameters | window)).all()
-            if len(found) == limit:
+                after = {"after_id": key[1]} | ({"after": value} if sort.stretch(place).ordered else {})
+            statement = self._selects.rows(shape, Part(place, limit, after=place == here))
+            found += (await tx.connection.execute(statement, parameters | after)).all()
+            if len(found) >= limit:
                 break
-        return found
+        return found[:limit]
 
     async def _total(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> int:
         """How many rows the filters match, exactly."""

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, Table, bindparam, func, select, tuple_, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 
 from app.db.counts import Counted
 from app.db.filters import Filter
 from app.db.sorting import Sort, Stretch
 from app.web.paging import Deleted
 
+# Of one list's statements for rows, of which there are as many as sizes of a page.
+MOST_KEPT = 1000
 Where: TypeAlias = list[ColumnElement[bool]]
 
 
@@ -26,12 +40,29 @@ class Shape(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a statement depends on beside the shape: the stretch that it reads, from where, and in which direction."""
+    """What a statement depends on beside the shape: the stretch that it reads, how much of it, from where, and in which
+    direction.
+
+    The limit stands in the statement: as a parameter it would be unknown to the server's planner, which would then plan
+    anew for each execution, and that takes longer than to execute it.
+    """
 
     place: int
+    limit: int
+    skip: bool = False
     after: bool = False
     deep: bool = False
     backward: bool = False
+
+    @property
+    def limit_clause(self) -> ColumnElement[int]:
+        """As text."""
+        return literal_column(str(self.limit), BigInteger)
+
+    @property
+    def offset_clause(self) -> ColumnElement[int] | None:
+        """As a parameter, where there is one."""
+        return bindparam("row_offset", type_=BigInteger) if self.skip else None
 
 
 class Selects:
@@ -56,7 +87,7 @@ class Selects:
         self._sorts = sorts
         self._counted = counted
         # What was built before.
-        self.rows = cache(self._rows)
+        self.rows = lru_cache(MOST_KEPT)(self._rows)
         self.count = cache(self._count)
         self.kept_total = cache(self._kept_total)
 
@@ -66,21 +97,20 @@ class Selects:
         wheres = self._wheres(shape, part.place)
         if isinstance(self._source, Table) and (part.deep or len(wheres) > 1):
             return self._by_keys(shape, part, self._source, keys, wheres)
-        return self._windowed(shape, part, [*self._columns, *keys], wheres[0]).offset(bindparam("row_offset"))
+        rows = self._windowed(shape, part, [*self._columns, *keys], wheres[0])
+        return rows.limit(part.limit_clause).offset(part.offset_clause)
 
     def _by_keys(
         self, shape: Shape, part: Part, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]
     ) -> Select[Any]:
         # The keys first, from the indexes alone, and then the rows that are shown.
         found = [self._windowed(shape, part, keys, where) for where in wheres]
-        offset = bindparam("row_offset", type_=BigInteger)
-        if len(found) == 1:
-            window = found[0].offset(offset).subquery("page")
-        else:
-            limit = bindparam("row_limit", type_=BigInteger)
-            both = union_all(*(each.limit(limit + offset) for each in found)).subquery("both")
-            order = self._direction(shape, part, both.c.sort_key, both.c.sort_id)
-            window = select(both).order_by(*order).limit(limit).offset(offset).subquery("page")
+        page, limit, offset = found[0], part.limit_clause, part.offset_clause
+        if len(found) > 1:
+            enough = limit if offset is None else limit + offset
+            both = union_all(*(each.limit(enough) for each in found)).subquery("both")
+            page = select(both).order_by(*self._direction(shape, part, both.c.sort_key, both.c.sort_id))
+        window = page.limit(limit).offset(offset).subquery("page")
         order = self._direction(shape, part, window.c.sort_key, window.c.sort_id)
         return (
             select(*self._columns, window.c.sort_key, window.c.sort_id)
@@ -99,7 +129,6 @@ class Selects:
             .select_from(self._source)
             .where(*where)
             .order_by(*(order if stretch.ordered else order[1:]))
-            .limit(bindparam("row_limit"))
         )
 
     @staticmethod
