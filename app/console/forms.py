@@ -23,7 +23,7 @@ from app.console.values import Stage, Stages, Status, equals_shown, statuses_sho
 from app.web.currency import Currency
 from app.web.email import Email
 from app.web.errors import Fault, invalid
-from app.web.fields import ZONELESS, Refused
+from app.web.fields import Refused
 from app.web.paging import Search, UserFilter
 from app.web.structs import DATES, LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
 
@@ -59,13 +59,18 @@ Day = Annotated[
     datetime,
     Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"], extra_json_schema=DATES),
 ]
+# As far as a pattern can tell what is on the calendar.
+WITHOUT_OFFSET = (
+    r"^\d{4}-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+    r"T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?$"
+)
 DueAt = Annotated[
     datetime,
     Meta(
         description="Without an offset it is UTC",
         examples=["2026-12-31T10:30"],
         extra={"zoneless": True},
-        extra_json_schema=DATES | {"anyOf": [*DATES["anyOf"], {"pattern": f"^{ZONELESS.pattern}$"}]},
+        extra_json_schema=DATES | {"anyOf": [*DATES["anyOf"], {"pattern": WITHOUT_OFFSET}]},
     ),
 ]
 
