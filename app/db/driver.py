@@ -35,8 +35,8 @@ INT8 = postgres.types["int8"]
 WIDER = {postgres.types[small].oid: INT8.oid for small in ("int2", "int4")} | {
     postgres.types[small].array_oid: INT8.array_oid for small in ("int2", "int4")
 }
-# Its SQL, and the types of its parameters.
-Statement: TypeAlias = tuple[str, tuple[int, ...]]
+# Its SQL, the types of its parameters, and the scope.
+Statement: TypeAlias = tuple[str, tuple[int, ...], tuple[Any, ...]]
 
 _limit: ContextVar[float | None] = ContextVar("answer_seconds", default=ANSWER_SECONDS)
 
@@ -54,11 +54,15 @@ def patience(seconds: float | None) -> Iterator[None]:
 
 
 class Question(NamedTuple):
-    """A statement with its parameters, in it as $1, $2 …"""
+    """A statement with its parameters, in it as $1, $2 …
+
+    It is prepared for each `scope` by itself: a plan that was made for a small tenant can be a bad one for a large one.
+    """
 
     sql: str
     parameters: Sequence[Any] = ()
     prepare: bool = True
+    scope: Sequence[Any] = ()
 
 
 class Filled(NamedTuple):
@@ -169,7 +173,7 @@ class Connection(AsyncConnection[Any]):
     def _send(self, filled: Filled) -> Iterator[Sent]:
         """Send a question, and yield what for, for each answer that will come."""
         question, values, types = filled
-        sql, statement = question.sql.encode(), (question.sql, types)
+        sql, statement = question.sql.encode(), (question.sql, types, tuple(question.scope))
         if self.prepare_threshold is None or not question.prepare:
             self.pgconn.send_query_params(sql, values, types)
         else:

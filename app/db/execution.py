@@ -106,6 +106,7 @@ class Executor(ABC):
     def __init__(self, engine: AsyncEngine, who: Question, slow_ms: float) -> None:
         self._engine = engine
         self._who = who
+        self._scope = who.parameters[:2]  # the role and the tenant
         self._slow_ms = slow_ms
         self._lent: PoolProxiedConnection | None = None
         self._driver: Connection
@@ -130,7 +131,7 @@ class Executor(ABC):
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         """One statement, as this person. Raises psycopg.Error; AppError before `crm db upgrade`."""
         query = prepared(statement)
-        question = query.question(parameters or {})
+        question = query.question(parameters or {})._replace(scope=self._scope)
         before = self._before()
         try:
             answer = await self._ask(before, question)

@@ -70,7 +70,7 @@ def test_only_so_many_statements_stay_prepared_and_the_longest_unused_goes(setti
                 assert (await connection.ask(Question(f"SELECT {number}"))).rows == [(number,)]
                 assert (await connection.ask(often)).rows == [("often",)]
         assert (await connection.ask(STATEMENTS_KEPT)).rows == [(6,)]
-        assert (often.sql, ()) in connection._names
+        assert (often.sql, (), ()) in connection._names
 
     over_one_connection(settings, story)
 
@@ -291,3 +291,18 @@ def test_a_database_in_passing_trouble_is_unavailable(trouble: type[psycopg.Erro
 def test_a_fault_of_ours_stays_one() -> None:
     fault = errors.UndefinedTable("no such table")
     assert translate(fault) is fault
+
+
+def test_each_organization_has_plans_of_its_own(settings: Settings) -> None:
+    statement = text("SELECT 'whose'")
+    kept = Question("SELECT count(*) FROM pg_prepared_statements WHERE statement = $1", ["SELECT 'whose'"])
+
+    async def story(database: Database) -> None:
+        for tenant in ("one", "one", "two"):
+            actor = Actor(user_id="ada", tenant_id=tenant, role=Role.ADMIN)
+            async with database.transaction(actor, Origin(), read_only=True) as tx:
+                await tx.connection.execute(statement)
+                found = (await tx.connection._driver.ask(kept)).rows
+        assert found == [(2,)]
+
+    with_database(settings, story)
