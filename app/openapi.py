@@ -184,7 +184,12 @@ def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool, stream
         if "description" in schema:
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":
-            parameter |= {"style": "form", "explode": False}
+            if "maxLength" in schema["items"]:
+                # Any text is a list of one on its way, so that nothing could be a list and wrong.
+                text = f"[^,]{{0,{schema['items']['maxLength']}}}"
+                parameter["schema"] = {"type": "string", "pattern": f"^{text}(,{text})*$"}
+            else:
+                parameter |= {"style": "form", "explode": False}
         yield parameter
     if guarded:
         yield _header("X-Organization-Id", "Which organization, for tokens that work in several", maxLength=64)
