@@ -25,6 +25,7 @@ WORDS = re.compile(
             "must hold the id of each",
             "contradicts another field that means the same",
             "can't be in the future",
+            "is no valid address",
             "must be an ISO 4217 code",
             "must be an IANA time zone",
             "NUL",
