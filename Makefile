@@ -25,7 +25,7 @@ run: setup
 test: setup
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --cov --cov-report=term
 
-# Every promise against real processes that are killed, paused and starved: some 15 minutes, or TORTURE=--quick.
+# Every promise against real processes that are killed, paused and starved: some nine minutes, or TORTURE=--quick.
 torture: setup
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
