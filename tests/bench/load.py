@@ -68,21 +68,16 @@ def wrk(
 def recorded(bench: Bench, size: int) -> Iterator[tuple[TestClient[Any], list[str]]]:
     """The service inside this process, and every statement that it sends, with its values filled in."""
     sent: list[str] = []
-    ask, execute = Connection.ask, psycopg.AsyncCursor.execute
+    ask = Connection.ask
     with psycopg.connect(bench.settings.database_url) as connection, TestClient(create_app(bench.settings)) as client:
-        writer = psycopg.ClientCursor(connection)
 
         async def asked(driver: Connection, *questions: Question) -> Answer:
             sent.extend(_filled(question, connection) for question in questions)
             return await ask(driver, *questions)
 
-        async def executed(cursor: Any, query: Any, parameters: Any = None, **more: Any) -> Any:
-            sent.append(writer.mogrify(query, parameters))
-            return await execute(cursor, query, parameters, **more)
-
         client.headers["Authorization"] = f"Bearer {bench.token(size)}"
         assert client.get("/admin/me").status_code == 200
-        with patch.object(Connection, "ask", asked), patch.object(psycopg.AsyncCursor, "execute", executed):
+        with patch.object(Connection, "ask", asked):
             yield client, sent
 
 
