@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from app.logs import configure_logging
 from tests.bench import goals, growth, indexes, obstacles, profile, shares
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
@@ -15,17 +16,21 @@ from tests.bench.server import running
 SIZES = [1_000, 100_000, 1_000_000]
 QUICK_SIZES = [500, 5_000]
 WORKERS = 2
+HERE = Path(__file__).parent
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Small tenants and short runs: that it works, not how fast it is.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the tenants are kept between runs.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path(__file__).parent, show_default=True)
-def bench(quick: bool, data_dir: Path | None, output: Path) -> None:
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Of the results; else beside this, of --quick the data."
+)
+def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
     """Fill a database once, serve it as in production, and measure."""
     if not has_wrk():
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
     seconds = 1.0 if quick else 4.0
+    configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     folder = data_dir or Path(".crm", "bench-quick" if quick else "bench")
     with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 5) as place:
         measured = goals.measure(place, seconds, quick=quick)
@@ -39,7 +44,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path) -> None:
             growth=growth.measure(place, seconds / 2, quick=quick),
             costs=indexes.measure(place, quick=quick),
         )
-        write(output, place, results, quick=quick)
+        click.echo(f"\nmore in {write(output or (folder if quick else HERE), place, results, quick=quick)}")
     sys.exit(0 if quick or all(goal.met for goal in measured) else 1)
 
 

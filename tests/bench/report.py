@@ -28,7 +28,11 @@ CONDITIONS = (
     "- Real tokens, row-level security, audit and logs on. Rate limits are off, since one person asks all the time, "
     "and so is the sealing of the audit log, since what was put in at once would keep it busy."
 )
-PARTS = "Rates of parts of the way, as multiples of what the goal is measured against: pgbench's, or the bare INSERT's."
+PARTS = (
+    "What parts of the way cost, in units of one transaction of what the goal is measured against: pgbench's, or the "
+    "bare INSERT's. The processors are what everything waits for, so that costs add up, and the share of the rate is "
+    "one over the cost of all. The start is in seconds."
+)
 SHARES = (
     f"Requests a second over {CONNECTIONS} connections, as a share of the transactions a second that pgbench makes of "
     "the same prepared SQL over as many. The shares are of the largest tenant; those of reports, which take seconds "
@@ -60,8 +64,8 @@ class Results(NamedTuple):
     costs: list[Cost]
 
 
-def write(folder: Path, bench: Bench, results: Results, *, quick: bool) -> None:
-    """RESULTS.md and growth.svg, in this folder."""
+def write(folder: Path, bench: Bench, results: Results, *, quick: bool) -> Path:
+    """RESULTS.md, which is returned, and growth.svg, in this folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "growth.svg").write_text(plot(bench.sizes, results.growth))
     sections = [
@@ -74,7 +78,9 @@ def write(folder: Path, bench: Bench, results: Results, *, quick: bool) -> None:
         ["## What each index costs a write", COSTS, _costs(results.costs)],
         ["## How it grows", *_growth(bench, results.growth)],
     ]
-    (folder / "RESULTS.md").write_text("\n\n".join(part for section in sections for part in section) + "\n")
+    written = folder / "RESULTS.md"
+    written.write_text("\n\n".join(part for section in sections for part in section) + "\n")
+    return written
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -111,7 +117,7 @@ def _goals(goals: list[Goal]) -> str:
 
 
 def _parts(parts: list[Part]) -> str:
-    return table(["goal", "part", "rate"], ([part.goal, part.name, f"{part.share:.2f} x"] for part in parts))
+    return table(["goal", "part", "cost"], ([part.goal, part.name, f"{part.cost:.2f}"] for part in parts))
 
 
 def _shares(shares: list[Share]) -> str:
