@@ -156,7 +156,7 @@ class StageMove(Base):
         reference("stage_history", "deal_id", "deals"),
         reference("stage_history", "from_stage_id", "pipeline_stages"),
         reference("stage_history", "to_stage_id", "pipeline_stages"),
-        Index("stage_history_deal_idx", "tenant_id", "deal_id", "id"),
+        Index("stage_history_deal_idx", "tenant_id", "deal_id", "id", postgresql_include=["to_stage_id"]),
         Index("stage_history_from_stage_idx", "tenant_id", "from_stage_id"),
         Index("stage_history_to_stage_idx", "tenant_id", "to_stage_id"),
     )

@@ -144,12 +144,12 @@ SUMMARY = text(f"""
     )::text
 """)
 
-FUNNEL = text(f"""
+_FUNNEL = f"""
     WITH {_CHOSEN},
-    ways AS (
-        SELECT array_agg(to_stage_id) AS entered
-        FROM stage_history JOIN chosen ON chosen.id = deal_id GROUP BY deal_id
+    history AS NOT MATERIALIZED (
+        SELECT deal_id, to_stage_id, entered_at, left_at FROM stage_history WHERE :of_chosen
     ),
+    ways AS (SELECT array_agg(to_stage_id) AS entered FROM history GROUP BY deal_id),
     -- Deals by the thousand go the same few ways.
     common_ways AS MATERIALIZED (
         SELECT entered, count(*) AS deals,
@@ -176,7 +176,7 @@ FUNNEL = text(f"""
         SELECT to_stage_id AS id,
                percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY extract(epoch FROM left_at - entered_at))
                    AS seconds
-        FROM stage_history JOIN chosen ON chosen.id = deal_id WHERE left_at IS NOT NULL GROUP BY to_stage_id
+        FROM history WHERE left_at IS NOT NULL GROUP BY to_stage_id
     ),
     present AS (
         SELECT stage_id AS id, sum(count)::bigint AS current, json_object_agg(currency, trim_scale(value)) AS values
@@ -195,7 +195,12 @@ FUNNEL = text(f"""
             FROM steps LEFT JOIN counts USING (id) LEFT JOIN present USING (id) LEFT JOIN times USING (id)
         )
     )::text
-""")
+"""
+FUNNEL = text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)"))
+# Of all deals it is quicker to leave out the trash than to look each one up.
+FUNNEL_OF_ALL = text(
+    _FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)")
+)
 
 TEAM = text("""
     WITH closings AS (

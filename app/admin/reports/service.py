@@ -197,7 +197,8 @@ async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummar
 
 async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
     """Every stage, in order, from the stage history."""
-    found = await tx.connection.execute(queries.FUNNEL, _chosen(tx, query))
+    statement = queries.FUNNEL_OF_ALL if query == DealReportQuery() else queries.FUNNEL
+    found = await tx.connection.execute(statement, _chosen(tx, query))
     rows = json.decode(found.scalar_one(), type=FunnelRows)
     return schemas.Funnel([_funnel_stage(row, rows.currency) for row in rows.stages])
 
