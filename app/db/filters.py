@@ -60,14 +60,14 @@ def equals(column: ColumnElement[Any]) -> Filter:
     return Filter(lambda name, _: column == bindparam(name, type_=column.type), lambda value, _: ("", value))
 
 
-def at_least(column: ColumnElement[Any]) -> Filter:
-    """This value or more."""
-    return Filter(lambda name, _: column >= bindparam(name, type_=column.type), lambda value, _: ("", value))
+def at_least(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value: value) -> Filter:
+    """This value or more; `of` gives the column's value for the query's."""
+    return Filter(lambda name, _: column >= bindparam(name, type_=column.type), lambda value, _: ("", of(value)))
 
 
-def at_most(column: ColumnElement[Any]) -> Filter:
-    """This value or less."""
-    return Filter(lambda name, _: column <= bindparam(name, type_=column.type), lambda value, _: ("", value))
+def at_most(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value: value) -> Filter:
+    """This value or less; `of` gives the column's value for the query's."""
+    return Filter(lambda name, _: column <= bindparam(name, type_=column.type), lambda value, _: ("", of(value)))
 
 
 def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: Filter) -> Filter:

@@ -171,7 +171,10 @@ class Listing(Generic[Record]):
     ) -> list[Row[Any]]:
         """Rows that come after the one with this key."""
         sort = self._sorts[shape.sort_by]
-        value = None if key[0] is None else msgspec.convert(key[0], sort.column.type.python_type, strict=False)
+        try:
+            value = None if key[0] is None else msgspec.convert(key[0], sort.column.type.python_type, strict=False)
+        except msgspec.ValidationError:
+            raise AppError(Code.INVALID_CURSOR) from None  # signed by a release that sorted by something else here
         here = value if sort.group is not None else int(sort.nullable and value is None)
         places = await sort.places(tx, descending=shape.descending)
         found: list[Row[Any]] = []
@@ -209,10 +212,14 @@ class Listing(Generic[Record]):
         walk = walked | {"sort_by": position.sort_by, "sort_order": position.sort_order}
         if query.page_size is not UNSET:
             walk["page_size"] = query.page_size
+        # What was signed by another release may have other filters.
         try:
-            return msgspec.convert(walk, type(query))
+            resumed = msgspec.convert(walk, type(query))
         except msgspec.ValidationError:
-            raise AppError(Code.INVALID_CURSOR) from None  # signed by a release whose filters were others
+            raise AppError(Code.INVALID_CURSOR) from None
+        if self._given_filters(resumed).keys() != walked.keys():
+            raise AppError(Code.INVALID_CURSOR)
+        return resumed
 
     def _given_filters(self, query: ListQuery) -> dict[str, Any]:
         given = msgspec.to_builtins(query)

@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from app.settings import Settings
+from app.web.cursor import CursorSigner
 from tests.callers import Caller, Callers, refused
 
 EVERYTHING = {
@@ -422,6 +425,16 @@ def test_a_cursor_is_worth_nothing_elsewhere(admin: Caller, stranger: Caller) ->
     for answer in elsewhere:
         refused(answer, 400, "INVALID_CURSOR")
     refused(admin.get("/admin/customers", cursor=cursor, page=1), 400, "INVALID_REQUEST")
+
+
+def test_a_cursor_of_an_earlier_release_is_refused(admin: Caller, settings: Settings) -> None:
+    for number in range(2):
+        admin.customer(f"C{number}")
+    signer = CursorSigner(settings.jwt_secrets)
+    position = signer.decode(admin.ok("GET", "/admin/customers", page_size=1)["next_cursor"])
+    for changed in ({"key": ["not a time", position.key[1]]}, {"filters": {"gone": 1}}, {"sort_by": "gone"}):
+        cursor = signer.encode(replace(position, **changed))
+        refused(admin.get("/admin/customers", cursor=cursor), 400, "INVALID_CURSOR")
 
 
 # ── tags of a customer ───────────────────────────────────────────────────────────────────────────────────────────────

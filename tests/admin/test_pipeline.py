@@ -210,6 +210,10 @@ def test_deals_are_filtered_and_sorted(admin: Caller) -> None:
     assert found(status="open", owner_id="none") == "A"
     assert found(owner_id="1,2") == "bc"
     assert found(amount_min=10.5, amount_max="20") == "c"
+    assert found(amount_min=20, amount_max=20) == "c"
+    assert found(amount_min=20.0001, amount_max=30.0001) == "b"
+    assert found(amount_max="9.9999") == "d"
+    assert found(amount_min=10**15 - 1) == ""
     assert found(customer_id=customer, search="B") == "b"
     assert found(expected_close_from="2027-05-05", expected_close_to="2027-05-05") == "d"
 

@@ -97,6 +97,7 @@ def check(bench: Bench, operation: Operation, **query: str) -> None:
                 kind, table = node["Node Type"], node.get("Relation Name")
                 assert not (kind == "Seq Scan" and table in LARGE), f"goes through {table}: {statement}"
                 assert not (kind == "Sort" and node["Plan Rows"] > MANY), f"sorts too much: {statement}"
+                assert "ROW(" not in node.get("Filter", ""), f"reads all that is before a cursor: {statement}"
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sqlalchemy import ColumnElement, Numeric, any_, bindparam, cast, func, literal_column, select
@@ -72,8 +73,8 @@ LISTING = Listing(
         "owner_id": user_in(c.owner_id),
         "customer_id": one_of(c.customer_id),
         "search": found_in("deals", "title_folded"),
-        "amount_min": at_least(c.amount),
-        "amount_max": at_most(c.amount),
+        "amount_min": at_least(c.amount_thousandths, lambda amount: math.ceil(amount * 1000)),
+        "amount_max": at_most(c.amount_thousandths, lambda amount: math.floor(amount * 1000)),
         "expected_close_from": at_least(c.expected_close_date),
         "expected_close_to": at_most(c.expected_close_date),
         "created_from": at_least(c.created_at),
@@ -83,7 +84,7 @@ LISTING = Listing(
         "created_at": Sort(c.created_at),
         "updated_at": Sort(c.updated_at),
         "title": Sort(c.title_folded),
-        "amount": Sort(c.amount),
+        "amount": Sort(c.amount_thousandths),
         "expected_close_date": Sort(c.expected_close_date, nullable=True),
         "stage": by_group(lambda place: c.stage_id == stage_at(place), select(func.count()).select_from(stages)),
     },
