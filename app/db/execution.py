@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -33,9 +33,18 @@ log = structlog.get_logger("database")
 DIALECT: Dialect = PGDialectAsync_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # the library's own gap
 BEGIN, COMMIT, ROLLBACK = (Question(command, prepare=False) for command in ("BEGIN", "COMMIT", "ROLLBACK"))
 Rows: TypeAlias = Result[*tuple[Any, ...]]
+S = TypeVar("S", bound=Executable)
 OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 # Before `crm db upgrade`: no such role, or one that the login is no member of.
 ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
+
+
+def planned_each_time(statement: S) -> S:
+    """The statement, to be planned for the values that it is sent with, where a plan that suits all would suit few.
+
+    To plan takes about as long as to find one page.
+    """
+    return statement.execution_options(prepare=False)
 
 
 class Prepared:
@@ -45,6 +54,7 @@ class Prepared:
         compiled = cast("Any", statement).compile(dialect=DIALECT)
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- not DDL
         self.sql = str(compiled)
+        self._prepare = statement.get_execution_options().get("prepare", True)
         # What SQLAlchemy's own execution goes by; there is no public name for it.
         binders: Any = compiled._bind_processors
         bound = {name: bind for bind, name in compiled.bind_names.items()}
@@ -62,7 +72,7 @@ class Prepared:
         for name, bind, required, default in self._parameters:
             value = values[name] if required else values.get(name, default)
             filled.append(value if bind is None else bind(value))
-        return Question(self.sql, filled)
+        return Question(self.sql, filled, self._prepare)
 
     def result(self, answer: Answer) -> Rows:
         """What was fetched, as the columns' types read it."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from app.db.counts import Counted
+from app.db.execution import planned_each_time
 from app.db.filters import Filter
 from app.db.sorting import Sort, Stretch
 from app.web.paging import Deleted
@@ -96,9 +97,9 @@ class Selects:
         keys = [self._sorts[shape.sort_by].key(part.place), self._key.label("sort_id")]
         wheres = self._wheres(shape, part.place)
         if isinstance(self._source, Table) and (part.deep or len(wheres) > 1):
-            return self._by_keys(shape, part, self._source, keys, wheres)
+            return _planned(shape, self._by_keys(shape, part, self._source, keys, wheres))
         rows = self._windowed(shape, part, [*self._columns, *keys], wheres[0])
-        return rows.limit(part.limit_clause).offset(part.offset_clause)
+        return _planned(shape, rows.limit(part.limit_clause).offset(part.offset_clause))
 
     def _by_keys(
         self, shape: Shape, part: Part, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]
@@ -138,7 +139,7 @@ class Selects:
 
     def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
         """How many rows the filters match, in all or in one stretch."""
-        return _sum(self._counted_where(where) for where in self._wheres(shape, place))
+        return _planned(shape, _sum(self._counted_where(where) for where in self._wheres(shape, place)))
 
     def _kept_total(self, shape: Shape) -> Select[Any] | None:
         """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
@@ -169,6 +170,11 @@ class Selects:
             return self._key < after_id if descending else self._key > after_id
         here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
         return here < there if descending else here > there
+
+
+def _planned(shape: Shape, statement: Select[Any]) -> Select[Any]:
+    """Of few rows that a filter lets through an index of its own is the way; of many, the index of the order."""
+    return planned_each_time(statement) if shape.filters else statement
 
 
 def _sum(counts: Iterable[Select[Any]]) -> Select[Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from app.db.execution import planned_each_time
+
 # What "now", "this week" and "this month" mean to the tenant.
 CALENDAR = """
     local AS MATERIALIZED (
@@ -122,7 +124,8 @@ _CHOSEN = """
           AND (CAST(:owners AS text[]) IS NULL OR owner_id = ANY (:owners) OR (:nobody AND owner_id IS NULL))
     )"""
 
-SUMMARY = text(f"""
+SUMMARY = planned_each_time(
+    text(f"""
     WITH {_CHOSEN},
     sums AS MATERIALIZED (
         SELECT kind AS status, currency, count(*) AS count, sum(amount) AS total, avg(amount) AS average,
@@ -143,6 +146,7 @@ SUMMARY = text(f"""
         )
     )::text
 """)
+)
 
 _FUNNEL = f"""
     WITH {_CHOSEN},
@@ -196,13 +200,14 @@ _FUNNEL = f"""
         )
     )::text
 """
-FUNNEL = text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)"))
+FUNNEL = planned_each_time(text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)")))
 # Of all deals it is quicker to leave out the trash than to look each one up.
-FUNNEL_OF_ALL = text(
-    _FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)")
+FUNNEL_OF_ALL = planned_each_time(
+    text(_FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)"))
 )
 
-TEAM = text("""
+TEAM = planned_each_time(
+    text("""
     WITH closings AS (
         SELECT owner_id, currency, kind, count(*) AS count, sum(amount) AS value,
                extract(epoch FROM sum(actual_close_date - deals.created_at)) AS seconds
@@ -237,3 +242,4 @@ TEAM = text("""
         )
     )::text
 """)
+)
