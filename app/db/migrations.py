@@ -73,6 +73,13 @@ BEGIN
 END $$
 """
 
+# A table that was written anew has no statistics, and nothing in it counts as visible to all, as index-only scans need.
+REWRITTEN = """
+SELECT format('%I.%I', nspname, relname)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = current_schema() AND relkind = 'r' AND relallvisible = 0 AND pg_relation_size(pg_class.oid) > 0
+"""
+
 
 class MigrationError(Exception):
     """The database can't be brought where it should be; the message is for the operator."""
@@ -97,7 +104,7 @@ class Migrations:
         self._commands.config.attributes["metadata"] = Base.metadata
 
     def upgrade(self, revision: str = "head") -> None:
-        """Make the roles, run what is missing, and let the service's login in."""
+        """Make the roles, run what is missing, let the service's login in, and vacuum what was written anew."""
         with self._locked() as connection:
             try:
                 connection.execute(text(ENSURE_ROLES))
@@ -112,6 +119,7 @@ class Migrations:
                     f"already, for another database of this server: GRANT {', '.join(ROLES)} TO {self._owner} "
                     "WITH ADMIN OPTION"
                 ) from error
+            before = self.current()
             self._commands.upgrade(revision)
             # For /ready, which compares the release with the database.
             connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
@@ -123,6 +131,14 @@ class Migrations:
                 login = sql.Literal(self._login).as_string(None)
                 connection.execute(text(ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))))
                 connection.commit()
+            if self.current() != before:
+                self._vacuum()
+
+    def _vacuum(self) -> None:
+        """What migrations wrote anew: else its reports would be slow until enough of it has changed."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for table in connection.execute(text(REWRITTEN)).scalars().all():
+                connection.execute(text(f"VACUUM (ANALYZE) {table}"))
 
     def downgrade(self, revision: str) -> None:
         """Undo migrations down to this one."""
