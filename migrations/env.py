@@ -18,7 +18,7 @@ context.configure(
     compare_type=True,
     compare_server_default=False,
     include_object=_include,
-    transaction_per_migration=False,
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

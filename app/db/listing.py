@@ -172,7 +172,7 @@ class Listing(Generic[Record]):
         """Rows that come after the one with this key."""
         sort = self._sorts[shape.sort_by]
         try:
-            value = None if key[0] is None else msgspec.convert(key[0], sort.column.type.python_type, strict=False)
+            value = None if key[0] is None else msgspec.convert(key[0], sort.column.type.python_type)
         except msgspec.ValidationError:
             raise AppError(Code.INVALID_CURSOR) from None  # signed by a release that sorted by something else here
         here = value if sort.group is not None else int(sort.nullable and value is None)

@@ -73,8 +73,9 @@ BEGIN
 END $$
 """
 
-# A table that was written anew has no statistics, and nothing in it counts as visible to all, as index-only scans need.
-REWRITTEN = """
+# Of a table that was written anew nothing counts as visible to all, which index-only scans need; of a new column there
+# are no statistics. A replica that waits for another's migrations keeps it so: the last one to be done finds it.
+NEVER_VACUUMED = """
 SELECT format('%I.%I', nspname, relname)
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname = current_schema() AND relkind = 'r' AND relallvisible = 0 AND pg_relation_size(pg_class.oid) > 0
@@ -119,7 +120,6 @@ class Migrations:
                     f"already, for another database of this server: GRANT {', '.join(ROLES)} TO {self._owner} "
                     "WITH ADMIN OPTION"
                 ) from error
-            before = self.current()
             self._commands.upgrade(revision)
             # For /ready, which compares the release with the database.
             connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
@@ -131,13 +131,13 @@ class Migrations:
                 login = sql.Literal(self._login).as_string(None)
                 connection.execute(text(ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))))
                 connection.commit()
-            if self.current() != before:
-                self._vacuum()
+            self._vacuum()
 
     def _vacuum(self) -> None:
-        """What migrations wrote anew: else its reports would be slow until enough of it has changed."""
+        """What migrations wrote anew: else reports would go through it slowly until enough of it has changed."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in connection.execute(text(REWRITTEN)).scalars().all():
+            connection.execute(text("SET statement_timeout = 0"))
+            for table in connection.execute(text(NEVER_VACUUMED)).scalars().all():
                 connection.execute(text(f"VACUUM (ANALYZE) {table}"))
 
     def downgrade(self, revision: str) -> None:

@@ -35,8 +35,9 @@ SETTINGS = {
     "statement_timeout": "'5s'",
     "lock_timeout": "'2s'",
 }
-# A read is over with its answer, and changes nothing that would be audited.
-READS = SETTINGS | {"transaction_read_only": "'on'"}
+# A read is over with its answer, and changes nothing that would be audited. Reports hash and sort in memory, as long as
+# there is no more than a million of what they go by.
+READS = SETTINGS | {"transaction_read_only": "'on'", "work_mem": "'16MB'"}
 WRITES = SETTINGS | {"crm.actor": "$4", "idle_in_transaction_session_timeout": "'10s'"}
 
 

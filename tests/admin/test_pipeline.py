@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
+from app.settings import Settings
+from app.web.cursor import CursorSigner
 from tests.callers import Caller, Callers, refused
 
 BUILT_IN = [
@@ -213,9 +216,19 @@ def test_deals_are_filtered_and_sorted(admin: Caller) -> None:
     assert found(amount_min=20, amount_max=20) == "c"
     assert found(amount_min=20.0001, amount_max=30.0001) == "b"
     assert found(amount_max="9.9999") == "d"
+    assert found(amount_min="10.00000000000000000000000000001", amount_max=20) == "c"
     assert found(amount_min=10**15 - 1) == ""
     assert found(customer_id=customer, search="B") == "b"
     assert found(expected_close_from="2027-05-05", expected_close_to="2027-05-05") == "d"
+
+
+def test_a_cursor_by_decimal_amounts_is_of_an_earlier_release(admin: Caller, settings: Settings) -> None:
+    for amount in (10, 20):
+        deal(admin, amount=amount)
+    signer = CursorSigner(settings.jwt_secrets)
+    position = signer.decode(admin.ok("GET", "/admin/deals", page_size=1, sort_by="amount")["next_cursor"])
+    cursor = signer.encode(replace(position, key=["20.000", position.key[1]]))
+    refused(admin.get("/admin/deals", cursor=cursor), 400, "INVALID_CURSOR")
 
 
 def test_an_agent_has_its_own_deals_and_those_of_its_customers(admin: Caller, agent: Caller) -> None:

@@ -31,8 +31,8 @@ CONDITIONS = (
 PARTS = (
     "What parts of the way cost, in units of one transaction of what the goal is measured against: pgbench's, or the "
     "bare INSERT's. The processors are what everything waits for, so that costs add up, and the share of the rate is "
-    "one over the cost of all. What the parts leave is the application's own work on the request, which the profile "
-    "below takes apart. The start is in seconds."
+    "one over the cost of all; `/admin/me` contains `/live`. What HTTP, the token and the statements leave is the "
+    "application's own work on the request, which the profile below takes apart. The start is in seconds."
 )
 SHARES = (
     f"Requests a second over {CONNECTIONS} connections, as a share of the transactions a second that pgbench makes of "

@@ -112,6 +112,19 @@ def test_every_bulk_change_by_raw_sql_leaves_one_exact_entry_a_row(
         assert {name: change["new"] for name, change in entry["changes"].items()} == {column: new}
 
 
+@every_audited_table
+def test_what_the_database_derives_is_no_change(table: str, service_connection: psycopg.Connection) -> None:
+    derived = service_connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attgenerated <> ''", [table]
+    ).fetchall()
+    triggers = service_connection.execute(
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname IN ('audit', 'version')",
+        [table],
+    ).fetchall()
+    assert len(triggers) == 2
+    assert [(name, trigger) for (name,) in derived for (trigger,) in triggers if name not in trigger] == []
+
+
 @pytest.mark.parametrize(
     "statement",
     [

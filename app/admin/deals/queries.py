@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy import ColumnElement, Numeric, any_, bindparam, cast, func, literal_column, select
@@ -73,8 +74,8 @@ LISTING = Listing(
         "owner_id": user_in(c.owner_id),
         "customer_id": one_of(c.customer_id),
         "search": found_in("deals", "title_folded"),
-        "amount_min": at_least(c.amount_thousandths, lambda amount: math.ceil(amount * 1000)),
-        "amount_max": at_most(c.amount_thousandths, lambda amount: math.floor(amount * 1000)),
+        "amount_min": at_least(c.amount_thousandths, lambda amount: math.ceil(Fraction(amount) * 1000)),
+        "amount_max": at_most(c.amount_thousandths, lambda amount: math.floor(Fraction(amount) * 1000)),
         "expected_close_from": at_least(c.expected_close_date),
         "expected_close_to": at_most(c.expected_close_date),
         "created_from": at_least(c.created_at),
