@@ -43,7 +43,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.mark.parametrize("document", ["openapi", "console"])
 def test_no_request_shows_a_document_untrue(service: Service, document: str) -> None:
+    # In one thread: where several parse at once, as Hypothesis does, Python 3.11 now and then raises SystemError.
     tried = schemathesis(
-        service, document, "--phases", "examples,coverage,fuzzing", "-n", "1", "-w", "2", "--generation-deterministic"
+        service, document, "--phases", "examples,coverage,fuzzing", "-n", "1", "--generation-deterministic"
     )
     assert tried.returncode == 0, tried.stdout[-20_000:] + tried.stderr
