@@ -23,7 +23,9 @@ HERE = Path(__file__).parent
 @click.option("--quick", is_flag=True, help="Small tenants and short runs: that it works, not how fast it is.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the tenants are kept between runs.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Of the results; else beside this, of --quick the data."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where the results go; else beside this, or beside the quick data.",
 )
 def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
     """Fill a database once, serve it as in production, and measure."""

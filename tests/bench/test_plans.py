@@ -136,6 +136,7 @@ def test_a_filter_is_planned_for_what_it_asks_for(bench: Bench, operation: Opera
                     assert answer.status_code == 200, answer.text
     # Rows, and how many there are where nobody keeps count.
     of_rows = [question for question in asked if "sort_id" in question.sql or "count(*)" in question.sql]
+    assert of_rows
     assert not [question.sql for question in of_rows if question.prepare]
 
 

@@ -201,8 +201,8 @@ _FUNNEL = f"""
     )::text
 """
 FUNNEL = planned_each_time(text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)")))
-# Of all deals it is quicker to leave out the trash than to look each one up. NOT IN, since that is always hashed (see
-# work_mem): NOT EXISTS goes through the trash for each row where the planner believes that there is none.
+# Of all deals it is quicker to leave out the trash than to look each one up. NOT IN, since that is hashed as long as
+# the trash fits into work_mem: NOT EXISTS goes through it for each row where the planner believes that there is none.
 FUNNEL_OF_ALL = planned_each_time(
     text(_FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)"))
 )
