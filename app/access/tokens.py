@@ -20,6 +20,8 @@ LEEWAY_SECONDS = 30
 LAST_SECOND_OF_9999 = 253_402_300_799
 LONGEST_ID = 64
 DEFAULT_TENANT = "default"
+# Letters and symbols by their category, and yet nothing to see: Hangul fillers and the empty Braille pattern.
+BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 MOST_KEPT = 10_000
 
 
@@ -62,8 +64,8 @@ class TokenVerifier:
             tenant_id=_chosen_tenant(bearer.tenants, headers.getall("x-organization-id", [])),
             role=role,
             roles=tuple(claims.get("roles") or [role.value]),
-            name=claims.get("name"),
-            email=claims.get("email"),
+            name=_stated(claims, "name"),
+            email=_stated(claims, "email"),
             token_permissions=tuple(claims.get("permissions") or ()),
         )
 
@@ -125,7 +127,7 @@ class TokenVerifier:
         for name in ("name", "email", "iss", "role", "jti"):
             if claims.get(name) is not None and not _is_text(claims[name]):
                 raise _malformed(name)
-        for name in ("roles", "permissions", "tenant_ids"):
+        for name in ("roles", "permissions"):
             value = claims.get(name)
             if value is not None and not (isinstance(value, list) and all(_is_text(item) for item in value)):
                 raise _malformed(name)
@@ -154,7 +156,7 @@ def _token(headers: Headers) -> str:
 
 
 def _role_names(claims: Mapping[str, Any]) -> list[str]:
-    stated = (claims.get("role") or "").strip()
+    stated = _stated(claims, "role")
     return [stated] if stated else [name.strip() for name in claims.get("roles") or () if name.strip()]
 
 
@@ -163,7 +165,7 @@ def _user_id(claims: Mapping[str, Any]) -> str:
     if not stated:
         raise _malformed("sub")
     for value in stated:
-        if type(value) is not int and not _is_id(value):
+        if type(value) is not int and not (_is_text(value) and _has_visible(value)):
             raise _malformed("sub")
     ids = {str(value) for value in stated}
     if len(ids) > 1 or len(str(stated[0])) > LONGEST_ID:
@@ -172,15 +174,22 @@ def _user_id(claims: Mapping[str, Any]) -> str:
 
 
 def _tenants(claims: Mapping[str, Any], *, require: bool) -> tuple[str, ...]:
-    """The organizations that the token works in, at least one."""
-    tenants = claims.get("tenant_ids") or ([claims["tenant_id"]] if "tenant_id" in claims else [])
-    if not tenants:
-        if require:
-            raise AppError(Code.MISSING_TENANT)
-        return (DEFAULT_TENANT,)
-    if not all(_is_id(tenant) for tenant in tenants):
+    """The organizations that the token works in, at least one.
+
+    A claim that is there decides, whatever it holds: only a token that says nothing works in the default one.
+    """
+    if "tenant_id" in claims and not is_tenant_id(claims["tenant_id"]):
         raise _malformed("tenant_id")
-    return tuple(tenants)
+    if "tenant_ids" in claims:
+        tenants = claims["tenant_ids"]
+        if not (isinstance(tenants, list) and tenants and all(is_tenant_id(tenant) for tenant in tenants)):
+            raise _malformed("tenant_ids")
+        return tuple(tenants)
+    if "tenant_id" in claims:
+        return (claims["tenant_id"],)
+    if require:
+        raise AppError(Code.MISSING_TENANT)
+    return (DEFAULT_TENANT,)
 
 
 def _chosen_tenant(tenants: tuple[str, ...], wanted: list[str]) -> str:
@@ -199,8 +208,29 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def _is_id(value: Any) -> bool:
-    return _is_text(value) and 1 <= len(value) <= LONGEST_ID
+def is_tenant_id(value: Any) -> bool:
+    """Whether a token may name this organization: 1 to 64 visible characters, with blanks only between them."""
+    return (
+        _is_text(value)
+        and 1 <= len(value) <= LONGEST_ID
+        # Python counts the plain blank, and no other white space, as printable.
+        and value.isprintable()
+        and value == value.strip()
+        and all(map(_is_visible, value.replace(" ", "")))
+    )
+
+
+def _has_visible(value: str) -> bool:
+    return any(map(_is_visible, value))
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace() and character not in BLANK_LETTERS
+
+
+def _stated(claims: Mapping[str, Any], name: str) -> str | None:
+    """A claim of text, null where it says nothing."""
+    return (claims.get(name) or "").strip() or None
 
 
 def _malformed(claim: str) -> AppError:

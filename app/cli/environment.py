@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from msgspec.structs import replace
 
+from app.access.tokens import LONGEST_ID, is_tenant_id
 from app.db.embedded import OWNER, EmbeddedPostgres
 from app.embedded import EmbeddedError
 from app.settings import Settings, SettingsError, load_settings
@@ -22,6 +23,18 @@ data_dir_option: Callable[[F], F] = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Use the embedded servers in this folder, whatever else is configured.",
 )
+
+
+class TenantName(click.ParamType[str]):
+    """What a token may name."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it is."""
+        if not is_tenant_id(value):
+            self.fail(f"must have 1 to {LONGEST_ID} visible characters, with blanks only between them", param, ctx)
+        return str(value)
 
 
 class Workplace(NamedTuple):

@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 
 from app.access.actor import Actor
 from app.access.permissions import PERMISSIONS, Role
-from app.access.tokens import DEFAULT_TENANT, TokenVerifier
+from app.access.tokens import DEFAULT_TENANT, TokenVerifier, is_tenant_id
 from app.admin.me.routes import Me, Person
 from app.cli.environment import data_dir_option, read_settings
 from app.cli.serve import free_port
@@ -163,6 +163,9 @@ def _read(file: Path) -> list[User]:
         raise click.ClickException(f"{file}: {error}") from None
     if len({user.email.lower() for user in users}) < len(users):
         raise click.ClickException(f"{file}: an email address stands there twice")
+    for user in users:
+        if user.tenant_id is not None and not is_tenant_id(user.tenant_id):
+            raise click.ClickException(f"{file}: no token may name the organization {user.tenant_id!r}")
     return users
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import click
 import psycopg
 
-from app.access.tokens import LONGEST_ID
-from app.cli.environment import data_dir_option, workplace
+from app.cli.environment import TenantName, data_dir_option, workplace
 from app.cli.made_up import TAGS, Batch, Stage, World, with_ids
 from app.db.migrations import Migrations
 from app.models import Activity, Contact, Customer, Deal, Note
@@ -20,18 +19,6 @@ SEED_ACTOR = '{"user_id": "seed", "user_name": "Seed", "user_role": "admin"}'
 # For the audit entries that the triggers would have written one by one.
 AUDITED = {Customer: "customer", Contact: "contact", Deal: "deal", Activity: "activity", Note: "note"}
 NEVER_AUDITED = {"tenant_id", "version", "updated_at", "stage_entered_at"}
-
-
-class TenantName(click.ParamType[str]):
-    """What a token may name."""
-
-    name = "name"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as it is."""
-        if not 1 <= len(str(value)) <= LONGEST_ID:
-            self.fail(f"must have 1 to {LONGEST_ID} characters", param, ctx)
-        return str(value)
 
 
 @click.command()

@@ -120,6 +120,10 @@ def test_as_a_process_it_prints_the_passwords_signs_with_the_services_secret_and
         ('[{"email": "a@example.com", "role": "admin", "name": "A"}]', "missing required field `password`"),
         ('[{"email": "a@example.com", "password": "p", "role": "king", "name": "A"}]', "king"),
         (json.dumps([{"email": "a@example.com", "password": "p", "role": "agent", "name": "A"}] * 2), "twice"),
+        (
+            json.dumps([{"email": "a@b.co", "password": "p", "role": "agent", "name": "A", "tenant_id": "a\n"}]),
+            "no token may name",
+        ),
         ("[", "truncated"),
     ],
 )

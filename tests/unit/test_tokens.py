@@ -76,6 +76,12 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "role before roles": (without(role="agent", roles=["admin"]), {"role": Role.AGENT}),
     "a tenant": (without(tenant_id="acme"), {"tenant_id": "acme"}),
     "one of tenant_ids": (without(tenant_ids=["acme"], tenant_id="other"), {"tenant_id": "acme"}),
+    "a tenant with blanks inside": (without(tenant_id="Acme & Söhne GmbH"), {"tenant_id": "Acme & Söhne GmbH"}),
+    "a tenant of 64 letters": (without(tenant_id="ü" * 64), {"tenant_id": "ü" * 64}),
+    "the same organization twice": (without(tenant_ids=["acme", "acme"]), {"tenant_id": "acme"}),
+    "a role before blank roles": (without(roles=[" "]), {"role": Role.ADMIN}),
+    "roles behind a blank role": (without(role=" ", roles=["agent"]), {"role": Role.AGENT}),
+    "a blank name": (without(name=" ", email=""), {"name": None, "email": None}),
     "a fraction of a second": (without(exp=NOW + 7200.5), {}),
     "no name": (without(name=None, email=None), {"name": None}),
 }
@@ -132,6 +138,38 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "tenant_ids text": (without(tenant_ids="acme"), "INVALID_TOKEN"),
     "tenant_ids with a number": (without(tenant_ids=["a", 1]), "INVALID_TOKEN"),
     "tenant_ids with an empty one": (without(tenant_ids=["a", ""]), "INVALID_TOKEN"),
+    "tenant_ids empty": (without(tenant_ids=[]), "INVALID_TOKEN"),
+    "tenant_ids empty beside a tenant": (without(tenant_ids=[], tenant_id="acme"), "INVALID_TOKEN"),
+    "tenant_ids null": (without(tenant_ids=None), "INVALID_TOKEN"),
+    "tenant_ids null beside a tenant": (without(tenant_ids=None, tenant_id="acme"), "INVALID_TOKEN"),
+    "tenant_ids false": (without(tenant_ids=False), "INVALID_TOKEN"),
+    "tenant_ids 0": (without(tenant_ids=0), "INVALID_TOKEN"),
+    "tenant_ids empty text": (without(tenant_ids=""), "INVALID_TOKEN"),
+    "tenant_ids with a null": (without(tenant_ids=["acme", None]), "INVALID_TOKEN"),
+    "tenant_ids with a blank one": (without(tenant_ids=["acme", " "]), "INVALID_TOKEN"),
+    "tenant_ids in a list": (without(tenant_ids=[["acme"]]), "INVALID_TOKEN"),
+    "a bad tenant beside tenant_ids": (without(tenant_ids=["acme"], tenant_id=5), "INVALID_TOKEN"),
+    "an empty tenant beside tenant_ids": (without(tenant_ids=["acme"], tenant_id=""), "INVALID_TOKEN"),
+    "tenant false": (without(tenant_id=False), "INVALID_TOKEN"),
+    **{
+        f"tenant {blank!a}": (without(tenant_id=blank), "INVALID_TOKEN")
+        for blank in (
+            *(" ", "   ", "\n", "\r\n", "\t", "\x1b", "\x7f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"),
+            *("\u200b", "\u200d", "\u202e", "\u2060", "\ufeff", "\u3164", "\u2800", "\xad"),
+            *(" acme", "acme ", "acme\n", "\nacme", "ac\nme", "ac\tme", "ac\u200bme", "\u202eacme", "\ufeffacme"),
+        )
+    },
+    **{
+        f"{claim} {blank!a}": (without("sub", **{claim: blank}), "INVALID_TOKEN")
+        for claim in ("sub", "user_id")
+        for blank in (" ", "\n", "\t ", "\u200b", "\ufeff\u200d", "\u3164")
+    },
+    "user_id blank beside a sub": (without(user_id=" "), "INVALID_TOKEN"),
+    "user_id 0 is not false": (without("sub", user_id=False), "INVALID_TOKEN"),
+    "roles with a null": (without("role", roles=["agent", None]), "INVALID_TOKEN"),
+    "roles false": (without("role", roles=False), "INVALID_TOKEN"),
+    "role false": (without(role=False), "INVALID_TOKEN"),
+    "role an object": (without(role={"admin": True}), "INVALID_TOKEN"),
     "permissions text": (without(permissions="all"), "INVALID_TOKEN"),
     "permissions of numbers": (without(permissions=[1]), "INVALID_TOKEN"),
     "name a number": (without(name=1), "INVALID_TOKEN"),
@@ -284,6 +322,31 @@ def test_a_token_of_one_organization_works_in_no_other() -> None:
     assert actor(one, organization="acme").tenant_id == "acme"
     assert refusal(one, organization="globex") == (403, "ORGANIZATION_FORBIDDEN")
     assert refusal(signed(CMS), organization="acme") == (403, "ORGANIZATION_FORBIDDEN")
+
+
+def test_the_header_counts_as_it_stands() -> None:
+    several = signed(without(tenant_ids=["acme", "Café"], tenant_id="globex"))
+    assert actor(several, organization="Café".encode().decode("latin-1")).tenant_id == "Café"
+    for other in ("globex", "ACME", "acme,Café", "default", "acme/"):
+        assert refusal(several, organization=other) == (403, "ORGANIZATION_FORBIDDEN")
+    for values, expected in (
+        ([b""], "ORGANIZATION_FORBIDDEN"),
+        ([b"acme", b"acme"], None),
+        ([b"acme", b"globex"], "ORGANIZATION_FORBIDDEN"),
+        ([b"\xff"], "ORGANIZATION_FORBIDDEN"),
+    ):
+        sent = [(b"authorization", f"Bearer {several}".encode()), *((b"x-organization-id", value) for value in values)]
+        try:
+            TokenVerifier(Settings(jwt_secret=SECRET)).actor(Headers(sent))
+            code = None
+        except AppError as error:
+            code = error.code.name
+        assert code == expected, values
+
+
+def test_a_token_that_must_name_a_tenant_and_names_none_is_told_so_only_where_it_is_silent() -> None:
+    assert refusal(signed(without(tenant_ids=[])), jwt_require_tenant=True) == (401, "INVALID_TOKEN")
+    assert actor(signed(without(tenant_ids=["acme"])), jwt_require_tenant=True).tenant_id == "acme"
 
 
 def test_issuer_and_audience_count_only_where_they_are_set() -> None:
