@@ -67,7 +67,9 @@ def make_token(
 @click.option("--user-id", help="The person's id; by default a UUID of the role's own.")
 @click.option("--email", help="By default ROLE@example.com.")
 @click.option("--name", help="The person's name.")
-@click.option("--tenant", type=TenantName(), help="The organization; without it the token names none, as the CMS's do today.")
+@click.option(
+    "--tenant", type=TenantName(), help="The organization; without it the token names none, as the CMS's do today."
+)
 @click.option("--ttl", type=Duration(), default="12h", show_default=True, help="How long it lives.")
 @data_dir_option
 def token(
