@@ -7,6 +7,11 @@ UV := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.loc
 # `make run` and `make test` may start at once: only one of them installs.
 LOCKED := $(if $(shell command -v flock),flock .setup.lock)
 
+# Tests, torture and bench on an installed server in place of the wheels': POSTGRES=15 for Debian's, for example.
+ifdef POSTGRES
+export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
+endif
+
 .PHONY: setup run test torture check audit bench format clean
 
 setup:
@@ -22,8 +27,9 @@ run: setup
 	@$(BIN)/crm serve --demo
 
 # Many tests start processes: each would compile the app anew where no bytecode may be written.
+# TESTS names some of them, such as TESTS="tests/db tests/laws".
 test: setup
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --cov --cov-report=term
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto $(if $(TESTS),$(TESTS),--cov --cov-report=term)
 
 # Every promise against real processes that are killed, paused and starved: some nine minutes, or TORTURE=--quick.
 torture: setup

