@@ -22,7 +22,7 @@ from app.console import answers
 from app.console.values import Stage, Stages, Status, equals_shown, statuses_shown_as
 from app.web.currency import Currency
 from app.web.email import Email
-from app.web.errors import Fault, invalid
+from app.web.errors import Code, Fault, invalid
 from app.web.fields import Refused
 from app.web.paging import Search, UserFilter
 from app.web.structs import DATES, LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
@@ -40,6 +40,14 @@ def read_id(sent: int | str) -> int:
     return record_id
 
 
+def read_stage(name: str) -> Stage:
+    """One of the stages that the console knows. Raises Refused."""
+    try:
+        return Stage(name)
+    except ValueError:
+        raise Refused(f"must be one of {', '.join(Stage)}", Code.INVALID_STAGE) from None
+
+
 def split_name(name: str) -> tuple[str, str | None]:
     """First and last name: a name is split at its last blank."""
     first, _, last = name.strip().rpartition(" ")
@@ -51,6 +59,15 @@ Id = Annotated[IdOrText, Meta(description="A record's id", examples=["12"], extr
 Ids = Annotated[
     list[IdOrText],
     Meta(max_length=1000, examples=[["1", 2]], extra={"then": lambda ids: [read_id(sent) for sent in ids]}),
+]
+StageName = Annotated[
+    str,
+    Meta(
+        description="A stage",
+        examples=["proposal"],
+        extra={"then": read_stage},
+        extra_json_schema={"enum": list(Stage)},
+    ),
 ]
 FullName = Annotated[
     str, Meta(min_length=1, max_length=2 * LONGEST_NAME_PART + 1, pattern=r"\S", examples=["Grace Hopper"])
@@ -115,7 +132,7 @@ class DealFilters(ListQuery):
     names: ClassVar[Mapping[str, str]] = {"date_from": "expected_close_from", "date_to": "expected_close_to"}
 
     search: Maybe[Search] = UNSET
-    stage: Maybe[list[Stage]] = UNSET
+    stage: Maybe[list[StageName]] = UNSET
     owner_id: Maybe[UserFilter] = UNSET
     customer_id: Maybe[list[RecordId]] = UNSET
     date_from: Maybe[From] = UNSET
@@ -123,7 +140,8 @@ class DealFilters(ListQuery):
 
     def query(self, stages: Stages) -> DealQuery:
         """A stage finds all that are shown as it."""
-        return self.read_as(DealQuery, stage=UNSET if self.stage is UNSET else stages.shown_as(self.stage))
+        stage = UNSET if self.stage is UNSET else stages.shown_as(list(map(Stage, self.stage)))
+        return self.read_as(DealQuery, stage=stage)
 
 
 class MyActivityFilters(ListQuery):
@@ -244,7 +262,7 @@ class DealForm(Form, kw_only=True):
 
     name: Maybe[Title] = UNSET
     customer_id: Maybe[Id] = UNSET
-    stage: Maybe[Stage] = UNSET
+    stage: Maybe[StageName] = UNSET
     amount: Maybe[Amount] = UNSET
     currency: Maybe[Currency] = UNSET
     probability: Maybe[Percent] = UNSET
@@ -271,7 +289,7 @@ class NewDealForm(DealForm, kw_only=True):
 class StageForm(Form, kw_only=True):
     """A move; to the stage that a deal is shown in is none."""
 
-    stage: Stage
+    stage: StageName
 
 
 class ActivityForm(Form, kw_only=True):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from litestar import Request, Response
+from litestar.handlers import HTTPRouteHandler
 
 from app.access.permissions import Permission, Requires
 from app.admin.activities.schemas import Activity
@@ -21,7 +23,7 @@ from app.console.values import shown_id
 from app.db.listing import Listing
 from app.db.transaction import Transaction
 from app.web.errors import as_app_error, error_response
-from app.web.input import CrmRequest
+from app.web.input import CrmRequest, wanted_by
 from app.web.paging import ListQuery, Page
 
 READ, WRITE, DELETE, CONFIGURE = (
@@ -31,7 +33,6 @@ READ, WRITE, DELETE, CONFIGURE = (
 # The deals page fills a select with that many customers.
 LARGEST_PAGE = 1000
 EVERYTHING = 10**9
-FIELD_NAMES = {"due_date": "due_at", "next_follow_up_at": "follow_up_at"}
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -90,23 +91,34 @@ async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[
 def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The same refusal as under /admin, with ids as strings and fields under the console's names."""
     refusal = as_app_error(error)
-    refusal.data = _in_dialect(refusal.data)
+    # What is wrong with the form itself has the console's names already.
+    names = _console_names(request.route_handler) if "inputs" in request.scope["state"] else {}
+    refusal.data = _in_dialect(refusal.data, names)
     return error_response(request, refusal)
 
 
-def _in_dialect(data: Any) -> Any:
+@cache
+def _console_names(handler: HTTPRouteHandler) -> dict[str, str]:
+    """The names of /admin that the form of this handler calls otherwise."""
+    form = wanted_by(handler).data
+    if form is None or form.view is None or not issubclass(form.view, answers.Shown):
+        return {}
+    return {theirs: ours for ours, theirs in form.view.names.items() if theirs not in form.__struct_fields__}
+
+
+def _in_dialect(data: Any, names: Mapping[str, str]) -> Any:
     if isinstance(data, list):
-        return [_in_dialect(item) for item in data]
+        return [_in_dialect(item, names) for item in data]
     if not isinstance(data, dict):
         return data
-    return {name: _shown(name, value) for name, value in data.items()}
+    return {name: _shown(name, value, names) for name, value in data.items()}
 
 
-def _shown(name: str, value: Any) -> Any:
+def _shown(name: str, value: Any, names: Mapping[str, str]) -> Any:
     if name.endswith("_id") and isinstance(value, int):
         return shown_id(value)
     if name.endswith("_ids") and isinstance(value, list):
         return [shown_id(each) for each in value]
     if name == "field":
-        return FIELD_NAMES.get(value, value)
-    return _in_dialect(value)
+        return names.get(value, value)
+    return _in_dialect(value, names)

@@ -6,22 +6,22 @@ import structlog
 from psycopg import errors
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.web.errors import AppError, Code
+from app.web.errors import AppError, Code, bad_field
 
 log = structlog.get_logger("database")
 
-# Constraint → what a client reads, and the status where it is not the code's own: a reference in a body is a 400.
-REFUSALS: dict[str, tuple[Code, int | None]] = {
+# Constraint → what a client reads, and for a 400 the body's field that is to blame.
+REFUSALS: dict[str, tuple[Code, str | None]] = {
     "customers_live_email_key": (Code.EMAIL_EXISTS, None),
     "pipeline_stages_name_key": (Code.STAGE_EXISTS, None),
     "deals_stage_fkey": (Code.STAGE_IN_USE, None),
     "stage_history_from_stage_fkey": (Code.STAGE_IN_USE, None),
     "stage_history_to_stage_fkey": (Code.STAGE_IN_USE, None),
-    "deals_contact_fkey": (Code.CONTACT_NOT_FOUND, 400),
-    "activities_link_check": (Code.MISSING_LINK, None),
-    "notes_link_check": (Code.MISSING_LINK, None),
+    "deals_contact_fkey": (Code.CONTACT_NOT_FOUND, "contact_id"),
+    "activities_link_check": (Code.MISSING_LINK, "customer_id"),
+    "notes_link_check": (Code.MISSING_LINK, "customer_id"),
     "tags_name_key": (Code.TAG_EXISTS, None),
-    "customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, 400),
+    "customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, "tag_ids"),
 }
 
 # A statement or lock that took too long, a server that is full, going or gone: trying again is right.
@@ -38,8 +38,8 @@ PASSING_CLASSES = {"08", "53", "57", "58"}
 def translate(error: Exception) -> Exception:
     """The refusal that a database error means to clients; the error itself where it is a fault of ours."""
     if isinstance(error, errors.IntegrityError) and (refusal := REFUSALS.get(error.diag.constraint_name or "")):
-        code, status = refusal
-        return AppError(code, status=status)
+        code, field = refusal
+        return bad_field(code, field) if field else AppError(code)
     if (
         isinstance(error, (PoolTimeoutError, OSError, *PASSING_TROUBLE))
         or (

@@ -27,7 +27,7 @@ from app.db.execution import Rows
 from app.db.transaction import Transaction
 from app.models import Record
 from app.web import strict_json
-from app.web.errors import AppError, Code
+from app.web.errors import AppError, Code, bad_field
 
 # What a client is told when a write runs into a constraint, found out after the write was undone.
 Explanations = Mapping[str, Callable[[], Awaitable[AppError]]]
@@ -143,12 +143,13 @@ class Records:
     async def check_references(self, tx: Transaction, values: Mapping[str, Any]) -> None:
         """Raise AppError, a 400, for the first id in these values that is no live record that this person sees.
 
-        What is found is kept out of the trash until the transaction ends.
+        Of a change, these are the values that differ: what a record refers to already may be in the trash, or
+        somebody else's. What is found is kept out of the trash until the transaction ends.
         """
         for column, missing, find in self._references:
             record_id = values.get(column)
             if record_id is not None and not (await tx.connection.execute(find, {"referred": record_id})).first():
-                raise AppError(missing, status=400, data={"fields": [{"field": column, "message": missing.message}]})
+                raise bad_field(missing, column)
 
     async def trash(self, tx: Transaction, row: RowMapping) -> None:
         """Put a locked record into the trash."""

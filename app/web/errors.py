@@ -133,6 +133,11 @@ def invalid(*faults: Fault) -> AppError:
     return AppError(code, message, data={"fields": fields}, status=400)
 
 
+def bad_field(code: Code, field: str, message: str | None = None) -> AppError:
+    """One field of a body that is well-formed and yet can't stand, such as a reference to nothing."""
+    return AppError(code, message, data={"fields": [{"field": field, "message": message or code.message}]}, status=400)
+
+
 BY_STATUS = {
     400: Code.INVALID_REQUEST,
     404: Code.NOT_FOUND,

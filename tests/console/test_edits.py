@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.callers import Caller, refused
+from tests.laws.routes import CONSOLE, Operation
 
 STAGES = "/admin/pipeline-stages"
 
@@ -358,7 +359,22 @@ def test_refusals_speak_the_dialect_too(admin: Caller, agent: Caller) -> None:
     refused(agent.put(f"/console/admin/customers/{holder}", {"phone": "1"}), 403, "INSUFFICIENT_PERMISSIONS")
     refused(agent.patch(f"/console/admin/deals/{deal}/stage", {"stage": "won"}), 403, "INSUFFICIENT_PERMISSIONS")
     refused(admin.patch(f"/console/admin/deals/{deal}/stage", {"stage": "won"}), 400, "WON_NEEDS_AMOUNT")
-    refused(admin.patch(f"/console/admin/deals/{deal}/stage", {"stage": "closed_won"}), 400, "INVALID_REQUEST")
+    refused(admin.patch(f"/console/admin/deals/{deal}/stage", {"stage": "closed_won"}), 400, "INVALID_STAGE")
+
+
+@pytest.mark.parametrize("form", [o for o in CONSOLE if o.body() is not None], ids=str)
+def test_a_field_of_admin_that_the_console_calls_otherwise_is_named_as_it_was_sent(
+    form: Operation, admin: Caller
+) -> None:
+    for sent in ("title", "due_date", "next_follow_up_at", "assigned_to", "position"):
+        answer = admin.call(form.method, form.url(), json={sent: []})
+        assert sent in [fault["field"] for fault in refused(answer, 400, "INVALID_REQUEST")["fields"]]
+
+
+def test_a_rule_of_admin_names_the_consoles_field(admin: Caller) -> None:
+    body = {"type": "task", "subject": "Offer", "customer_id": admin.customer()["id"], "due_at": "2020-01-01T10:00"}
+    data = refused(admin.post("/console/admin/activities", body), 400, "DUE_DATE_IN_PAST")
+    assert [fault["field"] for fault in data["fields"]] == ["due_at"]
 
 
 def test_versions_and_idempotency_keys_work_as_under_admin(admin: Caller) -> None:

@@ -14,7 +14,7 @@ from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Activity as Row
 from app.models import Contact, Deal
-from app.web.errors import AppError, Code, Fault, invalid
+from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 RECORDS = Records(Row, Code.ACTIVITY_NOT_FOUND, owned=True)
 EMPTY = dict.fromkeys(("customer_id", "deal_id", "contact_id", "due_date", "completed_at"))
@@ -72,17 +72,17 @@ async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: d
     """Check an activity as it would become, and answer what follows for completed_at."""
     now = datetime.now(UTC)
     if after["customer_id"] is None and after["deal_id"] is None:
-        raise AppError(
-            Code.MISSING_LINK, data={"fields": [{"field": "customer_id", "message": "or deal_id is required"}]}
-        )
+        raise bad_field(Code.MISSING_LINK, "customer_id")
     changed = {name: value for name, value in given.items() if before.get(name) != value}
     is_task = after["type"] == "task" and after["status"] == "scheduled"
     if is_task and changed.get("due_date") and changed["due_date"] < now:
-        raise AppError(Code.DUE_DATE_IN_PAST, data={"fields": [{"field": "due_date", "message": "is in the past"}]})
+        raise bad_field(Code.DUE_DATE_IN_PAST, "due_date")
     if changed.get("completed_at") and changed["completed_at"] > now:
         raise invalid(Fault("completed_at", "can't be in the future"))
     await RECORDS.check_references(tx, changed)
-    if changed.keys() & {"contact_id", "customer_id", "deal_id"} and after["contact_id"] is not None:
+    # Whose contact it must be: the customer's, else the deal's customer's.
+    whose = "deal_id" if after["customer_id"] is None else "customer_id"
+    if changed.keys() & {"contact_id", "customer_id", whose} and after["contact_id"] is not None:
         await _check_contact(tx, after)
     if after["status"] != "completed":
         return {"completed_at": None} if before["completed_at"] or "completed_at" in given else {}
@@ -96,4 +96,4 @@ async def _check_contact(tx: Transaction, after: dict[str, Any]) -> None:
     customer = of_deal if after["customer_id"] is None else after["customer_id"]
     found = select(contact.id).where(contact.id == after["contact_id"], contact.customer_id == customer)
     if (await tx.connection.execute(found)).first() is None:
-        raise AppError(Code.CONTACT_NOT_FOUND, "The contact is not one of this customer", status=400)
+        raise bad_field(Code.CONTACT_NOT_FOUND, "contact_id", "The contact is not one of this customer")

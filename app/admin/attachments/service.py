@@ -17,7 +17,7 @@ from app.db.transaction import Transaction
 from app.models import Activity, AttachmentUpload, Customer, Deal
 from app.models import Attachment as Row
 from app.settings import Settings
-from app.web.errors import AppError, Code
+from app.web.errors import AppError, Code, bad_field
 from app.web.file_names import safe_name
 
 # How long a signed URL lives.
@@ -57,7 +57,7 @@ def object_key(tenant: str) -> str:
     return f"{tenant if plain else '~' + hashlib.sha256(tenant.encode()).hexdigest()}/{uuid.uuid4()}"
 
 
-def require_acceptable(settings: Settings, size: int, content_type: str) -> None:
+def require_acceptable(settings: Settings, size: int, content_type: str, *, field: str = "file") -> None:
     """Raises AppError UNSUPPORTED_MEDIA_TYPE, PAYLOAD_TOO_LARGE or EMPTY_FILE."""
     if size and content_type not in settings.accepted_types:
         raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, f"Files of this type ({content_type}) are not accepted here")
@@ -65,7 +65,7 @@ def require_acceptable(settings: Settings, size: int, content_type: str) -> None
         limit = settings.attachment_max_bytes
         raise AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have {limit} bytes at most", data={"max": limit})
     if not size:
-        raise AppError(Code.EMPTY_FILE)
+        raise bad_field(Code.EMPTY_FILE, field)
 
 
 async def get(tx: Transaction, attachment_id: int) -> Attachment:

@@ -48,7 +48,7 @@ async def upload(request: CrmRequest, file: FilePart, parent: Parent, record_id:
 async def begin(request: CrmRequest, data: UploadCreate, parent: Parent, record_id: int) -> Response[Upload]:
     """Say where a client may put a file by itself."""
     store: ObjectStore = request.app.state.store
-    service.require_acceptable(request.app.state.settings, data.size, data.content_type.lower())
+    service.require_acceptable(request.app.state.settings, data.size, data.content_type.lower(), field="size")
     async with transaction(request) as tx:
         row = await service.begin(tx, parent, record_id, data)
         url = await store.sign_put(row["object_key"], row["size"], row["content_type"], service.URL_SECONDS)

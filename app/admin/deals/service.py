@@ -16,7 +16,7 @@ from app.db.transaction import Transaction
 from app.models import Contact, PipelineStage, TenantSettings
 from app.models import Deal as Row
 from app.money import currency_decimals
-from app.web.errors import AppError, Code, Fault, invalid
+from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 RECORDS = Records(Row, Code.DEAL_NOT_FOUND, owned=True)
 OPEN = "open"
@@ -68,19 +68,17 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     if values.get("owner_id", row["owner_id"]) != row["owner_id"]:
         tx.actor.require(Permission.MANAGE_ALL)
     after = dict(row) | values
-    if values.keys() & {"amount", "currency"}:
+    if (after["amount"], after["currency"]) != (row["amount"], row["currency"]):
         _check_amount(after["amount"], after["currency"])
     name = values.pop("stage", None)
     if name is not None:
         await _move(tx, row, name, values, after["amount"], rollback_roles)
-    if "amount" in values and "stage_id" not in values:
+    if after["amount"] != row["amount"] and "stage_id" not in values:
         here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
         _require_amount(here, after["amount"])
-    customer_changes = after["customer_id"] != row["customer_id"]
-    if customer_changes and row["contact_id"] is not None and "contact_id" not in values:
-        raise AppError(Code.CONTACT_NOT_FOUND, "The deal's contact is not one of the new customer", status=400)
-    await RECORDS.check_references(tx, {key: value for key, value in values.items() if row[key] != value})
-    if customer_changes or "contact_id" in values:
+    changed = {key: value for key, value in values.items() if row[key] != value}
+    await RECORDS.check_references(tx, changed)
+    if changed.keys() & {"customer_id", "contact_id"}:
         await _check_contact(tx, after["contact_id"], after["customer_id"])
     await RECORDS.update(tx, row, values)
     return await get(tx, deal_id)
@@ -136,14 +134,13 @@ def _enter(to: RowMapping, values: dict[str, Any], amount: Decimal) -> None:
 
 def _require_amount(stage: RowMapping, amount: Decimal) -> None:
     if stage["kind"] == "won" and amount <= 0:
-        raise AppError(Code.WON_NEEDS_AMOUNT, data={"fields": [{"field": "amount", "message": "must be above 0"}]})
+        raise bad_field(Code.WON_NEEDS_AMOUNT, "amount")
 
 
 async def _find_stage(tx: Transaction, statement: Select[Any], **parameters: Any) -> RowMapping:
     found: RowMapping | None = (await tx.connection.execute(statement, parameters)).mappings().one_or_none()
     if found is None:
-        fields = [{"field": "stage", "message": "must be the name of an active stage"}]
-        raise AppError(Code.INVALID_STAGE, data={"fields": fields})
+        raise bad_field(Code.INVALID_STAGE, "stage")
     return found
 
 
@@ -153,7 +150,7 @@ async def _check_contact(tx: Transaction, contact_id: int | None, customer_id: i
     contact = Contact.__table__.c
     of_customer = select(contact.id).where(contact.id == contact_id, contact.customer_id == customer_id)
     if (await tx.connection.execute(of_customer)).first() is None:
-        raise AppError(Code.CONTACT_NOT_FOUND, "The contact is not one of this customer", status=400)
+        raise bad_field(Code.CONTACT_NOT_FOUND, "contact_id", "The contact is not one of this customer")
 
 
 def _check_amount(amount: Decimal, currency: str) -> None:

@@ -10,7 +10,7 @@ from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Customer, Deal
 from app.models import Note as Row
-from app.web.errors import AppError, Code, Fault, invalid
+from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 RECORDS = Records(Row, Code.NOTE_NOT_FOUND, owned=True)
 CUSTOMERS = Records(Customer, Code.CUSTOMER_NOT_FOUND, owned=True)
@@ -79,6 +79,4 @@ def _linked(values: dict[str, Any], name: str, record_id: int) -> dict[str, Any]
 
 def _require_link(values: dict[str, Any]) -> None:
     if all(values.get(name) is None for name in LINKS):
-        text = "A note must belong to a customer, a deal or an activity"
-        fields = [{"field": "customer_id", "message": "or deal_id or activity_id is required"}]
-        raise AppError(Code.MISSING_LINK, text, data={"fields": fields})
+        raise bad_field(Code.MISSING_LINK, "customer_id", "A note must belong to a customer, a deal or an activity")
