@@ -19,7 +19,7 @@ from msgspec.structs import fields
 
 from app.access.permissions import Requires
 from app.web.errors import ErrorBody
-from app.web.input import Wanted, wanted_by
+from app.web.input import Wanted, choices, wanted_by
 from app.web.structs import Body
 
 CONSOLE = "/console"
@@ -82,8 +82,8 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
     ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
     for kind in ordered:
-        if isinstance(kind, type) and issubclass(kind, Body) and kind.empty_is_absent:
-            _allow_empty(schemas[kind.__name__])
+        if isinstance(kind, type) and issubclass(kind, Body):
+            _allow_empty(kind, schemas[kind.__name__])
     schemas = _as_on_the_wire(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in operations:
@@ -107,10 +107,11 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
     }
 
 
-def _allow_empty(form: dict[str, Any]) -> None:
-    """An empty text in the place of each field that may be left out."""
+def _allow_empty(kind: type[Body], form: dict[str, Any]) -> None:
+    """An empty text in the place of each field that it leaves out."""
+    chosen = choices(kind)
     for name, schema in form["properties"].items():
-        if name not in form.get("required", ()):
+        if (kind.empty_is_absent or name in chosen) and name not in form.get("required", ()):
             kinds = schema.pop("anyOf", None)
             about = {} if kinds is None else schema
             form["properties"][name] = about | {"anyOf": [{"const": ""}, *(kinds or [schema])]}

@@ -26,6 +26,7 @@ from app.web.errors import Code, Fault, invalid
 from app.web.fields import Refused
 from app.web.paging import Search, UserFilter
 from app.web.structs import DATES, LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
+from app.web.text import NAME
 
 LONGEST_NAME_PART = 100
 
@@ -65,13 +66,11 @@ StageName = Annotated[
     Meta(
         description="A stage",
         examples=["proposal"],
-        extra={"then": read_stage},
+        extra={"then": read_stage, "choice": True},
         extra_json_schema={"enum": list(Stage)},
     ),
 ]
-FullName = Annotated[
-    str, Meta(min_length=1, max_length=2 * LONGEST_NAME_PART + 1, pattern=r"\S", examples=["Grace Hopper"])
-]
+FullName = Annotated[str, Meta(max_length=2 * LONGEST_NAME_PART + 1, **NAME, examples=["Grace Hopper"])]
 Day = Annotated[
     datetime,
     Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"], extra_json_schema=DATES),

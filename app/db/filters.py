@@ -37,6 +37,12 @@ def one_of(column: ColumnElement[Any]) -> Filter:
     return Filter(clause, read)
 
 
+def named_people(given: Sequence[str], me: str) -> list[str]:
+    """The ids in a filter by person, `none` left out. What was given in quotes is an id, whatever it says."""
+    people = (person for person in given if person != "none")
+    return [me if person == "me" else person[1:-1] if person.startswith('"') else person for person in people]
+
+
 def user_in(column: ColumnElement[Any]) -> Filter:
     """Any of the given people; `me` is the one who asks, `none` is nobody."""
 
@@ -47,7 +53,7 @@ def user_in(column: ColumnElement[Any]) -> Filter:
         return or_(named, column.is_(None)) if variant == "none" else named
 
     def read(value: Sequence[str], me: str) -> tuple[str, Any]:
-        people = [me if person == "me" else person for person in value if person != "none"]
+        people = named_people(value, me)
         if len(people) == len(value) == 1:
             return ONE, people[0]
         return ("none" if "none" in value else "", people)

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from app.web.errors import Code
 from app.web.fields import Refused
+from app.web.text import trimmed
 
 
 def check_email(text: str) -> str:
@@ -26,7 +27,7 @@ Email = Annotated[
         max_length=255,
         description="An email address",
         examples=["ada@example.com"],
-        extra={"then": check_email},
+        extra={"before": trimmed, "then": check_email},
         extra_json_schema={"format": "email"},
     ),
 ]

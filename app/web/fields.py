@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from msgspec import Meta, UnsetType, ValidationError, convert
+from msgspec import UNSET, Meta, UnsetType, ValidationError, convert
 
 from app.web.errors import Code, Fault
 
@@ -32,7 +33,6 @@ PLAIN_NAMES = {
     "float": "a number",
 }
 
-NOT_BLANK = repr(r"\S")
 Reader = Callable[[Any], Any]
 
 
@@ -49,14 +49,19 @@ def parameter_reader(kind: Any) -> Reader:
     bare date means that whole day.
     """
     plain = _plain(kind)
+    extras = dict(_extras(kind))
     if get_origin(plain) is list:
         read_item = parameter_reader(get_args(plain)[0])
-        return lambda text: [read_item(part.strip()) for part in text.split(",")]
-    until = "until" in dict(_extras(kind))
-    then = dict(_extras(kind)).get("then")
+        keep = extras.get("keep_quoted", frozenset())
+        return lambda text: [read_item(part) for part in split_values(text, keep)] or UNSET
+    until, before, then = "until" in extras, extras.get("before"), extras.get("then")
     choices = _choices(kind)
 
     def read(text: str) -> Any:
+        if before is not None:
+            text = before(text)
+            if not text:
+                return UNSET
         if plain is datetime:
             whole_day = until and BARE_DATE.fullmatch(text)
             return read_time(text) + (timedelta(days=1, microseconds=-1) if whole_day else timedelta())
@@ -74,15 +79,19 @@ def parameter_reader(kind: Any) -> Reader:
 
 def field_reader(kind: Any) -> Reader:
     """For a body's field, which comes as parsed JSON. `then` in the type's Meta gets each value that passed, and
-    returns the one to use or raises Refused; `zoneless` says that a time without an offset is taken as UTC.
+    returns the one to use or raises Refused; `before` gets each text before its length is looked at, and an empty one
+    is null where the field may be; `zoneless` says that a time without an offset is taken as UTC.
     """
     leaves = _leaves(kind)
-    is_time, is_number = datetime in leaves, Decimal in leaves
+    is_time, is_number, is_optional = datetime in leaves, Decimal in leaves, NoneType in leaves
     choices = _choices(kind)
-    then = dict(_extras(kind)).get("then")
-    zoneless = "zoneless" in dict(_extras(kind))
+    extras = dict(_extras(kind))
+    before, then = extras.get("before"), extras.get("then")
+    zoneless = "zoneless" in extras
 
     def read(value: Any) -> Any:
+        if before is not None and isinstance(value, str):
+            value = before(value) or (None if is_optional else "")
         if is_time and isinstance(value, str):
             return read_time(
                 f"{value}{':00' * (len(value) == 16)}Z" if zoneless and ZONELESS.fullmatch(value) else value
@@ -93,6 +102,41 @@ def field_reader(kind: Any) -> Reader:
         return result if then is None or result is None else then(result)
 
     return read
+
+
+def is_choice(kind: Any) -> bool:
+    """Whether an empty text in this field of a body means that the field was left out: of an enumeration, or what else
+    is chosen rather than typed, which the type's Meta says by `choice`.
+    """
+    return bool(_choices(kind)) or "choice" in dict(_extras(kind))
+
+
+def split_values(text: str, keep_quoted: frozenset[str] = frozenset()) -> list[str]:
+    """Comma-separated values without the blanks around them; one in double quotes is taken as it stands, and a quote
+    inside is doubled. Empty values are none. Those of `keep_quoted` keep their quotes, and so does what begins with
+    one, so that they can be told from words with a meaning. Raises Refused.
+    """
+    parts = text.split('"')
+    last = len(parts) - 1
+    misplaced = Refused("has a double quote out of place: quote a whole value, and double the quotes inside")
+    if last % 2:
+        raise misplaced
+    values: list[str] = []
+    quoted: str | None = None
+    for place, part in enumerate(parts):
+        if place % 2:
+            quoted = part if quoted is None else f'{quoted}"{part}'
+        elif part or quoted is None or place == last:  # else two quotes in a row, which stand for one
+            plain = part.split(",")
+            if quoted is not None:
+                if plain.pop(0).strip():
+                    raise misplaced
+                values.append(f'"{quoted}"' if quoted in keep_quoted or quoted.startswith('"') else quoted)
+                quoted = None
+            if place < last and (not plain or plain[-1].strip()):
+                raise misplaced
+            values += [value for each in plain if (value := each.strip())]
+    return values
 
 
 def _choices(kind: Any) -> list[str]:
@@ -146,7 +190,7 @@ def _in_plain_words(error: ValidationError) -> str:
         if expected["length"]:
             text += f" of length {expected['length']}"
         if expected["pattern"]:
-            text += " that is not blank" if expected["pattern"] == NOT_BLANK else f" that matches {expected['pattern']}"
+            text += f" that matches {expected['pattern']}"
         text += expected["bound"] or ""
         if expected["got"]:
             text += f", not {PLAIN_NAMES.get(expected['got'], expected['got'])}"

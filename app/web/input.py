@@ -20,7 +20,7 @@ from msgspec.structs import FieldInfo, fields
 
 from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, invalid
-from app.web.fields import Reader, field_reader, parameter_reader, read_into
+from app.web.fields import Reader, field_reader, is_choice, parameter_reader, read_into
 from app.web.multipart import FilePart
 from app.web.structs import LARGEST_ID, Body
 
@@ -177,8 +177,9 @@ def _read_body(raw: bytes, wanted: type[Body], faults: list[Fault]) -> Body | No
     if not isinstance(document, dict):
         faults.append(Fault("body", "must be a JSON object"))
         return None
-    document = wanted.sent(document)
     known = _body_fields(wanted)
+    chosen = choices(wanted)
+    document = {name: value for name, value in wanted.sent(document).items() if value != "" or name not in chosen}
     ignored = wanted.ignored_fields()
     values: dict[str, Any] = {}
     before = len(faults)
@@ -197,6 +198,12 @@ def _read_body(raw: bytes, wanted: type[Body], faults: list[Fault]) -> Body | No
 @cache
 def _parameters(wanted: type[Struct]) -> dict[str, tuple[FieldInfo, Reader]]:
     return {field.encode_name: (field, parameter_reader(field.type)) for field in fields(wanted)}
+
+
+@cache
+def choices(wanted: type[Body]) -> frozenset[str]:
+    """The fields that an empty text leaves out."""
+    return frozenset(field.encode_name for field in fields(wanted) if is_choice(field.type))
 
 
 @cache

@@ -8,8 +8,11 @@ from typing import Annotated, Generic, TypeVar
 from msgspec import UNSET, Meta, Struct
 
 from app.web.structs import Maybe
+from app.web.text import SEARCH
 
 LARGEST_PAGE = 100
+# What in a filter by person is no person's id.
+SPECIAL_USERS = frozenset({"me", "none"})
 
 Row = TypeVar("Row")
 
@@ -48,10 +51,20 @@ class ListQuery(Struct, kw_only=True):
 
 
 Search = Annotated[
-    str, Meta(max_length=255, description="A part of the text, whatever its case; % and _ are themselves")
+    str,
+    Meta(
+        max_length=255,
+        description="Words that are all found, in any field and order, whatever their case and accents; in double"
+        " quotes they are one. A phone number's digits are found however it is written",
+        **SEARCH,
+    ),
 ]
 UserFilter = Annotated[
-    list[Annotated[str, Meta(max_length=64)]], Meta(description="User ids, comma-separated; `me` and `none` are known")
+    list[Annotated[str, Meta(max_length=66)]],
+    Meta(
+        description="User ids, comma-separated; `me` and `none` are known. In double quotes one is taken as it stands",
+        extra={"keep_quoted": SPECIAL_USERS},
+    ),
 ]
 
 

@@ -62,7 +62,16 @@ UserId = Annotated[
         extra={"then": lambda value: present_user(str(value))},
     ),
 ]
-Color = Annotated[str, Meta(pattern="^#[0-9a-fA-F]{6}$", max_length=7, description="#rrggbb", examples=["#6366f1"])]
+Color = Annotated[
+    str,
+    Meta(
+        pattern="^#[0-9a-fA-F]{6}$",
+        max_length=7,
+        description="#rrggbb",
+        examples=["#6366f1"],
+        extra={"choice": True},
+    ),
+]
 
 T = TypeVar("T")
 
@@ -99,12 +108,18 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
         """What of a JSON object counts as sent."""
         if not cls.empty_is_absent:
             return document
-        return {name: value for name, value in document.items() if value != "" or name not in cls.__struct_fields__}
+        return {
+            name: value for name, value in document.items() if name not in cls.__struct_fields__ or not _blank(value)
+        }
 
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, as the database takes them."""
         sent = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value.value if isinstance(value, Enum) else value for name, value in sent if value is not UNSET}
+
+
+def _blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 Maybe: TypeAlias = T | UnsetType

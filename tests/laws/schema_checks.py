@@ -30,8 +30,8 @@ WORDS = re.compile(
             "must be an IANA time zone",
             "NUL",
             "holds a number that is too long",
-            # What is a blank is not the same for all who read patterns.
-            "must be text that is not blank",
+            # What is visible is more than a pattern can say.
+            "must have at least one visible character",
             # In a query, 1e3 is a number to a schema.
             "must be a number$",
             # A schema takes 1.0 for an integer.

@@ -11,10 +11,11 @@ from msgspec import UNSET, Meta
 from app.admin.nested import ContactBrief, CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+from app.web.text import NAME, TEXT
 
-ActivityTitle = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Send the offer"])]
+ActivityTitle = Annotated[str, Meta(max_length=255, **NAME, examples=["Send the offer"])]
 
-Description = Annotated[str, Meta(max_length=10_000)]
+Description = Annotated[str, Meta(max_length=10_000, **TEXT)]
 
 
 class ActivityType(StrEnum):
@@ -98,7 +99,7 @@ class ActivityChange(Body, kw_only=True):
     due_date: Maybe[Time | None] = UNSET
     completed_at: Maybe[Time | None] = UNSET
     duration: Maybe[Annotated[int, Meta(ge=0, le=2**31 - 1, description="Minutes", examples=[30])] | None] = UNSET
-    outcome: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    outcome: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
     priority: Maybe[Priority] = UNSET
 
 

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta
 
 from app.web.paging import Deleted, ListQuery
 from app.web.structs import Body, Maybe, View
+from app.web.text import EXACT
 
 
 class Attachment(View):
@@ -39,8 +40,8 @@ class AttachmentDetail(Attachment):
 class UploadCreate(Body, kw_only=True):
     """A file that the client is going to put into the store itself."""
 
-    file_name: Annotated[str, Meta(min_length=1, max_length=1024, examples=["offer.pdf"])]
-    content_type: Annotated[str, Meta(min_length=1, max_length=255, examples=["application/pdf"])]
+    file_name: Annotated[str, Meta(min_length=1, max_length=1024, **EXACT, examples=["offer.pdf"])]
+    content_type: Annotated[str, Meta(min_length=1, max_length=255, examples=["application/pdf"], **EXACT)]
     size: Annotated[
         int,
         Meta(ge=0, le=2**63 - 1, description="In bytes, above 0", examples=[48213], extra_json_schema={"minimum": 1}),

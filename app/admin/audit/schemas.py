@@ -71,6 +71,9 @@ class AuditEntry(View):
     hash: str | None
 
 
+RequestId = Annotated[str, Meta(max_length=128)]
+
+
 class AuditQuery(ListQuery):
     """Filters of the audit log."""
 
@@ -79,6 +82,6 @@ class AuditQuery(ListQuery):
     resource_id: Maybe[list[RecordId]] = UNSET
     action: Maybe[list[AuditAction]] = UNSET
     user_id: Maybe[UserFilter] = UNSET
-    request_id: Maybe[Annotated[str, Meta(max_length=128)]] = UNSET
+    request_id: Maybe[list[RequestId]] = UNSET
     from_: Maybe[From] = field(default=UNSET, name="from")
     to: Maybe[Until] = UNSET

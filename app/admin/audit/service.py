@@ -13,7 +13,7 @@ from sqlalchemy.types import BigInteger
 
 from app.admin.audit.schemas import AuditEntry, Difference
 from app.db.counts import FACET, Counted
-from app.db.filters import at_least, at_most, equals, one_of, user_in
+from app.db.filters import at_least, at_most, one_of, user_in
 from app.db.listing import Listing
 from app.db.nested import columns_for, selected
 from app.db.sorting import Sort
@@ -102,7 +102,7 @@ LISTING = Listing(
         "resource_id": one_of(c.resource_id),
         "action": one_of(c.action),
         "user_id": user_in(c.user_id),
-        "request_id": equals(c.request_id),
+        "request_id": one_of(c.request_id),
         "from_": at_least(c.created_at),
         "to": at_most(c.created_at),
     },

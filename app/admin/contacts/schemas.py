@@ -11,11 +11,12 @@ from msgspec import UNSET, Meta
 from app.web.email import Email
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, Maybe, RecordId, View, ViewType
+from app.web.text import LINE, NAME, TEXT
 
-FirstName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S", examples=["Grace"])]
+FirstName = Annotated[str, Meta(max_length=100, **NAME, examples=["Grace"])]
 
-ContactPhone = Annotated[str, Meta(max_length=50)]
-Position = Annotated[str, Meta(max_length=100, examples=["Head of Purchasing"])]
+ContactPhone = Annotated[str, Meta(max_length=50, **LINE)]
+Position = Annotated[str, Meta(max_length=100, **LINE, examples=["Head of Purchasing"])]
 
 
 class Contact(View):
@@ -43,12 +44,12 @@ class ContactChange(Body, kw_only=True):
 
     customer_id: Maybe[RecordId] = UNSET
     first_name: Maybe[FirstName] = UNSET
-    last_name: Maybe[Annotated[str, Meta(max_length=100, examples=["Hopper"])] | None] = UNSET
+    last_name: Maybe[Annotated[str, Meta(max_length=100, **LINE, examples=["Hopper"])] | None] = UNSET
     email: Maybe[Email | None] = UNSET
     phone: Maybe[ContactPhone | None] = UNSET
     position: Maybe[Position | None] = UNSET
     is_primary: Maybe[bool] = UNSET
-    notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    notes: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
 
 
 class ContactCreate(ContactChange, kw_only=True):

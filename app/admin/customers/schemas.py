@@ -18,6 +18,7 @@ from app.web.email import Email
 from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+from app.web.text import LINE, NAME, TEXT
 
 MOST_PREFERENCE_BYTES = 16_384
 
@@ -52,10 +53,10 @@ def check_preferences(preferences: dict[str, Any]) -> dict[str, Any]:
 
 
 Preferences = Annotated[dict[str, Any], Meta(examples=[{"channel": "phone"}], extra={"then": check_preferences})]
-CustomerName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Ada Lovelace"])]
+CustomerName = Annotated[str, Meta(max_length=255, **NAME, examples=["Ada Lovelace"])]
 
-Phone = Annotated[str, Meta(max_length=50, examples=["+44 20 7946 0000"])]
-Company = Annotated[str, Meta(max_length=255, examples=["Analytical Engines Ltd"])]
+Phone = Annotated[str, Meta(max_length=50, **LINE, examples=["+44 20 7946 0000"])]
+Company = Annotated[str, Meta(max_length=255, **LINE, examples=["Analytical Engines Ltd"])]
 
 
 class Customer(View):
@@ -103,13 +104,13 @@ class CustomerChange(Body, kw_only=True):
     email: Maybe[Email | None] = UNSET
     phone: Maybe[Phone | None] = UNSET
     company: Maybe[Company | None] = UNSET
-    role: Maybe[Annotated[str, Meta(max_length=100, description="Job title", examples=["CTO"])] | None] = UNSET
+    role: Maybe[Annotated[str, Meta(max_length=100, **LINE, description="Job title", examples=["CTO"])] | None] = UNSET
     status: Maybe[CustomerStatus] = UNSET
     assigned_to: Maybe[UserId | None] = UNSET
     contacted: Maybe[bool] = UNSET
     next_follow_up_at: Maybe[Time | None] = UNSET
     contact_preferences: Maybe[Preferences | None] = UNSET
-    notes: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    notes: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
 
 
 class CustomerCreate(CustomerChange, kw_only=True):

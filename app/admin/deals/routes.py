@@ -20,8 +20,9 @@ from app.web.structs import Message, RecordId
 
 @get("/", guards=[Requires(Permission.READ)])
 async def list_deals(request: CrmRequest, filters: NamedDependency[DealQuery]) -> Response[Page[Deal]]:
-    """Deals, newest first unless sorted otherwise."""
-    return await list_page(request, queries.LISTING, filters)
+    """Deals, newest first unless sorted otherwise. A stage that the organization does not have is 400 INVALID_STAGE."""
+    within = partial(service.require_stages, names=filters.stage or [])
+    return await list_page(request, queries.LISTING, filters, within=within)
 
 
 @post("/", guards=[Requires(Permission.WRITE)])

@@ -17,6 +17,7 @@ from app.web.currency import Currency
 from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+from app.web.text import LINE, NAME, TEXT
 
 LARGEST_AMOUNT = 10**15 - 1
 
@@ -37,7 +38,16 @@ Amount = Annotated[
         extra_json_schema={"minimum": 0, "maximum": LARGEST_AMOUNT},
     ),
 ]
-Title = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S", examples=["Difference engine, 2 pieces"])]
+Title = Annotated[str, Meta(max_length=255, **NAME, examples=["Difference engine, 2 pieces"])]
+StageReference = Annotated[
+    str,
+    Meta(
+        max_length=50,
+        description="A stage's name",
+        examples=["proposal"],
+        extra={**LINE["extra"], "choice": True},
+    ),
+]
 StageFilter = Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(description="Stage names, comma-separated")]
 
 
@@ -113,17 +123,17 @@ class DealChange(Body, kw_only=True):
     view: ClassVar[ViewType] = DealDetail
 
     title: Maybe[Title] = UNSET
-    description: Maybe[Annotated[str, Meta(max_length=10_000)] | None] = UNSET
+    description: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
     customer_id: Maybe[RecordId] = UNSET
     contact_id: Maybe[RecordId | None] = UNSET
-    stage: Maybe[Annotated[str, Meta(max_length=50, description="A stage's name", examples=["proposal"])]] = UNSET
+    stage: Maybe[StageReference] = UNSET
     amount: Maybe[Amount] = UNSET
     currency: Maybe[Currency] = UNSET
     probability: Maybe[Percent] = UNSET
     expected_close_date: Maybe[Time | None] = UNSET
     actual_close_date: Maybe[Time | None] = UNSET
     owner_id: Maybe[UserId | None] = UNSET
-    lost_reason: Maybe[Annotated[str, Meta(max_length=255)] | None] = UNSET
+    lost_reason: Maybe[Annotated[str, Meta(max_length=255, **LINE)] | None] = UNSET
 
 
 class DealCreate(DealChange, kw_only=True):

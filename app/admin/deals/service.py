@@ -25,6 +25,7 @@ stage = PipelineStage.__table__.c
 STAGE: Select[Any] = select(stage.id, stage.name, stage.order, stage.kind, stage.probability, stage.is_active)
 STAGE_BY_ID = STAGE.where(stage.id == bindparam("stage_id"))
 STAGE_BY_NAME = STAGE.where(stage.name == bindparam("name"), stage.is_active)
+STAGE_NAMES = select(stage.name)
 FIRST_OPEN_STAGE = STAGE.where(stage.kind == OPEN, stage.is_active).order_by(stage.order).limit(1)
 DEFAULT_CURRENCY = select(TenantSettings.default_currency)
 
@@ -37,6 +38,16 @@ async def get(tx: Transaction, deal_id: int) -> Deal:
 async def detail(tx: Transaction, deal_id: int) -> DealDetail:
     """Raises AppError DEAL_NOT_FOUND."""
     return DealDetail(*await _read(tx, queries.DETAIL, deal_id))
+
+
+async def require_stages(tx: Transaction, names: list[str]) -> None:
+    """Raises AppError INVALID_STAGE unless the tenant has all stages of these names, active or not."""
+    if not names:
+        return
+    present = set((await tx.connection.execute(STAGE_NAMES)).scalars())
+    if unknown := [name for name in names if name not in present]:
+        message = f"must be of {', '.join(sorted(present))}, not {unknown[0]}"
+        raise invalid(Fault("stage", message, Code.INVALID_STAGE))
 
 
 async def create(tx: Transaction, data: DealCreate) -> Deal:

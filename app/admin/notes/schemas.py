@@ -11,8 +11,9 @@ from msgspec import UNSET, Meta
 from app.admin.nested import CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, Maybe, RecordId, View, ViewType
+from app.web.text import WRITTEN
 
-Content = Annotated[str, Meta(min_length=1, max_length=20_000, pattern=r"\S", examples=["Prefers short messages."])]
+Content = Annotated[str, Meta(max_length=20_000, **WRITTEN, examples=["Prefers short messages."])]
 
 
 class Note(View):

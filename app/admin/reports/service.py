@@ -15,6 +15,7 @@ from app.admin.activities.schemas import ActivityStatus, ActivityType
 from app.admin.customers.schemas import CustomerStatus
 from app.admin.reports import queries, schemas
 from app.admin.reports.schemas import ByCurrency, DealReportQuery, PeriodQuery
+from app.db.filters import named_people
 from app.db.transaction import Transaction
 from app.money import currency_decimals
 
@@ -281,7 +282,7 @@ def _period(query: PeriodQuery) -> dict[str, datetime | None]:
 
 def _chosen(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
     people = None if query.owner_id is UNSET else query.owner_id
-    owners = people and [tx.actor.user_id if person == "me" else person for person in people if person != "none"]
+    owners = people and named_people(people, tx.actor.user_id)
     return _period(query) | {"owners": owners, "nobody": people is not None and "none" in people}
 
 

@@ -46,7 +46,9 @@ class TenantSettingsChange(Body, kw_only=True):
     view: ClassVar[ViewType] = TenantSettings
 
     default_currency: Maybe[Currency] = UNSET
-    timezone: Maybe[Annotated[str, Meta(examples=["Europe/Berlin"], extra={"then": check_timezone})]] = UNSET
+    timezone: Maybe[
+        Annotated[str, Meta(examples=["Europe/Berlin"], extra={"then": check_timezone, "choice": True})]
+    ] = UNSET
 
 
 RECORDS = Records(Row, Code.NOT_FOUND, owned=False)

@@ -8,10 +8,9 @@ from typing import Annotated, ClassVar
 from msgspec import UNSET, Meta
 
 from app.web.structs import Body, Color, Maybe, View, ViewType
+from app.web.text import NAME
 
-TagName = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"\S", description="Unique whatever its case", examples=["VIP"])
-]
+TagName = Annotated[str, Meta(max_length=100, **NAME, description="Unique whatever its case", examples=["VIP"])]
 
 
 class Tag(View):

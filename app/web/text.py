@@ -1,0 +1,73 @@
+"""What people type. Each text field of a body is of one of the kinds below, which go into its type's Meta: `before`
+gets what was sent, before its length is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+from app.web.fields import Refused
+
+# White space by Unicode's property of that name, which Python's own strip() does not keep to.
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What shows nothing: white space, controls, Unicode's format characters and its Default_Ignorable_Code_Point.
+INVISIBLE = re.compile(
+    rf"[{WHITE_SPACE}\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
+    r"\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    r"\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff]*"
+)
+
+
+def composed(text: str) -> str:
+    """In Unicode's normal form C."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def trimmed(text: str) -> str:
+    """Composed, and without white space at its ends."""
+    return composed(text).strip(WHITE_SPACE)
+
+
+def one_line(text: str) -> str:
+    """The text, trimmed. Raises Refused where it has control characters inside."""
+    text = trimmed(text)
+    if CONTROL.search(text):
+        raise Refused("must be one line, without control characters")
+    return text
+
+
+def require_visible(text: str) -> str:
+    """The text. Raises Refused where nothing of it can be seen."""
+    if INVISIBLE.fullmatch(text):
+        raise Refused("must have at least one visible character: it must not be blank")
+    return text
+
+
+def name(text: str) -> str:
+    """One line, of which something can be seen. Raises Refused."""
+    return require_visible(one_line(text))
+
+
+def written(text: str) -> str:
+    """Any lines, of which something can be seen. Raises Refused."""
+    return require_visible(composed(text))
+
+
+def exact(text: str) -> str:
+    """What a program wrote and compares: as it is."""
+    return text
+
+
+# Schemas say what they can; what is invisible is left to us.
+_ONE_LINE = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
+
+LINE: dict[str, Any] = {"extra": {"before": one_line}, "extra_json_schema": _ONE_LINE}
+NAME: dict[str, Any] = {"min_length": 1, "extra": {"before": name}, "extra_json_schema": _ONE_LINE}
+TEXT: dict[str, Any] = {"extra": {"before": composed}}
+WRITTEN: dict[str, Any] = {"min_length": 1, "extra": {"before": written}}
+EXACT: dict[str, Any] = {"extra": {"before": exact}}
+SEARCH: dict[str, Any] = {"extra": {"before": trimmed}}
