@@ -34,7 +34,7 @@ from app.admin.attachments import queries as attachments
 from app.admin.notes import queries as notes
 from app.db.listing import Listing
 from app.db.nested import Columns, Nested, json_object
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.models import Activity, Attachment, AuditEntry, Deal, Note, PipelineStage, StageMove
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
@@ -231,7 +231,7 @@ def listing(name: str, parts: Sequence[Select[Any]]) -> Listing[TimelineEvent]:
         events,
         key=events.c.id,
         filters={},
-        sorts={"at": Sort(events.c.at)},
+        sorts={"at": by_column(events.c.at)},
         default_sort=("at", SortOrder.DESC),
     )
 

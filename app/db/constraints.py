@@ -18,7 +18,6 @@ REFUSALS: dict[str, tuple[Code, str | None]] = {
     "stage_history_from_stage_fkey": (Code.STAGE_IN_USE, None),
     "stage_history_to_stage_fkey": (Code.STAGE_IN_USE, None),
     "deals_contact_fkey": (Code.CONTACT_NOT_FOUND, "contact_id"),
-    "activities_link_check": (Code.MISSING_LINK, "customer_id"),
     "notes_link_check": (Code.MISSING_LINK, "customer_id"),
     "tags_name_key": (Code.TAG_EXISTS, None),
     "customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, "tag_ids"),

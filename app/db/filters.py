@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Text, any_, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Text, and_, any_, bindparam, case, cast, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
+
+from app.db.calendar import Bound, lower_bound, upper_bound
 
 ONE = "one"
 
@@ -16,10 +19,24 @@ class Filter(NamedTuple):
     """How one query field narrows a list: a variant of its clause for each shape, and the clause's parameters.
 
     `clause(name, variant)` is built once; `read(value, actor's id)` gives the variant and the value of its parameter.
+    A filter by time has a `bound` in place of one value.
     """
 
     clause: Callable[[str, str], ColumnElement[bool]]
     read: Callable[[Any, str], tuple[str, Any]]
+    bound: Callable[[str, ZoneInfo], Bound] | None = None
+
+    def parameters(self, name: str, value: Any, zone: ZoneInfo | None) -> dict[str, Any]:
+        """What goes into the clause for a value that was read."""
+        if self.bound is None or zone is None:
+            return {name: value}
+        moment, midnight = self.bound(value, zone)
+        return {
+            name: moment,
+            f"{name}_day": midnight,
+            f"{name}_first": min(moment, midnight),
+            f"{name}_last": max(moment, midnight),
+        }
 
 
 def one_of(column: ColumnElement[Any]) -> Filter:
@@ -74,6 +91,33 @@ def at_least(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value
 def at_most(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value: value) -> Filter:
     """This value or less; `of` gives the column's value for the query's."""
     return Filter(lambda name, _: column <= bindparam(name, type_=column.type), lambda value, _: ("", of(value)))
+
+
+def since(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = None) -> Filter:
+    """This time or later. Of a whole day, which is stored as its midnight in UTC, the calendar days are compared."""
+
+    def clause(name: str, _: str) -> ColumnElement[bool]:
+        moment = bindparam(name, type_=column.type)
+        if whole_day is None:
+            return column >= moment
+        day, first = (bindparam(f"{name}_{part}", type_=column.type) for part in ("day", "first"))
+        # The first condition follows from the second, and is one that an index can answer.
+        return and_(column >= first, column >= case((whole_day, day), else_=moment))
+
+    return Filter(clause, lambda value, _: ("", value), lower_bound)
+
+
+def until(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = None) -> Filter:
+    """This time or earlier; as `since`."""
+
+    def clause(name: str, _: str) -> ColumnElement[bool]:
+        moment = bindparam(name, type_=column.type)
+        if whole_day is None:
+            return column <= moment
+        day, last = (bindparam(f"{name}_{part}", type_=column.type) for part in ("day", "last"))
+        return and_(column <= last, column <= case((whole_day, day), else_=moment))
+
+    return Filter(clause, lambda value, _: ("", value), upper_bound)
 
 
 def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: Filter) -> Filter:

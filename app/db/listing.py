@@ -6,24 +6,27 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from enum import StrEnum
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ColumnElement, FromClause, Row
+from sqlalchemy import ColumnElement, FromClause
 
 from app.access.permissions import Permission
+from app.db.calendar import zone_of
 from app.db.counts import Counted
 from app.db.filters import Filter
 from app.db.nested import Columns, Nested, selected
 from app.db.selects import Part, Selects, Shape
-from app.db.sorting import Sort
+from app.db.sorting import Order
 from app.db.transaction import Transaction
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
+Found: TypeAlias = tuple[Any, ...]
 
 # Everything in a query that is not a filter.
 PAGING = frozenset(ListQuery.__struct_fields__)
@@ -43,7 +46,7 @@ class Listing(Generic[Record]):
         *,
         key: ColumnElement[Any],
         filters: Mapping[str, Filter],
-        sorts: Mapping[str, Sort],
+        sorts: Mapping[str, Order],
         default_sort: tuple[str, SortOrder],
         deleted_at: ColumnElement[Any] | None = None,
         counted: Counted | None = None,
@@ -90,7 +93,7 @@ class Listing(Generic[Record]):
                 raise invalid(Fault("page", "does not go together with cursor"))
             position = signer.decode(query.cursor)
             query = self._resumed(tx, query, position, scope or {})
-        shape, parameters = self._shape(tx, query, scope or {}, position)
+        shape, parameters = await self._shape(tx, query, scope or {}, position)
         total = None
         if position is not None:
             rows = await self._after(tx, shape, parameters, position.key, size + 1)
@@ -104,7 +107,7 @@ class Listing(Generic[Record]):
                 filters=self._given_filters(query) | {f"scope.{name}": value for name, value in (scope or {}).items()},
                 sort_by=shape.sort_by,
                 sort_order="desc" if shape.descending else "asc",
-                key=list(rows[size - 1][-2:]),
+                key=list(rows[size - 1][-3:]),
             )
             next_cursor = signer.encode(last)
         return Page(
@@ -120,7 +123,7 @@ class Listing(Generic[Record]):
 
     async def _numbered(
         self, tx: Transaction, shape: Shape, parameters: dict[str, Any], offset: int, size: int
-    ) -> tuple[list[Row[Any]], int]:
+    ) -> tuple[list[Found], int]:
         """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
         if offset < DEEP_OFFSET:
             rows = await self._walk(tx, shape, parameters, offset, size + 1)
@@ -147,15 +150,15 @@ class Listing(Generic[Record]):
         *,
         deep: bool = False,
         backward: bool = False,
-    ) -> list[Row[Any]]:
+    ) -> list[Found]:
         """Rows from an offset on, through one stretch after the other."""
         sort = self._sorts[shape.sort_by]
         places = await sort.places(tx, descending=shape.descending)
-        found: list[Row[Any]] = []
+        found: list[Found] = []
         for place in reversed(places) if backward else places:
             part = Part(place, limit, skip=bool(offset), deep=deep, backward=backward)
             window = {"row_offset": offset} if offset else {}
-            rows = (await tx.connection.execute(self._selects.rows(shape, part), parameters | window)).all()
+            rows = await self._rows(tx, shape, part, parameters | window)
             found += rows
             if len(found) >= limit:
                 break
@@ -168,25 +171,32 @@ class Listing(Generic[Record]):
 
     async def _after(
         self, tx: Transaction, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
-    ) -> list[Row[Any]]:
+    ) -> list[Found]:
         """Rows that come after the one with this key."""
         sort = self._sorts[shape.sort_by]
-        try:
-            value = None if key[0] is None else msgspec.convert(key[0], sort.column.type.python_type)
-        except msgspec.ValidationError:
-            raise AppError(Code.INVALID_CURSOR) from None  # signed by a release that sorted by something else here
-        here = value if sort.group is not None else int(sort.nullable and value is None)
         places = await sort.places(tx, descending=shape.descending)
-        found: list[Row[Any]] = []
+        try:
+            value, here, last_id = key
+            column = sort.stretch(here).column if here in places else None
+            if column is not None:
+                value = msgspec.convert(value, column.type.python_type)
+        except ValueError:  # signed by a release that sorted by something else here
+            raise AppError(Code.INVALID_CURSOR) from None
+        found: list[Found] = []
         for place in places[places.index(here) :] if here in places else ():
             after = {}
             if place == here:
-                after = {"after_id": key[1]} | ({"after": value} if sort.stretch(place).ordered else {})
-            statement = self._selects.rows(shape, Part(place, limit, after=place == here))
-            found += (await tx.connection.execute(statement, parameters | after)).all()
+                after = {"after_id": last_id} | ({} if column is None else {"after": value})
+            part = Part(place, limit, after=place == here)
+            found += await self._rows(tx, shape, part, parameters | after)
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    async def _rows(self, tx: Transaction, shape: Shape, part: Part, parameters: dict[str, Any]) -> list[Found]:
+        """Rows of one stretch, each with what a cursor remembers behind it: the sort key, the stretch, the id."""
+        rows = await tx.connection.execute(self._selects.rows(shape, part), parameters)
+        return [(*row[:-1], part.place, row[-1]) for row in rows.all()]
 
     async def _total(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> int:
         """How many rows the filters match, exactly."""
@@ -233,7 +243,7 @@ class Listing(Generic[Record]):
             sort_order if query.sort_order is UNSET else query.sort_order.value,
         )
 
-    def _shape(
+    async def _shape(
         self, tx: Transaction, query: ListQuery, scope: Mapping[str, Any], position: Position | None
     ) -> tuple[Shape, dict[str, Any]]:
         deleted = getattr(query, "deleted", UNSET)
@@ -243,11 +253,15 @@ class Listing(Generic[Record]):
         variants: list[tuple[str, str]] = []
         # What in the scope is no filter is a parameter of the source itself.
         parameters: dict[str, Any] = {name: value for name, value in scope.items() if name not in self._filters}
+        zone: ZoneInfo | None = None
         for name, narrowing in self._filters.items():
             value = scope[name] if name in scope else getattr(query, name, UNSET)
             if value is not UNSET:
-                variant, parameters[name] = narrowing.read(value, tx.actor.user_id)
+                variant, value = narrowing.read(value, tx.actor.user_id)
                 variants.append((name, variant))
+                if narrowing.bound is not None:
+                    zone = zone or await zone_of(tx)
+                parameters |= narrowing.parameters(name, value, zone)
         default_key, default_order = self._default_sort
         if position is not None:
             default_key, default_order = position.sort_by, SortOrder(position.sort_order)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from app.db.counts import Counted
 from app.db.execution import planned_each_time
 from app.db.filters import Filter
-from app.db.sorting import Sort, Stretch
+from app.db.sorting import Order, Stretch
 from app.web.paging import Deleted
 
 # Of one list's statements for rows, of which there are as many as sizes of a page.
@@ -77,7 +77,7 @@ class Selects:
         key: ColumnElement[Any],
         deleted_at: ColumnElement[Any] | None,
         filters: Mapping[str, Filter],
-        sorts: Mapping[str, Sort],
+        sorts: Mapping[str, Order],
         counted: Counted | None,
     ) -> None:
         self._columns = columns
@@ -94,7 +94,7 @@ class Selects:
 
     def _rows(self, shape: Shape, part: Part) -> Select[Any]:
         """Rows of one stretch, each with its sort key and id behind it."""
-        keys = [self._sorts[shape.sort_by].key(part.place), self._key.label("sort_id")]
+        keys = [self._stretch(shape, part.place).key, self._key.label("sort_id")]
         wheres = self._wheres(shape, part.place)
         if isinstance(self._source, Table) and (part.deep or len(wheres) > 1):
             return _planned(shape, self._by_keys(shape, part, self._source, keys, wheres))
@@ -120,21 +120,21 @@ class Selects:
         )
 
     def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]], where: Where) -> Select[Any]:
-        sort = self._sorts[shape.sort_by]
-        stretch, column = sort.stretch(part.place), sort.column
+        column = self._stretch(shape, part.place).column
         if part.after:
-            where = [*where, self._beyond(column, descending=shape.descending, ordered=stretch.ordered)]
-        order = self._direction(shape, part, column, self._key)
-        return (
-            select(*columns)
-            .select_from(self._source)
-            .where(*where)
-            .order_by(*(order if stretch.ordered else order[1:]))
-        )
+            where = [*where, self._beyond(column, descending=self._descending(shape, part.place))]
+        order = self._direction(shape, part, *(() if column is None else (column,)), self._key)
+        return select(*columns).select_from(self._source).where(*where).order_by(*order)
 
-    @staticmethod
-    def _direction(shape: Shape, part: Part, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-        descending = shape.descending is not part.backward
+    def _stretch(self, shape: Shape, place: int) -> Stretch:
+        return self._sorts[shape.sort_by].stretch(place)
+
+    def _descending(self, shape: Shape, place: int) -> bool:
+        own = self._stretch(shape, place).descending
+        return shape.descending if own is None else own
+
+    def _direction(self, shape: Shape, part: Part, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        descending = self._descending(shape, part.place) is not part.backward
         return [column.desc() if descending else column.asc() for column in columns]
 
     def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
@@ -154,19 +154,19 @@ class Selects:
     def _wheres(self, shape: Shape, place: int | None) -> list[Where]:
         """The conditions: what is live and what is in the trash have indexes of their own, so that both are two."""
         conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
-        stretch = Stretch() if place is None else self._sorts[shape.sort_by].stretch(place)
-        if stretch.condition is not None:
-            conditions.append(stretch.condition)
+        condition = None if place is None else self._stretch(shape, place).condition
+        if condition is not None:
+            conditions.append(condition)
         if self._deleted_at is None:
             return [conditions]
         live, trashed = self._deleted_at.is_(None), self._deleted_at.is_not(None)
         wanted = {Deleted.EXCLUDE: [live], Deleted.ONLY: [trashed], Deleted.INCLUDE: [live, trashed]}
         return [[*conditions, each] for each in wanted[shape.deleted]]
 
-    def _beyond(self, column: ColumnElement[Any], *, descending: bool, ordered: bool) -> ColumnElement[bool]:
+    def _beyond(self, column: ColumnElement[Any] | None, *, descending: bool) -> ColumnElement[bool]:
         """The rows of a stretch that come after the cursor's."""
         after_id = bindparam("after_id", type_=self._key.type)
-        if not ordered:
+        if column is None:
             return self._key < after_id if descending else self._key > after_id
         here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
         return here < there if descending else here > there

@@ -165,7 +165,7 @@ class StageMove(Base):
 
 
 class Activity(Record, SoftDeleted):
-    """Work to do, or done, for a customer or a deal."""
+    """Work to do, or done."""
 
     __tablename__ = "activities"
 
@@ -178,6 +178,7 @@ class Activity(Record, SoftDeleted):
     contact_id: Mapped[int | None] = mapped_column(BigInteger)
     assigned_to: Mapped[int | str | None] = mapped_column(UserReference)
     due_date: Mapped[datetime | None]
+    all_day: Mapped[bool] = mapped_column(server_default=text("false"))
     completed_at: Mapped[datetime | None]
     duration: Mapped[int | None] = mapped_column(Integer)
     outcome: Mapped[str | None] = mapped_column(String(10_000))
@@ -185,6 +186,8 @@ class Activity(Record, SoftDeleted):
     title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
     type_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
     priority_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
+    # What is closed is listed by this; null while it is open.
+    closed_at: Mapped[datetime | None] = mapped_column(Computed("CASE ... END"))
 
     __table_args__ = (
         reference("activities", "customer_id", "customers"),
@@ -202,6 +205,16 @@ class Activity(Record, SoftDeleted):
         Index("activities_live_priority_rank_idx", "tenant_id", "priority_rank", "id", postgresql_where=LIVE),
         Index("activities_live_status_idx", "tenant_id", "status", "id", postgresql_where=LIVE),
         Index("activities_live_status_due_date_idx", "tenant_id", "status", "due_date", "id", postgresql_where=LIVE),
+        Index("activities_live_closed_at_idx", "tenant_id", "closed_at", "id", postgresql_where=LIVE),
+        Index("activities_closed_by_idx", "tenant_id", "assigned_to", "closed_at", "id", postgresql_where=LIVE),
+        Index(
+            "activities_open_idx",
+            "tenant_id",
+            "assigned_to",
+            "due_date",
+            "id",
+            postgresql_where=text("deleted_at IS NULL AND status = 'scheduled'"),
+        ),
         Index("activities_trash_idx", "tenant_id", "due_date", "id", postgresql_where=TRASHED),
     )
 

@@ -33,7 +33,7 @@ class Code(Enum):
     INVALID_EMAIL = 400, "The email address is not valid"
     INVALID_CURRENCY = 400, "The currency is no ISO 4217 code"
     INVALID_STAGE = 400, "There is no such active stage in your pipeline"
-    MISSING_LINK = 400, "It must belong to a customer or a deal"
+    MISSING_LINK = 400, "It must belong to a customer, a deal or an activity"
     DUE_DATE_IN_PAST = 400, "A task can't be due in the past"
     WON_NEEDS_AMOUNT = 400, "A deal is won with an amount: set one above 0"
     EMPTY_FILE = 400, "The file is empty"

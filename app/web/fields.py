@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import NoneType
@@ -36,6 +36,10 @@ PLAIN_NAMES = {
 Reader = Callable[[Any], Any]
 
 
+class BareDate(datetime):
+    """Midnight UTC, written as a date without a time."""
+
+
 class Refused(ValueError):
     """A value that a type's own check refuses; `code` is its more special code."""
 
@@ -45,16 +49,14 @@ class Refused(ValueError):
 
 
 def parameter_reader(kind: Any) -> Reader:
-    """For a query parameter, which comes as text. A list is comma-separated; where the type's Meta says `until`, a
-    bare date means that whole day.
-    """
+    """For a query parameter, which comes as text. A list is comma-separated."""
     plain = _plain(kind)
     extras = dict(_extras(kind))
     if get_origin(plain) is list:
         read_item = parameter_reader(get_args(plain)[0])
         keep = extras.get("keep_quoted", frozenset())
         return lambda text: [read_item(part) for part in split_values(text, keep)] or UNSET
-    until, before, then = "until" in extras, extras.get("before"), extras.get("then")
+    before, then = extras.get("before"), extras.get("then")
     choices = _choices(kind)
 
     def read(text: str) -> Any:
@@ -62,9 +64,6 @@ def parameter_reader(kind: Any) -> Reader:
             text = before(text)
             if not text:
                 return UNSET
-        if plain is datetime:
-            whole_day = until and BARE_DATE.fullmatch(text)
-            return read_time(text) + (timedelta(days=1, microseconds=-1) if whole_day else timedelta())
         if plain is bool and text not in {"true", "false"}:
             raise Refused("must be true or false")
         if plain is int and not INTEGER.fullmatch(text):
@@ -154,17 +153,17 @@ def _convert(value: Any, kind: Any, choices: list[str], *, strict: bool = True) 
 
 
 def read_time(text: str) -> datetime:
-    """RFC 3339 with an offset, or a bare date for midnight UTC. Raises Refused."""
+    """RFC 3339 with an offset, or a bare date for midnight UTC, in the years 0002 to 9999. Raises Refused."""
     try:
         if BARE_DATE.fullmatch(text):
             day = date.fromisoformat(text)
-            moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            moment: datetime | None = BareDate(day.year, day.month, day.day, tzinfo=UTC)
         else:
             moment = convert(text, Annotated[datetime, Meta(tz=True)]).astimezone(UTC)
     except (ValueError, OverflowError):  # msgspec's ValidationError is a ValueError
         moment = None
-    # The ends of the calendar stay free, so that neither a zone nor a whole day falls off it.
-    if moment is None or not 1 < moment.year < 9999:
+    # Without year 1, in which an hour west of Greenwich is before the calendar begins.
+    if moment is None or moment.year == 1:
         raise Refused("must be a date, or a time with an offset such as 2026-01-31T09:30:00Z")
     return moment
 

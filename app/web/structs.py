@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from app.web.fields import BareDate, read_time
+
 LARGEST_ID = 2**63 - 1
 
 NUMERIC_USER = re.compile(r"[1-9][0-9]{0,14}")
@@ -19,11 +21,18 @@ def present_user(reference: str) -> int | str:
     return int(reference) if NUMERIC_USER.fullmatch(reference) else reference
 
 
-# Times come as RFC 3339 or as bare dates, and never from the calendar's ends.
+# Times come as RFC 3339 or as bare dates.
 DATES: dict[str, Any] = {
     "anyOf": [{"format": "date-time"}, {"format": "date"}],
-    "pattern": r"^(?!0000|0001|9999)\d{4}-",
+    "pattern": r"^(?!0000|0001)\d{4}-",
 }
+
+
+def check_bound(text: str) -> str:
+    """A bare date as it is, which the tenant's timezone gives its meaning; a moment as RFC 3339. Raises Refused."""
+    moment = read_time(text)
+    return text if isinstance(moment, BareDate) else moment.isoformat()
+
 
 RecordId = Annotated[int, Meta(ge=1, le=LARGEST_ID, description="A record's id", examples=[12])]
 Time = Annotated[
@@ -36,21 +45,20 @@ Time = Annotated[
     ),
 ]
 From = Annotated[
-    datetime,
+    str,
     Meta(
-        tz=True,
-        description="This moment or later; a bare date is midnight UTC",
+        description="This moment or later; a bare date is that day in the organization's timezone",
         examples=["2026-01-01"],
+        extra={"then": check_bound},
         extra_json_schema=DATES,
     ),
 ]
 Until = Annotated[
-    datetime,
+    str,
     Meta(
-        tz=True,
-        description="This moment or earlier; a bare date includes that whole day",
+        description="This moment or earlier; a bare date is the whole of that day in the organization's timezone",
         examples=["2026-01-31"],
-        extra={"until": True},
+        extra={"then": check_bound},
         extra_json_schema=DATES,
     ),
 ]

@@ -51,6 +51,29 @@ def test_lists_are_by_due_date_with_the_undated_last(admin: Caller) -> None:
     assert [entry["title"] for entry in admin.ok("GET", "/admin/activities")["data"]] == ["A", "B", "C"]
 
 
+def test_an_agenda_is_what_is_open_by_due_date_and_then_what_was_closed_the_latest_first(admin: Caller) -> None:
+    old, new = "2026-01-02T00:00:00Z", "2026-03-04T00:00:00Z"
+    activity(admin, "done early", status="completed", completed_at=old, due_date=TOMORROW)
+    activity(admin, "done late", status="completed", completed_at=new, due_date=YESTERDAY)
+    activity(admin, "whenever")
+    activity(admin, "off", status="cancelled")
+    activity(admin, "soon", due_date=TOMORROW)
+    activity(admin, "late", due_date=YESTERDAY)
+    wanted = ["late", "soon", "whenever", "off", "done late", "done early"]
+    for order in ("asc", "desc"):
+        found, page = [], admin.ok("GET", "/admin/activities", sort_by="agenda", sort_order=order, page_size=2)
+        found += page["data"]
+        while page["next_cursor"]:
+            page = admin.ok("GET", "/admin/activities", cursor=page["next_cursor"], page_size=2)
+            found += page["data"]
+        assert [each["title"] for each in found] == wanted
+        pages = [
+            admin.ok("GET", "/admin/activities", sort_by="agenda", sort_order=order, page_size=2, page=number)
+            for number in (1, 2, 3)
+        ]
+        assert [each["title"] for page in pages for each in page["data"]] == wanted
+
+
 @pytest.mark.parametrize("kind", ["call", "email", "meeting", "task", "note"])
 def test_only_a_task_can_not_be_due_in_the_past(admin: Caller, kind: str) -> None:
     body = {"title": "X", "type": kind, "customer_id": admin.customer()["id"], "due_date": YESTERDAY}
@@ -73,11 +96,15 @@ def test_completing_sets_the_time_and_un_completing_clears_it(admin: Caller) -> 
     refused(admin.patch(path, {"completed_at": TOMORROW}), 400, "INVALID_REQUEST")
 
 
-def test_an_activity_belongs_to_a_customer_or_a_deal_and_a_note_to_any(admin: Caller) -> None:
-    refused(admin.post("/admin/activities", {"title": "X", "type": "call"}), 400, "MISSING_LINK")
+def test_a_to_do_of_ones_own_needs_no_link_and_a_note_needs_one(admin: Caller) -> None:
+    own = admin.ok("POST", "/admin/activities", {"title": "X", "type": "call"})
+    assert (own["customer_id"], own["deal_id"], own["assigned_to"]) == (None, None, admin.user_id)
+    assert [each["id"] for each in admin.ok("GET", "/admin/me/activities")["data"]] == [own["id"]]
+    contact = admin.ok("POST", f"/admin/customers/{admin.customer()['id']}/contacts", {"first_name": "Grace"})
+    assert admin.ok("PATCH", f"/admin/activities/{own['id']}", {"contact_id": contact["id"]})["contact"] is not None
     refused(admin.post("/admin/notes", {"content": "X"}), 400, "MISSING_LINK")
     made = activity(admin)
-    refused(admin.patch(f"/admin/activities/{made['id']}", {"customer_id": None}), 400, "MISSING_LINK")
+    assert admin.ok("PATCH", f"/admin/activities/{made['id']}", {"customer_id": None})["customer"] is None
     note = admin.ok("POST", "/admin/notes", {"content": "X", "activity_id": made["id"]})
     refused(admin.patch(f"/admin/notes/{note['id']}", {"activity_id": None}), 400, "MISSING_LINK")
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, not_, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
 from app.admin.activities.schemas import Activity, ActivityStatus
 from app.admin.nested import contact_of, customer_of, deal_of
 from app.admin.users.queries import person
+from app.db.calendar import TODAY
 from app.db.counts import FACET, Counted
-from app.db.filters import Filter, at_least, at_most, found_in, one_of, user_in
+from app.db.filters import Filter, found_in, one_of, since, until, user_in
 from app.db.listing import Listing
 from app.db.nested import columns_for, selected
-from app.db.sorting import Sort, by_group
+from app.db.sorting import Stretch, by_column, by_group, by_stretches
 from app.models import Activity as Row
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 
-IS_OVERDUE: ColumnElement[bool] = and_(c.status == "scheduled", c.due_date < func.now())
+IS_OPEN: ColumnElement[bool] = c.status == literal_column("'scheduled'")
+# The first condition follows from the second: in no timezone a day begins a day before it does in UTC. Unlike the
+# second it is one that an index can answer, and whose rows the planner can estimate.
+IS_PAST: ColumnElement[bool] = and_(
+    c.due_date < func.now() + literal_column("interval '1 day'"),
+    c.due_date < case((c.all_day, TODAY), else_=func.now()),
+)
+IS_OVERDUE: ColumnElement[bool] = and_(IS_OPEN, IS_PAST)
+NOT_YET_DUE: ColumnElement[bool] = and_(IS_OPEN, func.coalesce(not_(IS_PAST), True))
 STATUS: ColumnElement[str] = case((IS_OVERDUE, literal_column("'overdue'")), else_=c.status)
-NOT_YET_DUE: ColumnElement[bool] = and_(c.status == "scheduled", func.coalesce(c.due_date >= func.now(), True))
 STATUSES = list(ActivityStatus)
 IN_STATUS: dict[str, ColumnElement[bool]] = {
     ActivityStatus.SCHEDULED: NOT_YET_DUE,
@@ -65,8 +73,8 @@ FILTERS = {
     "deal_id": one_of(c.deal_id),
     "contact_id": one_of(c.contact_id),
     "priority": one_of(c.priority),
-    "due_date_from": at_least(c.due_date),
-    "due_date_to": at_most(c.due_date),
+    "due_date_from": since(c.due_date, c.all_day),
+    "due_date_to": until(c.due_date, c.all_day),
     "search": found_in("activities", "title_folded"),
 }
 LISTING = Listing(
@@ -78,13 +86,18 @@ LISTING = Listing(
     deleted_at=c.deleted_at,
     filters=FILTERS,
     sorts={
-        "due_date": Sort(c.due_date, nullable=True),
-        "created_at": Sort(c.created_at),
-        "updated_at": Sort(c.updated_at),
-        "title": Sort(c.title_folded),
+        "due_date": by_column(c.due_date, nullable=True),
+        "agenda": by_stretches(
+            Stretch(and_(IS_OPEN, c.due_date.is_not(None)), c.due_date, descending=False),
+            Stretch(and_(IS_OPEN, c.due_date.is_(None)), descending=False),
+            Stretch(c.closed_at.is_not(None), c.closed_at, descending=True),
+        ),
+        "created_at": by_column(c.created_at),
+        "updated_at": by_column(c.updated_at),
+        "title": by_column(c.title_folded),
         "status": by_group(lambda place: IN_STATUS[STATUSES[place]], len(STATUSES)),
-        "type": Sort(c.type_rank),
-        "priority": Sort(c.priority_rank),
+        "type": by_column(c.type_rank),
+        "priority": by_column(c.priority_rank),
     },
     default_sort=("due_date", SortOrder.ASC),
     counted=Counted("activities", {"type": one_of(FACET)}),

@@ -43,7 +43,7 @@ async def list_my_activities(
 
 @post("/activities", guards=[Requires(Permission.WRITE)])
 async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -> Response[Activity]:
-    """Plan, or write down, an activity of a customer or a deal."""
+    """Plan, or write down, an activity; it need not belong to a customer or a deal."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
 

@@ -15,6 +15,15 @@ from app.web.text import NAME, TEXT
 
 ActivityTitle = Annotated[str, Meta(max_length=255, **NAME, examples=["Send the offer"])]
 
+AllDay = Annotated[
+    bool,
+    Meta(
+        description=(
+            "Whether it is due by the end of a day, which is the date of due_date in UTC, in the organization's"
+            " timezone. Left out it is so where due_date comes as a bare date, and of a task due at midnight UTC"
+        )
+    ),
+]
 Description = Annotated[str, Meta(max_length=10_000, **TEXT)]
 
 
@@ -46,9 +55,12 @@ class Priority(StrEnum):
 
 
 class ActivitySort(StrEnum):
-    """What a list of activities can be sorted by."""
+    """What a list of activities can be sorted by. `agenda` knows no sort_order: what is open by due date, then what is
+    closed, the latest first.
+    """
 
     DUE_DATE = "due_date"
+    AGENDA = "agenda"
     CREATED_AT = "created_at"
     UPDATED_AT = "updated_at"
     TITLE = "title"
@@ -58,7 +70,7 @@ class ActivitySort(StrEnum):
 
 
 class Activity(View):
-    """Work to do, or done, for a customer or a deal."""
+    """Work to do, or done: for a customer or a deal, or a to-do of one's own."""
 
     id: int
     title: str
@@ -70,6 +82,7 @@ class Activity(View):
     contact_id: int | None
     assigned_to: int | str | None
     due_date: datetime | None
+    all_day: bool
     completed_at: datetime | None
     duration: int | None
     outcome: str | None
@@ -97,6 +110,7 @@ class ActivityChange(Body, kw_only=True):
     contact_id: Maybe[RecordId | None] = UNSET
     assigned_to: Maybe[UserId | None] = UNSET
     due_date: Maybe[Time | None] = UNSET
+    all_day: Maybe[AllDay] = UNSET
     completed_at: Maybe[Time | None] = UNSET
     duration: Maybe[Annotated[int, Meta(ge=0, le=2**31 - 1, description="Minutes", examples=[30])] | None] = UNSET
     outcome: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
@@ -104,7 +118,7 @@ class ActivityChange(Body, kw_only=True):
 
 
 class ActivityCreate(ActivityChange, kw_only=True):
-    """A new activity of a customer or a deal; its creator's unless given."""
+    """A new activity; its creator's unless given."""
 
     title: ActivityTitle
     type: ActivityType

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -10,14 +10,17 @@ from sqlalchemy import select
 from app.access.permissions import Permission
 from app.admin.activities import queries
 from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
+from app.db.calendar import day_of, midnight, zone_of
 from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Activity as Row
 from app.models import Contact, Deal
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
+from app.web.fields import BareDate
 
 RECORDS = Records(Row, Code.ACTIVITY_NOT_FOUND, owned=True)
-EMPTY = dict.fromkeys(("customer_id", "deal_id", "contact_id", "due_date", "completed_at"))
+EMPTY = dict.fromkeys(("customer_id", "deal_id", "contact_id", "due_date", "completed_at")) | {"all_day": False}
+GRACE = timedelta(minutes=1)  # between two clocks
 
 
 async def get(tx: Transaction, activity_id: int) -> Activity:
@@ -31,7 +34,7 @@ async def get(tx: Transaction, activity_id: int) -> Activity:
 async def create(tx: Transaction, data: ActivityCreate) -> Activity:
     """Its creator's unless somebody else's, which an agent's can't be.
 
-    Raises AppError INSUFFICIENT_PERMISSIONS, MISSING_LINK, DUE_DATE_IN_PAST, or 400 for a reference.
+    Raises AppError INSUFFICIENT_PERMISSIONS, DUE_DATE_IN_PAST, or 400 for a reference.
     """
     values = data.given()
     if values.get("status") == "overdue":
@@ -69,13 +72,13 @@ async def restore(tx: Transaction, activity_id: int) -> Activity:
 
 
 async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Check an activity as it would become, and answer what follows for completed_at."""
+    """Check an activity as it would become, and answer what follows for all_day and completed_at."""
     now = datetime.now(UTC)
-    if after["customer_id"] is None and after["deal_id"] is None:
-        raise bad_field(Code.MISSING_LINK, "customer_id")
     changed = {name: value for name, value in given.items() if before.get(name) != value}
+    follows = _whole_day(after, changed, given)
     is_task = after["type"] == "task" and after["status"] == "scheduled"
-    if is_task and changed.get("due_date") and changed["due_date"] < now:
+    rescheduled = changed.keys() & {"due_date", "all_day"} or follows
+    if is_task and rescheduled and after["due_date"] and await _is_past(tx, after | follows, now - GRACE):
         raise bad_field(Code.DUE_DATE_IN_PAST, "due_date")
     if changed.get("completed_at") and changed["completed_at"] > now:
         raise invalid(Fault("completed_at", "can't be in the future"))
@@ -85,12 +88,31 @@ async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: d
     if changed.keys() & {"contact_id", "customer_id", whose} and after["contact_id"] is not None:
         await _check_contact(tx, after)
     if after["status"] != "completed":
-        return {"completed_at": None} if before["completed_at"] or "completed_at" in given else {}
-    return {} if given.get("completed_at") else {"completed_at": before["completed_at"] or now}
+        return follows | ({"completed_at": None} if before["completed_at"] or "completed_at" in given else {})
+    return follows | ({} if given.get("completed_at") else {"completed_at": before["completed_at"] or now})
+
+
+def _whole_day(after: dict[str, Any], changed: dict[str, Any], given: dict[str, Any]) -> dict[str, bool]:
+    """What a due date says about all_day, where the client does not say it. One that is sent back says nothing."""
+    due = given.get("due_date")
+    if "all_day" in given or ("due_date" not in changed and not isinstance(due, BareDate)):
+        return {}
+    at_midnight = due is not None and due == midnight(due)
+    return {"all_day": isinstance(due, BareDate) or (after["type"] == "task" and at_midnight)}
+
+
+async def _is_past(tx: Transaction, after: dict[str, Any], now: datetime) -> bool:
+    """A whole day is past when it is over for the tenant."""
+    due: datetime = after["due_date"]
+    if not after["all_day"] or due >= now:
+        return due < now
+    return due.date() < day_of(now, await zone_of(tx))
 
 
 async def _check_contact(tx: Transaction, after: dict[str, Any]) -> None:
-    """The contact must be one of the customer that the activity, or its deal, belongs to."""
+    """The contact must be one of the customer that the activity, or its deal, belongs to, where it belongs to any."""
+    if after["customer_id"] is None and after["deal_id"] is None:
+        return
     contact, deal = Contact.__table__.c, Deal.__table__.c
     of_deal = select(deal.customer_id).where(deal.id == after["deal_id"]).scalar_subquery()
     customer = of_deal if after["customer_id"] is None else after["customer_id"]

@@ -8,7 +8,7 @@ from app.admin.attachments.schemas import Attachment
 from app.db.filters import one_of
 from app.db.listing import Listing
 from app.db.nested import columns_for, selected
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.models import Attachment as Row
 from app.models import AttachmentUpload
 from app.web.paging import SortOrder
@@ -29,7 +29,7 @@ LISTING = Listing(
         "deal_id": one_of(c.deal_id),
         "activity_id": one_of(c.activity_id),
     },
-    sorts={"created_at": Sort(c.created_at)},
+    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
 )
 LIVE = (c.id == bindparam("attachment_id"), c.deleted_at.is_(None))

@@ -13,10 +13,10 @@ from sqlalchemy.types import BigInteger
 
 from app.admin.audit.schemas import AuditEntry, Difference
 from app.db.counts import FACET, Counted
-from app.db.filters import at_least, at_most, one_of, user_in
+from app.db.filters import one_of, since, until, user_in
 from app.db.listing import Listing
 from app.db.nested import columns_for, selected
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
 from app.models import AuditSeal, PipelineStage, Record, UserReference
@@ -103,10 +103,10 @@ LISTING = Listing(
         "action": one_of(c.action),
         "user_id": user_in(c.user_id),
         "request_id": one_of(c.request_id),
-        "from_": at_least(c.created_at),
-        "to": at_most(c.created_at),
+        "from_": since(c.created_at),
+        "to": until(c.created_at),
     },
-    sorts={"created_at": Sort(c.created_at)},
+    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("audit_entries", {"resource_type": one_of(FACET)}),
 )

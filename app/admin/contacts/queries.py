@@ -9,7 +9,7 @@ from app.db.counts import Counted
 from app.db.filters import found_in, one_of, through, user_in
 from app.db.listing import Listing
 from app.db.nested import columns_for, selected
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.models import Contact as Row
 from app.models import Customer
 from app.web.paging import SortOrder
@@ -32,7 +32,7 @@ LISTING = Listing(
     key=c.id,
     deleted_at=c.deleted_at,
     filters=FILTERS,
-    sorts={"created_at": Sort(c.created_at)},
+    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("contacts"),
 )
@@ -44,7 +44,7 @@ OF_CUSTOMER = Listing(
     key=c.id,
     deleted_at=c.deleted_at,
     filters=FILTERS,
-    sorts={"primary": Sort(PRIMARY_FIRST)},
+    sorts={"primary": by_column(PRIMARY_FIRST)},
     default_sort=("primary", SortOrder.ASC),
 )
 PRIMARY = select(*selected(COLUMNS)).where(

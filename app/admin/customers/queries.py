@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, any_, bindparam, func, null, select
+from sqlalchemy import ColumnElement, Select, any_, bindparam, func, not_, null, select
 
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
@@ -16,11 +16,12 @@ from app.admin.deals.schemas import Deal
 from app.admin.tags import queries as tags
 from app.admin.tags.schemas import Tag as TagView
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
+from app.db.calendar import at_midnight
 from app.db.counts import FACET, Counted
-from app.db.filters import at_least, at_most, equals, found_in, matching, one_of, user_in
+from app.db.filters import equals, found_in, matching, one_of, since, until, user_in
 from app.db.listing import Listing
 from app.db.nested import Columns, Nested, columns_for, labelled, nested_row, nested_rows, selected
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.models import Customer as Row
 from app.models import CustomerTag, Tag
 from app.web.paging import SortOrder
@@ -49,20 +50,20 @@ LISTING = Listing(
         "assigned_to": user_in(c.assigned_to),
         "tags": matching(lambda tags: c.id.in_(select(worn.customer_id).where(worn.tag_id == any_(tags)))),
         "contacted": equals(c.contacted),
-        "created_from": at_least(c.created_at),
-        "created_to": at_most(c.created_at),
-        "follow_up_from": at_least(c.next_follow_up_at),
-        "follow_up_to": at_most(c.next_follow_up_at),
+        "created_from": since(c.created_at),
+        "created_to": until(c.created_at),
+        "follow_up_from": since(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
+        "follow_up_to": until(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
         "search": found_in("customers", "search_folded"),
     },
     sorts={
-        "created_at": Sort(c.created_at),
-        "updated_at": Sort(c.updated_at),
-        "name": Sort(c.name_folded),
-        "email": Sort(c.email_folded, nullable=True),
-        "status": Sort(c.status_rank),
-        "company": Sort(c.company_folded, nullable=True),
-        "next_follow_up_at": Sort(c.next_follow_up_at, nullable=True),
+        "created_at": by_column(c.created_at),
+        "updated_at": by_column(c.updated_at),
+        "name": by_column(c.name_folded),
+        "email": by_column(c.email_folded, nullable=True),
+        "status": by_column(c.status_rank),
+        "company": by_column(c.company_folded, nullable=True),
+        "next_follow_up_at": by_column(c.next_follow_up_at, nullable=True),
     },
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("customers", {"status": one_of(FACET)}),
@@ -79,7 +80,7 @@ contact, deal, activity = contacts.c, deals.c, activities.c
 _contact = (contact.customer_id == c.id, contact.deleted_at.is_(None))
 _open_deal = (deal.customer_id == c.id, deal.deleted_at.is_(None), deals.IS_OPEN)
 _activity = (activity.customer_id == c.id, activity.deleted_at.is_(None))
-_upcoming = (*_activity, activity.status == "scheduled", activity.due_date >= func.now())
+_upcoming = (*_activity, activities.IS_OPEN, not_(activities.IS_PAST))
 
 
 def _some(columns: Columns, kind: Any, *conditions: ColumnElement[bool], order: list[Any], most: int = MOST) -> Nested:

@@ -15,11 +15,12 @@ from app.admin.deals.schemas import Deal, DealDetail, StageMove
 from app.admin.nested import contact_of, customer_of
 from app.admin.notes import queries as notes
 from app.admin.notes.schemas import Note
+from app.db.calendar import at_midnight
 from app.db.counts import FACET, Counted
-from app.db.filters import at_least, at_most, found_in, leading_to, matching, one_of, user_in
+from app.db.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
 from app.db.listing import Listing
 from app.db.nested import Columns, columns_for, labelled, nested_rows, selected
-from app.db.sorting import Sort, by_group
+from app.db.sorting import by_column, by_group
 from app.models import Deal as Row
 from app.models import PipelineStage
 from app.models import StageMove as Move
@@ -76,17 +77,17 @@ LISTING = Listing(
         "search": found_in("deals", "title_folded"),
         "amount_min": at_least(c.amount_thousandths, lambda amount: math.ceil(Fraction(amount) * 1000)),
         "amount_max": at_most(c.amount_thousandths, lambda amount: math.floor(Fraction(amount) * 1000)),
-        "expected_close_from": at_least(c.expected_close_date),
-        "expected_close_to": at_most(c.expected_close_date),
-        "created_from": at_least(c.created_at),
-        "created_to": at_most(c.created_at),
+        "expected_close_from": since(c.expected_close_date, at_midnight(c.expected_close_date)),
+        "expected_close_to": until(c.expected_close_date, at_midnight(c.expected_close_date)),
+        "created_from": since(c.created_at),
+        "created_to": until(c.created_at),
     },
     sorts={
-        "created_at": Sort(c.created_at),
-        "updated_at": Sort(c.updated_at),
-        "title": Sort(c.title_folded),
-        "amount": Sort(c.amount_thousandths),
-        "expected_close_date": Sort(c.expected_close_date, nullable=True),
+        "created_at": by_column(c.created_at),
+        "updated_at": by_column(c.updated_at),
+        "title": by_column(c.title_folded),
+        "amount": by_column(c.amount_thousandths),
+        "expected_close_date": by_column(c.expected_close_date, nullable=True),
         "stage": by_group(lambda place: c.stage_id == stage_at(place), select(func.count()).select_from(stages)),
     },
     default_sort=("created_at", SortOrder.DESC),

@@ -11,7 +11,7 @@ from app.db.counts import Counted
 from app.db.filters import found_in, one_of, user_in
 from app.db.listing import Listing
 from app.db.nested import columns_for, selected
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.models import Note as Row
 from app.web.paging import SortOrder
 
@@ -32,7 +32,7 @@ LISTING = Listing(
         "author_id": user_in(c.author_id),
         "search": found_in("notes", "crm_fold(content)"),
     },
-    sorts={"created_at": Sort(c.created_at)},
+    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("notes"),
 )

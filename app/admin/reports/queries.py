@@ -7,8 +7,25 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from app.db.calendar import TODAY_SQL
 from app.db.execution import planned_each_time
 
+
+def at_midnight(column: str) -> str:
+    """Whether a time is that of a whole day, where no column says so."""
+    return f"{column} = date_trunc('day', {column}, 'UTC')"
+
+
+def in_period(column: str, whole_day: str) -> str:
+    """Whether it is between `from` and `to`; of whole days the calendar days are compared."""
+    return " AND ".join(
+        f"(CAST(:{end} AS timestamptz) IS NULL OR {column} {compare}"
+        f" CASE WHEN {whole_day} THEN CAST(:{end}_day AS timestamptz) ELSE CAST(:{end} AS timestamptz) END)"
+        for end, compare in (("from", ">="), ("to", "<="))
+    )
+
+
+IS_OVERDUE = f"(status = 'scheduled' AND due_date < CASE WHEN all_day THEN {TODAY_SQL} ELSE now() END)"
 # What "now", "this week" and "this month" mean to the tenant.
 CALENDAR = """
     local AS MATERIALIZED (
@@ -16,10 +33,13 @@ CALENDAR = """
     ),
     calendar AS MATERIALIZED (
         SELECT currency, zone, now::date AS today, date_trunc('week', now)::date AS monday,
-               least(now::date - 29, date_trunc('week', now)::date)::timestamp AT TIME ZONE zone AS first_moment,
-               (date_trunc('week', now) + interval '7 days') AT TIME ZONE zone AS last_moment,
+               -- A day more at either end: a whole day's midnight is that of UTC.
+               (least(now::date - 29, date_trunc('week', now)::date) - 1)::timestamp AT TIME ZONE zone AS first_moment,
+               (date_trunc('week', now) + interval '8 days') AT TIME ZONE zone AS last_moment,
                date_trunc('month', now) AT TIME ZONE zone AS month,
-               (date_trunc('month', now) + interval '1 month') AT TIME ZONE zone AS next_month
+               (date_trunc('month', now) + interval '1 month') AT TIME ZONE zone AS next_month,
+               date_trunc('month', now) AT TIME ZONE 'UTC' AS month_midnight,
+               (date_trunc('month', now) + interval '1 month') AT TIME ZONE 'UTC' AS next_month_midnight
         FROM local
     )"""
 # Each table is gone through once: what is asked for is added up from small groups. The calendar is asked by subselects,
@@ -34,9 +54,18 @@ OVERVIEW = text(f"""
     deal_groups AS MATERIALIZED (
         SELECT stage_id, currency, owner_id, count(*) AS count, sum(amount) AS value,
                sum(amount * probability) / 100 AS weighted,
-               count(*) FILTER (WHERE actual_close_date >= (SELECT month FROM calendar)
-                                  AND actual_close_date < (SELECT next_month FROM calendar)) AS closed_this_month,
-               count(*) FILTER (WHERE actual_close_date BETWEEN now() - interval '90 days' AND now()) AS closed_lately
+               count(*) FILTER (
+                   WHERE actual_close_date >= (SELECT month - interval '1 day' FROM calendar)
+                     AND actual_close_date < (SELECT next_month + interval '1 day' FROM calendar)
+                     AND CASE WHEN {at_midnight("actual_close_date")}
+                              THEN actual_close_date >= (SELECT month_midnight FROM calendar)
+                               AND actual_close_date < (SELECT next_month_midnight FROM calendar)
+                              ELSE actual_close_date >= (SELECT month FROM calendar)
+                               AND actual_close_date < (SELECT next_month FROM calendar) END
+               ) AS closed_this_month,
+               count(*) FILTER (
+                   WHERE actual_close_date BETWEEN now() - interval '90 days' AND greatest(now(), {TODAY_SQL})
+               ) AS closed_lately
         FROM deals WHERE deleted_at IS NULL GROUP BY stage_id, currency, owner_id
     ),
     deal_sums AS (
@@ -45,16 +74,18 @@ OVERVIEW = text(f"""
         FROM deal_groups GROUP BY stage_id, currency
     ),
     activity_groups AS MATERIALIZED (
-        SELECT type, CASE WHEN status = 'scheduled' AND due_date < now() THEN 'overdue' ELSE status END AS status,
+        SELECT type, CASE WHEN {IS_OVERDUE} THEN 'overdue' ELSE status END AS status,
                CASE WHEN coalesce(due_date, created_at) >= (SELECT first_moment FROM calendar)
                      AND coalesce(due_date, created_at) < (SELECT last_moment FROM calendar)
-                    THEN (coalesce(due_date, created_at) AT TIME ZONE (SELECT zone FROM calendar))::date END AS date,
+                    THEN (coalesce(due_date, created_at)
+                          AT TIME ZONE CASE WHEN all_day AND due_date IS NOT NULL THEN 'UTC'
+                                            ELSE (SELECT zone FROM calendar) END)::date END AS date,
                count(*) AS count
         FROM activities WHERE deleted_at IS NULL GROUP BY 1, 2, 3
     ),
     activity_counts AS (
         SELECT type, status, sum(count)::bigint AS count,
-               coalesce(sum(count) FILTER (WHERE date >= monday), 0)::bigint AS this_week
+               coalesce(sum(count) FILTER (WHERE date >= monday AND date < monday + 7), 0)::bigint AS this_week
         FROM activity_groups, calendar GROUP BY type, status
     ),
     day_counts AS (
@@ -208,23 +239,21 @@ FUNNEL_OF_ALL = planned_each_time(
 )
 
 TEAM = planned_each_time(
-    text("""
+    text(f"""
     WITH closings AS (
         SELECT owner_id, currency, kind, count(*) AS count, sum(amount) AS value,
                extract(epoch FROM sum(actual_close_date - deals.created_at)) AS seconds
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL AND owner_id IS NOT NULL
-          AND (kind = 'open' OR ((CAST(:from AS timestamptz) IS NULL OR actual_close_date >= :from)
-                             AND (CAST(:to AS timestamptz) IS NULL OR actual_close_date <= :to)))
+          AND (kind = 'open' OR ({in_period("actual_close_date", at_midnight("actual_close_date"))}))
         GROUP BY owner_id, currency, kind
     ),
     work AS (
         SELECT assigned_to, count(*) FILTER (WHERE status = 'completed') AS completed,
-               count(*) FILTER (WHERE status = 'scheduled' AND due_date < now()) AS overdue
+               count(*) FILTER (WHERE {IS_OVERDUE}) AS overdue
         FROM activities
         WHERE deleted_at IS NULL AND assigned_to IS NOT NULL
-          AND (CAST(:from AS timestamptz) IS NULL OR coalesce(due_date, created_at) >= :from)
-          AND (CAST(:to AS timestamptz) IS NULL OR coalesce(due_date, created_at) <= :to)
+          AND {in_period("coalesce(due_date, created_at)", "all_day AND due_date IS NOT NULL")}
         GROUP BY assigned_to
     ),
     people AS (

@@ -15,6 +15,7 @@ from app.admin.activities.schemas import ActivityStatus, ActivityType
 from app.admin.customers.schemas import CustomerStatus
 from app.admin.reports import queries, schemas
 from app.admin.reports.schemas import ByCurrency, DealReportQuery, PeriodQuery
+from app.db.calendar import lower_bound, upper_bound, zone_of
 from app.db.filters import named_people
 from app.db.transaction import Transaction
 from app.money import currency_decimals
@@ -189,7 +190,7 @@ async def overview(tx: Transaction) -> schemas.Overview:
 
 async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummary:
     """Deals by status and currency."""
-    found = await tx.connection.execute(queries.SUMMARY, _chosen(tx, query))
+    found = await tx.connection.execute(queries.SUMMARY, await _chosen(tx, query))
     report = json.decode(found.scalar_one(), type=schemas.DealSummary)
     for row in report.by_status:
         row.total, row.average = (_money(amount, row.currency) for amount in (row.total, row.average))
@@ -199,7 +200,7 @@ async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummar
 async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
     """Every stage, in order, from the stage history."""
     statement = queries.FUNNEL_OF_ALL if query == DealReportQuery() else queries.FUNNEL
-    found = await tx.connection.execute(statement, _chosen(tx, query))
+    found = await tx.connection.execute(statement, await _chosen(tx, query))
     rows = json.decode(found.scalar_one(), type=FunnelRows)
     return schemas.Funnel([_funnel_stage(row, rows.currency) for row in rows.stages])
 
@@ -207,7 +208,7 @@ async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
 async def team(tx: Transaction, query: PeriodQuery) -> schemas.Team:
     """The people; for an agent, itself."""
     only = None if tx.actor.can(Permission.MANAGE_ALL) else tx.actor.user_id
-    found = await tx.connection.execute(queries.TEAM, _period(query) | {"only": only})
+    found = await tx.connection.execute(queries.TEAM, await _period(tx, query) | {"only": only})
     rows = json.decode(found.scalar_one(), type=TeamRows)
     members = [_member(person, rows.currency) for person in rows.people]
     return schemas.Team(sorted(members, key=lambda m: (-m.won_value, -m.won_count, m.name or "", str(m.id))))
@@ -273,17 +274,22 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
     )
 
 
-def _period(query: PeriodQuery) -> dict[str, datetime | None]:
-    return {
-        "from": None if query.from_ is UNSET else query.from_,
-        "to": None if query.to is UNSET else query.to,
-    }
+async def _period(tx: Transaction, query: PeriodQuery) -> dict[str, datetime | None]:
+    """The ends, for moments and for whole days."""
+    ends: dict[str, datetime | None] = dict.fromkeys(("from", "from_day", "to", "to_day"))
+    if query.from_ is not UNSET or query.to is not UNSET:
+        zone = await zone_of(tx)
+        if query.from_ is not UNSET:
+            ends["from"], ends["from_day"] = lower_bound(query.from_, zone)
+        if query.to is not UNSET:
+            ends["to"], ends["to_day"] = upper_bound(query.to, zone)
+    return ends
 
 
-def _chosen(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
+async def _chosen(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
     people = None if query.owner_id is UNSET else query.owner_id
     owners = people and named_people(people, tx.actor.user_id)
-    return _period(query) | {"owners": owners, "nobody": people is not None and "none" in people}
+    return await _period(tx, query) | {"owners": owners, "nobody": people is not None and "none" in people}
 
 
 def _count(rows: Iterable[DealRow | ClosingRow]) -> int:

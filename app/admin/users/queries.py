@@ -10,7 +10,7 @@ from app.admin.users.schemas import User
 from app.db.filters import matching
 from app.db.listing import Listing
 from app.db.nested import Nested, columns_for, labelled, nested_row, selected
-from app.db.sorting import Sort
+from app.db.sorting import by_column
 from app.models import User as Row
 from app.web.paging import SortOrder
 
@@ -30,9 +30,9 @@ LISTING = Listing(
     key=c.id,
     filters={"search": matching(_named_like)},
     sorts={
-        "name": Sort(func.crm_fold(c.name, type_=c.role.type), nullable=True),
-        "email": Sort(func.crm_fold(c.email, type_=c.role.type), nullable=True),
-        "last_seen_at": Sort(c.last_seen_at),
+        "name": by_column(func.crm_fold(c.name, type_=c.role.type), nullable=True),
+        "email": by_column(func.crm_fold(c.email, type_=c.role.type), nullable=True),
+        "last_seen_at": by_column(c.last_seen_at),
     },
     default_sort=("name", SortOrder.ASC),
 )

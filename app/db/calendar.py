@@ -1,0 +1,81 @@
+"""What day it is for a tenant. A whole day is stored as that day's midnight in UTC, whatever the tenant's timezone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, DateTime, func, literal_column, select
+
+from app.db.transaction import Transaction
+from app.models import TenantSettings
+from app.web.fields import BareDate, read_time
+
+# Asked once in a statement, by a subselect of its own.
+TODAY_SQL = "(SELECT date_trunc('day', now() AT TIME ZONE timezone) AT TIME ZONE 'UTC' FROM settings)"
+TODAY: ColumnElement[datetime] = literal_column(TODAY_SQL, DateTime(timezone=True))
+
+
+def at_midnight(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a time is that of a whole day, where no column says so."""
+    return column == func.date_trunc("day", column, "UTC")
+
+
+_ZONE = select(TenantSettings.timezone)
+
+
+async def zone_of(tx: Transaction) -> ZoneInfo:
+    """The tenant's timezone."""
+    return ZoneInfo((await tx.connection.execute(_ZONE)).scalar_one())
+
+
+def day_of(moment: datetime, zone: ZoneInfo) -> date:
+    """The calendar day that a moment is in."""
+    try:
+        return moment.astimezone(zone).date()
+    except OverflowError:  # the ends of the calendar
+        return moment.date()
+
+
+def midnight(day: date) -> datetime:
+    """How a whole day is stored."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+class Bound(NamedTuple):
+    """Where a period begins or ends: for what happens at a moment, and for what has a whole day."""
+
+    moment: datetime
+    midnight: datetime
+
+
+def lower_bound(text: str, zone: ZoneInfo) -> Bound:
+    """From a moment on, or from a bare date on, which is a day of this timezone."""
+    return _bound(text, zone, first_moment)
+
+
+def upper_bound(text: str, zone: ZoneInfo) -> Bound:
+    """Until a moment, or until the end of a bare date."""
+    return _bound(text, zone, last_moment)
+
+
+def _bound(text: str, zone: ZoneInfo, moment_of: Callable[[date, ZoneInfo], datetime]) -> Bound:
+    moment = read_time(text)
+    if isinstance(moment, BareDate):
+        return Bound(moment_of(moment.date(), zone), midnight(moment))
+    return Bound(moment, midnight(day_of(moment, zone)))
+
+
+def first_moment(day: date, zone: ZoneInfo) -> datetime:
+    """When a day begins; where its midnight is skipped or comes twice, the first moment that is that day."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def last_moment(day: date, zone: ZoneInfo) -> datetime:
+    """When a day ends, to the microsecond."""
+    try:
+        return first_moment(day + timedelta(days=1), zone) - timedelta(microseconds=1)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
