@@ -101,6 +101,15 @@ def test_a_whole_day_stays_one_until_it_is_moved_to_a_time(admin: Caller) -> Non
     assert audited["changes"]["all_day"] == {"old": True, "new": False}
 
 
+def test_a_task_that_is_late_can_be_sent_back_with_its_date(admin: Caller) -> None:
+    live_in(admin, "Etc/GMT+12")
+    made = task(admin, due_date=today("Etc/GMT+12").isoformat())
+    live_in(admin, "Pacific/Kiritimati")
+    path = f"/admin/activities/{made['id']}"
+    for due in (str(made["due_date"])[:10], made["due_date"]):
+        assert admin.ok("PATCH", path, {"due_date": due})["version"] == 1
+
+
 def test_a_moment_ago_is_not_the_past(admin: Caller) -> None:
     now = datetime.now(UTC)
     assert task(admin, due_date=(now - timedelta(seconds=20)).isoformat())["status"] == "overdue"

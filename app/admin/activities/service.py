@@ -76,9 +76,10 @@ async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: d
     now = datetime.now(UTC)
     changed = {name: value for name, value in given.items() if before.get(name) != value}
     follows = _whole_day(after, changed, given)
+    after = after | follows
     is_task = after["type"] == "task" and after["status"] == "scheduled"
-    rescheduled = changed.keys() & {"due_date", "all_day"} or follows
-    if is_task and rescheduled and after["due_date"] and await _is_past(tx, after | follows, now - GRACE):
+    rescheduled = "due_date" in changed or after["all_day"] != before["all_day"]
+    if is_task and rescheduled and after["due_date"] and await _is_past(tx, after, now - GRACE):
         raise bad_field(Code.DUE_DATE_IN_PAST, "due_date")
     if changed.get("completed_at") and changed["completed_at"] > now:
         raise invalid(Fault("completed_at", "can't be in the future"))
