@@ -40,6 +40,7 @@ REFUSALS = {
     401: "No valid token",
     403: "The role, or the organization, does not allow it, or the record is somebody else's",
     404: "No such record",
+    408: "The body did not arrive in time",
     409: "It conflicts with what is there",
     412: "The record is no longer the version that If-Match names",
     413: "The body, or the file, is too large",
@@ -47,6 +48,7 @@ REFUSALS = {
     416: "The file ends before the range begins",
     422: "The idempotency key was used for another request",
     429: "Too many requests: try again after Retry-After seconds",
+    431: "The headers are larger than 64 KiB, or one of them than 16 KiB",
     500: "Our fault; the request id tells us more",
     503: "Not now: try again after Retry-After seconds",
 }
@@ -207,14 +209,14 @@ def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
 
 
 def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bool) -> dict[str, Any]:
-    statuses = {400, 500}
+    statuses = {400, 431, 500}
     if guarded:
         statuses |= {401, 403, 429, 503}
         statuses |= {404} if "{" in path else set()
         statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {409, 412}}.get(
             method, set()
         )
-        statuses |= {413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
+        statuses |= {408, 413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _answer_headers(method, guarded=guarded)}
     answer = _answer(handler)

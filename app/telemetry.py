@@ -31,9 +31,11 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 from sqlalchemy.pool import QueuePool
 
-from app.web.errors import as_app_error
+from app.web.errors import as_app_error, send_refusal
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+# What the standard asks for at least; the library takes quadratic time.
+LONGEST_TRACE_HEADER = 512
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN_ENDPOINT = "unknown"
 
@@ -80,14 +82,7 @@ class Telemetry:
             # Past every handler: the connection broke, or a layer outside the router failed.
             refusal = as_app_error(error)
             if status == 0:
-                await answered(
-                    {
-                        "type": "http.response.start",
-                        "status": refusal.status,
-                        "headers": [(b"content-type", b"application/json")],
-                    }
-                )
-                await send({"type": "http.response.body", "body": refusal.body(), "more_body": False})
+                await send_refusal(answered, refusal)
         finally:
             self._record(scope, status, time.perf_counter() - started)
             _finish(span, scope, status)
@@ -115,7 +110,13 @@ class Telemetry:
 def _callers_trace(scope: HTTPScope) -> Context:
     """The trace that the caller is in, by the header `traceparent`."""
     carried = {b"traceparent", b"tracestate"}
-    return extract({name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in carried})
+    return extract(
+        {
+            name.decode(): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in carried and len(value) <= LONGEST_TRACE_HEADER
+        }
+    )
 
 
 def _finish(span: Span, scope: HTTPScope, status: int) -> None:

@@ -19,10 +19,13 @@ from app.web.errors import AppError, Code
 LEEWAY_SECONDS = 30
 LAST_SECOND_OF_9999 = 253_402_300_799
 LONGEST_ID = 64
+LONGEST_NAME = 255
 DEFAULT_TENANT = "default"
 # Letters and symbols by their category, and yet nothing to see: Hangul fillers and the empty Braille pattern.
 BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+# A CMS's tokens have less than a thousand characters.
 MOST_KEPT = 10_000
+LONGEST_KEPT = 2048
 
 
 class Bearer(Struct, frozen=True):
@@ -81,9 +84,10 @@ class TokenVerifier:
         bearer = Bearer(_user_id(claims), tenants, claims)
         if not _role_names(claims):
             raise AppError(Code.MISSING_ROLE)
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.clear()
-        self._kept[token] = bearer
+        if len(token) <= LONGEST_KEPT:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[token] = bearer
         return bearer
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -150,7 +154,7 @@ def _token(headers: Headers) -> str:
     if not values:
         raise AppError(Code.MISSING_TOKEN)
     scheme, _, token = values[0].partition(" ")
-    if len(values) > 1 or scheme != "Bearer" or not token or " " in token:
+    if len(values) > 1 or scheme.lower() != "bearer" or not token or " " in token:
         raise AppError(Code.INVALID_TOKEN_FORMAT)
     return token
 
@@ -229,8 +233,8 @@ def _is_visible(character: str) -> bool:
 
 
 def _stated(claims: Mapping[str, Any], name: str) -> str | None:
-    """A claim of text, null where it says nothing."""
-    return (claims.get(name) or "").strip() or None
+    """A claim of text, null where it says nothing. It stands beside every audit entry: not as long as a token can be."""
+    return (claims.get(name) or "").strip()[:LONGEST_NAME] or None
 
 
 def _malformed(claim: str) -> AppError:

@@ -32,6 +32,8 @@ Found: TypeAlias = tuple[Any, ...]
 PAGING = frozenset(ListQuery.__struct_fields__)
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
+# A cursor holds the filters, and must fit into what a query takes as one.
+MOST_FILTER_BYTES = 8192
 
 
 class Listing(Generic[Record]):
@@ -93,6 +95,9 @@ class Listing(Generic[Record]):
                 raise invalid(Fault("page", "does not go together with cursor"))
             position = signer.decode(query.cursor)
             query = self._resumed(tx, query, position, scope or {})
+        filters = self._given_filters(query) | {f"scope.{name}": value for name, value in (scope or {}).items()}
+        if len(msgspec.json.encode(filters)) > MOST_FILTER_BYTES:
+            raise invalid(Fault("query", f"has filters of more than {MOST_FILTER_BYTES} bytes together"))
         shape, parameters = await self._shape(tx, query, scope or {}, position)
         total = None
         if position is not None:
@@ -104,7 +109,7 @@ class Listing(Generic[Record]):
             last = Position(
                 tenant_id=tx.actor.tenant_id,
                 listing=self._name,
-                filters=self._given_filters(query) | {f"scope.{name}": value for name, value in (scope or {}).items()},
+                filters=filters,
                 sort_by=shape.sort_by,
                 sort_order="desc" if shape.descending else "asc",
                 key=list(rows[size - 1][-3:]),

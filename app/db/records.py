@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -33,6 +33,8 @@ from app.web.errors import AppError, Code, bad_field
 Explanations = Mapping[str, Callable[[], Awaitable[AppError]]]
 
 
+# Of one table's statements for writing, of which there are as many as sets of columns that a client may send.
+MOST_KEPT = 200
 # What a reference to a row that is not there, or that one may not see, is called.
 MISSING = {
     "customers": Code.CUSTOMER_NOT_FOUND,
@@ -64,8 +66,8 @@ class Records:
         self._locked: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
         self._in_trash = update(table).where(table.c.id == bindparam("record_id")).values(deleted_at=func.now())
         # Prebuilt as reads are: for the columns that are written, and those that are returned.
-        self._insert = cache(partial(_insert, table))
-        self._update = cache(partial(_update, table))
+        self._insert = lru_cache(MOST_KEPT)(partial(_insert, table))
+        self._update = lru_cache(MOST_KEPT)(partial(_update, table))
         self._live = select(table.c.id).where(table.c.id == bindparam("record_id"))
         if "deleted_at" in table.c:
             self._live = self._live.where(table.c.deleted_at.is_(None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
@@ -26,8 +26,8 @@ from app.db.filters import Filter
 from app.db.sorting import Order, Stretch
 from app.web.paging import Deleted
 
-# Of one list's statements for rows, of which there are as many as sizes of a page.
-MOST_KEPT = 1000
+# Of one list's statements of a kind, some 10 KB each, of which there are as many as ways to filter, and sizes of a page.
+MOST_KEPT = 200
 Where: TypeAlias = list[ColumnElement[bool]]
 
 
@@ -89,8 +89,8 @@ class Selects:
         self._counted = counted
         # What was built before.
         self.rows = lru_cache(MOST_KEPT)(self._rows)
-        self.count = cache(self._count)
-        self.kept_total = cache(self._kept_total)
+        self.count = lru_cache(MOST_KEPT)(self._count)
+        self.kept_total = lru_cache(MOST_KEPT)(self._kept_total)
 
     def _rows(self, shape: Shape, part: Part) -> Select[Any]:
         """Rows of one stretch, each with its sort key and id behind it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -11,6 +11,7 @@ import structlog
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
+from litestar.types import HTTPResponseStartEvent, Send
 
 log = structlog.get_logger("errors")
 
@@ -70,6 +71,7 @@ class Code(Enum):
     PARENT_DELETED = 409, "What it belongs to is in the trash: restore that first"
     NOT_DELETED = 409, "The record is not in the trash"
     UPLOAD_INCOMPLETE = 409, "The file has not arrived whole yet: PUT it to its upload_url, then complete it"
+    REQUEST_TIMEOUT = 408, "The body did not arrive in time: send the request again"
     REQUEST_IN_PROGRESS = 409, "A request with this idempotency key is still running: try again in a moment"
     VERSION_CONFLICT = 412, "Somebody changed the record meanwhile: read it again before you change it"
     PAYLOAD_TOO_LARGE = 413, "The request body is too large"
@@ -77,8 +79,18 @@ class Code(Enum):
     RANGE_NOT_SATISFIABLE = 416, "The file ends before the range begins"
     IDEMPOTENCY_KEY_REUSED = 422, "This idempotency key was used for another request: make a new key"
     RATE_LIMITED = 429, "Too many requests: try again after the seconds that Retry-After names"
+    REQUEST_HEADER_FIELDS_TOO_LARGE = 431, "The request's headers are too large"
     INTERNAL_ERROR = 500, "Something went wrong on our side; the request id tells us what"
     SERVICE_UNAVAILABLE = 503, "The service can't answer right now: try again in a moment"
+
+
+# An answer must not be larger than what it refuses, however little was sent for each fault.
+LARGEST_BODY = 64 * 1024
+LARGEST_FIELDS = 48 * 1024
+LONGEST_MESSAGE = 1000
+MOST_FAULTS = 100
+LONGEST_FIELD_NAME = 100
+LONGEST_FAULT_MESSAGE = 500
 
 
 class ErrorBody(msgspec.Struct):
@@ -113,8 +125,11 @@ class AppError(Exception):
             self.headers.setdefault("Retry-After", "1")
 
     def body(self) -> bytes:
-        """The envelope, encoded."""
-        return msgspec.json.encode(ErrorBody(self.code.name, self.message, self.data))
+        """The envelope, encoded; without details that would make it larger than the input."""
+        body = msgspec.json.encode(ErrorBody(self.code.name, self.message, self.data))
+        if len(body) <= LARGEST_BODY:
+            return body
+        return msgspec.json.encode(ErrorBody(self.code.name, self.message[:LONGEST_MESSAGE]))
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -125,12 +140,41 @@ class Fault(msgspec.Struct, frozen=True):
     code: Code | None = None
 
 
+class Faults:
+    """All bad fields of a request: the first hundred, and how many more."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self._first: list[Fault] = []
+        self._count = 0
+        for fault in faults:
+            self.append(fault)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, fault: Fault) -> None:
+        """One more."""
+        self._count += 1
+        if self._count <= MOST_FAULTS:
+            self._first.append(
+                Fault(fault.field[:LONGEST_FIELD_NAME], fault.message[:LONGEST_FAULT_MESSAGE], fault.code)
+            )
+
+    def error(self) -> AppError:
+        """All of them in one error."""
+        first = self._first
+        code = first[0].code if self._count == 1 and first[0].code else Code.INVALID_REQUEST
+        message = "; ".join(f"{fault.field} {fault.message}" for fault in first[:5])
+        shown = [{"field": fault.field, "message": fault.message} for fault in first]
+        while len(msgspec.json.encode(shown)) > LARGEST_FIELDS:
+            shown = shown[: len(shown) // 2]
+        more = self._count - len(shown)
+        return AppError(code, message, data={"fields": shown} | ({"more": more} if more else {}), status=400)
+
+
 def invalid(*faults: Fault) -> AppError:
-    """All bad fields of a request in one error."""
-    code = faults[0].code if len(faults) == 1 and faults[0].code else Code.INVALID_REQUEST
-    message = "; ".join(f"{fault.field} {fault.message}" for fault in faults[:5])
-    fields = [{"field": fault.field, "message": fault.message} for fault in faults]
-    return AppError(code, message, data={"fields": fields}, status=400)
+    """These bad fields in one error."""
+    return Faults(*faults).error()
 
 
 def bad_field(code: Code, field: str, message: str | None = None) -> AppError:
@@ -158,6 +202,23 @@ def as_app_error(error: Exception) -> AppError:
         return AppError(code, headers={"Allow": allow} if allow else None)
     log.error("unexpected error", exc_info=error)
     return AppError(Code.INTERNAL_ERROR)
+
+
+async def send_refusal(send: Send, refusal: AppError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """Answer from a layer around the router, which Litestar's exception handlers don't reach."""
+    body = refusal.body()
+    start: HTTPResponseStartEvent = {
+        "type": "http.response.start",
+        "status": refusal.status,
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *((name.lower().encode(), value.encode()) for name, value in refusal.headers.items()),
+            *headers,
+        ],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

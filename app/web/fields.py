@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from msgspec import UNSET, Meta, UnsetType, ValidationError, convert
 
-from app.web.errors import Code, Fault
+from app.web.errors import Code, Fault, Faults
 
 BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 ZONELESS = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?")
@@ -33,6 +33,8 @@ PLAIN_NAMES = {
     "float": "a number",
 }
 
+# Of a filter.
+MOST_VALUES = 1000
 Reader = Callable[[Any], Any]
 
 
@@ -55,7 +57,14 @@ def parameter_reader(kind: Any) -> Reader:
     if get_origin(plain) is list:
         read_item = parameter_reader(get_args(plain)[0])
         keep = extras.get("keep_quoted", frozenset())
-        return lambda text: [read_item(part) for part in split_values(text, keep)] or UNSET
+
+        def read_list(text: str) -> Any:
+            values = split_values(text, keep)
+            if len(values) > MOST_VALUES:
+                raise Refused(f"must have at most {MOST_VALUES} values")
+            return [read_item(value) for value in values] or UNSET
+
+        return read_list
     before, then = extras.get("before"), extras.get("then")
     choices = _choices(kind)
 
@@ -168,9 +177,7 @@ def read_time(text: str) -> datetime:
     return moment
 
 
-def read_into(
-    values: dict[str, Any], faults: list[Fault], *, name: str, field: str, value: Any, reader: Reader
-) -> None:
+def read_into(values: dict[str, Any], faults: Faults, *, name: str, field: str, value: Any, reader: Reader) -> None:
     """Put the value under `field`, or a fault under the `name` that the client knows."""
     try:
         values[field] = reader(value)

@@ -19,13 +19,15 @@ from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
 from app.web import strict_json
-from app.web.errors import AppError, Code, Fault, invalid
+from app.web.errors import AppError, Code, Fault, Faults
 from app.web.fields import Reader, field_reader, is_choice, parameter_reader, read_into
 from app.web.multipart import FilePart
 from app.web.structs import LARGEST_ID, Body
 
 PATH_ID = re.compile(r"[0-9]{1,19}")
-JSON_TYPE = re.compile(r'\s*application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?;?\s*', re.IGNORECASE)
+# Possessive, so that each blank is looked at once.
+JSON_TYPE = re.compile(r'\s*+application/json\s*+(;\s*+charset\s*+=\s*+"?utf-8"?\s*+)?;?\s*+', re.IGNORECASE)
+MOST_PARAMETERS = 1000
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -82,7 +84,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     if wanted.data is not None:
         _require_json(request)
         body = await _whole_body(request)
-    faults: list[Fault] = []
+    faults = Faults()
     inputs = Inputs()
     if wanted.file:
         inputs.file = FilePart(request, request.app.state.settings.attachment_max_bytes)
@@ -93,7 +95,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     if wanted.data is not None:
         inputs.data = _read_body(body, wanted.data, faults)
     if faults:
-        raise invalid(*faults)
+        raise faults.error()
     if request.method == "PATCH" and inputs.data is not None and not inputs.data.given():
         raise AppError(Code.NO_UPDATES)
     request.scope["state"]["inputs"] = inputs
@@ -124,7 +126,7 @@ async def _whole_body(request: Request[Any, Any, Any]) -> bytes:
         raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
 
 
-def _read_path(parameters: dict[str, Any], faults: list[Fault]) -> dict[str, Any]:
+def _read_path(parameters: dict[str, Any], faults: Faults) -> dict[str, Any]:
     ids: dict[str, Any] = {}
     for name, text in parameters.items():
         if PATH_ID.fullmatch(text) and 1 <= int(text) <= LARGEST_ID:
@@ -134,20 +136,23 @@ def _read_path(parameters: dict[str, Any], faults: list[Fault]) -> dict[str, Any
     return ids
 
 
-def _read_headers(request: Request[Any, Any, Any], faults: list[Fault]) -> None:
+def _read_headers(request: Request[Any, Any, Any], faults: Faults) -> None:
     keys = request.headers.getall("idempotency-key", [])
     if request.method == "POST" and keys and not (len(keys) == 1 and IDEMPOTENCY_KEY.fullmatch(keys[0])):
         faults.append(Fault("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters"))
 
 
-def _read_query(raw: bytes, wanted: type[Struct] | None, faults: list[Fault]) -> Struct | None:
+def _read_query(raw: bytes, wanted: type[Struct] | None, faults: Faults) -> Struct | None:
     known = _parameters(wanted) if wanted else {}
     values: dict[str, Any] = {}
     seen: set[str] = set()
-    for part in filter(None, raw.split(b"&")):
+    parts = list(filter(None, raw.split(b"&")))
+    if len(parts) > MOST_PARAMETERS:
+        faults.append(Fault("query", f"has {len(parts)} parameters, of which {MOST_PARAMETERS} were looked at"))
+    for part in parts[:MOST_PARAMETERS]:
         name, text = (_decoded(piece) for piece in (*part.split(b"=", 1), b"")[:2])
         if name is None or name not in known:
-            faults.append(Fault((name or "query")[:100], "is not a parameter of this address"))
+            faults.append(Fault(name or "query", "is not a parameter of this address"))
         elif name in seen:
             faults.append(Fault(name, "is given more than once"))
         elif text is None:
@@ -168,13 +173,19 @@ def _decoded(piece: bytes) -> str | None:
     return None if strict_json.UNSTORABLE.search(text) else text
 
 
-def _read_body(raw: bytes, wanted: type[Body], faults: list[Fault]) -> Body | None:
+def _read_body(raw: bytes, wanted: type[Body], faults: Faults) -> Body | None:
     try:
-        document = strict_json.decode(raw)
+        document, unstorable = strict_json.decode(raw), {}
+    except strict_json.UnstorableError as error:
+        document, unstorable = error.document, error.places
+        for place in unstorable.values():
+            faults.append(Fault(place or "body", str(error)))
     except ValueError as error:
         faults.append(Fault("body", str(error)))
         return None
     if not isinstance(document, dict):
+        if unstorable:
+            return None
         faults.append(Fault("body", "must be a JSON object"))
         return None
     known = _body_fields(wanted)
@@ -182,13 +193,15 @@ def _read_body(raw: bytes, wanted: type[Body], faults: list[Fault]) -> Body | No
     document = {name: value for name, value in wanted.sent(document).items() if value != "" or name not in chosen}
     ignored = wanted.ignored_fields()
     values: dict[str, Any] = {}
-    before = len(faults)
+    before = len(faults) - len(unstorable)
     for name, value in document.items():
+        if name in unstorable:
+            continue
         if name in known:
             field, reader = known[name]
             read_into(values, faults, name=name, field=field.name, value=value, reader=reader)
         elif name not in ignored:
-            faults.append(Fault(name[:100], "is not a field of this request"))
+            faults.append(Fault(name, "is not a field of this request"))
     for name, (field, _) in known.items():
         if field.required and name not in document:
             faults.append(Fault(name, "is required"))

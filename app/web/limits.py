@@ -1,4 +1,4 @@
-"""How often somebody may do something: so many times a minute, at once or spread out."""
+"""How much a request's headers may hold, and how often somebody may do something."""
 
 from __future__ import annotations
 
@@ -7,10 +7,42 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from app.web.errors import AppError, Code
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from app.web.errors import AppError, Code, send_refusal
 
 WINDOW_SECONDS = 60.0
 MOST_REMEMBERED = 50_000
+
+
+LARGEST_HEADERS = 64 * 1024
+LARGEST_HEADER = 16 * 1024
+
+
+class HeaderLimit:
+    """The layer that refuses headers that are too large, before anybody reads them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == ScopeType.HTTP and (refusal := _too_large(scope)):
+            scope["state"]["error_code"] = refusal.code.name
+            await send_refusal(send, refusal)
+            return
+        await self._app(scope, receive, send)
+
+
+def _too_large(scope: HTTPScope) -> AppError | None:
+    total = 0
+    for name, value in scope["headers"]:
+        total += (size := len(name) + len(value))
+        if size > LARGEST_HEADER or total > LARGEST_HEADERS:
+            data = {"max": LARGEST_HEADERS, "max_each": LARGEST_HEADER}
+            return AppError(Code.REQUEST_HEADER_FIELDS_TOO_LARGE, data=data)
+    return None
 
 
 class Limit:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.web.errors import AppError, Code
 
 # Strong tags and what stands between them; a weak one never matches strongly.
-TAGS = re.compile(r'\s*(?:W/)?"[^"]*"\s*(?:,\s*(?:(?:W/)?"[^"]*"\s*)?)*')
+TAGS = re.compile(r'\s*+(?:W/)?"[^"]*"\s*+(?:,\s*+(?:(?:W/)?"[^"]*"\s*+)?+)*+')
 TAG = re.compile(r'(W/)?"([^"]*)"')
 
 

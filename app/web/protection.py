@@ -12,8 +12,8 @@ SERVER = (b"server", b"crm")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 NO_STORING = (b"cache-control", b"no-store")
 ONLY_TLS = (b"strict-transport-security", b"max-age=31536000")
-# What is under these is somebody's data.
-PRIVATE = ("/admin", "/console")
+# What is under these is the same for everybody; all else may be somebody's data, however its path is written.
+PUBLIC = ("/docs",)
 
 
 class Protection:
@@ -44,6 +44,6 @@ def _wanted(scope: HTTPScope) -> list[tuple[bytes, bytes]]:
     return [
         SERVER,
         NO_SNIFFING,
-        *([NO_STORING] if scope["path"].startswith(PRIVATE) else []),
+        *([] if scope["path"].startswith(PUBLIC) else [NO_STORING]),
         *([ONLY_TLS] if scope["scheme"] == "https" else []),
     ]

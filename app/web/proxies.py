@@ -9,6 +9,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from litestar.types import HTTPScope
 
 Address = IPv4Address | IPv6Address
+# A client may send as long a list as it likes.
+MOST_HOPS = 32
+LONGEST_ADDRESS = 64
 
 
 class Proxies:
@@ -45,13 +48,17 @@ class Proxies:
 def _hops(scope: HTTPScope) -> Iterator[Address | None]:
     """What the proxies say, the nearest first; None where it is no address."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    for hop in reversed(",".join(lines).split(",")):
+    for hop in reversed(",".join(lines).rsplit(",", MOST_HOPS)[-MOST_HOPS:]):
         yield parsed(hop.strip())
 
 
-@lru_cache(maxsize=10_000)
 def parsed(text: str) -> Address | None:
     """An address, perhaps with a port; IPv4 inside IPv6 is IPv4."""
+    return _parsed(text) if len(text) <= LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=10_000)
+def _parsed(text: str) -> Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

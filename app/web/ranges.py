@@ -6,7 +6,8 @@ import re
 
 from app.web.errors import AppError, Code
 
-RANGE = re.compile(r"bytes=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*", re.IGNORECASE)
+# Possessive, so that each blank is looked at once.
+RANGE = re.compile(r"bytes=\s*+(?:(\d{1,18})\s*+-\s*+(\d{1,18})?|-\s*+(\d{1,18}))\s*+", re.IGNORECASE | re.ASCII)
 
 
 def requested_range(header: str | None, if_range: str | None, size: int, tag: str) -> tuple[int, int] | None:

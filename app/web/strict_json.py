@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from collections import Counter
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 import msgspec
@@ -15,15 +16,26 @@ LONGEST_NUMBER = 100
 LARGEST_EXPONENT = 30
 # A surrogate has no place in UTF-8, and PostgreSQL stores no NUL.
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+# Only an escape can write one: a document without is not looked through.
+ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
 encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 
 
+class UnstorableError(ValueError):
+    """A document is well formed, and holds what can't be stored. `places` has where, once for each member."""
+
+    def __init__(self, document: Any, places: dict[Any, str]) -> None:
+        super().__init__("must not hold NUL characters or lone surrogates")
+        self.document = document
+        self.places = places
+
+
 def decode(raw: bytes) -> Any:
     """Strict JSON: UTF-8, no duplicate names, no NaN, no NUL or lone surrogate, fractions as Decimal, bounded depth.
 
-    Raises ValueError, whose message is for people.
+    Raises ValueError, whose message is for people; UnstorableError where the document itself can be read.
     """
     try:
         document = json.loads(
@@ -39,15 +51,21 @@ def decode(raw: bytes) -> Any:
         raise ValueError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
-    _check_storable(document, DEEPEST)
+    _check_depth(document, DEEPEST)
+    if ESCAPED.search(raw) and (places := _unstorable(document)):
+        raise UnstorableError(document, places)
     return document
+
+
+def printable(text: str) -> str:
+    """The text, with what can't be stored written as an escape."""
+    return UNSTORABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise ValueError(f"has the field {twice[:100]!r} twice")
     return document
 
@@ -63,22 +81,48 @@ def _integer(digits: str) -> int:
 
 
 def _fraction(digits: str) -> Decimal:
-    number = Decimal(digits)
-    if len(digits) > LONGEST_NUMBER or abs(number.adjusted()) > LARGEST_EXPONENT:
+    try:
+        number = Decimal(digits) if len(digits) <= LONGEST_NUMBER else None
+    except InvalidOperation:  # an exponent of more than eighteen digits
+        number = None
+    if number is None or abs(number.adjusted()) > LARGEST_EXPONENT:
         raise ValueError("holds a number that is too long")
     return number
 
 
-def _check_storable(value: Any, depth: int) -> None:
+def _check_depth(value: Any, depth: int) -> None:
     if depth == 0:
         raise ValueError("is nested too deeply")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, dict | list):
+                _check_depth(item, depth - 1)
+
+
+def _unstorable(document: Any) -> dict[Any, str]:
+    """For each member of an object that holds such a character, its name, and where the first one is."""
+    members = document.items() if isinstance(document, dict) else [(None, document)]
+    return {name: place for name, value in members if (place := _first_place(name, value)) is not None}
+
+
+def _first_place(name: Any, value: Any) -> str | None:
+    if isinstance(name, str) and UNSTORABLE.search(name):
+        return printable(name)
+    return None if (inside := _place_inside(value)) is None else f"{name or ''}{inside}".lstrip(".")
+
+
+def _place_inside(value: Any) -> str | None:
     if isinstance(value, str):
-        if UNSTORABLE.search(value):
-            raise ValueError("must not hold NUL characters or lone surrogates")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _check_storable(name, depth)
-            _check_storable(item, depth - 1)
+        return "" if UNSTORABLE.search(value) else None
+    members: Any = ()
+    if isinstance(value, dict):
+        for name in value:
+            if UNSTORABLE.search(name):
+                return f".{printable(name)}"
+        members = ((f".{name}", item) for name, item in value.items())
     elif isinstance(value, list):
-        for item in value:
-            _check_storable(item, depth - 1)
+        members = ((f"[{place}]", item) for place, item in enumerate(value))
+    for step, item in members:
+        if (inside := _place_inside(item)) is not None:
+            return f"{step}{inside}"
+    return None

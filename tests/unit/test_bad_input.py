@@ -43,10 +43,26 @@ BODIES: dict[str, tuple[bytes, str, str | None]] = {
         "INVALID_REQUEST",
         "body",
     ),
-    "NUL": (b'{"name":"a\\u0000b"}', "INVALID_REQUEST", "body"),
-    "NUL in a name": (b'{"name":"A","contact_preferences":{"\\u0000":1}}', "INVALID_REQUEST", "body"),
-    "a lone surrogate": (b'{"name":"\\ud800"}', "INVALID_REQUEST", "body"),
-    "the wrong half of a pair": (b'{"name":"\\udc00\\ud800"}', "INVALID_REQUEST", "body"),
+    "NUL": (b'{"name":"a\\u0000b"}', "INVALID_REQUEST", "name"),
+    "NUL in a name": (
+        b'{"name":"A","contact_preferences":{"\\u0000":1}}',
+        "INVALID_REQUEST",
+        "contact_preferences.\\x00",
+    ),
+    "NUL in a field's name": (b'{"name":"A","\\u0000":1}', "INVALID_REQUEST", "\\x00"),
+    "NUL in a list": (b'["\\u0000"]', "INVALID_REQUEST", "[0]"),
+    "a lone surrogate": (b'{"name":"\\ud800"}', "INVALID_REQUEST", "name"),
+    "a lone surrogate deep inside": (
+        b'{"name":"A","contact_preferences":{"a":[1,{"b":"\\udfff"}]}}',
+        "INVALID_REQUEST",
+        "contact_preferences.a[1].b",
+    ),
+    "the wrong half of a pair": (b'{"name":"\\udc00\\ud800"}', "INVALID_REQUEST", "name"),
+    "an exponent that no decimal has": (
+        b'{"name":"A","contact_preferences":{"a":1e99999999999999999999}}',
+        "INVALID_REQUEST",
+        "body",
+    ),
     "NaN": (b'{"name":"A","contact_preferences":{"a":NaN}}', "INVALID_REQUEST", "body"),
     "Infinity": (b'{"name":"A","contact_preferences":{"a":-Infinity}}', "INVALID_REQUEST", "body"),
     "an endless number": (b'{"name":"A","contact_preferences":{"a":' + b"1" * 5000 + b"}}", "INVALID_REQUEST", "body"),
@@ -214,3 +230,66 @@ def test_every_bad_field_is_named_at_once(admin: Caller) -> None:
     answer = admin.post(f"{CUSTOMERS}?x=1", {"name": "", "email": "ada", "contacted": 1, "nmae": 1})
     fields = {fault["field"] for fault in refused(answer, 400, "INVALID_REQUEST")["fields"]}
     assert fields == {"x", "name", "email", "contacted", "nmae"}
+
+
+def test_a_character_that_cannot_be_stored_hides_no_other_fault(admin: Caller) -> None:
+    body = rb'{"name":"\u0000","email":"ada","phone":"\ud800","nmae":1}'
+    answer = admin.call("POST", CUSTOMERS, content=body, headers=JSON)
+    fields = [fault["field"] for fault in refused(answer, 400, "INVALID_REQUEST")["fields"]]
+    assert sorted(fields) == ["email", "name", "nmae", "phone"]
+
+
+LARGE: dict[str, tuple[str, bytes]] = {
+    "10,000 unknown parameters": ("&".join(f"p{n}" for n in range(10_000)), b'{"name":"A"}'),
+    "one parameter 8,000 times": ("&".join(["page=1"] * 8_000), b'{"name":"A"}'),
+    "50,000 unknown fields": ("", json.dumps({f"f{n}": n for n in range(50_000)}).encode()),
+    "long names": ("", json.dumps({f"{n}" + "\x01" * 900: n for n in range(150)}).encode()),
+    "a long name": ("", json.dumps({"\U0001f600" * 80_000: 1}).encode()),
+    "surrogates in every field": ("", b"{" + b",".join(b'"f%d":"\\ud800"' % n for n in range(40_000)) + b"}"),
+    "a deep place": ("", b'{"name":' + b'{"\\u0001\\u0001\\u0001\\u0001":' * 60 + b'"\\u0000"' + b"}" * 61),
+}
+
+
+@pytest.mark.parametrize(("query", "body"), LARGE.values(), ids=LARGE)
+def test_an_error_is_not_larger_than_what_it_refuses(query: str, body: bytes, admin: Caller) -> None:
+    answer = admin.call("POST", f"{CUSTOMERS}?{query}", content=body, headers=JSON)
+    data = refused(answer, 400, "INVALID_REQUEST")
+    assert len(answer.content) <= 64 * 1024
+    assert 1 <= len(data["fields"]) <= 100
+
+
+def test_the_first_hundred_faults_are_named_and_the_others_counted(admin: Caller) -> None:
+    data = refused(admin.post(CUSTOMERS, {f"f{n}": 1 for n in range(250)}), 400, "INVALID_REQUEST")
+    assert [fault["field"] for fault in data["fields"]] == [f"f{n}" for n in range(100)]
+    assert data["more"] == 151  # the name is missing too
+
+
+HEADERS = {
+    "one of 16 KiB": [("X-Long", "x" * 16_384)],
+    "64 KiB together": [(f"X-{n}", "x" * 8_000) for n in range(9)],
+    "a long token": [("Authorization", "Bearer " + "x" * 17_000)],
+    "a long name": [("X" * 17_000, "1")],
+}
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+@pytest.mark.parametrize("path", ["/admin/me", "/live", "/nowhere"])
+def test_headers_that_are_too_large_are_refused_before_all_else(
+    path: str, headers: list[tuple[str, str]], admin: Caller
+) -> None:
+    data = refused(admin.client.get(path, headers=headers), 431, "REQUEST_HEADER_FIELDS_TOO_LARGE")
+    assert data == {"max": 65_536, "max_each": 16_384}
+
+
+def test_a_cursor_that_was_given_out_is_taken_back(admin: Caller) -> None:
+    for _ in range(2):
+        admin.customer('"' * 255)
+    ids = "9" * 18
+    people = ",".join([f"{admin.user_id}", *[f"{ids}{n:03}" for n in range(300)]])
+    page = admin.ok("GET", CUSTOMERS, assigned_to=people, page_size=1, sort_by="name")
+    again = admin.ok("GET", CUSTOMERS, cursor=page["next_cursor"], page_size=1)
+    assert len(again["data"]) == 1
+    longer = admin.get(CUSTOMERS, assigned_to=",".join(f"{ids}{n:03}" for n in range(400)))
+    assert [fault["field"] for fault in refused(longer, 400, "INVALID_REQUEST")["fields"]] == ["query"]
+    many = admin.get(CUSTOMERS, tags=",".join(["1"] * 1001))
+    assert [fault["field"] for fault in refused(many, 400, "INVALID_REQUEST")["fields"]] == ["tags"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from app.web.cors import Cors
 from tests.callers import refused
 
 ALLOWED = "https://console.example.com,https://myapp-*.vercel.app,http://localhost:3000"
@@ -49,6 +50,21 @@ def test_any_other_origin_is_told_nothing(browser: Any, origin: str) -> None:
     preflight = browser.options("/admin/me", headers={"Origin": origin, "Access-Control-Request-Method": "GET"})
     refused(preflight, 403, "ORIGIN_NOT_ALLOWED")
     assert not [name for name in preflight.headers if name.startswith("access-control")]
+
+
+MATCHES = {
+    "two stars in one label": ("https://a*b*c.example", "https://axbxc.example", "https://axbc.example"),
+    "the star takes what looks like the text": ("https://*a-*.example", "https://a-a-a.example", "https://a-.example"),
+    "a star in each label": ("https://*.a*.example", "https://x.ab.example", "https://x.y.ab.example"),
+    "a port": ("http://dev-*:3000", "http://dev-1:3000", "http://dev-1:30001"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "allowed", "refused_origin"), MATCHES.values(), ids=MATCHES)
+def test_a_star_is_the_characters_of_one_label(pattern: str, allowed: str, refused_origin: str) -> None:
+    cors = Cors(cast("Any", None), [pattern])
+    assert len(cors._marks(allowed)) > 1
+    assert len(cors._marks(refused_origin)) == 1
 
 
 def test_a_preflight_is_answered_before_anybody_asks_for_a_token(browser: Any) -> None:

@@ -32,6 +32,7 @@ REFUSED = {
     "a number of 5,000 digits": (b"1" * 5000, "too long"),
     "a huge exponent": (b"1e999999999", "too long"),
     "a tiny exponent": (b"1e-999999999", "too long"),
+    "an exponent that no decimal has": (b"1e99999999999999999999", "too long"),
 }
 
 
@@ -39,6 +40,13 @@ REFUSED = {
 def test_it_is_refused_with_the_reason(raw: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         strict_json.decode(raw)
+
+
+def test_what_cannot_be_stored_is_found_where_it_is() -> None:
+    raw = rb'{"a":"\\u0000","b":{"c":[1,{"d":"\ud800"}]},"\u0000":1,"e":{"\udc00":1},"f":"\ud83d\ude00"}'
+    with pytest.raises(strict_json.UnstorableError) as caught:
+        strict_json.decode(raw)
+    assert list(caught.value.places.values()) == ["b.c[1].d", "\\x00", "e.\\udc00"]
 
 
 def test_fractions_stay_exact() -> None:

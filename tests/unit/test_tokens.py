@@ -295,6 +295,12 @@ def test_the_header_is_one_bearer_token(values: list[str], code: str) -> None:
     assert caught.value.headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_may_be_written_in_any_case(scheme: str) -> None:
+    headers = Headers([(b"authorization", f"{scheme} {GOOD}".encode())])
+    assert TokenVerifier(Settings(jwt_secret=SECRET)).actor(headers).user_id
+
+
 def test_a_role_that_is_not_ours_is_forbidden() -> None:
     assert refusal(signed(without(role="guest"))) == (403, "INSUFFICIENT_PERMISSIONS")
     assert refusal(signed(without(role="guest", roles=["admin"]))) == (403, "INSUFFICIENT_PERMISSIONS")

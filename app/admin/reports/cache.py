@@ -9,7 +9,7 @@ from msgspec import Struct
 from app.admin.pipeline_stages.queries import StageOrigin
 from app.admin.reports.schemas import Overview
 
-MOST_KEPT = 1000
+MOST_KEPT = 200
 
 
 class KeptReport(Struct, frozen=True):
@@ -31,25 +31,30 @@ class ReportCache:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._kept: dict[str, dict[str | None, KeptReport]] = {}
+        self._kept: dict[tuple[str, str | None], KeptReport] = {}
         self._dropped_at: dict[str, float] = {}
 
     def get(self, tenant_id: str, person: str | None) -> KeptReport | None:
         """The kept report, unless it is too old."""
-        kept = self._kept.get(tenant_id, {}).get(person)
-        return None if kept is None or time.monotonic() - kept.made_at >= self._seconds else kept
+        kept = self._kept.get((tenant_id, person))
+        if kept is None or self._is_dropped(tenant_id, kept) or time.monotonic() - kept.made_at >= self._seconds:
+            return None
+        return kept
 
     def keep(self, tenant_id: str, person: str | None, kept: KeptReport) -> None:
         """Keep a report, unless a write came after it was begun."""
-        if kept.made_at < self._dropped_at.get(tenant_id, kept.made_at):
+        if self._is_dropped(tenant_id, kept):
             return
         if len(self._kept) >= MOST_KEPT:
             self._kept.clear()
-        self._kept.setdefault(tenant_id, {})[person] = kept
+        self._kept[tenant_id, person] = kept
 
     def drop(self, tenant_id: str) -> None:
         """Forget a tenant's reports."""
-        self._kept.pop(tenant_id, None)
         if len(self._dropped_at) >= MOST_KEPT:
             self._dropped_at.clear()
+            self._kept.clear()
         self._dropped_at[tenant_id] = time.monotonic()
+
+    def _is_dropped(self, tenant_id: str, kept: KeptReport) -> bool:
+        return kept.made_at < self._dropped_at.get(tenant_id, kept.made_at)
