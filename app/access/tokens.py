@@ -233,7 +233,7 @@ def _is_visible(character: str) -> bool:
 
 
 def _stated(claims: Mapping[str, Any], name: str) -> str | None:
-    """A claim of text, null where it says nothing. It stands beside every audit entry: not as long as a token can be."""
+    """A claim of text, null where it says nothing. It stands beside each audit entry, so that it is not left long."""
     return (claims.get(name) or "").strip()[:LONGEST_NAME] or None
 
 

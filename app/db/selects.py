@@ -26,7 +26,7 @@ from app.db.filters import Filter
 from app.db.sorting import Order, Stretch
 from app.web.paging import Deleted
 
-# Of one list's statements of a kind, some 10 KB each, of which there are as many as ways to filter, and sizes of a page.
+# Of one list's statements of a kind, some 10 KB each; there are as many as ways to filter, and sizes of a page.
 MOST_KEPT = 200
 Where: TypeAlias = list[ColumnElement[bool]]
 
