@@ -35,6 +35,7 @@ PLAIN_NAMES = {
 
 # Of a filter.
 MOST_VALUES = 1000
+LONGEST_LIST = 16_384
 Reader = Callable[[Any], Any]
 
 
@@ -59,9 +60,9 @@ def parameter_reader(kind: Any) -> Reader:
         keep = extras.get("keep_quoted", frozenset())
 
         def read_list(text: str) -> Any:
-            values = split_values(text, keep)
-            if len(values) > MOST_VALUES:
-                raise Refused(f"must have at most {MOST_VALUES} values")
+            values = split_values(text, keep) if len(text) <= LONGEST_LIST else []
+            if len(text) > LONGEST_LIST or len(values) > MOST_VALUES:
+                raise Refused(f"must have at most {MOST_VALUES} values and {LONGEST_LIST} characters")
             return [read_item(value) for value in values] or UNSET
 
         return read_list
