@@ -4,9 +4,16 @@ Row-level security is forced on the tables' owner too, so a migration that chang
 transaction: ALTER TABLE … NO FORCE ROW LEVEL SECURITY, and back.
 """
 
+from collections.abc import Iterable
+
 from alembic import op
 
 NEVER_AUDITED = ("tenant_id", "version", "updated_at")
+TRANSITIONS = {
+    "INSERT": "NEW TABLE AS new_rows",
+    "UPDATE": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    "DELETE": "OLD TABLE AS old_rows",
+}
 
 
 def run(statements: str) -> None:
@@ -40,7 +47,7 @@ def versioned(table: str, derived: tuple[str, ...] = ()) -> str:
     """Each real change of a row raises its version. `derived` are columns that the database computes."""
     return f"""
         CREATE TRIGGER version BEFORE UPDATE ON {table}
-            FOR EACH ROW EXECUTE FUNCTION crm_version({_array((*NEVER_AUDITED, *derived))});
+            FOR EACH ROW EXECUTE FUNCTION crm_version({array((*NEVER_AUDITED, *derived))});
     """
 
 
@@ -49,14 +56,42 @@ def audited(
     resource_type: str,
     derived: tuple[str, ...] = (),
     *,
-    events: str = "INSERT OR UPDATE OR DELETE",
-    name: str = "audit",
-    when: str = "true",
+    events: Iterable[str] = TRANSITIONS,
+    built_in: str | None = None,
 ) -> str:
-    """Each change of a row writes one audit entry, in the same transaction, whoever makes it and however."""
+    """Each changed row gets one audit entry, in the same transaction, whoever changes it and however: one INSERT for
+    all rows of a statement. A new row is no change of anybody's where its column `built_in` is set.
+    """
+    arguments = f"'{resource_type}', {array((*NEVER_AUDITED, *derived))}"
+    function = f"crm_audit({arguments}, '{built_in}')" if built_in else f"crm_audit({arguments})"
+    return "".join(on_each_statement("audit", event, table, function) for event in events)
+
+
+def rederived(
+    table: str,
+    resource_type: str,
+    derived: tuple[str, ...],
+    *,
+    events: Iterable[str] = TRANSITIONS,
+    built_in: str | None = None,
+) -> str:
+    """The triggers of `versioned` and `audited` anew: other columns are derived now."""
     return f"""
-        CREATE TRIGGER {name} AFTER {events} ON {table} FOR EACH ROW WHEN ({when})
-            EXECUTE FUNCTION crm_audit('{resource_type}', {_array((*NEVER_AUDITED, *derived))});
+        DROP TRIGGER version ON {table};
+        {"".join(f"DROP TRIGGER audit_{event.lower()} ON {table};" for event in events)}
+        {versioned(table, derived)}
+        {audited(table, resource_type, derived, events=events, built_in=built_in)}
+    """
+
+
+def on_each_statement(name: str, event: str, table: str, function: str) -> str:
+    """A trigger `<name>_<event>` whose function reads all rows of a statement from old_rows and new_rows.
+
+    Those of one event fire in the order of their names: a row's audit entry comes before those of what follows from it.
+    """
+    return f"""
+        CREATE TRIGGER {name}_{event.lower()} AFTER {event} ON {table} REFERENCING {TRANSITIONS[event]}
+            FOR EACH STATEMENT EXECUTE FUNCTION {function};
     """
 
 
@@ -89,37 +124,32 @@ def granted(table: str, rights: str) -> str:
 
 
 def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
-    """The database keeps how many live rows there are of each facet: see app/db/counts.py. Each statement appends what
-    it changed, so that no writer waits for another. `appended` says that rows only ever come.
+    """The database keeps how many live rows there are of each facet: see app/db/counts.py. Each statement adds what it
+    changed. `appended` says that rows only ever come.
     """
     parts = {
-        "INSERT": ("NEW TABLE AS new_rows", _counts(facet, live, "new_rows", "count(*)")),
-        "DELETE": ("OLD TABLE AS old_rows", _counts(facet, live, "old_rows", "-count(*)")),
-        "UPDATE": (
-            "OLD TABLE AS old_rows NEW TABLE AS new_rows",
-            f"""
+        "INSERT": counts(facet, live, "new_rows", "count(*)"),
+        "DELETE": counts(facet, live, "old_rows", "-count(*)"),
+        "UPDATE": f"""
             SELECT tenant_id, facet, sum(rows) FROM (
-                {_counts(facet, live, "new_rows", "count(*)")}
-                UNION ALL {_counts(facet, live, "old_rows", "-count(*)")}
+                {counts(facet, live, "new_rows", "count(*)")}
+                UNION ALL {counts(facet, live, "old_rows", "-count(*)")}
             ) AS changes (tenant_id, facet, rows) GROUP BY tenant_id, facet HAVING sum(rows) <> 0""",
-        ),
     }
     return "".join(
         f"""
-        CREATE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
-        SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+        -- Plans are kept, and made while the table of counts is small: by its index also when it has many versions.
+        CREATE OR REPLACE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
+        SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+        SET enable_seqscan = off SET enable_bitmapscan = off AS $$
         BEGIN
-            INSERT INTO record_counts (tenant_id, counted, facet, rows)
-            SELECT tenant_id, '{table}', facet, rows FROM ({changes}) AS appended (tenant_id, facet, rows);
-            IF random() < 0.02 THEN
-                PERFORM crm_fold_counts('{table}');
-            END IF;
+            PERFORM crm_add_count(tenant_id, '{table}', facet, rows::bigint)
+            FROM ({changes}) AS changes (tenant_id, facet, rows);
             RETURN NULL;
         END $$;
-        CREATE TRIGGER count_{event.lower()} AFTER {event} ON {table} REFERENCING {rows}
-            FOR EACH STATEMENT EXECUTE FUNCTION crm_count_{table}_{event.lower()}();
+        {on_each_statement("count", event, table, f"crm_count_{table}_{event.lower()}()")}
         """
-        for event, (rows, changes) in parts.items()
+        for event, changes in parts.items()
         if event == "INSERT" or not appended
     )
 
@@ -129,22 +159,19 @@ def recounted(table: str, facet: str = "''", live: str = "deleted_at IS NULL") -
     return f"""
         INSERT INTO record_counts (tenant_id, counted, facet, rows)
         SELECT tenant_id, '{table}', facet, rows
-        FROM ({_counts(facet, live, table, "count(*)")}) AS counts (tenant_id, facet, rows);
+        FROM ({counts(facet, live, table, "count(*)")}) AS counts (tenant_id, facet, rows);
     """
 
 
-def _counts(facet: str, live: str, rows: str, count: str) -> str:
+def counts(facet: str, live: str, rows: str, count: str) -> str:
     return f"SELECT tenant_id, ({facet})::text, {count} FROM {rows} WHERE {live} GROUP BY 1, 2"
 
 
 def trashed_with(table: str, *children: str) -> str:
     """What goes into the trash with a row, and comes back with it; `children` are 'table.column'."""
-    return f"""
-        CREATE TRIGGER trash AFTER UPDATE OF deleted_at ON {table}
-            FOR EACH ROW WHEN (OLD.deleted_at IS DISTINCT FROM NEW.deleted_at)
-            EXECUTE FUNCTION crm_trash_along({", ".join(f"'{child}'" for child in children)});
-    """
+    along = ", ".join(f"'{child}'" for child in children)
+    return on_each_statement("trash", "UPDATE", table, f"crm_trash_along({along})")
 
 
-def _array(names: tuple[str, ...]) -> str:
+def array(names: tuple[str, ...]) -> str:
     return "'{" + ",".join(names) + "}'"

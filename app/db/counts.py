@@ -1,5 +1,5 @@
-"""Totals that the database keeps: triggers append what each statement added or took away, so that no writer waits for
-another, and fold the entries now and then. Counting a million rows anew takes 25 times as long as a page of them.
+"""Totals that the database keeps: triggers add what each statement changed to a row that nobody else is changing, so
+that no writer waits for another. Counting a million rows anew takes 25 times as long as a page of them.
 """
 
 from __future__ import annotations

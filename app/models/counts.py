@@ -9,13 +9,13 @@ from app.models.base import Base
 
 
 class RecordCount(Base):
-    """What one statement added to, or took from, the live rows of a table. The sum over all is how many there are."""
+    """How many live rows a table has. The sum over all rows of a facet counts: each writer changes one of its own."""
 
     __tablename__ = "record_counts"
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     counted: Mapped[str] = mapped_column(Text, primary_key=True)
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     # A part of the rows that is counted by itself, such as a status.
-    facet: Mapped[str] = mapped_column(Text)
+    facet: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     rows: Mapped[int] = mapped_column(BigInteger)

@@ -1,6 +1,7 @@
 """Customers, tags, users, settings, audit and idempotency keys, with the rules that the database keeps."""
 
-from migrations.rules import audited, granted, isolate, own_only, owned_by, run, searchable, versioned
+from migrations.row_rules import audited
+from migrations.rules import granted, isolate, own_only, owned_by, run, searchable, versioned
 
 revision = "0001"
 down_revision = None
@@ -219,6 +220,13 @@ CREATE INDEX customers_live_assigned_to_idx ON customers (tenant_id, assigned_to
 {granted("customers", "SELECT, INSERT, UPDATE")}
 """
 
+TAGS_SPREAD = """
+CREATE TRIGGER tags_given AFTER INSERT ON customers
+    FOR EACH ROW WHEN (cardinality(NEW.tags) > 0) EXECUTE FUNCTION crm_spread_customer_tags();
+CREATE TRIGGER tags_changed AFTER UPDATE OF tags ON customers
+    FOR EACH ROW WHEN (OLD.tags IS DISTINCT FROM NEW.tags) EXECUTE FUNCTION crm_spread_customer_tags();
+"""
+
 CUSTOMER_TAGS = f"""
 CREATE TABLE customer_tags (
     tenant_id varchar(64) NOT NULL,
@@ -244,10 +252,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
-CREATE TRIGGER tags_given AFTER INSERT ON customers
-    FOR EACH ROW WHEN (cardinality(NEW.tags) > 0) EXECUTE FUNCTION crm_spread_customer_tags();
-CREATE TRIGGER tags_changed AFTER UPDATE OF tags ON customers
-    FOR EACH ROW WHEN (OLD.tags IS DISTINCT FROM NEW.tags) EXECUTE FUNCTION crm_spread_customer_tags();
+{TAGS_SPREAD}
 """
 
 OWNERSHIP = f"""

@@ -1,6 +1,7 @@
 """Contacts, pipeline stages, deals with their stage history, activities and notes."""
 
-from migrations.rules import audited, granted, isolate, own_only, owned_by, run, searchable, trashed_with, versioned
+from migrations.row_rules import audited, trashed_with
+from migrations.rules import granted, isolate, own_only, owned_by, run, searchable, versioned
 
 revision = "0002"
 down_revision = "0001"
@@ -151,6 +152,28 @@ REVOKE EXECUTE ON FUNCTION crm_first_stages(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION crm_first_stages(text) TO crm_service;
 """
 
+STAGE_HISTORY = """
+CREATE FUNCTION crm_stage_history() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    actor jsonb := nullif(current_setting('crm.actor', true), '')::jsonb;
+    before bigint;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        before := OLD.stage_id;
+        UPDATE stage_history SET left_at = NEW.stage_entered_at
+        WHERE tenant_id = NEW.tenant_id AND deal_id = NEW.id AND left_at IS NULL;
+    END IF;
+    INSERT INTO stage_history (tenant_id, deal_id, from_stage_id, to_stage_id, user_id, user_name, entered_at)
+    VALUES (NEW.tenant_id, NEW.id, before, NEW.stage_id,
+            actor ->> 'user_id', actor ->> 'user_name', NEW.stage_entered_at);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER stage_begun AFTER INSERT ON deals FOR EACH ROW EXECUTE FUNCTION crm_stage_history();
+CREATE TRIGGER stage_moved AFTER UPDATE OF stage_id ON deals
+    FOR EACH ROW WHEN (OLD.stage_id <> NEW.stage_id) EXECUTE FUNCTION crm_stage_history();
+"""
+
 DEALS = f"""
 CREATE TABLE deals (
     tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
@@ -222,25 +245,7 @@ END $$;
 CREATE TRIGGER stage_entered BEFORE UPDATE OF stage_id ON deals
     FOR EACH ROW WHEN (OLD.stage_id <> NEW.stage_id) EXECUTE FUNCTION crm_enter_stage();
 
-CREATE FUNCTION crm_stage_history() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    actor jsonb := nullif(current_setting('crm.actor', true), '')::jsonb;
-    before bigint;
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        before := OLD.stage_id;
-        UPDATE stage_history SET left_at = NEW.stage_entered_at
-        WHERE tenant_id = NEW.tenant_id AND deal_id = NEW.id AND left_at IS NULL;
-    END IF;
-    INSERT INTO stage_history (tenant_id, deal_id, from_stage_id, to_stage_id, user_id, user_name, entered_at)
-    VALUES (NEW.tenant_id, NEW.id, before, NEW.stage_id,
-            actor ->> 'user_id', actor ->> 'user_name', NEW.stage_entered_at);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER stage_begun AFTER INSERT ON deals FOR EACH ROW EXECUTE FUNCTION crm_stage_history();
-CREATE TRIGGER stage_moved AFTER UPDATE OF stage_id ON deals
-    FOR EACH ROW WHEN (OLD.stage_id <> NEW.stage_id) EXECUTE FUNCTION crm_stage_history();
+{STAGE_HISTORY}
 """
 
 ACTIVITIES = f"""

@@ -1,6 +1,7 @@
 """Attachments: what the database knows of files whose bytes lie in an object store."""
 
-from migrations.rules import audited, granted, isolate, own_only, owned_by, run, trashed_with, versioned
+from migrations.row_rules import audited, trashed_with
+from migrations.rules import granted, isolate, own_only, owned_by, run, versioned
 
 revision = "0003"
 down_revision = "0002"

@@ -1,6 +1,7 @@
 """Lists that stay fast: an index for each order and common filter, and counts that are kept."""
 
-from migrations.rules import counted, granted, isolate, recounted, run
+from migrations.row_rules import counted
+from migrations.rules import granted, isolate, recounted, run
 
 revision = "0004"
 down_revision = "0003"
@@ -49,16 +50,7 @@ CREATE INDEX deals_live_owner_idx ON deals (tenant_id, owner_id) WHERE deleted_a
 """
 
 # The tags of trashed customers stay, and are not counted.
-LIVE_TAGS = """
-ALTER TABLE customer_tags ADD COLUMN live boolean NOT NULL DEFAULT true;
-ALTER TABLE customers NO FORCE ROW LEVEL SECURITY;
-ALTER TABLE customer_tags NO FORCE ROW LEVEL SECURITY;
-UPDATE customer_tags SET live = false
-FROM customers
-WHERE customers.tenant_id = customer_tags.tenant_id AND customers.id = customer_id AND deleted_at IS NOT NULL;
-ALTER TABLE customers FORCE ROW LEVEL SECURITY;
-ALTER TABLE customer_tags FORCE ROW LEVEL SECURITY;
-
+SPREAD_LIVE_TAGS = """
 CREATE OR REPLACE FUNCTION crm_spread_customer_tags() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -73,6 +65,17 @@ END $$;
 CREATE TRIGGER tags_trashed AFTER UPDATE OF deleted_at ON customers
     FOR EACH ROW WHEN (OLD.deleted_at IS DISTINCT FROM NEW.deleted_at AND cardinality(NEW.tags) > 0)
     EXECUTE FUNCTION crm_spread_customer_tags();
+"""
+LIVE_TAGS = f"""
+ALTER TABLE customer_tags ADD COLUMN live boolean NOT NULL DEFAULT true;
+ALTER TABLE customers NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE customer_tags NO FORCE ROW LEVEL SECURITY;
+UPDATE customer_tags SET live = false
+FROM customers
+WHERE customers.tenant_id = customer_tags.tenant_id AND customers.id = customer_id AND deleted_at IS NOT NULL;
+ALTER TABLE customers FORCE ROW LEVEL SECURITY;
+ALTER TABLE customer_tags FORCE ROW LEVEL SECURITY;
+{SPREAD_LIVE_TAGS}
 """
 LIVE_TAGS_BEFORE = """
 DROP TRIGGER tags_trashed ON customers;
@@ -89,21 +92,7 @@ END $$;
 ALTER TABLE customer_tags DROP COLUMN live;
 """
 
-COUNTS = f"""
-CREATE TABLE record_counts (
-    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
-    counted text NOT NULL,
-    id bigint GENERATED ALWAYS AS IDENTITY,
-    facet text NOT NULL,
-    rows bigint NOT NULL,
-    PRIMARY KEY (tenant_id, counted, id) INCLUDE (facet, rows)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
-        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000);
-{isolate("record_counts")}
-{granted("record_counts", "SELECT")}
--- Whoever changes rows, of whatever tenants at once, is counted: the triggers append as this owner.
-CREATE POLICY counted ON record_counts FOR INSERT TO CURRENT_USER WITH CHECK (true);
-
+FOLD = """
 -- Puts one entry a facet in the place of many. What another transaction is folding is left to it: nobody waits.
 CREATE FUNCTION crm_fold_counts(which text) RETURNS void LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
@@ -121,7 +110,23 @@ BEGIN ATOMIC
     INSERT INTO record_counts (tenant_id, counted, facet, rows)
     SELECT tenant_id, which, facet, sum(rows) FROM folded GROUP BY tenant_id, facet HAVING sum(rows) <> 0;
 END;
-REVOKE EXECUTE ON FUNCTION crm_fold_counts(text) FROM PUBLIC;
+"""
+COUNTS = f"""
+CREATE TABLE record_counts (
+    tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
+    counted text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    facet text NOT NULL,
+    rows bigint NOT NULL,
+    PRIMARY KEY (tenant_id, counted, id) INCLUDE (facet, rows)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000);
+{isolate("record_counts")}
+{granted("record_counts", "SELECT")}
+-- Whoever changes rows, of whatever tenants at once, is counted: the triggers append as this owner.
+CREATE POLICY counted ON record_counts FOR INSERT TO CURRENT_USER WITH CHECK (true);
+
+{FOLD}REVOKE EXECUTE ON FUNCTION crm_fold_counts(text) FROM PUBLIC;
 """
 # Table, facet, which rows are live, and whether rows only ever come.
 COUNTED = (

@@ -1,6 +1,7 @@
 """Amounts that an index finds: row-level security lets a condition on a bigint into one, and none on a numeric."""
 
-from migrations.rules import audited, run, versioned
+from migrations.row_rules import audited
+from migrations.rules import run, versioned
 
 revision = "0007"
 down_revision = "0006"

@@ -1,6 +1,7 @@
 """Activities of whole days, of nobody but oneself, and in the order of an agenda."""
 
-from migrations.rules import audited, run, versioned
+from migrations.row_rules import audited
+from migrations.rules import run, versioned
 
 revision = "0008"
 down_revision = "0007"

@@ -118,7 +118,7 @@ def test_what_the_database_derives_is_no_change(table: str, service_connection: 
         "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attgenerated <> ''", [table]
     ).fetchall()
     triggers = service_connection.execute(
-        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname IN ('audit', 'version')",
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname IN ('audit_update', 'version')",
         [table],
     ).fetchall()
     assert len(triggers) == 2
@@ -131,7 +131,7 @@ def test_what_the_database_derives_is_no_change(table: str, service_connection: 
         "UPDATE audit_entries SET user_id = 'somebody else'",
         "DELETE FROM audit_entries",
         "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action) VALUES ('t', 'tag', 1, 'create')",
-        "ALTER TABLE customers DISABLE TRIGGER audit",
+        "ALTER TABLE customers DISABLE TRIGGER audit_update",
         "ALTER TABLE customers NO FORCE ROW LEVEL SECURITY",
         "UPDATE customer_tags SET tag_id = 1",
         "DELETE FROM customers",
