@@ -118,7 +118,8 @@ def test_what_the_database_derives_is_no_change(table: str, service_connection: 
         "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attgenerated <> ''", [table]
     ).fetchall()
     triggers = service_connection.execute(
-        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname IN ('audit_update', 'version')",
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger"
+        " WHERE tgrelid = %s::regclass AND tgname IN ('audit_update', 'version')",
         [table],
     ).fetchall()
     assert len(triggers) == 2
