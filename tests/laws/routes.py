@@ -21,7 +21,7 @@ from tests.callers import Caller
 
 UNKNOWN_ID = 2**62
 # Of these, values that are made up would be refused.
-KNOWN = {"content_type": "text/plain", "size": 5}
+KNOWN = {"content_type": "text/plain", "size": 5, "stage": "proposal"}
 
 
 class Operation(NamedTuple):
