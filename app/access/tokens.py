@@ -15,14 +15,13 @@ from app.access.actor import Actor
 from app.access.permissions import RANK, Role
 from app.settings import Settings
 from app.web.errors import AppError, Code
+from app.web.text import INVISIBLE
 
 LEEWAY_SECONDS = 30
 LAST_SECOND_OF_9999 = 253_402_300_799
 LONGEST_ID = 64
 LONGEST_NAME = 255
 DEFAULT_TENANT = "default"
-# Letters and symbols by their category, and yet nothing to see: Hangul fillers and the empty Braille pattern.
-BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 # A CMS's tokens have less than a thousand characters.
 MOST_KEPT = 10_000
 LONGEST_KEPT = 2048
@@ -169,7 +168,7 @@ def _user_id(claims: Mapping[str, Any]) -> str:
     if not stated:
         raise _malformed("sub")
     for value in stated:
-        if type(value) is not int and not (_is_text(value) and _has_visible(value)):
+        if type(value) is not int and (not _is_text(value) or INVISIBLE.fullmatch(value)):
             raise _malformed("sub")
     ids = {str(value) for value in stated}
     if len(ids) > 1 or len(str(stated[0])) > LONGEST_ID:
@@ -217,19 +216,9 @@ def is_tenant_id(value: Any) -> bool:
     return (
         _is_text(value)
         and 1 <= len(value) <= LONGEST_ID
-        # Python counts the plain blank, and no other white space, as printable.
-        and value.isprintable()
-        and value == value.strip()
-        and all(map(_is_visible, value.replace(" ", "")))
+        and value == value.strip(" ")
+        and not any(INVISIBLE.fullmatch(character) for character in value.replace(" ", ""))
     )
-
-
-def _has_visible(value: str) -> bool:
-    return any(map(_is_visible, value))
-
-
-def _is_visible(character: str) -> bool:
-    return character.isprintable() and not character.isspace() and character not in BLANK_LETTERS
 
 
 def _stated(claims: Mapping[str, Any], name: str) -> str | None:
