@@ -8,12 +8,12 @@ from typing import Any
 
 import psycopg
 
-from app.cli.token import user_id_of
+from app.access.permissions import Role
+from app.cli.people import PEOPLE
 from app.db.schema import SERVICE_ROLE, enter_tenant
 from app.settings import Settings
 
 TENANT = "default"
-PEOPLE = {"admin": "Ada Admin", "manager": "Mia Manager", "agent": "Abe Agent"}
 TAGS = {"VIP": "#f59e0b", "Newsletter": "#6366f1", "Partner": "#22c55e", "Trade fair": "#a855f7"}
 # Name, company, status, whose, tags; then deals: title, amount, stages come through, days ago begun.
 STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, int, str, int]]]] = [
@@ -106,14 +106,31 @@ STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, i
     ("Tu Youyou", "Sweet Wormwood", "lead", None, [], []),
 ]
 LADDER = ["prospecting", "qualification", "proposal", "negotiation"]
-# Type, title, days from now (past ones are overdue unless done), whether done.
-WORK = [
-    ("call", "First call", -20, True),
-    ("meeting", "Demo", -8, True),
-    ("task", "Send the offer", -2, False),
-    ("call", "Ask for a decision", 3, False),
-    ("email", "Follow up", 9, False),
+POSITIONS = ["Founder", "Head of Purchasing", "CTO", "Managing Director", "Laboratory Manager"]
+COLLEAGUES = ["Charles Babbage", "Howard Aiken", "Sofia Kovalevskaya", "Max Delbrück", "Inge Lehmann", "Paul Dirac"]
+NOTES = [
+    "Met at the fair; likes to be called before noon.",
+    "The budget is decided in spring. Send figures, not adjectives.",
+    "Knows our competitor well, and was not happy there.",
+    "Wants one invoice a month, to the address in the contract.",
 ]
+# What is done with a customer, by turns: type, title, days from today, hour (none: a whole day; 0 days: soon), fate.
+WORK: list[list[tuple[str, str, int, int | None, str]]] = [
+    [
+        ("call", "First call", -20, 10, "completed"),
+        ("meeting", "Demo", -8, 14, "completed"),
+        ("task", "Send the offer", -2, None, "scheduled"),
+    ],
+    [("email", "Introduction", -15, 9, "completed"), ("call", "Ask for a decision", 3, 11, "scheduled")],
+    [("call", "First call", -18, 15, "completed"), ("meeting", "Kick-off", 0, 0, "scheduled")],
+    [("meeting", "Workshop", -6, 13, "cancelled"), ("task", "Prepare the contract", 0, None, "scheduled")],
+    [
+        ("email", "Price list", -12, 9, "completed"),
+        ("note", "Reads our newsletter", -5, 16, "completed"),
+        ("call", "Check in", 9, 15, "scheduled"),
+    ],
+]
+MINUTES = {"call": 15, "meeting": 60}
 
 
 def plant_demo(settings: Settings) -> None:
@@ -127,9 +144,9 @@ def plant_demo(settings: Settings) -> None:
 class _Teller:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
-        self._now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        self._people = {role: user_id_of(role) for role in PEOPLE}
-        self._act_as("admin")
+        self._now = datetime.now(UTC).replace(second=0, microsecond=0)
+        self._today = self._now.replace(hour=0, minute=0)
+        self._act_as(Role.ADMIN)
 
     def anybody_here(self) -> bool:
         """Whether the tenant has customers or tags."""
@@ -139,16 +156,18 @@ class _Teller:
     def tell(self, settings: Settings) -> None:
         """Everything, in order."""
         self._connection.execute("SELECT crm_first_stages(%s)", [TENANT])
-        self._insert("settings", {"default_currency": settings.default_currency, "timezone": settings.report_timezone})
-        for role, person in self._people.items():
+        self._currency = settings.default_currency
+        self._insert("settings", {"default_currency": self._currency, "timezone": settings.report_timezone})
+        for person in PEOPLE.values():
             self._connection.execute(
                 "INSERT INTO users (tenant_id, id, name, email, role) VALUES (%s, %s, %s, %s, %s)",
-                [TENANT, person, PEOPLE[role], f"{role}@example.com", role],
+                [TENANT, person.user_id, person.name, person.email, person.role],
             )
         tags = {name: self._insert("tags", {"name": name, "color": color}) for name, color in TAGS.items()}
         for place, (name, company, status, whose, worn, deals) in enumerate(STORY):
-            self._act_as(whose or "admin")
-            self._customer(place, name, company, status, whose, sorted(tags[tag] for tag in worn), deals)
+            role = Role(whose) if whose else None
+            self._act_as(role or Role.ADMIN)
+            self._customer(place, name, company, status, role, sorted(tags[tag] for tag in worn), deals)
 
     def _customer(
         self,
@@ -156,88 +175,119 @@ class _Teller:
         name: str,
         company: str | None,
         status: str,
-        role: str | None,
+        role: Role | None,
         tags: list[int],
         deals: list[tuple[str, int, str, int]],
     ) -> None:
-        begun = max((days for _, _, _, days in deals), default=place) + 5
+        """A customer, and after it, in the order in which it happened, all that hangs on it."""
+        begun = max((days for _, _, _, days in deals), default=place % 9 + 1) + 5
         first, last = name.split(" ", 1)
         address = f"{first}.{last}@example.com".lower().replace(" ", "").replace("ö", "oe")
-        owner = self._people[role] if role else None
-        customer = self._insert(
+        owner = PEOPLE[role].user_id if role else None
+        customer = self._record(
             "customers",
-            {
-                "name": name,
-                "email": address,
-                "company": company,
-                "status": status,
-                "assigned_to": owner,
-                "tags": tags,
-                "contacted": status != "lead",
-                "created_at": self._ago(begun),
-            },
+            self._ago(begun, 8),
+            name=name,
+            email=address,
+            # Numbers that no telephone has: they are kept for stories.
+            phone=f"+44 20 7946 0{place:03}",
+            company=company,
+            role=POSITIONS[place % len(POSITIONS)],
+            status=status,
+            assigned_to=owner,
+            tags=tags,
+            contacted=status != "lead",
+            next_follow_up_at=None if status == "churned" or place % 2 else self._ago(2 - place % 7),
         )
-        self._insert(
+        contact = self._record(
             "contacts",
-            {
-                "customer_id": customer,
-                "first_name": first,
-                "last_name": last,
-                "email": address,
-                "is_primary": True,
-                "created_at": self._ago(begun),
-            },
+            self._ago(begun, 8),
+            customer_id=customer,
+            first_name=first,
+            last_name=last,
+            email=address,
+            phone=f"+44 7700 900{place:03}",
+            position=POSITIONS[place % len(POSITIONS)],
+            is_primary=True,
         )
-        if place % 3 == 0:
-            self._insert(
+        if company and place % 4 == 0:
+            first, last = COLLEAGUES[place // 4].split(" ")
+            self._record("contacts", self._ago(begun - 1, 9), customer_id=customer, first_name=first, last_name=last)
+        if place % 2 == 0:
+            self._record(
                 "notes",
-                {
-                    "customer_id": customer,
-                    "content": "Met at the fair; likes to be called before noon.",
-                    "author_id": owner or self._people["admin"],
-                    "author_name": PEOPLE[role or "admin"],
-                    "created_at": self._ago(begun - 1),
-                },
+                self._ago(begun - 1, 10),
+                customer_id=customer,
+                content=NOTES[place // 2 % len(NOTES)],
+                author_id=PEOPLE[role or Role.ADMIN].user_id,
+                author_name=PEOPLE[role or Role.ADMIN].name,
             )
-        deal = None
-        for title, amount, fate, days in deals:
-            deal = self._deal(customer, title, amount, fate, days, owner or self._people["manager"])
-        kind, title, when, done = WORK[place % len(WORK)]
-        if status in {"lead", "prospect", "active"}:
-            due = self._ago(-when)
-            self._insert(
-                "activities",
-                {
-                    "title": title,
-                    "type": kind,
-                    "customer_id": customer,
-                    "deal_id": deal,
-                    "assigned_to": owner or self._people["manager"],
-                    "due_date": due,
-                    "status": "completed" if done else "scheduled",
-                    "completed_at": due if done else None,
-                    "priority": "high" if place % 4 == 0 else "normal",
-                    "created_at": self._ago(begun),
-                },
-            )
+        keeper = owner or PEOPLE[Role.MANAGER].user_id
+        opened = [
+            (days, self._deal(customer, contact, title, amount, fate, days, keeper))
+            for title, amount, fate, days in deals
+        ]
+        for kind, title, days, hour, fate in WORK[place % len(WORK)]:
+            planned = max(2 - days, 1)
+            if planned < begun and (fate != "scheduled" or status in {"lead", "prospect", "active"}):
+                deal = next((deal for age, deal in reversed(opened) if age > planned), None)
+                self._activity(
+                    customer, contact, deal, keeper, kind, title, days, hour, fate, planned, urgent=place % 4 == 0
+                )
 
-    def _deal(self, customer: int, title: str, amount: int, fate: str, days: int, owner: str) -> int:
+    def _activity(
+        self,
+        customer: int,
+        contact: int,
+        deal: int | None,
+        owner: str,
+        kind: str,
+        title: str,
+        days: int,
+        hour: int | None,
+        fate: str,
+        planned: int,
+        *,
+        urgent: bool,
+    ) -> None:
+        due = self._ago(-days, hour or 0)
+        if (days, hour) == (0, 0):
+            due = self._now.replace(minute=0) + timedelta(hours=2 + customer % 3)
+        made = self._ago(planned, 11)
+        self._record(
+            "activities",
+            made,
+            updated_at=made if fate == "scheduled" else due,
+            title=title,
+            type=kind,
+            customer_id=customer,
+            contact_id=contact,
+            deal_id=deal,
+            assigned_to=owner,
+            due_date=due,
+            all_day=hour is None,
+            status=fate,
+            completed_at=due if fate == "completed" else None,
+            duration=MINUTES.get(kind),
+            priority="high" if urgent else "normal",
+        )
+
+    def _deal(self, customer: int, contact: int, title: str, amount: int, fate: str, days: int, owner: str) -> int:
         closed = {"won": "closed_won", "lost": "closed_lost"}.get(fate)
         path = [*(LADDER if closed else LADDER[: LADDER.index(fate) + 1]), *([closed] if closed else [])]
-        deal = self._insert(
+        deal = self._record(
             "deals",
-            {
-                "customer_id": customer,
-                "title": title,
-                "amount": amount,
-                "currency": "USD",
-                "probability": 10,
-                "stage_id": self._stage(path[0]),
-                "owner_id": owner,
-                "expected_close_date": self._ago(days - 45),
-                "stage_entered_at": self._ago(days),
-                "created_at": self._ago(days),
-            },
+            self._ago(days, 9),
+            customer_id=customer,
+            contact_id=contact,
+            title=title,
+            amount=amount,
+            currency=self._currency,
+            probability=10,
+            stage_id=self._stage(path[0]),
+            owner_id=owner,
+            expected_close_date=self._ago(days - 45),
+            stage_entered_at=self._ago(days, 9),
         )
         for step in path[1:]:
             self._connection.execute(
@@ -246,7 +296,7 @@ class _Teller:
                 [
                     self._stage(step),
                     self._stage(step),
-                    self._ago(days * 0.2) if step == closed else None,
+                    self._ago(days * 0.2, 9) if step == closed else None,
                     "Price" if step == "closed_lost" else None,
                     deal,
                 ],
@@ -256,7 +306,7 @@ class _Teller:
 
     def _spread_history(self, deal: int, days: int, steps: int) -> None:
         """The moves took place over the days, not all just now; only the tables' owner can say so."""
-        moments = [self._ago(days - days * 0.8 * step / max(steps - 1, 1)) for step in range(steps)]
+        moments = [self._ago(days - days * 0.8 * step / max(steps - 1, 1), 9) for step in range(steps)]
         self._connection.execute("SELECT set_config('role', 'none', true)")
         history = self._connection.execute("SELECT id FROM stage_history WHERE deal_id = %s ORDER BY id", [deal])
         for (move,), entered, left in zip(history.fetchall(), moments, [*moments[1:], None], strict=True):
@@ -271,6 +321,10 @@ class _Teller:
         assert row is not None, name  # noqa: S101 -- the tenant's first stages
         return int(row[0])
 
+    def _record(self, table: str, created: datetime, **values: Any) -> int:
+        """A record as of that moment."""
+        return self._insert(table, {"created_at": created, "updated_at": created, **values})
+
     def _insert(self, table: str, values: Mapping[str, Any]) -> int:
         columns = ", ".join(values)
         row = self._connection.execute(
@@ -280,9 +334,10 @@ class _Teller:
         assert row is not None  # noqa: S101 -- an INSERT returns its row
         return int(row[0])
 
-    def _act_as(self, role: str) -> None:
-        actor = {"user_id": self._people[role], "user_name": PEOPLE[role], "user_role": role}
-        enter_tenant(self._connection, TENANT, actor)
+    def _act_as(self, role: Role) -> None:
+        person = PEOPLE[role]
+        enter_tenant(self._connection, TENANT, {"user_id": person.user_id, "user_name": person.name, "user_role": role})
 
-    def _ago(self, days: float) -> datetime:
-        return self._now - timedelta(days=days)
+    def _ago(self, days: float, hour: int = 0) -> datetime:
+        """So many days before today, at this hour UTC; without one a whole day."""
+        return self._today + timedelta(days=-days, hours=hour)

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import secrets
 import signal
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -25,8 +24,9 @@ from app.access.permissions import PERMISSIONS, Role
 from app.access.tokens import DEFAULT_TENANT, TokenVerifier, is_tenant_id
 from app.admin.me.routes import Me, Person
 from app.cli.environment import data_dir_option, read_settings
+from app.cli.people import PEOPLE, user_id_of
 from app.cli.serve import free_port
-from app.cli.token import SOMEBODY, make_token
+from app.cli.token import make_token
 from app.settings import Settings
 from app.web.cors import Cors
 from app.web.errors import ErrorBody, error_response
@@ -58,7 +58,7 @@ class User(Struct, frozen=True, forbid_unknown_fields=True):
     def actor(self) -> Actor:
         """As the service will see this user."""
         return Actor(
-            user_id=str(uuid.uuid5(SOMEBODY, self.email.lower())),
+            user_id=user_id_of(self.email),
             tenant_id=self.tenant_id or DEFAULT_TENANT,
             role=self.role,
             roles=(self.role,),
@@ -170,10 +170,7 @@ def _read(file: Path) -> list[User]:
 
 
 def _made_up() -> list[User]:
-    users = [
-        User(f"{role}@example.com", secrets.token_urlsafe(9), role, f"{role.value.title()} of the example")
-        for role in Role
-    ]
+    users = [User(person.email, secrets.token_urlsafe(9), person.role, person.name) for person in PEOPLE.values()]
     for user in users:
         click.echo(f"{user.email}  {user.password}")
     return users

@@ -149,7 +149,7 @@ def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
     base = f"http://{address}:{port}"
     if demo:
         make_token = import_module("app.cli.token").make_token
-        token = make_token(settings, role="admin", name="Ada Admin", ttl=DEMO_TOKEN_SECONDS)
+        token = make_token(settings, role="admin", ttl=DEMO_TOKEN_SECONDS)
         curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
         click.echo(f"\nThe CRM is at {base}, its API reference at {base}/docs\n\nTry it:\n\n{curl}\n")
     click.echo(f"ready {base}")

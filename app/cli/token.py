@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from pathlib import Path
 
 import click
 import jwt
 
 from app.cli.environment import TenantName, data_dir_option, read_settings
+from app.cli.people import PEOPLE, user_id_of
 from app.settings import Settings
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# Whoever asks without a name is always the same person.
-SOMEBODY = uuid.uuid5(uuid.NAMESPACE_DNS, "crm-service.example.com")
 
 
 class Duration(click.ParamType[int]):
@@ -31,11 +29,6 @@ class Duration(click.ParamType[int]):
         return int(match[1]) * UNITS[match[2]]
 
 
-def user_id_of(role: str) -> str:
-    """The person that a token of this role names where nobody else is asked for."""
-    return str(uuid.uuid5(SOMEBODY, role))
-
-
 def make_token(
     settings: Settings,
     *,
@@ -46,11 +39,17 @@ def make_token(
     tenant: str | None = None,
     ttl: int = 12 * 3600,
 ) -> str:
-    """A token as the CMS would issue it, signed with this service's secret."""
+    """A token as the CMS would issue it, signed with this service's secret. Where nobody is named it is of the person
+    who has the role in all examples.
+    """
     now = int(time.time())
+    somebody = next((person for person in PEOPLE.values() if person.role == role.lower()), None)
+    if somebody and user_id is None and email is None:
+        name = name or somebody.name
+    email = email or f"{role.lower()}@example.com"
     claims = {
-        "sub": user_id or user_id_of(role),
-        "email": email or f"{role.lower()}@example.com",
+        "sub": user_id or user_id_of(email),
+        "email": email,
         "role": role,
         "permissions": ["read:sources"],
         "iss": settings.issuers[0] if settings.issuers else "cms-service",
@@ -64,7 +63,7 @@ def make_token(
 
 @click.command()
 @click.option("--role", required=True, help="admin, manager or agent.")
-@click.option("--user-id", help="The person's id; by default a UUID of the role's own.")
+@click.option("--user-id", help="The person's id; by default a UUID made of the address.")
 @click.option("--email", help="By default ROLE@example.com.")
 @click.option("--name", help="The person's name.")
 @click.option(
