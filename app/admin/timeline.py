@@ -27,6 +27,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.selectable import LateralFromClause
 from sqlalchemy.types import BigInteger
 
 from app.admin.activities import queries as activities
@@ -35,7 +36,7 @@ from app.admin.notes import queries as notes
 from app.db.listing import Listing
 from app.db.nested import Columns, Nested, json_object
 from app.db.sorting import by_column
-from app.models import Activity, Attachment, AuditEntry, Deal, Note, PipelineStage, StageMove
+from app.models import Activity, Attachment, AuditEntry, Customer, Deal, Note, PipelineStage, StageMove
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
 
@@ -89,9 +90,22 @@ def _audited(kind: str, resource: str, *conditions: ColumnElement[bool], data: A
     )
 
 
-def created(resource: str) -> Select[Any]:
-    """That the record was made."""
-    return _audited("created", resource, audit.action == "create", data=null())
+def _writer(kind: str, table: Any) -> LateralFromClause:
+    """Whoever wrote a record down."""
+    return (
+        select(audit.user_id, audit.user_name)
+        .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
+        .order_by(audit.id)
+        .limit(1)
+        .lateral("writer")
+    )
+
+
+def created(kind: str, table: Any) -> Select[Any]:
+    """That the record was made, at the moment that it says itself: history may have been brought along."""
+    writer = _writer(kind, table)
+    event = _event("created", table.c.created_at, writer.c.user_id, writer.c.user_name, null(), table.c.id)
+    return select(*event).select_from(table.outerjoin(writer, literal_column("true"))).where(table.c.id == RECORD)
 
 
 def changed(kind: str, resource: str, field: str) -> Select[Any]:
@@ -147,13 +161,7 @@ def deals_created() -> Select[Any]:
 
 def came(kind: str, table: Any, columns: Columns, links: Links) -> Select[Any]:
     """That a record which hangs on it came, by whoever wrote it down."""
-    writer = (
-        select(audit.user_id, audit.user_name)
-        .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
-        .order_by(audit.id)
-        .limit(1)
-        .lateral("writer")
-    )
+    writer = _writer(kind, table)
     event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, json_object(columns), table.c.id)
     return (
         select(*event)
@@ -186,7 +194,7 @@ def _ids(table: Any, links: Links) -> CompoundSelect[Any]:
 
 
 OF_DEAL: Sequence[Select[Any]] = (
-    created("deal"),
+    created("deal", Deal.__table__),
     moved("stage_changed", of_customer=False),
     changed("amount_changed", "deal", "amount"),
     changed("owner_changed", "deal", "owner_id"),
@@ -195,7 +203,7 @@ OF_DEAL: Sequence[Select[Any]] = (
     came("attachment", attachment_table, attachments.COLUMNS, _or_activities(_of_deal)),
 )
 OF_CUSTOMER: Sequence[Select[Any]] = (
-    created("customer"),
+    created("customer", Customer.__table__),
     changed("status_changed", "customer", "status"),
     changed("owner_changed", "customer", "assigned_to"),
     deals_created(),

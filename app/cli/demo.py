@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -78,7 +78,7 @@ STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, i
         ["Newsletter"],
         [("Workshop series", 5400, "qualification", 6)],
     ),
-    ("Srinivasa Ramanujan", "Infinite Series", "lead", "manager", [], []),
+    ("Srinivasa Ramanujan", "Infinite Series", "lead", "admin", [], []),
     ("Barbara McClintock", "Jumping Genes", "active", "agent", [], [("Greenhouse sensors", 8900, "won", 30)]),
     (
         "Tim Berners-Lee",
@@ -91,8 +91,8 @@ STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, i
     ("Dorothy Hodgkin", "Crystal Clear", "active", "agent", ["Newsletter"], [("Diffraction", 18750, "lost", 50)]),
     ("Jagadish Bose", "Wireless Bengal", "lead", "agent", ["Partner"], [("Antenna", 4100, "prospecting", 2)]),
     ("Lise Meitner", "Fission Advisors", "inactive", None, [], []),
-    ("Annie Easley", "Launch Vehicles", "prospect", "manager", ["VIP"], [("Battery tests", 12400, "proposal", 14)]),
-    ("Vint Cerf", "Packet Post", "active", "manager", ["Partner"], [("Routers", 44000, "won", 10)]),
+    ("Annie Easley", "Launch Vehicles", "prospect", "admin", ["VIP"], [("Battery tests", 12400, "proposal", 14)]),
+    ("Vint Cerf", "Packet Post", "active", "admin", ["Partner"], [("Routers", 44000, "won", 10)]),
     ("Radia Perlman", "Spanning Trees", "lead", "agent", [], [("Bridge", 6600, "qualification", 5)]),
     (
         "Ibn al-Haytham",
@@ -114,20 +114,33 @@ NOTES = [
     "Knows our competitor well, and was not happy there.",
     "Wants one invoice a month, to the address in the contract.",
 ]
-# What is done with a customer, by turns: type, title, days from today, hour (none: a whole day; 0 days: soon), fate.
-WORK: list[list[tuple[str, str, int, int | None, str]]] = [
+
+
+class Work(NamedTuple):
+    """What is done with a customer: so many days from today, at this hour; without one on that whole day."""
+
+    kind: str
+    title: str
+    days: int
+    hour: int | None
+    status: str
+
+
+SOON = -1
+# By turns.
+WORK = [
     [
-        ("call", "First call", -20, 10, "completed"),
-        ("meeting", "Demo", -8, 14, "completed"),
-        ("task", "Send the offer", -2, None, "scheduled"),
+        Work("call", "First call", -20, 10, "completed"),
+        Work("meeting", "Demo", -8, 14, "completed"),
+        Work("task", "Send the offer", -2, None, "scheduled"),
     ],
-    [("email", "Introduction", -15, 9, "completed"), ("call", "Ask for a decision", 3, 11, "scheduled")],
-    [("call", "First call", -18, 15, "completed"), ("meeting", "Kick-off", 0, 0, "scheduled")],
-    [("meeting", "Workshop", -6, 13, "cancelled"), ("task", "Prepare the contract", 0, None, "scheduled")],
+    [Work("email", "Introduction", -15, 9, "completed"), Work("call", "Ask for a decision", 3, 11, "scheduled")],
+    [Work("call", "First call", -18, 15, "completed"), Work("meeting", "Kick-off", 0, SOON, "scheduled")],
+    [Work("meeting", "Workshop", -6, 13, "cancelled"), Work("task", "Prepare the contract", 0, None, "scheduled")],
     [
-        ("email", "Price list", -12, 9, "completed"),
-        ("note", "Reads our newsletter", -5, 16, "completed"),
-        ("call", "Check in", 9, 15, "scheduled"),
+        Work("email", "Price list", -12, 9, "completed"),
+        Work("note", "Reads our newsletter", -5, 16, "completed"),
+        Work("call", "Check in", 9, 15, "scheduled"),
     ],
 ]
 MINUTES = {"call": 15, "meeting": 60}
@@ -224,70 +237,58 @@ class _Teller:
             )
         keeper = owner or PEOPLE[Role.MANAGER].user_id
         opened = [
-            (days, self._deal(customer, contact, title, amount, fate, days, keeper))
+            (days, self._deal(title, amount, fate, days, customer_id=customer, contact_id=contact, owner_id=keeper))
             for title, amount, fate, days in deals
         ]
-        for kind, title, days, hour, fate in WORK[place % len(WORK)]:
+        for work in WORK[place % len(WORK)]:
+            # Not all on the same days.
+            days = work.days and work.days + place % 4 * (1 if work.days > 0 else -1)
             planned = max(2 - days, 1)
-            if planned < begun and (fate != "scheduled" or status in {"lead", "prospect", "active"}):
-                deal = next((deal for age, deal in reversed(opened) if age > planned), None)
+            if planned < begun and (work.status != "scheduled" or status in {"lead", "prospect", "active"}):
                 self._activity(
-                    customer, contact, deal, keeper, kind, title, days, hour, fate, planned, urgent=place % 4 == 0
+                    work._replace(days=days),
+                    planned,
+                    customer_id=customer,
+                    contact_id=contact,
+                    deal_id=next((deal for age, deal in reversed(opened) if age > planned), None),
+                    assigned_to=keeper,
+                    priority="high" if place % 4 == 0 else "normal",
                 )
 
-    def _activity(
-        self,
-        customer: int,
-        contact: int,
-        deal: int | None,
-        owner: str,
-        kind: str,
-        title: str,
-        days: int,
-        hour: int | None,
-        fate: str,
-        planned: int,
-        *,
-        urgent: bool,
-    ) -> None:
-        due = self._ago(-days, hour or 0)
-        if (days, hour) == (0, 0):
-            due = self._now.replace(minute=0) + timedelta(hours=2 + customer % 3)
-        made = self._ago(planned, 11)
+    def _activity(self, work: Work, planned: int, **links: Any) -> None:
+        """`planned` says how many days ago."""
+        made, due = self._ago(planned, 11), self._ago(-work.days, work.hour or 0)
+        if work.hour == SOON:
+            due = self._now.replace(minute=0) + timedelta(hours=2)
         self._record(
             "activities",
             made,
-            updated_at=made if fate == "scheduled" else due,
-            title=title,
-            type=kind,
-            customer_id=customer,
-            contact_id=contact,
-            deal_id=deal,
-            assigned_to=owner,
+            updated_at=made if work.status == "scheduled" else due,
+            title=work.title,
+            type=work.kind,
             due_date=due,
-            all_day=hour is None,
-            status=fate,
-            completed_at=due if fate == "completed" else None,
-            duration=MINUTES.get(kind),
-            priority="high" if urgent else "normal",
+            all_day=work.hour is None,
+            status=work.status,
+            completed_at=due if work.status == "completed" else None,
+            duration=MINUTES.get(work.kind),
+            **links,
         )
 
-    def _deal(self, customer: int, contact: int, title: str, amount: int, fate: str, days: int, owner: str) -> int:
+    def _deal(self, title: str, amount: int, fate: str, days: int, **links: Any) -> int:
+        """Opened so many days ago, and moved as far as its fate."""
         closed = {"won": "closed_won", "lost": "closed_lost"}.get(fate)
         path = [*(LADDER if closed else LADDER[: LADDER.index(fate) + 1]), *([closed] if closed else [])]
         deal = self._record(
             "deals",
             self._ago(days, 9),
-            customer_id=customer,
-            contact_id=contact,
             title=title,
             amount=amount,
             currency=self._currency,
             probability=10,
             stage_id=self._stage(path[0]),
-            owner_id=owner,
             expected_close_date=self._ago(days - 45),
             stage_entered_at=self._ago(days, 9),
+            **links,
         )
         for step in path[1:]:
             self._connection.execute(

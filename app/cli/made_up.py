@@ -34,6 +34,29 @@ TWO_YEARS = 730.0
 LOST, WON = 25, 35
 
 
+class Person(NamedTuple):
+    """Somebody who sells."""
+
+    id: str
+    name: str
+    email: str
+
+
+def _sellers() -> list[Person]:
+    names = [
+        (FIRST_NAMES[number * 7 % len(FIRST_NAMES)], LAST_NAMES[number * 11 % len(LAST_NAMES)])
+        for number in range(AGENTS)
+    ]
+    return [
+        Person(f"agent-{number}", f"{first} {last}", f"agent-{number}@example.com")
+        for number, (first, last) in enumerate(names, 1)
+    ]
+
+
+SELLERS = _sellers()
+NAMES = {person.id: person.name for person in SELLERS}
+
+
 class Stage(NamedTuple):
     """A stage of the tenant's pipeline."""
 
@@ -64,7 +87,7 @@ class World:
         self._closed = {stage.kind: stage for stage in reversed(stages) if stage.kind != "open"}
         self._tag_ids = tag_ids
         self._currency = currency
-        self._agents = [f"agent-{number}" for number in range(1, AGENTS + 1)]
+        self._agents = [person.id for person in SELLERS]
         self._weights = [1 / number for number in range(1, AGENTS + 1)]
         self._count = 0
 
@@ -144,7 +167,7 @@ class World:
                     "from_stage_id": moves[order - 1][0].id if order else None,
                     "to_stage_id": stage.id,
                     "user_id": agent,
-                    "user_name": agent,
+                    "user_name": NAMES.get(agent or ""),
                     "entered_at": entered,
                     "left_at": moves[order + 1][1] if order + 1 < len(moves) else None,
                 }
@@ -195,7 +218,7 @@ class World:
             "content": self._chance.choice(REMARKS),
             "customer_id": customer,
             "author_id": author,
-            "author_name": author,
+            "author_name": NAMES[author],
             "created_at": self._after(created, 300),
         }
 

@@ -1,4 +1,4 @@
-"""The people of examples: who logs in at `crm issuer`, whose tokens `crm token` prints, and who owns the demo's records.
+"""The people of examples: who logs in at `crm issuer`, whose tokens `crm token` prints, whose the demo's records are.
 
 Whoever has an email address is the same person everywhere, since the id is made of it.
 """

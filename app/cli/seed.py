@@ -10,7 +10,7 @@ import click
 import psycopg
 
 from app.cli.environment import TenantName, data_dir_option, workplace
-from app.cli.made_up import TAGS, Batch, Stage, World, with_ids
+from app.cli.made_up import SELLERS, TAGS, Batch, Stage, World, with_ids
 from app.db.migrations import Migrations
 from app.models import Activity, Contact, Customer, Deal, Note
 
@@ -60,6 +60,11 @@ def fill(connection: psycopg.Connection, count: int, tenant: str, number: int, t
             'SELECT id, kind, probability FROM pipeline_stages WHERE is_active ORDER BY "order"'
         )
         pipeline = [Stage(*row) for row in stages]
+        connection.cursor().executemany(
+            "INSERT INTO users (tenant_id, id, name, email, role) VALUES (%s, %s, %s, %s, 'agent')"
+            " ON CONFLICT DO NOTHING",
+            [(tenant, *person) for person in SELLERS],
+        )
         tag_ids = [_tag(connection, tenant, name, color) for name, color in TAGS.items()]
     world = World(number, today, pipeline, tag_ids, currency)
     with click.progressbar(length=count, label=f"Customers of {tenant}") as bar:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,36 @@ def test_the_whole_story_of_a_customer_with_a_token_of_the_cms(service: Service)
     assert service.call("GET", "/admin/customers?deleted=only", token).json()["data"][0]["name"] == "Wilhelmina Quux"
     assert service.call("POST", f"{path}/restore", token).status_code == 200
     assert service.call("GET", path, service.token("admin", "--tenant", "other")).status_code == 404
+
+
+@pytest.mark.parametrize("role", ["admin", "manager", "agent"])
+def test_whoever_logs_in_is_one_of_the_demos_people_and_has_work_to_do(service: Service, role: str) -> None:
+    token = service.token(role)
+    me = service.call("GET", "/admin/me", token).json()["user"]
+    people = service.call("GET", "/admin/users", token).json()["data"]
+    assert [(p["id"], p["name"]) for p in people if p["email"] == me["email"]] == [(me["id"], me["name"])]
+    assert [p["email"] for p in people] == ["admin@example.com", "agent@example.com", "manager@example.com"]
+    today = datetime.now(UTC).date().isoformat()
+    mine = service.call("GET", "/admin/me/activities?page_size=100", token).json()["data"]
+    assert any(entry["due_date"].startswith(today) for entry in mine)
+    for kind, owner in (("customers", "assigned_to"), ("deals", "owner_id")):
+        assert service.call("GET", f"/admin/{kind}?{owner}=me", token).json()["total"]
+
+
+def test_nothing_in_the_demo_happens_before_it_can(service: Service) -> None:
+    token = service.token("admin")
+    customers = service.call("GET", "/admin/customers?page_size=100", token).json()["data"]
+    assert {bool(customer["next_follow_up_at"]) for customer in customers} == {True, False}
+    for customer in customers:
+        path = f"/admin/customers/{customer['id']}/timeline?page_size=100"
+        told = service.call("GET", path, token).json()["data"][::-1]
+        assert told[0]["type"] == "created", customer["name"]
+        begun = {event["data"]["id"]: event["at"] for event in told if event["type"] == "deal_created"}
+        for event in told:
+            if event["type"] == "activity" and event["data"]["deal_id"]:
+                assert event["at"] > begun[event["data"]["deal_id"]]
+            if event["type"] == "activity" and event["data"]["completed_at"]:
+                assert event["at"] < event["data"]["completed_at"]
 
 
 def test_metrics_of_two_workers_are_the_clients_own_count(service: Service) -> None:
@@ -290,6 +321,13 @@ def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> 
             live = "" if table in {"customer_tags", "audit_entries"} else " AND deleted_at IS NULL"
             there = connection.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = 'one'{live}").fetchone()
             assert connection.execute(kept, [table]).fetchone() == there, table
+        users: dict[str, str] = dict(
+            connection.execute("SELECT id, name FROM users WHERE tenant_id = 'one'").fetchall()
+        )
+        assert {row[3] for row in one} <= {None, *users}
+        assert all(users.values())
+        named = "SELECT DISTINCT author_id, author_name FROM notes WHERE tenant_id = 'one'"
+        assert set(connection.execute(named)) <= set(users.items())
         assert one == two
         assert len({row[2] for row in one}) == 5
 

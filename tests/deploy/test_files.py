@@ -18,6 +18,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from app.cli.issuer import User
+from app.cli.people import PEOPLE
 from app.cli.serve import WORKER_STOP_SECONDS
 from app.db.embedded import EmbeddedPostgres
 from app.db.migrations import Migrations
@@ -106,6 +107,9 @@ def test_stopping_has_time_for_draining_and_the_requests_in_flight() -> None:
 def test_the_issuers_users_can_be_read() -> None:
     users = msgspec.json.decode((DEPLOY / "compose" / "users.json").read_bytes(), type=list[User])
     assert {user.role.value for user in users} == {"admin", "manager", "agent"}
+    # The same people as in all examples, so that what they own there is theirs here.
+    told = {(user.role, user.name, user.email, user.actor.user_id) for user in users}
+    assert told == {(person.role, person.name, person.email, person.user_id) for person in PEOPLE.values()}
 
 
 def test_the_database_is_prepared_so_that_migrations_and_service_run(tmp_path: Path) -> None:
