@@ -44,7 +44,7 @@ from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.errors import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
-from app.web.limits import HeaderLimit
+from app.web.limits import RequestLimits
 from app.web.protection import Protection
 from app.web.proxies import Proxies
 
@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> Litestar:
     )
     _tell_every_method(app)
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
-    limited = HeaderLimit(app.asgi_handler)
+    limited = RequestLimits(app.asgi_handler)
     measured = Telemetry(Cors(limited, settings.allowed_origins), database.pool, settings.db_pool_max)
     app.asgi_handler = Protection(measured, Proxies(settings.proxies))
     return app

@@ -84,6 +84,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     trusted_proxies: str = ""
     rate_limit_per_minute: Rate = 1200
     auth_failures_per_minute: Rate = 60
+    open_requests_per_person: Rate = 64
+    idle_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
     audit_key: str = ""
     upkeep_seconds: Annotated[float, Meta(ge=0, le=3600)] = 1.0
     max_body_bytes: Count = 1024 * 1024

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from litestar.connection import ASGIConnection
+from litestar.types import Scope
 
 from app.access.actor import Actor
-from app.access.tokens import TokenVerifier
+from app.access.tokens import Bearer, TokenVerifier
 from app.settings import Settings
 from app.web.errors import AppError
-from app.web.limits import Limit
+from app.web.limits import Limit, OpenRequests
 from app.web.proxies import site
 
 
@@ -20,6 +21,7 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._tokens = TokenVerifier(settings)
         self._requests = Limit(settings.rate_limit_per_minute)
+        self._open = OpenRequests(settings.open_requests_per_person)
         self._failures = Limit(settings.auth_failures_per_minute)
 
     def enter(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
@@ -28,8 +30,12 @@ class Gate:
         An address is only ever told to wait in place of a 401: whoever has a valid token comes in past it.
         """
         try:
-            return self._tokens.actor(connection.headers, lambda bearer: self._requests.count(bearer.identity))
+            return self._tokens.actor(connection.headers, lambda bearer: self._admit(bearer, connection.scope))
         except AppError as refusal:
             if refusal.status == 401:
                 self._failures.count(site(connection.client.host) if connection.client else None)
             raise
+
+    def _admit(self, bearer: Bearer, scope: Scope) -> None:
+        self._requests.count(bearer.identity)
+        self._open.enter(bearer.identity, scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import multiprocessing
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -12,13 +13,15 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 import click
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.server import Server
 
 from app.cli.environment import Workplace, data_dir_option, workplace
@@ -28,6 +31,11 @@ from app.settings import DRAIN_FILE, Settings
 
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
+# Of each worker. One that sends nothing costs a few kilobytes; those beyond wait in the backlog, probes among them.
+MOST_CONNECTIONS = 16_384
+BACKLOG = 4096
+# What a worker has open beside: connections to the database and the store, temporary files, logs.
+OTHER_FILES = 512
 DEMO_TOKEN_SECONDS = 30 * 86400
 
 
@@ -118,6 +126,11 @@ def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,
+        # The clock does not run while the server waits to see which protocol a connection speaks.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=settings.idle_seconds * 1000),
+        backlog=BACKLOG,
+        backpressure=_connections(),
         respawn_failed_workers=True,
         workers_kill_timeout=WORKER_STOP_SECONDS,
         log_dictconfig=log_config(settings.log_level, settings.log_format),
@@ -137,6 +150,15 @@ def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *,
     if place.store:
         place.store.watch()
     server.serve()
+
+
+def _connections() -> int:
+    """How many connections a worker may have, each of which is an open file."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a limit that may not be raised stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if files < 0 else max(256, min(MOST_CONNECTIONS, files - OTHER_FILES))
 
 
 def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:

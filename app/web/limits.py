@@ -1,14 +1,28 @@
-"""How much a request's headers may hold, and how often somebody may do something."""
+"""What a request may take: the size of its headers, the time of its body; how often and how many at once a person
+may send.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    HTTPScope,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketReceiveMessage,
+)
 
 from app.web.errors import AppError, Code, send_refusal
 
@@ -18,21 +32,70 @@ MOST_REMEMBERED = 50_000
 
 LARGEST_HEADERS = 64 * 1024
 LARGEST_HEADER = 16 * 1024
+# In the scope's state: what is to be called when the request is over.
+LEAVE = "leave"
 
 
-class HeaderLimit:
-    """The layer that refuses headers that are too large, before anybody reads them."""
+# Without any progress, of a body that arrives and of an answer that is fetched.
+STALLED_SECONDS = 30.0
+
+
+class RequestLimits:
+    """The layer that refuses headers that are too large before anybody reads them, and ends what makes no progress."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == ScopeType.HTTP and (refusal := _too_large(scope)):
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        if refusal := _too_large(scope):
             scope["state"]["error_code"] = refusal.code.name
             await send_refusal(send, refusal)
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, _receiving_in_time(receive), _sending_in_time(send))
+        finally:
+            if leave := scope["state"].pop(LEAVE, None):
+                leave()
+
+
+def _receiving_in_time(receive: Receive) -> Receive:
+    arrived = False
+
+    async def next_message() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+        nonlocal arrived
+        if arrived:  # what is waited for now is that the client hangs up
+            return await receive()
+        with _ended_when_stalled():
+            async with asyncio.timeout(STALLED_SECONDS):
+                message = await receive()
+        arrived = not message.get("more_body")
+        return message
+
+    return next_message
+
+
+def _sending_in_time(send: Send) -> Send:
+    async def send_message(message: Message) -> None:
+        if not message.get("more_body"):
+            await send(message)
+            return
+        with _ended_when_stalled():
+            async with asyncio.timeout(STALLED_SECONDS):
+                await send(message)
+
+    return send_message
+
+
+@contextmanager
+def _ended_when_stalled() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise AppError(Code.REQUEST_TIMEOUT, headers={"Connection": "close"}) from None
 
 
 def _too_large(scope: HTTPScope) -> AppError | None:
@@ -69,3 +132,29 @@ class Limit:
         self._full_at.move_to_end(key)
         if len(self._full_at) > MOST_REMEMBERED:
             self._full_at.popitem(last=False)
+
+
+class OpenRequests:
+    """How many requests each key has under way; at most so many, 0 is no limit."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[Hashable] = Counter()
+
+    def enter(self, key: Hashable, scope: Scope) -> None:
+        """Count this request until it is over. Raises AppError RATE_LIMITED where there are too many."""
+        if not self._most:
+            return
+        if self._open.get(key, 0) >= self._most:
+            raise AppError(
+                Code.RATE_LIMITED,
+                f"You have {self._most} requests under way: try again when one of them is over",
+                headers={"Retry-After": "1"},
+            )
+        self._open[key] += 1
+        scope["state"][LEAVE] = partial(self._leave, key)
+
+    def _leave(self, key: Hashable) -> None:
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from litestar.testing import TestClient
 
 from app.web import limits
 from app.web.errors import AppError
-from app.web.limits import Limit
+from app.web.limits import LEAVE, Limit, OpenRequests
 from tests.callers import Callers, refused
 
 Variant = Callable[..., TestClient[Litestar]]
@@ -136,3 +137,60 @@ def called_by_proxy(client: TestClient[Litestar]) -> TestClient[Litestar]:
 
     client.app.asgi_handler = from_proxy
     return client
+
+
+def test_a_person_has_so_many_requests_under_way_and_nobody_else_is_concerned() -> None:
+    limit = OpenRequests(2)
+    scopes: list[Any] = [{"state": {}} for _ in range(3)]
+    limit.enter("a", scopes[0])
+    limit.enter("a", scopes[1])
+    with pytest.raises(AppError) as caught:
+        limit.enter("a", scopes[2])
+    assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
+    limit.enter("b", scopes[2])
+    scopes[0]["state"][LEAVE]()
+    limit.enter("a", scopes[0])
+
+
+def test_a_request_that_is_over_counts_no_more_however_it_ended(
+    variant: Variant, callers: Callers, tenant: str
+) -> None:
+    client = variant(open_requests_per_person=1)
+    agent = callers.person("agent", tenant, client=client)
+    answers = [agent.get(path).status_code for path in ("/admin/me", "/admin/audit", "/admin/customers/0", "/admin/me")]
+    answers.append(agent.post("/admin/customers", {}).status_code)
+    assert answers == [200, 403, 400, 200, 400]
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+def test_a_body_that_stops_coming_is_a_408_and_hanging_up_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STALLED_SECONDS", 0.01)
+    begun: list[Any] = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Any:
+        return begun.pop() if begun else await never()
+
+    async def stalled() -> None:
+        arriving = limits._receiving_in_time(receive)
+        await arriving()
+        with pytest.raises(AppError) as caught:
+            await arriving()
+        assert (caught.value.status, caught.value.headers) == (408, {"Connection": "close"})
+        begun.append({"type": "http.request", "body": b"{}", "more_body": False})
+        arrived = limits._receiving_in_time(receive)
+        await arrived()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await arrived()
+
+    asyncio.run(stalled())
+
+
+def test_an_answer_that_nobody_fetches_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STALLED_SECONDS", 0.01)
+    sending = limits._sending_in_time(lambda _: never())
+    with pytest.raises(AppError):
+        asyncio.run(sending({"type": "http.response.body", "body": b"x", "more_body": True}))  # type: ignore[arg-type]  # a coroutine
