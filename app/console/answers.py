@@ -21,7 +21,7 @@ from app.admin.deals import schemas as deals
 from app.admin.notes import schemas as notes
 from app.admin.reports import schemas as reports
 from app.admin.users.schemas import User
-from app.console.values import SHOWN_STATUS, Stage, Stages, Status
+from app.console.values import SHOWN_STATUS, Stage, Stages, Status, shown_day, shown_due, shown_name
 from app.web import paging
 from app.web.structs import View
 
@@ -131,6 +131,7 @@ class Customer(Shown, kw_only=True):
         return cls.of(
             customer,
             status=SHOWN_STATUS[customer.status],
+            follow_up_at=shown_day(customer.next_follow_up_at),
             tags=[Tag.of(tag) for tag in customer.tags],
             primary_contact=None if primary is None else Contact.shown(primary),
         )
@@ -155,18 +156,19 @@ class DealBrief(Shown, kw_only=True):
 
 
 class Person(Shown, kw_only=True):
-    """A person; name and email where a token has said them."""
+    """A person, who is never nameless."""
 
     id: str
-    name: str | None = None
+    name: str
     email: str | None = None
 
     @classmethod
     def shown(cls, person: int | str, user: User | None, name: str | None = None) -> Person:
         """`name` is what the record itself knows."""
-        if user is None:
-            return cls(id=str(person), name=name)
-        return cls(id=str(person), name=name or user.name, email=user.email)
+        seen, email = (None, None) if user is None else (user.name, user.email)
+        # Who had no name signed with the address.
+        signed = None if name == email else name
+        return cls(id=str(person), name=shown_name(signed or seen, email, person), email=email)
 
 
 class Deal(Shown, kw_only=True):
@@ -191,7 +193,7 @@ class Deal(Shown, kw_only=True):
     @classmethod
     def shown(cls, deal: deals.Deal, stages: Stages) -> Deal:
         """In the stage that the console knows."""
-        return cls.of(deal, stage=stages.shown(deal.stage))
+        return cls.of(deal, stage=stages.shown(deal.stage), expected_close_date=shown_day(deal.expected_close_date))
 
 
 class Activity(Shown, kw_only=True):
@@ -219,7 +221,11 @@ class Activity(Shown, kw_only=True):
     def shown(cls, activity: activities.Activity, owner: User | None) -> Activity:
         """With its owner's name."""
         person = activity.assigned_to
-        return cls.of(activity, owner=None if person is None else Person.shown(person, owner))
+        return cls.of(
+            activity,
+            owner=None if person is None else Person.shown(person, owner),
+            due_at=shown_due(activity.due_date, all_day=activity.all_day),
+        )
 
 
 class Note(Shown, kw_only=True):
@@ -257,10 +263,15 @@ class Performer(Shown, kw_only=True):
     """One of the people who won most in the last 90 days."""
 
     id: str
-    name: str | None = None
+    name: str
     email: str | None = None
     deals_closed: int
     pipeline_value: Decimal
+
+    @classmethod
+    def shown(cls, performer: reports.Performer) -> Performer:
+        """Never nameless."""
+        return cls.of(performer, name=shown_name(performer.name, performer.email, performer.id))
 
 
 class Overview(Struct):
@@ -286,5 +297,5 @@ class Overview(Struct):
             metrics=overview.metrics,
             deals_by_stage=list(by_stage.values()),
             activities_over_time=overview.activities_over_time[::-1],
-            top_performers=[Performer.of(performer) for performer in overview.top_performers],
+            top_performers=[Performer.shown(performer) for performer in overview.top_performers],
         )

@@ -11,7 +11,14 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import UNSET, Meta, Struct
 
-from app.admin.activities.schemas import ActivityStatus, ActivityTitle, ActivityType, Description
+from app.admin.activities.schemas import (
+    Activity,
+    ActivityChange,
+    ActivityStatus,
+    ActivityTitle,
+    ActivityType,
+    Description,
+)
 from app.admin.contacts.schemas import ContactPhone, Position
 from app.admin.customers.schemas import Company, CustomerName, CustomerQuery, Phone, Preferences
 from app.admin.deals.schemas import Amount, DealQuery, Title
@@ -19,7 +26,7 @@ from app.admin.notes.schemas import Content
 from app.admin.pipeline_stages.schemas import Percent
 from app.admin.tags.schemas import TagName
 from app.console import answers
-from app.console.values import Stage, Stages, Status, equals_shown, statuses_shown_as
+from app.console.values import Stage, Stages, Status, equals_shown, read_day, statuses_shown_as
 from app.web.currency import Currency
 from app.web.email import Email
 from app.web.errors import Code, Fault, invalid
@@ -29,6 +36,8 @@ from app.web.structs import DATES, LARGEST_ID, Body, Color, From, Maybe, RecordI
 from app.web.text import NAME
 
 LONGEST_NAME_PART = 100
+# What has no time of day in the console's forms.
+DAYS = frozenset({"follow_up_at", "expected_close_date"})
 
 ID_TEXT = "^[1-9][0-9]{0,18}$"
 
@@ -194,11 +203,11 @@ class Form(Body, kw_only=True):
         return kind(**read)
 
     def changes(self, shown: Struct | None) -> dict[str, Any]:
-        """Under the console's names."""
+        """Under the console's names. A day that was shown by its noon comes back as the day."""
         given = self.given()
-        if shown is None:
-            return given
-        return {name: sent for name, sent in given.items() if not equals_shown(name, sent, getattr(shown, name))}
+        if shown is not None:
+            given = {name: sent for name, sent in given.items() if not equals_shown(name, sent, getattr(shown, name))}
+        return given | {name: read_day(given[name]) for name in DAYS & given.keys()}
 
 
 class CustomerForm(Form, kw_only=True):
@@ -309,9 +318,16 @@ class ActivityForm(Form, kw_only=True):
         cleared = {"description": None} if document.get("description") == "" else {}
         return super().sent(document) | cleared
 
+    def read_change(self, activity: Activity) -> ActivityChange:
+        """The body of /admin. An activity of a whole day stays one while its hour is left as it was shown."""
+        values = self.changes(answers.Activity.shown(activity, None))
+        if activity.all_day and "due_at" in values:
+            values["due_at"] = read_day(values["due_at"])
+        return self.named(ActivityChange, values)
+
 
 class NewActivityForm(ActivityForm, kw_only=True):
-    """A new activity of a customer or a deal."""
+    """A new activity, of a customer or a deal or of neither."""
 
     type: ActivityType
     subject: ActivityTitle

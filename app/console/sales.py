@@ -10,7 +10,14 @@ from litestar.params import FromPath, JSONBody
 
 from app.admin.activities import queries as activity_queries
 from app.admin.activities import service as activities
-from app.admin.activities.schemas import ActivityChange, ActivityCreate, ActivityQuery, ActivityStatus, MyActivityQuery
+from app.admin.activities.schemas import (
+    ActivityChange,
+    ActivityCreate,
+    ActivityQuery,
+    ActivitySort,
+    ActivityStatus,
+    MyActivityQuery,
+)
 from app.admin.deals import queries as deal_queries
 from app.admin.deals import service as deals
 from app.admin.deals.schemas import DealChange, DealCreate
@@ -33,6 +40,8 @@ from app.console.http import (
 from app.console.values import Stages
 from app.web.input import CrmRequest
 from app.web.structs import Message, RecordId
+
+AGENDA = ActivitySort.AGENDA
 
 # ── deals ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,9 +126,9 @@ async def list_deal_notes(
 async def list_activities(
     request: CrmRequest, filters: NamedDependency[forms.ActivityFilters]
 ) -> Response[answers.Page[answers.Activity]]:
-    """Activities, those due first at the top. `date_from` and `date_to` are about the due date."""
+    """Activities: open ones by due date, then closed ones, the latest first. `date_from`, `date_to`: when due."""
     async with transaction(request) as tx:
-        page = await read(request, tx, activity_queries.WITH_OWNER, filters.read_as(ActivityQuery))
+        page = await read(request, tx, activity_queries.WITH_OWNER, filters.read_as(ActivityQuery, sort_by=AGENDA))
         return show_page(tx, page, answers.Activity.shown)
 
 
@@ -127,16 +136,16 @@ async def list_activities(
 async def list_my_activities(
     request: CrmRequest, filters: NamedDependency[forms.MyActivityFilters]
 ) -> Response[answers.Page[answers.Activity]]:
-    """What is assigned to me, in every status."""
+    """What is assigned to me, in every status: what is open by due date, then what is closed, the latest first."""
     async with transaction(request) as tx:
-        mine = {"assigned_to": ["me"]}
-        page = await read(request, tx, activity_queries.WITH_OWNER, filters.read_as(MyActivityQuery), mine)
+        query, mine = filters.read_as(MyActivityQuery, sort_by=AGENDA), {"assigned_to": ["me"]}
+        page = await read(request, tx, activity_queries.WITH_OWNER, query, mine)
         return show_page(tx, page, answers.Activity.shown)
 
 
 @post("/activities", guards=WRITE)
 async def create_activity(request: CrmRequest, data: JSONBody[forms.NewActivityForm]) -> Response[answers.Activity]:
-    """Plan, or write down, an activity of a customer or a deal."""
+    """Plan, or write down, an activity; it need not belong to a customer or a deal."""
     async with transaction(request) as tx:
         return await show_activity(tx, await activities.create(tx, data.read_as(ActivityCreate)), 201)
 
@@ -154,8 +163,8 @@ async def change_activity(
 ) -> Response[answers.Activity]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = answers.Activity.shown(await activities.get(tx, activity_id), None)
-        return await show_activity(tx, await activities.change(tx, activity_id, data.read_as(ActivityChange, shown)))
+        change = data.read_change(await activities.get(tx, activity_id))
+        return await show_activity(tx, await activities.change(tx, activity_id, change))
 
 
 @delete("/activities/{activity_id:str}", guards=DELETE, status_code=200)

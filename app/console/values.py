@@ -5,7 +5,7 @@ nearest; in, what equals what was shown is no change.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, time
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +13,7 @@ from app.admin.customers.schemas import CustomerStatus
 from app.admin.pipeline_stages.queries import StageOrigin, list_origins
 from app.db.transaction import Transaction
 from app.web import strict_json
+from app.web.fields import BareDate
 
 
 class Status(StrEnum):
@@ -49,6 +50,8 @@ BUILT_IN = {
 }
 CLOSED = {"won": Stage.WON, "lost": Stage.LOST}
 
+# At noon UTC it is the same day in almost every browser, and that is how the console is shown a whole day.
+NOON = time(12)
 # To what the console's forms cut a time.
 CUT: Mapping[str, Callable[[datetime], Any]] = {
     "follow_up_at": datetime.date,
@@ -60,6 +63,28 @@ CUT: Mapping[str, Callable[[datetime], Any]] = {
 def shown_id(reference: int | str | None) -> str | None:
     """An id as the console knows it. With numbers its edit form for deals silently sends nothing."""
     return None if reference is None else str(reference)
+
+
+def shown_name(name: str | None, email: str | None, reference: int | str) -> str:
+    """What a person is called: where no name is known, the email's part before the @, else the id."""
+    return name or (email or "").partition("@")[0] or str(reference)
+
+
+def shown_day(moment: datetime | None) -> datetime | None:
+    """Noon of the day that this is, where it is one: midnight UTC."""
+    return shown_due(moment, all_day=moment is not None and moment.time() == time())
+
+
+def shown_due(moment: datetime | None, *, all_day: bool) -> datetime | None:
+    """Noon of a whole day, and every other moment as it is."""
+    return datetime.combine(moment, NOON, UTC) if moment is not None and all_day else moment
+
+
+def read_day(sent: Any) -> Any:
+    """The day whose noon this is, and everything else as it is."""
+    if isinstance(sent, datetime) and sent.time() == NOON:
+        return BareDate(sent.year, sent.month, sent.day, tzinfo=UTC)
+    return sent
 
 
 def statuses_shown_as(shown: list[Status]) -> list[CustomerStatus]:

@@ -48,7 +48,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "its customer": {"id": TEXT, "name": TEXT, "email?": TEXT, "company?": TEXT},
     "its deal": {"id": TEXT, "name": TEXT},
-    "person": {"id": TEXT, "name?": TEXT, "email?": TEXT},
+    "person": {"id": TEXT, "name": TEXT, "email?": TEXT},
     "deal": {
         "id": TEXT,
         "name": TEXT,
@@ -113,7 +113,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "value_by_currency": (dict,),
     },
     "day": {"date": TEXT, "count": NUMBER, "breakdown": (dict,)},
-    "performer": {"id": TEXT, "name?": TEXT, "email?": TEXT, "deals_closed": NUMBER, "pipeline_value": NUMBER},
+    "performer": {"id": TEXT, "name": TEXT, "email?": TEXT, "deals_closed": NUMBER, "pipeline_value": NUMBER},
 }
 
 

@@ -178,13 +178,96 @@ def test_a_close_date_keeps_its_time_and_can_be_moved(admin: Caller) -> None:
     path = f"/deals/{admin.ok('POST', '/admin/deals', body)['id']}"
     send_back(admin, path, amount=10)
     assert admin.ok("GET", f"/admin{path}")["expected_close_date"] == "2026-12-25T16:45:30Z"
-    assert send_back(admin, path, expected_close_date="2026-12-26")["expected_close_date"] == "2026-12-26T00:00:00Z"
+    assert send_back(admin, path, expected_close_date="2026-12-26")["expected_close_date"] == "2026-12-26T12:00:00Z"
+    assert admin.ok("GET", f"/admin{path}")["expected_close_date"] == "2026-12-26T00:00:00Z"
 
 
 def test_a_follow_up_at_half_past_two_keeps_its_time_and_its_day_can_be_moved(admin: Caller) -> None:
     path = f"/customers/{admin.customer(next_follow_up_at='2099-05-06T14:30:00Z')['id']}"
     assert send_back(admin, path, name="Ada King")["follow_up_at"] == "2099-05-06T14:30:00Z"
-    assert send_back(admin, path, follow_up_at="2099-05-07")["follow_up_at"] == "2099-05-07T00:00:00Z"
+    assert send_back(admin, path, follow_up_at="2099-05-07")["follow_up_at"] == "2099-05-07T12:00:00Z"
+    assert admin.ok("GET", f"/admin{path}")["next_follow_up_at"] == "2099-05-07T00:00:00Z"
+
+
+DAYS = [
+    ("customers", "follow_up_at", "next_follow_up_at", {"name": "Ada"}),
+    ("deals", "expected_close_date", "expected_close_date", {"name": "Engine"}),
+    ("activities", "due_at", "due_date", {"type": "task", "subject": "Offer"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "shown", "stored", "body"), DAYS)
+def test_a_whole_day_is_shown_at_noon_and_comes_back_as_the_day(
+    kind: str, shown: str, stored: str, body: dict[str, Any], admin: Caller
+) -> None:
+    more = {"customer_id": admin.customer()["id"]} if kind == "deals" else {}
+    record = console(admin, "POST", f"/{kind}", body | more | {shown: "2099-12-25"})
+    path = f"/{kind}/{record['id']}"
+    assert record[shown] == "2099-12-25T12:00:00Z"
+    # As it was shown, cut to the minute, cut to the day, and as toISOString() writes it.
+    for sent in ("2099-12-25T12:00:00Z", "2099-12-25T12:00:00.000Z", "2099-12-25"):
+        console(admin, "PUT", path, {shown: sent})
+    send_back(admin, path)
+    before = admin.ok("GET", f"/admin{path}")
+    assert (before["version"], before[stored]) == (1, "2099-12-25T00:00:00Z")
+    for sent in ("2099-12-26T12:00:00Z", "2099-12-27"):
+        assert console(admin, "PUT", path, {shown: sent})[shown] == f"{sent[:10]}T12:00:00Z"
+        assert admin.ok("GET", f"/admin{path}")[stored] == f"{sent[:10]}T00:00:00Z"
+    assert console(admin, "PUT", path, {shown: "2099-12-28T15:30:00Z"})[shown] == "2099-12-28T15:30:00Z"
+
+
+def test_a_whole_day_of_an_activity_stays_one_until_it_gets_an_hour(admin: Caller) -> None:
+    body = {"title": "Fair", "type": "meeting", "due_date": "2099-12-25"}
+    path = f"/activities/{admin.ok('POST', '/admin/activities', body)['id']}"
+    assert send_back(admin, path, due_at="2099-12-26T12:00")["due_at"] == "2099-12-26T12:00:00Z"
+    assert admin.ok("GET", f"/admin{path}")["all_day"] is True
+    assert console(admin, "PUT", path, {"due_at": "2099-12-26T15:30"})["due_at"] == "2099-12-26T15:30:00Z"
+    assert admin.ok("GET", f"/admin{path}")["all_day"] is False
+    # At noon it is a meeting at noon, now that it has an hour.
+    assert console(admin, "PUT", path, {"due_at": "2099-12-26T12:00"})["due_at"] == "2099-12-26T12:00:00Z"
+    after = admin.ok("GET", f"/admin{path}")
+    assert (after["due_date"], after["all_day"]) == ("2099-12-26T12:00:00Z", False)
+    assert console(admin, "PUT", path, {"due_at": "2099-12-27"})["due_at"] == "2099-12-27T12:00:00Z"
+    assert admin.ok("GET", f"/admin{path}")["all_day"] is True
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Honolulu", "UTC", "Pacific/Auckland"])
+def test_a_filter_by_days_finds_whole_days_by_their_date(zone: str, admin: Caller) -> None:
+    admin.ok("PUT", "/admin/settings", {"timezone": zone})
+    customer = admin.customer()["id"]
+    for day in ("2099-12-24", "2099-12-25", "2099-12-26"):
+        console(admin, "POST", "/activities", {"type": "task", "subject": day, "due_at": day})
+        body = {"name": day, "customer_id": customer, "expected_close_date": day}
+        console(admin, "POST", "/deals", body)
+    only = {"date_from": "2099-12-25", "date_to": "2099-12-25"}
+    assert [each["subject"] for each in console(admin, "GET", "/activities", **only)["data"]] == ["2099-12-25"]
+    assert [each["subject"] for each in console(admin, "GET", "/me/activities", **only)["data"]] == ["2099-12-25"]
+    assert [each["name"] for each in console(admin, "GET", "/deals", **only)["data"]] == ["2099-12-25"]
+
+
+def test_activities_come_open_ones_first_by_due_date_then_closed_ones_newest_first(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    for title, more in {
+        "done long ago": {"status": "completed", "completed_at": "2020-01-01T10:00:00Z"},
+        "without a date": {},
+        "in a year": {"due_date": "2099-01-01T10:00:00Z"},
+        "done lately": {"status": "completed", "completed_at": "2021-01-01T10:00:00Z", "due_date": "1999-01-01"},
+        "overdue": {"due_date": "2020-01-01T10:00:00Z"},
+        "cancelled just now": {"status": "cancelled", "due_date": "2030-01-01"},
+    }.items():
+        admin.ok("POST", "/admin/activities", {"title": title, "type": "call", "customer_id": customer} | more)
+    expected = ["overdue", "in a year", "without a date", "cancelled just now", "done lately", "done long ago"]
+    for path, filters in (("/activities", {}), ("/me/activities", {}), ("/activities", {"customer_id": customer})):
+        assert [each["subject"] for each in console(admin, "GET", path, **filters)["data"]] == expected
+    pages = [console(admin, "GET", "/activities", limit=2, page=page)["data"] for page in (1, 2, 3)]
+    assert [each["subject"] for page in pages for each in page] == expected
+
+
+def test_an_activity_needs_no_link(admin: Caller) -> None:
+    body = {"type": "task", "subject": "Buy ink", "description": "", "customer_id": "", "deal_id": "", "due_at": ""}
+    made = console(admin, "POST", "/activities", body)
+    assert not {"customer", "customer_id", "deal", "deal_id", "due_at"} & made.keys()
+    assert send_back(admin, f"/activities/{made['id']}", subject="Buy paper")["subject"] == "Buy paper"
 
 
 def test_a_late_task_can_be_renamed(admin: Caller, settings: Any) -> None:
@@ -345,7 +428,28 @@ def test_people_are_shown_by_the_names_of_their_tokens(callers: Any, tenant: str
     assert activity["owner"] == person
     assert console(joan, "POST", "/notes", {"content": "Hm.", "customer_id": customer})["author"] == person
     joan.ok("PUT", f"/admin/activities/{activity['id']}", {"assigned_to": "nobody-ever-seen"})
-    assert console(joan, "GET", f"/activities/{activity['id']}")["owner"] == {"id": "nobody-ever-seen"}
+    assert console(joan, "GET", f"/activities/{activity['id']}")["owner"] == {
+        "id": "nobody-ever-seen",
+        "name": "nobody-ever-seen",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "shown"), [(None, "joan@x.example", "joan"), (" ", "joan@x.example", "joan")]
+)
+def test_nobody_is_nameless(callers: Any, tenant: str, name: str | None, email: str, shown: str) -> None:
+    joan = callers.person("admin", tenant, name=name, email=email)
+    customer = joan.customer()["id"]
+    body = {"title": "Engine", "customer_id": customer, "stage": "closed_won", "amount": 5}
+    joan.ok("POST", "/admin/deals", body)
+    joan.ok("POST", "/admin/deals", body | {"owner_id": "nobody-ever-seen"})
+    assert console(joan, "POST", "/activities", {"type": "call", "subject": "Ring"})["owner"]["name"] == "joan"
+    assert console(joan, "POST", "/notes", {"content": "Hm.", "customer_id": customer})["author"]["name"] in {
+        shown,
+        email,
+    }
+    performers = {each["id"]: each["name"] for each in console(joan, "GET", "/reports/overview")["top_performers"]}
+    assert performers == {joan.user_id: "joan", "nobody-ever-seen": "nobody-ever-seen"}
 
 
 def test_refusals_speak_the_dialect_too(admin: Caller, agent: Caller) -> None:
