@@ -2,8 +2,9 @@
 
 import iso4217
 
-# Amounts are stored as numeric(18,3); the two currencies with a fourth decimal are units of account.
-STORED_DECIMALS = 3
+# Amounts are stored as numeric(19,4): the most decimals that a currency has, and less than 10¹⁵.
+STORED_DECIMALS = 4
+AMOUNT_LIMIT = 10**15
 
 
 def currency_decimals(code: str) -> int | None:

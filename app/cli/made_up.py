@@ -170,6 +170,7 @@ class World:
                     "user_name": NAMES.get(agent or ""),
                     "entered_at": entered,
                     "left_at": moves[order + 1][1] if order + 1 < len(moves) else None,
+                    "reason": "Price" if stage.kind == "lost" else None,
                 }
             )
         stage, entered = moves[-1]

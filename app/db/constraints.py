@@ -13,6 +13,11 @@ log = structlog.get_logger("database")
 # Constraint → what a client reads, and for a 400 the body's field that is to blame.
 REFUSALS: dict[str, tuple[Code, str | None]] = {
     "customers_live_email_key": (Code.EMAIL_EXISTS, None),
+    # Also of what comes out of the trash along with something else.
+    **{
+        f"{table}_live_external_id_key": (Code.EXTERNAL_ID_EXISTS, None)
+        for table in ("customers", "contacts", "deals", "activities", "notes")
+    },
     "pipeline_stages_name_key": (Code.STAGE_EXISTS, None),
     "deals_stage_fkey": (Code.STAGE_IN_USE, None),
     "stage_history_from_stage_fkey": (Code.STAGE_IN_USE, None),

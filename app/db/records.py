@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from app.db.execution import Rows
 from app.db.transaction import Transaction
 from app.models import Record
 from app.web import strict_json
-from app.web.errors import AppError, Code, bad_field
+from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 # What a client is told when a write runs into a constraint, found out after the write was undone.
 Explanations = Mapping[str, Callable[[], Awaitable[AppError]]]
@@ -98,15 +99,20 @@ class Records:
         if (await tx.connection.execute(self._live, {"record_id": record_id})).first() is None:
             raise AppError(self._missing, status=404)
 
-    async def hold(self, tx: Transaction, record_id: int, *, own: bool = True, otherwise: Code | None = None) -> None:
+    async def hold(self, tx: Transaction, record_id: int, *, own: bool = True) -> None:
         """Keep a live record as it is, and what hangs on it to oneself, until the transaction ends.
 
-        Raises AppError: not found (or `otherwise`), or with `own` not the person's own.
+        Raises AppError: not found, or with `own` not the person's own.
         """
         if (await tx.connection.execute(self._held, {"record_id": record_id})).first() is None:
-            raise AppError(otherwise or self._missing)
+            raise AppError(self._missing)
         if own:
             await self.require_own(tx, record_id)
+
+    async def hold_parent(self, tx: Transaction, record_id: int) -> None:
+        """Keep a record as it is for what comes back to it. Raises AppError PARENT_DELETED where it is in the trash."""
+        if (await tx.connection.execute(self._held, {"record_id": record_id})).first() is None:
+            raise _parent_deleted(self._missing, record_id)
 
     async def lock_trashed(self, tx: Transaction, record_id: int) -> RowMapping:
         """A record in the trash, locked. Raises AppError: not found, or NOT_DELETED."""
@@ -130,8 +136,21 @@ class Records:
         explain: Explanations | None = None,
     ) -> Any:
         """Store a new record and return these columns of it, as they are before any trigger ran after it."""
-        values = {"tenant_id": tx.actor.tenant_id, **values}
-        return (await _guarded(tx, self._insert(tuple(values), columns), values, explain or {})).one()
+        values = {"tenant_id": tx.actor.tenant_id, **self.dated(tx, values)}
+        explain = self._explain_external_id(tx, values.get("external_id")) | dict(explain or {})
+        return (await _guarded(tx, self._insert(tuple(values), columns), values, explain)).one()
+
+    def dated(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a new record, with the created_at of those who may bring history along: admins and managers.
+        From others it is ignored, as every read-only field is. Raises AppError, a 400, for one in the future.
+        """
+        kept = dict(values)
+        made = kept.pop("created_at", None)
+        if made is None or not tx.actor.can(Permission.MANAGE_ALL):
+            return kept
+        if made > datetime.now(UTC):
+            raise invalid(Fault("created_at", "can't be in the future"))
+        return kept | {"created_at": made}
 
     async def update(
         self, tx: Transaction, row: RowMapping, changes: Mapping[str, Any], explain: Explanations | None = None
@@ -139,7 +158,8 @@ class Records:
         """Write those of the changes that differ from the locked row; returns whether there was one."""
         real = {name: value for name, value in changes.items() if _differs(row[name], value)}
         if real:
-            await _guarded(tx, self._update(tuple(real)), _named(row, real), explain or {})
+            explain = self._explain_external_id(tx, real.get("external_id")) | dict(explain or {})
+            await _guarded(tx, self._update(tuple(real)), _named(row, real), explain)
         return bool(real)
 
     async def check_references(self, tx: Transaction, values: Mapping[str, Any]) -> None:
@@ -166,17 +186,37 @@ class Records:
     ) -> None:
         """Take a locked record out of the trash, and what went there with it. Raises AppError PARENT_DELETED."""
         for column, missing, find in self._references:
-            if missing is Code.CONTACT_NOT_FOUND:  # named, but not belonged to
-                continue
             if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
-                raise AppError(Code.PARENT_DELETED)
+                raise _parent_deleted(missing, row[column])
         back = {"deleted_at": None, **changes}
-        await _guarded(tx, self._update(tuple(back)), _named(row, back), explain or {})
+        explain = self._explain_external_id(tx, row.get("external_id")) | dict(explain or {})
+        await _guarded(tx, self._update(tuple(back)), _named(row, back), explain)
+
+    def _explain_external_id(self, tx: Transaction, external_id: str | None) -> dict[str, Any]:
+        if external_id is None:
+            return {}
+        return {f"{self.table.name}_live_external_id_key": partial(self._external_id_exists, tx, external_id)}
+
+    async def _external_id_exists(self, tx: Transaction, external_id: str) -> AppError:
+        c = self.table.c
+        held = select(c.id).where(c.external_id == external_id, c.deleted_at.is_(None))
+        holder = (await tx.connection.execute(held)).scalar_one_or_none()
+        # None: the holder is one that this person may not see.
+        data = None if holder is None else {f"{_type_of(self._missing)}_id": holder}
+        return AppError(Code.EXTERNAL_ID_EXISTS, data=data)
 
     async def _find(self, tx: Transaction, record_id: int) -> RowMapping | None:
         found = await tx.connection.execute(self._locked, {"record_id": record_id})
         row: RowMapping | None = found.mappings().one_or_none()
         return row
+
+
+def _type_of(missing: Code) -> str:
+    return missing.name.removesuffix("_NOT_FOUND").lower()
+
+
+def _parent_deleted(missing: Code, record_id: int) -> AppError:
+    return AppError(Code.PARENT_DELETED, data={"parent": {"type": _type_of(missing), "id": record_id}})
 
 
 def _references(table: Table) -> Iterator[Reference]:

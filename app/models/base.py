@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, Dialect, FetchedValue, Identity, Integer, MetaData, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    FetchedValue,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -54,3 +66,20 @@ class SoftDeleted:
     """In the trash while `deleted_at` is set."""
 
     deleted_at: Mapped[datetime | None]
+
+
+class Imported(SoftDeleted):
+    """What a client may know by a key of its own."""
+
+    external_id: Mapped[str | None] = mapped_column(String(255))
+
+
+def external_id_key(table: str) -> Index:
+    """The key is that of one live record of its type."""
+    return Index(
+        f"{table}_live_external_id_key",
+        "tenant_id",
+        "external_id",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+    )

@@ -20,13 +20,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Record, SoftDeleted, UserReference
+from app.models.base import Base, Imported, Record, UserReference, external_id_key
 
 LIVE = text("deleted_at IS NULL")
 TRASHED = text("deleted_at IS NOT NULL")
 
 
-class Customer(Record, SoftDeleted):
+class Customer(Record, Imported):
     """A person or company that somebody sells to."""
 
     __tablename__ = "customers"
@@ -36,6 +36,9 @@ class Customer(Record, SoftDeleted):
     phone: Mapped[str | None] = mapped_column(String(50))
     company: Mapped[str | None] = mapped_column(String(255))
     role: Mapped[str | None] = mapped_column(String(100))
+    kind: Mapped[str | None] = mapped_column(Text)
+    industry: Mapped[str | None] = mapped_column(String(100))
+    website: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(Text, server_default=text("'lead'"))
     assigned_to: Mapped[int | str | None] = mapped_column(UserReference)
     contacted: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -64,6 +67,8 @@ class Customer(Record, SoftDeleted):
         Index("customers_live_next_follow_up_at_idx", "tenant_id", "next_follow_up_at", "id", postgresql_where=LIVE),
         Index("customers_live_status_rank_idx", "tenant_id", "status_rank", "id", postgresql_where=LIVE),
         Index("customers_live_status_idx", "tenant_id", "status", "created_at", "id", postgresql_where=LIVE),
+        Index("customers_live_kind_idx", "tenant_id", "kind", "created_at", "id", postgresql_where=LIVE),
+        external_id_key("customers"),
         Index("customers_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Record, SoftDeleted, UserReference
+from app.models.base import Base, Imported, Record, UserReference, external_id_key
 
 LIVE = text("deleted_at IS NULL")
 TRASHED = text("deleted_at IS NOT NULL")
@@ -33,13 +33,13 @@ def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], name=name)
 
 
-class Contact(Record, SoftDeleted):
+class Contact(Record, Imported):
     """Somebody to talk to at a customer."""
 
     __tablename__ = "contacts"
 
     customer_id: Mapped[int] = mapped_column(BigInteger)
-    first_name: Mapped[str] = mapped_column(String(100))
+    first_name: Mapped[str] = mapped_column(String(100), server_default=text("''"))
     last_name: Mapped[str | None] = mapped_column(String(100))
     email: Mapped[str | None] = mapped_column(String(255))
     phone: Mapped[str | None] = mapped_column(String(50))
@@ -59,6 +59,7 @@ class Contact(Record, SoftDeleted):
             postgresql_where=text("is_primary AND deleted_at IS NULL"),
         ),
         Index("contacts_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
+        external_id_key("contacts"),
         Index("contacts_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )
 
@@ -81,7 +82,7 @@ class PipelineStage(Record):
     __table_args__ = (UniqueConstraint("tenant_id", "name", name="pipeline_stages_name_key"),)
 
 
-class Deal(Record, SoftDeleted):
+class Deal(Record, Imported):
     """Something that a customer may buy."""
 
     __tablename__ = "deals"
@@ -91,7 +92,7 @@ class Deal(Record, SoftDeleted):
     customer_id: Mapped[int] = mapped_column(BigInteger)
     contact_id: Mapped[int | None] = mapped_column(BigInteger)
     stage_id: Mapped[int] = mapped_column(BigInteger)
-    amount: Mapped[Decimal] = mapped_column(Numeric(18, 3), server_default=text("0"))
+    amount: Mapped[Decimal] = mapped_column(Numeric(19, 4), server_default=text("0"))
     currency: Mapped[str] = mapped_column(String(3))
     probability: Mapped[int] = mapped_column(SmallInteger)
     expected_close_date: Mapped[datetime | None]
@@ -100,8 +101,9 @@ class Deal(Record, SoftDeleted):
     lost_reason: Mapped[str | None] = mapped_column(String(255))
     stage_entered_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
-    # What lists go by: row-level security keeps conditions on a numeric out of an index.
-    amount_thousandths: Mapped[int] = mapped_column(BigInteger, Computed("(amount * 1000)::bigint"))
+    # What lists go by: row-level security keeps conditions on a numeric out of an index. There are more amounts than
+    # positive bigints, so that the smallest of them is a negative one.
+    amount_order: Mapped[int] = mapped_column(BigInteger, Computed("(...)::bigint"))
 
     __table_args__ = (
         reference("deals", "customer_id", "customers"),
@@ -116,7 +118,8 @@ class Deal(Record, SoftDeleted):
         Index("deals_live_owner_idx", "tenant_id", "owner_id", "created_at", "id", postgresql_where=LIVE),
         Index("deals_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
         Index("deals_live_title_idx", "tenant_id", "title_folded", "id", postgresql_where=LIVE),
-        Index("deals_live_amount_idx", "tenant_id", "amount_thousandths", "id", postgresql_where=LIVE),
+        Index("deals_live_amount_idx", "tenant_id", "amount_order", "id", postgresql_where=LIVE),
+        Index("deals_live_currency_idx", "tenant_id", "currency", "created_at", "id", postgresql_where=LIVE),
         Index("deals_live_expected_close_date_idx", "tenant_id", "expected_close_date", "id", postgresql_where=LIVE),
         Index("deals_live_stage_idx", "tenant_id", "stage_id", "id", postgresql_where=LIVE),
         Index("deals_live_stage_created_at_idx", "tenant_id", "stage_id", "created_at", "id", postgresql_where=LIVE),
@@ -127,6 +130,7 @@ class Deal(Record, SoftDeleted):
             postgresql_include=["amount", "currency"],
             postgresql_where=LIVE,
         ),
+        external_id_key("deals"),
         Index("deals_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
         Index("deals_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
         Index(
@@ -153,6 +157,8 @@ class StageMove(Base):
     user_name: Mapped[str | None] = mapped_column(Text)
     entered_at: Mapped[datetime]
     left_at: Mapped[datetime | None]
+    # Why a deal was lost, of the stage in which it is.
+    reason: Mapped[str | None] = mapped_column(String(255))
 
     __table_args__ = (
         reference("stage_history", "deal_id", "deals"),
@@ -164,7 +170,7 @@ class StageMove(Base):
     )
 
 
-class Activity(Record, SoftDeleted):
+class Activity(Record, Imported):
     """Work to do, or done."""
 
     __tablename__ = "activities"
@@ -215,11 +221,12 @@ class Activity(Record, SoftDeleted):
             "id",
             postgresql_where=text("deleted_at IS NULL AND status = 'scheduled'"),
         ),
+        external_id_key("activities"),
         Index("activities_trash_idx", "tenant_id", "due_date", "id", postgresql_where=TRASHED),
     )
 
 
-class Note(Record, SoftDeleted):
+class Note(Record, Imported):
     """What somebody wants to be remembered."""
 
     __tablename__ = "notes"
@@ -240,5 +247,6 @@ class Note(Record, SoftDeleted):
         Index("notes_activity_idx", "tenant_id", "activity_id", postgresql_where=text("activity_id IS NOT NULL")),
         Index("notes_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
         Index("notes_live_author_idx", "tenant_id", "author_id", "created_at", "id", postgresql_where=LIVE),
+        external_id_key("notes"),
         Index("notes_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )

@@ -63,6 +63,7 @@ class Code(Enum):
     METHOD_NOT_ALLOWED = 405, "This address does not take this method"
     ATTACHMENT_NOT_FOUND = 404, "There is no such attachment"
     EMAIL_EXISTS = 409, "A customer with this email already exists"
+    EXTERNAL_ID_EXISTS = 409, "Another record of this type has this external_id already"
     TAG_EXISTS = 409, "A tag with this name already exists"
     STAGE_EXISTS = 409, "A pipeline stage with this name already exists"
     STAGE_IN_USE = 409, "Deals are, or were, in this stage: make it inactive instead"

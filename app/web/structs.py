@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.web.fields import BareDate, read_time
+from app.web.text import EXACT
 
 LARGEST_ID = 2**63 - 1
 
@@ -78,6 +79,23 @@ Color = Annotated[
         description="#rrggbb",
         examples=["#6366f1"],
         extra={"choice": True},
+    ),
+]
+
+ExternalId = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        **EXACT,
+        description="A key of the client's own, compared as it is; of one live record of its type",
+        examples=["erp-4711"],
+    ),
+]
+# Only when a record is created.
+MadeAt = Annotated[
+    Time,
+    Meta(
+        description="When it was made, so that history can be brought along; never in the future. From agents ignored"
     ),
 ]
 

@@ -90,3 +90,43 @@ def test_an_agent_adds_and_changes_contacts_of_its_own_customers(admin: Caller, 
     refused(agent.post(f"/admin/customers/{other}/contacts", {"first_name": "X"}), 403, "INSUFFICIENT_PERMISSIONS")
     foreign = contact(admin, other)
     refused(agent.patch(f"/admin/contacts/{foreign['id']}", {"phone": "1"}), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+def test_a_contact_has_a_first_name_a_last_name_or_both(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    url = f"/admin/customers/{customer}/contacts"
+    for body in ({}, {"email": "a@example.com"}, {"first_name": None}, {"first_name": "", "last_name": "  "}):
+        fields = refused(admin.post(url, body), 400, "INVALID_REQUEST")["fields"]
+        assert [fault["field"] for fault in fields] == ["first_name", "last_name"]
+    made = admin.ok("POST", url, {"last_name": "Hopper"})
+    assert (made["first_name"], made["last_name"]) == ("", "Hopper")
+    path = f"/admin/contacts/{made['id']}"
+    assert admin.ok("PUT", path, made)["version"] == 1
+    for body in ({"last_name": None}, {"last_name": ""}, {"first_name": None, "last_name": None}):
+        refused(admin.patch(path, body), 400, "INVALID_REQUEST")
+    named = admin.ok("PATCH", path, {"first_name": "Grace", "last_name": None})
+    assert (named["first_name"], named["last_name"]) == ("Grace", None)
+    assert admin.ok("PATCH", path, {"first_name": None, "last_name": "Hopper"})["first_name"] == ""
+    assert admin.ok("GET", "/admin/contacts", search="hopp")["total"] == 1
+    deal = admin.ok("POST", "/admin/deals", {"title": "D", "customer_id": customer, "contact_id": made["id"]})
+    assert (deal["contact"]["first_name"], deal["contact"]["last_name"]) == ("", "Hopper")
+    shown = admin.ok("GET", f"/console/admin/customers/{customer}/contacts")
+    assert [contact["name"] for contact in shown] == ["Hopper"] if isinstance(shown, list) else shown
+
+
+def test_a_deal_and_an_activity_come_back_only_after_their_contact(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    made = contact(admin, customer)
+    links = {"title": "X", "customer_id": customer, "contact_id": made["id"]}
+    paths = [
+        f"/admin/{kind}/{admin.ok('POST', f'/admin/{kind}', body)['id']}"
+        for kind, body in (("deals", links), ("activities", links | {"type": "call"}))
+    ]
+    for path in (*paths, f"/admin/contacts/{made['id']}"):
+        admin.ok("DELETE", path)
+    for path in paths:
+        data = refused(admin.post(f"{path}/restore"), 409, "PARENT_DELETED")
+        assert data == {"parent": {"type": "contact", "id": made["id"]}}
+    admin.ok("POST", f"/admin/contacts/{made['id']}/restore")
+    for path in paths:
+        admin.ok("POST", f"{path}/restore")

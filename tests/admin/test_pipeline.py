@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from msgspec.structs import replace
 
@@ -112,7 +114,8 @@ def test_a_new_deal_starts_in_the_first_open_stage_with_the_tenants_currency(adm
     [
         (0.1, "USD", True), (1500.25, "EUR", True), (0.001, "USD", False), (5, "JPY", True), (5.5, "JPY", False),
         (0.125, "KWD", True), (0.1255, "KWD", False), (-1, "USD", False), ("5", "USD", False), (10**15, "USD", False),
-        (999_999_999_999_999, "USD", True), (True, "USD", False), (None, "USD", False),
+        (999_999_999_999_999, "USD", True), (999999999999999.99, "USD", True), (10.1234, "CLF", True),
+        (0.0001, "UYW", True), (0.00001, "CLF", False), (0.0001, "KWD", False), (True, "USD", False), (None, "USD", False),
     ],
 )  # fmt: skip
 def test_an_amount_is_an_exact_number_with_its_currencys_decimals(
@@ -139,8 +142,99 @@ def test_closing_sets_the_date_and_reopening_clears_it(admin: Caller) -> None:
     lost = admin.ok("PATCH", path, {"stage": "closed_lost", "lost_reason": "Price", "actual_close_date": "2026-01-02"})
     assert (lost["status"], lost["actual_close_date"], lost["probability"]) == ("lost", "2026-01-02T00:00:00Z", 0)
     opened = admin.ok("PATCH", path, {"stage": "proposal", "probability": 33})
-    assert (opened["actual_close_date"], opened["probability"], opened["lost_reason"]) == (None, 33, "Price")
+    assert (opened["actual_close_date"], opened["probability"], opened["lost_reason"]) == (None, 33, None)
     assert admin.ok("PATCH", path, {"stage": "closed_won"})["actual_close_date"] is not None
+
+
+def test_between_closed_stages_the_closing_date_stays_unless_given(admin: Caller) -> None:
+    path = f"/admin/deals/{deal(admin, amount=5, stage='closed_won', actual_close_date='2026-01-02')['id']}"
+    for body in ({"stage": "closed_lost"}, {"stage": "closed_won", "actual_close_date": None}):
+        assert admin.ok("PATCH", path, body)["actual_close_date"] == "2026-01-02T00:00:00Z"
+    moved = admin.ok("PATCH", path, {"stage": "closed_lost", "actual_close_date": "2026-03-04"})
+    assert moved["actual_close_date"] == "2026-03-04T00:00:00Z"
+
+
+@pytest.mark.parametrize("stage", ["proposal", "closed_won", "closed_lost"])
+def test_closing_fields_are_refused_where_the_deal_is_not_closed_or_lost_after_the_request(
+    admin: Caller, stage: str
+) -> None:
+    wrong = {"proposal": ["actual_close_date", "lost_reason"], "closed_won": ["lost_reason"], "closed_lost": []}[stage]
+    given = {"actual_close_date": "2026-01-02", "lost_reason": "Price"}
+    body = {"title": "D", "customer_id": admin.customer()["id"], "amount": 5}
+    here, elsewhere = deal(admin, amount=5, stage=stage), deal(admin, amount=5)
+    answers = [
+        admin.post("/admin/deals", body | {"stage": stage} | given),
+        admin.patch(f"/admin/deals/{here['id']}", given),
+        admin.patch(f"/admin/deals/{elsewhere['id']}", {"stage": stage} | given),
+    ]
+    for answer in answers:
+        if wrong:
+            assert [f["field"] for f in refused(answer, 400, "INVALID_REQUEST")["fields"]] == wrong
+        else:
+            assert (answer.json()["lost_reason"], answer.json()["actual_close_date"]) == (
+                "Price",
+                "2026-01-02T00:00:00Z",
+            )
+
+
+def test_a_lost_deal_sent_back_in_another_stage_loses_what_was_only_of_the_lost_one(admin: Caller) -> None:
+    made = deal(admin, amount=5, stage="closed_lost", lost_reason="Price", actual_close_date="2026-01-02")
+    path = f"/admin/deals/{made['id']}"
+    assert admin.ok("PUT", path, made)["version"] == 1
+    won = admin.ok("PUT", path, made | {"stage": "closed_won"})
+    assert (won["lost_reason"], won["actual_close_date"]) == (None, made["actual_close_date"])
+    opened = admin.ok("PUT", path, won | {"stage": "proposal"})
+    assert (opened["lost_reason"], opened["actual_close_date"]) == (None, None)
+    assert admin.ok("PATCH", path, {"lost_reason": None, "actual_close_date": None})["version"] == opened["version"]
+
+
+def test_the_stage_history_keeps_why_a_deal_was_lost(admin: Caller) -> None:
+    path = f"/admin/deals/{deal(admin, amount=5, stage='closed_lost', lost_reason='Price')['id']}"
+    admin.ok("PATCH", path, {"lost_reason": "Time"})
+    admin.ok("PATCH", path, {"stage": "proposal"})
+    admin.ok("PATCH", path, {"stage": "closed_lost"})
+    history = admin.ok("GET", path)["stage_history"]
+    assert [(move["to_stage"], move["reason"]) for move in history] == [
+        ("closed_lost", "Time"),
+        ("proposal", None),
+        ("closed_lost", None),
+    ]
+
+
+def test_a_deal_closed_before_it_was_written_down_took_no_days(admin: Caller) -> None:
+    deal(admin, amount=5, stage="closed_won", actual_close_date="2019-05-05")
+    assert admin.ok("GET", "/admin/reports/deals/summary")["average_days_to_close"] == 0
+    (row,) = admin.ok("GET", "/admin/reports/team")["data"]
+    assert row["average_days_to_close"] == 0
+
+
+def test_amounts_of_all_sizes_are_exact_sorted_and_found(admin: Caller) -> None:
+    texts = ["0", "0.0001", "0.0002", "499999999999999.9999", "500000000000000", "999999999999999.9998"]
+    texts += ["999999999999999.9999"]
+    customer = admin.customer()["id"]
+    for text in reversed(texts):
+        body = f'{{"title": "D", "customer_id": {customer}, "currency": "CLF", "amount": {text}}}'
+        made = admin.call("POST", "/admin/deals", content=body, headers={"Content-Type": "application/json"})
+        assert f'"amount":{text},' in made.text
+
+    def found(**query: object) -> list[str]:
+        query = {"sort_by": "amount", "sort_order": "asc", "page_size": 2} | query
+        amounts: list[str] = []
+        page = admin.get("/admin/deals", **query)
+        while True:
+            amounts += re.findall('"amount":([0-9.]+),', page.text)
+            if (cursor := page.json()["next_cursor"]) is None:
+                return amounts
+            page = admin.get("/admin/deals", cursor=cursor, page_size=2)
+
+    assert found() == texts
+    assert found(sort_order="desc") == texts[::-1]
+    for place, text in enumerate(texts):
+        assert found(amount_min=text) == texts[place:]
+        assert found(amount_max=text) == texts[: place + 1]
+    assert found(amount_min="499999999999999.99995", amount_max="999999999999999.99985") == texts[4:6]
+    assert found(currency="CLF,EUR") == texts
+    assert found(currency="EUR") == []
 
 
 def test_the_same_stage_is_no_move_and_an_unknown_or_inactive_one_is_refused(admin: Caller) -> None:
@@ -227,7 +321,7 @@ def test_a_cursor_by_decimal_amounts_is_of_an_earlier_release(admin: Caller, set
         deal(admin, amount=amount)
     signer = CursorSigner(settings.jwt_secrets)
     position = signer.decode(admin.ok("GET", "/admin/deals", page_size=1, sort_by="amount")["next_cursor"])
-    cursor = signer.encode(replace(position, key=["20.000", position.key[1]]))
+    cursor = signer.encode(replace(position, key=["20.000", *position.key[1:]]))
     refused(admin.get("/admin/deals", cursor=cursor), 400, "INVALID_CURSOR")
 
 

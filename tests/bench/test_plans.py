@@ -35,6 +35,7 @@ VALUES = {
     "author_id": "agent-1",
     "user_id": "agent-1",
     "stage": "proposal",
+    "currency": "EUR",
     "contacted": "true",
     "search": "zyxm",
     "amount_min": "99000",

@@ -75,6 +75,7 @@ FILTERS = {
     "priority": one_of(c.priority),
     "due_date_from": since(c.due_date, c.all_day),
     "due_date_to": until(c.due_date, c.all_day),
+    "external_id": one_of(c.external_id),
     "search": found_in("activities", "title_folded"),
 }
 LISTING = Listing(

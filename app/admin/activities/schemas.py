@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta
 
 from app.admin.nested import ContactBrief, CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
-from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+from app.web.structs import Body, ExternalId, From, MadeAt, Maybe, RecordId, Time, Until, UserId, View, ViewType
 from app.web.text import NAME, TEXT
 
 ActivityTitle = Annotated[str, Meta(max_length=255, **NAME, examples=["Send the offer"])]
@@ -90,6 +90,7 @@ class Activity(View):
     customer: CustomerBrief | None
     deal: DealBrief | None
     contact: ContactBrief | None
+    external_id: str | None
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -115,6 +116,7 @@ class ActivityChange(Body, kw_only=True):
     duration: Maybe[Annotated[int, Meta(ge=0, le=2**31 - 1, description="Minutes", examples=[30])] | None] = UNSET
     outcome: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
     priority: Maybe[Priority] = UNSET
+    external_id: Maybe[ExternalId | None] = UNSET
 
 
 class ActivityCreate(ActivityChange, kw_only=True):
@@ -122,6 +124,7 @@ class ActivityCreate(ActivityChange, kw_only=True):
 
     title: ActivityTitle
     type: ActivityType
+    created_at: Maybe[MadeAt | None] = UNSET
 
 
 class MyActivityQuery(ListQuery):
@@ -136,6 +139,7 @@ class MyActivityQuery(ListQuery):
     priority: Maybe[list[Priority]] = UNSET
     due_date_from: Maybe[From] = UNSET
     due_date_to: Maybe[Until] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET
 

@@ -129,7 +129,7 @@ def parent_of(row: RowMapping) -> tuple[Parent, int]:
 async def complete(tx: Transaction, upload: RowMapping, file: File) -> bool:
     """Make an upload an attachment; False where another request just did. Raises AppError PARENT_DELETED."""
     parent, record_id = parent_of(upload)
-    await parent.records.hold(tx, record_id, own=False, otherwise=Code.PARENT_DELETED)
+    await parent.records.hold_parent(tx, record_id)
     taken = await tx.connection.execute(queries.TAKEN, {"attachment_id": upload["id"]})
     if taken.first() is None:
         return False

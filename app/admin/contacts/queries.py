@@ -22,6 +22,7 @@ PRIMARY_FIRST = case((c.is_primary, 0), else_=c.id)
 FILTERS = {
     "customer_id": one_of(c.customer_id),
     "assigned_to": through(c.customer_id, customer.id, user_in(customer.assigned_to)),
+    "external_id": one_of(c.external_id),
     "search": found_in("contacts", "search_folded"),
 }
 LISTING = Listing(

@@ -10,17 +10,17 @@ from msgspec import UNSET, Meta
 
 from app.web.email import Email
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
-from app.web.structs import Body, Maybe, RecordId, View, ViewType
-from app.web.text import LINE, NAME, TEXT
+from app.web.structs import Body, ExternalId, MadeAt, Maybe, RecordId, View, ViewType
+from app.web.text import LINE, TEXT
 
-FirstName = Annotated[str, Meta(max_length=100, **NAME, examples=["Grace"])]
-
+FirstName = Annotated[str, Meta(max_length=100, **LINE, examples=["Grace"])]
+LastName = Annotated[str, Meta(max_length=100, **LINE, examples=["Hopper"])]
 ContactPhone = Annotated[str, Meta(max_length=50, **LINE)]
 Position = Annotated[str, Meta(max_length=100, **LINE, examples=["Head of Purchasing"])]
 
 
 class Contact(View):
-    """Somebody to talk to at a customer."""
+    """Somebody to talk to at a customer. One without a first name has an empty one, without a last name null."""
 
     id: int
     customer_id: int
@@ -31,6 +31,7 @@ class Contact(View):
     position: str | None
     is_primary: bool
     notes: str | None
+    external_id: str | None
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -43,19 +44,20 @@ class ContactChange(Body, kw_only=True):
     view: ClassVar[ViewType] = Contact
 
     customer_id: Maybe[RecordId] = UNSET
-    first_name: Maybe[FirstName] = UNSET
-    last_name: Maybe[Annotated[str, Meta(max_length=100, **LINE, examples=["Hopper"])] | None] = UNSET
+    first_name: Maybe[FirstName | None] = UNSET
+    last_name: Maybe[LastName | None] = UNSET
     email: Maybe[Email | None] = UNSET
     phone: Maybe[ContactPhone | None] = UNSET
     position: Maybe[Position | None] = UNSET
     is_primary: Maybe[bool] = UNSET
     notes: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
+    external_id: Maybe[ExternalId | None] = UNSET
 
 
 class ContactCreate(ContactChange, kw_only=True):
-    """A new contact."""
+    """A new contact. It has a first name, a last name or both."""
 
-    first_name: FirstName
+    created_at: Maybe[MadeAt | None] = UNSET
 
 
 class ContactSort(StrEnum):
@@ -70,6 +72,7 @@ class ContactQuery(ListQuery):
     sort_by: Maybe[ContactSort] = UNSET
     customer_id: Maybe[list[RecordId]] = UNSET
     assigned_to: Maybe[UserFilter] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET
 
@@ -84,5 +87,6 @@ class CustomerContactQuery(ListQuery):
     """Filters of one customer's contacts."""
 
     sort_by: Maybe[CustomerContactSort] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET

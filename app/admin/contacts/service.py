@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select, update
@@ -17,6 +18,7 @@ from app.web.errors import AppError, Code, Fault, invalid
 RECORDS = Records(Row, Code.CONTACT_NOT_FOUND, owned=True)
 CUSTOMERS = Records(Customer, Code.CUSTOMER_NOT_FOUND, owned=True)
 c = Row.__table__.c
+NAMES = ("first_name", "last_name")
 
 
 async def get(tx: Transaction, contact_id: int) -> Contact:
@@ -34,8 +36,8 @@ async def primary_of(tx: Transaction, customer_id: int) -> Contact | None:
 
 
 async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Contact:
-    """For an own customer. Raises AppError CUSTOMER_NOT_FOUND or INSUFFICIENT_PERMISSIONS."""
-    values = data.given()
+    """For an own customer. Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS or 400 without a name."""
+    values = _named(data.given(), {"first_name": "", "last_name": None})
     _same_customer(values, customer_id)
     # Whoever makes a contact primary holds the customer, so that two at once follow each other.
     await CUSTOMERS.hold(tx, customer_id)
@@ -50,6 +52,7 @@ async def change(tx: Transaction, contact_id: int, data: ContactChange) -> Conta
     if values.get("is_primary"):
         await CUSTOMERS.hold(tx, (await get(tx, contact_id)).customer_id, own=False)
     row = await RECORDS.lock(tx, contact_id)
+    values = _named(values, dict(row))
     _same_customer(values, row["customer_id"])
     if values.get("is_primary") and not row["is_primary"]:
         await _unmake_primary(tx, row["customer_id"])
@@ -76,7 +79,7 @@ async def restore(tx: Transaction, contact_id: int) -> Contact:
     row = await RECORDS.lock_trashed(tx, contact_id)
     changes: dict[str, Any] = {}
     if row["is_primary"]:
-        await CUSTOMERS.hold(tx, row["customer_id"], own=False, otherwise=Code.PARENT_DELETED)
+        await CUSTOMERS.hold_parent(tx, row["customer_id"])
         if (await tx.connection.execute(select(c.id).where(*_primary(row["customer_id"])))).first():
             changes["is_primary"] = False
     await RECORDS.restore(tx, row, changes)
@@ -89,6 +92,16 @@ def _primary(customer_id: int) -> tuple[Any, ...]:
 
 async def _unmake_primary(tx: Transaction, customer_id: int) -> None:
     await tx.connection.execute(update(Row).where(*_primary(customer_id)).values(is_primary=False))
+
+
+def _named(values: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with a first name that is empty where there is none. Raises AppError where there is no name at all."""
+    if "first_name" in values:
+        values = values | {"first_name": values["first_name"] or ""}
+    after = dict(before) | values
+    if not (after["first_name"] or after["last_name"]):
+        raise invalid(*(Fault(name, "is required: a contact has a first or a last name") for name in NAMES))
+    return values
 
 
 def _same_customer(values: dict[str, Any], customer_id: int) -> None:

@@ -47,6 +47,7 @@ LISTING = Listing(
     deleted_at=c.deleted_at,
     filters={
         "status": one_of(c.status),
+        "kind": one_of(c.kind),
         "assigned_to": user_in(c.assigned_to),
         "tags": matching(lambda tags: c.id.in_(select(worn.customer_id).where(worn.tag_id == any_(tags)))),
         "contacted": equals(c.contacted),
@@ -54,6 +55,7 @@ LISTING = Listing(
         "created_to": until(c.created_at),
         "follow_up_from": since(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
         "follow_up_to": until(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
+        "external_id": one_of(c.external_id),
         "search": found_in("customers", "search_folded"),
     },
     sorts={

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from msgspec import UNSET, Meta
 
@@ -17,7 +18,7 @@ from app.web import strict_json
 from app.web.email import Email
 from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
-from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+from app.web.structs import Body, ExternalId, From, MadeAt, Maybe, RecordId, Time, Until, UserId, View, ViewType
 from app.web.text import LINE, NAME, TEXT
 
 MOST_PREFERENCE_BYTES = 16_384
@@ -31,6 +32,13 @@ class CustomerStatus(StrEnum):
     ACTIVE = "active"
     INACTIVE = "inactive"
     CHURNED = "churned"
+
+
+class CustomerKind(StrEnum):
+    """What a customer is."""
+
+    PERSON = "person"
+    ORGANIZATION = "organization"
 
 
 class CustomerSort(StrEnum):
@@ -55,6 +63,28 @@ def check_preferences(preferences: dict[str, Any]) -> dict[str, Any]:
 Preferences = Annotated[dict[str, Any], Meta(examples=[{"channel": "phone"}], extra={"then": check_preferences})]
 CustomerName = Annotated[str, Meta(max_length=255, **NAME, examples=["Ada Lovelace"])]
 
+
+def check_website(address: str) -> str:
+    """The address as it is. Raises Refused for what is no http or https URL."""
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # of a port, or a bracket
+        known = False
+    if not known or any(character.isspace() for character in address):
+        raise Refused("must be an address that begins with http:// or https://")
+    return address
+
+
+Website = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        examples=["https://example.com"],
+        extra=LINE["extra"] | {"then": check_website},
+        extra_json_schema={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^\\s/?#]"},
+    ),
+]
 Phone = Annotated[str, Meta(max_length=50, **LINE, examples=["+44 20 7946 0000"])]
 Company = Annotated[str, Meta(max_length=255, **LINE, examples=["Analytical Engines Ltd"])]
 
@@ -68,6 +98,9 @@ class Customer(View):
     phone: str | None
     company: str | None
     role: str | None
+    kind: CustomerKind | None
+    industry: str | None
+    website: str | None
     status: CustomerStatus
     assigned_to: int | str | None
     contacted: bool
@@ -75,6 +108,7 @@ class Customer(View):
     contact_preferences: dict[str, Any] | None
     notes: str | None
     tags: list[Tag]
+    external_id: str | None
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -105,18 +139,23 @@ class CustomerChange(Body, kw_only=True):
     phone: Maybe[Phone | None] = UNSET
     company: Maybe[Company | None] = UNSET
     role: Maybe[Annotated[str, Meta(max_length=100, **LINE, description="Job title", examples=["CTO"])] | None] = UNSET
+    kind: Maybe[CustomerKind | None] = UNSET
+    industry: Maybe[Annotated[str, Meta(max_length=100, **LINE, examples=["Machinery"])] | None] = UNSET
+    website: Maybe[Website | None] = UNSET
     status: Maybe[CustomerStatus] = UNSET
     assigned_to: Maybe[UserId | None] = UNSET
     contacted: Maybe[bool] = UNSET
     next_follow_up_at: Maybe[Time | None] = UNSET
     contact_preferences: Maybe[Preferences | None] = UNSET
     notes: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
+    external_id: Maybe[ExternalId | None] = UNSET
 
 
 class CustomerCreate(CustomerChange, kw_only=True):
     """A new customer; status is `lead` unless given."""
 
     name: CustomerName
+    created_at: Maybe[MadeAt | None] = UNSET
 
 
 class CustomerQuery(ListQuery):
@@ -124,6 +163,7 @@ class CustomerQuery(ListQuery):
 
     sort_by: Maybe[CustomerSort] = UNSET
     status: Maybe[list[CustomerStatus]] = UNSET
+    kind: Maybe[list[CustomerKind]] = UNSET
     assigned_to: Maybe[UserFilter] = UNSET
     tags: Maybe[Annotated[list[RecordId], Meta(description="Tag ids, comma-separated: any of them")]] = UNSET
     contacted: Maybe[bool] = UNSET
@@ -131,6 +171,7 @@ class CustomerQuery(ListQuery):
     created_to: Maybe[Until] = UNSET
     follow_up_from: Maybe[From] = UNSET
     follow_up_to: Maybe[Until] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import ColumnElement, Numeric, any_, bindparam, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, any_, bindparam, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger, Text
 
 from app.admin.activities import queries as activities
@@ -24,12 +25,14 @@ from app.db.sorting import by_column, by_group
 from app.models import Deal as Row
 from app.models import PipelineStage
 from app.models import StageMove as Move
+from app.money import AMOUNT_LIMIT, STORED_DECIMALS
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 move = Move.__table__.c
 stages = PipelineStage.__table__
 stage = stages.c
+SMALLEST_PARTS: int = 10**STORED_DECIMALS
 
 
 def _of_stage(column: str, reference: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -52,13 +55,18 @@ def stage_at(place: int) -> ColumnElement[int]:
     )
 
 
+def _order_of(amount: Decimal) -> Fraction:
+    """What `amount_order` is of an amount."""
+    return Fraction(amount) * SMALLEST_PARTS - Fraction(AMOUNT_LIMIT * SMALLEST_PARTS, 2)
+
+
 IS_OPEN: ColumnElement[bool] = _of_stage("kind", c.stage_id) == "open"
 COLUMNS = columns_for(
     Deal,
     Row.__table__,
     stage=_of_stage("name", c.stage_id),
     status=_of_stage("kind", c.stage_id),
-    amount=func.trim_scale(c.amount, type_=Numeric(18, 3)),
+    amount=func.trim_scale(c.amount, type_=c.amount.type),
     customer=customer_of(c.customer_id),
     contact=contact_of(c.contact_id),
 )
@@ -74,9 +82,11 @@ LISTING = Listing(
         "status": matching(lambda kinds: c.stage_id.in_(select(stage.id).where(stage.kind == any_(kinds)))),
         "owner_id": user_in(c.owner_id),
         "customer_id": one_of(c.customer_id),
+        "currency": one_of(c.currency),
+        "external_id": one_of(c.external_id),
         "search": found_in("deals", "title_folded"),
-        "amount_min": at_least(c.amount_thousandths, lambda amount: math.ceil(Fraction(amount) * 1000)),
-        "amount_max": at_most(c.amount_thousandths, lambda amount: math.floor(Fraction(amount) * 1000)),
+        "amount_min": at_least(c.amount_order, lambda amount: math.ceil(_order_of(amount))),
+        "amount_max": at_most(c.amount_order, lambda amount: math.floor(_order_of(amount))),
         "expected_close_from": since(c.expected_close_date, at_midnight(c.expected_close_date)),
         "expected_close_to": until(c.expected_close_date, at_midnight(c.expected_close_date)),
         "created_from": since(c.created_at),
@@ -86,7 +96,7 @@ LISTING = Listing(
         "created_at": by_column(c.created_at),
         "updated_at": by_column(c.updated_at),
         "title": by_column(c.title_folded),
-        "amount": by_column(c.amount_thousandths),
+        "amount": by_column(c.amount_order),
         "expected_close_date": by_column(c.expected_close_date, nullable=True),
         "stage": by_group(lambda place: c.stage_id == stage_at(place), select(func.count()).select_from(stages)),
     },

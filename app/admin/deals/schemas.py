@@ -13,19 +13,18 @@ from app.admin.activities.schemas import Activity
 from app.admin.nested import ContactBrief, CustomerBrief
 from app.admin.notes.schemas import Note
 from app.admin.pipeline_stages.schemas import Percent
+from app.money import AMOUNT_LIMIT
 from app.web.currency import Currency
 from app.web.fields import Refused
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
-from app.web.structs import Body, From, Maybe, RecordId, Time, Until, UserId, View, ViewType
+from app.web.structs import Body, ExternalId, From, MadeAt, Maybe, RecordId, Time, Until, UserId, View, ViewType
 from app.web.text import LINE, NAME, TEXT
-
-LARGEST_AMOUNT = 10**15 - 1
 
 
 def check_amount(amount: Decimal) -> Decimal:
     """The amount as it is; how many decimals it may have is the currency's business. Raises Refused."""
-    if not 0 <= amount <= LARGEST_AMOUNT:
-        raise Refused(f"must be from 0 to {LARGEST_AMOUNT}")
+    if not 0 <= amount < AMOUNT_LIMIT:
+        raise Refused(f"must be from 0 to below {AMOUNT_LIMIT}")
     return amount
 
 
@@ -35,7 +34,7 @@ Amount = Annotated[
         description="Exact, with at most the currency's own decimals",
         examples=[1500.00],
         extra={"then": check_amount},
-        extra_json_schema={"minimum": 0, "maximum": LARGEST_AMOUNT},
+        extra_json_schema={"minimum": 0, "exclusiveMaximum": AMOUNT_LIMIT},
     ),
 ]
 Title = Annotated[str, Meta(max_length=255, **NAME, examples=["Difference engine, 2 pieces"])]
@@ -90,6 +89,7 @@ class Deal(View):
     stage_entered_at: datetime
     customer: CustomerBrief | None
     contact: ContactBrief | None
+    external_id: str | None
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -97,7 +97,9 @@ class Deal(View):
 
 
 class StageMove(View):
-    """How long a deal was in a stage: from_stage is null for the first, left_at and seconds for the present one."""
+    """How long a deal was in a stage: from_stage is null for the first, left_at and seconds for the present one.
+    `reason` says why a deal was lost.
+    """
 
     id: int
     from_stage: str | None
@@ -107,6 +109,7 @@ class StageMove(View):
     entered_at: datetime
     left_at: datetime | None
     seconds: int | None
+    reason: str | None
 
 
 class DealDetail(Deal):
@@ -134,6 +137,7 @@ class DealChange(Body, kw_only=True):
     actual_close_date: Maybe[Time | None] = UNSET
     owner_id: Maybe[UserId | None] = UNSET
     lost_reason: Maybe[Annotated[str, Meta(max_length=255, **LINE)] | None] = UNSET
+    external_id: Maybe[ExternalId | None] = UNSET
 
 
 class DealCreate(DealChange, kw_only=True):
@@ -141,6 +145,7 @@ class DealCreate(DealChange, kw_only=True):
 
     title: Title
     customer_id: RecordId
+    created_at: Maybe[MadeAt | None] = UNSET
 
 
 class DealQuery(ListQuery):
@@ -150,6 +155,8 @@ class DealQuery(ListQuery):
     stage: Maybe[StageFilter] = UNSET
     owner_id: Maybe[UserFilter] = UNSET
     customer_id: Maybe[list[RecordId]] = UNSET
+    currency: Maybe[list[Currency]] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     amount_min: Maybe[Amount] = UNSET
     amount_max: Maybe[Amount] = UNSET

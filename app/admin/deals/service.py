@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,7 +20,8 @@ from app.money import currency_decimals
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 RECORDS = Records(Row, Code.DEAL_NOT_FOUND, owned=True)
-OPEN = "open"
+OPEN, LOST = "open", "lost"
+NO_CLOSING: dict[str, Any] = {"actual_close_date": None, "lost_reason": None}
 
 stage = PipelineStage.__table__.c
 STAGE: Select[Any] = select(stage.id, stage.name, stage.order, stage.kind, stage.probability, stage.is_active)
@@ -64,7 +66,11 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
         values["currency"] = (await tx.connection.execute(DEFAULT_CURRENCY)).scalar_one()
     values = {"amount": Decimal(0), "probability": to["probability"]} | values | {"stage_id": to["id"]}
     _check_amount(values["amount"], values["currency"])
-    _enter(to, values, values["amount"])
+    _require_amount(to, values["amount"])
+    values |= _closing(OPEN, to["kind"], NO_CLOSING, values)
+    values = RECORDS.dated(tx, values)
+    if "created_at" in values:
+        values["stage_entered_at"] = values["created_at"]
     await RECORDS.check_references(tx, values)
     await _check_contact(tx, values.get("contact_id"), values["customer_id"])
     return await get(tx, await RECORDS.insert(tx, values))
@@ -81,12 +87,8 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     after = dict(row) | values
     if (after["amount"], after["currency"]) != (row["amount"], row["currency"]):
         _check_amount(after["amount"], after["currency"])
-    name = values.pop("stage", None)
-    if name is not None:
-        await _move(tx, row, name, values, after["amount"], rollback_roles)
-    if after["amount"] != row["amount"] and "stage_id" not in values:
-        here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
-        _require_amount(here, after["amount"])
+    if values.keys() & {"stage", *NO_CLOSING} or after["amount"] != row["amount"]:
+        values |= await _staged(tx, row, values.pop("stage", None), values, after["amount"], rollback_roles)
     changed = {key: value for key, value in values.items() if row[key] != value}
     await RECORDS.check_references(tx, changed)
     if changed.keys() & {"customer_id", "contact_id"}:
@@ -113,34 +115,53 @@ async def _read(tx: Transaction, statement: Select[Any], deal_id: int) -> Any:
     return row
 
 
-async def _move(
+async def _staged(
     tx: Transaction,
     row: RowMapping,
-    name: str,
-    values: dict[str, Any],
+    name: str | None,
+    given: dict[str, Any],
     amount: Decimal,
     rollback_roles: tuple[str, ...],
-) -> None:
-    """Add what a move to the named stage changes; the stage that the deal is in already is no move."""
+) -> dict[str, Any]:
+    """What follows from a move to the named stage, or from staying: the stage that the deal is in is no move."""
     here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
-    if name == here["name"]:
-        return
-    to = await _find_stage(tx, STAGE_BY_NAME, name=name)
-    goes_back = here["kind"] != OPEN or to["order"] < here["order"]
-    if goes_back and tx.actor.role not in rollback_roles:
+    moves = name is not None and name != here["name"]
+    to = await _find_stage(tx, STAGE_BY_NAME, name=name) if moves else here
+    if moves and (here["kind"] != OPEN or to["order"] < here["order"]) and tx.actor.role not in rollback_roles:
         raise AppError(Code.STAGE_ROLLBACK_FORBIDDEN)
-    values.setdefault("probability", to["probability"])
-    values["stage_id"] = to["id"]
-    _enter(to, values, amount)
+    if moves or amount != row["amount"]:
+        _require_amount(to, amount)
+    follows = _closing(here["kind"] if moves else None, to["kind"], dict(row), given)
+    if moves:
+        follows["stage_id"] = to["id"]
+        if "probability" not in given:
+            follows["probability"] = to["probability"]
+    return follows
 
 
-def _enter(to: RowMapping, values: dict[str, Any], amount: Decimal) -> None:
-    """What entering a stage asks of a deal, and sets."""
-    _require_amount(to, amount)
-    if to["kind"] == OPEN:
-        values["actual_close_date"] = None
-    elif values.get("actual_close_date") is None:
-        values["actual_close_date"] = datetime.now(UTC)
+def _closing(before: str | None, after: str, present: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What becomes of the closing date and of why it was lost, where the deal comes from a stage of one kind to one of
+    another; from None where it stays. Values that are sent back as they were read are no news.
+
+    Raises AppError for those that do not go with the stage.
+    """
+    news = {name: given[name] for name in NO_CLOSING if given.get(name) not in {None, present[name]}}
+    faults = []
+    if after == OPEN and "actual_close_date" in news:
+        faults.append(Fault("actual_close_date", "is only of a deal that is closed"))
+    if after != LOST and "lost_reason" in news:
+        faults.append(Fault("lost_reason", "is only of a deal that is lost"))
+    if faults:
+        raise invalid(*faults)
+    if before is None:
+        return {}
+    closing = dict(NO_CLOSING)
+    if after != OPEN:
+        closed_at = datetime.now(UTC) if before == OPEN else present["actual_close_date"]
+        closing["actual_close_date"] = news.get("actual_close_date", closed_at)
+    if after == LOST:
+        closing["lost_reason"] = given.get("lost_reason", present["lost_reason"])
+    return closing
 
 
 def _require_amount(stage: RowMapping, amount: Decimal) -> None:

@@ -30,6 +30,7 @@ LISTING = Listing(
         "deal_id": one_of(c.deal_id),
         "activity_id": one_of(c.activity_id),
         "author_id": user_in(c.author_id),
+        "external_id": one_of(c.external_id),
         "search": found_in("notes", "crm_fold(content)"),
     },
     sorts={"created_at": by_column(c.created_at)},

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta
 
 from app.admin.nested import CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
-from app.web.structs import Body, Maybe, RecordId, View, ViewType
+from app.web.structs import Body, ExternalId, MadeAt, Maybe, RecordId, View, ViewType
 from app.web.text import WRITTEN
 
 Content = Annotated[str, Meta(max_length=20_000, **WRITTEN, examples=["Prefers short messages."])]
@@ -28,6 +28,7 @@ class Note(View):
     author_name: str | None
     customer: CustomerBrief | None
     deal: DealBrief | None
+    external_id: str | None
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
@@ -43,12 +44,14 @@ class NoteChange(Body, kw_only=True):
     customer_id: Maybe[RecordId | None] = UNSET
     deal_id: Maybe[RecordId | None] = UNSET
     activity_id: Maybe[RecordId | None] = UNSET
+    external_id: Maybe[ExternalId | None] = UNSET
 
 
 class NoteCreate(NoteChange, kw_only=True):
     """A new note, by the bearer of the token."""
 
     content: Content
+    created_at: Maybe[MadeAt | None] = UNSET
 
 
 class NoteSort(StrEnum):
@@ -62,6 +65,7 @@ class NestedNoteQuery(ListQuery):
 
     sort_by: Maybe[NoteSort] = UNSET
     author_id: Maybe[UserFilter] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET
 

@@ -161,7 +161,7 @@ SUMMARY = planned_each_time(
     sums AS MATERIALIZED (
         SELECT kind AS status, currency, count(*) AS count, sum(amount) AS total, avg(amount) AS average,
                count(*) FILTER (WHERE created_at >= now() - interval '30 days') AS fresh,
-               sum(actual_close_date - created_at) AS time, count(actual_close_date) AS closed
+               sum(greatest(actual_close_date - created_at, interval '0')) AS time, count(actual_close_date) AS closed
         FROM chosen GROUP BY kind, currency
     )
     SELECT json_build_object(
@@ -242,7 +242,7 @@ TEAM = planned_each_time(
     text(f"""
     WITH closings AS (
         SELECT owner_id, currency, kind, count(*) AS count, sum(amount) AS value,
-               extract(epoch FROM sum(actual_close_date - deals.created_at)) AS seconds
+               extract(epoch FROM sum(greatest(actual_close_date - deals.created_at, interval '0'))) AS seconds
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL AND owner_id IS NOT NULL
           AND (kind = 'open' OR ({in_period("actual_close_date", at_midnight("actual_close_date"))}))
