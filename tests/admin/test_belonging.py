@@ -90,14 +90,16 @@ def test_what_belongs_to_two_comes_back_only_when_both_are_there(admin: Caller) 
     assert admin.ok("POST", f"/admin/activities/{both['id']}/restore")["deal"]["id"] == both["deal_id"]
 
 
-def test_a_trashed_contact_is_shown_nowhere_and_keeps_nothing_in_the_trash(admin: Caller) -> None:
+def test_a_trashed_contact_is_shown_nowhere_and_comes_back_before_what_names_it(admin: Caller) -> None:
     customer = admin.customer()["id"]
     contact = admin.ok("POST", f"/admin/customers/{customer}/contacts", {"first_name": "Kay"})["id"]
     path = f"/admin/activities/{activity(admin, customer_id=customer, contact_id=contact)['id']}"
     admin.ok("DELETE", f"/admin/contacts/{contact}")
     assert admin.ok("GET", path)["contact"] is None
     admin.ok("DELETE", path)
-    assert admin.ok("POST", f"{path}/restore")["contact_id"] == contact
+    refused(admin.post(f"{path}/restore"), 409, "PARENT_DELETED")
+    admin.ok("POST", f"/admin/contacts/{contact}/restore")
+    assert admin.ok("POST", f"{path}/restore")["contact"]["id"] == contact
 
 
 def test_moves_at_the_same_time_follow_each_other_in_the_history(admin: Caller) -> None:

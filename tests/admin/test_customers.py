@@ -145,7 +145,8 @@ def test_a_bare_date_means_midnight_utc(admin: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", ["2027-03-01T09:30:00", 1_800_000_000, "tomorrow", "0001-01-01T00:00:00+14:00", "9999-12-31"]
+    "moment",
+    ["2027-03-01T09:30:00", 1_800_000_000, "tomorrow", "0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-02:00"],
 )
 def test_a_time_without_an_offset_or_off_the_calendar_is_refused(admin: Caller, moment: object) -> None:
     refused(admin.post("/admin/customers", {"name": "Ada", "next_follow_up_at": moment}), 400, "INVALID_REQUEST")
