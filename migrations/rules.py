@@ -5,6 +5,7 @@ transaction: ALTER TABLE … NO FORCE ROW LEVEL SECURITY, and back.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from alembic import op
 
@@ -19,6 +20,13 @@ TRANSITIONS = {
 def run(statements: str) -> None:
     """Execute SQL as it stands: neither ':name' nor '%' means anything but itself."""
     op.get_bind().connection.cursor().execute(statements)
+
+
+def rows(query: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+    """What a query with the driver's own placeholders answers; nothing where it answers no rows."""
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(query, parameters)
+    return list(cursor.fetchall()) if cursor.description else []
 
 
 def isolate(table: str) -> str:

@@ -45,7 +45,8 @@ def upgrade(revision: str, data_dir: Path | None) -> None:
       MIGRATION_DATABASE_URL=postgresql://owner@db/crm DATABASE_URL=postgresql://crm@db/crm crm db upgrade
     """
     with migrations(data_dir) as work:
-        work.upgrade(revision)
+        for line in work.upgrade(revision):
+            click.echo(line)
         click.echo(f"The database is at revision {work.current()}.")
 
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Text, and_, any_, bindparam, case, cast, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    all_,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.db.calendar import Bound, lower_bound, upper_bound
+from app.web.search import read_search
 
 ONE = "one"
+# How a search is done: see FoundIn.
+IDS, ANY_ID, WALKED, ANY_WALKED = "", "any", "walked", "any walked"
+AS_WALKED = {IDS: WALKED, ANY_ID: ANY_WALKED}
 
 
 class Filter(NamedTuple):
@@ -129,15 +149,46 @@ def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: F
     return Filter(clause, of_target.read)
 
 
-def found_in(table: str, folded: str) -> Filter:
-    """A fragment of the text that `crm_search` looks through."""
-    record_table: ColumnElement[str] = literal_column(f"'{table}'::regclass")
-    expression: ColumnElement[str] = literal_column(f"'{folded}'")
+class FoundIn(Filter):
+    """A search. By the variants IDS and ANY_ID, the ids that `crm_search` finds by its index; by WALKED and ANY_WALKED,
+    each row is looked at as it comes, which is the faster way to what many rows have.
+    """
 
-    def clause(name: str, _: str) -> ColumnElement[bool]:
-        return literal_column(f"{table}.id").in_(select(func.crm_search(record_table, expression, bindparam(name))))
+    __slots__ = ()
 
-    return Filter(clause, lambda value, _: ("", value))
+
+def found_in(resource: str, document: ColumnElement[str], *, phones: bool = False) -> FoundIn:
+    """Words of a document, as `crm_search` knows it for this resource; with `phones`, its lines of digits too."""
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        if variant in {IDS, ANY_ID}:
+            return literal_column(f"{resource}.id").in_(select(crm_search(resource, name, variant)))
+        # A planner takes half of the rows for the answer to a CASE, and so walks until enough are found.
+        return case((holds(document, name, every=variant == WALKED), true()), else_=false())
+
+    def read(value: str, _: str) -> tuple[str, Any]:
+        search = read_search(value, phones=phones)
+        return (IDS if search.every else ANY_ID), search.fragments
+
+    return FoundIn(clause, read)
+
+
+def crm_search(resource: str, name: str, variant: str, *, live: bool = False, most: int | None = None) -> Any:
+    """The call of the function in the database, for the fragments of this parameter."""
+    limit: ColumnElement[Any] = null() if most is None else literal_column(str(most))
+    flags: Iterator[ColumnElement[bool]] = (literal_column(str(flag).lower()) for flag in (variant == IDS, live))
+    return func.crm_search(literal_column(f"'{resource}'"), bindparam(name, type_=ARRAY(Text)), *flags, limit)
+
+
+def holds(document: ColumnElement[str], name: str, *, every: bool = True) -> ColumnElement[bool]:
+    """Whether a folded text has all fragments of this parameter in it, or any of them."""
+    patterns = func.crm_sought_patterns(bindparam(name, type_=ARRAY(Text)))
+    return document.like(all_(patterns) if every else any_(patterns))
+
+
+def found_among(document: ColumnElement[str]) -> Filter:
+    """Words of a folded text, of few rows."""
+    return Filter(lambda name, _: holds(document, name), lambda value, _: ("", read_search(value).fragments))
 
 
 def matching(condition: Callable[[ColumnElement[Any]], ColumnElement[bool]]) -> Filter:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from enum import StrEnum
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, FromClause
 from app.access.permissions import Permission
 from app.db.calendar import zone_of
 from app.db.counts import Counted
-from app.db.filters import Filter
+from app.db.filters import AS_WALKED, Filter, FoundIn
 from app.db.nested import Columns, Nested, selected
 from app.db.selects import Part, Selects, Shape
 from app.db.sorting import Order
@@ -32,8 +32,24 @@ Found: TypeAlias = tuple[Any, ...]
 PAGING = frozenset(ListQuery.__struct_fields__)
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
+# What is searched is looked for among so many rows first.
+SAMPLE = 1000
+# From which shares on it is faster to go through the rows for a page, and for a total.
+WORTH_WALKING, WORTH_COUNTING = 0.01, 0.3
+# Letters of a fragment that very many rows have, and up to where such are counted.
+SHORT, MOST_COUNTED = 2, 10_000
 # A cursor holds the filters, and must fit into what a query takes as one.
 MOST_FILTER_BYTES = 8192
+
+
+class Search(NamedTuple):
+    """How the rows of a list that is searched are found, and how they are counted."""
+
+    shape: Shape
+    counted: Shape
+    total: int | None = None
+    # Of one or two letters, which so many have that they are not counted out.
+    short: bool = False
 
 
 class Listing(Generic[Record]):
@@ -99,11 +115,14 @@ class Listing(Generic[Record]):
         if len(msgspec.json.encode(filters)) > MOST_FILTER_BYTES:
             raise invalid(Fault("query", f"has filters of more than {MOST_FILTER_BYTES} bytes together"))
         shape, parameters = await self._shape(tx, query, scope or {}, position)
+        search = await self._search(tx, shape, parameters)
         total = None
         if position is not None:
-            rows = await self._after(tx, shape, parameters, position.key, size + 1)
+            rows = await self._after(tx, search.shape, parameters, position.key, size + 1)
         else:
-            rows, total = await self._numbered(tx, shape, parameters, (number - 1) * size, size)
+            rows, total = await self._numbered(tx, search, parameters, (number - 1) * size, size)
+        if capped := search.short and total is not None and total > MOST_COUNTED:
+            total = MOST_COUNTED
         next_cursor = None
         if len(rows) > size:
             last = Position(
@@ -122,21 +141,25 @@ class Listing(Generic[Record]):
             page_size=size,
             total_pages=None if total is None else -(-total // size),
             next_cursor=next_cursor,
+            total_capped=True if capped else UNSET,
         )
 
     # ── which rows ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _numbered(
-        self, tx: Transaction, shape: Shape, parameters: dict[str, Any], offset: int, size: int
+        self, tx: Transaction, search: Search, parameters: dict[str, Any], offset: int, size: int
     ) -> tuple[list[Found], int]:
         """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
+        shape = search.shape
         if offset < DEEP_OFFSET:
             rows = await self._walk(tx, shape, parameters, offset, size + 1)
             # The rows themselves tell how many there are where they end on this page.
             if len(rows) <= size and (rows or not offset):
                 return rows, offset + len(rows)
-            return rows, await self._total(tx, shape, parameters)
-        total = await self._total(tx, shape, parameters)
+            return rows, await self._total(tx, search, parameters)
+        total = await self._total(tx, search, parameters)
+        if search.short and total > MOST_COUNTED:
+            return await self._walk(tx, shape, parameters, offset, size + 1, deep=True), total
         wanted = min(size + 1, total - offset)
         if wanted <= 0:
             return [], total
@@ -203,11 +226,44 @@ class Listing(Generic[Record]):
         rows = await tx.connection.execute(self._selects.rows(shape, part), parameters)
         return [(*row[:-1], part.place, row[-1]) for row in rows.all()]
 
-    async def _total(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> int:
-        """How many rows the filters match, exactly."""
-        statement = None if tx.own_records_only else self._selects.kept_total(shape)
-        result = await tx.connection.execute(self._selects.count(shape) if statement is None else statement, parameters)
-        return int(result.scalar_one())
+    async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
+        """How many rows the filters match: exactly, or for a search of a letter or two one more than are told of."""
+        if search.total is not None:
+            return search.total
+        shape, selects = search.counted, self._selects
+        if not search.short:
+            kept = None if tx.own_records_only else selects.kept_total(shape)
+            statement = selects.count(shape) if kept is None else kept
+        elif len(shape.filters) == 1 and shape.deleted is Deleted.EXCLUDE and not tx.own_records_only:
+            statement = selects.found_up_to(shape, MOST_COUNTED + 1)
+        else:
+            statement = selects.count_up_to(shape, MOST_COUNTED + 1)
+        return int((await tx.connection.execute(statement, parameters)).scalar_one())
+
+    async def _search(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> Search:
+        """How to find what is searched. What many of the first rows have is found on the way through them; what few
+        have, by the ids that the index gives.
+        """
+        variant = dict(shape.filters).get("search")
+        if variant not in AS_WALKED or not isinstance(self._filters["search"], FoundIn):
+            return Search(shape, shape)
+        walked = shape._replace(
+            filters=tuple((name, AS_WALKED[kind] if name == "search" else kind) for name, kind in shape.filters)
+        )
+        seen = found = 0
+        for place in await self._sorts[shape.sort_by].places(tx, descending=shape.descending):
+            sample = self._selects.sample(walked, place, SAMPLE)
+            rows, matches = (await tx.connection.execute(sample, parameters)).one()
+            seen, found = seen + rows, found + matches
+            if seen >= SAMPLE:
+                break
+        return Search(
+            walked if seen < SAMPLE or found >= seen * WORTH_WALKING else shape,
+            # Where nothing but the search narrows the list, its index counts.
+            walked if found >= seen * WORTH_COUNTING and len(shape.filters) > 1 else shape,
+            total=found if seen < SAMPLE and shape.deleted is not Deleted.INCLUDE else None,
+            short=all(len(fragment) <= SHORT for fragment in parameters["search"]),
+        )
 
     # ── what a query means ───────────────────────────────────────────────────────────────────────────────────────────
 

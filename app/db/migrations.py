@@ -62,6 +62,8 @@ BEGIN
 END $$
 """  # noqa: S608 -- our own names
 
+REVOKE_OWNERS = f"REVOKE {SEARCH_ROLE}, {KEEPER_ROLE} FROM CURRENT_USER"
+
 ADMIT_LOGIN = """
 DO $$
 BEGIN
@@ -104,8 +106,13 @@ class Migrations:
         )
         self._commands.config.attributes["metadata"] = Base.metadata
 
-    def upgrade(self, revision: str = "head") -> None:
-        """Make the roles, run what is missing, let the service's login in, and vacuum what was written anew."""
+    def upgrade(self, revision: str = "head") -> list[str]:
+        """Make the roles, run what is missing, let the service's login in, and vacuum what was written anew.
+
+        Returns a line for each record that a migration had to change, for the operator.
+        """
+        told: list[str] = []
+        self._commands.config.attributes["told"] = told
         with self._locked() as connection:
             try:
                 connection.execute(text(ENSURE_ROLES))
@@ -125,13 +132,14 @@ class Migrations:
             connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
             connection.commit()
             # What the owner needed in order to give functions away: keeping it would show it every tenant.
-            connection.execute(text(f"REVOKE {SEARCH_ROLE}, {KEEPER_ROLE} FROM CURRENT_USER"))
+            connection.execute(text(REVOKE_OWNERS))
             connection.commit()
             if self._login and self._login != self._owner:
                 login = sql.Literal(self._login).as_string(None)
                 connection.execute(text(ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))))
                 connection.commit()
             self._vacuum()
+        return told
 
     def _vacuum(self) -> None:
         """What migrations wrote anew: else reports would go through it slowly until enough of it has changed."""
@@ -143,7 +151,10 @@ class Migrations:
     def downgrade(self, revision: str) -> None:
         """Undo migrations down to this one."""
         with self._locked() as connection:
+            connection.execute(text(ENSURE_ROLES))
+            connection.commit()
             self._commands.downgrade(revision)
+            connection.execute(text(REVOKE_OWNERS))
             connection.commit()
 
     def current(self) -> str | None:

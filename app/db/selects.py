@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from app.db.counts import Counted
 from app.db.execution import planned_each_time
-from app.db.filters import Filter
+from app.db.filters import Filter, crm_search
 from app.db.sorting import Order, Stretch
 from app.web.paging import Deleted
 
@@ -91,6 +91,9 @@ class Selects:
         self.rows = lru_cache(MOST_KEPT)(self._rows)
         self.count = lru_cache(MOST_KEPT)(self._count)
         self.kept_total = lru_cache(MOST_KEPT)(self._kept_total)
+        self.sample = lru_cache(MOST_KEPT)(self._sample)
+        self.count_up_to = lru_cache(MOST_KEPT)(self._count_up_to)
+        self.found_up_to = lru_cache(MOST_KEPT)(self._found_up_to)
 
     def _rows(self, shape: Shape, part: Part) -> Select[Any]:
         """Rows of one stretch, each with its sort key and id behind it."""
@@ -148,6 +151,27 @@ class Selects:
             return None
         return _sum([kept, *(self._counted_where(where) for where in self._wheres(shape, None)[1:])])
 
+    def _sample(self, shape: Shape, place: int, size: int) -> Select[Any]:
+        """Of the first rows of one stretch, how many there are and how many a search finds."""
+        search = dict(shape.filters)["search"]
+        others = shape._replace(filters=tuple(each for each in shape.filters if each[0] != "search"))
+        found = self._filters["search"].clause("search", search).label("found")
+        rows = self._windowed(others, Part(place, size), [found], self._wheres(others, place)[0])
+        first = rows.limit(literal_column(str(size), BigInteger)).subquery("first")
+        return _planned(shape, select(func.count(), func.count().filter(first.c.found)).select_from(first))
+
+    def _count_up_to(self, shape: Shape, most: int) -> Select[Any]:
+        """How many rows the filters match; not more than these many are looked for in the trash, nor out of it."""
+        limit = literal_column(str(most), BigInteger)
+        some = (select(self._key).select_from(self._source).where(*where) for where in self._wheres(shape, None))
+        return _planned(shape, _sum(select(func.count()).select_from(each.limit(limit).subquery()) for each in some))
+
+    def _found_up_to(self, shape: Shape, most: int) -> Select[Any]:
+        """How many live rows a search finds that nothing else narrows."""
+        assert isinstance(self._source, Table)  # noqa: S101 -- only tables are searched
+        found = crm_search(self._source.name, "search", dict(shape.filters)["search"], live=True, most=most)
+        return _planned(shape, select(func.count()).select_from(found.alias("found")))
+
     def _counted_where(self, where: Where) -> Select[Any]:
         return select(func.count()).select_from(self._source).where(*where)
 
@@ -172,7 +196,7 @@ class Selects:
         return here < there if descending else here > there
 
 
-def _planned(shape: Shape, statement: Select[Any]) -> Select[Any]:
+def _planned(shape: Shape, statement: Any) -> Select[Any]:
     """Of few rows that a filter lets through an index of its own is the way; of many, the index of the order."""
     return planned_each_time(statement) if shape.filters else statement
 

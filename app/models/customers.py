@@ -51,9 +51,9 @@ class Customer(Record, Imported):
 
     # Folded by the database once, so that sorting and searching ignore case alike on every server.
     name_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(name)"))
-    email_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold(email)"))
+    email_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold_email(email)"))
     company_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold(company)"))
-    search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(...)"))
+    search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_party_text(...)"))
     status_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
 
     __table_args__ = (

@@ -46,7 +46,7 @@ class Contact(Record, Imported):
     position: Mapped[str | None] = mapped_column(String(100))
     is_primary: Mapped[bool] = mapped_column(server_default=text("false"))
     notes: Mapped[str | None] = mapped_column(String(10_000))
-    search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(...)"))
+    search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_party_text(...)"))
 
     __table_args__ = (
         UniqueConstraint("tenant_id", "customer_id", "id", name="contacts_customer_key"),

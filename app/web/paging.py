@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct
 
@@ -77,6 +77,9 @@ class Page(Struct, Generic[Row]):
     page_size: int
     total_pages: int | None
     next_cursor: str | None
+    total_capped: Maybe[
+        Annotated[Literal[True], Meta(description="There are more than `total`: of a search of one or two letters")]
+    ] = UNSET
 
 
 class Everything(Struct, Generic[Row]):

@@ -161,7 +161,7 @@ def test_the_search_function_stays_in_its_tenant(
 ) -> None:
     mine = admin.customer("Unmistakable")["id"]
     stranger.customer("Unmistakable")
-    search = "SELECT crm_search('customers', 'search_folded', 'mistak')"
+    search = "SELECT crm_search('customers', ARRAY['mistak'], true, false, NULL)"
     assert service_connection.execute(search).fetchall() == []
     enter(service_connection, admin.tenant)
     assert service_connection.execute(search).fetchall() == [(mine,)]

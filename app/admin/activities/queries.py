@@ -76,7 +76,7 @@ FILTERS = {
     "due_date_from": since(c.due_date, c.all_day),
     "due_date_to": until(c.due_date, c.all_day),
     "external_id": one_of(c.external_id),
-    "search": found_in("activities", "title_folded"),
+    "search": found_in("activities", func.crm_fold_search(c.title)),
 }
 LISTING = Listing(
     "activities",

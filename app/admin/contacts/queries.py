@@ -23,7 +23,7 @@ FILTERS = {
     "customer_id": one_of(c.customer_id),
     "assigned_to": through(c.customer_id, customer.id, user_in(customer.assigned_to)),
     "external_id": one_of(c.external_id),
-    "search": found_in("contacts", "search_folded"),
+    "search": found_in("contacts", c.search_folded, phones=True),
 }
 LISTING = Listing(
     "contacts",

@@ -56,7 +56,7 @@ LISTING = Listing(
         "follow_up_from": since(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
         "follow_up_to": until(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
         "external_id": one_of(c.external_id),
-        "search": found_in("customers", "search_folded"),
+        "search": found_in("customers", c.search_folded, phones=True),
     },
     sorts={
         "created_at": by_column(c.created_at),

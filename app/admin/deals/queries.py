@@ -22,14 +22,15 @@ from app.db.filters import at_least, at_most, found_in, leading_to, matching, on
 from app.db.listing import Listing
 from app.db.nested import Columns, columns_for, labelled, nested_rows, selected
 from app.db.sorting import by_column, by_group
+from app.models import Customer, PipelineStage
 from app.models import Deal as Row
-from app.models import PipelineStage
 from app.models import StageMove as Move
 from app.money import AMOUNT_LIMIT, STORED_DECIMALS
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 move = Move.__table__.c
+customer = Customer.__table__.c
 stages = PipelineStage.__table__
 stage = stages.c
 SMALLEST_PARTS: int = 10**STORED_DECIMALS
@@ -70,6 +71,15 @@ COLUMNS = columns_for(
     customer=customer_of(c.customer_id),
     contact=contact_of(c.contact_id),
 )
+# The name of a customer that one does not see is shown with its deal all the same, and found.
+_customer_name = func.coalesce(
+    select(customer.name).where(customer.id == c.customer_id).scalar_subquery(), func.crm_customer_name(c.customer_id)
+)
+_document = (
+    func.crm_fold_search(c.title, type_=Text)
+    + literal_column(r"E'\n'", Text)
+    + func.crm_fold_search(_customer_name, type_=Text)
+)
 LISTING = Listing(
     "deals",
     Deal,
@@ -84,7 +94,7 @@ LISTING = Listing(
         "customer_id": one_of(c.customer_id),
         "currency": one_of(c.currency),
         "external_id": one_of(c.external_id),
-        "search": found_in("deals", "title_folded"),
+        "search": found_in("deals", _document),
         "amount_min": at_least(c.amount_order, lambda amount: math.ceil(_order_of(amount))),
         "amount_max": at_most(c.amount_order, lambda amount: math.floor(_order_of(amount))),
         "expected_close_from": since(c.expected_close_date, at_midnight(c.expected_close_date)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, select
 
 from app.admin.users.schemas import User
-from app.db.filters import matching
+from app.db.filters import found_among
 from app.db.listing import Listing
 from app.db.nested import Nested, columns_for, labelled, nested_row, selected
 from app.db.sorting import by_column
@@ -18,17 +18,14 @@ c = Row.__table__.c
 COLUMNS = columns_for(User, Row.__table__)
 
 
-def _named_like(fragment: ColumnElement[str]) -> ColumnElement[bool]:
-    return or_(*(func.strpos(func.crm_fold(column), func.crm_fold(fragment)) > 0 for column in (c.name, c.email)))
-
-
+_document = func.crm_fold_search(func.coalesce(c.name, "") + literal_column(r"E'\n'") + func.coalesce(c.email, ""))
 LISTING = Listing(
     "users",
     User,
     COLUMNS,
     Row.__table__,
     key=c.id,
-    filters={"search": matching(_named_like)},
+    filters={"search": found_among(_document)},
     sorts={
         "name": by_column(func.crm_fold(c.name, type_=c.role.type), nullable=True),
         "email": by_column(func.crm_fold(c.email, type_=c.role.type), nullable=True),
