@@ -21,7 +21,7 @@ c = Row.__table__.c
 
 RECORDS = Records(Row, Code.CUSTOMER_NOT_FOUND, owned=True)
 
-EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold(bindparam("address")), c.deleted_at.is_(None))
+EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold_email(bindparam("address")), c.deleted_at.is_(None))
 
 
 async def get(tx: Transaction, customer_id: int) -> Customer:
