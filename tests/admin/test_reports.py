@@ -264,3 +264,48 @@ def test_currencies_are_never_added_up(admin: Caller) -> None:
         )
     deals = admin.ok("GET", "/admin/reports/overview")["deals"]
     assert (deals["open_value"], deals["open_value_by_currency"]) == (10, {"JPY": 1000, "KWD": 0.5, "USD": 10})
+
+
+def test_the_newest_deals_are_shown_as_lists_show_them(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    assert admin.ok("GET", "/admin/reports/overview")["recent_deals"] == []
+    for number in range(7):
+        body = {"title": f"D{number}", "customer_id": customer, "amount": 10.25, "expected_close_date": "2030-01-02"}
+        admin.ok("POST", "/admin/deals", body)
+    newest = admin.ok("GET", "/admin/deals", page_size=5)["data"]
+    assert admin.ok("GET", "/admin/reports/overview")["recent_deals"] == newest
+
+
+def test_the_team_has_a_row_for_what_belongs_to_no_one(admin: Caller, agent: Caller) -> None:
+    customer = admin.customer()["id"]
+    deal = {"title": "D", "customer_id": customer, "owner_id": None, "amount": 5}
+    for stage in ("proposal", "closed_won", "closed_lost"):
+        admin.ok("POST", "/admin/deals", deal | {"stage": stage})
+    task = {"title": "T", "type": "call", "assigned_to": None}
+    admin.ok("POST", "/admin/activities", task | {"due_date": "2020-01-01"})
+    admin.ok("POST", "/admin/activities", task | {"status": "completed"})
+    agent.ok("GET", "/admin/me")
+    rows = admin.ok("GET", "/admin/reports/team")["data"]
+    assert [row["id"] for row in rows][-1] is None
+    nobody = {name: value for name, value in rows[-1].items() if not name.endswith("currency")}
+    assert nobody == {
+        "id": None, "name": None, "email": None, "open_deals": 1, "open_value": 5, "won_count": 1, "won_value": 5,
+        "lost_count": 1, "win_rate": 0.5, "average_days_to_close": 0, "activities_completed": 1,
+        "activities_overdue": 1,
+    }  # fmt: skip
+    assert [row["id"] for row in agent.ok("GET", "/admin/reports/team")["data"]] == [agent.user_id]
+
+
+def test_limited_to_its_own_an_agent_is_shown_no_customers_of_others(
+    admin: Caller, callers: Callers, tenant: str, variant: Any
+) -> None:
+    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    hidden, own = admin.customer("Hidden")["id"], admin.customer("Mine", assigned_to=limited.user_id)["id"]
+    for customer, amount in ((hidden, 100), (own, 1)):
+        body = {"title": "D", "customer_id": customer, "owner_id": limited.user_id, "amount": amount}
+        admin.ok("POST", "/admin/deals", body)
+    overview = limited.ok("GET", "/admin/reports/overview")
+    assert [each["name"] for each in overview["top_customers"]] == ["Mine"]
+    assert overview["deals"]["total"] == 2
+    everything = admin.ok("GET", "/admin/reports/overview")
+    assert [each["name"] for each in everything["top_customers"]] == ["Hidden", "Mine"]

@@ -57,6 +57,7 @@ CASES = [
     Case("deals of a stage", "/admin/deals?stage=proposal"),
     Case("one deal", "/admin/deals/{deal}"),
     Case("activities", "/admin/activities"),
+    Case("activities: agenda", "/admin/activities?sort_by=agenda"),
     Case("activities by status", "/admin/activities?sort_by=status"),
     Case("activities of a person", "/admin/activities?assigned_to=agent-7"),
     Case("notes", "/admin/notes"),
@@ -65,6 +66,7 @@ CASES = [
     Case("report: overview", "/admin/reports/overview", report=True),
     Case("report: deals", "/admin/reports/deals/summary", report=True),
     Case("report: funnel", "/admin/reports/deals/funnel", report=True),
+    Case("report: forecast", "/admin/reports/deals/forecast", report=True),
     Case("report: team", "/admin/reports/team", report=True),
 ]
 # Some of each kind, where how fast it is proves nothing.

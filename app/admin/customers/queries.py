@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, any_, bindparam, func, not_, null, select
+from sqlalchemy import ColumnElement, Select, any_, bindparam, func, not_, null, or_, select, update
 
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
@@ -22,13 +22,16 @@ from app.db.filters import equals, found_in, matching, one_of, since, until, use
 from app.db.listing import Listing
 from app.db.nested import Columns, Nested, columns_for, labelled, nested_row, nested_rows, selected
 from app.db.sorting import by_column
+from app.models import Activity as Activities
 from app.models import Customer as Row
-from app.models import CustomerTag, Tag
+from app.models import CustomerTag, PipelineStage, Tag
+from app.models import Deal as Deals
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 tag = Tag.__table__.c
 worn = CustomerTag.__table__.c
+stage = PipelineStage.__table__.c
 
 _tags = nested_rows(
     select(*labelled(tags.COLUMNS))
@@ -113,3 +116,40 @@ WITH_PRIMARY_CONTACT = LISTING.beside(_primary_contact)
 DETAIL: Select[Any] = select(
     *selected({name: DETAIL_COLUMNS[name] for name in CustomerDetail.__struct_fields__})
 ).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
+
+# ── another owner ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_customer: ColumnElement[int] = bindparam("customer_id", type_=c.id.type)
+
+
+def _hand_over(table: Any, owner: ColumnElement[Any], *conditions: ColumnElement[bool]) -> Select[Any]:
+    """How many of these live rows went from the present owner to the next."""
+    present, following = (bindparam(name, type_=owner.type) for name in ("present", "next"))
+    moved = (
+        update(table)
+        .where(
+            table.c.deleted_at.is_(None),
+            owner.is_not_distinct_from(present),
+            owner.is_distinct_from(following),
+            *conditions,
+        )
+        .values({owner.key: following})
+        .returning(table.c.id)
+        .cte("moved")
+    )
+    return select(func.count()).select_from(moved)
+
+
+_its_deals = select(deal.id).where(deal.customer_id == _customer, deal.deleted_at.is_(None))
+HAND_OVER_DEALS = _hand_over(
+    Deals.__table__,
+    deal.owner_id,
+    deal.customer_id == _customer,
+    deal.stage_id.in_(select(stage.id).where(stage.kind == "open")),
+)
+HAND_OVER_ACTIVITIES = _hand_over(
+    Activities.__table__,
+    activity.assigned_to,
+    or_(activity.customer_id == _customer, activity.deal_id.in_(_its_deals)),
+    activities.IS_OPEN,
+)

@@ -16,6 +16,8 @@ from app.admin.customers.schemas import (
     CustomerCreate,
     CustomerDetail,
     CustomerQuery,
+    Reassigned,
+    Reassignment,
     TagIds,
 )
 from app.admin.http import CHANGES, answer, list_page, message, transaction
@@ -80,6 +82,18 @@ async def restore_customer(request: CrmRequest, customer_id: FromPath[RecordId])
         return answer(tx, await service.restore(tx, customer_id))
 
 
+@post("/{customer_id:str}/reassign", guards=[Requires(Permission.MANAGE_ALL)], status_code=200)
+async def reassign_customer(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[Reassignment]
+) -> Response[Reassigned]:
+    """Give a customer to somebody else, with those open deals and activities of it that are its present owner's; of a
+    customer without an owner, those that have none.
+    """
+    async with transaction(request) as tx:
+        done = await service.reassign(tx, customer_id, data)
+        return answer(tx, done, version=done.customer.version)
+
+
 @get("/{customer_id:str}/tags", guards=[Requires(Permission.READ)])
 async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Everything[Tag]]:
     """A customer's tags, by name."""
@@ -139,6 +153,7 @@ router = Router(
         change_customer,
         delete_customer,
         restore_customer,
+        reassign_customer,
         list_customer_tags,
         add_customer_tags,
         replace_customer_tags,

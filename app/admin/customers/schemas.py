@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, Struct
 
 from app.admin.activities.schemas import Activity
 from app.admin.contacts.schemas import Contact
@@ -174,6 +174,22 @@ class CustomerQuery(ListQuery):
     external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET
+
+
+class Reassignment(Body, kw_only=True):
+    """Who gets a customer, and whether what is open on it and belongs to its present owner goes along."""
+
+    assigned_to: UserId | None
+    open_deals: Maybe[bool] = UNSET
+    open_activities: Maybe[bool] = UNSET
+
+
+class Reassigned(Struct):
+    """The customer, and how many of its deals and activities have another owner now."""
+
+    customer: Customer
+    deals: int
+    activities: int
 
 
 class TagIds(Body, kw_only=True):

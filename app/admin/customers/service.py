@@ -10,7 +10,14 @@ from sqlalchemy import bindparam, func, select
 
 from app.access.permissions import Permission
 from app.admin.customers import queries
-from app.admin.customers.schemas import Customer, CustomerChange, CustomerCreate, CustomerDetail
+from app.admin.customers.schemas import (
+    Customer,
+    CustomerChange,
+    CustomerCreate,
+    CustomerDetail,
+    Reassigned,
+    Reassignment,
+)
 from app.db.records import Explanations, Records
 from app.db.transaction import Transaction
 from app.models import Customer as Row
@@ -70,6 +77,24 @@ async def restore(tx: Transaction, customer_id: int) -> Customer:
     row = await RECORDS.lock_trashed(tx, customer_id)
     await RECORDS.restore(tx, row, explain=_explain_email(tx, row["email"]))
     return await get(tx, customer_id)
+
+
+async def reassign(tx: Transaction, customer_id: int, data: Reassignment) -> Reassigned:
+    """Its open deals and activities, also those of its deals, go along where they are its present owner's.
+
+    Raises AppError CUSTOMER_NOT_FOUND or VERSION_CONFLICT.
+    """
+    row = await RECORDS.lock(tx, customer_id)
+    people = {"customer_id": customer_id, "present": row["assigned_to"], "next": data.assigned_to}
+    await RECORDS.update(tx, row, {"assigned_to": data.assigned_to})
+    moved = {
+        name: 0 if wanted is False else (await tx.connection.execute(statement, people)).scalar_one()
+        for name, wanted, statement in (
+            ("deals", data.open_deals, queries.HAND_OVER_DEALS),
+            ("activities", data.open_activities, queries.HAND_OVER_ACTIVITIES),
+        )
+    }
+    return Reassigned(await get(tx, customer_id), **moved)
 
 
 async def add_tags(tx: Transaction, customer_id: int, tag_ids: Iterable[int]) -> Customer:

@@ -5,10 +5,15 @@ Trashed rows never count, and row-level security decides whose rows do.
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from typing import Any
 
+from sqlalchemy import ColumnElement, Select, Text, literal_column, select, text
+
+from app.admin.deals import queries as deals
+from app.admin.deals.schemas import Deal
 from app.db.calendar import TODAY_SQL
 from app.db.execution import planned_each_time
+from app.db.nested import labelled, nested_rows
 
 
 def at_midnight(column: str) -> str:
@@ -44,7 +49,7 @@ CALENDAR = """
     )"""
 # Each table is gone through once: what is asked for is added up from small groups. The calendar is asked by subselects,
 # since a join would keep the database from using several processes.
-OVERVIEW = text(f"""
+_OVERVIEW = f"""
     WITH {CALENDAR},
     customer_counts AS (
         SELECT status, count(*) AS count,
@@ -92,14 +97,10 @@ OVERVIEW = text(f"""
         SELECT date, type, sum(count)::bigint AS count
         FROM activity_groups, calendar WHERE date BETWEEN today - 29 AND today GROUP BY date, type
     ),
-    newest_deals AS (
-        SELECT id, title, trim_scale(amount) AS amount, currency, stage_id, customer_id, owner_id, created_at
-        FROM deals WHERE deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT 5
-    ),
     best_customers AS (
         SELECT customer_id, count(*) AS deals_count,
                coalesce(sum(amount) FILTER (WHERE currency = (SELECT currency FROM calendar)), 0) AS deals_value
-        FROM deals WHERE deleted_at IS NULL
+        FROM deals WHERE deleted_at IS NULL AND {{seen}}
         GROUP BY customer_id ORDER BY deals_value DESC, deals_count DESC, customer_id LIMIT 5
     ),
     best_people AS (
@@ -119,14 +120,6 @@ OVERVIEW = text(f"""
         'deals', (SELECT coalesce(json_agg(deal_sums), '[]') FROM deal_sums),
         'activities', (SELECT coalesce(json_agg(activity_counts), '[]') FROM activity_counts),
         'days', (SELECT coalesce(json_agg(day_counts), '[]') FROM day_counts),
-        'recent_deals', (
-            SELECT coalesce(json_agg(json_build_object(
-                'id', id, 'title', title, 'amount', amount, 'currency', currency,
-                'stage', (SELECT name FROM pipeline_stages WHERE pipeline_stages.id = stage_id),
-                'customer_id', customer_id, 'customer_name', crm_customer_name(customer_id),
-                'owner_id', crm_show_user(owner_id), 'created_at', created_at
-            ) ORDER BY created_at DESC, id DESC), '[]') FROM newest_deals
-        ),
         'top_customers', (
             SELECT coalesce(json_agg(json_build_object(
                 'id', customer_id, 'name', crm_customer_name(customer_id),
@@ -143,16 +136,34 @@ OVERVIEW = text(f"""
             ) ORDER BY deals_closed DESC, pipeline_value DESC, owner_id), '[]') FROM best_people
         )
     )::text
-""")
+"""
 
-_CHOSEN = """
+
+def _overview(seen: str) -> Select[Any]:
+    """The sums, and beside them the newest deals as lists have them."""
+    figures: ColumnElement[str] = literal_column(f"({_OVERVIEW.format(seen=seen)})", Text)
+    newest = (
+        select(*labelled(deals.COLUMNS))
+        .where(deals.c.deleted_at.is_(None))
+        .order_by(deals.c.created_at.desc(), deals.c.id.desc())
+        .limit(literal_column("5"))
+    )
+    return select(figures, nested_rows(newest, Deal).column)
+
+
+OVERVIEW = _overview("true")
+# Of people who see only their own, deals may be of customers that they do not see.
+OVERVIEW_OF_OWN = _overview("customer_id IN (SELECT id FROM customers)")
+
+_OWNED = "(CAST(:owners AS text[]) IS NULL OR owner_id = ANY (:owners) OR (:nobody AND owner_id IS NULL))"
+_CHOSEN = f"""
     chosen AS NOT MATERIALIZED (
         SELECT deals.id, stage_id, kind, currency, amount, deals.created_at, actual_close_date
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL
           AND (CAST(:from AS timestamptz) IS NULL OR deals.created_at >= :from)
           AND (CAST(:to AS timestamptz) IS NULL OR deals.created_at <= :to)
-          AND (CAST(:owners AS text[]) IS NULL OR owner_id = ANY (:owners) OR (:nobody AND owner_id IS NULL))
+          AND {_OWNED}
     )"""
 
 SUMMARY = planned_each_time(
@@ -238,36 +249,62 @@ FUNNEL_OF_ALL = planned_each_time(
     text(_FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)"))
 )
 
+FORECAST = planned_each_time(
+    text(f"""
+    WITH dated AS (
+        SELECT currency, kind, amount, deals.probability,
+               CASE kind WHEN 'open' THEN expected_close_date ELSE actual_close_date END AS at
+        FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
+        WHERE deleted_at IS NULL AND {_OWNED}
+    ),
+    placed AS (
+        SELECT *, (at AT TIME ZONE CASE WHEN {at_midnight("at")} THEN 'UTC' ELSE :zone END)::date AS day FROM dated
+        WHERE at IS NULL AND kind = 'open'
+           -- A day more at either end, which every timezone is within.
+           OR at < CAST(:last AS date) + 2 AND (kind = 'open' OR at >= CAST(:first AS date) - 1)
+    ),
+    sums AS (
+        SELECT CASE WHEN kind = 'open' AND day IS NULL THEN 'none'
+                    WHEN kind = 'open' AND day < :today THEN 'overdue'
+                    WHEN day BETWEEN :first AND :last THEN date_trunc(:by, day)::date::text END AS period,
+               currency, kind, count(*) AS count, sum(amount) AS value, sum(amount * probability) / 100 AS weighted
+        FROM placed GROUP BY 1, 2, 3
+    )
+    SELECT coalesce(json_agg(sums), '[]')::text FROM sums WHERE period IS NOT NULL
+""")
+)
+
 TEAM = planned_each_time(
     text(f"""
+    -- Nobody is '', which is no person's id.
     WITH closings AS (
-        SELECT owner_id, currency, kind, count(*) AS count, sum(amount) AS value,
+        SELECT coalesce(owner_id, '') AS id, currency, kind, count(*) AS count, sum(amount) AS value,
                extract(epoch FROM sum(greatest(actual_close_date - deals.created_at, interval '0'))) AS seconds
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
-        WHERE deleted_at IS NULL AND owner_id IS NOT NULL
+        WHERE deleted_at IS NULL
           AND (kind = 'open' OR ({in_period("actual_close_date", at_midnight("actual_close_date"))}))
-        GROUP BY owner_id, currency, kind
+        GROUP BY 1, currency, kind
     ),
     work AS (
-        SELECT assigned_to, count(*) FILTER (WHERE status = 'completed') AS completed,
+        SELECT coalesce(assigned_to, '') AS id, count(*) FILTER (WHERE status = 'completed') AS completed,
                count(*) FILTER (WHERE {IS_OVERDUE}) AS overdue
         FROM activities
-        WHERE deleted_at IS NULL AND assigned_to IS NOT NULL
+        WHERE deleted_at IS NULL
           AND {in_period("coalesce(due_date, created_at)", "all_day AND due_date IS NOT NULL")}
-        GROUP BY assigned_to
+        GROUP BY 1
     ),
     people AS (
-        SELECT owner_id AS id FROM closings UNION SELECT assigned_to FROM work UNION SELECT id FROM users
+        SELECT id FROM closings UNION SELECT id FROM work UNION SELECT id FROM users
     )
     SELECT json_build_object(
         'currency', (SELECT default_currency FROM settings),
         'people', (
             SELECT coalesce(json_agg(json_build_object(
-                'id', crm_show_user(people.id), 'name', users.name, 'email', users.email,
-                'closings', (SELECT coalesce(json_agg(closings), '[]') FROM closings WHERE owner_id = people.id),
+                'id', crm_show_user(nullif(people.id, '')), 'name', users.name, 'email', users.email,
+                'closings', (SELECT coalesce(json_agg(closings), '[]') FROM closings WHERE closings.id = people.id),
                 'completed', coalesce(work.completed, 0), 'overdue', coalesce(work.overdue, 0)
             )), '[]')
-            FROM people LEFT JOIN users ON users.id = people.id LEFT JOIN work ON work.assigned_to = people.id
+            FROM people LEFT JOIN users ON users.id = people.id LEFT JOIN work ON work.id = people.id
             WHERE CAST(:only AS text) IS NULL OR people.id = :only
         )
     )::text

@@ -16,7 +16,17 @@ from app.admin.http import answer, transaction
 from app.admin.pipeline_stages.queries import list_origins
 from app.admin.reports import service
 from app.admin.reports.cache import KeptReport, ReportCache
-from app.admin.reports.schemas import DealReportQuery, DealSummary, Funnel, Overview, PeriodQuery, Team
+from app.admin.reports.forecast import forecast
+from app.admin.reports.schemas import (
+    DealReportQuery,
+    DealSummary,
+    Forecast,
+    ForecastQuery,
+    Funnel,
+    Overview,
+    PeriodQuery,
+    Team,
+)
 from app.web import strict_json
 from app.web.input import CrmRequest
 
@@ -64,6 +74,13 @@ async def get_funnel(request: CrmRequest, filters: NamedDependency[DealReportQue
         return answer(tx, await service.funnel(tx, filters))
 
 
+@get("/deals/forecast", guards=[Requires(Permission.READ)])
+async def get_forecast(request: CrmRequest, filters: NamedDependency[ForecastQuery]) -> Response[Forecast]:
+    """What closed, and what is expected to, by months or quarters: open deals by expected_close_date."""
+    async with transaction(request) as tx:
+        return answer(tx, await forecast(tx, filters))
+
+
 @get("/team", guards=[Requires(Permission.READ)])
 async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -> Response[Team]:
     """What everybody has going, and closed and did in the period."""
@@ -71,4 +88,6 @@ async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -
         return answer(tx, await service.team(tx, filters))
 
 
-router = Router("/reports", route_handlers=[get_overview, get_deal_summary, get_funnel, get_team], tags=["Reports"])
+router = Router(
+    "/reports", route_handlers=[get_overview, get_deal_summary, get_funnel, get_forecast, get_team], tags=["Reports"]
+)

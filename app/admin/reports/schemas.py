@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, field
 
+from app.admin.deals.schemas import Deal
 from app.web.paging import UserFilter
 from app.web.structs import From, Maybe, Until
 
@@ -26,6 +28,19 @@ class DealReportQuery(PeriodQuery, kw_only=True):
     """By the deals' created_at, and their owners."""
 
     owner_id: Maybe[UserFilter] = UNSET
+
+
+class ForecastBy(StrEnum):
+    """How long a forecast's periods are."""
+
+    MONTH = "month"
+    QUARTER = "quarter"
+
+
+class ForecastQuery(DealReportQuery, kw_only=True):
+    """A range of whole days, by their months or quarters; at first this quarter and the next three."""
+
+    by: Maybe[ForecastBy] = UNSET
 
 
 class CustomerFigures(Struct):
@@ -64,20 +79,6 @@ class ActivityFigures(Struct):
     overdue: int
     cancelled: int
     by_type: dict[str, int]
-
-
-class RecentDeal(Struct):
-    """One of the newest deals."""
-
-    id: int
-    title: str
-    amount: Decimal
-    currency: str
-    stage: str
-    customer_id: int
-    customer_name: str
-    owner_id: int | str | None
-    created_at: datetime
 
 
 class TopCustomer(Struct):
@@ -136,7 +137,7 @@ class Overview(Struct):
     customers: CustomerFigures
     deals: DealFigures
     activities: ActivityFigures
-    recent_deals: list[RecentDeal]
+    recent_deals: list[Deal]
     top_customers: list[TopCustomer]
     metrics: Metrics
     deals_by_stage: list[StageFigures]
@@ -186,10 +187,34 @@ class Funnel(Struct):
     stages: list[FunnelStage]
 
 
-class TeamMember(Struct):
-    """What one person has going, and has done in the period."""
+class ForecastPeriod(Struct):
+    """What was won and lost in a period, and is expected in it, in one currency. Start and end are days of it; open
+    deals without an expected_close_date are of the period `none`, those whose day is over of `overdue`.
+    """
 
-    id: int | str
+    period: str
+    start: date | None
+    end: date | None
+    currency: str
+    won_count: int = 0
+    won_value: Decimal = Decimal(0)
+    open_count: int = 0
+    open_value: Decimal = Decimal(0)
+    weighted_value: Decimal = Decimal(0)
+    lost_count: int = 0
+    lost_value: Decimal = Decimal(0)
+
+
+class Forecast(Struct):
+    """Every period of the range, for every currency that occurs."""
+
+    periods: list[ForecastPeriod]
+
+
+class TeamMember(Struct):
+    """What one person has going, and has done in the period; the id is null for what belongs to no one."""
+
+    id: int | str | None
     name: str | None
     email: str | None
     open_deals: int

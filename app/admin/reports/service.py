@@ -77,7 +77,6 @@ class OverviewRows(Struct):
     deals: list[DealRow]
     activities: list[ActivityRow]
     days: list[DayRow]
-    recent_deals: list[schemas.RecentDeal]
     top_customers: list[schemas.TopCustomer]
     top_performers: list[schemas.Performer]
 
@@ -117,7 +116,7 @@ class ClosingRow(Struct):
 class PersonRow(Struct):
     """What a row of the team is made of."""
 
-    id: int | str
+    id: int | str | None
     name: str | None
     email: str | None
     completed: int
@@ -134,7 +133,9 @@ class TeamRows(Struct):
 
 async def overview(tx: Transaction) -> schemas.Overview:
     """The page with everything on it."""
-    rows = json.decode((await tx.connection.execute(queries.OVERVIEW)).scalar_one(), type=OverviewRows)
+    statement = queries.OVERVIEW_OF_OWN if tx.own_records_only else queries.OVERVIEW
+    figures, recent_deals = (await tx.connection.execute(statement)).one()
+    rows = json.decode(figures, type=OverviewRows)
     kinds = {stage.id: stage.kind for stage in rows.stages}
     live = rows.deals
     won, lost, open_ = ([row for row in live if kinds[row.stage_id] == kind] for kind in ("won", "lost", "open"))
@@ -167,7 +168,7 @@ async def overview(tx: Transaction) -> schemas.Overview:
             by_stage={stage.name: in_stage[stage.id] for stage in rows.stages},
         ),
         activities=_activities(rows.activities),
-        recent_deals=rows.recent_deals,
+        recent_deals=recent_deals,
         top_customers=rows.top_customers,
         metrics=schemas.Metrics(
             total_customers=customers.total(),
@@ -193,7 +194,7 @@ async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummar
     found = await tx.connection.execute(queries.SUMMARY, await _chosen(tx, query))
     report = json.decode(found.scalar_one(), type=schemas.DealSummary)
     for row in report.by_status:
-        row.total, row.average = (_money(amount, row.currency) for amount in (row.total, row.average))
+        row.total, row.average = (money(amount, row.currency) for amount in (row.total, row.average))
     return report
 
 
@@ -211,7 +212,9 @@ async def team(tx: Transaction, query: PeriodQuery) -> schemas.Team:
     found = await tx.connection.execute(queries.TEAM, await _period(tx, query) | {"only": only})
     rows = json.decode(found.scalar_one(), type=TeamRows)
     members = [_member(person, rows.currency) for person in rows.people]
-    return schemas.Team(sorted(members, key=lambda m: (-m.won_value, -m.won_count, m.name or "", str(m.id))))
+    return schemas.Team(
+        sorted(members, key=lambda m: (m.id is None, -m.won_value, -m.won_count, m.name or "", str(m.id)))
+    )
 
 
 def _activities(rows: list[ActivityRow]) -> schemas.ActivityFigures:
@@ -287,9 +290,14 @@ async def _period(tx: Transaction, query: PeriodQuery) -> dict[str, datetime | N
 
 
 async def _chosen(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
+    return await _period(tx, query) | owners_of(tx, query)
+
+
+def owners_of(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
+    """Whose deals a report is about."""
     people = None if query.owner_id is UNSET else query.owner_id
     owners = people and named_people(people, tx.actor.user_id)
-    return await _period(tx, query) | {"owners": owners, "nobody": people is not None and "none" in people}
+    return {"owners": owners, "nobody": people is not None and "none" in people}
 
 
 def _count(rows: Iterable[DealRow | ClosingRow]) -> int:
@@ -308,9 +316,10 @@ def _summed(amounts: Iterable[tuple[str, Decimal | int]]) -> dict[str, Decimal]:
 
 
 def _rounded(amounts: dict[str, Decimal]) -> ByCurrency:
-    return {currency: _money(amount, currency) for currency, amount in amounts.items()}
+    return {currency: money(amount, currency) for currency, amount in amounts.items()}
 
 
-def _money(amount: Decimal, currency: str) -> Decimal:
+def money(amount: Decimal, currency: str) -> Decimal:
+    """Rounded to the currency's decimals."""
     decimals = currency_decimals(currency) or 0
     return amount.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
