@@ -15,6 +15,7 @@ MAY = {
     "read": {"admin", "manager", "agent"},
     "write": {"admin", "manager", "agent"},
     "delete": {"admin", "manager"},
+    "manage_all": {"admin", "manager"},
     "configure": {"admin"},
     "audit": {"admin"},
 }
@@ -35,6 +36,8 @@ def contracts_permission(method: str, path: str) -> str:
         return "configure"
     if path.endswith("/restore"):
         return "delete"
+    if path.endswith("/reassign"):
+        return "manage_all"
     # A note is its author's to delete, and a customer's tag is a change of the customer.
     return "delete" if method == "DELETE" and kind != "notes" and "/tags/" not in path else "write"
 

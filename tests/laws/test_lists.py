@@ -185,5 +185,6 @@ def test_every_filter_refuses_nonsense_or_takes_text(operation: Operation, admin
     for field in fields(query):
         answer = admin.get(url, **{field.encode_name: "no such value"})
         if answer.status_code != 200:
-            code = {"cursor": "INVALID_CURSOR", "stage": "INVALID_STAGE"}.get(field.name, "INVALID_REQUEST")
+            codes = {"cursor": "INVALID_CURSOR", "stage": "INVALID_STAGE", "currency": "INVALID_CURRENCY"}
+            code = codes.get(field.name, "INVALID_REQUEST")
             refused(answer, 400, code)
