@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import time
 import zipfile
 
 import pytest
@@ -74,6 +75,33 @@ ACCEPTED = {
     "MZ.txt": (b"MZ too", "text/plain"),
     "a.csv": (b"a,b\n1,2\n", "text/csv"),
     "a.md": (b"# Title\n", "text/markdown"),
+    "latin1.txt": ("Grüße".encode("latin-1"), "text/plain"),
+    "windows.csv": ("Name;Straße;„Preis“ €\r\n".encode("cp1252"), "text/csv"),
+    "excel.csv": ("Name\tStraße\r\n".encode("utf-16"), "text/csv"),
+    "big endian.txt": (b"\xfe\xff" + "Grüße".encode("utf-16-be"), "text/plain"),
+    "japanese.csv": ("名前,住所\r\n".encode("shift-jis"), "text/csv"),
+    "mail.txt": ("日本語\r\n".encode("iso-2022-jp"), "text/plain"),
+    "russian.txt": ("Привет\r\n".encode("koi8-r"), "text/plain"),
+    "dos.txt": ("Größe\r\n\x1a".encode("cp850"), "text/plain"),
+    "less.txt": (b"<3 and <ada@example.com> wrote", "text/plain"),
+    "about pdf.txt": (b"Files begin with %PDF-1.4, they say.\n", "text/plain"),
+    "junk.pdf": (b"\r\n\0\0junk" * 100 + b"%PDF-1.5\r\n%\xe2\xe3\r\n12 0 obj\r\n", "application/pdf"),
+    "http.pdf": (b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n%PDF-1.4\n1 0 obj\n", "application/pdf"),
+    "bom.pdf": (b"\xef\xbb\xbf%PDF-1.4\n1 0 obj\n", "application/pdf"),
+    "a.heif": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1miaf", "image/heif"),
+    "b.heic": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "image/heic"),
+    "a.mbox": (b"From ada@b.co Thu Jan  1 00:00:00 2026\nFrom: ada@b.co\nDate: today\n\nHi", "message/rfc822"),
+    "a.emlx": (b"1234      \nReturn-Path: <a@b.co>\nFrom: a@b.co\nDate: x\n\nHi", "message/rfc822"),
+    "long.eml": (
+        b"Return-Path: <a@b.co>\r\nDelivered-To: c@d.co\r\nX-Spam-Status: No,\r\n\tscore=0\r\n"
+        b"ARC-Seal: i=1; a=rsa-sha256;\r\n"
+        + b"        b=" * 3000
+        + b"\r\n"
+        + b"Received: from x\r\n by y\r\n" * 300
+        + b'from: "A" <a@b.co>\r\nMIME-Version: 1.0\r\n\r\n<html><script>\0',
+        "message/rfc822",
+    ),
+    "no mail.txt": (b"From: me\nthis is a text\nDate: none\n", "text/plain"),
     "a.eml": (b"Subject: Hi\r\nFrom: a@b.co\r\nDate: today\r\n\r\nGr\xfc\xdfe", "message/rfc822"),
 }
 REFUSED = {
@@ -84,7 +112,15 @@ REFUSED = {
     "a.docm": zipped("[Content_Types].xml", "word/document.xml", "word/vbaProject.bin"),
     "a.msi": OLE + b"\0" * 5000,
     "a.mp4": b"\0\0\0\x18ftypisom\0\0\2\0isomiso2",
-    "latin1.txt": "Grüße".encode("latin-1"),
+    "page.csv": "<HTML><body>".encode("utf-16"),
+    "page.md": b"\xef\xbb\xbf \n<script>alert(1)</script>",
+    "page.pdf": b"<html>\n%PDF-1.4\n1 0 obj<script>alert(1)</script>",
+    "program.pdf": b"MZ\x90\0" + b"\0" * 60 + b"%PDF-1.4\n1 0 obj",
+    "picture.txt": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "comment.txt": b"<!-- hello --><script>alert(1)</script>",
+    "late.pdf": b" " * 1100 + b"%PDF-1.4\n1 0 obj\0",
+    "a.mov": b"\0\0\0\x14ftypqt  \0\0\0\0",
+    "utf32.txt": "text".encode("utf-32"),
     "nul.txt": b"text\0text",
     "noise.txt": bytes(range(1, 256)),
 }
@@ -117,3 +153,29 @@ def test_a_header_has_a_plain_name_and_the_whole_one() -> None:
     assert as_attachment('naïve "50%".pdf') == (
         "attachment; filename=\"na_ve _50__.pdf\"; filename*=UTF-8''na%C3%AFve%20%2250%25%22.pdf"
     )
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"a:\n",
+        b"\n",
+        b" ",
+        b"%PDF-",
+        b"%PDF-1.4",
+        b"<",
+        b"<!--",
+        b"From: ",
+        b"a",
+        b"\xff\xfe",
+        b"\xc3\xa4",
+        b"PK\x03\x04",
+        b"1 0 ob",
+    ],
+)
+def test_no_file_is_slow_to_tell(piece: bytes) -> None:
+    """The processor's time, with much to spare for a machine that is busy."""
+    file = io.BytesIO((piece * (25 * 1024**2 // len(piece) + 1))[: 25 * 1024**2])
+    began = time.process_time()
+    sniff(file, "a.txt")
+    assert time.process_time() - began < 5
