@@ -29,6 +29,8 @@ def upgrade() -> None:
             DROP CONSTRAINT activities_link_check,
             ALTER COLUMN all_day TYPE boolean USING
                 type = 'task' AND coalesce(due_date = date_trunc('day', due_date, 'UTC'), false),
+            ADD CONSTRAINT activities_all_day_check
+                CHECK (NOT all_day OR (due_date AT TIME ZONE 'UTC')::time = '00:00'),
             ADD COLUMN closed_at timestamptz GENERATED ALWAYS AS
                 (CASE WHEN status <> 'scheduled' THEN coalesce(completed_at, updated_at) END) STORED;
         CREATE INDEX activities_live_closed_at_idx ON activities (tenant_id, closed_at, id) WHERE deleted_at IS NULL;
@@ -44,7 +46,8 @@ def downgrade() -> None:
     run(f"""
         {_triggers(DERIVED_BEFORE)}
         DROP INDEX activities_live_closed_at_idx, activities_closed_by_idx, activities_open_idx;
-        ALTER TABLE activities DROP COLUMN closed_at, DROP COLUMN all_day;
+        ALTER TABLE activities
+            DROP CONSTRAINT activities_all_day_check, DROP COLUMN closed_at, DROP COLUMN all_day;
         -- What belongs to nothing may stay; the next one that does is refused again.
         ALTER TABLE activities ADD CONSTRAINT activities_link_check
             CHECK (customer_id IS NOT NULL OR deal_id IS NOT NULL) NOT VALID;

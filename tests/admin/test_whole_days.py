@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
+from psycopg.sql import SQL
 
+from app.admin.reports.queries import first_moment as first_moment_in_sql
 from app.db.calendar import day_of, first_moment, last_moment
 from tests.callers import Caller, refused
 
@@ -82,9 +85,22 @@ def test_what_makes_a_whole_day(admin: Caller) -> None:
     assert all_day(due_date=midnight)
     assert not all_day(due_date=midnight, type="meeting")
     assert not all_day(due_date=midnight, all_day=False)
-    assert all_day(due_date=noon, all_day=True)
     assert not all_day(due_date=noon)
     assert not all_day()
+
+
+def test_what_becomes_a_whole_day_is_of_the_day_that_it_is_for_the_tenant(admin: Caller) -> None:
+    live_in(admin, "America/New_York")
+    evening = "2030-01-02T22:00:00-05:00"
+    assert task(admin, due_date=evening, all_day=True)["due_date"] == "2030-01-02T00:00:00Z"
+    made = task(admin, type="meeting", due_date=evening)
+    path = f"/admin/activities/{made['id']}"
+    day = admin.ok("PATCH", path, {"all_day": True})
+    assert (day["due_date"], day["all_day"]) == ("2030-01-02T00:00:00Z", True)
+    assert admin.ok("PUT", path, day)["version"] == day["version"]
+    assert found(admin, "/admin/activities", due_date_from="2030-01-02", due_date_to="2030-01-02") == ["X", "X"]
+    timed = admin.ok("PATCH", path, {"all_day": False, "due_date": evening})
+    assert (timed["due_date"], timed["all_day"]) == ("2030-01-03T03:00:00Z", False)
 
 
 def test_a_whole_day_stays_one_until_it_is_moved_to_a_time(admin: Caller) -> None:
@@ -248,3 +264,13 @@ def test_the_ends_of_the_calendar_are_filters(admin: Caller, zone: str, end: str
     assert admin.ok("GET", "/admin/activities", due_date_from=end)["total"] == int(before)
     assert admin.ok("GET", "/admin/activities", due_date_to=end)["total"] == int(not before)
     admin.ok("GET", "/admin/reports/team", **{"from": end, "to": end})
+
+
+def test_the_database_and_the_service_agree_on_when_days_begin(service_connection: psycopg.Connection) -> None:
+    days = [date(2026, 1, 1) + timedelta(days=number) for number in range(365)]
+    asked = SQL("SELECT {begins} FROM unnest(%s::date[]) AS days (day), (SELECT %s AS zone) AS tenant").format(
+        begins=SQL(first_moment_in_sql("day::timestamp"))
+    )
+    for zone in (*ZONES, "America/Havana", "Africa/Cairo", "Asia/Beirut", "America/Santiago", "Australia/Lord_Howe"):
+        told = [row[0] for row in service_connection.execute(asked, [days, zone])]
+        assert told == [first_moment(day, ZoneInfo(zone)) for day in days], zone

@@ -19,8 +19,8 @@ AllDay = Annotated[
     bool,
     Meta(
         description=(
-            "Whether it is due by the end of a day, which is the date of due_date in UTC, in the organization's"
-            " timezone. Left out it is so where due_date comes as a bare date, and of a task due at midnight UTC"
+            "Whether it is due by the end of a day in the organization's timezone; due_date is then that day's midnight"
+            " in UTC. Left out it is so where due_date comes as a bare date, and of a task due at midnight UTC"
         )
     ),
 ]

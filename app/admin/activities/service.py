@@ -72,11 +72,14 @@ async def restore(tx: Transaction, activity_id: int) -> Activity:
 
 
 async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Check an activity as it would become, and answer what follows for all_day and completed_at."""
+    """Check an activity as it would become, and answer what follows for its day and completed_at."""
     now = datetime.now(UTC)
     changed = {name: value for name, value in given.items() if before.get(name) != value}
-    follows = _whole_day(after, changed, given)
+    follows: dict[str, Any] = _whole_day(after, changed, given)
     after = after | follows
+    if after["all_day"] and after["due_date"] and after["due_date"] != midnight(after["due_date"]):
+        # Which day it is, the tenant's timezone says: in the evening, in New York, it is tomorrow in UTC.
+        after["due_date"] = follows["due_date"] = midnight(day_of(after["due_date"], await zone_of(tx)))
     is_task = after["type"] == "task" and after["status"] == "scheduled"
     rescheduled = "due_date" in changed or after["all_day"] != before["all_day"]
     if is_task and rescheduled and after["due_date"] and await _is_past(tx, after, now - GRACE):

@@ -30,19 +30,24 @@ def in_period(column: str, whole_day: str) -> str:
     )
 
 
+def first_moment(midnight: str) -> str:
+    """When a day begins in a `zone`: of a midnight that comes twice, as in Havana, the database takes the second."""
+    return f"(({midnight} - interval '1 microsecond') AT TIME ZONE zone + interval '1 microsecond')"
+
+
 IS_OVERDUE = f"(status = 'scheduled' AND due_date < CASE WHEN all_day THEN {TODAY_SQL} ELSE now() END)"
 # What "now", "this week" and "this month" mean to the tenant.
-CALENDAR = """
+CALENDAR = f"""
     local AS MATERIALIZED (
         SELECT default_currency AS currency, timezone AS zone, now() AT TIME ZONE timezone AS now FROM settings
     ),
     calendar AS MATERIALIZED (
         SELECT currency, zone, now::date AS today, date_trunc('week', now)::date AS monday,
                -- A day more at either end: a whole day's midnight is that of UTC.
-               (least(now::date - 29, date_trunc('week', now)::date) - 1)::timestamp AT TIME ZONE zone AS first_moment,
-               (date_trunc('week', now) + interval '8 days') AT TIME ZONE zone AS last_moment,
-               date_trunc('month', now) AT TIME ZONE zone AS month,
-               (date_trunc('month', now) + interval '1 month') AT TIME ZONE zone AS next_month,
+               {first_moment("(least(now::date - 29, date_trunc('week', now)::date) - 1)::timestamp")} AS first_moment,
+               {first_moment("date_trunc('week', now) + interval '8 days'")} AS last_moment,
+               {first_moment("date_trunc('month', now)")} AS month,
+               {first_moment("date_trunc('month', now) + interval '1 month'")} AS next_month,
                date_trunc('month', now) AT TIME ZONE 'UTC' AS month_midnight,
                (date_trunc('month', now) + interval '1 month') AT TIME ZONE 'UTC' AS next_month_midnight
         FROM local
