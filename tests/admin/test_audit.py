@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.callers import Caller, Callers, refused
 
 
@@ -102,3 +104,12 @@ def test_settings_are_audited_when_somebody_changes_them_not_when_they_appear(ad
         "settings",
         {"default_currency": {"old": "USD", "new": "EUR"}},
     )
+
+
+@pytest.mark.parametrize("amount", ["0", "1500", "10.5", "0.0001", "999999999999999.9999"])
+def test_an_amount_is_audited_as_the_deal_shows_it(admin: Caller, amount: str) -> None:
+    body = f'{{"title": "D", "customer_id": {admin.customer()["id"]}, "currency": "CLF", "amount": {amount}}}'
+    made = admin.call("POST", "/admin/deals", content=body, headers={"Content-Type": "application/json"})
+    told = admin.get("/admin/audit", resource_type="deal")
+    for text in (made.text, told.text):
+        assert f'"amount":{amount},' in text

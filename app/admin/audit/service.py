@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -31,7 +32,15 @@ def _present(column_type: Any) -> Callable[[Any], Any] | None:
     """How a stored JSON value of such a column is shown, where that is not as it is."""
     if isinstance(column_type, UserReference):
         return present_user
+    if column_type.python_type is Decimal:
+        return _without_zeros
     return (lambda text: msgspec.convert(text, datetime)) if column_type.python_type is datetime else None
+
+
+def _without_zeros(amount: Decimal | int) -> Decimal:
+    """An amount without the zeros that it is stored with."""
+    whole, plain = Decimal(amount).to_integral_value(), Decimal(amount).normalize()
+    return whole if plain == whole else plain
 
 
 # Column names mean the same in every table, so one map serves all resource types.
