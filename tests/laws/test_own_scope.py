@@ -1,0 +1,188 @@
+"""With AGENT_READ_SCOPE=own, no address tells an agent of what it may not see, but for the names in its own records."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from msgspec.structs import fields
+
+from app.web.input import wanted_by
+from tests.callers import Caller, Callers, refused
+from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation
+
+# In everything that an agent may not see.
+CANARY = "canary"
+# What a record of the agent's own may show of another that it belongs to.
+NAMES = ("Hidden Customer", "Hidden", "Contact", "Hidden deal")
+READS = [
+    operation
+    for operation in ADMIN + CONSOLE
+    if operation.method == "GET" and operation.permission == "read" and not operation.path.endswith("/content")
+]
+
+
+class World:
+    """What is the agent's, and what is not, tied together in every way."""
+
+    def __init__(self, admin: Caller, agent: Caller) -> None:
+        tag = admin.tag()["id"]
+        hidden = self._customer(admin, "Hidden Customer")
+        admin.ok("POST", f"/admin/customers/{hidden}/tags", {"tag_ids": [tag]})
+        body = {"first_name": "Hidden", "last_name": "Contact", "is_primary": True} | dict.fromkeys(
+            ("phone", "position", "notes"), CANARY
+        )
+        contact = self._make(admin, f"customers/{hidden}/contacts", body | {"email": f"contact@{CANARY}.example"})
+        links = {"customer_id": hidden, "contact_id": contact}
+        deal = self._make(
+            admin,
+            "deals",
+            {"title": "Hidden deal", "stage": "closed_lost", "lost_reason": CANARY, "description": CANARY, **links},
+        )
+        told = dict.fromkeys(("title", "description", "outcome"), CANARY) | {"type": "call"}
+        activity = self._make(admin, "activities", {**told, **links, "deal_id": deal})
+        note = self._make(admin, "notes", {"content": CANARY, "customer_id": hidden})
+        attachment = admin.attach(f"/admin/deals/{deal}", name=f"{CANARY}.txt").json()["id"]
+        self.hidden = {
+            **links,
+            "deal_id": deal,
+            "activity_id": activity,
+            "note_id": note,
+            "attachment_id": attachment,
+        }
+
+        me = agent.user_id
+        mine = admin.customer("Mine", assigned_to=me)["id"]
+        own_contact = self._make(admin, f"customers/{mine}/contacts", {"first_name": "Kay"})
+        # Mine, and yet of what is not; and not mine, and yet of what is.
+        own_deal = self._make(admin, "deals", {"title": "Mine", "owner_id": me, **links})
+        own_activity = self._make(
+            admin, "activities", {"title": "Mine", "type": "call", "assigned_to": me, **links, "deal_id": deal}
+        )
+        for parent in ({"customer_id": mine}, {"deal_id": own_deal}):
+            self._make(admin, "activities", {**told, **parent})
+            self._make(admin, "notes", {"content": CANARY, **parent})
+        self._make(admin, "notes", {"content": CANARY, "activity_id": own_activity})
+        own_note = self._make(agent, "notes", {"content": "Mine", "customer_id": mine, "deal_id": own_deal})
+        own_attachment = agent.attach(f"/admin/deals/{own_deal}").json()["id"]
+        admin.ok("PATCH", f"/admin/notes/{own_note}", {"customer_id": hidden, "deal_id": deal})
+        self.own = {
+            "customer_id": mine,
+            "contact_id": own_contact,
+            "deal_id": own_deal,
+            "activity_id": own_activity,
+            "note_id": own_note,
+            "attachment_id": own_attachment,
+        }
+        self.shared = {
+            "tag_id": tag,
+            "stage_id": admin.ok("GET", "/admin/pipeline-stages")["data"][0]["id"],
+        }
+
+    @staticmethod
+    def _customer(admin: Caller, name: str) -> int:
+        texts = dict.fromkeys(("phone", "company", "role", "notes"), CANARY)
+        more = {"email": f"customer@{CANARY}.example", "contact_preferences": {CANARY: CANARY}}
+        return int(admin.customer(name, **texts, **more)["id"])
+
+    @staticmethod
+    def _make(caller: Caller, kind: str, body: dict[str, Any]) -> int:
+        return int(caller.ok("POST", f"/admin/{kind}", body)["id"])
+
+
+@pytest.fixture
+def agent(callers: Callers, tenant: str, variant: Any) -> Caller:
+    return callers.person("agent", tenant, client=variant(agent_read_scope="own", report_cache_seconds=0))
+
+
+def urls(operation: Operation, *known: dict[str, int]) -> list[str]:
+    """The operation's address with every choice of these records."""
+    choices = [[ids[name] for ids in known if name in ids] for name in operation.parameters]
+    return [operation.url(**dict(zip(operation.parameters, ids, strict=True))) for ids in itertools.product(*choices)]
+
+
+def test_no_address_shows_what_is_hidden(admin: Caller, agent: Caller) -> None:
+    world = World(admin, agent)
+    seen = admin.get("/admin/customers").text + admin.get("/admin/activities").text + admin.get("/admin/deals").text
+    assert CANARY in seen
+    for operation in READS:
+        query_type = wanted_by(operation.handler).query
+        filters = {field.encode_name for field in fields(query_type)} if query_type else set()
+        for url in urls(operation, world.own, world.hidden, world.shared):
+            queries = ["", *(f"?{name}={world.hidden[name]}" for name in sorted(filters & world.hidden.keys()))]
+            queries += [f"?search={CANARY}"] * ("search" in filters)
+            for query in queries:
+                answer = agent.call("GET", url + query)
+                assert answer.status_code in {200, 404}, f"{url}{query}: {answer.text}"
+                assert CANARY not in answer.text, f"{url}{query}: {answer.text}"
+                if query.startswith("?search"):
+                    assert answer.status_code == 404 or not answer.json()["data"], url
+
+
+@pytest.mark.parametrize(
+    "operation", [o for o in READS if o.parameters and o.parameters[0] not in {"tag_id", "stage_id"}], ids=str
+)
+def test_a_hidden_record_answers_exactly_as_an_unknown_one(operation: Operation, admin: Caller, agent: Caller) -> None:
+    world, same = World(admin, agent), {"X-Request-ID": "same"}
+    hidden = agent.call("GET", operation.url(**world.hidden | world.shared), headers=same)
+    unknown = agent.call("GET", operation.url(), headers=same)
+    assert (hidden.status_code, hidden.content) == (404, unknown.content)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [o for o in ADMIN + CONSOLE if o.method not in {"GET", "HEAD"} and o.permission == "write" and o.parameters],
+    ids=str,
+)
+def test_a_hidden_record_can_not_be_written_to_and_an_own_one_says_no_more_than_names(
+    operation: Operation, admin: Caller, agent: Caller
+) -> None:
+    world, same = World(admin, agent), {"X-Request-ID": "same"}
+    hidden = agent.call(
+        operation.method, operation.url(**world.hidden | world.shared), **operation.payload(), headers=same
+    )
+    unknown = agent.call(operation.method, operation.url(), **operation.payload(), headers=same)
+    assert (hidden.status_code, hidden.content) == (404, unknown.content)
+    own = agent.call(operation.method, operation.url(**world.own | world.shared), **operation.payload())
+    assert CANARY not in own.text
+    assert own.status_code in {200, 201, 400, 403, 409}, own.text
+
+
+def test_a_hidden_record_is_unknown_as_a_reference(admin: Caller, agent: Caller) -> None:
+    world = World(admin, agent)
+    for path, body in (
+        ("deals", {"title": "Engine", "customer_id": world.own["customer_id"]}),
+        ("activities", {"title": "Call", "type": "call", "customer_id": world.own["customer_id"]}),
+        ("notes", {"content": "Hm.", "customer_id": world.own["customer_id"]}),
+    ):
+        for name in ("customer_id", "contact_id", "deal_id", "activity_id"):
+            same = {"X-Request-ID": "same"}
+            hidden = agent.post(f"/admin/{path}", body | {name: world.hidden[name]}, headers=same)
+            unknown = agent.post(f"/admin/{path}", body | {name: UNKNOWN_ID}, headers=same)
+            assert (hidden.status_code, hidden.content) == (400, unknown.content)
+
+
+def test_an_own_record_keeps_the_names_of_what_it_belongs_to(admin: Caller, agent: Caller) -> None:
+    world = World(admin, agent)
+    deal = agent.ok("GET", f"/admin/deals/{world.own['deal_id']}")
+    assert (deal["customer"]["name"], deal["contact"]["last_name"]) == NAMES[0:3:2]
+    activity = agent.ok("GET", f"/admin/activities/{world.own['activity_id']}")
+    assert (activity["customer"]["name"], activity["deal"]["title"]) == NAMES[0:4:3]
+
+
+def test_counts_count_only_what_the_agent_sees(admin: Caller, agent: Caller) -> None:
+    world = World(admin, agent)
+    assert admin.ok("GET", f"/admin/tags/{world.shared['tag_id']}")["customer_count"] == 1
+    assert agent.ok("GET", f"/admin/tags/{world.shared['tag_id']}")["customer_count"] == 0
+    assert [tag["customer_count"] for tag in agent.ok("GET", "/admin/tags")["data"]] == [0]
+    for kind, count in (("customers", 1), ("contacts", 1), ("deals", 1), ("activities", 1), ("notes", 1)):
+        assert agent.ok("GET", f"/admin/{kind}")["total"] == count, kind
+    overview = agent.ok("GET", "/admin/reports/overview")
+    assert (overview["customers"]["total"], overview["deals"]["total"], overview["activities"]["total"]) == (1, 1, 1)
+
+
+def test_an_email_that_is_taken_by_somebody_hidden_names_nobody(admin: Caller, agent: Caller) -> None:
+    World(admin, agent)
+    answer = agent.post("/admin/customers", {"name": "Ada", "email": f"Customer@{CANARY}.example"})
+    assert refused(answer, 409, "EMAIL_EXISTS") == {}
