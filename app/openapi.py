@@ -18,9 +18,10 @@ from litestar.routes import HTTPRoute
 from msgspec.structs import fields
 
 from app.access.permissions import Requires
-from app.web.errors import ErrorBody
+from app.examples import example
+from app.web.errors import Code, ErrorBody
 from app.web.input import Wanted, choices, wanted_by
-from app.web.structs import Body
+from app.web.structs import Body, View
 
 CONSOLE = "/console"
 DESCRIPTION = """\
@@ -33,6 +34,23 @@ CONSOLE_DESCRIPTION = """\
 The calls of /admin as the Platform Console makes them: its names, ids as strings, null fields left out. The rules are
 those of /admin.
 """
+# The groups of calls, in the contract's order.
+GROUPS = {
+    "Customers": "People and companies that somebody sells to: with search, tags, a timeline, and a trash.",
+    "Contacts": "The people at a customer, of whom one is the primary contact.",
+    "Deals": "What a customer may buy. Another `stage` is a move, which the deal's stage history keeps.",
+    "Pipeline stages": "The stages that an organization's deals go through. Writing them is for admins.",
+    "Activities": "Work to do, or done: calls, emails, meetings, tasks and notes. Overdue is worked out, never stored.",
+    "Notes": "What somebody wants to be remembered of a customer, a deal or an activity.",
+    "Tags": "Labels for customers. Writing them is for admins.",
+    "Attachments": "Files on customers, deals and activities, through the service or straight to the store.",
+    "Reports": "Figures. Amounts of different currencies are never added up.",
+    "Audit": "Who changed which field from what to what. For admins.",
+    "Me": "Whose the token is.",
+    "Users": "The people who were seen in tokens.",
+    "Settings": "The organization's currency and timezone.",
+    "Operations": "For monitors and load balancers, without a token.",
+}
 REFS = "#/components/schemas/{name}"
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 REFUSALS = {
@@ -51,6 +69,15 @@ REFUSALS = {
     431: "The headers are larger than 64 KiB, or one of them than 16 KiB",
     500: "Our fault; the request id tells us more",
     503: "Not now: try again after Retry-After seconds",
+}
+# What a refusal says; of the other statuses, the first code that there is, without details.
+EXAMPLES: dict[int, tuple[Code, Any]] = {
+    400: (Code.INVALID_REQUEST, {"fields": [{"field": "name", "message": "is required"}]}),
+    401: (Code.INVALID_TOKEN, None),
+    404: (Code.CUSTOMER_NOT_FOUND, None),
+    409: (Code.EMAIL_EXISTS, {"customer_id": 12}),
+    412: (Code.VERSION_CONFLICT, {"current_version": 4}),
+    416: (Code.RANGE_NOT_SATISFIABLE, {"size": 48213}),
 }
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 FORM = {
@@ -87,6 +114,11 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
         if isinstance(kind, type) and issubclass(kind, Body):
             _allow_empty(kind, schemas[kind.__name__])
     schemas = _as_on_the_wire(schemas)
+    for kind in ordered:
+        if not (isinstance(kind, type) and issubclass(kind, Body | ErrorBody)):
+            reference = _schema(kind).get("$ref", "").removeprefix(REFS.format(name=""))
+            if reference in schemas:
+                schemas[reference]["examples"] = [example(kind)]
     paths: dict[str, dict[str, Any]] = {}
     for path, method, handler in operations:
         paths.setdefault(path, {})[method.lower()] = _operation(path, method, handler)
@@ -99,6 +131,11 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
+        "tags": [
+            {"name": name, "description": text}
+            for name, text in GROUPS.items()
+            if any(name in operation["tags"] for path in paths.values() for operation in path.values())
+        ],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": dict(sorted(schemas.items())),
@@ -156,7 +193,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
         name = f"{name}_by_{method.lower()}"
     operation: dict[str, Any] = {
         "operationId": name,
-        "tags": sorted(handler.resolve_tags()),
+        "tags": [_group(path)] if path.startswith(CONSOLE) else sorted(handler.resolve_tags()),
         "summary": name.replace("_", " ").capitalize(),
         "description": inspect.getdoc(handler.fn),
         "parameters": list(_parameters(path, method, wanted, guarded=guarded, streams=_streams(handler))),
@@ -169,6 +206,11 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
     if not guarded:
         operation["security"] = []
     return operation
+
+
+def _group(path: str) -> str:
+    """What a call of the console is about: the last collection in its address."""
+    return [part.capitalize() for part in path.split("/") if part.capitalize() in GROUPS and part != "me"][-1]
 
 
 def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool, streams: bool) -> Iterator[dict[str, Any]]:
@@ -218,8 +260,11 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         )
         statuses |= {408, 413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _answer_headers(method, guarded=guarded)}
     answer = _answer(handler)
+    headers = {
+        name: {"$ref": f"#/components/headers/{name}"}
+        for name in _answer_headers(method, path, answer, guarded=guarded, streams=_streams(handler))
+    }
     success: dict[str, Any] = {"description": "Done", "headers": headers}
     if _streams(handler):
         success |= {} if method == "HEAD" else {"content": FILE}
@@ -237,16 +282,29 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     return dict(sorted(({str(handler.status_code): success} | refusals).items()))
 
 
-def _answer_headers(method: str, *, guarded: bool) -> list[str]:
-    return ["X-Request-ID", *(["ETag"] if guarded else []), *(["Idempotency-Replayed"] if method == "POST" else [])]
+def _answer_headers(method: str, path: str, answer: Any, *, guarded: bool, streams: bool) -> list[str]:
+    # A customer's tags are a part of it, and a file is told by what is in it.
+    of_record = streams or (guarded and (_is_record(path, answer) or path.endswith("/customers/{customer_id}/tags")))
+    replayed = guarded and method == "POST"
+    return ["X-Request-ID", *(["ETag"] if of_record else []), *(["Idempotency-Replayed"] if replayed else [])]
+
+
+def _is_record(path: str, answer: Any) -> bool:
+    """Whether an answer is one record with a version, which the console is told by the header alone."""
+    sign = "created_at" if path.startswith(CONSOLE) else "version"
+    return isinstance(answer, type) and issubclass(answer, View) and sign in answer.__struct_fields__
 
 
 def _refusal(status: int, text: str) -> dict[str, Any]:
+    code, data = EXAMPLES.get(status) or (next(code for code in Code if code.status == status), None)
     names = ["X-Request-ID", *(["Retry-After"] if status in {429, 503} else [])]
     return {
         "description": text,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
-        "content": _json(ErrorBody),
+        "content": {
+            "application/json": _json(ErrorBody)["application/json"]
+            | {"example": {"code": code.name, "message": code.message, "data": data}}
+        },
     }
 
 

@@ -24,7 +24,7 @@ UNKNOWN_ID = 2**62
 # No field of these is required by itself.
 ONE_OF: dict[type[Body], list[str]] = {ContactCreate: ["first_name"]}
 # Of these, values that are made up would be refused.
-KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage": "proposal"}
+KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage": "proposal", "default_currency": "EUR"}
 
 
 class Operation(NamedTuple):

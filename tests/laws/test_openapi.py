@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
-from tests.callers import Callers
-from tests.laws.routes import ADMIN, CONSOLE, Operation
+from app.web.input import wanted_by
+from tests.callers import Caller, Callers
+from tests.laws.routes import ADMIN, CONSOLE, Operation, make
 
 
 @pytest.mark.parametrize(("name", "operations"), [("openapi", ADMIN), ("console", CONSOLE)])
@@ -19,6 +21,61 @@ def test_every_route_is_described_with_its_refusals(name: str, operations: list[
         assert described["description"], operation
         assert {"400", "401", "403", "429", "500", "503"} <= set(described["responses"]), operation
         assert ("requestBody" in described) == (operation.payload() != {}), operation
+
+
+def fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[str, Any]:
+    """What a made-up body must say so that it is accepted."""
+    wanted = wanted_by(operation.handler).data
+    known = {field.encode_name: field.required for field in fields(wanted)} if wanted else {}
+    said: dict[str, Any] = {}
+    if known.get("customer_id") or "content" in known or ("contact_id" in ids and "customer_id" in known):
+        owner = caller.ok("GET", f"/admin/contacts/{ids['contact_id']}") if "contact_id" in ids else ids
+        said["customer_id"] = owner.get("customer_id") or make(caller, "customer_id")
+    if "ids" in known:
+        said["ids"] = [stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]]
+    if "tag_ids" in known:
+        said["tag_ids"] = [caller.tag("Seldom")["id"]]
+    if known.get("name"):
+        said["name"] = "seldom-used"
+    return said
+
+
+@pytest.mark.parametrize("operation", ADMIN + CONSOLE, ids=str)
+def test_the_headers_of_an_answer_are_those_that_are_described(operation: Operation, admin: Caller) -> None:
+    ids = {name: make(admin, name) for name in operation.parameters}
+    body, headers = operation.payload(), {"Idempotency-Key": "once"}
+    if "json" in body:
+        body["json"] |= fitting(admin, operation, ids)
+    if operation.path.endswith("/restore"):
+        admin.ok("DELETE", operation.url(**ids).removesuffix("/restore"))
+    answer = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
+    if operation.path.endswith("/complete"):
+        pytest.skip("nothing was uploaded")
+    assert answer.is_success, answer.text
+    name = "console" if operation in CONSOLE else "openapi"
+    document = admin.client.get(f"/docs/{name}.json").json()
+    described = document["paths"][operation.path][operation.method.lower()]["responses"][str(answer.status_code)]
+    assert ("ETag" in answer.headers) == ("ETag" in described["headers"])
+    again = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
+    assert ("Idempotency-Replayed" in again.headers) == ("Idempotency-Replayed" in described["headers"])
+
+
+@pytest.mark.parametrize("name", ["openapi", "console"])
+def test_every_answer_has_an_example_and_every_call_a_group_that_is_described(name: str, callers: Callers) -> None:
+    document = callers.client.get(f"/docs/{name}.json").json()
+    groups = [group["name"] for group in document["tags"]]
+    assert all(group["description"] for group in document["tags"])
+    assert groups[:3] == ["Customers", "Contacts", "Deals"]
+    for path, operations in document["paths"].items():
+        for method, described in operations.items():
+            assert described["tags"][0] in groups, f"{method} {path}"
+            for status, answer in described["responses"].items():
+                schema = answer.get("content", {}).get("application/json", {}).get("schema")
+                if status.startswith("2") and schema:
+                    shown = schema if "$ref" in schema else schema["items"]
+                    assert document["components"]["schemas"][shown["$ref"].rsplit("/", 1)[1]]["examples"], path
+    for status, refusal in document["components"]["responses"].items():
+        assert refusal["content"]["application/json"]["example"]["code"], status
 
 
 def test_the_reference_needs_nothing_from_elsewhere(callers: Callers) -> None:
