@@ -79,6 +79,8 @@ EXAMPLES: dict[int, tuple[Code, Any]] = {
     412: (Code.VERSION_CONFLICT, {"current_version": 4}),
     416: (Code.RANGE_NOT_SATISFIABLE, {"size": 48213}),
 }
+# Answers that carry the version of the customer that they are about.
+OF_CUSTOMER = ("/customers/{customer_id}/tags", "/customers/{customer_id}/reassign")
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 FORM = {
     "multipart/form-data": {
@@ -283,8 +285,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
 
 
 def _answer_headers(method: str, path: str, answer: Any, *, guarded: bool, streams: bool) -> list[str]:
-    # A customer's tags are a part of it, and a file is told by what is in it.
-    of_record = streams or (guarded and (_is_record(path, answer) or path.endswith("/customers/{customer_id}/tags")))
+    of_record = streams or (guarded and (_is_record(path, answer) or path.endswith(OF_CUSTOMER)))
     replayed = guarded and method == "POST"
     return ["X-Request-ID", *(["ETag"] if of_record else []), *(["Idempotency-Replayed"] if replayed else [])]
 
