@@ -165,7 +165,7 @@ class Listing(Generic[Record]):
             return rows, await self._total(tx, search, parameters)
         total = await self._total(tx, search, parameters)
         if search.short and total > MOST_COUNTED:
-            return await self._walk(tx, shape, parameters, offset, size + 1, deep=True), total
+            return await self._walk(tx, keep, shape, parameters, offset, size + 1, deep=True), total
         wanted = min(size + 1, total - offset)
         if wanted <= 0:
             return [], total
