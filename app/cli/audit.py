@@ -12,22 +12,35 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
+from msgspec.structs import replace
+from psycopg.errors import InsufficientPrivilege
 
 from app.cli.environment import data_dir_option, workplace
 from app.cli.token import Duration
-from app.db.chain import Head, Sealer, Walk, heads
+from app.db import chain
+from app.db.chain import Head, Walk, heads
 from app.db.transaction import Database
 from app.settings import Settings
 from app.web import strict_json
+from app.web.errors import AppError
 
 T = TypeVar("T")
 
 
-def _with_database(data_dir: Path | None, work: Callable[[Database, Settings], Awaitable[T]]) -> T:
+def _with_database(
+    data_dir: Path | None, work: Callable[[Database, Settings], Awaitable[T]], *, oversight: bool = False
+) -> T:
     async def run(settings: Settings) -> T:
-        database = Database(settings)
+        database = Database(replace(settings, database_url=settings.migration_dsn) if oversight else settings)
         try:
             return await work(database, settings)
+        except AppError as error:
+            if oversight and isinstance(error.__cause__, InsufficientPrivilege):
+                raise click.ClickException(
+                    "This login may not read the logs of all organizations:"
+                    " set MIGRATION_DATABASE_URL to the one that owns the tables"
+                ) from error
+            raise
         finally:
             await database.engine.dispose()
 
@@ -39,7 +52,8 @@ def _with_database(data_dir: Path | None, work: Callable[[Database, Settings], A
 def audit() -> None:
     """The audit log, sealed so that tampering shows.
 
-    These commands work as the service's own login: DATABASE_URL.
+    Sealing works as the service's login (DATABASE_URL). The other commands read the logs of all organizations, which
+    that login can't: they need the one that owns the tables (MIGRATION_DATABASE_URL, or else DATABASE_URL).
     """
 
 
@@ -55,10 +69,10 @@ def seal(wait: int, data_dir: Path | None) -> None:
     """
 
     async def work(database: Database, _: Settings) -> tuple[int, bool]:
-        sealer, count, goal = Sealer(database), 0, -1
+        count, goal = 0, -1
         until = time.monotonic() + wait
         while time.monotonic() < until:
-            progress = await sealer.seal()
+            progress = await chain.seal(database)
             if progress is not None:
                 count += progress.count
                 goal = progress.newest if goal < 0 else goal
@@ -87,7 +101,7 @@ def checkpoint(data_dir: Path | None) -> None:
     """
 
     async def work(database: Database, settings: Settings) -> str:
-        async with database.upkeep(patient=True) as connection:
+        async with database.oversight() as connection:
             found = await heads(connection)
         body = {
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,7 +109,7 @@ def checkpoint(data_dir: Path | None) -> None:
         }
         return json.dumps(body | {"signature": _signature(settings.audit_keys[0], body)}, indent=2)
 
-    click.echo(_with_database(data_dir, work))
+    click.echo(_with_database(data_dir, work, oversight=True))
 
 
 @audit.command()
@@ -116,12 +130,12 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
 
     async def work(database: Database, settings: Settings) -> tuple[list[str], str]:
         seen = {} if file is None else _read_checkpoint(file.read(), settings)
-        async with database.upkeep(patient=True) as connection:
+        async with database.oversight() as connection:
             walk = Walk(connection, seen)
             breaks = [str(each) async for each in walk.breaks()]
         return breaks, f"{walk.entries} entries checked, {walk.waiting} wait to be sealed."
 
-    breaks, summary = _with_database(data_dir, work)
+    breaks, summary = _with_database(data_dir, work, oversight=True)
     for line in breaks:
         click.echo(line)
     click.echo(summary)

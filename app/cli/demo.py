@@ -168,7 +168,7 @@ class _Teller:
 
     def tell(self, settings: Settings) -> None:
         """Everything, in order."""
-        self._connection.execute("SELECT crm_first_stages(%s)", [TENANT])
+        self._connection.execute("SELECT crm_first_stages()")
         self._currency = settings.default_currency
         self._insert("settings", {"default_currency": self._currency, "timezone": settings.report_timezone})
         for person in PEOPLE.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from litestar import Request, Response
@@ -14,7 +13,7 @@ from app.access.permissions import Permission, Requires
 from app.admin.activities.schemas import Activity
 from app.admin.contacts import queries as contact_queries
 from app.admin.contacts import service as contacts
-from app.admin.contacts.schemas import CustomerContactQuery
+from app.admin.contacts.schemas import Contact, CustomerContactQuery
 from app.admin.customers.schemas import Customer
 from app.admin.http import answer, read_page
 from app.admin.notes.schemas import Note
@@ -25,7 +24,7 @@ from app.db.listing import Listing
 from app.db.transaction import Transaction
 from app.web.errors import as_app_error, error_response
 from app.web.input import CrmRequest, wanted_by
-from app.web.paging import ListQuery
+from app.web.paging import ListQuery, Page
 
 READ, WRITE, DELETE, CONFIGURE = (
     [Requires(permission)]
@@ -44,39 +43,22 @@ async def read(
     tx: Transaction,
     listing: Listing[Row],
     query: ListQuery,
-    show: Callable[[Row], T],
     scope: Mapping[str, Any] | None = None,
-) -> Response[answers.Page[T]]:
+) -> Page[Row]:
     """A page as long as the console asks for."""
-    return await read_page(
-        request,
-        tx,
-        listing,
-        query,
-        scope=scope,
-        largest_page=LARGEST_PAGE,
-        show=show,
-        envelope=answers.Page.around,
-    )
+    return await read_page(request, tx, listing, query, scope=scope, largest_page=LARGEST_PAGE)
 
 
-async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) -> Response[list[answers.Contact]]:
+async def contacts_of(request: CrmRequest, tx: Transaction, customer_id: int) -> list[Contact]:
     """All contacts of a customer, the primary one first."""
-    return await read_page(
-        request,
-        tx,
-        contact_queries.OF_CUSTOMER,
-        CustomerContactQuery(page_size=EVERYTHING),
-        scope={"customer_id": [customer_id]},
-        largest_page=EVERYTHING,
-        show=answers.Contact.shown,
-        envelope=attrgetter("data"),
-    )
+    scope, query = {"customer_id": [customer_id]}, CustomerContactQuery(page_size=EVERYTHING)
+    page = await read_page(request, tx, contact_queries.OF_CUSTOMER, query, scope=scope, largest_page=EVERYTHING)
+    return page.data
 
 
-def beside(shown: Callable[..., T]) -> Callable[[tuple[Any, ...]], T]:
-    """How a record is shown with what stands beside it."""
-    return lambda pair: shown(*pair)
+def show_page(tx: Transaction, page: Page[tuple[Any, ...]], shown: Callable[..., T]) -> Response[answers.Page[T]]:
+    """The answer for a list of records, each with what stands beside it."""
+    return answer(tx, answers.Page.of(page, lambda pair: shown(*pair)))
 
 
 def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[T]:

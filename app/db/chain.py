@@ -1,12 +1,13 @@
 """The audit log's chain of hashes: each tenant's entries, in the order of their ids, each seal over the one before.
 
-Entries are sealed after they were committed, so that writers never wait for one another.
+Entries are sealed after they were committed, so that writers never wait for one another. The database makes the seals
+(`crm_seal`), so that nobody who can reach it as the service makes a wrong one; here they are checked, by other code.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -19,7 +20,6 @@ from app.web import strict_json
 
 BATCH = 250
 CHUNK = 5_000
-LOCK = 4_011_836_272  # held by whoever seals
 BEFORE_THE_FIRST = bytes(32)
 LEAST_ID = -(2**63)  # none of ours is below 1, but one that somebody made up may be
 
@@ -32,23 +32,12 @@ SEALED = """
 ENDS = text("""
     SELECT (SELECT coalesce(max(id), 0) FROM audit_entries), (SELECT coalesce(max(entry_id), 0) FROM audit_seals)
 """)
-ALONE = text(f"SELECT pg_try_advisory_xact_lock({LOCK})")
-NEXT_TRANSACTION = text("SELECT pg_current_xact_id()::text::bigint")
-OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-UNSEALED = text(f"""
-    SELECT tenant_id, {", ".join(SEALED)} FROM audit_entries
-    WHERE id > :sealed AND id <= :complete ORDER BY id LIMIT {BATCH}
-""")  # noqa: S608 -- our own names
+SEAL = text("SELECT count, sealed, newest FROM crm_seal(:most)")
 HEADS = text("""
     SELECT tenant, head.sequence, head.hash FROM unnest(CAST(:tenants AS text[])) AS tenant
     CROSS JOIN LATERAL (
         SELECT sequence, hash FROM audit_seals WHERE tenant_id = tenant ORDER BY sequence DESC LIMIT 1
     ) AS head
-""")
-SEAL = text("""
-    INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash)
-    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:sequences AS bigint[]), CAST(:ids AS bigint[]),
-                         CAST(:hashes AS bytea[]))
 """)
 TENANTS = text("SELECT tenant_id FROM audit_entries UNION SELECT tenant_id FROM audit_seals ORDER BY 1")
 WALK = text(f"""
@@ -99,56 +88,14 @@ def seal_hash(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, A
     return hashlib.sha256(previous + canonical).digest()
 
 
-class Sealer:
-    """Seals what is certain to be complete: a lower id may be committed later than a higher one."""
+async def seal(database: Database) -> Progress | None:
+    """Seal a batch of what is certain to be complete: a lower id may be committed later than a higher one.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        # Every entry up to here was committed or never will be.
-        self._complete = 0
-        # So will be those up to the first number, once no transaction older than the second one is running.
-        self._mark: tuple[int, int] | None = None
-
-    async def seal(self) -> Progress | None:
-        """Seal a batch; None while somebody else does. Raises AppError."""
-        try:
-            async with self._database.upkeep() as connection:
-                if not (await connection.execute(ALONE)).scalar_one():
-                    return None
-                newest, sealed = (await connection.execute(ENDS)).one()
-                if newest > sealed:
-                    await self._look_ahead(connection, newest)
-                rows = (await connection.execute(UNSEALED, {"sealed": sealed, "complete": self._complete})).all()
-                if rows:
-                    await _append(connection, rows)
-                return Progress(len(rows), rows[-1].id if rows else sealed, newest)
-        except BaseException:
-            # Perhaps it is another server by now, with other transactions.
-            self._complete, self._mark = 0, None
-            raise
-
-    async def _look_ahead(self, connection: Executor, newest: int) -> None:
-        if self._mark is None:
-            # Whoever took an id up to the newest one had its transaction's number before that, and so before ours.
-            self._mark = (newest, (await connection.execute(NEXT_TRANSACTION)).scalar_one())
-        last, transaction = self._mark
-        if (await connection.execute(OLDEST_RUNNING)).scalar_one() >= transaction:
-            self._complete, self._mark = last, None
-
-
-async def _append(connection: Executor, rows: Sequence[Row[Any]]) -> None:
-    tenants = {row.tenant_id for row in rows}
-    found = await connection.execute(HEADS, {"tenants": list(tenants)})
-    heads = {tenant: Head(sequence, hash_) for tenant, sequence, hash_ in found}
-    seals = []
-    for row in rows:
-        head = heads.get(row.tenant_id, Head())
-        sequence = head.sequence + 1
-        head = Head(sequence, seal_hash(head.hash, row.tenant_id, sequence, row._asdict()))
-        heads[row.tenant_id] = head
-        seals.append((row.tenant_id, sequence, row.id, head.hash))
-    columns = map(list, zip(*seals, strict=True))
-    await connection.execute(SEAL, dict(zip(("tenants", "sequences", "ids", "hashes"), columns, strict=True)))
+    None while somebody else does. Raises AppError.
+    """
+    async with database.upkeep() as connection:
+        count, sealed, newest = (await connection.execute(SEAL, {"most": BATCH})).one()
+    return None if newest is None else Progress(count, sealed, newest)
 
 
 async def heads(connection: Executor) -> dict[str, Head]:

@@ -1,20 +1,26 @@
 """`crm db`: the tables, the roles and their rights. Every command holds one advisory lock, so that many replicas may
 start at once.
+
+Who waits for a table's lock lets nobody else have it meanwhile, readers included. So a migration waits for a moment
+only, is undone, and is tried again later; each one is a transaction of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicSyncConfig, SQLAlchemySyncConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from psycopg import errors, sql
+from psycopg import Error, errors, sql
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from app.db.schema import (
     KEEPER_ROLE,
@@ -27,11 +33,14 @@ from app.db.schema import (
 )
 from app.models import Base
 
+# How long requests may have to wait behind a migration that waits; below the service's own lock_timeout.
+LOCK_WAIT = "500ms"
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
 
 ROLES = (SERVICE_ROLE, OWN_RECORDS_ROLE, SEARCH_ROLE, KEEPER_ROLE, UPKEEP_ROLE)
 # What the service's login may act as.
-ACTED_AS = (SERVICE_ROLE, OWN_RECORDS_ROLE, UPKEEP_ROLE)
+ACTED_AS = (SERVICE_ROLE, OWN_RECORDS_ROLE)
 NAMES = ", ".join(f"'{role}'" for role in ROLES)
 
 ENSURE_ROLES = f"""
@@ -72,7 +81,27 @@ BEGIN
     ) THEN
         EXECUTE format('GRANT {roles} TO %I', {login});
     END IF;
+    -- Before 0010 the login sealed the audit log as this role.
+    IF EXISTS (
+        SELECT FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = member
+        WHERE rolname = {login} AND roleid = '{overseer}'::regrole
+    ) THEN
+        EXECUTE format('REVOKE {overseer} FROM %I', {login});
+    END IF;
 END $$
+"""
+
+# A login that makes a temporary table may put triggers on it. PostgreSQL 14 and older lets everybody make tables.
+RESTRICT = """
+DO $$
+BEGIN
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+END $$
+"""
+UNRESTRICTED = """
+SELECT has_database_privilege('public', current_database(), 'TEMPORARY')
+    OR has_schema_privilege('public', current_schema(), 'CREATE')
 """
 
 # Of a table that was written anew nothing counts as visible to all, which index-only scans need; of a new column there
@@ -84,14 +113,32 @@ WHERE nspname = current_schema() AND relkind = 'r' AND relallvisible = 0 AND pg_
 """
 
 
+# What holds a lock that a migration may need, or runs another `crm db`; the oldest sessions first.
+BLOCKERS = f"""
+SELECT DISTINCT pid, concat_ws(' ', usename, nullif(application_name, '')) AS name
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE granted AND pid <> pg_backend_pid() AND (
+    locktype = 'advisory' AND objid = {LOCK}
+    OR relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
+)
+ORDER BY pid LIMIT 5
+"""  # noqa: S608 -- our own number
+
+
 class MigrationError(Exception):
     """The database can't be brought where it should be; the message is for the operator."""
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 class Migrations:
     """The schema of one database, worked on by its owner's login."""
 
-    def __init__(self, owner_dsn: str, service_dsn: str) -> None:
+    def __init__(self, owner_dsn: str, service_dsn: str, tell: Callable[[str], object] = _to_stderr) -> None:
+        """`tell` gets lines for the operator: who is waited for, and what is left to do."""
+        self._tell = tell
         self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool)
         self._login = make_url(service_dsn).username or ""
         self._owner = make_url(owner_dsn).username or ""
@@ -114,48 +161,59 @@ class Migrations:
         told: list[str] = []
         self._commands.config.attributes["told"] = told
         with self._locked() as connection:
-            try:
-                connection.execute(text(ENSURE_ROLES))
-                connection.commit()
-            except ProgrammingError as error:
-                connection.rollback()
-                if not isinstance(error.orig, errors.InsufficientPrivilege):
-                    raise
-                raise MigrationError(
-                    f"The login {self._owner!r} may not make the roles that the service runs as ({error.orig}). "
-                    f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE; and where the roles are there "
-                    f"already, for another database of this server: GRANT {', '.join(ROLES)} TO {self._owner} "
-                    "WITH ADMIN OPTION"
-                ) from error
-            self._commands.upgrade(revision)
-            # For /ready, which compares the release with the database.
-            connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
-            connection.commit()
-            # What the owner needed in order to give functions away: keeping it would show it every tenant.
-            connection.execute(text(REVOKE_OWNERS))
-            connection.commit()
-            if self._login and self._login != self._owner:
-                login = sql.Literal(self._login).as_string(None)
-                connection.execute(text(ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))))
-                connection.commit()
+            self._patiently(connection, self._ensure_roles)
+            self._patiently(connection, lambda _: self._commands.upgrade(revision))
+            self._patiently(connection, self._give_rights)
+            self._patiently(connection, self._leave_roles)
+            if connection.execute(text(UNRESTRICTED)).scalar_one():
+                self._tell(
+                    f"The login {self._owner!r} does not own the database: let an administrator run REVOKE TEMPORARY ON"
+                    " DATABASE … FROM PUBLIC, and REVOKE CREATE ON SCHEMA public FROM PUBLIC."
+                )
+            connection.rollback()
             self._vacuum()
-        return told
+        return list(dict.fromkeys(told))  # what is tried again tells it again
+
+    def _ensure_roles(self, connection: Connection) -> None:
+        try:
+            connection.execute(text(ENSURE_ROLES))
+        except ProgrammingError as error:
+            if not isinstance(error.orig, errors.InsufficientPrivilege):
+                raise
+            raise MigrationError(
+                f"The login {self._owner!r} may not make the roles that the service runs as ({error.orig}). "
+                f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE; and where the roles are there "
+                f"already, for another database of this server: GRANT {', '.join(ROLES)} TO {self._owner} "
+                "WITH ADMIN OPTION"
+            ) from error
+
+    def _leave_roles(self, connection: Connection) -> None:
+        # What the owner needed in order to give functions away: keeping it would show it every tenant.
+        connection.execute(text(REVOKE_OWNERS))
+
+    def _give_rights(self, connection: Connection) -> None:
+        # For /ready, which compares the release with the database.
+        connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
+        connection.execute(text(RESTRICT))
+        if self._login and self._login != self._owner:
+            login = sql.Literal(self._login).as_string(None)
+            admit = ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS), overseer=UPKEEP_ROLE)
+            connection.execute(text(admit))
 
     def _vacuum(self) -> None:
         """What migrations wrote anew: else reports would go through it slowly until enough of it has changed."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text(f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_WAIT}'"))
             for table in connection.execute(text(NEVER_VACUUMED)).scalars().all():
-                connection.execute(text(f"VACUUM (ANALYZE) {table}"))
+                vacuum = text(f"VACUUM (ANALYZE) {table}")
+                self._patiently(connection, partial(Connection.execute, statement=vacuum))
 
     def downgrade(self, revision: str) -> None:
         """Undo migrations down to this one."""
         with self._locked() as connection:
-            connection.execute(text(ENSURE_ROLES))
-            connection.commit()
-            self._commands.downgrade(revision)
-            connection.execute(text(REVOKE_OWNERS))
-            connection.commit()
+            self._patiently(connection, self._ensure_roles)
+            self._patiently(connection, lambda _: self._commands.downgrade(revision))
+            self._patiently(connection, self._leave_roles)
 
     def current(self) -> str | None:
         """The revision that the database is at, None for an empty one."""
@@ -173,14 +231,39 @@ class Migrations:
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
         with self._engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
             connection.commit()
+            lock = text("SELECT pg_advisory_lock(:lock)")
+            self._patiently(connection, lambda connection: connection.execute(lock, {"lock": LOCK}))
             self._commands.config.attributes["connection"] = connection
             try:
                 yield connection
             finally:
                 connection.rollback()
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+
+    def _patiently(self, connection: Connection, work: Callable[[Connection], object]) -> None:
+        """Do this and commit; where others hold a lock that it needs, undo it, let them go on, and try again."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                work(connection)
+                connection.commit()
+            except (DBAPIError, Error) as error:
+                connection.rollback()
+                cause = error.orig if isinstance(error, DBAPIError) else error
+                if not isinstance(cause, (errors.LockNotAvailable, errors.DeadlockDetected)):
+                    raise
+                blockers = [f"{name} (process {pid})" for pid, name in connection.execute(text(BLOCKERS))]
+                connection.rollback()
+                self._tell(
+                    f"Waiting for {', '.join(blockers) or 'a lock that is gone by now'};"
+                    f" the next try is in {pause:g} s, and the service goes on meanwhile."
+                )
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                return
 
 
 def _driver(dsn: str) -> str:

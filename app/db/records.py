@@ -73,7 +73,7 @@ class Records:
         if "deleted_at" in table.c:
             self._live = self._live.where(table.c.deleted_at.is_(None))
         self._held = self._live.with_for_update()
-        self._owns = select(func.crm_owns(literal_column(f"'{table.name}'::regclass"), bindparam("record_id")))
+        self._owns = select(func.crm_owns(literal_column(f"'{table.name}'"), bindparam("record_id")))
 
     async def lock(self, tx: Transaction, record_id: int) -> RowMapping:
         """A live record, locked for a change by this person.

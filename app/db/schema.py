@@ -17,9 +17,9 @@ SERVICE_ROLE = "crm_service"
 OWN_RECORDS_ROLE = "crm_service_own"
 # Owns the search functions, and may read what they search; see the first migration.
 SEARCH_ROLE = "crm_search"
-# Owns the functions of `crm attachments`, which work across tenants; see the third migration.
+# Owns the functions that work across tenants, of `crm attachments` and of the upkeep; see migrations 0003 and 0010.
 KEEPER_ROLE = "crm_keeper"
-# What the service acts as to seal the audit log and to drop old idempotency keys; see the fifth migration.
+# What `crm audit` acts as to read the logs of all tenants. The service's login may not.
 UPKEEP_ROLE = "crm_upkeep"
 
 

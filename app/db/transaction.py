@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.constraints import translate
-from app.db.driver import ANSWER_SECONDS, Connection, Question, patience
+from app.db.driver import Connection, Question, patience
 from app.db.execution import Executor, Reader, Writer
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
 from app.settings import Settings
@@ -34,6 +34,8 @@ SETTINGS = {
     "timezone": "'UTC'",
     "statement_timeout": "'5s'",
     "lock_timeout": "'2s'",
+    # Compiling a statement takes longer than any of ours runs.
+    "jit": "'off'",
 }
 # A read is over with its answer, and changes nothing that would be audited. Reports hash and sort in memory, as long as
 # there is no more than a million of what they go by.
@@ -48,7 +50,8 @@ def _setting(settings: Mapping[str, str]) -> str:
 BEGIN_READ = _setting(READS)
 BEGIN_WRITE = _setting(WRITES)
 BEGIN_PATIENTLY = _setting(WRITES | {"statement_timeout": "'0'"})
-NOBODY = (UPKEEP_ROLE, "", "", "")
+NOBODY = (SERVICE_ROLE, "", "", "")
+OVERSEER = (UPKEEP_ROLE, "", "", "")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -152,13 +155,23 @@ class Database:
                 yield Transaction(actor, writer, precondition, own_records_only=limited)
 
     @asynccontextmanager
-    async def upkeep(self, *, patient: bool = False) -> AsyncIterator[Executor]:
-        """Begin as nobody, across tenants, with what the role for upkeep may do; statements may take long if patient.
+    async def upkeep(self) -> AsyncIterator[Executor]:
+        """Begin as nobody: no tenant's rows are seen, and the functions for upkeep may be called.
 
         Raises AppError as `transaction`.
         """
-        with patience(None if patient else ANSWER_SECONDS):
-            async with self._writing(Question(BEGIN_PATIENTLY if patient else BEGIN_WRITE, NOBODY)) as writer:
+        async with self._writing(Question(BEGIN_WRITE, NOBODY)) as writer:
+            yield writer
+
+    @asynccontextmanager
+    async def oversight(self) -> AsyncIterator[Executor]:
+        """Begin as who may read the audit logs of all tenants, which the service's login may not; for commands, whose
+        statements may take long.
+
+        Raises AppError as `transaction`.
+        """
+        with patience(None):
+            async with self._writing(Question(BEGIN_PATIENTLY, OVERSEER)) as writer:
                 yield writer
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ import time
 import structlog
 from sqlalchemy import text
 
-from app.db.chain import BATCH, Sealer
+from app.db.chain import BATCH, seal
 from app.db.transaction import Database
 
 LONGEST_PAUSE_SECONDS = 30.0
@@ -17,15 +17,7 @@ PRUNED_AT_ONCE = 500
 
 log = structlog.get_logger("upkeep")
 
-# The role's policy shows it nothing that is younger than a day; said once more, so that the index is used.
-PRUNE = text("""
-    WITH pruned AS (
-        DELETE FROM idempotency_keys WHERE (tenant_id, user_id, key) IN (
-            SELECT tenant_id, user_id, key FROM idempotency_keys
-            WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT :most
-        ) RETURNING 1
-    ) SELECT count(*) FROM pruned
-""")
+PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
 
 async def prune(database: Database) -> int:
@@ -40,7 +32,6 @@ class Upkeep:
     def __init__(self, database: Database, seconds: float) -> None:
         self._database = database
         self._seconds = seconds
-        self._sealer = Sealer(database)
         self._pruned_at = -PRUNE_EVERY_SECONDS
 
     async def run(self) -> None:
@@ -58,7 +49,7 @@ class Upkeep:
                 failures = 0
 
     async def _turn(self) -> None:
-        while (progress := await self._sealer.seal()) and progress.count == BATCH:
+        while (progress := await seal(self._database)) and progress.count == BATCH:
             pass
         if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
             while await prune(self._database) == PRUNED_AT_ONCE:

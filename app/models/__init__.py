@@ -1,7 +1,7 @@
 """The tables, as the migrations make them."""
 
 from app.models.attachments import Attachment, AttachmentUpload
-from app.models.audit import AuditEntry, AuditSeal
+from app.models.audit import AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
@@ -14,6 +14,7 @@ __all__ = [
     "Attachment",
     "AttachmentUpload",
     "AuditEntry",
+    "AuditProgress",
     "AuditSeal",
     "Base",
     "Contact",

@@ -41,6 +41,17 @@ class AuditEntry(Base):
     )
 
 
+class AuditProgress(Base):
+    """Up to where entries may be sealed, as the database's own function for that keeps it: one row, of no tenant."""
+
+    __tablename__ = "audit_progress"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    complete: Mapped[int] = mapped_column(BigInteger)
+    mark: Mapped[int | None] = mapped_column(BigInteger)
+    transaction: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class AuditSeal(Base):
     """The place of one entry in its tenant's chain; see app.db.chain. Nobody may change it."""
 

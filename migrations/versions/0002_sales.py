@@ -107,6 +107,30 @@ CREATE INDEX contacts_live_created_at_idx ON contacts (tenant_id, created_at, id
 {granted("contacts", "SELECT, INSERT, UPDATE")}
 """
 
+FIRST_STAGES = """
+-- The stages that a tenant starts with: nobody's change, so unaudited. Only here can a stage get an origin.
+CREATE FUNCTION crm_first_stages(tenant text) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pipeline_stages WHERE tenant_id = tenant) THEN
+        RETURN;
+    END IF;
+    INSERT INTO pipeline_stages (tenant_id, name, display_name, "order", color, kind, probability, origin)
+    SELECT tenant, name, display_name, position, color, kind, probability, name
+    FROM (VALUES
+        (1, 'prospecting', 'Prospecting', '#6366f1', 'open', 10),
+        (2, 'qualification', 'Qualification', '#8b5cf6', 'open', 20),
+        (3, 'proposal', 'Proposal', '#a855f7', 'open', 50),
+        (4, 'negotiation', 'Negotiation', '#f59e0b', 'open', 75),
+        (5, 'closed_won', 'Closed Won', '#22c55e', 'won', 100),
+        (6, 'closed_lost', 'Closed Lost', '#ef4444', 'lost', 0)
+    ) AS built_in (position, name, display_name, color, kind, probability)
+    ON CONFLICT DO NOTHING;
+END $$;
+REVOKE EXECUTE ON FUNCTION crm_first_stages(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crm_first_stages(text) TO crm_service;
+"""
+
 PIPELINE_STAGES = f"""
 CREATE TABLE pipeline_stages (
     tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
@@ -129,27 +153,7 @@ CREATE TABLE pipeline_stages (
 {audited("pipeline_stages", "pipeline_stage", UNSEEN, events="INSERT", name="audit_new", when="NEW.origin IS NULL")}
 {granted("pipeline_stages", f"SELECT, DELETE, INSERT (tenant_id, {STAGE_FIELDS}), UPDATE ({STAGE_FIELDS})")}
 
--- The stages that a tenant starts with: nobody's change, so unaudited. Only here can a stage get an origin.
-CREATE FUNCTION crm_first_stages(tenant text) RETURNS void LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    IF EXISTS (SELECT FROM pipeline_stages WHERE tenant_id = tenant) THEN
-        RETURN;
-    END IF;
-    INSERT INTO pipeline_stages (tenant_id, name, display_name, "order", color, kind, probability, origin)
-    SELECT tenant, name, display_name, position, color, kind, probability, name
-    FROM (VALUES
-        (1, 'prospecting', 'Prospecting', '#6366f1', 'open', 10),
-        (2, 'qualification', 'Qualification', '#8b5cf6', 'open', 20),
-        (3, 'proposal', 'Proposal', '#a855f7', 'open', 50),
-        (4, 'negotiation', 'Negotiation', '#f59e0b', 'open', 75),
-        (5, 'closed_won', 'Closed Won', '#22c55e', 'won', 100),
-        (6, 'closed_lost', 'Closed Lost', '#ef4444', 'lost', 0)
-    ) AS built_in (position, name, display_name, color, kind, probability)
-    ON CONFLICT DO NOTHING;
-END $$;
-REVOKE EXECUTE ON FUNCTION crm_first_stages(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION crm_first_stages(text) TO crm_service;
+{FIRST_STAGES}
 """
 
 STAGE_HISTORY = """

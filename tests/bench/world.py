@@ -156,7 +156,8 @@ def _fill_one(connection: psycopg.Connection, size: int) -> None:
     connection.execute(
         "INSERT INTO settings (tenant_id, default_currency, timezone) VALUES (%s, 'USD', 'UTC')", [tenant]
     )
-    connection.execute("SELECT set_config('crm.tenant', %s, true), crm_first_stages(%s)", [tenant, tenant])
+    connection.execute("SELECT set_config('crm.tenant', %s, true)", [tenant])
+    connection.execute("SELECT crm_first_stages()")
     tags = [
         connection.execute(
             "INSERT INTO tags (tenant_id, name, color) VALUES (%s, %s, %s) RETURNING id", [tenant, name, color]

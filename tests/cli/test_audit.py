@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.db.embedded import EmbeddedPostgres
+from app.db.embedded import OWNER, EmbeddedPostgres
 from tests.processes import crm
 
 SECRET = "a secret of the command's own, of more than thirty-two bytes"
@@ -35,7 +35,13 @@ def audit(
     return crm(
         "audit",
         *arguments,
-        **{"DATABASE_URL": server.dsn(database=database), "JWT_SECRET": SECRET, "AUDIT_KEY": ""} | environment,
+        **{
+            "DATABASE_URL": server.dsn(database=database),
+            "MIGRATION_DATABASE_URL": server.dsn(user=OWNER, database=database),
+            "JWT_SECRET": SECRET,
+            "AUDIT_KEY": "",
+        }
+        | environment,
     )
 
 
@@ -45,6 +51,12 @@ def test_what_was_sealed_is_verified(server: EmbeddedPostgres) -> None:
     assert "0 wait to be sealed." in verified.stdout
     assert verified.stdout.endswith("Everything is as it was written.\n")
     assert audit(server, "seal").stdout == "Sealed 0 entries.\n"
+
+
+def test_the_services_login_does_not_read_the_logs_of_all(server: EmbeddedPostgres) -> None:
+    refused = audit(server, "verify", MIGRATION_DATABASE_URL="")
+    assert refused.returncode == 1
+    assert "MIGRATION_DATABASE_URL" in refused.stderr
 
 
 def test_a_superuser_who_rewrites_history_is_named_and_the_exit_code_says_so(

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from app.db.chain import Break, Head, Sealer, Walk, heads
+from msgspec.structs import replace
+
+from app.db import chain
+from app.db.chain import Break, Head, Walk, heads
 from app.db.transaction import Database
 from app.settings import Settings
 
@@ -28,8 +31,7 @@ def seal(settings: Settings) -> None:
     """Everything that is there."""
 
     async def work(database: Database) -> None:
-        sealer = Sealer(database)
-        while (progress := await sealer.seal()) is None or progress.count:
+        while (progress := await chain.seal(database)) is None or progress.count:
             pass
 
     with_database(settings, work)
@@ -37,17 +39,21 @@ def seal(settings: Settings) -> None:
 
 def checkpoint(settings: Settings) -> dict[str, Head]:
     async def work(database: Database) -> dict[str, Head]:
-        async with database.upkeep() as connection:
+        async with database.oversight() as connection:
             return await heads(connection)
 
-    return with_database(settings, work)
+    return with_database(_owner(settings), work)
 
 
 def breaks(settings: Settings, tenant: str, seen: dict[str, Head] | None = None) -> list[Break]:
     """Of this tenant; others may have been tampered with by other tests."""
 
     async def work(database: Database) -> list[Break]:
-        async with database.upkeep() as connection:
+        async with database.oversight() as connection:
             return [each async for each in Walk(connection, seen or {}).breaks() if each.tenant == tenant]
 
-    return with_database(settings, work)
+    return with_database(_owner(settings), work)
+
+
+def _owner(settings: Settings) -> Settings:
+    return replace(settings, database_url=settings.migration_dsn)

@@ -1,0 +1,200 @@
+"""What the service's login can do with SQL of its own: it forges nothing that the database keeps, and leaves no tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from app.settings import Settings
+from tests.callers import Caller
+from tests.db.chains import breaks, seal
+
+# What only computes is in indexes and derived columns: who reads and writes them may call it.
+COMPUTERS = {"crm_service", "crm_search", "crm_keeper"}
+# Every other function of ours that others than its owner may call, and by whom.
+CALLABLE = {
+    "crm_first_stages()": {"crm_service"},
+    "crm_owns(text,bigint)": {"crm_service"},
+    "crm_prune_idempotency_keys(bigint)": {"crm_service"},
+    "crm_seal(bigint)": {"crm_service"},
+    "crm_search(text,text[],boolean,boolean,bigint)": {"crm_service"},
+    # Owned by roles that can do little, and given back to the tables' owner, for `crm attachments`.
+    "crm_forget_upload(text,bigint)": {"the owner"},
+    "crm_kept_attachments()": {"the owner"},
+    "crm_purge_attachments(timestamp with time zone)": {"the owner"},
+    "crm_trash_attachment(text,bigint)": {"the owner"},
+}
+# Every function that runs as its owner, and what that lets it do beyond the caller's own rights.
+DEFINERS = {
+    "crm_audit()": "a trigger: writes audit entries of the rows that a statement changed",
+    "crm_contact_name(bigint)": "reads one name of the tenant, also of what is another agent's",
+    "crm_customer_name(bigint)": "reads one name of the tenant, also of what is another agent's",
+    "crm_deal_title(bigint)": "reads one name of the tenant, also of what is another agent's",
+    "crm_first_stages()": "makes the stages of a tenant that has none",
+    "crm_fold_counts(text)": "adds up counts of the tenant; called by triggers",
+    "crm_forget_upload(text,bigint)": "across tenants, for the owner",
+    "crm_kept_attachments()": "across tenants, for the owner",
+    "crm_owns(text,bigint)": "asks whether a record of the tenant is the caller's own",
+    "crm_prune_idempotency_keys(bigint)": "across tenants: drops keys that are older than a day",
+    "crm_purge_attachments(timestamp with time zone)": "across tenants, for the owner",
+    "crm_seal(bigint)": "across tenants: seals the next audit entries",
+    "crm_search(text,text[],boolean,boolean,bigint)": "reads the ids of the tenant's records with a text",
+    "crm_spread_customer_tags()": "a trigger: writes customer_tags from customers.tags",
+    "crm_stage_history()": "a trigger: writes the history of deals that a statement moved",
+    "crm_trash_attachment(text,bigint)": "across tenants, for the owner",
+}
+FUNCTIONS = """
+    SELECT oid::regprocedure::text, prosecdef, coalesce(proconfig, '{}'),
+           provolatile = 'i' AND NOT prosecdef,
+           ARRAY(SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END
+                 FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee <> proowner)
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'crm\\_%'
+"""
+
+
+@pytest.fixture
+def login(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A session as the service's login, which may act as what it is a member of."""
+    with psycopg.connect(settings.database_dsn, autocommit=True) as connection:
+        yield connection
+
+
+class Function(NamedTuple):
+    name: str
+    definer: bool
+    config: list[str]
+    computes: bool
+    grantees: list[str]
+
+
+def functions(settings: Settings) -> list[Function]:
+    with psycopg.connect(settings.migration_dsn) as owner:
+        return [Function(*row) for row in owner.execute(FUNCTIONS)]
+
+
+def test_every_function_is_callable_by_whom_it_is_declared_for(settings: Settings) -> None:
+    with psycopg.connect(settings.migration_dsn) as connection:
+        owner = connection.info.user
+    callable_by = {each.name: set(each.grantees) for each in functions(settings) if each.grantees}
+    computing = {each.name: COMPUTERS for each in functions(settings) if each.computes}
+    declared = {name: {owner if role == "the owner" else role for role in roles} for name, roles in CALLABLE.items()}
+    assert callable_by == declared | computing
+
+
+def test_every_function_that_runs_as_its_owner_is_declared_and_finds_only_our_names(settings: Settings) -> None:
+    definers = {each.name: each.config for each in functions(settings) if each.definer}
+    counting = {name for name in definers if name.startswith("crm_count_")}  # triggers, one for each table and event
+    assert definers.keys() - counting == DEFINERS.keys()
+    pinned = "search_path=pg_catalog, public, pg_temp"
+    assert [name for name, config in definers.items() if pinned not in config] == []
+
+
+@pytest.mark.parametrize("role", ["crm_service", "crm_service_own", None])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TEMP TABLE forged (id bigint)",
+        "CREATE TABLE forged (id bigint)",
+        "CREATE VIEW forged AS SELECT 1",
+        "CREATE FUNCTION forged() RETURNS int LANGUAGE sql RETURN 1",
+        "CREATE SCHEMA forged",
+        "CREATE SEQUENCE forged",
+        "CREATE TRIGGER forged AFTER INSERT ON customers FOR EACH ROW EXECUTE FUNCTION crm_audit('customer', '{}')",
+        "CREATE POLICY forged ON customers USING (true)",
+    ],
+)
+def test_the_login_can_make_nothing(role: str | None, statement: str, login: psycopg.Connection) -> None:
+    if role:
+        login.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    with pytest.raises(errors.InsufficientPrivilege):
+        login.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "role", ["crm_upkeep", "crm_keeper", "crm_search", "pg_read_all_data", "pg_write_all_data", "pg_signal_backend"]
+)
+def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psycopg.Connection) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        login.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT crm_add_count({stranger}, 'customers', 'lead', 1)",
+        "SELECT crm_fold_counts('customers')",
+        "SELECT crm_audit()",
+        "SELECT crm_stage_history()",
+        "INSERT INTO record_counts (tenant_id, counted, facet, rows) VALUES ({stranger}, 'customers', 'lead', 1)",
+        "INSERT INTO stage_history (tenant_id, deal_id, to_stage_id, entered_at) VALUES ({stranger}, 1, 1, now())",
+        "INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash) VALUES ({stranger}, 1, 1, sha256('x'))",
+        "UPDATE audit_progress SET complete = 9223372036854775807",
+        "SELECT crm_kept_attachments()",
+        "SELECT setval('audit_entries_id_seq', 1)",
+        "UPDATE customers SET id = id + 1000000",
+        "UPDATE customers SET tenant_id = {stranger}",
+    ],
+)
+def test_what_the_database_keeps_is_not_forged(
+    statement: str, service_connection: psycopg.Connection, admin: Caller, stranger: Caller
+) -> None:
+    stranger.customer()
+    admin.customer()
+    service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    with pytest.raises((errors.InsufficientPrivilege, errors.FeatureNotSupported)):
+        service_connection.execute(sql.SQL(statement).format(stranger=sql.Literal(stranger.tenant)))
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "users",
+        "audit_entries",
+        "customers WHERE true --",
+        "pg_authid",
+        "(SELECT id FROM customers) AS x",
+        None,
+    ],
+)
+def test_a_search_or_a_question_of_ownership_names_a_resource_of_ours(
+    resource: str | None, service_connection: psycopg.Connection
+) -> None:
+    with pytest.raises(errors.InvalidParameterValue):
+        service_connection.execute("SELECT crm_owns(%s, 1)", [resource])
+    found = service_connection.execute("SELECT crm_search(%s, ARRAY['a'], true, false, NULL)", [resource])
+    assert found.fetchall() == []
+
+
+def test_a_search_term_is_only_ever_text(
+    service_connection: psycopg.Connection, admin: Caller, stranger: Caller
+) -> None:
+    stranger.customer("Unmistakable")
+    service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    for term in ("' OR true --", "%", "\\", "_", "') OR ('a' = 'a", "$q$"):
+        search = "SELECT crm_search('customers', ARRAY[%s], true, false, NULL)"
+        assert service_connection.execute(search, [term]).fetchall() == []
+
+
+def test_who_seals_by_hand_makes_right_seals(
+    service_connection: psycopg.Connection, settings: Settings, admin: Caller, stranger: Caller
+) -> None:
+    for caller in (admin, stranger):
+        caller.customer()
+    for most in (0, 1, 1, 10_000_000):
+        service_connection.execute("SELECT crm_seal(%s)", [most])
+    seal(settings)
+    assert breaks(settings, admin.tenant) == breaks(settings, stranger.tenant) == []
+
+
+def test_no_role_of_the_login_sees_another_tenant(login: psycopg.Connection, admin: Caller, stranger: Caller) -> None:
+    stranger.customer()
+    for role in ("crm_service", "crm_service_own"):
+        login.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        login.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        for table in ("audit_entries", "audit_seals", "record_counts", "customers", "idempotency_keys"):
+            seen = login.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = %s", [stranger.tenant]).fetchone()
+            assert seen == (0,), table
