@@ -1,4 +1,4 @@
-"""What the service's login can do with SQL of its own: it forges nothing that the database keeps, and leaves no tenant."""
+"""What the login of the service can do with SQL of its own: it forges nothing, and leaves no tenant."""
 
 from __future__ import annotations
 
