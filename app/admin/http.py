@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from litestar import Response
-from litestar.enums import HttpMethod, MediaType
+from litestar.enums import HttpMethod
 
 from app.access.actor import Actor
 from app.db import idempotency
@@ -18,6 +18,7 @@ from app.db.listing import Listing
 from app.db.transaction import Database, KeptAnswer, Origin, Transaction
 from app.web import strict_json
 from app.web.input import CrmRequest
+from app.web.large import EncodedRows, one_answer
 from app.web.paging import LARGEST_PAGE, ListQuery, Page
 from app.web.preconditions import Precondition, etag
 from app.web.structs import Message
@@ -75,7 +76,7 @@ async def list_page(
     async with transaction(request) as tx:
         if within is not None:
             await within(tx)
-        return answer(tx, await read_page(request, tx, listing, query, scope=scope))
+        return await read_page(request, tx, listing, query, scope=scope)
 
 
 async def read_page(
@@ -86,17 +87,26 @@ async def read_page(
     *,
     scope: Mapping[str, Any] | None = None,
     largest_page: int = LARGEST_PAGE,
-) -> Page[Row]:
-    """A page's content, read inside the request's transaction."""
+    show: Callable[[Row], object] = lambda record: record,
+    envelope: Callable[[Page[Any]], object] = lambda page: page,
+) -> Response[Any]:
+    """The answer for a page, read inside the request's transaction. `show` says how each record is shown, and
+    `envelope` what is around the rows: something whose JSON begins with the list, or with an object's `data`.
+    """
     state = request.app.state
-    return await listing.page(
-        tx,
-        query,
-        signer=state.cursors,
-        default_page_size=state.settings.default_page_size,
-        scope=scope,
-        largest_page=largest_page,
-    )
+    with EncodedRows() as rows:
+        page = await listing.page(
+            tx,
+            query,
+            lambda record: rows.add(strict_json.encode(show(record))),
+            signer=state.cursors,
+            default_page_size=state.settings.default_page_size,
+            scope=scope,
+            largest_page=largest_page,
+        )
+        kept, page.data = page.data, []
+        before, bracket, after = strict_json.encode(envelope(page)).partition(b"[")
+        return rows.response(before + bracket, kept, after)
 
 
 def answer(tx: Transaction, content: T, status: int = 200, *, version: int | None = None) -> Response[T]:
@@ -122,7 +132,7 @@ def replay_response(_: Any, replay: Replay) -> Response[Any]:
 
 def _response(kept: KeptAnswer) -> Response[Any]:
     headers = {"ETag": kept.etag} if kept.etag else {}
-    return Response(kept.body, status_code=kept.status, media_type=MediaType.JSON, headers=headers)
+    return one_answer(kept.body, kept.status, headers)
 
 
 def _fingerprint(request: CrmRequest, content: bytes) -> bytes:

@@ -67,10 +67,10 @@ class Page(Struct, Generic[Row]):
     total_pages: int
 
     @classmethod
-    def of(cls, page: paging.Page[Kept], shown: Callable[[Kept], Row]) -> Page[Row]:
-        """A page by number, with each record as it is shown."""
+    def around(cls, page: paging.Page[Any]) -> Page[Any]:
+        """A page by number, whose rows are as they are shown already."""
         counted = (page.total or 0, page.page or 1, page.page_size, page.total_pages or 0)
-        return cls([shown(record) for record in page.data], *counted)
+        return cls(page.data, *counted)
 
 
 class Tag(Shown, kw_only=True):

@@ -22,11 +22,11 @@ from app.console.http import (
     DELETE,
     READ,
     WRITE,
-    contacts_of,
+    beside,
     read,
     show,
+    show_contacts,
     show_customer,
-    show_page,
     show_tags,
 )
 from app.web.input import CrmRequest
@@ -41,8 +41,8 @@ async def list_customers(
 ) -> Response[answers.Page[answers.Customer]]:
     """Customers, newest first. `owner_id` and `tag_id` filter as assigned_to and tags do."""
     async with transaction(request) as tx:
-        page = await read(request, tx, customer_queries.WITH_PRIMARY_CONTACT, filters.query())
-        return show_page(tx, page, answers.Customer.shown)
+        shown = beside(answers.Customer.shown)
+        return await read(request, tx, customer_queries.WITH_PRIMARY_CONTACT, filters.query(), shown)
 
 
 @post("/customers", guards=WRITE)
@@ -84,7 +84,7 @@ async def list_customer_contacts(
     """All contacts of a customer, the primary one first."""
     async with transaction(request) as tx:
         await customers.RECORDS.require(tx, customer_id)
-        return answer(tx, [answers.Contact.shown(contact) for contact in await contacts_of(request, tx, customer_id)])
+        return await show_contacts(request, tx, customer_id)
 
 
 @post("/customers/{customer_id:str}/contacts", guards=WRITE)
@@ -131,8 +131,8 @@ async def list_customer_notes(
     async with transaction(request) as tx:
         await customers.RECORDS.require(tx, customer_id)
         scope = {"customer_id": [customer_id]}
-        page = await read(request, tx, note_queries.WITH_AUTHOR, filters.read_as(NestedNoteQuery), scope)
-        return show_page(tx, page, answers.Note.shown)
+        query = filters.read_as(NestedNoteQuery)
+        return await read(request, tx, note_queries.WITH_AUTHOR, query, beside(answers.Note.shown), scope)
 
 
 # ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────

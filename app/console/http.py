@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from litestar import Request, Response
@@ -13,7 +14,7 @@ from app.access.permissions import Permission, Requires
 from app.admin.activities.schemas import Activity
 from app.admin.contacts import queries as contact_queries
 from app.admin.contacts import service as contacts
-from app.admin.contacts.schemas import Contact, CustomerContactQuery
+from app.admin.contacts.schemas import CustomerContactQuery
 from app.admin.customers.schemas import Customer
 from app.admin.http import answer, read_page
 from app.admin.notes.schemas import Note
@@ -24,7 +25,7 @@ from app.db.listing import Listing
 from app.db.transaction import Transaction
 from app.web.errors import as_app_error, error_response
 from app.web.input import CrmRequest, wanted_by
-from app.web.paging import ListQuery, Page
+from app.web.paging import ListQuery
 
 READ, WRITE, DELETE, CONFIGURE = (
     [Requires(permission)]
@@ -43,22 +44,39 @@ async def read(
     tx: Transaction,
     listing: Listing[Row],
     query: ListQuery,
+    show: Callable[[Row], T],
     scope: Mapping[str, Any] | None = None,
-) -> Page[Row]:
+) -> Response[answers.Page[T]]:
     """A page as long as the console asks for."""
-    return await read_page(request, tx, listing, query, scope=scope, largest_page=LARGEST_PAGE)
+    return await read_page(
+        request,
+        tx,
+        listing,
+        query,
+        scope=scope,
+        largest_page=LARGEST_PAGE,
+        show=show,
+        envelope=answers.Page.around,
+    )
 
 
-async def contacts_of(request: CrmRequest, tx: Transaction, customer_id: int) -> list[Contact]:
+async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) -> Response[list[answers.Contact]]:
     """All contacts of a customer, the primary one first."""
-    scope, query = {"customer_id": [customer_id]}, CustomerContactQuery(page_size=EVERYTHING)
-    page = await read_page(request, tx, contact_queries.OF_CUSTOMER, query, scope=scope, largest_page=EVERYTHING)
-    return page.data
+    return await read_page(
+        request,
+        tx,
+        contact_queries.OF_CUSTOMER,
+        CustomerContactQuery(page_size=EVERYTHING),
+        scope={"customer_id": [customer_id]},
+        largest_page=EVERYTHING,
+        show=answers.Contact.shown,
+        envelope=attrgetter("data"),
+    )
 
 
-def show_page(tx: Transaction, page: Page[tuple[Any, ...]], shown: Callable[..., T]) -> Response[answers.Page[T]]:
-    """The answer for a list of records, each with what stands beside it."""
-    return answer(tx, answers.Page.of(page, lambda pair: shown(*pair)))
+def beside(shown: Callable[..., T]) -> Callable[[tuple[Any, ...]], T]:
+    """How a record is shown with what stands beside it."""
+    return lambda pair: shown(*pair)
 
 
 def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[T]:

@@ -21,7 +21,7 @@ from app.admin.activities.schemas import (
 from app.admin.deals import queries as deal_queries
 from app.admin.deals import service as deals
 from app.admin.deals.schemas import DealChange, DealCreate
-from app.admin.http import answer, message, transaction
+from app.admin.http import message, transaction
 from app.admin.notes import queries as note_queries
 from app.admin.notes import service as notes
 from app.admin.notes.schemas import NestedNoteQuery, NoteCreate
@@ -31,11 +31,11 @@ from app.console.http import (
     DELETE,
     READ,
     WRITE,
+    beside,
     read,
     show,
     show_activity,
     show_note,
-    show_page,
 )
 from app.console.values import Stages
 from app.web.input import CrmRequest
@@ -53,8 +53,8 @@ async def list_deals(
     """Deals, newest first. `date_from` and `date_to` are about the expected close."""
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
-        page = await read(request, tx, deal_queries.LISTING, filters.query(stages))
-        return answer(tx, answers.Page.of(page, partial(answers.Deal.shown, stages=stages)))
+        shown = partial(answers.Deal.shown, stages=stages)
+        return await read(request, tx, deal_queries.LISTING, filters.query(stages), shown)
 
 
 @post("/deals", guards=WRITE)
@@ -115,8 +115,8 @@ async def list_deal_notes(
     async with transaction(request) as tx:
         await deals.RECORDS.require(tx, deal_id)
         scope = {"deal_id": [deal_id]}
-        page = await read(request, tx, note_queries.WITH_AUTHOR, filters.read_as(NestedNoteQuery), scope)
-        return show_page(tx, page, answers.Note.shown)
+        query = filters.read_as(NestedNoteQuery)
+        return await read(request, tx, note_queries.WITH_AUTHOR, query, beside(answers.Note.shown), scope)
 
 
 # ── activities ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -128,8 +128,8 @@ async def list_activities(
 ) -> Response[answers.Page[answers.Activity]]:
     """Activities: open ones by due date, then closed ones, the latest first. `date_from`, `date_to`: when due."""
     async with transaction(request) as tx:
-        page = await read(request, tx, activity_queries.WITH_OWNER, filters.read_as(ActivityQuery, sort_by=AGENDA))
-        return show_page(tx, page, answers.Activity.shown)
+        query = filters.read_as(ActivityQuery, sort_by=AGENDA)
+        return await read(request, tx, activity_queries.WITH_OWNER, query, beside(answers.Activity.shown))
 
 
 @get("/me/activities", guards=READ)
@@ -139,8 +139,7 @@ async def list_my_activities(
     """What is assigned to me, in every status: what is open by due date, then what is closed, the latest first."""
     async with transaction(request) as tx:
         query, mine = filters.read_as(MyActivityQuery, sort_by=AGENDA), {"assigned_to": ["me"]}
-        page = await read(request, tx, activity_queries.WITH_OWNER, query, mine)
-        return show_page(tx, page, answers.Activity.shown)
+        return await read(request, tx, activity_queries.WITH_OWNER, query, beside(answers.Activity.shown), mine)
 
 
 @post("/activities", guards=WRITE)

@@ -7,7 +7,7 @@ ends nothing, and would hold each request and each connection for ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -25,6 +25,9 @@ from psycopg.waiting import Ready, Wait
 # Above the server's statement_timeout, which leaves the connection whole.
 ANSWER_SECONDS = 6.0
 LOOK_EVERY_SECONDS = 0.1
+# Of an answer that is taken in parts.
+ROWS_AT_ONCE = 10
+PARTS = {ExecStatus.TUPLES_CHUNK, ExecStatus.SINGLE_TUPLE}
 MOST_PREPARED = 200  # of one connection
 TEXT = [PyFormat.TEXT]
 # A column changed its type since a statement was prepared, or somebody took the statement away: a new connection knows
@@ -88,6 +91,10 @@ class Answer(NamedTuple):
     result: PGresult
 
 
+# What is done with some rows of an answer, and what the server says of their columns.
+Taker: TypeAlias = Callable[[list[tuple[Any, ...]], PGresult], None]
+
+
 class NoAnswerError(OperationalError):
     """The server was silent for too long."""
 
@@ -116,23 +123,27 @@ class Connection(AsyncConnection[Any]):
                 raise NoAnswerError from error
             raise
 
-    async def ask(self, *questions: Question) -> Answer:
+    async def ask(self, *questions: Question, take: Taker | None = None) -> Answer:
         """Execute these in one round trip and return the last one's answer; outside of a transaction they are one.
 
-        The driver's own pipeline does the same, and waits for the event loop at every step. Raises psycopg.Error.
+        `take` gets its rows as they arrive, a few at a time, so that never all of them are held. The driver's own
+        pipeline waits for the event loop at every step. Raises psycopg.Error.
         """
-        result = await self.wait(self._conversation(questions))
+        result = await self.wait(self._conversation(questions, take))
+        return Answer(self._loaded(result), result)
+
+    def _loaded(self, result: PGresult) -> list[tuple[Any, ...]]:
         reader = self._transformer
         reader.set_pgresult(result)
         rows = reader.load_rows(0, result.ntuples, tuple)
         reader.set_pgresult(None)
-        return Answer(rows, result)
+        return rows
 
     @cached_property
     def _transformer(self) -> AnyTransformer:
         return Transformer.from_context(self)
 
-    def _conversation(self, questions: Sequence[Question]) -> PQGen[PGresult]:
+    def _conversation(self, questions: Sequence[Question], take: Taker | None) -> PQGen[PGresult]:
         filled = [self._filled(question) for question in questions]
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
@@ -142,7 +153,11 @@ class Connection(AsyncConnection[Any]):
             ready = yield Wait.RW
             if ready and ready & Ready.R:
                 pgconn.consume_input()
-        results = []
+        results: list[PGresult] = []
+        # Only the last one's rows come in parts, which has to be said when its turn has come.
+        before, failed = len(expected) - 1, False
+        if take and not before:
+            self._ask_for_parts()
         while True:
             while pgconn.is_busy():
                 yield Wait.R
@@ -151,9 +166,15 @@ class Connection(AsyncConnection[Any]):
             if result is not None:
                 if result.status == ExecStatus.PIPELINE_SYNC:
                     break
-                results.append(result)
+                if take and result.status in PARTS:
+                    take(self._loaded(result), result)
+                else:
+                    results.append(result)
+                    failed = failed or result.status == ExecStatus.FATAL_ERROR
             elif pgconn.status == ConnStatus.BAD:
                 raise OperationalError("the connection is lost")
+            elif take and len(results) == before and not failed:
+                self._ask_for_parts()
         pgconn.exit_pipeline_mode()
         for sent, result in zip(expected, results, strict=True):
             if result.status == ExecStatus.FATAL_ERROR:
@@ -165,6 +186,12 @@ class Connection(AsyncConnection[Any]):
             if sent.prepares:
                 self._names[sent.prepares] = sent.name
         return results[-1]
+
+    def _ask_for_parts(self) -> None:
+        if capabilities.has_stream_chunked():
+            self.pgconn.set_chunked_rows_mode(ROWS_AT_ONCE)
+        else:
+            self.pgconn.set_single_row_mode()
 
     def _filled(self, question: Question) -> Filled:
         values = self._transformer.dump_sequence(question.parameters, TEXT * len(question.parameters))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -23,7 +23,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
 
-from app.db.driver import Answer, Connection, NoAnswerError, Question
+from app.db.driver import Answer, Connection, NoAnswerError, Question, Taker
 from app.db.statements import tell
 from app.web.errors import AppError, Code
 
@@ -34,6 +34,7 @@ DIALECT: Dialect = PGDialectAsync_psycopg(paramstyle="numeric_dollar")  # type: 
 BEGIN, COMMIT, ROLLBACK = (Question(command, prepare=False) for command in ("BEGIN", "COMMIT", "ROLLBACK"))
 Rows: TypeAlias = Result[*tuple[Any, ...]]
 S = TypeVar("S", bound=Executable)
+T = TypeVar("T")
 OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 # Before `crm db upgrade`: no such role, or one that the login is no member of.
 ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
@@ -76,10 +77,15 @@ class Prepared:
 
     def result(self, answer: Answer) -> Rows:
         """What was fetched, as the columns' types read it."""
-        if self._metadata is None:
-            self._metadata = self._described(answer.result)
-        rows = [self._read(row) for row in answer.rows] if self._readers else answer.rows
+        rows = self.read(*answer)
+        assert self._metadata is not None  # noqa: S101 -- known with the first rows
         return IteratorResult(self._metadata, iter(rows))
+
+    def read(self, rows: list[tuple[Any, ...]], result: PGresult) -> list[tuple[Any, ...]]:
+        """These rows, as the columns' types read them."""
+        if self._metadata is None:
+            self._metadata = self._described(result)
+        return [self._read(row) for row in rows] if self._readers else rows
 
     def _described(self, result: PGresult) -> SimpleResultMetaData:
         # A text's columns have no types; the driver has read them.
@@ -141,10 +147,32 @@ class Executor(ABC):
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         """One statement, as this person. Raises psycopg.Error; AppError before `crm db upgrade`."""
         query = prepared(statement)
-        question = query.question(parameters or {})._replace(scope=self._scope)
+        return query.result(await self._answered(query, parameters or {}))
+
+    async def fetch(
+        self, statement: Executable, parameters: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T]
+    ) -> list[T]:
+        """What `each` makes of a query's rows, which are read as they arrive. Raises as `execute`."""
+        query = prepared(statement)
+        made: list[T] = []
+
+        def take(rows: list[tuple[Any, ...]], result: PGresult) -> None:
+            made.extend(map(each, query.read(rows, result)))
+
+        await self._answered(query, parameters, take, made.clear)
+        return made
+
+    async def _answered(
+        self,
+        query: Prepared,
+        parameters: Mapping[str, Any],
+        take: Taker | None = None,
+        begin_anew: Callable[[], None] = lambda: None,
+    ) -> Answer:
+        question = query.question(parameters)._replace(scope=self._scope)
         before = self._before()
         try:
-            answer = await self._ask(before, question)
+            return await self._ask(before, question, take)
         except Error as error:
             if self._lent is None or not self._driver.closed:
                 raise
@@ -154,21 +182,21 @@ class Executor(ABC):
                 raise
             # Of a first statement nothing has lasted, and the server may have come back since.
             self._lent = None
-            answer = await self._ask(before, question)
-        return query.result(answer)
+            begin_anew()
+            return await self._ask(before, question, take)
 
     @abstractmethod
     def _before(self) -> tuple[Question, ...]:
         """What goes to the server ahead of the next statement, in the same round trip."""
 
-    async def _ask(self, before: tuple[Question, ...], question: Question) -> Answer:
+    async def _ask(self, before: tuple[Question, ...], question: Question, take: Taker | None) -> Answer:
         if self._lent is None:
             self._lent = await self._engine.raw_connection()
             self._driver = cast("Connection", self._lent.driver_connection)
         began = time.time_ns()
         failure: BaseException | None = None
         try:
-            return await self._driver.ask(*before, question)
+            return await self._driver.ask(*before, question, take=take)
         except BaseException as error:
             failure = error
             if isinstance(error, ROLE_MISSING) and self._driver.failed is self._who:

@@ -26,7 +26,10 @@ from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
+Kept = TypeVar("Kept")
+# What becomes of a record on its page, and what a cursor remembers of it: the sort key, the stretch, the id.
 Found: TypeAlias = tuple[Any, ...]
+Keep: TypeAlias = Callable[[Any], Any]
 
 # Everything in a query that is not a filter.
 PAGING = frozenset(ListQuery.__struct_fields__)
@@ -93,13 +96,16 @@ class Listing(Generic[Record]):
         self,
         tx: Transaction,
         query: ListQuery,
+        keep: Callable[[Record], Kept],
         *,
         signer: CursorSigner,
         default_page_size: int,
         scope: Mapping[str, Any] | None = None,
         largest_page: int = LARGEST_PAGE,
-    ) -> Page[Record]:
+    ) -> Page[Kept]:
         """The page that a query asks for, and where the next one begins. `scope` sets filters that the query lacks.
+
+        `keep` gets each record as it is read, so that never all of them are held.
 
         Raises AppError: INVALID_CURSOR, INVALID_REQUEST for a page beside a cursor, 403 for the trash.
         """
@@ -118,9 +124,9 @@ class Listing(Generic[Record]):
         search = await self._search(tx, shape, parameters)
         total = None
         if position is not None:
-            rows = await self._after(tx, search.shape, parameters, position.key, size + 1)
+            rows = await self._after(tx, keep, search.shape, parameters, position.key, size + 1)
         else:
-            rows, total = await self._numbered(tx, search, parameters, (number - 1) * size, size)
+            rows, total = await self._numbered(tx, keep, search, parameters, (number - 1) * size, size)
         if capped := search.short and total is not None and total > MOST_COUNTED:
             total = MOST_COUNTED
         next_cursor = None
@@ -135,7 +141,7 @@ class Listing(Generic[Record]):
             )
             next_cursor = signer.encode(last)
         return Page(
-            data=[self._view(*row[: self._width]) for row in rows[:size]],
+            data=[row[0] for row in rows[:size]],
             total=total,
             page=None if position else number,
             page_size=size,
@@ -147,30 +153,32 @@ class Listing(Generic[Record]):
     # ── which rows ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _numbered(
-        self, tx: Transaction, search: Search, parameters: dict[str, Any], offset: int, size: int
+        self, tx: Transaction, keep: Keep, search: Search, parameters: dict[str, Any], offset: int, size: int
     ) -> tuple[list[Found], int]:
         """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
         shape = search.shape
         if offset < DEEP_OFFSET:
-            rows = await self._walk(tx, shape, parameters, offset, size + 1)
+            rows = await self._walk(tx, keep, shape, parameters, offset, size + 1)
             # The rows themselves tell how many there are where they end on this page.
             if len(rows) <= size and (rows or not offset):
                 return rows, offset + len(rows)
             return rows, await self._total(tx, search, parameters)
         total = await self._total(tx, search, parameters)
         if search.short and total > MOST_COUNTED:
-            return await self._walk(tx, shape, parameters, offset, size + 1, deep=True), total
+            return await self._walk(tx, keep, shape, parameters, offset, size + 1, deep=True), total
         wanted = min(size + 1, total - offset)
         if wanted <= 0:
             return [], total
         if offset <= total // 2:
-            return await self._walk(tx, shape, parameters, offset, wanted, deep=True), total
+            return await self._walk(tx, keep, shape, parameters, offset, wanted, deep=True), total
         from_end = total - offset - wanted
-        return (await self._walk(tx, shape, parameters, from_end, wanted, deep=True, backward=True))[::-1], total
+        rows = await self._walk(tx, keep, shape, parameters, from_end, wanted, deep=True, backward=True)
+        return rows[::-1], total
 
     async def _walk(
         self,
         tx: Transaction,
+        keep: Keep,
         shape: Shape,
         parameters: dict[str, Any],
         offset: int,
@@ -186,7 +194,7 @@ class Listing(Generic[Record]):
         for place in reversed(places) if backward else places:
             part = Part(place, limit, skip=bool(offset), deep=deep, backward=backward)
             window = {"row_offset": offset} if offset else {}
-            rows = await self._rows(tx, shape, part, parameters | window)
+            rows = await self._rows(tx, keep, shape, part, parameters | window)
             found += rows
             if len(found) >= limit:
                 break
@@ -198,7 +206,7 @@ class Listing(Generic[Record]):
         return found[:limit]
 
     async def _after(
-        self, tx: Transaction, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
+        self, tx: Transaction, keep: Keep, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
     ) -> list[Found]:
         """Rows that come after the one with this key."""
         sort = self._sorts[shape.sort_by]
@@ -216,15 +224,20 @@ class Listing(Generic[Record]):
             if place == here:
                 after = {"after_id": last_id} | ({} if column is None else {"after": value})
             part = Part(place, limit, after=place == here)
-            found += await self._rows(tx, shape, part, parameters | after)
+            found += await self._rows(tx, keep, shape, part, parameters | after)
             if len(found) >= limit:
                 break
         return found[:limit]
 
-    async def _rows(self, tx: Transaction, shape: Shape, part: Part, parameters: dict[str, Any]) -> list[Found]:
-        """Rows of one stretch, each with what a cursor remembers behind it: the sort key, the stretch, the id."""
-        rows = await tx.connection.execute(self._selects.rows(shape, part), parameters)
-        return [(*row[:-1], part.place, row[-1]) for row in rows.all()]
+    async def _rows(
+        self, tx: Transaction, keep: Keep, shape: Shape, part: Part, parameters: dict[str, Any]
+    ) -> list[Found]:
+        """Rows of one stretch."""
+
+        def found(row: tuple[Any, ...]) -> Found:
+            return (keep(self._view(*row[: self._width])), row[-2], part.place, row[-1])
+
+        return await tx.connection.fetch(self._selects.rows(shape, part), parameters, found)
 
     async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
         """How many rows the filters match: exactly, or for a search of a letter or two one more than are told of."""

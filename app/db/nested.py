@@ -20,10 +20,13 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.types import TypeDecorator
 
 from app.models import UserReference
 from app.web.structs import View
+
+MOST_NESTED_BYTES = 1024 * 1024
 
 
 class JsonAs(TypeDecorator[Any]):
@@ -78,6 +81,22 @@ def nested_rows(rows: Select[Any], kind: Any) -> Nested:
     """The rows of a select of `labelled` columns, in its order, as a list of this type."""
     table = rows.subquery("nested")
     query = select(func.json_agg(literal_column("nested"))).select_from(table)
+    return Nested(query.scalar_subquery(), list[kind], empty="[]")
+
+
+def newest_rows(rows: Select[Any], kind: Any, most: int) -> Nested:
+    """The newest of the rows of such a select, which has `created_at` and `id`: so many at most, and of long ones as
+    many as have a mebibyte of JSON together.
+    """
+    newest = rows.order_by(rows.selected_columns.created_at.desc(), rows.selected_columns.id.desc()).limit(most)
+    row = newest.subquery("newest")
+    whole = select(func.row_to_json(literal_column("newest")).label("json"), row.c.created_at, row.c.id)
+    table = whole.subquery("whole")
+    order = (table.c.created_at.desc(), table.c.id.desc())
+    bytes_so_far = func.sum(func.octet_length(cast(table.c.json, Text))).over(order_by=order, rows=(None, 0))
+    weighed = select(table.c.json, bytes_so_far.label("bytes"), table.c.created_at, table.c.id).subquery("weighed")
+    in_order = aggregate_order_by(weighed.c.json, weighed.c.created_at.desc(), weighed.c.id.desc())
+    query = select(func.json_agg(in_order)).where(weighed.c.bytes <= MOST_NESTED_BYTES)
     return Nested(query.scalar_subquery(), list[kind], empty="[]")
 
 

@@ -20,7 +20,7 @@ from app.db.calendar import at_midnight
 from app.db.counts import FACET, Counted
 from app.db.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
 from app.db.listing import Listing
-from app.db.nested import Columns, columns_for, labelled, nested_rows, selected
+from app.db.nested import Columns, columns_for, labelled, nested_rows, newest_rows, selected
 from app.db.sorting import by_column, by_group
 from app.models import Customer, PipelineStage
 from app.models import Deal as Row
@@ -120,6 +120,9 @@ LISTING = Listing(
     ),
 )
 
+# On a deal's page.
+MOST_NESTED = 50
+MOST_MOVES = 1000
 _seconds = cast(func.floor(func.extract("epoch", move.left_at - move.entered_at)), BigInteger)
 MOVES = columns_for(
     StageMove,
@@ -128,24 +131,28 @@ MOVES = columns_for(
     to_stage=stage_name(move.to_stage_id),
     seconds=_seconds,
 )
+_moves = (
+    select(*labelled(MOVES))
+    .where(move.deal_id == c.id)
+    .order_by(move.id.desc())
+    .limit(MOST_MOVES)
+    .correlate(Row)
+    .subquery("moves")
+)
 DETAILS: Columns = {
-    "activities": nested_rows(
+    "activities": newest_rows(
         select(*labelled(activities.COLUMNS))
         .where(activities.c.deal_id == c.id, activities.c.deleted_at.is_(None))
-        .order_by(activities.c.due_date.asc().nulls_last(), activities.c.id)
         .correlate(Row),
         Activity,
+        MOST_NESTED,
     ),
-    "notes": nested_rows(
-        select(*labelled(notes.COLUMNS))
-        .where(notes.c.deal_id == c.id, notes.c.deleted_at.is_(None))
-        .order_by(notes.c.created_at.desc(), notes.c.id.desc())
-        .correlate(Row),
+    "notes": newest_rows(
+        select(*labelled(notes.COLUMNS)).where(notes.c.deal_id == c.id, notes.c.deleted_at.is_(None)).correlate(Row),
         Note,
+        MOST_NESTED,
     ),
-    "stage_history": nested_rows(
-        select(*labelled(MOVES)).where(move.deal_id == c.id).order_by(move.id).correlate(Row), StageMove
-    ),
+    "stage_history": nested_rows(select(_moves).order_by(_moves.c.id), StageMove),
 }
 _one = (c.id == bindparam("deal_id"), c.deleted_at.is_(None))
 ONE = select(*selected(COLUMNS)).where(*_one)

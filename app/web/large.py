@@ -1,0 +1,100 @@
+"""Answers that may be large: kept as JSON in a temporary file beyond a certain size, and sent from there in pieces,
+so that what a worker holds does not grow with what is asked of it, nor with how slowly that is fetched.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple, Self, TypeAlias
+
+from litestar import Response
+from litestar.enums import MediaType
+from litestar.response import Stream
+
+LARGEST_IN_MEMORY = 256 * 1024
+PIECE = 64 * 1024
+
+
+class Place(NamedTuple):
+    """Where in the file a row's JSON is."""
+
+    start: int
+    size: int
+
+
+EncodedRow: TypeAlias = bytes | Place
+
+
+class EncodedRows:
+    """The rows of an answer, each as JSON. They may be told in another order than they came in, or left out."""
+
+    def __init__(self) -> None:
+        self._in_memory = 0
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None and self._file is not None:  # else it is closed when it was sent
+            self._file.close()
+
+    def add(self, row: bytes) -> EncodedRow:
+        """Keep one more: itself, or where it is."""
+        if self._in_memory + len(row) <= LARGEST_IN_MEMORY:
+            self._in_memory += len(row)
+            return row
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when it was sent
+        place = Place(self._file.seek(0, 2), len(row))
+        self._file.write(row)
+        return place
+
+    def response(
+        self,
+        before: bytes,
+        rows: Sequence[EncodedRow],
+        after: bytes,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response[Any]:
+        """These rows with commas between, and what stands around them."""
+        headers = dict(headers or {})
+        if self._file is None:
+            body = before + b",".join(row for row in rows if isinstance(row, bytes)) + after
+            return Response(body, status_code=status, headers=headers, media_type=MediaType.JSON)
+        size = sum(row.size if isinstance(row, Place) else len(row) for row in rows)
+        headers["Content-Length"] = str(len(before) + size + max(0, len(rows) - 1) + len(after))
+        pieces = self._pieces(before, rows, after, self._file)
+        return Stream(pieces, status_code=status, headers=headers, media_type=MediaType.JSON)
+
+    async def _pieces(
+        self, before: bytes, rows: Sequence[EncodedRow], after: bytes, file: IO[bytes]
+    ) -> AsyncIterator[bytes]:
+        with file:
+            piece = bytearray(before)
+            for number, row in enumerate(rows):
+                piece += b"," if number else b""
+                for part in [row] if isinstance(row, bytes) else _read(file, row):
+                    piece += part
+                    if len(piece) >= PIECE:
+                        yield bytes(piece)
+                        piece.clear()
+            yield bytes(piece + after)
+
+
+def _read(file: IO[bytes], place: Place) -> Iterator[bytes]:
+    start, left = place
+    while left:
+        file.seek(start)
+        part = file.read(min(left, PIECE))
+        yield part
+        start, left = start + len(part), left - len(part)
+
+
+def one_answer(body: bytes, status: int, headers: Mapping[str, str]) -> Response[Any]:
+    """An answer that is encoded already."""
+    with EncodedRows() as rows:
+        return rows.response(b"", [rows.add(body)], b"", status=status, headers=headers)
