@@ -7,6 +7,7 @@ that is left is put together here.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from msgspec.structs import fields
 from app.access.permissions import Requires
 from app.examples import example
 from app.web.errors import Code, ErrorBody
+from app.web.fields import is_optional_text
 from app.web.input import Wanted, choices, wanted_by
 from app.web.structs import Body, View
 
@@ -149,13 +151,21 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
 
 
 def _allow_empty(kind: type[Body], form: dict[str, Any]) -> None:
-    """An empty text in the place of each field that it leaves out."""
-    chosen = choices(kind)
+    """An empty text in the place of each field that it leaves out or, of an optional text, clears."""
+    taken = choices(kind) | {
+        field.encode_name for field in fields(kind) if is_optional_text(field.type) and _refuses_empty(field.type)
+    }
     for name, schema in form["properties"].items():
-        if (kind.empty_is_absent or name in chosen) and name not in form.get("required", ()):
+        if (kind.empty_is_absent or name in taken) and name not in form.get("required", ()):
             kinds = schema.pop("anyOf", None)
             about = {} if kinds is None else schema
             form["properties"][name] = about | {"anyOf": [{"const": ""}, *(kinds or [schema])]}
+
+
+def _refuses_empty(kind: Any) -> bool:
+    """Whether what a text must look like can't be empty."""
+    options = _schema(kind).get("anyOf", [])
+    return any("format" in option or not re.search(option.get("pattern", ""), "") for option in options)
 
 
 def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:

@@ -113,6 +113,11 @@ def field_reader(kind: Any) -> Reader:
     return read
 
 
+def is_optional_text(kind: Any) -> bool:
+    """Whether an empty text in this field of a body means null."""
+    return NoneType in _leaves(kind) and "before" in dict(_extras(kind))
+
+
 def is_choice(kind: Any) -> bool:
     """Whether an empty text in this field of a body means that the field was left out: of an enumeration, or what else
     is chosen rather than typed, which the type's Meta says by `choice`.

@@ -99,3 +99,23 @@ def test_a_page_of_an_origin_that_is_not_allowed_reads_nothing(page: Page, servi
         assert "blocked" in call(page, service, "/admin/customers", token)
     finally:
         page.goto(f"{origin}/page.html")
+
+
+@pytest.mark.parametrize(
+    "zone", ["Pacific/Honolulu", "America/New_York", "Europe/London", "Asia/Kolkata", "Asia/Tokyo"]
+)
+def test_a_whole_day_is_that_day_in_browsers_west_and_east_of_greenwich(
+    zone: str, page: Page, service: Service, origin: str
+) -> None:
+    token = service.token("admin", "--tenant", "days")
+    assert page.context.browser
+    context = page.context.browser.new_context(timezone_id=zone)
+    there = context.new_page()
+    there.goto(f"{origin}/page.html")
+    task = {"type": "task", "subject": "Offer", "due_at": "2099-12-25"}
+    body = {"name": "Ada", "follow_up_at": "2099-12-25"}
+    for path, sent, field in (("/admin/activities", task, "due_at"), ("/admin/customers", body, "follow_up_at")):
+        shown = call(there, service, path, token, method="POST", body=sent)["body"][field]
+        day = there.evaluate("text => { const at = new Date(text); return [at.getMonth() + 1, at.getDate()]; }", shown)
+        assert day == [12, 25], shown
+    context.close()
