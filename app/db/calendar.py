@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, DateTime, func, literal_column, select
+from sqlalchemy import ColumnElement, DateTime, Time, cast, func, literal_column, select
 
 from app.db.transaction import Transaction
 from app.models import TenantSettings
@@ -20,7 +20,7 @@ TODAY: ColumnElement[datetime] = literal_column(TODAY_SQL, DateTime(timezone=Tru
 
 def at_midnight(column: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether a time is that of a whole day, where no column says so."""
-    return column == func.date_trunc("day", column, "UTC")
+    return cast(func.timezone(literal_column("'UTC'"), column), Time) == literal_column("'00:00'")
 
 
 _ZONE = select(TenantSettings.timezone)

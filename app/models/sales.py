@@ -210,7 +210,15 @@ class Activity(Record, Imported):
         Index("activities_live_type_rank_idx", "tenant_id", "type_rank", "id", postgresql_where=LIVE),
         Index("activities_live_priority_rank_idx", "tenant_id", "priority_rank", "id", postgresql_where=LIVE),
         Index("activities_live_status_idx", "tenant_id", "status", "id", postgresql_where=LIVE),
-        Index("activities_live_status_due_date_idx", "tenant_id", "status", "due_date", "id", postgresql_where=LIVE),
+        Index(
+            "activities_live_status_due_date_idx",
+            "tenant_id",
+            "status",
+            "due_date",
+            "id",
+            postgresql_include=["all_day"],
+            postgresql_where=LIVE,
+        ),
         Index("activities_live_closed_at_idx", "tenant_id", "closed_at", "id", postgresql_where=LIVE),
         Index("activities_closed_by_idx", "tenant_id", "assigned_to", "closed_at", "id", postgresql_where=LIVE),
         Index(

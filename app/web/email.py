@@ -28,6 +28,6 @@ Email = Annotated[
         description="An email address",
         examples=["ada@example.com"],
         extra={"before": trimmed, "then": check_email},
-        extra_json_schema={"format": "email"},
+        extra_json_schema={"anyOf": [{"format": "email"}, {"maxLength": 0}]},
     ),
 ]

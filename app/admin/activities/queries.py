@@ -49,10 +49,17 @@ COLUMNS = columns_for(
 )
 
 
+ALONE = "only "
+
+
 def _status_clause(name: str, variant: str) -> ColumnElement[bool]:
-    """Of the stored statuses and, by variant, of scheduled ones those that are overdue, or are not."""
+    """Of the stored statuses and, by variant, of scheduled ones those that are overdue, or are not; or of these alone,
+    since no index is found for one of two conditions.
+    """
     stored: ColumnElement[bool] = c.status == any_(bindparam(name, type_=ARRAY(Text)))
     late = {"overdue": IS_OVERDUE, "scheduled": NOT_YET_DUE}
+    if variant.startswith(ALONE):
+        return late[variant.removeprefix(ALONE)]
     return or_(stored, late[variant]) if variant else stored
 
 
@@ -62,7 +69,8 @@ def _read_status(value: Any, _: str) -> tuple[str, list[str]]:
     if both <= wanted or not both & wanted:
         return "", sorted(wanted - {"overdue"})
     (variant,) = both & wanted
-    return variant, sorted(wanted - both)
+    stored = sorted(wanted - both)
+    return variant if stored else ALONE + variant, stored
 
 
 FILTERS = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct, json
 
 from app.admin.reports import queries
 from app.admin.reports.schemas import Forecast, ForecastBy, ForecastPeriod, ForecastQuery
 from app.admin.reports.service import money, owners_of
-from app.db.calendar import day_of, lower_bound, upper_bound, zone_of
+from app.db.calendar import day_of, first_moment, last_moment, lower_bound, midnight, upper_bound, zone_of
 from app.db.transaction import Transaction
 from app.web.errors import Fault, invalid
 
@@ -20,9 +21,9 @@ QUARTER = 3  # months
 
 
 class Sum(Struct):
-    """Deals of one period, currency and kind. The key of a period is the first day of its month or quarter."""
+    """Deals of one period, currency and kind."""
 
-    period: str
+    place: int | None
     currency: str
     kind: str
     count: int = 0
@@ -31,9 +32,9 @@ class Sum(Struct):
 
 
 class Period(Struct):
-    """A part of the range, or what is of none."""
+    """A part of the range, or what is of none; `place` is what the database calls it."""
 
-    key: str
+    place: int | None
     name: str
     start: date | None = None
     end: date | None = None
@@ -49,31 +50,43 @@ async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
     last = year if query.to is UNSET else upper_bound(query.to, zone).midnight.date()
     if last < first:
         raise invalid(Fault("to", "must not be before from"))
-    periods = [Period("overdue", "overdue"), *_periods(first, last, by), Period("none", "none")]
-    parameters = {"zone": zone.key, "today": today, "by": by.value, "first": first, "last": last}
+    shown = [Period(-1, "overdue"), *_periods(first, last, by), Period(None, "none")]
+    starts = [period.start for period in shown if period.start is not None]
+    parameters = {
+        "today_moment": first_moment(today, zone),
+        "today_midnight": midnight(today),
+        # The last bound is where the last period ends.
+        "moments": [*(first_moment(start, zone) for start in starts), last_moment(last, zone)],
+        "midnights": [*map(midnight, starts), last_moment(last, ZoneInfo("UTC"))],
+    }
     found = await tx.connection.execute(queries.FORECAST, owners_of(tx, query) | parameters)
-    sums = {(one.period, one.currency, one.kind): one for one in json.decode(found.scalar_one(), type=list[Sum])}
+    places = {period.place for period in shown}
+    sums = {
+        (one.place, one.currency, one.kind): one
+        for one in json.decode(found.scalar_one(), type=list[Sum])
+        if one.place in places
+    }
     currencies = sorted({currency for _, currency, _ in sums})
-    return Forecast([_figures(period, currency, sums) for period in periods for currency in currencies])
+    return Forecast([_figures(period, currency, sums) for period in shown for currency in currencies])
 
 
 def _periods(first: date, last: date, by: ForecastBy) -> Iterator[Period]:
     """The months or quarters that the range touches, each as far as it does."""
     months = QUARTER if by is ForecastBy.QUARTER else 1
     start = first
-    for _ in range(MOST_PERIODS):
+    for place in range(1, MOST_PERIODS + 1):
         whole, end = _first_of(start, months), _last_of(start, months)
         name = f"{start.year:04}-Q{whole.month // QUARTER + 1}" if months == QUARTER else start.isoformat()[:7]
-        yield Period(whole.isoformat(), name, start, min(end, last))
+        yield Period(place, name, start, min(end, last))
         if end >= last:
             return
         start = end + timedelta(days=1)
     raise invalid(Fault("to", f"is too far from `from`: at most {MOST_PERIODS} periods are shown"))
 
 
-def _figures(period: Period, currency: str, sums: dict[tuple[str, str, str], Sum]) -> ForecastPeriod:
+def _figures(period: Period, currency: str, sums: dict[tuple[int | None, str, str], Sum]) -> ForecastPeriod:
     won, open_, lost = (
-        sums.get((period.key, currency, kind), Sum(period.key, currency, kind)) for kind in ("won", "open", "lost")
+        sums.get((period.place, currency, kind), Sum(period.place, currency, kind)) for kind in ("won", "open", "lost")
     )
     return ForecastPeriod(
         period=period.name,

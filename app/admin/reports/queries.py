@@ -18,7 +18,7 @@ from app.db.nested import labelled, nested_rows
 
 def at_midnight(column: str) -> str:
     """Whether a time is that of a whole day, where no column says so."""
-    return f"{column} = date_trunc('day', {column}, 'UTC')"
+    return f"({column} AT TIME ZONE 'UTC')::time = '00:00'"
 
 
 def in_period(column: str, whole_day: str) -> str:
@@ -254,6 +254,8 @@ FUNNEL_OF_ALL = planned_each_time(
     text(_FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)"))
 )
 
+_PLACE = "CASE WHEN kind = 'open' AND at < :today_{0} THEN -1 ELSE width_bucket(at, CAST(:{0}s AS timestamptz[])) END"
+# A deal's place is that of the period in which it is expected, or was closed, from 1; -1 is overdue, and null is none.
 FORECAST = planned_each_time(
     text(f"""
     WITH dated AS (
@@ -262,20 +264,13 @@ FORECAST = planned_each_time(
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL AND {_OWNED}
     ),
-    placed AS (
-        SELECT *, (at AT TIME ZONE CASE WHEN {at_midnight("at")} THEN 'UTC' ELSE :zone END)::date AS day FROM dated
-        WHERE at IS NULL AND kind = 'open'
-           -- A day more at either end, which every timezone is within.
-           OR at < CAST(:last AS date) + 2 AND (kind = 'open' OR at >= CAST(:first AS date) - 1)
-    ),
     sums AS (
-        SELECT CASE WHEN kind = 'open' AND day IS NULL THEN 'none'
-                    WHEN kind = 'open' AND day < :today THEN 'overdue'
-                    WHEN day BETWEEN :first AND :last THEN date_trunc(:by, day)::date::text END AS period,
+        SELECT CASE WHEN {at_midnight("at")} THEN {_PLACE.format("midnight")}
+                    WHEN at IS NOT NULL THEN {_PLACE.format("moment")} END AS place,
                currency, kind, count(*) AS count, sum(amount) AS value, sum(amount * probability) / 100 AS weighted
-        FROM placed GROUP BY 1, 2, 3
+        FROM dated WHERE kind = 'open' OR at IS NOT NULL GROUP BY 1, 2, 3
     )
-    SELECT coalesce(json_agg(sums), '[]')::text FROM sums WHERE period IS NOT NULL
+    SELECT coalesce(json_agg(sums), '[]')::text FROM sums
 """)
 )
 
