@@ -71,9 +71,9 @@ def recorded(bench: Bench, size: int) -> Iterator[tuple[TestClient[Any], list[st
     ask = Connection.ask
     with psycopg.connect(bench.settings.database_url) as connection, TestClient(create_app(bench.settings)) as client:
 
-        async def asked(driver: Connection, *questions: Question) -> Answer:
+        async def asked(driver: Connection, *questions: Question, **more: Any) -> Answer:
             sent.extend(_filled(question, connection) for question in questions)
-            return await ask(driver, *questions)
+            return await ask(driver, *questions, **more)
 
         client.headers["Authorization"] = f"Bearer {bench.token(size)}"
         assert client.get("/admin/me").status_code == 200

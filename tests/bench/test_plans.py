@@ -126,9 +126,9 @@ def test_a_filter_is_planned_for_what_it_asks_for(bench: Bench, operation: Opera
     with recorded(bench, SIZE) as (client, _):
         ask = Connection.ask
 
-        async def watched(driver: Connection, *questions: Question) -> Answer:
+        async def watched(driver: Connection, *questions: Question, **more: Any) -> Answer:
             asked.append(questions[-1])
-            return await ask(driver, *questions)
+            return await ask(driver, *questions, **more)
 
         with patch.object(Connection, "ask", watched):
             for filtered, name, kind in (each.values for each in EVERY_FILTER):
