@@ -83,7 +83,11 @@ def docs_router() -> Router:
     async def as_yaml(request: Request[Any, Any, Any]) -> Response[str]:
         return Response(document_as_yaml(request.app), media_type="application/yaml")
 
-    assets = [create_static_files_router("/assets", [folder], before_request=take_as_it_is)] if folder else []
+    assets = [create_static_files_router("/assets", [folder])] if folder else []
     return Router(
-        "/docs", route_handlers=[reference, as_json, console_as_json, as_yaml, *assets], include_in_schema=False
+        "/docs",
+        route_handlers=[reference, as_json, console_as_json, as_yaml, *assets],
+        # Swagger UI writes the chosen document into the address, which is then loaded again.
+        before_request=take_as_it_is,
+        include_in_schema=False,
     )

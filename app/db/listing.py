@@ -22,7 +22,7 @@ from app.db.selects import Part, Selects, Shape
 from app.db.sorting import Order
 from app.db.transaction import Transaction
 from app.web.cursor import CursorSigner, Position
-from app.web.errors import AppError, Code, Fault, invalid
+from app.web.errors import Code, Fault, bad_field, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
@@ -217,7 +217,7 @@ class Listing(Generic[Record]):
             if column is not None:
                 value = msgspec.convert(value, column.type.python_type)
         except ValueError:  # signed by a release that sorted by something else here
-            raise AppError(Code.INVALID_CURSOR) from None
+            raise bad_field(Code.INVALID_CURSOR, "cursor") from None
         found: list[Found] = []
         for place in places[places.index(here) :] if here in places else ():
             after = {}
@@ -292,7 +292,7 @@ class Listing(Generic[Record]):
             or any(name not in walked or walked[name] != value for name, value in beside.items())
             or position.filters != walked | {f"scope.{name}": value for name, value in scope.items()}
         ):
-            raise AppError(Code.INVALID_CURSOR)
+            raise bad_field(Code.INVALID_CURSOR, "cursor")
         walk = walked | {"sort_by": position.sort_by, "sort_order": position.sort_order}
         if query.page_size is not UNSET:
             walk["page_size"] = query.page_size
@@ -300,9 +300,9 @@ class Listing(Generic[Record]):
         try:
             resumed = msgspec.convert(walk, type(query))
         except msgspec.ValidationError:
-            raise AppError(Code.INVALID_CURSOR) from None
+            raise bad_field(Code.INVALID_CURSOR, "cursor") from None
         if self._given_filters(resumed).keys() != walked.keys():
-            raise AppError(Code.INVALID_CURSOR)
+            raise bad_field(Code.INVALID_CURSOR, "cursor")
         return resumed
 
     def _given_filters(self, query: ListQuery) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from app.web.errors import AppError, Code
+from app.web.errors import Code, bad_field
 
 SIGNATURE_BYTES = 16
 
@@ -48,7 +48,7 @@ class CursorSigner:
                 return msgspec.json.decode(payload, type=Position)
         except ValueError:
             pass
-        raise AppError(Code.INVALID_CURSOR)
+        raise bad_field(Code.INVALID_CURSOR, "cursor")
 
     @staticmethod
     def _sign(key: bytes, payload: bytes) -> bytes:

@@ -82,6 +82,7 @@ def test_the_reference_needs_nothing_from_elsewhere(callers: Callers) -> None:
     page = callers.client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "https://" not in page.text
+    assert callers.client.get("/docs?urls.primaryName=CRM").text == page.text
     for asset in ("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-ui.css"):
         assert callers.client.get(f"/docs/assets/{asset}").status_code == 200
     assert callers.client.get("/docs/openapi.yaml").text.startswith("openapi: 3.1.0")
