@@ -51,7 +51,8 @@ def decode(raw: bytes) -> Any:
         raise ValueError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
-    _check_depth(document, DEEPEST)
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+        _check_depth(document, DEEPEST)
     if ESCAPED.search(raw) and (places := _unstorable(document)):
         raise UnstorableError(document, places)
     return document

@@ -22,9 +22,20 @@ INVISIBLE = re.compile(
 )
 
 
+# To put them into order takes quadratic time, here and in the database. No language has more than a few on a letter;
+# Unicode's Stream-Safe Text Format allows as many (UAX #15).
+MOST_MARKS = 30
+ANY_MARK = bytes([0] + [1] * 255)
+
+
 def composed(text: str) -> str:
-    """In Unicode's normal form C."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """In Unicode's normal form C. Raises Refused for a letter with more marks than any has."""
+    if text.isascii():
+        return text
+    marks = bytes(map(unicodedata.combining, text)).translate(ANY_MARK)
+    if b"\x01" * (MOST_MARKS + 1) in marks:
+        raise Refused(f"must have at most {MOST_MARKS} accents on a letter")
+    return unicodedata.normalize("NFC", text)
 
 
 def trimmed(text: str) -> str:

@@ -22,7 +22,7 @@ import psycopg
 
 from app.db.embedded import OWNER
 from app.db.migrations import Migrations
-from tests.torture import clients, crowds, database, laws, limits, memory, processes, races, store, walks
+from tests.torture import clients, crowds, database, laws, limits, memory, processes, races, store, walks, worst
 from tests.torture.place import Finding, Place
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -69,6 +69,7 @@ TRIALS = (
     Trial(23, "metrics are right with two workers", processes.counted_by_two_workers),
     Trial(24, "walks meet every row once", walks.over_many_rows),
     _law(24, "walks in every list", laws.LISTS, "every list under every sort"),
+    Trial(25, "no request keeps a worker busy", worst.worst_requests),
     Trial(26, "who is slow keeps nobody waiting", crowds.slow_and_silent),
     Trial(28, "memory is bounded", memory.large_answers),
 )

@@ -293,3 +293,18 @@ def test_a_cursor_that_was_given_out_is_taken_back(admin: Caller) -> None:
     assert [fault["field"] for fault in refused(longer, 400, "INVALID_REQUEST")["fields"]] == ["query"]
     many = admin.get(CUSTOMERS, tags=",".join(["1"] * 1001))
     assert [fault["field"] for fault in refused(many, 400, "INVALID_REQUEST")["fields"]] == ["tags"]
+
+
+def test_no_letter_has_so_many_accents(admin: Caller) -> None:
+    vietnamese = "Nguye\u0302\u0303n"
+    assert admin.customer(vietnamese)["name"] == "Nguy\u1ec5n"
+    assert admin.customer("Z" + "\u0301" * 30)["name"]
+    stacked = "Z" + "\u0315\u0300" * 150_000
+    for answer in (
+        admin.post(CUSTOMERS, {"name": stacked}),
+        admin.post(CUSTOMERS, {"name": "Ada", "notes": stacked[:10_000]}),
+        admin.post("/admin/notes", {"content": stacked[:20_000]}),
+        admin.get(CUSTOMERS, search=stacked[:200]),
+    ):
+        message = refused(answer, 400, "INVALID_REQUEST")["fields"][0]["message"]
+        assert message == "must have at most 30 accents on a letter"
