@@ -54,13 +54,17 @@ class Reference(NamedTuple):
 
 
 class Records:
-    """The records of one table. `owned` says that they belong to people: that the table has a policy `own`."""
+    """The records of one table. `owned` says that they belong to people: that the table has a policy `own`; a tenant
+    may have `most` of them.
+    """
 
-    def __init__(self, model: type[Record], missing: Code, *, owned: bool) -> None:
+    def __init__(self, model: type[Record], missing: Code, *, owned: bool, most: int | None = None) -> None:
         table = model.__table__
         assert isinstance(table, Table)  # noqa: S101 -- not a subquery
         self.table = table
         self._missing = missing
+        self._most = most
+        self._count = select(func.count()).select_from(table)
         self._owned = owned
         self._references = list(_references(table))
         stored = [column for column in table.columns if column.computed is None]
@@ -136,6 +140,8 @@ class Records:
         explain: Explanations | None = None,
     ) -> Any:
         """Store a new record and return these columns of it, as they are before any trigger ran after it."""
+        if self._most is not None and (await tx.connection.execute(self._count)).scalar_one() >= self._most:
+            raise AppError(Code.LIMIT_REACHED, data={"max": self._most})
         values = {"tenant_id": tx.actor.tenant_id, **self.dated(tx, values)}
         explain = self._explain_external_id(tx, values.get("external_id")) | dict(explain or {})
         return (await _guarded(tx, self._insert(tuple(values), columns), values, explain)).one()

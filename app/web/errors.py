@@ -68,6 +68,7 @@ class Code(Enum):
     STAGE_EXISTS = 409, "A pipeline stage with this name already exists"
     STAGE_IN_USE = 409, "Deals are, or were, in this stage: make it inactive instead"
     LAST_STAGE_OF_KIND = 409, "At least one open, one won and one lost stage must stay active"
+    LIMIT_REACHED = 409, "There are as many as there may be: delete one first"
     CONTACT_HAS_DEALS = 409, "Deals refer to this contact: change or delete them first"
     PARENT_DELETED = 409, "What it belongs to is in the trash: restore that first"
     NOT_DELETED = 409, "The record is not in the trash"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.callers import Caller, refused
@@ -54,3 +55,18 @@ def test_a_tag_deleted_under_if_match_must_be_that_version(admin: Caller) -> Non
     path = f"/admin/tags/{admin.tag()['id']}"
     refused(admin.delete(path, headers={"If-Match": '"2"'}), 412, "VERSION_CONFLICT")
     assert admin.delete(path, headers={"If-Match": '"1"'}).status_code == 200
+
+
+def test_there_are_so_many_tags_and_stages_at_most(admin: Caller, service_connection: psycopg.Connection) -> None:
+    admin.tag("First")
+    with service_connection.transaction():
+        service_connection.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        service_connection.execute(
+            "INSERT INTO tags (tenant_id, name) SELECT %s, 'Tag ' || n FROM generate_series(2, 1000) n", [admin.tenant]
+        )
+    assert refused(admin.post("/admin/tags", {"name": "One more"}), 409, "LIMIT_REACHED") == {"max": 1000}
+    stages = admin.ok("GET", "/admin/pipeline-stages")["total"]
+    for number in range(stages, 100):
+        admin.ok("POST", "/admin/pipeline-stages", {"name": f"stage_{number}", "display_name": "A"})
+    one_more = admin.post("/admin/pipeline-stages", {"name": "one_more", "display_name": "A"})
+    assert refused(one_more, 409, "LIMIT_REACHED") == {"max": 100}

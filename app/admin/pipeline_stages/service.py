@@ -15,7 +15,9 @@ from app.models import PipelineStage as Row
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import Everything
 
-RECORDS = Records(Row, Code.STAGE_NOT_FOUND, owned=False)
+# They are listed whole.
+MOST = 100
+RECORDS = Records(Row, Code.STAGE_NOT_FOUND, owned=False, most=MOST)
 KINDS = {"open", "won", "lost"}
 c = Row.__table__.c
 

@@ -21,7 +21,9 @@ customer = models.Customer.__table__.c
 worn = models.CustomerTag.__table__.c
 
 REMOVAL_SECONDS = 60
-RECORDS = Records(models.Tag, Code.TAG_NOT_FOUND, owned=False)
+# They are listed whole.
+MOST = 1000
+RECORDS = Records(models.Tag, Code.TAG_NOT_FOUND, owned=False, most=MOST)
 
 ALL: Select[Any] = select(*selected(COLUMNS)).order_by(tag.name_folded, tag.id)
 ONE: Select[Any] = select(*selected(COLUMNS)).where(tag.id == bindparam("tag_id"))
@@ -42,7 +44,7 @@ async def get(tx: Transaction, tag_id: int) -> Tag:
 
 
 async def create(tx: Transaction, data: TagCreate) -> Tag:
-    """Raises AppError TAG_EXISTS."""
+    """Raises AppError TAG_EXISTS, or LIMIT_REACHED."""
     return await get(tx, await RECORDS.insert(tx, data.given()))
 
 
