@@ -36,9 +36,10 @@ PAGING = frozenset(ListQuery.__struct_fields__)
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
 # What is searched is looked for among so many rows first.
-SAMPLE = 1000
-# From which shares on it is faster to go through the rows for a page, and for a total.
-WORTH_WALKING, WORTH_COUNTING = 0.01, 0.3
+SAMPLE = 400
+# From which shares on it is faster to go through the rows: for a page, for a total of those that other filters let
+# through, for a total of all.
+WORTH_WALKING, WORTH_COUNTING, WORTH_COUNTING_ALL = 0.01, 0.02, 0.3
 # Letters of a fragment that very many rows have, and up to where such are counted.
 SHORT, MOST_COUNTED = 2, 10_000
 # A cursor holds the filters, and must fit into what a query takes as one.
@@ -51,6 +52,7 @@ class Search(NamedTuple):
     shape: Shape
     counted: Shape
     total: int | None = None
+    by_index: bool = False
     # Of one or two letters, which so many have that they are not counted out.
     short: bool = False
 
@@ -244,13 +246,14 @@ class Listing(Generic[Record]):
         if search.total is not None:
             return search.total
         shape, selects = search.counted, self._selects
-        if not search.short:
-            kept = None if tx.own_records_only else selects.kept_total(shape)
-            statement = selects.count(shape) if kept is None else kept
-        elif len(shape.filters) == 1 and shape.deleted is Deleted.EXCLUDE and not tx.own_records_only:
-            statement = selects.found_up_to(shape, MOST_COUNTED + 1)
+        most = MOST_COUNTED + 1 if search.short else None
+        kept = None if tx.own_records_only else selects.kept_total(shape)
+        if kept is not None:
+            statement = kept
+        elif search.by_index:
+            statement = selects.found_live(shape, most)
         else:
-            statement = selects.count_up_to(shape, MOST_COUNTED + 1)
+            statement = selects.count(shape) if most is None else selects.count_up_to(shape, most)
         return int((await tx.connection.execute(statement, parameters)).scalar_one())
 
     async def _search(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> Search:
@@ -270,10 +273,13 @@ class Listing(Generic[Record]):
             seen, found = seen + rows, found + matches
             if seen >= SAMPLE:
                 break
+        # Where nothing but the search narrows the list, its index counts alone, and faster.
+        alone = len(shape.filters) == 1 and shape.deleted is Deleted.EXCLUDE and not tx.own_records_only
+        through_rows = found >= seen * (WORTH_COUNTING_ALL if alone else WORTH_COUNTING)
         return Search(
             walked if seen < SAMPLE or found >= seen * WORTH_WALKING else shape,
-            # Where nothing but the search narrows the list, its index counts.
-            walked if found >= seen * WORTH_COUNTING and len(shape.filters) > 1 else shape,
+            walked if through_rows else shape,
+            by_index=alone and not through_rows,
             total=found if seen < SAMPLE and shape.deleted is not Deleted.INCLUDE else None,
             short=all(len(fragment) <= SHORT for fragment in parameters["search"]),
         )

@@ -93,7 +93,7 @@ class Selects:
         self.kept_total = lru_cache(MOST_KEPT)(self._kept_total)
         self.sample = lru_cache(MOST_KEPT)(self._sample)
         self.count_up_to = lru_cache(MOST_KEPT)(self._count_up_to)
-        self.found_up_to = lru_cache(MOST_KEPT)(self._found_up_to)
+        self.found_live = lru_cache(MOST_KEPT)(self._found_live)
 
     def _rows(self, shape: Shape, part: Part) -> Select[Any]:
         """Rows of one stretch, each with its sort key and id behind it."""
@@ -166,7 +166,7 @@ class Selects:
         some = (select(self._key).select_from(self._source).where(*where) for where in self._wheres(shape, None))
         return _planned(shape, _sum(select(func.count()).select_from(each.limit(limit).subquery()) for each in some))
 
-    def _found_up_to(self, shape: Shape, most: int) -> Select[Any]:
+    def _found_live(self, shape: Shape, most: int | None) -> Select[Any]:
         """How many live rows a search finds that nothing else narrows."""
         assert isinstance(self._source, Table)  # noqa: S101 -- only tables are searched
         found = crm_search(self._source.name, "search", dict(shape.filters)["search"], live=True, most=most)

@@ -24,7 +24,7 @@ def read_search(text: str, *, phones: bool = False) -> Search:
     """
     if PHONE.fullmatch(text) and sum(map(str.isdecimal, text)) >= FEWEST_DIGITS:
         term = " ".join(text.split())
-        return Search([term, *_as_kept(text)], every=False) if phones else Search([term])
+        return Search(list(dict.fromkeys([term, *_as_kept(text)])), every=False) if phones else Search([term])
     parts = text.split('"')
     if len(parts) % 2 == 0:  # a quote without its other half is a letter
         parts = [text]

@@ -74,21 +74,23 @@ def _found(table: str, document: str) -> str:
         LIMIT $5"""
 
 
-# Of deals, the customer's name too. The longest fragment leads to what may be meant, by either index.
-FOUND_DEALS = """
-        SELECT deals.id FROM deals JOIN customers USING (tenant_id)
-        WHERE tenant_id = $1 AND customers.id = deals.customer_id AND (deals.deleted_at IS NULL OR NOT $4)
-            AND deals.id IN (
-                SELECT id FROM deals
-                WHERE tenant_id = $1 AND crm_grams(crm_fold_search(title)) COLLATE "C" @> $6
-                    AND crm_fold_search(title) LIKE $7
-                UNION ALL
-                SELECT led.id FROM customers AS named JOIN deals AS led
-                    ON led.tenant_id = named.tenant_id AND led.customer_id = named.id
-                WHERE named.tenant_id = $1 AND crm_grams(named.search_folded) COLLATE "C" @> $6
-                    AND crm_fold_search(named.name) LIKE $7
-            )
-            AND crm_fold_search(deals.title) || E'\\n' || crm_fold_search(customers.name) LIKE ALL ($3)
+# Of deals, the customer's name too. The longest fragment leads to what may be meant, by either index. LATERAL with
+# OFFSET 0 goes from there to the others, and stops when there are enough: no planner knows how many there are.
+DEAL_HOLDS = """AND crm_fold_search(deals.title) || E'\\n' || crm_fold_search(customers.name) LIKE ALL ($3)
+        LIMIT $5"""
+FOUND_DEALS = f"""
+        (SELECT deals.id FROM deals CROSS JOIN LATERAL (
+            SELECT name FROM customers
+            WHERE customers.tenant_id = $1 AND customers.id = deals.customer_id OFFSET 0) AS customers
+        WHERE tenant_id = $1 AND crm_grams(crm_fold_search(title)) COLLATE "C" @> $6
+            AND crm_fold_search(title) LIKE $7 AND (deleted_at IS NULL OR NOT $4) {DEAL_HOLDS})
+        UNION ALL
+        (SELECT deals.id FROM customers CROSS JOIN LATERAL (
+            SELECT id, title FROM deals
+            WHERE deals.tenant_id = $1 AND deals.customer_id = customers.id AND (deleted_at IS NULL OR NOT $4)
+                AND crm_fold_search(title) NOT LIKE $7 OFFSET 0) AS deals
+        WHERE tenant_id = $1 AND crm_grams(search_folded) COLLATE "C" @> $6
+            AND crm_fold_search(name) LIKE $7 {DEAL_HOLDS})
         LIMIT $5"""
 QUERIES = {table: _found(table, document) for table, document in DOCUMENTS.items()} | {"deals": FOUND_DEALS}
 WHICH = " ".join(f"WHEN '{table}' THEN $q${query}$q$" for table, query in QUERIES.items())
@@ -98,7 +100,8 @@ SEARCH = f"""
 -- ever. All fragments have to be found, or with `every` false any of them; `live` leaves out the trash.
 CREATE FUNCTION crm_search(resource text, fragments text[], every boolean, live boolean, most bigint)
 RETURNS SETOF bigint LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 100
-SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET work_mem = '32MB' AS $$
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET work_mem = '32MB'
+SET max_parallel_workers_per_gather = 0 AS $$
 DECLARE
     query text := CASE resource {WHICH} END;
     wanted text[];
