@@ -106,6 +106,10 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             10,
             p50s(address("customers found by a rare fragment"), contact),
         ),
+        *(
+            at_most(f"search, {name}, to a primary-key read", 20, p50s(address(f"customers found by {name}"), contact))
+            for name in ("one letter", "two letters", "a rare pair of letters")
+        ),
         _statements(bench, address("one customer with all that hangs on it")),
         at_least(
             CREATE_GOAL,
