@@ -112,17 +112,11 @@ def owned_by(role: str, *functions: str) -> str:
     """
 
 
-def searchable(table: str, folded: str) -> str:
-    """Let `crm_search` look for fragments of this expression, by a trigram index where the server has them."""
+def searchable(table: str) -> str:
+    """Let `crm_search` read the table."""
     return f"""
         CREATE POLICY search ON {table} FOR SELECT TO crm_search USING (true);
         GRANT SELECT ON {table} TO crm_search;
-        DO $$
-        BEGIN
-            IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') THEN
-                CREATE INDEX {table}_search_trgm_idx ON {table} USING gin ({folded} gin_trgm_ops);
-            END IF;
-        END $$;
     """
 
 

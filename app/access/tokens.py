@@ -15,7 +15,7 @@ from app.access.actor import Actor
 from app.access.permissions import RANK, Role
 from app.settings import Settings
 from app.web.errors import AppError, Code
-from app.web.text import INVISIBLE
+from app.web.text import CONTROL, INVISIBLE, trimmed
 
 LEEWAY_SECONDS = 30
 LAST_SECOND_OF_9999 = 253_402_300_799
@@ -223,7 +223,8 @@ def is_tenant_id(value: Any) -> bool:
 
 def _stated(claims: Mapping[str, Any], name: str) -> str | None:
     """A claim of text, null where it says nothing. It stands beside each audit entry, so that it is not left long."""
-    return (claims.get(name) or "").strip()[:LONGEST_NAME] or None
+    text = trimmed(CONTROL.sub(" ", claims.get(name) or "")[:LONGEST_NAME])
+    return None if INVISIBLE.fullmatch(text) else text
 
 
 def _malformed(claim: str) -> AppError:

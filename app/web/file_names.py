@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from urllib.parse import quote
+
+from app.web.text import INVISIBLE, WHITE_SPACE, trimmed
 
 LONGEST = 255
 LONGEST_EXTENSION = 20
@@ -16,9 +17,8 @@ NOT_PLAIN = re.compile(r'[^\x20-\x7e]|["\\%]')
 
 def safe_name(sent: str) -> str:
     """The last component of what a client sent, in NFC, without what is unsafe, of at most 255 characters."""
-    name = unicodedata.normalize("NFC", UNSAFE.sub("", re.split(r"[/\\]", sent)[-1]))
-    name = name.strip().rstrip(". ")
-    if not name.strip("."):
+    name = trimmed(UNSAFE.sub("", re.split(r"[/\\]", sent)[-1])).rstrip(f".{WHITE_SPACE}")
+    if INVISIBLE.fullmatch(name.strip(".")):
         return "file"
     if len(name) <= LONGEST:
         return name

@@ -271,15 +271,6 @@ GRANT EXECUTE ON FUNCTION crm_owns(regclass, bigint) TO crm_service;
 """
 
 SEARCH = f"""
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
-        CREATE EXTENSION IF NOT EXISTS pg_trgm;
-    END IF;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE NOTICE 'pg_trgm may not be installed by this login: searches will read every row of a tenant';
-END $$;
-
 -- Row-level security keeps LIKE away from any index (it is not leakproof), so the search for ids runs as a role of
 -- its own that sees all rows, and names the tenant itself. What it finds is read under row-level security as ever.
 CREATE FUNCTION crm_search(record_table regclass, folded text, fragment text) RETURNS SETOF bigint
@@ -293,7 +284,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION crm_search(regclass, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION crm_search(regclass, text, text) TO crm_service;
 {owned_by("crm_search", "crm_search(regclass, text, text)")}
-{searchable("customers", "search_folded")}
+{searchable("customers")}
 """
 
 

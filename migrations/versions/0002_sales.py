@@ -100,7 +100,7 @@ CREATE TABLE contacts (
 CREATE UNIQUE INDEX contacts_primary_key ON contacts (tenant_id, customer_id) WHERE is_primary AND deleted_at IS NULL;
 CREATE INDEX contacts_live_created_at_idx ON contacts (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 {isolate("contacts")}
-{searchable("contacts", "search_folded")}
+{searchable("contacts")}
 {own_only("contacts", MY_CUSTOMERS)}
 {versioned("contacts", ("search_folded",))}
 {audited("contacts", "contact", ("search_folded",))}
@@ -209,7 +209,7 @@ CREATE INDEX deals_live_owner_idx ON deals (tenant_id, owner_id) WHERE deleted_a
 CREATE INDEX deals_live_created_at_idx ON deals (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_contact_idx ON deals (tenant_id, customer_id, contact_id) WHERE contact_id IS NOT NULL;
 {isolate("deals")}
-{searchable("deals", "title_folded")}
+{searchable("deals")}
 {own_only("deals", f"owner_id = {ME} OR {MY_CUSTOMERS}")}
 {versioned("deals", ("title_folded", "stage_entered_at"))}
 {audited("deals", "deal", ("title_folded", "stage_entered_at"))}
@@ -286,7 +286,7 @@ CREATE INDEX activities_live_assigned_to_idx ON activities (tenant_id, assigned_
     WHERE deleted_at IS NULL;
 CREATE INDEX activities_live_due_date_idx ON activities (tenant_id, due_date, id) WHERE deleted_at IS NULL;
 {isolate("activities")}
-{searchable("activities", "title_folded")}
+{searchable("activities")}
 {own_only("activities", f"assigned_to = {ME}")}
 {versioned("activities", ("title_folded", "type_rank", "priority_rank"))}
 {audited("activities", "activity", ("title_folded", "type_rank", "priority_rank"))}
@@ -315,7 +315,7 @@ CREATE INDEX notes_deal_idx ON notes (tenant_id, deal_id) WHERE deal_id IS NOT N
 CREATE INDEX notes_activity_idx ON notes (tenant_id, activity_id) WHERE activity_id IS NOT NULL;
 CREATE INDEX notes_live_created_at_idx ON notes (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 {isolate("notes")}
-{searchable("notes", "crm_fold(content)")}
+{searchable("notes")}
 {own_only("notes", f"author_id = {ME}")}
 {versioned("notes")}
 {audited("notes", "note")}
