@@ -107,6 +107,7 @@ STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, i
 ]
 LADDER = ["prospecting", "qualification", "proposal", "negotiation"]
 POSITIONS = ["Founder", "Head of Purchasing", "CTO", "Managing Director", "Laboratory Manager"]
+INDUSTRIES = ["Engineering", "Computing", "Research", "Chemistry", "Education", "Medicine", "Energy"]
 COLLEAGUES = ["Charles Babbage", "Howard Aiken", "Sofia Kovalevskaya", "Max Delbrück", "Inge Lehmann", "Paul Dirac"]
 NOTES = [
     "Met at the fair; likes to be called before noon.",
@@ -206,6 +207,9 @@ class _Teller:
             phone=f"+44 20 7946 0{place:03}",
             company=company,
             role=POSITIONS[place % len(POSITIONS)],
+            kind="person",
+            industry=INDUSTRIES[place % len(INDUSTRIES)] if company else None,
+            website=f"https://{company.lower().replace(' ', '-')}.example" if company else None,
             status=status,
             assigned_to=owner,
             tags=tags,

@@ -29,6 +29,10 @@ def world(caller: Caller, **owner: Any) -> dict[str, Any]:
     """One record of each type, with every reference that it can have and every field that a client may write."""
     customer = caller.customer(
         email="ada@example.com",
+        external_id="erp-12",
+        kind="person",
+        industry="Engineering",
+        website="https://engines.example/Ada?x=1",
         phone="+44 20 7946 0000",
         company="Engines",
         role="CTO",
@@ -41,7 +45,13 @@ def world(caller: Caller, **owner: Any) -> dict[str, Any]:
     contact = caller.ok(
         "POST",
         f"/admin/customers/{customer}/contacts",
-        {"first_name": "Grace", "last_name": "van Hopper", "email": "grace@example.com", "is_primary": True},
+        {
+            "first_name": "Grace",
+            "last_name": "van Hopper",
+            "email": "grace@example.com",
+            "is_primary": True,
+            "external_id": "erp-31",
+        },
     )["id"]
     deal = caller.ok(
         "POST",
@@ -53,6 +63,7 @@ def world(caller: Caller, **owner: Any) -> dict[str, Any]:
             "stage": "closed_lost",
             "amount": 48000.5,
             "lost_reason": "Price",
+            "external_id": "erp-7",
             "expected_close_date": "2099-02-01",
             **({"owner_id": owner["owner"]} if owner else {}),
         },
@@ -70,12 +81,13 @@ def world(caller: Caller, **owner: Any) -> dict[str, Any]:
             "due_date": "2099-03-01T10:30:15.123456Z",
             "duration": 30,
             "outcome": "None yet",
+            "external_id": "erp-52",
             "priority": "high",
             **({"assigned_to": owner["owner"]} if owner else {}),
         },
     )["id"]
     links = {"customer_id": customer, "deal_id": deal, "activity_id": activity}
-    note = caller.ok("POST", "/admin/notes", {"content": "Likes cogs.", **links})["id"]
+    note = caller.ok("POST", "/admin/notes", {"content": "Likes\n cogs. ", "external_id": "erp-88", **links})["id"]
     stages = {stage["name"]: stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]}
     return {
         **links,
