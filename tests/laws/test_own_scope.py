@@ -180,6 +180,7 @@ def test_counts_count_only_what_the_agent_sees(admin: Caller, agent: Caller) -> 
         assert agent.ok("GET", f"/admin/{kind}")["total"] == count, kind
     overview = agent.ok("GET", "/admin/reports/overview")
     assert (overview["customers"]["total"], overview["deals"]["total"], overview["activities"]["total"]) == (1, 1, 1)
+    assert NAMES[0] not in [customer["name"] for customer in overview["top_customers"]]
 
 
 def test_an_email_that_is_taken_by_somebody_hidden_names_nobody(admin: Caller, agent: Caller) -> None:
