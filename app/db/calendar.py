@@ -23,6 +23,7 @@ def at_midnight(column: ColumnElement[Any]) -> ColumnElement[bool]:
     return cast(func.timezone(literal_column("'UTC'"), column), Time) == literal_column("'00:00'")
 
 
+LAST_OF_ALL = datetime.max.replace(tzinfo=UTC)
 _ZONE = select(TenantSettings.timezone)
 
 
@@ -75,7 +76,13 @@ def first_moment(day: date, zone: ZoneInfo) -> datetime:
 
 def last_moment(day: date, zone: ZoneInfo) -> datetime:
     """When a day ends, to the microsecond."""
+    after = next_moment(day, zone)
+    return after if after == LAST_OF_ALL else after - timedelta(microseconds=1)
+
+
+def next_moment(day: date, zone: ZoneInfo) -> datetime:
+    """When a day is over; after the calendar's last one nothing comes."""
     try:
-        return first_moment(day + timedelta(days=1), zone) - timedelta(microseconds=1)
+        return first_moment(day + timedelta(days=1), zone)
     except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
+        return LAST_OF_ALL

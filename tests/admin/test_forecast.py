@@ -57,7 +57,7 @@ def test_open_deals_are_of_the_day_they_are_expected_and_closed_ones_of_the_day_
     deal(admin, **open_, expected_close_date="2020-01-01")
     closed = {"expected_close_date": "2030-02-01", "amount": 10.5}
     deal(admin, **closed, stage="closed_won", actual_close_date="2030-04-01")
-    deal(admin, **closed, stage="closed_lost", actual_close_date="2030-06-30T23:59:59.999Z")
+    deal(admin, **closed, stage="closed_lost", actual_close_date="2030-06-30T23:59:59.999999Z")
     deal(admin, **closed, stage="closed_won", actual_close_date="2029-12-31")
     assert figures(admin, **YEAR) == {
         ("overdue", "USD"): (0, 0, 1, 100, 25, 0, 0),
@@ -65,6 +65,8 @@ def test_open_deals_are_of_the_day_they_are_expected_and_closed_ones_of_the_day_
         ("2030-Q2", "USD"): (1, 10.5, 0, 0, 0, 1, 10.5),
         ("none", "USD"): (0, 0, 1, 100, 25, 0, 0),
     }
+    half_year = figures(admin, by="month", **(YEAR | {"to": "2030-06-30"}))
+    assert list(half_year["2030-06", "USD"]) == [0, 0, 0, 0, 0, 1, 10.5]
     assert figures(admin, owner_id="none", **YEAR) == {}
     assert len(figures(admin, owner_id="me", **YEAR)) == 4
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, json
 from app.admin.reports import queries
 from app.admin.reports.schemas import Forecast, ForecastBy, ForecastPeriod, ForecastQuery
 from app.admin.reports.service import money, owners_of
-from app.db.calendar import day_of, first_moment, last_moment, lower_bound, midnight, upper_bound, zone_of
+from app.db.calendar import day_of, first_moment, lower_bound, midnight, next_moment, upper_bound, zone_of
 from app.db.transaction import Transaction
 from app.web.errors import Fault, invalid
 
@@ -56,8 +56,8 @@ async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
         "today_moment": first_moment(today, zone),
         "today_midnight": midnight(today),
         # The last bound is where the last period ends.
-        "moments": [*(first_moment(start, zone) for start in starts), last_moment(last, zone)],
-        "midnights": [*map(midnight, starts), last_moment(last, ZoneInfo("UTC"))],
+        "moments": [*(first_moment(start, zone) for start in starts), next_moment(last, zone)],
+        "midnights": [*map(midnight, starts), next_moment(last, ZoneInfo("UTC"))],
     }
     found = await tx.connection.execute(queries.FORECAST, owners_of(tx, query) | parameters)
     places = {period.place for period in shown}
