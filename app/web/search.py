@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 PHONE = re.compile(r"[0-9\s+\-/().]+")
+COUNTRY_CODE = re.compile(r"[^0-9+]*([+]|00)")
 FEWEST_DIGITS = 4
 # A number of fewer digits is no number's end, and nobody's number has more.
 NUMBER_DIGITS = range(7, 21)
@@ -38,7 +39,9 @@ def read_search(text: str, *, phones: bool = False) -> Search:
 
 def _as_kept(text: str) -> list[str]:
     """What the lines of a phone number hold, if it has these digits in it or is their end (crm_phone_lines)."""
-    digits = re.sub(r"[^0-9]", "", text.replace("(0)", ""))
+    # A zero in parentheses is not dialled after a country code.
+    zero = "(0" if COUNTRY_CODE.match(text) else "(0)"
+    digits = re.sub(r"[^0-9]", "", text.replace(zero, ""))
     number = digits.lstrip("0")
     ends = range(len(number) - NUMBER_DIGITS.start + 1) if len(number) in NUMBER_DIGITS else ()
     kept = [f"={number[place:]}\n" for place in ends if number[place] != "0"]

@@ -31,8 +31,13 @@ DOCUMENTS = {
 PARTIES = """
 CREATE FUNCTION crm_phone_lines(phone text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
-    digits text := regexp_replace(replace(public.crm_fold_search(phone), '(0)', ''), '[^0-9]+', '', 'g');
+    bare text := public.crm_fold_search(phone);
+    digits text;
 BEGIN
+    -- A zero in parentheses is not dialled after a country code.
+    digits := regexp_replace(
+        CASE WHEN bare ~ '^[^0-9+]*([+]|00)' THEN replace(bare, '(0', '') ELSE replace(bare, '(0)', '') END,
+        '[^0-9]+', '', 'g');
     RETURN CASE WHEN digits = '' THEN '' ELSE E'\\n=' || ltrim(digits, '0') || E'\\n' || digits END;
 END $$;
 CREATE FUNCTION crm_party_text(name text, email text, company text, phone text) RETURNS text
