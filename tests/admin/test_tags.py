@@ -27,10 +27,16 @@ def test_a_name_is_taken_whatever_its_case(admin: Caller, stranger: Caller) -> N
     stranger.tag("Größe")
 
 
-@pytest.mark.parametrize("color", ["red", "#12345", "#1234567", "#gggggg", "123456", "", 7])
+@pytest.mark.parametrize("color", ["red", "#12345", "#1234567", "#gggggg", "123456", " ", 7])
 def test_a_color_is_six_hexadecimal_digits(admin: Caller, color: object) -> None:
     data = refused(admin.post("/admin/tags", {"name": "VIP", "color": color}), 400, "INVALID_REQUEST")
     assert [fault["field"] for fault in data["fields"]] == ["color"]
+
+
+def test_an_empty_color_is_as_if_left_out(admin: Caller) -> None:
+    tag = admin.ok("POST", "/admin/tags", {"name": "VIP", "color": ""})
+    assert tag["color"] is None
+    refused(admin.patch(f"/admin/tags/{tag['id']}", {"color": ""}), 400, "NO_UPDATES")
 
 
 def test_deleting_a_tag_takes_it_off_every_customer_and_each_of_them_says_so(admin: Caller) -> None:
