@@ -113,7 +113,8 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     if not app.state.store.configured:
         log.warning("S3_BUCKET is not set: there will be no attachments")
     forget_dead_workers()
-    await asyncio.to_thread(check_role, app.state.settings.database_dsn)
+    settings: Settings = app.state.settings
+    await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
     await database.open(app.state.settings.db_pool_min)
     async with _kept_up(database, app.state.settings.upkeep_seconds):
         yield

@@ -44,6 +44,12 @@ DEFAULT_ATTACHMENT_TYPES = ",".join(
 LARGEST_OBJECT = 5 * 1024**3
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+# What holds a secret, and what marks one as an example's: in compose, the manifests, .env.example and the README.
+SECRETS = (
+    *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
+    *("database_url", "migration_database_url"),
+)
+EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
 SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_")
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Rate = Annotated[int, Meta(ge=0, le=1_000_000_000)]
@@ -208,15 +214,23 @@ def _port(text: str) -> str:
     return text
 
 
-def _check(settings: Settings) -> None:
+def _check_production(settings: Settings) -> None:
+    for name in SECRETS:
+        if any(example in getattr(settings, name) for example in EXAMPLES):
+            raise SettingsError(f"{name.upper()}: is the example's, which everybody knows: make one of your own")
     for name in ("JWT_SECRET", "JWT_SECRET_PREVIOUS", "AUDIT_KEY"):
         secret = getattr(settings, name.lower())
-        if secret and settings.production and len(secret.encode()) < LEAST_SECRET_BYTES:
+        if secret and len(secret.encode()) < LEAST_SECRET_BYTES:
             raise SettingsError(f"{name}: has {len(secret.encode())} bytes, at least {LEAST_SECRET_BYTES} are needed")
-    if settings.production and not settings.jwt_secret:
+    if not settings.jwt_secret:
         raise SettingsError("JWT_SECRET: is required in production; it is the secret that the CMS signs tokens with")
-    if settings.production and not (settings.database_url or settings.db_host):
+    if not (settings.database_url or settings.db_host):
         raise SettingsError("DATABASE_URL: is required in production (or DB_HOST, DB_NAME, DB_USER, DB_PASSWORD)")
+
+
+def _check(settings: Settings) -> None:
+    if settings.production:
+        _check_production(settings)
     if settings.db_pool_min > settings.db_pool_max:
         raise SettingsError(f"DB_POOL_MIN: {settings.db_pool_min} is more than DB_POOL_MAX ({settings.db_pool_max})")
     if currency_decimals(settings.default_currency) is None:

@@ -71,7 +71,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         try:
             if place.embedded or migrate:
                 _upgrade(settings)
-            check_role(settings.database_dsn)
+            check_role(settings.database_dsn, production=settings.production)
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
         if place.embedded and demo:

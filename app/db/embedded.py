@@ -59,6 +59,11 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://{user}@/{database}?host={quote(str(self._socket_directory()), safe='')}"
 
     @property
+    def programs(self) -> Path:
+        """The folder of the server's own programs, such as pg_dump."""
+        return self._binaries
+
+    @property
     def pid(self) -> int | None:
         """The server's process id, None when it is not running."""
         try:

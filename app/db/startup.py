@@ -10,11 +10,15 @@ from app.db.schema import SERVICE_ROLE
 log = structlog.get_logger("startup")
 
 CONNECT_SECONDS = 2
+# Of the login, and of what it may act as; then of the role that it lowers itself to, which any login may leave again.
 POWERS = """
-    SELECT current_user,
-           rolsuper OR rolbypassrls
-           OR EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relowner = pg_roles.oid)
-    FROM pg_roles WHERE rolname = current_user
+    SELECT session_user,
+           EXISTS (SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls) AND pg_has_role(session_user, oid, 'MEMBER')),
+           EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+                   AND pg_has_role(session_user, relowner, 'MEMBER')),
+           EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (
+               rolsuper OR rolbypassrls
+               OR EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relowner = pg_roles.oid)))
 """
 
 
@@ -22,8 +26,8 @@ class UnsafeRoleError(Exception):
     """The database would not keep tenants apart for this login."""
 
 
-def check_role(dsn: str) -> None:
-    """Refuse to start as a role that row-level security does not bind. A database that is away is for /ready to say.
+def check_role(dsn: str, *, production: bool) -> None:
+    """Refuse to start where row-level security does not bind the service. A database that is away is for /ready to say.
 
     Raises UnsafeRoleError.
     """
@@ -34,8 +38,22 @@ def check_role(dsn: str) -> None:
     except psycopg.Error:
         log.warning("the database can't be reached yet, or is not prepared")
         return
-    if powers is not None and powers[1]:
+    if powers is None:
+        return
+    login, passes, owns, lowered_passes = powers
+    if lowered_passes:
         raise UnsafeRoleError(
-            f"The role {powers[0]} is a superuser, owns tables or bypasses row-level security:"
+            f"The role {SERVICE_ROLE} is a superuser, owns tables or bypasses row-level security:"
             " tenants would not be apart"
+        )
+    if passes and production:
+        raise UnsafeRoleError(
+            f"DATABASE_URL: the login {login} is a superuser, or passes row-level security: tenants would not be apart."
+            " Give the service a login of its own, without rights: CREATE ROLE crm LOGIN"
+        )
+    if (passes or owns) and production:
+        log.warning(
+            "the service's login owns the tables and could undo what keeps tenants apart: give it a login of its own"
+            " in DATABASE_URL, and the owner's to crm db in MIGRATION_DATABASE_URL",
+            login=login,
         )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Imported, Record, UserReference, external_id_key
@@ -79,7 +80,10 @@ class PipelineStage(Record):
     # The built-in stage that it began as; only the database's own function sets it.
     origin: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = (UniqueConstraint("tenant_id", "name", name="pipeline_stages_name_key"),)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "name", name="pipeline_stages_name_key"),
+        ExcludeConstraint(("tenant_id", "="), ("order", "="), name="pipeline_stages_order_key", deferrable=True),
+    )
 
 
 class Deal(Record, Imported):

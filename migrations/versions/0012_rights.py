@@ -54,7 +54,7 @@ BEGIN
         (5, 'closed_won', 'Closed Won', '#22c55e', 'won', 100),
         (6, 'closed_lost', 'Closed Lost', '#ef4444', 'lost', 0)
     ) AS built_in (position, name, display_name, color, kind, probability)
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (tenant_id, name) DO NOTHING;
 END $$;
 GRANT EXECUTE ON FUNCTION crm_first_stages() TO crm_service;
 """

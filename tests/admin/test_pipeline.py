@@ -353,3 +353,28 @@ def test_limited_to_its_own_an_agent_sees_the_name_of_what_an_own_record_belongs
     refused(limited.post("/admin/notes", note), 400, "CUSTOMER_NOT_FOUND")
     overview = limited.ok("GET", "/admin/reports/overview")
     assert (overview["deals"]["total"], overview["deals"]["total_value"], overview["customers"]["total"]) == (1, 7, 0)
+
+
+def test_a_new_stage_is_one_change(admin: Caller) -> None:
+    made = admin.ok("POST", "/admin/pipeline-stages", {"name": "demo", "display_name": "Demo", "order": 2})
+    assert (made["version"], made["order"]) == (1, 2)
+    entries = [entry for entry in admin.audit(resource_type="pipeline_stage") if entry["resource_id"] == made["id"]]
+    assert [entry["action"] for entry in entries] == ["create"]
+
+
+def test_a_stage_in_use_says_by_what_and_keeps_its_kind(admin: Caller) -> None:
+    made = admin.ok("POST", "/admin/pipeline-stages", {"name": "demo", "display_name": "Demo"})
+    path = f"/admin/pipeline-stages/{made['id']}"
+    assert admin.ok("PATCH", path, {"kind": "lost"})["kind"] == "lost"
+    admin.ok("PATCH", path, {"kind": "open"})
+    customer = admin.customer()["id"]
+    deals = [
+        admin.ok("POST", "/admin/deals", {"title": "Engine", "customer_id": customer, "stage": "demo"})["id"]
+        for _ in range(3)
+    ]
+    admin.ok("PATCH", f"/admin/deals/{deals[0]}", {"stage": "negotiation"})
+    admin.ok("DELETE", f"/admin/deals/{deals[1]}")
+    for refusal in (admin.delete(path), admin.patch(path, {"kind": "won"})):
+        data = refused(refusal, 409, "STAGE_IN_USE")
+        assert data == {"deals": 1, "trashed_deals": 1, "history": 3}
+    assert admin.ok("PATCH", path, {"kind": "open", "display_name": "Demonstration"})["kind"] == "open"

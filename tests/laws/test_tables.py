@@ -209,3 +209,35 @@ def seed(caller: Caller, table: str) -> None:
         make(caller, PARAMETER[table])
     else:
         caller.ok("GET", f"/admin/{table}")
+
+
+@every_table
+def test_times_are_of_years_that_can_be_read(table: str, catalog: psycopg.Connection) -> None:
+    columns = catalog.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND atttypid = 'timestamptz'::regtype"
+        " AND attgenerated = '' AND NOT attisdropped",
+        [table],
+    ).fetchall()
+    checks = catalog.execute(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s",
+        [table, f"{table}_years_check"],
+    ).fetchall()
+    assert [name for (name,) in columns if not any(f"({name} >=" in check for (check,) in checks)] == []
+
+
+@pytest.mark.parametrize("moment", ["0001-12-31", "10000-01-01", "infinity", "-infinity", "0044-03-15 BC"])
+def test_a_time_that_python_does_not_know_is_refused(
+    moment: str, service_connection: psycopg.Connection, admin: Caller
+) -> None:
+    admin.customer()
+    enter(service_connection, admin.tenant)
+    with pytest.raises(errors.CheckViolation):
+        service_connection.execute("UPDATE customers SET next_follow_up_at = %s", [moment])
+    service_connection.execute("UPDATE customers SET next_follow_up_at = '9999-12-31'")
+
+
+def test_an_amount_is_a_number(service_connection: psycopg.Connection, admin: Caller) -> None:
+    make(admin, "deal_id")
+    enter(service_connection, admin.tenant)
+    with pytest.raises(errors.FeatureNotSupported):  # it has no place in the order of amounts
+        service_connection.execute("UPDATE deals SET amount = 'NaN'")

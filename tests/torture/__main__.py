@@ -22,7 +22,20 @@ import psycopg
 
 from app.db.embedded import OWNER
 from app.db.migrations import Migrations
-from tests.torture import clients, crowds, database, laws, limits, memory, processes, races, store, walks, worst
+from tests.torture import (
+    clients,
+    crowds,
+    database,
+    laws,
+    limits,
+    memory,
+    processes,
+    races,
+    store,
+    upgrades,
+    walks,
+    worst,
+)
 from tests.torture.place import Finding, Place
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -71,7 +84,10 @@ TRIALS = (
     _law(24, "walks in every list", laws.LISTS, "every list under every sort"),
     Trial(25, "no request keeps a worker busy", worst.worst_requests),
     Trial(26, "who is slow keeps nobody waiting", crowds.slow_and_silent),
+    _law(27, "the service's login forges nothing", laws.RIGHTS, "raw SQL as that login"),
     Trial(28, "memory is bounded", memory.large_answers),
+    Trial(29, "twelve at the stages", races.twelve_at_the_stages),
+    Trial(30, "a migration keeps nobody waiting", upgrades.beside_who_holds_its_locks),
 )
 
 

@@ -8,7 +8,14 @@ from collections import Counter
 from tests.torture.place import Finding, Place
 from tests.torture.wire import Answer, at_once, raw, send_all
 
-CUSTOMERS = "/admin/customers"
+CUSTOMERS, DEALS, STAGES = "/admin/customers", "/admin/deals", "/admin/pipeline-stages"
+# What each request may be told while others change the stages.
+STAGE_ANSWERS = {
+    "create": {(201, "")},
+    "order": {(200, ""), (400, "INVALID_REQUEST")},
+    "delete": {(200, ""), (409, "STAGE_IN_USE")},
+    "move": {(200, ""), (400, "INVALID_STAGE")},
+}
 
 
 def one_key_fifty_times(place: Place) -> Finding:
@@ -114,4 +121,61 @@ def two_tenants_on_two_connections(place: Place) -> Finding:
         f"{count:,} requests of two tenants in turn on a pool of 2: {dict(statuses)}; {len(tables)} tables without one",
         f"{len(leaks)} leaks, {seen} rows seen without a tenant",
         not leaks and seen == 0 and len(tables) > 5 and statuses == {200: count * 3 // 4, 404: count // 4},
+    )
+
+
+def twelve_at_the_stages(place: Place) -> Finding:
+    """Stages created, ordered, deleted and moved into at the same moment; then a move against its stage's deletion."""
+    rounds = place.times(20, 4)
+    wrong: list[str] = []
+    statuses: Counter[tuple[int, str]] = Counter()
+    service = place.kept
+    for number in range(rounds):
+        tenant = place.tenant()
+        token = place.token(tenant)
+        customer = service.call("POST", CUSTOMERS, token, json={"name": "Ada"}).json()["id"]
+        stages = service.call("GET", STAGES, token).json()["data"]
+        deals = [
+            service.call("POST", DEALS, token, json={"title": "Engine", "customer_id": customer}).json()["id"]
+            for _ in range(3)
+        ]
+        passing = [
+            service.call("POST", STAGES, token, json={"name": f"passing-{n}", "display_name": "Passing"}).json()
+            for n in range(3)
+        ]
+        ids = [stage["id"] for stage in (*stages, *passing)]
+        burst = [
+            *(
+                raw("POST", STAGES, token, json={"name": f"new-{number}-{n}", "display_name": "New", "order": 1 + n})
+                for n in range(3)
+            ),
+            *(raw("PUT", f"{STAGES}/order", token, json={"ids": order}) for order in (ids, ids[::-1], ids)),
+            *(raw("DELETE", f"{STAGES}/{stage['id']}", token) for stage in passing),
+            *(
+                raw("PATCH", f"{DEALS}/{deal}", token, json={"stage": stage["name"]})
+                for deal, stage in zip(deals, passing, strict=True)
+            ),
+        ]
+        answers = asyncio.run(at_once(service.url, burst))
+        kinds = ("create",) * 3 + ("order",) * 3 + ("delete",) * 3 + ("move",) * 3
+        for kind, answer in zip(kinds, answers, strict=True):
+            said = (answer.status, "" if answer.status < 300 else answer.json()["code"])
+            statuses[said] += 1
+            if said not in STAGE_ANSWERS[kind]:
+                wrong.append(f"{kind}: {said}")
+        after = service.call("GET", STAGES, token).json()["data"]
+        orders = [stage["order"] for stage in after]
+        wrong += [f"orders {orders}"] * (orders != list(range(1, len(after) + 1)))
+        made = [stage["version"] for stage in after if stage["name"].startswith("new-")]
+        entries = place.look(
+            "SELECT count(*) FROM audit_entries WHERE tenant_id = %s AND action = 'create' AND resource_id = ANY (%s)"
+            " AND resource_type = 'pipeline_stage'",
+            tenant,
+            [stage["id"] for stage in after if stage["name"].startswith("new-")],
+        )
+        wrong += [f"{entries} entries"] * (len(made) != 3 or entries != 3)
+    return Finding(
+        f"{rounds} times twelve at once: {dict(statuses)}",
+        f"{len(wrong)} wrong {wrong[:3] or ''}".strip(),
+        not wrong,
     )

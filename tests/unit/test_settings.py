@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -119,3 +120,17 @@ def test_an_explicit_folder_means_its_embedded_database_whatever_is_configured(t
 def test_port_is_taken_for_server_port(tmp_path: Path) -> None:
     assert load(tmp_path, PORT="8080").server_port == 8080
     assert load(tmp_path, PORT="8080", SERVER_PORT="9090").server_port == 9090
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/kubernetes/config.yaml"])
+def test_the_examples_secrets_are_refused_in_production(file: str) -> None:
+    text = (Path(__file__).parents[2] / file).read_text()
+    found = re.findall(r"(JWT_SECRET|DATABASE_URL): (\S+)", text)
+    assert {name for name, _ in found} == {"JWT_SECRET", "DATABASE_URL"}
+    good = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32, "DATABASE_URL": "postgresql://crm@db/crm"}
+    for name, value in found:
+        with pytest.raises(SettingsError, match=f"{name}: is the example's"):
+            load_settings(good | {name: value})
+    for name in ("JWT_SECRET_PREVIOUS", "AUDIT_KEY"):
+        with pytest.raises(SettingsError, match=f"{name}: is the example's"):
+            load_settings(good | {name: dict(found)["JWT_SECRET"]})

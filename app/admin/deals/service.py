@@ -26,9 +26,12 @@ NO_CLOSING: dict[str, Any] = {"actual_close_date": None, "lost_reason": None}
 stage = PipelineStage.__table__.c
 STAGE: Select[Any] = select(stage.id, stage.name, stage.order, stage.kind, stage.probability, stage.is_active)
 STAGE_BY_ID = STAGE.where(stage.id == bindparam("stage_id"))
-STAGE_BY_NAME = STAGE.where(stage.name == bindparam("name"), stage.is_active)
+# A deal enters a stage that nobody deletes or changes meanwhile; see app.admin.pipeline_stages.service.
+STAGE_BY_NAME = STAGE.where(stage.name == bindparam("name"), stage.is_active).with_for_update(read=True)
 STAGE_NAMES = select(stage.name)
-FIRST_OPEN_STAGE = STAGE.where(stage.kind == OPEN, stage.is_active).order_by(stage.order).limit(1)
+FIRST_OPEN_STAGE = (
+    STAGE.where(stage.kind == OPEN, stage.is_active).order_by(stage.order).limit(1).with_for_update(read=True)
+)
 DEFAULT_CURRENCY = select(TenantSettings.default_currency)
 
 

@@ -1,16 +1,34 @@
-"""What can be done with pipeline stages. The order is always 1, 2, …; whoever changes it holds all of them."""
+"""What can be done with pipeline stages. The order is always 1, 2, …
+
+Whoever changes which stages there are, or their order, holds the tenant's settings, so that one comes after another. A
+deal that enters a stage holds that stage (see app.admin.deals.service), and whoever changes a stage waits for it; but
+nobody who holds a stage ever waits for a deal, so that neither waits for the other for ever.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, any_, bindparam, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    ScalarSelect,
+    Select,
+    any_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
 from app.admin.pipeline_stages.schemas import PipelineStage, PipelineStageChange, PipelineStageCreate
 from app.db.records import Records
 from app.db.transaction import Transaction
+from app.models import Deal, StageMove, TenantSettings
 from app.models import PipelineStage as Row
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import Everything
@@ -20,11 +38,27 @@ MOST = 100
 RECORDS = Records(Row, Code.STAGE_NOT_FOUND, owned=False, most=MOST)
 KINDS = {"open", "won", "lost"}
 c = Row.__table__.c
+deal = Deal.__table__.c
+move = StageMove.__table__.c
+
+
+def _deals_in(condition: ColumnElement[bool]) -> ScalarSelect[Any]:
+    return select(func.count()).where(deal.stage_id == bindparam("stage_id"), condition).scalar_subquery()
 
 
 ALL: Select[Any] = select(*(c[name] for name in PipelineStage.__struct_fields__)).order_by(c.order, c.id)
 ONE: Select[Any] = ALL.where(c.id == bindparam("stage_id"))
-HOLD_ALL: Select[Any] = select(c.id, c.order, c.kind, c.is_active).order_by(c.order, c.id).with_for_update()
+ORDERED: Select[Any] = select(c.id, c.order, c.kind, c.is_active).order_by(c.order, c.id)
+HOLD_SETTINGS = select(TenantSettings.id).with_for_update(key_share=True)
+USES: Select[Any] = select(
+    _deals_in(deal.deleted_at.is_(None)).label("deals"),
+    _deals_in(deal.deleted_at.is_not(None)).label("trashed_deals"),
+    select(func.count(move.deal_id.distinct()))
+    .where(or_(move.to_stage_id == bindparam("stage_id"), move.from_stage_id == bindparam("stage_id")))
+    .scalar_subquery()
+    .label("history"),
+)
+A_HOLE = 0  # no stage's id: the place of one that is still to come
 
 
 async def list_all(tx: Transaction) -> Everything[PipelineStage]:
@@ -43,22 +77,23 @@ async def get(tx: Transaction, stage_id: int) -> PipelineStage:
 
 async def create(tx: Transaction, data: PipelineStageCreate) -> PipelineStage:
     """Raises AppError STAGE_EXISTS."""
-    stages = await _hold_all(tx)
+    stages = await _hold(tx)
     values = data.given()
     closed = [place for place, stage in enumerate(stages) if stage["kind"] != "open"]
-    place = values.get("order", (closed[0] if closed else len(stages)) + 1)
-    stage_id = await RECORDS.insert(tx, values | {"order": len(stages) + 1})
-    await _arrange(tx, [stage["id"] for stage in stages], stage_id, place)
-    return await get(tx, stage_id)
+    place = min(values.get("order", (closed[0] if closed else len(stages)) + 1), len(stages) + 1)
+    await _arrange(tx, [stage["id"] for stage in stages], A_HOLE, place)
+    return await get(tx, await RECORDS.insert(tx, values | {"order": place}))
 
 
 async def change(tx: Transaction, stage_id: int, data: PipelineStageChange) -> PipelineStage:
-    """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, STAGE_EXISTS or LAST_STAGE_OF_KIND."""
-    stages = await _hold_all(tx)
+    """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, STAGE_EXISTS, LAST_STAGE_OF_KIND or STAGE_IN_USE."""
+    stages = await _hold(tx)
     row = await RECORDS.lock(tx, stage_id)
     values = data.given()
     place = values.pop("order", None)
     _keep_every_kind([dict(stage) | (values if stage["id"] == stage_id else {}) for stage in stages])
+    if values.get("kind", row["kind"]) != row["kind"]:
+        await _require_unused(tx, stage_id, "Deals are, or were, in this stage: its kind can't change")
     await RECORDS.update(tx, row, values)
     if place is not None and place != row["order"]:
         await _arrange(tx, [stage["id"] for stage in stages if stage["id"] != stage_id], stage_id, place)
@@ -67,24 +102,34 @@ async def change(tx: Transaction, stage_id: int, data: PipelineStageChange) -> P
 
 async def remove(tx: Transaction, stage_id: int) -> None:
     """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, LAST_STAGE_OF_KIND or STAGE_IN_USE."""
-    stages = await _hold_all(tx)
+    stages = await _hold(tx)
     await RECORDS.lock(tx, stage_id)
     _keep_every_kind([dict(stage) for stage in stages if stage["id"] != stage_id])
+    await _require_unused(tx, stage_id)
     await tx.connection.execute(delete(Row).where(c.id == stage_id))
     await _write_order(tx, [stage["id"] for stage in stages if stage["id"] != stage_id])
 
 
 async def reorder(tx: Transaction, ids: list[int]) -> Everything[PipelineStage]:
     """Raises AppError INVALID_REQUEST unless every stage is named exactly once."""
-    stages = await _hold_all(tx)
+    stages = await _hold(tx)
     if sorted(ids) != sorted(stage["id"] for stage in stages):
         raise invalid(Fault("ids", f"must hold the id of each of the {len(stages)} stages exactly once"))
     await _write_order(tx, ids)
     return await list_all(tx)
 
 
-async def _hold_all(tx: Transaction) -> list[RowMapping]:
-    return list((await tx.connection.execute(HOLD_ALL)).mappings())
+async def _hold(tx: Transaction) -> list[RowMapping]:
+    """Every stage as it is, once nobody else changes any."""
+    await tx.connection.execute(HOLD_SETTINGS)
+    return list((await tx.connection.execute(ORDERED)).mappings())
+
+
+async def _require_unused(tx: Transaction, stage_id: int, message: str | None = None) -> None:
+    """Raise AppError STAGE_IN_USE where deals are or were in a stage that is locked. Counted, so without waiting."""
+    uses = dict((await tx.connection.execute(USES, {"stage_id": stage_id})).mappings().one())
+    if any(uses.values()):
+        raise AppError(Code.STAGE_IN_USE, message, data=uses)
 
 
 async def _arrange(tx: Transaction, others: list[int], stage_id: int, place: int) -> None:

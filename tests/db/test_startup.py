@@ -1,0 +1,52 @@
+"""Which login the service is served with."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+from structlog.testing import capture_logs
+
+from app.db.startup import UnsafeRoleError, check_role
+from app.settings import Settings
+
+
+@pytest.fixture
+def superuser_dsn(settings: Settings) -> str:
+    """The embedded server's superuser, on the tests' database."""
+    dsn = settings.migration_dsn.replace(f"//{make_url(settings.migration_dsn).username}@", "//postgres@")
+    try:
+        psycopg.connect(dsn).close()
+    except psycopg.OperationalError:
+        pytest.skip("there is no superuser to log in as")
+    return dsn
+
+
+def test_a_superuser_is_refused_in_production(superuser_dsn: str) -> None:
+    with pytest.raises(UnsafeRoleError, match="DATABASE_URL: the login postgres"):
+        check_role(superuser_dsn, production=True)
+    check_role(superuser_dsn, production=False)
+
+
+def test_a_login_that_passes_row_level_security_is_refused_in_production(superuser_dsn: str) -> None:
+    with psycopg.connect(superuser_dsn, autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE crm_passing LOGIN BYPASSRLS IN ROLE crm_service")
+        superuser.execute("CREATE ROLE crm_member LOGIN IN ROLE crm_passing")
+        try:
+            for login in ("crm_passing", "crm_member"):
+                with pytest.raises(UnsafeRoleError, match=login):
+                    check_role(superuser_dsn.replace("//postgres@", f"//{login}@"), production=True)
+        finally:
+            superuser.execute("DROP ROLE crm_member, crm_passing")
+
+
+def test_the_tables_owner_is_warned_of_in_production(settings: Settings) -> None:
+    with capture_logs() as said:
+        check_role(settings.migration_dsn, production=True)
+    assert [line["event"] for line in said if "owns the tables" in line["event"]]
+
+
+def test_a_login_of_its_own_is_served_without_a_word(settings: Settings) -> None:
+    with capture_logs() as said:
+        check_role(settings.database_dsn, production=True)
+    assert said == []

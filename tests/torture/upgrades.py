@@ -1,0 +1,124 @@
+"""Migrations beside others who hold the locks that they need."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import psycopg
+from psycopg import sql
+
+from app.db.embedded import LOGIN, OWNER
+from app.db.migrations import Migrations
+from tests.processes import CRM, ENVIRONMENT, crm
+from tests.torture.place import Finding, Place
+
+CUSTOMERS, STAGES = "/admin/customers", "/admin/pipeline-stages"
+REQUESTS = (("GET", CUSTOMERS, None), ("POST", CUSTOMERS, {"name": "Bob"}), ("GET", STAGES, None))
+DATABASE = "upgraded"
+WAITING_DUMPS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'
+"""
+BEFORE = "0012"  # what the service of this release can work with
+LONGEST_ANSWER_SECONDS = 2.0
+
+
+def beside_who_holds_its_locks(place: Place) -> Finding:
+    """An upgrade while a reader's transaction stays open, and while pg_dump runs; the service is asked all the time."""
+    urls = {"DATABASE_URL": _dsn(place, LOGIN), "MIGRATION_DATABASE_URL": _dsn(place, OWNER)}
+    held, told = 0, ""
+    wrong: list[str] = []
+    slowest: list[float] = []
+    with place.superuser() as superuser:
+        superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (DATABASE, OWNER))))
+    Migrations(urls["MIGRATION_DATABASE_URL"], urls["DATABASE_URL"]).upgrade()
+    with place.service(**urls, JWT_SECRET=place.settings.jwt_secret) as service:
+        token = place.token(place.tenant())
+        assert service.call("POST", CUSTOMERS, token, json={"name": "Ada"}).status_code == 201
+        for holder in (_reader, _dump):
+            assert crm("db", "downgrade", BEFORE, **urls).returncode == 0
+            with holder(place) as let_go, _asking(service.url, token, slowest, wrong):
+                upgrade = subprocess.Popen(
+                    [CRM, "db", "upgrade"], env=ENVIRONMENT | urls, stderr=subprocess.PIPE, text=True
+                )
+                time.sleep(place.times(8, 4))  # the time for which it is kept waiting is what is tried
+                wrong += ["it did not wait"] * (upgrade.poll() is not None)
+                let_go()
+                said = upgrade.communicate(timeout=60)[1]
+            held += said.count("Waiting for")
+            told = next((line for line in said.splitlines() if line.startswith("Waiting for")), told)
+            wrong += [said[-200:]] * (upgrade.returncode != 0) + ["it said nothing"] * ("Waiting for" not in said)
+    with place.superuser() as superuser:
+        superuser.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
+    slowest.sort()
+    return Finding(
+        f"2 upgrades kept waiting, {held} tries given up (“{told[:60]}…”), {len(slowest)} requests meanwhile",
+        f"{len(wrong)} wrong {wrong[:2] or ''}; the slowest answer took {slowest[-1]:.2f} s".strip(),
+        not wrong and slowest[-1] < place.within(LONGEST_ANSWER_SECONDS),
+    )
+
+
+def _dsn(place: Place, user: str) -> str:
+    return place.postgres.dsn(user=user, database=DATABASE)
+
+
+@contextmanager
+def _reader(place: Place) -> Iterator[Callable[[], object]]:
+    """Somebody who looked at every stage, and is still in that transaction."""
+    with psycopg.connect(_dsn(place, OWNER)) as connection:
+        connection.execute("SELECT count(*) FROM pipeline_stages")
+        yield connection.rollback
+
+
+@contextmanager
+def _dump(place: Place) -> Iterator[Callable[[], object]]:
+    """pg_dump, stopped in its tracks with a lock on every table."""
+    with ExitStack() as held, psycopg.connect(_dsn(place, "postgres")) as connection:
+        # It locks every table at its start, and then waits for the one that is locked here.
+        connection.execute("CREATE TABLE IF NOT EXISTS zz_waits (id int)")
+        connection.commit()
+        connection.execute("LOCK TABLE zz_waits")
+        dump = subprocess.Popen(
+            [str(Path(place.postgres.programs, "pg_dump")), "--file=/dev/null", _dsn(place, "postgres")],
+            env=ENVIRONMENT | {"PGAPPNAME": "pg_dump"},
+        )
+        held.callback(dump.wait)
+        while not place.look(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'"
+        ):
+            time.sleep(0.05)
+
+        def let_go() -> None:
+            connection.execute("DROP TABLE zz_waits")
+            connection.commit()
+
+        yield let_go
+
+
+@contextmanager
+def _asking(url: str, token: str, seconds: list[float], wrong: list[str]) -> Iterator[None]:
+    """Read and write, one after the other, until the block ends."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
+            while not over.is_set():
+                for method, path, body in REQUESTS:
+                    began = time.perf_counter()
+                    answer = client.request(method, path, json=body)
+                    seconds.append(time.perf_counter() - began)
+                    if answer.status_code >= 300:
+                        wrong.append(f"{method} {path}: {answer.status_code}")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
