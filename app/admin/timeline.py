@@ -17,6 +17,7 @@ from sqlalchemy import (
     Subquery,
     Text,
     bindparam,
+    case,
     cast,
     func,
     literal,
@@ -70,8 +71,17 @@ class TimelineEvent(View):
     data: Any
 
 
+NOT_A_RECORD: ColumnElement[Any] = null()
+
+
 def _event(
-    kind: str, at: ColumnElement[Any], user_id: Any, user_name: Any, data: Any, tie: ColumnElement[Any]
+    kind: str,
+    at: ColumnElement[Any],
+    user_id: Any,
+    user_name: Any,
+    data: Any,
+    tie: ColumnElement[Any],
+    record_id: Any = NOT_A_RECORD,
 ) -> list[ColumnElement[Any]]:
     return [
         literal(kind, String).label("type"),
@@ -81,6 +91,7 @@ def _event(
         cast(data, Text).label("data"),
         # What happened in one moment is told in the order in which it was written, and always in the same.
         cast(func.concat(kind, ":", func.lpad(cast(tie, Text), 19, "0")), Text).label("id"),
+        cast(record_id, BigInteger).label("record_id"),
     ]
 
 
@@ -159,10 +170,10 @@ def deals_created() -> Select[Any]:
     )
 
 
-def came(kind: str, table: Any, columns: Columns, links: Links) -> Select[Any]:
-    """That a record which hangs on it came, by whoever wrote it down."""
-    writer = _writer(kind, table)
-    event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, json_object(columns), table.c.id)
+def came(kind: str, table: Any, links: Links) -> Select[Any]:
+    """That a record which hangs on it came, by whoever wrote it down. What it says is added to those that are shown."""
+    writer, key = _writer(kind, table), table.c.id
+    event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, null(), key, key)
     return (
         select(*event)
         .select_from(table.outerjoin(writer, literal_column("true")))
@@ -171,6 +182,11 @@ def came(kind: str, table: Any, columns: Columns, links: Links) -> Select[Any]:
 
 
 activity_table, note_table, attachment_table = Activity.__table__, Note.__table__, Attachment.__table__
+SHOWN: dict[str, tuple[Any, Columns]] = {
+    "activity": (activity_table, activities.COLUMNS),
+    "note": (note_table, notes.COLUMNS),
+    "attachment": (attachment_table, attachments.COLUMNS),
+}
 
 
 def _of_customer(table: Any) -> Sequence[ColumnElement[bool]]:
@@ -198,9 +214,9 @@ OF_DEAL: Sequence[Select[Any]] = (
     moved("stage_changed", of_customer=False),
     changed("amount_changed", "deal", "amount"),
     changed("owner_changed", "deal", "owner_id"),
-    came("activity", activity_table, activities.COLUMNS, _of_deal),
-    came("note", note_table, notes.COLUMNS, _or_activities(_of_deal)),
-    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(_of_deal)),
+    came("activity", activity_table, _of_deal),
+    came("note", note_table, _or_activities(_of_deal)),
+    came("attachment", attachment_table, _or_activities(_of_deal)),
 )
 OF_CUSTOMER: Sequence[Select[Any]] = (
     created("customer", Customer.__table__),
@@ -208,9 +224,9 @@ OF_CUSTOMER: Sequence[Select[Any]] = (
     changed("owner_changed", "customer", "assigned_to"),
     deals_created(),
     moved("deal_stage_changed", of_customer=True),
-    came("activity", activity_table, activities.COLUMNS, _of_customer),
-    came("note", note_table, notes.COLUMNS, _or_activities(_of_customer)),
-    came("attachment", attachment_table, attachments.COLUMNS, _or_activities(_of_customer)),
+    came("activity", activity_table, _of_customer),
+    came("note", note_table, _or_activities(_of_customer)),
+    came("attachment", attachment_table, _or_activities(_of_customer)),
 )
 
 
@@ -219,13 +235,22 @@ def _table(parts: Sequence[Select[Any]]) -> Subquery:
     return events.subquery("events")
 
 
+def _data(events: Subquery) -> ColumnElement[Any]:
+    """What is told of an event: of a record that came, all of it, which can be much and is read for a page only."""
+    records = [
+        (events.c.type == kind, select(cast(json_object(columns), Text)).where(table.c.id == events.c.record_id))
+        for kind, (table, columns) in SHOWN.items()
+    ]
+    return case(*((is_it, shown.correlate(events).scalar_subquery()) for is_it, shown in records), else_=events.c.data)
+
+
 def _columns(events: Subquery) -> Columns:
     return {
         "type": events.c.type,
         "at": events.c.at,
         "user_id": Nested(events.c.user_id, int | str | None),
         "user_name": events.c.user_name,
-        "data": Nested(events.c.data, Any),
+        "data": Nested(_data(events), Any),
     }
 
 
@@ -252,7 +277,7 @@ def newest(parts: Sequence[Select[Any]], count: int) -> Select[Any]:
         events.c.at,
         events.c.user_id,
         events.c.user_name,
-        cast(events.c.data, JSONB).label("data"),
+        cast(_data(events), JSONB).label("data"),
     ]
     return select(*columns).order_by(events.c.at.desc(), events.c.id.desc()).limit(count)
 

@@ -47,7 +47,8 @@ def _records(service: Service, token: str, notes: int) -> list[str]:
     call |= {"description": LONG[-10_000:], "outcome": LONG[-10_000:]}
     written = [raw("POST", "/admin/notes", token, json=note)] * notes
     written += [raw("POST", "/admin/activities", token, json=call)] * notes
-    assert set(asyncio.run(send_all(service.url, written, 4))) == {201}
+    statuses = set(asyncio.run(send_all(service.url, written, 4)))
+    assert statuses == {201}, statuses
     return [
         f"/admin/deals/{deal}",
         f"{CUSTOMERS}/{customer}",
@@ -67,7 +68,7 @@ def _growth(service: Service, requests: list[bytes]) -> float:
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is from now on
     before = _peak_mb(pid)
     answers = asyncio.run(at_once(service.url, requests))
-    assert {answer.status for answer in answers} == {200}
+    assert {answer.status for answer in answers} == {200}, [requests[0][:60], answers[0].seconds]
     return _peak_mb(pid) - before
 
 
