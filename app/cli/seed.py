@@ -132,7 +132,7 @@ def _copy(connection: psycopg.Connection, tenant: str, table: str, rows: list[di
 def _enter(connection: psycopg.Connection, tenant: str) -> None:
     connection.execute(
         "SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true),"
-        " set_config('timezone', 'UTC', true)",
+        " set_config('timezone', 'UTC', true), set_config('jit', 'off', true)",
         [tenant, SEED_ACTOR],
     )
 

@@ -26,7 +26,8 @@ UPKEEP_ROLE = "crm_upkeep"
 def enter_tenant(connection: psycopg.Connection[Any], tenant: str, actor: Mapping[str, str]) -> None:
     """Make the open transaction one of this tenant, as the service's own role; for commands, which have no request."""
     connection.execute(
-        "SELECT set_config('role', %s, true), set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true)",
+        "SELECT set_config('role', %s, true), set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true),"
+        " set_config('jit', 'off', true)",
         [SERVICE_ROLE, tenant, json.dumps(actor)],
     )
 

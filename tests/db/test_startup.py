@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
 import psycopg
 import pytest
+from msgspec.structs import replace
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
+from app.access.actor import Actor
+from app.access.permissions import Role
 from app.db.startup import UnsafeRoleError, check_role
+from app.db.transaction import Database, Origin, Transaction
 from app.settings import Settings
+from tests.db.chains import with_database
 
 
 @pytest.fixture
@@ -50,3 +60,23 @@ def test_a_login_of_its_own_is_served_without_a_word(settings: Settings) -> None
     with capture_logs() as said:
         check_role(settings.database_dsn, production=True)
     assert said == []
+
+
+@pytest.mark.parametrize("kind", ["read", "write", "upkeep", "oversight"])
+def test_no_transaction_compiles_its_statements(kind: str, settings: Settings) -> None:
+    """Debian's PostgreSQL takes longer for that than for any statement of ours."""
+    owner = replace(settings, database_url=settings.migration_dsn)
+    actor = Actor(tenant_id="t", user_id="1", role=Role.ADMIN, email=None, name=None)
+
+    async def work(database: Database) -> str:
+        begun: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
+            "read": lambda: database.transaction(actor, Origin(), read_only=True),
+            "write": lambda: database.transaction(actor, Origin()),
+            "upkeep": database.upkeep,
+            "oversight": database.oversight,
+        }
+        async with begun[kind]() as opened:
+            connection = opened.connection if isinstance(opened, Transaction) else opened
+            return str((await connection.execute(text("SELECT current_setting('jit')"))).scalar_one())
+
+    assert with_database(owner if kind == "oversight" else settings, work) == "off"
