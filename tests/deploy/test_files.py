@@ -22,7 +22,7 @@ from app.cli.people import PEOPLE
 from app.cli.serve import WORKER_STOP_SECONDS
 from app.db.embedded import EmbeddedPostgres
 from app.db.migrations import Migrations
-from app.settings import Settings, load_settings
+from app.settings import Settings, SettingsError, load_settings
 from tests.processes import CRM, crm
 
 ROOT = Path(__file__).parents[2]
@@ -211,7 +211,11 @@ def test_the_pods_are_given_settings_that_there_are() -> None:
     given = [each.get("data") or each["stringData"] for each in MANIFESTS if each["kind"] in kinds]
     environment = {name: value for values in given for name, value in values.items()}
     assert unknown_settings(environment) == set()
-    assert load_settings(environment).production
+    # As they stand they are refused; a secret of one's own makes them good.
+    with pytest.raises(SettingsError, match="is the example's"):
+        load_settings(environment)
+    own = {name: value.replace("CHANGE-ME", "one-of-our-own") for name, value in environment.items()}
+    assert load_settings(own).production
     named = {(document["kind"], document["metadata"]["name"]) for document in MANIFESTS}
     for pod in PODS:
         for source in pod["spec"]["containers"][0]["envFrom"]:
