@@ -8,12 +8,10 @@ from sqlalchemy.types import BigInteger
 from app.admin.tags.schemas import Tag
 from app.db.nested import columns_for
 from app.db.schema import OWN_RECORDS_ROLE
-from app.models import Customer, CustomerTag, RecordCount
+from app.models import RecordCount
 from app.models import Tag as Row
 
 c = Row.__table__.c
-customer = Customer.__table__.alias("wearer").c
-worn = CustomerTag.__table__.c
 kept = RecordCount.__table__.c
 
 _kept_count = (
@@ -21,17 +19,12 @@ _kept_count = (
     .where(kept.counted == literal_column("'customer_tags'"), kept.facet == cast(c.id, Text))
     .scalar_subquery()
 )
-_own_count = (
-    select(func.count())
-    .where(customer.tenant_id == worn.tenant_id, customer.id == worn.customer_id)
-    .where(worn.tenant_id == c.tenant_id, worn.tag_id == c.id, worn.live)
-    .scalar_subquery()
-)
 # The database keeps the counts; who sees only its own customers is told of those.
 COLUMNS = columns_for(
     Tag,
     Row.__table__,
     customer_count=case(
-        (literal_column("current_user") == literal_column(f"'{OWN_RECORDS_ROLE}'"), _own_count), else_=_kept_count
+        (literal_column("current_user") == literal_column(f"'{OWN_RECORDS_ROLE}'"), func.crm_count_tagged(c.id)),
+        else_=_kept_count,
     ),
 )
