@@ -156,7 +156,7 @@ def _cursor(bench: Bench, place: str) -> str:
             [str(bench.large)],
         ).fetchone()
     assert row is not None
-    position = Position(str(bench.large), "customers", {}, "created_at", "desc", list(row))
+    position = Position(str(bench.large), "customers", {}, "created_at", "desc", [row[0], 0, row[1]])
     return CursorSigner(bench.settings.jwt_secrets).encode(position)
 
 
