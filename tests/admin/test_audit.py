@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
+from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 
 
@@ -113,3 +115,20 @@ def test_an_amount_is_audited_as_the_deal_shows_it(admin: Caller, amount: str) -
     told = admin.get("/admin/audit", resource_type="deal")
     for text in (made.text, told.text):
         assert f'"amount":{amount},' in text
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_it_was_written(admin: Caller, settings: Settings) -> None:
+    """Records may have had such times once; their entries stay."""
+    admin.ok("GET", "/admin/me")
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        owner.execute(
+            "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values)"
+            " VALUES (%s, 'customer', 1, 'create', jsonb_build_object('created_at', timestamptz '0044-03-15 BC',"
+            " 'deleted_at', timestamptz 'infinity', 'next_follow_up_at', timestamptz '20000-01-01 00:00+00'))",
+            [admin.tenant],
+        )
+    (entry,) = admin.audit()
+    assert entry["new_values"]["deleted_at"] == "infinity"
+    assert entry["new_values"]["created_at"].endswith("BC")
+    assert entry["new_values"]["next_follow_up_at"].startswith("20000-01-01")

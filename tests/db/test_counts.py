@@ -8,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from app.db.schema import enter_tenant
 from app.settings import Settings
 from tests.callers import Caller
 
+BURST = 3_000
+# A count for each of so many rows would take some 40 pages, and its index as many again.
+FEW_PAGES = 25
 COUNTED = {
     "customers": ("status", "deleted_at IS NULL"),
     "customer_tags": ("tag_id", "live"),
@@ -86,6 +90,27 @@ def test_bulk_sql_and_folding_keep_the_counts(
         rows, facets = folded.fetchone() or (0, 0)
         assert rows == facets
     check_counts(settings, admin.tenant)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one statement", "in as many statements"])
+def test_a_burst_of_rows_leaves_a_total_that_is_read_off_a_few_pages(
+    at_once: bool, admin: Caller, settings: Settings
+) -> None:
+    """Also before a vacuum: a table of counts that grows with each row would be read whole by every list."""
+    admin.ok("GET", "/admin/me")
+    one = "INSERT INTO customers (tenant_id, name) SELECT %s, 'Burst ' || n FROM generate_series(1, %s) AS n"
+    with psycopg.connect(settings.database_dsn) as login:
+        enter_tenant(login, admin.tenant, {})
+        for _ in range(1 if at_once else BURST):
+            login.execute(one.encode(), [admin.tenant, BURST if at_once else 1])
+    check_counts(settings, admin.tenant)
+    with psycopg.connect(settings.database_dsn) as login:
+        enter_tenant(login, admin.tenant, {})
+        total = "SELECT sum(rows) FROM record_counts WHERE counted = %s"
+        for table in ("customers", "audit_entries"):
+            plan = login.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + total.encode(), [table]).fetchone()
+            assert plan is not None
+            assert plan[0][0]["Plan"]["Shared Hit Blocks"] + plan[0][0]["Plan"]["Shared Read Blocks"] < FEW_PAGES
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import random
-import secrets
 import sys
 import unicodedata
-from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from app.db.migrations import Migrations
-from app.settings import Settings
 from tests.callers import Caller, refused
-from tests.conftest import renamed
+from tests.db.conftest import AtRevision
 
 EVERY = [chr(code) for code in range(1, sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
 
@@ -108,23 +104,8 @@ def test_names_are_sorted_alike(admin: Caller) -> None:
     assert [each["name"] for each in page["data"]] == ["Straße", "STRASSEN", "strassf", "zeta", "Éa", "éb"]
 
 
-@pytest.fixture
-def before(settings: Settings) -> Iterator[tuple[Migrations, psycopg.Connection]]:
-    """A database as it was before texts were alike, and its owner's session in a tenant."""
-    name = f"crm_test_{secrets.token_hex(4)}"
-    with psycopg.connect(settings.migration_dsn, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"'.encode())
-        dsn = renamed(settings.migration_dsn, name)
-        migrations = Migrations(dsn, dsn)
-        migrations.upgrade("0010")
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("SELECT set_config('crm.tenant', 'acme', false)")
-            yield migrations, connection
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
-
-
-def test_rows_that_are_alike_only_now_keep_their_place(before: tuple[Migrations, psycopg.Connection]) -> None:
-    migrations, connection = before
+def test_rows_that_are_alike_only_now_keep_their_place(at_revision: AtRevision) -> None:
+    migrations, connection = at_revision("0010")  # before texts were alike
     connection.execute(
         "INSERT INTO tags (tenant_id, name) VALUES ('acme', 'Straße'), ('acme', 'Strasse'), ('acme', 'strasse (2)'),"
         " ('acme', 'ß' || repeat('x', 98)), ('acme', 'ss' || repeat('x', 98)), ('acme', 'Other')"

@@ -34,7 +34,15 @@ def _present(column_type: Any) -> Callable[[Any], Any] | None:
         return present_user
     if column_type.python_type is Decimal:
         return _without_zeros
-    return (lambda text: msgspec.convert(text, datetime)) if column_type.python_type is datetime else None
+    return _as_time if column_type.python_type is datetime else None
+
+
+def _as_time(text: str) -> datetime | str:
+    """A time as records show it; one that no calendar of ours has, of an old entry, as the database wrote it."""
+    try:
+        return msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        return text
 
 
 def _without_zeros(amount: Decimal | int) -> Decimal:
