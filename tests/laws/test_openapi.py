@@ -40,7 +40,11 @@ def fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[s
     return said
 
 
-@pytest.mark.parametrize("operation", ADMIN + CONSOLE, ids=str)
+# To complete an upload, a file must have been put into the store.
+ANSWERED_AT_ONCE = [operation for operation in ADMIN + CONSOLE if not operation.path.endswith("/complete")]
+
+
+@pytest.mark.parametrize("operation", ANSWERED_AT_ONCE, ids=str)
 def test_the_headers_of_an_answer_are_those_that_are_described(operation: Operation, admin: Caller) -> None:
     ids = {name: make(admin, name) for name in operation.parameters}
     body, headers = operation.payload(), {"Idempotency-Key": "once"}
@@ -49,8 +53,6 @@ def test_the_headers_of_an_answer_are_those_that_are_described(operation: Operat
     if operation.path.endswith("/restore"):
         admin.ok("DELETE", operation.url(**ids).removesuffix("/restore"))
     answer = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
-    if operation.path.endswith("/complete"):
-        pytest.skip("nothing was uploaded")
     assert answer.is_success, answer.text
     name = "console" if operation in CONSOLE else "openapi"
     document = admin.client.get(f"/docs/{name}.json").json()
