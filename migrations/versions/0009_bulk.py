@@ -260,8 +260,23 @@ BEGIN ATOMIC
       AND record_counts.facet = total.facet AND record_counts.id = total.id AND total.rows <> 0;
 END;
 REVOKE EXECUTE ON FUNCTION crm_add_count(text, text, text, bigint), crm_fold_counts(text) FROM PUBLIC;
+
+-- How many live customers wear a tag, of those that the caller sees. Not SQL, which would be put into the statement
+-- around it: a list of customers would be estimated with it, and compiled for nothing.
+CREATE FUNCTION crm_count_tagged(tag bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (
+        SELECT count(*)
+        FROM customer_tags JOIN customers
+            ON customers.tenant_id = customer_tags.tenant_id AND customers.id = customer_id
+        WHERE tag_id = tag AND live
+    );
+END $$;
+REVOKE EXECUTE ON FUNCTION crm_count_tagged(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crm_count_tagged(bigint) TO crm_service;
 """
 COUNTS_BEFORE = """
+DROP FUNCTION crm_count_tagged(bigint);
 DROP FUNCTION crm_add_count(text, text, text, bigint);
 ALTER TABLE record_counts DROP CONSTRAINT record_counts_pkey,
     ADD CONSTRAINT record_counts_pkey PRIMARY KEY (tenant_id, counted, id) INCLUDE (facet, rows),
