@@ -23,6 +23,7 @@ def at_midnight(column: ColumnElement[Any]) -> ColumnElement[bool]:
     return cast(func.timezone(literal_column("'UTC'"), column), Time) == literal_column("'00:00'")
 
 
+DAY = timedelta(days=1)
 LAST_OF_ALL = datetime.max.replace(tzinfo=UTC)
 _ZONE = select(TenantSettings.timezone)
 
@@ -46,27 +47,33 @@ def midnight(day: date) -> datetime:
 
 
 class Bound(NamedTuple):
-    """Where a period begins or ends: for what happens at a moment, and for what has a whole day."""
+    """Where a period begins or ends: for what happens at a moment, and for what has a whole day.
+
+    `suffices` says that the moment alone decides about whole days, too: no midnight is between the two.
+    """
 
     moment: datetime
     midnight: datetime
+    suffices: bool
 
 
 def lower_bound(text: str, zone: ZoneInfo) -> Bound:
     """From a moment on, or from a bare date on, which is a day of this timezone."""
-    return _bound(text, zone, first_moment)
+    moment, day = _bound(text, zone, first_moment)
+    return Bound(moment, day, timedelta() <= day - moment < DAY)
 
 
 def upper_bound(text: str, zone: ZoneInfo) -> Bound:
     """Until a moment, or until the end of a bare date."""
-    return _bound(text, zone, last_moment)
+    moment, day = _bound(text, zone, last_moment)
+    return Bound(moment, day, timedelta() <= moment - day < DAY)
 
 
-def _bound(text: str, zone: ZoneInfo, moment_of: Callable[[date, ZoneInfo], datetime]) -> Bound:
+def _bound(text: str, zone: ZoneInfo, moment_of: Callable[[date, ZoneInfo], datetime]) -> tuple[datetime, datetime]:
     moment = read_time(text)
     if isinstance(moment, BareDate):
-        return Bound(moment_of(moment.date(), zone), midnight(moment))
-    return Bound(moment, midnight(day_of(moment, zone)))
+        return moment_of(moment.date(), zone), midnight(moment)
+    return moment, midnight(day_of(moment, zone))
 
 
 def first_moment(day: date, zone: ZoneInfo) -> datetime:

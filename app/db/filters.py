@@ -30,6 +30,7 @@ from app.db.calendar import Bound, lower_bound, upper_bound
 from app.web.search import read_search
 
 ONE = "one"
+WHOLE_DAYS = "whole days"
 # How a search is done: see FoundIn.
 IDS, ANY_ID, WALKED, ANY_WALKED = "", "any", "walked", "any walked"
 AS_WALKED = {IDS: WALKED, ANY_ID: ANY_WALKED}
@@ -46,12 +47,13 @@ class Filter(NamedTuple):
     read: Callable[[Any, str], tuple[str, Any]]
     bound: Callable[[str, ZoneInfo], Bound] | None = None
 
-    def parameters(self, name: str, value: Any, zone: ZoneInfo | None) -> dict[str, Any]:
-        """What goes into the clause for a value that was read."""
-        if self.bound is None or zone is None:
-            return {name: value}
-        moment, midnight = self.bound(value, zone)
-        return {
+    def bounded(self, name: str, value: str, zone: ZoneInfo) -> tuple[str, dict[str, Any]]:
+        """The variant of a filter by time, and what goes into its clause."""
+        assert self.bound is not None  # noqa: S101 -- who calls this asked
+        moment, midnight, suffices = self.bound(value, zone)
+        if suffices:
+            return "", {name: moment}
+        return WHOLE_DAYS, {
             name: moment,
             f"{name}_day": midnight,
             f"{name}_first": min(moment, midnight),
@@ -116,9 +118,9 @@ def at_most(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value:
 def since(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = None) -> Filter:
     """This time or later. Of a whole day, which is stored as its midnight in UTC, the calendar days are compared."""
 
-    def clause(name: str, _: str) -> ColumnElement[bool]:
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
         moment = bindparam(name, type_=column.type)
-        if whole_day is None:
+        if whole_day is None or variant != WHOLE_DAYS:
             return column >= moment
         day, first = (bindparam(f"{name}_{part}", type_=column.type) for part in ("day", "first"))
         # The first condition follows from the second, and is one that an index can answer.
@@ -130,9 +132,9 @@ def since(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = No
 def until(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = None) -> Filter:
     """This time or earlier; as `since`."""
 
-    def clause(name: str, _: str) -> ColumnElement[bool]:
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
         moment = bindparam(name, type_=column.type)
-        if whole_day is None:
+        if whole_day is None or variant != WHOLE_DAYS:
             return column <= moment
         day, last = (bindparam(f"{name}_{part}", type_=column.type) for part in ("day", "last"))
         return and_(column <= last, column <= case((whole_day, day), else_=moment))

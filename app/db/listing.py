@@ -36,7 +36,7 @@ PAGING = frozenset(ListQuery.__struct_fields__)
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
 # What is searched is looked for among so many rows first.
-SAMPLE = 400
+SAMPLE = 200
 # From which shares on it is faster to go through the rows: for a page, for a total of those that other filters let
 # through, for a total of all.
 WORTH_WALKING, WORTH_COUNTING, WORTH_COUNTING_ALL = 0.01, 0.02, 0.3
@@ -338,10 +338,12 @@ class Listing(Generic[Record]):
             value = scope[name] if name in scope else getattr(query, name, UNSET)
             if value is not UNSET:
                 variant, value = narrowing.read(value, tx.actor.user_id)
-                variants.append((name, variant))
+                bound = {name: value}
                 if narrowing.bound is not None:
                     zone = zone or await zone_of(tx)
-                parameters |= narrowing.parameters(name, value, zone)
+                    variant, bound = narrowing.bounded(name, value, zone)
+                variants.append((name, variant))
+                parameters |= bound
         default_key, default_order = self._default_sort
         if position is not None:
             default_key, default_order = position.sort_by, SortOrder(position.sort_order)

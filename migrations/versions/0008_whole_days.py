@@ -36,6 +36,9 @@ def upgrade() -> None:
         DROP INDEX activities_live_status_due_date_idx;
         CREATE INDEX activities_live_status_due_date_idx ON activities (tenant_id, status, due_date, id)
             INCLUDE (all_day) WHERE deleted_at IS NULL;
+        DROP INDEX activities_live_due_date_idx;
+        CREATE INDEX activities_live_due_date_idx ON activities (tenant_id, due_date, id) INCLUDE (all_day)
+            WHERE deleted_at IS NULL;
         CREATE INDEX activities_live_closed_at_idx ON activities (tenant_id, closed_at, id) WHERE deleted_at IS NULL;
         CREATE INDEX activities_closed_by_idx ON activities (tenant_id, assigned_to, closed_at, id)
             WHERE deleted_at IS NULL;
@@ -49,11 +52,12 @@ def downgrade() -> None:
     run(f"""
         {_triggers(DERIVED_BEFORE)}
         DROP INDEX activities_live_closed_at_idx, activities_closed_by_idx, activities_open_idx,
-            activities_live_status_due_date_idx;
+            activities_live_status_due_date_idx, activities_live_due_date_idx;
         ALTER TABLE activities
             DROP CONSTRAINT activities_all_day_check, DROP COLUMN closed_at, DROP COLUMN all_day;
         CREATE INDEX activities_live_status_due_date_idx ON activities (tenant_id, status, due_date, id)
             WHERE deleted_at IS NULL;
+        CREATE INDEX activities_live_due_date_idx ON activities (tenant_id, due_date, id) WHERE deleted_at IS NULL;
         -- What belongs to nothing may stay; the next one that does is refused again.
         ALTER TABLE activities ADD CONSTRAINT activities_link_check
             CHECK (customer_id IS NOT NULL OR deal_id IS NOT NULL) NOT VALID;

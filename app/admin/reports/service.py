@@ -283,9 +283,9 @@ async def _period(tx: Transaction, query: PeriodQuery) -> dict[str, datetime | N
     if query.from_ is not UNSET or query.to is not UNSET:
         zone = await zone_of(tx)
         if query.from_ is not UNSET:
-            ends["from"], ends["from_day"] = lower_bound(query.from_, zone)
+            ends["from"], ends["from_day"], _ = lower_bound(query.from_, zone)
         if query.to is not UNSET:
-            ends["to"], ends["to_day"] = upper_bound(query.to, zone)
+            ends["to"], ends["to_day"], _ = upper_bound(query.to, zone)
     return ends
 
 
