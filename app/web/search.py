@@ -10,6 +10,8 @@ COUNTRY_CODE = re.compile(r"[^0-9+]*([+]|00)")
 FEWEST_DIGITS = 4
 # A number of fewer digits is no number's end, and nobody's number has more.
 NUMBER_DIGITS = range(7, 21)
+# In letters that nobody types, so that no other search finds what is kept of a number (crm_phone_lines).
+KEPT = str.maketrans("0123456789=", "".join(map(chr, range(0xE000, 0xE00B))))
 
 
 class Search(NamedTuple):
@@ -45,4 +47,4 @@ def _as_kept(text: str) -> list[str]:
     number = digits.lstrip("0")
     ends = range(len(number) - NUMBER_DIGITS.start + 1) if len(number) in NUMBER_DIGITS else ()
     kept = [f"={number[place:]}\n" for place in ends if number[place] != "0"]
-    return [number if len(number) >= FEWEST_DIGITS else digits, *kept]
+    return [each.translate(KEPT) for each in (number if len(number) >= FEWEST_DIGITS else digits, *kept)]

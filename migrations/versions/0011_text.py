@@ -9,7 +9,7 @@ from importlib import import_module
 from alembic import context
 
 from migrations import folding
-from migrations.rules import owned_by, rows, run
+from migrations.rules import owned_by, rederived, rows, run
 
 revision = "0011"
 down_revision = "0010"
@@ -24,10 +24,13 @@ DOCUMENTS = {
     "contacts": "search_folded",
     "deals": "crm_fold_search(title)",
     "activities": "crm_fold_search(title)",
-    "notes": "crm_fold_search(content)",
+    "notes": "content_folded",
 }
+# A few letters become many when they are folded; of what is longer than any usual text the end is not found.
+LONGEST_DOCUMENT = 40_000
 
-# The names that a person or company has, and the digits of its phone number: without leading zeros, and with them.
+# The names that a person or company has, and the digits of its phone number: without leading zeros, and with them. They
+# are kept in letters that nobody types, so that only a search for a number finds them (app/web/search.py has the same).
 PARTIES = """
 CREATE FUNCTION crm_phone_lines(phone text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
@@ -38,7 +41,9 @@ BEGIN
     digits := regexp_replace(
         CASE WHEN bare ~ '^[^0-9+]*([+]|00)' THEN replace(bare, '(0', '') ELSE replace(bare, '(0)', '') END,
         '[^0-9]+', '', 'g');
-    RETURN CASE WHEN digits = '' THEN '' ELSE E'\\n=' || ltrim(digits, '0') || E'\\n' || digits END;
+    RETURN CASE WHEN digits = '' THEN '' ELSE translate(
+        E'\\n=' || ltrim(digits, '0') || E'\\n' || digits, '0123456789=',
+        E'\\uE000\\uE001\\uE002\\uE003\\uE004\\uE005\\uE006\\uE007\\uE008\\uE009\\uE00A') END;
 END $$;
 CREATE FUNCTION crm_party_text(name text, email text, company text, phone text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -57,10 +62,10 @@ RETURN string_to_array(value, NULL)
     || string_to_array(regexp_replace(value, '(..)', E'\\1\x01', 'g'), E'\x01')
     || string_to_array(regexp_replace(substr(value, 2), '(..)', E'\\1\x01', 'g'), E'\x01');
 
--- What is looked for, as the documents have it.
+-- What is looked for, as the documents have it. A label of a domain is decoded once it is whole.
 CREATE FUNCTION crm_sought(fragment text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN coalesce(nullif(crm_fold_search(
-    CASE WHEN strpos(lower(fragment COLLATE "C"), 'xn--') > 0 THEN crm_unicode_domain(lower(fragment COLLATE "C"))
+    CASE WHEN lower(fragment COLLATE "C") ~ 'xn--[a-z0-9-]+[.]' THEN crm_unicode_domain(lower(fragment COLLATE "C"))
          ELSE fragment END), ''), fragment);
 CREATE FUNCTION crm_sought_patterns(fragments text[]) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN ARRAY(SELECT '%' || regexp_replace(crm_sought(fragment), '([\\%_])', '\\\1', 'g') || '%'
@@ -157,6 +162,15 @@ ALTER TABLE activities
     ADD COLUMN title_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_fold(title)) STORED;
 CREATE INDEX activities_live_title_idx ON activities (tenant_id, title_folded, id) WHERE deleted_at IS NULL;
 """
+NOTES = f"""
+ALTER TABLE notes ADD COLUMN content_folded text COLLATE "C" NOT NULL
+    GENERATED ALWAYS AS (left(crm_fold_search(content), {LONGEST_DOCUMENT})) STORED;
+{rederived("notes", "note", ("content_folded",))}
+"""
+NOTES_BEFORE = f"""
+{rederived("notes", "note", ())}
+ALTER TABLE notes DROP COLUMN content_folded;
+"""
 
 DERIVED_COLUMNS_BEFORE = (
     DERIVED_COLUMNS.replace("crm_fold_email(", "crm_fold(")
@@ -221,7 +235,7 @@ def upgrade() -> None:
     run("".join(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY;" for table in CHANGED))
     run("DROP FUNCTION crm_search(regclass, text, text)")
     run("".join(f"DROP INDEX IF EXISTS {table}_search_trgm_idx;" for table in DOCUMENTS))
-    for statements in (PARTIES, GRAMS, DERIVED_COLUMNS, SEARCH):
+    for statements in (PARTIES, GRAMS, DERIVED_COLUMNS, NOTES, SEARCH):
         run(statements)
     for table, document in DOCUMENTS.items():
         run(f'CREATE INDEX {table}_search_idx ON {table} USING gin (crm_grams({document}) COLLATE "C")')
@@ -246,6 +260,7 @@ def downgrade() -> None:
     run("".join(f"DROP INDEX {table}_search_idx;" for table in DOCUMENTS))
     run("DROP FUNCTION crm_search(text, text[], boolean, boolean, bigint)")
     run(CUSTOMERS.FOLD.replace("CREATE FUNCTION crm_fold(", "CREATE OR REPLACE FUNCTION crm_fold("))
+    run(NOTES_BEFORE)
     run(DERIVED_COLUMNS_BEFORE)
     run("""
         DROP FUNCTION crm_sought_grams(text[]), crm_sought_patterns(text[]), crm_sought(text), crm_grams(text),

@@ -129,6 +129,27 @@ def test_a_phone_number_is_found_however_it_is_written(phone: str, search: str, 
     assert names(admin, search, "/admin/contacts", "id") == ({contact["id"]} if is_found else set())
 
 
+@pytest.mark.parametrize("search", ["=", "=4", "930", "01", "ada 930", "49301"])
+def test_what_is_kept_of_a_phone_number_is_found_by_numbers_only(search: str, admin: Caller) -> None:
+    customer = admin.customer("Ada", phone="+49 30 12345")
+    admin.ok("POST", f"/admin/customers/{customer['id']}/contacts", {"first_name": "Ada", "phone": "+49 30 12345"})
+    found = search == "49301"  # at least four digits
+    assert (bool(names(admin, search)), bool(names(admin, search, "/admin/contacts", "id"))) == (found, found)
+
+
+def test_a_part_of_a_coded_domain_is_found_while_it_is_typed(admin: Caller) -> None:
+    admin.customer("B", email="b@xn--mnchen-3ya.de")
+    whole = "b@xn--mnchen-3ya.de"
+    assert [names(admin, whole[:end]) for end in range(2, len(whole) + 1)] == [{"B"}] * (len(whole) - 1)
+
+
+def test_a_note_of_letters_that_become_many_is_found_by_its_beginning(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    note = admin.ok("POST", "/admin/notes", {"content": "Ada" + "\ufdfa" * 19_000, "customer_id": customer})
+    assert names(admin, "ada", "/admin/notes", "id") == {note["id"]}
+    assert names(admin, "zzz", "/admin/notes", "id") == set()
+
+
 def test_an_email_is_found_by_either_form_of_its_domain(admin: Caller) -> None:
     admin.customer("A", email="a@müller.de")
     admin.customer("B", email="b@xn--mller-kva.de")

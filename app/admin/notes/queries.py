@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, select
 
 from app.admin.nested import customer_of, deal_of
 from app.admin.notes.schemas import Note
@@ -31,7 +31,7 @@ LISTING = Listing(
         "activity_id": one_of(c.activity_id),
         "author_id": user_in(c.author_id),
         "external_id": one_of(c.external_id),
-        "search": found_in("notes", func.crm_fold_search(c.content)),
+        "search": found_in("notes", c.content_folded),
     },
     sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
