@@ -15,6 +15,7 @@ from app.access.actor import Actor
 from app.access.permissions import RANK, Role
 from app.settings import Settings
 from app.web.errors import AppError, Code
+from app.web.structs import is_user_id
 from app.web.text import CONTROL, INVISIBLE, trimmed
 
 LEEWAY_SECONDS = 30
@@ -168,10 +169,10 @@ def _user_id(claims: Mapping[str, Any]) -> str:
     if not stated:
         raise _malformed("sub")
     for value in stated:
-        if type(value) is not int and (not _is_text(value) or INVISIBLE.fullmatch(value)):
+        if not (type(value) is int or _is_text(value)) or not is_user_id(str(value)):
             raise _malformed("sub")
     ids = {str(value) for value in stated}
-    if len(ids) > 1 or len(str(stated[0])) > LONGEST_ID:
+    if len(ids) > 1:
         raise _malformed("sub")
     return ids.pop()
 

@@ -9,17 +9,30 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.web.fields import BareDate, read_time
-from app.web.text import EXACT
+from app.web.fields import BareDate, Refused, read_time
+from app.web.text import CONTROL, EXACT, LINE, is_visible
 
 LARGEST_ID = 2**63 - 1
 
+LONGEST_USER_ID = 64
 NUMERIC_USER = re.compile(r"[1-9][0-9]{0,14}")
 
 
 def present_user(reference: str) -> int | str:
     """A user id as clients see it: an integer where JavaScript would hold it exactly, else the text that it is."""
     return int(reference) if NUMERIC_USER.fullmatch(reference) else reference
+
+
+def is_user_id(text: str) -> bool:
+    """Whether a person may have this id, in a token and as whom a record belongs to."""
+    return len(text) <= LONGEST_USER_ID and is_visible(text) and not CONTROL.search(text)
+
+
+def check_user(value: int | str) -> int | str:
+    """The id as clients see it. Raises Refused."""
+    if not is_user_id(str(value)):
+        raise Refused("must have at least one visible character, and no control characters")
+    return present_user(str(value))
 
 
 # Times come as RFC 3339 or as bare dates.
@@ -64,11 +77,12 @@ Until = Annotated[
     ),
 ]
 UserId = Annotated[
-    Annotated[int, Meta(ge=-LARGEST_ID - 1, le=LARGEST_ID)] | Annotated[str, Meta(min_length=1, max_length=64)],
+    Annotated[int, Meta(ge=-LARGEST_ID - 1, le=LARGEST_ID)]
+    | Annotated[str, Meta(min_length=1, max_length=LONGEST_USER_ID, extra_json_schema=LINE["extra_json_schema"])],
     Meta(
         description="A person's id in the CMS, opaque: an integer or a string",
         examples=["6f9619ff-8b86-4d11-b42d-00c04fc964ff"],
-        extra={"then": lambda value: present_user(str(value))},
+        extra={"then": check_user},
     ),
 ]
 Color = Annotated[

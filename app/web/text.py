@@ -51,9 +51,14 @@ def one_line(text: str) -> str:
     return text
 
 
+def is_visible(text: str) -> bool:
+    """Whether something of it can be seen."""
+    return INVISIBLE.fullmatch(text) is None
+
+
 def require_visible(text: str) -> str:
     """The text. Raises Refused where nothing of it can be seen."""
-    if INVISIBLE.fullmatch(text):
+    if not is_visible(text):
         raise Refused("must have at least one visible character: it must not be blank")
     return text
 

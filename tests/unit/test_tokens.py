@@ -119,6 +119,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "sub true": (without(sub=True), "INVALID_TOKEN"),
     "sub a list": (without(sub=["a"]), "INVALID_TOKEN"),
     "sub with NUL": (without(sub="a\0b"), "INVALID_TOKEN"),
+    **{
+        f"sub {blank!a}": (without(sub=blank), "INVALID_TOKEN")
+        for blank in ("  ", "\u200b", "\u2800", "a\tb", "a\nb", "a\x7fb", "a\u2028b")
+    },
     "sub of 65 characters": (without(sub="x" * 65), "INVALID_TOKEN"),
     "sub of 65 digits": (without(sub=10**64), "INVALID_TOKEN"),
     "user_id unlike sub": (without(user_id="somebody"), "INVALID_TOKEN"),
