@@ -95,15 +95,20 @@ def test_an_agent_adds_and_changes_contacts_of_its_own_customers(admin: Caller, 
 def test_a_contact_has_a_first_name_a_last_name_or_both(admin: Caller) -> None:
     customer = admin.customer()["id"]
     url = f"/admin/customers/{customer}/contacts"
-    for body in ({}, {"email": "a@example.com"}, {"first_name": None}, {"first_name": "", "last_name": "  "}):
+    for body in (
+        *({}, {"email": "a@example.com"}, {"first_name": None}, {"first_name": "", "last_name": "  "}),
+        *({"first_name": "\u200b"}, {"last_name": "\u2800"}, {"first_name": "\xad", "last_name": "\ufe0f"}),
+    ):
         fields = refused(admin.post(url, body), 400, "INVALID_REQUEST")["fields"]
         assert [fault["field"] for fault in fields] == ["first_name", "last_name"]
+        assert all("at least one visible character" in fault["message"] for fault in fields)
     made = admin.ok("POST", url, {"last_name": "Hopper"})
     assert (made["first_name"], made["last_name"]) == ("", "Hopper")
     path = f"/admin/contacts/{made['id']}"
     assert admin.ok("PUT", path, made)["version"] == 1
-    for body in ({"last_name": None}, {"last_name": ""}, {"first_name": None, "last_name": None}):
-        refused(admin.patch(path, body), 400, "INVALID_REQUEST")
+    for last_name in (None, "", "\u200b"):
+        refused(admin.patch(path, {"last_name": last_name}), 400, "INVALID_REQUEST")
+    refused(admin.patch(path, {"first_name": None, "last_name": None}), 400, "INVALID_REQUEST")
     named = admin.ok("PATCH", path, {"first_name": "Grace", "last_name": None})
     assert (named["first_name"], named["last_name"]) == ("Grace", None)
     assert admin.ok("PATCH", path, {"first_name": None, "last_name": "Hopper"})["first_name"] == ""

@@ -14,11 +14,13 @@ from app.db.transaction import Transaction
 from app.models import Contact as Row
 from app.models import Customer, Deal
 from app.web.errors import AppError, Code, Fault, invalid
+from app.web.text import is_visible
 
 RECORDS = Records(Row, Code.CONTACT_NOT_FOUND, owned=True)
 CUSTOMERS = Records(Customer, Code.CUSTOMER_NOT_FOUND, owned=True)
 c = Row.__table__.c
 NAMES = ("first_name", "last_name")
+UNNAMED = "is required: a contact has a first or a last name with at least one visible character"
 
 
 async def get(tx: Transaction, contact_id: int) -> Contact:
@@ -99,8 +101,8 @@ def _named(values: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     if "first_name" in values:
         values = values | {"first_name": values["first_name"] or ""}
     after = dict(before) | values
-    if not (after["first_name"] or after["last_name"]):
-        raise invalid(*(Fault(name, "is required: a contact has a first or a last name") for name in NAMES))
+    if not any(is_visible(after[name] or "") for name in NAMES):
+        raise invalid(*(Fault(name, UNNAMED) for name in NAMES))
     return values
 
 
