@@ -54,9 +54,15 @@ def test_a_new_stage_goes_before_the_first_closed_one_unless_it_says_its_order(a
     refused(admin.post("/admin/pipeline-stages", {"name": "legal", "display_name": "Again"}), 409, "STAGE_EXISTS")
 
 
-@pytest.mark.parametrize("name", ["Legal", "le gal", "", "-x", "x-", "x__y", "ü", "x\n", "x" * 51])
+@pytest.mark.parametrize("name", ["Legal", "le gal", "", "-x", "x-", "x__y", "ü", "x\ny", "x" * 51])
 def test_a_stages_name_is_a_slug(admin: Caller, name: str) -> None:
     refused(admin.post("/admin/pipeline-stages", {"name": name, "display_name": "X"}), 400, "INVALID_REQUEST")
+
+
+def test_a_stages_name_is_trimmed_before_it_is_looked_at(admin: Caller) -> None:
+    made = admin.ok("POST", "/admin/pipeline-stages", {"name": f" {'x' * 50}\n", "display_name": "X"})
+    assert made["name"] == "x" * 50
+    assert admin.ok("PATCH", f"/admin/pipeline-stages/{made['id']}", {"name": "\u3000legal\xa0"})["name"] == "legal"
 
 
 def test_stages_are_put_into_a_new_order_by_naming_each_once(admin: Caller) -> None:

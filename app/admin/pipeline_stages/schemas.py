@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar
 from msgspec import UNSET, Meta
 
 from app.web.structs import Body, Color, Maybe, RecordId, View, ViewType
-from app.web.text import EXACT, NAME
+from app.web.text import LINE, NAME
 
 # The look-ahead: in Python, $ would let a newline follow.
 SLUG = "^[a-z0-9]+(?:[_-][a-z0-9]+)*$(?!\n)"
-StageName = Annotated[str, Meta(min_length=1, max_length=50, pattern=SLUG, examples=["demo_held"], **EXACT)]
+StageName = Annotated[str, Meta(min_length=1, max_length=50, pattern=SLUG, examples=["demo_held"], extra=LINE["extra"])]
 DisplayName = Annotated[str, Meta(max_length=100, **NAME, examples=["Demo held"])]
 Percent = Annotated[int, Meta(ge=0, le=100, description="Per cent", examples=[40])]
 
