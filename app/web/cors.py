@@ -12,8 +12,13 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Sc
 from app.web.errors import AppError, Code, send_refusal
 
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-REQUEST_HEADERS = "Authorization, Content-Type, Accept, If-Match, Idempotency-Key, X-Request-ID, X-Organization-Id"
-EXPOSED_HEADERS = "ETag, X-Request-ID, Retry-After, Content-Disposition, Idempotency-Replayed"
+REQUEST_HEADERS = (
+    "Authorization, Content-Type, Accept, Cache-Control, If-Match, Idempotency-Key, Dry-Run, X-Request-ID, "
+    "X-Organization-Id, Last-Event-ID"
+)
+EXPOSED_HEADERS = (
+    "ETag, X-Request-ID, X-Operation-Id, Retry-After, Content-Disposition, Idempotency-Replayed, Dry-Run, Location, Age"
+)
 PREFLIGHT_SECONDS = "600"
 LABEL = "[A-Za-z0-9-]"
 

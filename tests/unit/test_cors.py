@@ -78,5 +78,11 @@ def test_a_preflight_is_answered_before_anybody_asks_for_a_token(browser: Any) -
     )
     assert answer.status_code == 204
     assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
-    for header in ("Authorization", "Content-Type", "If-Match", "Idempotency-Key", "X-Organization-Id"):
-        assert header in answer.headers["Access-Control-Allow-Headers"]
+    assert set(answer.headers["Access-Control-Allow-Headers"].split(", ")) == {
+        *("Authorization", "Content-Type", "Accept", "Cache-Control", "If-Match", "Idempotency-Key", "Dry-Run"),
+        *("X-Request-ID", "X-Organization-Id", "Last-Event-ID"),
+    }
+    assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == {
+        *("ETag", "X-Request-ID", "X-Operation-Id", "Retry-After", "Content-Disposition", "Idempotency-Replayed"),
+        *("Dry-Run", "Location", "Age"),
+    }
