@@ -15,6 +15,7 @@ PART = "file"
 # What a body may have beside the file: boundaries and the part's headers.
 FRAME = 64 * 1024
 FORM_ONLY = "The body must be multipart/form-data with a boundary, not encoded, with one part named file"
+MALFORMED = "is no whole multipart/form-data: it ends too early, or a part's headers are malformed or not in UTF-8"
 
 
 class FilePart:
@@ -53,8 +54,8 @@ class FilePart:
                     if size > self._limit:
                         raise self._too_large()
                     await write(event)
-        except (MultipartError, UnicodeError) as error:
-            raise invalid(Fault("body", f"is no whole multipart/form-data ({error})")) from None
+        except (MultipartError, UnicodeError):
+            raise invalid(Fault("body", MALFORMED)) from None
         if name is None:
             raise invalid(Fault(PART, "is required"))
         return name
