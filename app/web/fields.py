@@ -51,12 +51,12 @@ class Refused(ValueError):
         self.code = code
 
 
-def parameter_reader(kind: Any) -> Reader:
-    """For a query parameter, which comes as text. A list is comma-separated."""
+def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
+    """For a query parameter, which comes as text. A list is comma-separated, and keeps an empty value in quotes."""
     plain = _plain(kind)
     extras = dict(_extras(kind))
     if get_origin(plain) is list:
-        read_item = parameter_reader(get_args(plain)[0])
+        read_item = parameter_reader(get_args(plain)[0], empty_is_absent=False)
         keep = extras.get("keep_quoted", frozenset())
 
         def read_list(text: str) -> Any:
@@ -72,7 +72,7 @@ def parameter_reader(kind: Any) -> Reader:
     def read(text: str) -> Any:
         if before is not None:
             text = before(text)
-            if not text:
+            if not text and empty_is_absent:
                 return UNSET
         if plain is bool and text not in {"true", "false"}:
             raise Refused("must be true or false")

@@ -96,7 +96,8 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     # A new dict: the router caches the one that it made.
     request.scope["path_params"] = _read_path(request.path_params, faults)
     _read_headers(request, faults)
-    inputs.query = _read_query(request.scope["query_string"], wanted.query, faults)
+    if request.method != "OPTIONS":  # which asks what the address can do, and not for what the query says
+        inputs.query = _read_query(request.scope["query_string"], wanted.query, faults)
     if wanted.data is not None:
         if len(body) <= LARGE_BODY:
             inputs.data = _read_body(body, wanted.data, faults)

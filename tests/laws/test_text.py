@@ -7,9 +7,10 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 import pytest
+from msgspec import UNSET, ValidationError
 from msgspec.structs import fields
 
-from app.web.fields import _extras, _leaves, _plain
+from app.web.fields import Refused, _extras, _leaves, _plain, parameter_reader
 from app.web.input import wanted_by
 from tests.laws.routes import EVERY
 
@@ -44,3 +45,12 @@ def test_a_filter_on_a_choice_or_an_id_takes_several(name: str, kind: Any) -> No
     if chosen and name not in SINGLE:
         assert any(get_origin(part) is list for part in (_plain(kind), *get_args(kind))), "give it a list"
     assert NoneType not in leaves
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY_FILTER)
+def test_an_empty_value_in_quotes_is_a_value_or_refused(name: str, kind: Any) -> None:
+    try:
+        values = parameter_reader(kind)('""')
+    except (Refused, ValidationError):
+        return
+    assert not isinstance(values, list) or UNSET not in values, name

@@ -102,6 +102,14 @@ BODIES: dict[str, tuple[bytes, str, str | None]] = {
         "next_follow_up_at",
     ),
     "an empty user": (b'{"name":"Ada","assigned_to":""}', "INVALID_REQUEST", "assigned_to"),
+    **{
+        f"the user {user!a}": (
+            json.dumps({"name": "Ada", "assigned_to": user}).encode(),
+            "INVALID_REQUEST",
+            "assigned_to",
+        )
+        for user in ("  ", "\u200b", "\u2800", "a\nb", "a\tb", "a\x7fb")
+    },
     "a fraction for a user": (b'{"name":"Ada","assigned_to":1.5}', "INVALID_REQUEST", "assigned_to"),
     "true for a user": (b'{"name":"Ada","assigned_to":true}', "INVALID_REQUEST", "assigned_to"),
     "an array for an object": (b'{"name":"Ada","contact_preferences":[]}', "INVALID_REQUEST", "contact_preferences"),
@@ -163,6 +171,19 @@ QUERIES: dict[str, tuple[str, str, str]] = {
 def test_a_bad_query_is_refused_by_name(query: str, code: str, field: str, admin: Caller) -> None:
     data = refused(admin.call("GET", f"{CUSTOMERS}?{query}"), 400, code)
     assert [fault["field"] for fault in data["fields"]] == [field]
+
+
+@pytest.mark.parametrize("value", ['""', '"",""', '" "'])
+def test_an_empty_value_in_quotes_is_one_that_nothing_has(value: str, admin: Caller) -> None:
+    admin.customer()
+    assert admin.ok("GET", CUSTOMERS, external_id=value)["total"] == 0
+
+
+@pytest.mark.parametrize("path", ["/admin/notes", CUSTOMERS])
+def test_options_looks_at_no_query(path: str, admin: Caller) -> None:
+    answer = admin.call("OPTIONS", f"{path}?page_size=5&nothing=1&page=x")
+    assert answer.status_code == 204
+    assert "GET" in answer.headers["Allow"]
 
 
 A_TAG = {"json": {"name": "A"}}
