@@ -33,6 +33,8 @@ Keep: TypeAlias = Callable[[Any], Any]
 
 # Everything in a query that is not a filter.
 PAGING = frozenset(ListQuery.__struct_fields__)
+# What a filter is that is not given, where that can be said.
+DEFAULTS = {"deleted": Deleted.EXCLUDE.value}
 # From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
 DEEP_OFFSET = 1000
 # What is searched is looked for among so many rows first.
@@ -295,7 +297,9 @@ class Listing(Generic[Record]):
             position.tenant_id != tx.actor.tenant_id
             or position.listing != self._name
             or (sort_by, sort_order) != (position.sort_by, position.sort_order)
-            or any(name not in walked or walked[name] != value for name, value in beside.items())
+            or any(
+                _in_any_order(walked.get(name, DEFAULTS.get(name))) != _in_any_order(beside[name]) for name in beside
+            )
             or position.filters != walked | {f"scope.{name}": value for name, value in scope.items()}
         ):
             raise bad_field(Code.INVALID_CURSOR, "cursor")
@@ -349,3 +353,7 @@ class Listing(Generic[Record]):
             default_key, default_order = position.sort_by, SortOrder(position.sort_order)
         sort_by, sort_order = self._order(query, default_key, default_order)
         return Shape(tuple(variants), deleted, sort_by, sort_order == SortOrder.DESC), parameters
+
+
+def _in_any_order(value: Any) -> Any:
+    return set(value) if isinstance(value, list) else value

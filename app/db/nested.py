@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 from sqlalchemy import (
     ColumnElement,
+    DateTime,
     Dialect,
     FromClause,
     Label,
@@ -72,8 +73,8 @@ def labelled(columns: Columns) -> list[Label[Any]]:
 
 
 def json_object(columns: Columns) -> ColumnElement[Any]:
-    """A view of the row that is being selected, as one JSON object."""
-    pairs = (part for name, column in columns.items() for part in (literal_column(f"'{name}'"), _as_json(column)))
+    """A view of the row that is being selected, as one JSON object that is shown as it is: no type reads it again."""
+    pairs = (part for name, column in columns.items() for part in (literal_column(f"'{name}'"), _as_shown(column)))
     return func.json_build_object(*pairs)
 
 
@@ -111,3 +112,11 @@ def _as_json(column: ColumnElement[Any] | Nested) -> ColumnElement[Any]:
     if isinstance(column, Nested):
         return column.json
     return func.crm_show_user(column) if isinstance(column.type, UserReference) else column
+
+
+def _as_shown(column: ColumnElement[Any] | Nested) -> ColumnElement[Any]:
+    """Times are written here as msgspec writes them elsewhere: in UTC with `Z`, with six decimals or none."""
+    if isinstance(column, Nested) or not isinstance(column.type, DateTime):
+        return _as_json(column)
+    written = func.to_char(func.timezone("UTC", column), literal_column("""'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""))
+    return func.replace(written, ".000000Z", "Z")

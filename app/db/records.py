@@ -42,6 +42,7 @@ MISSING = {
     "contacts": Code.CONTACT_NOT_FOUND,
     "deals": Code.DEAL_NOT_FOUND,
     "activities": Code.ACTIVITY_NOT_FOUND,
+    "notes": Code.NOTE_NOT_FOUND,
 }
 
 
@@ -195,7 +196,11 @@ class Records:
             if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
                 raise _parent_deleted(missing, row[column])
         back = {"deleted_at": None, **changes}
-        explain = self._explain_external_id(tx, row.get("external_id")) | dict(explain or {})
+        explain = (
+            self._explain_external_id(tx, row.get("external_id"))
+            | self._explain_external_ids_along(tx, row["deleted_at"])
+            | dict(explain or {})
+        )
         await _guarded(tx, self._update(tuple(back)), _named(row, back), explain)
 
     def _explain_external_id(self, tx: Transaction, external_id: str | None) -> dict[str, Any]:
@@ -211,10 +216,31 @@ class Records:
         data = None if holder is None else {f"{_type_of(self._missing)}_id": holder}
         return AppError(Code.EXTERNAL_ID_EXISTS, data=data)
 
+    def _explain_external_ids_along(self, tx: Transaction, trashed_at: datetime) -> dict[str, Any]:
+        others = (table for table in self.table.metadata.tables.values() if table is not self.table)
+        return {
+            f"{table.name}_live_external_id_key": partial(_external_id_exists_along, tx, table, trashed_at)
+            for table in others
+            if "external_id" in table.c
+        }
+
     async def _find(self, tx: Transaction, record_id: int) -> RowMapping | None:
         found = await tx.connection.execute(self._locked, {"record_id": record_id})
         row: RowMapping | None = found.mappings().one_or_none()
         return row
+
+
+async def _external_id_exists_along(tx: Transaction, table: Table, trashed_at: datetime) -> AppError:
+    """Of what comes back with a record: what went into the trash at the same moment."""
+    live, back = table.c, table.alias("back").c
+    held = select(live.id).where(
+        back.deleted_at == trashed_at, live.external_id == back.external_id, live.deleted_at.is_(None)
+    )
+    holder = (await tx.connection.execute(held.order_by(live.id).limit(1))).scalar_one_or_none()
+    kind = _type_of(MISSING[table.name])
+    message = f"Another {kind} has the external_id of one that would be restored too"
+    data = {"type": kind} | ({} if holder is None else {f"{kind}_id": holder})
+    return AppError(Code.EXTERNAL_ID_EXISTS, message, data=data)
 
 
 def _type_of(missing: Code) -> str:

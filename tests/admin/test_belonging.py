@@ -42,6 +42,15 @@ def test_each_record_shows_what_it_belongs_to_itself_and_nothing_else(admin: Cal
     page = admin.ok("GET", f"/admin/deals/{deals[1]}")
     assert [(entry["id"], entry["deal"]["id"]) for entry in page["activities"]] == [(of_deal[1]["id"], deals[1])]
     told = admin.ok("GET", f"/admin/customers/{customers[0]}/timeline")["data"]
+    recent = admin.ok("GET", f"/admin/customers/{customers[0]}")["recent_timeline"]
+    for event in (event for event in (*told, *recent) if event["type"] in {"activity", "note"}):
+        kind = "activities" if event["type"] == "activity" else "notes"
+        (shown,) = [
+            entry
+            for entry in admin.ok("GET", f"/admin/{kind}", page_size=100)["data"]
+            if entry["id"] == event["data"]["id"]
+        ]
+        assert {name: shown[name] for name in event["data"]} == event["data"]
     assert sorted(event["type"] for event in told) == [
         "activity",
         "activity",

@@ -411,6 +411,29 @@ def test_a_cursor_remembers_its_filters_and_order(admin: Caller) -> None:
     assert names(same) == ["C1"]
 
 
+def test_the_filters_beside_a_cursor_may_be_written_another_way(admin: Caller) -> None:
+    for number in range(2):
+        admin.customer(f"C{number}")
+
+    def walked(first: dict[str, str], then: dict[str, str]) -> Any:
+        cursor = admin.ok("GET", "/admin/customers", page_size=1, **first)["next_cursor"]
+        return admin.get("/admin/customers", cursor=cursor, **then)
+
+    for first, then in (
+        ({"status": "lead,active"}, {"status": "active,lead"}),
+        ({"status": "lead"}, {"status": "lead,lead", "deleted": "exclude"}),
+        ({"deleted": "exclude"}, {"deleted": "exclude"}),
+        ({"deleted": "include"}, {"deleted": "include"}),
+    ):
+        assert names(walked(first, then).json()) == ["C0"]
+    for first, then in (
+        ({"status": "lead,active"}, {"status": "lead"}),
+        ({"deleted": "include"}, {"deleted": "exclude"}),
+        ({}, {"deleted": "include"}),
+    ):
+        refused(walked(first, then), 400, "INVALID_CURSOR")
+
+
 def test_a_cursor_is_worth_nothing_elsewhere(admin: Caller, stranger: Caller) -> None:
     for number in range(2):
         admin.customer(f"C{number}")

@@ -72,13 +72,19 @@ def test_records_are_found_by_their_keys(admin: Caller, kind: str) -> None:
     assert found("B") == set()
 
 
-def test_what_comes_back_with_a_customer_can_run_into_a_key_too(admin: Caller) -> None:
+@pytest.mark.parametrize("kind", ["contacts", "deals", "activities", "notes"])
+def test_what_comes_back_with_a_customer_can_run_into_a_key_too(admin: Caller, kind: str) -> None:
     customer = admin.customer()["id"]
-    note = {"content": "N", "customer_id": customer, "external_id": "1"}
-    admin.ok("POST", "/admin/notes", note)
+    path = f"/admin/customers/{customer}/contacts" if kind == "contacts" else f"/admin/{kind}"
+    admin.ok(
+        "POST", path, KINDS[kind] | {"external_id": "1"} | ({} if kind == "contacts" else {"customer_id": customer})
+    )
     admin.ok("DELETE", f"/admin/customers/{customer}")
-    make(admin, "notes", external_id="1")
-    refused(admin.post(f"/admin/customers/{customer}/restore"), 409, "EXTERNAL_ID_EXISTS")
+    holder = make(admin, kind, external_id="1")["id"]
+    answer = admin.post(f"/admin/customers/{customer}/restore")
+    name = "activity" if kind == "activities" else kind[:-1]
+    assert refused(answer, 409, "EXTERNAL_ID_EXISTS") == {"type": name, f"{name}_id": holder}
+    assert f"Another {name} " in answer.json()["message"]
 
 
 @every_kind

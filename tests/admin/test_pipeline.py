@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
@@ -154,7 +156,8 @@ def test_closing_sets_the_date_and_reopening_clears_it(admin: Caller) -> None:
 
 def test_between_closed_stages_the_closing_date_stays_unless_given(admin: Caller) -> None:
     path = f"/admin/deals/{deal(admin, amount=5, stage='closed_won', actual_close_date='2026-01-02')['id']}"
-    for body in ({"stage": "closed_lost"}, {"stage": "closed_won", "actual_close_date": None}):
+    staying: dict[str, Any] = {"actual_close_date": None}
+    for body in ({"stage": "closed_lost"}, {"stage": "closed_won"} | staying, staying):
         assert admin.ok("PATCH", path, body)["actual_close_date"] == "2026-01-02T00:00:00Z"
     moved = admin.ok("PATCH", path, {"stage": "closed_lost", "actual_close_date": "2026-03-04"})
     assert moved["actual_close_date"] == "2026-03-04T00:00:00Z"
@@ -212,6 +215,19 @@ def test_a_deal_closed_before_it_was_written_down_took_no_days(admin: Caller) ->
     assert admin.ok("GET", "/admin/reports/deals/summary")["average_days_to_close"] == 0
     (row,) = admin.ok("GET", "/admin/reports/team")["data"]
     assert row["average_days_to_close"] == 0
+
+
+def test_won_deals_without_a_closing_date_do_not_count_for_the_days_to_close(admin: Caller, settings: Settings) -> None:
+    """Deals may have lost their date once; today none does."""
+    won = {"amount": 5, "stage": "closed_won"}
+    deal(admin, **won, created_at="2026-01-01T00:00:00Z", actual_close_date="2026-01-11T00:00:00Z")
+    undated = deal(admin, **won)["id"]
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        owner.execute("UPDATE deals SET actual_close_date = NULL WHERE id = %s", [undated])
+    (row,) = admin.ok("GET", "/admin/reports/team")["data"]
+    assert (row["won_count"], row["average_days_to_close"]) == (2, 10)
+    assert admin.ok("GET", "/admin/reports/deals/summary")["average_days_to_close"] == 10
 
 
 def test_amounts_of_all_sizes_are_exact_sorted_and_found(admin: Caller) -> None:

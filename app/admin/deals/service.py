@@ -144,7 +144,8 @@ async def _staged(
 
 def _closing(before: str | None, after: str, present: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What becomes of the closing date and of why it was lost, where the deal comes from a stage of one kind to one of
-    another; from None where it stays. Values that are sent back as they were read are no news.
+    another; from None where it stays. Values that are sent back as they were read are no news, and a closed deal keeps
+    its closing date: null is as if it were not given.
 
     Raises AppError for those that do not go with the stage.
     """
@@ -157,7 +158,9 @@ def _closing(before: str | None, after: str, present: Mapping[str, Any], given: 
     if faults:
         raise invalid(*faults)
     if before is None:
-        return {}
+        return (
+            {} if after == OPEN or "actual_close_date" in news else {"actual_close_date": present["actual_close_date"]}
+        )
     closing = dict(NO_CLOSING)
     if after != OPEN:
         closed_at = datetime.now(UTC) if before == OPEN else present["actual_close_date"]

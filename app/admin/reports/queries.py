@@ -279,6 +279,7 @@ TEAM = planned_each_time(
     -- Nobody is '', which is no person's id.
     WITH closings AS (
         SELECT coalesce(owner_id, '') AS id, currency, kind, count(*) AS count, sum(amount) AS value,
+               count(actual_close_date) AS dated,
                extract(epoch FROM sum(greatest(actual_close_date - deals.created_at, interval '0'))) AS seconds
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL

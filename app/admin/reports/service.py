@@ -110,6 +110,7 @@ class ClosingRow(Struct):
     kind: str
     count: int
     value: Decimal
+    dated: int
     seconds: Decimal | None
 
 
@@ -258,6 +259,7 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
     kinds = {kind: [row for row in person.closings if row.kind == kind] for kind in ("open", "won", "lost")}
     won, lost = _count(kinds["won"]), _count(kinds["lost"])
     open_values, won_values = _by_currency(kinds["open"]), _by_currency(kinds["won"])
+    dated = sum(row.dated for row in kinds["won"])
     seconds = sum((row.seconds or Decimal(0) for row in kinds["won"]), Decimal(0))
     return schemas.TeamMember(
         id=person.id,
@@ -271,7 +273,7 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
         won_value_by_currency=won_values,
         lost_count=lost,
         win_rate=round(Decimal(won) / (won + lost), 4) if won + lost else None,
-        average_days_to_close=round(seconds / won / 86400, 2) if won else None,
+        average_days_to_close=round(seconds / dated / 86400, 2) if dated else None,
         activities_completed=person.completed,
         activities_overdue=person.overdue,
     )
