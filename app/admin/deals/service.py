@@ -158,9 +158,7 @@ def _closing(before: str | None, after: str, present: Mapping[str, Any], given: 
     if faults:
         raise invalid(*faults)
     if before is None:
-        return (
-            {} if after == OPEN or "actual_close_date" in news else {"actual_close_date": present["actual_close_date"]}
-        )
+        return {"actual_close_date": news.get("actual_close_date", present["actual_close_date"])}
     closing = dict(NO_CLOSING)
     if after != OPEN:
         closed_at = datetime.now(UTC) if before == OPEN else present["actual_close_date"]
