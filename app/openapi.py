@@ -242,8 +242,10 @@ def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool, stream
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":
             if "maxLength" in schema["items"]:
-                # Any text is a list of one on its way, so that nothing could be a list and wrong.
-                text = f"[^,]{{0,{schema['items']['maxLength']}}}"
+                # Any text is a list of one on its way, so that nothing could be a list and wrong. In double quotes it
+                # is taken as it stands.
+                most = schema["items"]["maxLength"]
+                text = f'([^,"]{{0,{most}}}|"[^"]{{0,{most - 2}}}")'
                 parameter["schema"] = {"type": "string", "pattern": f"^{text}(,{text})*$"}
             else:
                 parameter |= {"style": "form", "explode": False}

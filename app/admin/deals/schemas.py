@@ -45,6 +45,7 @@ StageReference = Annotated[
         description="A stage's name",
         examples=["proposal"],
         extra={**LINE["extra"], "choice": True},
+        extra_json_schema=LINE["extra_json_schema"],
     ),
 ]
 StageFilter = Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(description="Stage names, comma-separated")]
