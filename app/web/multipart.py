@@ -31,7 +31,9 @@ class FilePart:
         encoded = request.headers.getall("content-encoding", []) not in ([], ["identity"])
         if kind != "multipart/form-data" or not options.get("boundary") or encoded:
             raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, FORM_ONLY)
-        self._request = request
+        # The request knows this part, too. Who knows each other stays until garbage is collected, and with them the
+        # connection: so it is let go of once the body is read.
+        self._request: Request[Any, Any, Any] | None = request
         self._limit = limit
         self._boundary = options["boundary"]
         length = request.headers.get("content-length", "")
@@ -62,9 +64,11 @@ class FilePart:
 
     async def _events(self) -> AsyncIterator[MultipartSegment | bytes | None]:
         total = 0
+        request, self._request = self._request, None
+        assert request is not None, "a body is read once"  # noqa: S101
         with PushMultipartParser(self._boundary, max_segment_count=16) as parser:
             try:
-                async for chunk in self._request.stream():
+                async for chunk in request.stream():
                     total += len(chunk)
                     if total > self._limit + FRAME:
                         raise self._too_large()

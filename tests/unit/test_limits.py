@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from litestar import Litestar
+from litestar.datastructures import Headers
 from litestar.testing import TestClient
 
 from app.web import limits
 from app.web.errors import AppError
 from app.web.limits import LEAVE, Limit, OpenRequests
+from app.web.multipart import FilePart
 from tests.callers import Callers, refused
 
 Variant = Callable[..., TestClient[Litestar]]
@@ -194,3 +198,28 @@ def test_an_answer_that_nobody_fetches_is_given_up(monkeypatch: pytest.MonkeyPat
     sending = limits._sending_in_time(lambda _: never())
     with pytest.raises(AppError):
         asyncio.run(sending({"type": "http.response.body", "body": b"x", "more_body": True}))  # type: ignore[arg-type]  # a coroutine
+
+
+def test_an_upload_lets_go_of_its_request_at_once() -> None:
+    """Kept until garbage is collected, it would keep its connection open long after the answer."""
+
+    class Sent:
+        headers = Headers({"content-type": "multipart/form-data; boundary=b"})
+        part: FilePart | None = None
+
+        async def stream(self) -> AsyncIterator[bytes]:
+            yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nHello\r\n--b--\r\n'
+
+    async def write(_: bytes) -> None:
+        pass
+
+    sent = Sent()
+    sent.part = FilePart(sent, 100)  # type: ignore[arg-type]  # of a request, no more is needed
+    gone = weakref.ref(sent)
+    gc.disable()
+    try:
+        assert asyncio.run(sent.part.receive(write)) == "a"
+        del sent
+        assert gone() is None
+    finally:
+        gc.enable()
