@@ -118,5 +118,6 @@ def _as_shown(column: ColumnElement[Any] | Nested) -> ColumnElement[Any]:
     """Times are written here as msgspec writes them elsewhere: in UTC with `Z`, with six decimals or none."""
     if isinstance(column, Nested) or not isinstance(column.type, DateTime):
         return _as_json(column)
-    written = func.to_char(func.timezone("UTC", column), literal_column("""'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""))
+    # The colons stand in quotes, since tools that send this statement would take :MI for a parameter.
+    written = func.to_char(func.timezone("UTC", column), literal_column("""'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"'"""))
     return func.replace(written, ".000000Z", "Z")
