@@ -29,6 +29,12 @@ def rows(query: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
     return list(cursor.fetchall()) if cursor.description else []
 
 
+def act_in(tenant: str) -> None:
+    """Make the changes that follow this tenant's, audited as the upgrade's own."""
+    actor = '{"user_name": "crm db upgrade"}'
+    rows("SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true)", [tenant, actor])
+
+
 def isolate(table: str) -> str:
     """Every statement sees and writes the rows of the transaction's tenant only; without a tenant, none."""
     return f"""

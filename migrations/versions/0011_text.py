@@ -9,7 +9,7 @@ from importlib import import_module
 from alembic import context
 
 from migrations import folding
-from migrations.rules import owned_by, rederived, rows, run
+from migrations.rules import act_in, owned_by, rederived, rows, run
 
 revision = "0011"
 down_revision = "0010"
@@ -199,9 +199,6 @@ SELECT tenant_id, id, email FROM (
     FROM customers WHERE deleted_at IS NULL AND email IS NOT NULL
 ) AS ranked WHERE place > 1 ORDER BY tenant_id, id
 """
-AS_ITS_TENANT = """
-SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', '{"user_name": "crm db upgrade"}', true)
-"""
 # Row-level security binds the tables' owner too. The audit log's stays in force: each change is its tenant's.
 CHANGED = ("tags", "customers", "notes")
 RENAME_TAG = """
@@ -244,11 +241,11 @@ def upgrade() -> None:
 def _make_distinct() -> None:
     told = context.config.attributes.setdefault("told", [])
     for tenant, tag_id, name in rows(ALIKE_TAGS):
-        rows(AS_ITS_TENANT, [tenant])
+        act_in(tenant)
         ((renamed,),) = rows(RENAME_TAG, [tenant, tag_id])
         told.append(f"Tag {tag_id} of {tenant!r}, {name!r}, is alike another one: it is {renamed!r} now.")
     for tenant, customer_id, email in rows(ALIKE_CUSTOMERS):
-        rows(AS_ITS_TENANT, [tenant])
+        act_in(tenant)
         rows(MOVE_EMAIL, {"tenant": tenant, "id": customer_id})
         told.append(
             f"Customer {customer_id} of {tenant!r}: its email {email!r} is alike an older customer's, and stands"

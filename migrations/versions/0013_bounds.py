@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from migrations.rules import rows, run
+from migrations.rules import act_in, rows, run
 
 revision = "0013"
 down_revision = "0012"
@@ -32,9 +32,6 @@ WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relnam
   AND atttypid = 'timestamptz'::regtype AND attgenerated = '' AND NOT attisdropped
 GROUP BY relname ORDER BY relname
 """
-AS_ITS_TENANT = """
-SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', '{"user_name": "crm db upgrade"}', true)
-"""
 
 
 def within(column: str) -> str:
@@ -45,7 +42,7 @@ def upgrade() -> None:
     told = context.config.attributes.setdefault("told", [])
     run("ALTER TABLE pipeline_stages NO FORCE ROW LEVEL SECURITY")
     for (tenant,) in rows(AMBIGUOUS):
-        rows(AS_ITS_TENANT, [tenant])
+        act_in(tenant)
         rows(RENUMBER, {"tenant": tenant})
         told.append(f"Pipeline stages of {tenant!r} shared an order: they are numbered anew.")
     run("ALTER TABLE pipeline_stages FORCE ROW LEVEL SECURITY")
@@ -66,7 +63,7 @@ def _bring_within(table: str, column: str, told: list[str]) -> None:
     for tenant, count in rows(
         f"SELECT tenant_id, count(*) FROM {table} WHERE NOT {within(column)} GROUP BY 1 ORDER BY 1"
     ):
-        rows(AS_ITS_TENANT, [tenant])
+        act_in(tenant)
         nearest = f"least(greatest({column}, {FIRST}), {LAST})"
         rows(f"UPDATE {table} SET {column} = {nearest} WHERE tenant_id = %s AND NOT {within(column)}", [tenant])
         told.append(
