@@ -14,7 +14,7 @@ from litestar.di import Provide
 from litestar.routes import HTTPRoute
 
 from app import probes
-from app.access.gate import Gate
+from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
@@ -31,12 +31,12 @@ from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.users.routes import router as users
 from app.console.routes import router as console
-from app.db.arrivals import Arrivals
-from app.db.idempotency import Replay
 from app.db.startup import check_role
 from app.db.transaction import Database
-from app.db.upkeep import Upkeep
 from app.docs import docs_router
+from app.records.bootstrap import TenantBootstrap
+from app.records.idempotency import Replay
+from app.records.maintenance import Upkeep
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.telemetry import Telemetry, forget_dead_workers
@@ -82,10 +82,10 @@ def create_app(settings: Settings) -> Litestar:
             {
                 "settings": settings,
                 "database": database,
-                "gate": Gate(settings),
+                "authenticator": Authenticator(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "report_cache": ReportCache(settings.report_cache_seconds),
-                "arrivals": Arrivals(database, settings),
+                "bootstrap": TenantBootstrap(database, settings),
                 "prober": probes.Prober(settings),
                 "store": ObjectStore(settings),
             }

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
@@ -27,15 +26,20 @@ def serve_app() -> Litestar:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     if settings.otel_exporter_otlp_endpoint:
-        # Not imported at the top: who traces nothing need not have it, and does not pay for it.
-        import_module("app.tracing").export_spans(settings)
+        # Inside the function, because whoever traces nothing need not have the libraries.
+        from app.tracing import export_spans
+
+        export_spans(settings)
     with contextlib.suppress(PermissionError):
         # A terminal's Ctrl-C, or a signal to the whole group, would otherwise stop it before it has drained.
         os.setsid()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     # Litestar loads Advanced Alchemy where it is installed, which takes time and 8 MB; only migrations need it.
     cast("dict[str, ModuleType | None]", sys.modules).setdefault("advanced_alchemy", None)
-    app: Litestar = import_module("app.main").create_app(settings)
+    # Inside the function, because it has to be loaded after the line before.
+    from app.main import create_app
+
+    app = create_app(settings)
     # What is here now stays, and need not be looked through for garbage. To look rarely saves a tenth of each request.
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER)

@@ -23,8 +23,8 @@ def audited(
 
 
 def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
-    """The database keeps how many live rows there are of each facet: see app/db/counts.py. Each statement appends what
-    it changed, so that no writer waits for another. `appended` says that rows only ever come.
+    """The database keeps how many live rows there are of each facet: see app/records/counts.py. Each statement appends
+    what it changed, so that no writer waits for another. `appended` says that rows only ever come.
     """
     parts = {
         "INSERT": ("NEW TABLE AS new_rows", counts(facet, live, "new_rows", "count(*)")),

@@ -132,8 +132,8 @@ def granted(table: str, rights: str) -> str:
 
 
 def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
-    """The database keeps how many live rows there are of each facet: see app/db/counts.py. Each statement adds what it
-    changed. `appended` says that rows only ever come.
+    """The database keeps how many live rows there are of each facet: see app/records/counts.py. Each statement adds
+    what it changed. `appended` says that rows only ever come.
     """
     parts = {
         "INSERT": counts(facet, live, "new_rows", "count(*)"),

@@ -9,7 +9,7 @@ import httpx
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from app.cli.token import make_token
+from app.dev.token import make_token
 from app.settings import Settings
 
 

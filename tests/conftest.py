@@ -16,11 +16,11 @@ from litestar.testing import TestClient
 from msgspec.structs import replace
 from sqlalchemy.engine import make_url
 
-from app.db.embedded import OWNER, EmbeddedPostgres
 from app.db.migrations import Migrations
+from app.dev.object_store import EmbeddedStore
+from app.dev.postgres import OWNER, EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings, load_settings
-from app.storage.embedded import EmbeddedStore
 from tests.callers import Caller, Callers
 
 SECRET = "a secret for tests, of more than thirty-two bytes"

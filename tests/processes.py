@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from app.db.embedded import EmbeddedPostgres
+from app.dev.postgres import EmbeddedPostgres
 
 CRM = str(Path(sys.executable).with_name("crm"))
 CONFIGURED = """

@@ -52,7 +52,7 @@ class Requires:
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Put the actor into the scope, or raise AppError 401, 429, 400 ORGANIZATION_REQUIRED or 403."""
-        actor = connection.app.state.gate.enter(connection)
+        actor = connection.app.state.authenticator.authenticate(connection)
         connection.scope["user"] = actor
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)

@@ -11,11 +11,11 @@ from litestar import Response
 from litestar.enums import HttpMethod
 
 from app.access.actor import Actor
-from app.db import idempotency
-from app.db.arrivals import Arrivals
-from app.db.idempotency import Replay
-from app.db.listing import Listing
 from app.db.transaction import Database, KeptAnswer, Origin, Transaction
+from app.records import idempotency
+from app.records.bootstrap import TenantBootstrap
+from app.records.idempotency import Replay
+from app.records.listing import Listing
 from app.web import strict_json
 from app.web.input import CrmRequest
 from app.web.large import EncodedRows, one_answer
@@ -42,8 +42,8 @@ async def transaction(
     """
     actor: Actor = request.user
     database: Database = request.app.state.database
-    arrivals: Arrivals = request.app.state.arrivals
-    await arrivals.greet(actor)
+    bootstrap: TenantBootstrap = request.app.state.bootstrap
+    await bootstrap.ensure(actor)
     key = request.headers.get("idempotency-key") if request.method == "POST" else None
     origin = Origin(
         request_id=request.scope["state"]["request_id"],

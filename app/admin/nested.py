@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, case, func, null, select
 
-from app.db.nested import Nested
 from app.models import Contact, Customer, Deal
+from app.records.json_columns import JsonColumn
 
 # Under names of their own, so that they are never taken for the same table of a query around.
 customer = Customer.__table__.alias("its_customer").c
@@ -42,7 +42,7 @@ class DealBrief(Struct):
     title: str
 
 
-def customer_of(reference: ColumnElement[Any]) -> Nested:
+def customer_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The customer whose id this column holds."""
     full = func.json_build_object(
         "id", customer.id, "name", customer.name, "email", customer.email, "company", customer.company
@@ -50,22 +50,22 @@ def customer_of(reference: ColumnElement[Any]) -> Nested:
     name_only = func.json_build_object(
         "id", reference, "name", func.crm_customer_name(reference), "email", null(), "company", null()
     )
-    return Nested(_seen_or(full, customer.id == reference, name_only, reference), CustomerBrief | None)
+    return JsonColumn(_seen_or(full, customer.id == reference, name_only, reference), CustomerBrief | None)
 
 
-def contact_of(reference: ColumnElement[Any]) -> Nested:
+def contact_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The contact whose id this column holds, unless it is in the trash."""
     parts = [part for name in ContactBrief.__struct_fields__ for part in (name, contact[name])]
     full = func.json_build_object(*parts)
     same = and_(contact.id == reference, contact.deleted_at.is_(None))
-    return Nested(_seen_or(full, same, func.crm_contact_name(reference), reference), ContactBrief | None)
+    return JsonColumn(_seen_or(full, same, func.crm_contact_name(reference), reference), ContactBrief | None)
 
 
-def deal_of(reference: ColumnElement[Any]) -> Nested:
+def deal_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The deal whose id this column holds."""
     full = func.json_build_object("id", deal.id, "title", deal.title)
     name_only = func.json_build_object("id", reference, "title", func.crm_deal_title(reference))
-    return Nested(_seen_or(full, deal.id == reference, name_only, reference), DealBrief | None)
+    return JsonColumn(_seen_or(full, deal.id == reference, name_only, reference), DealBrief | None)
 
 
 def _seen_or(

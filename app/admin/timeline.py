@@ -34,10 +34,10 @@ from sqlalchemy.types import BigInteger
 from app.admin.activities import queries as activities
 from app.admin.attachments import queries as attachments
 from app.admin.notes import queries as notes
-from app.db.listing import Listing
-from app.db.nested import Columns, Nested, json_object
-from app.db.sorting import by_column
 from app.models import Activity, Attachment, AuditEntry, Customer, Deal, Note, PipelineStage, StageMove
+from app.records.json_columns import Columns, JsonColumn, json_object
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
 
@@ -248,9 +248,9 @@ def _columns(events: Subquery) -> Columns:
     return {
         "type": events.c.type,
         "at": events.c.at,
-        "user_id": Nested(events.c.user_id, int | str | None),
+        "user_id": JsonColumn(events.c.user_id, int | str | None),
         "user_name": events.c.user_name,
-        "data": Nested(_data(events), Any),
+        "data": JsonColumn(_data(events), Any),
     }
 
 

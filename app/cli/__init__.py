@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
-# Where each command lives. It is loaded when it is called, so that serving does not wait for what it does not need.
-COMMANDS = {
-    "serve": "serve",
-    "db": "database",
-    "audit": "audit",
-    "attachments": "attachments",
-    "token": "token",
-    "issuer": "issuer",
-    "seed": "seed",
-    "openapi": "openapi",
-}
+
+# Each command is loaded when it is called, so that serving does not wait for what it does not need.
+def _serve() -> click.Command:
+    from app.cli.serve import serve
+
+    return serve
+
+
+def _db() -> click.Command:
+    from app.cli.database import db
+
+    return db
+
+
+def _audit() -> click.Command:
+    from app.cli.audit import audit
+
+    return audit
+
+
+def _attachments() -> click.Command:
+    from app.cli.attachments import attachments
+
+    return attachments
+
+
+def _openapi() -> click.Command:
+    from app.cli.openapi import openapi
+
+    return openapi
+
+
+def _token() -> click.Command:
+    from app.dev.token import token
+
+    return token
+
+
+def _issuer() -> click.Command:
+    from app.dev.issuer import issuer
+
+    return issuer
+
+
+def _seed() -> click.Command:
+    from app.dev.seed import seed
+
+    return seed
+
+
+COMMANDS = {"serve": _serve, "db": _db, "audit": _audit, "attachments": _attachments, "openapi": _openapi}
+# These are not in a production image.
+if find_spec("app.dev") is not None:
+    COMMANDS |= {"token": _token, "issuer": _issuer, "seed": _seed}
 # What a command may run into outside of itself; by name, since loading what defines them would slow down every start.
-TROUBLE = {
+EXPECTED_ERRORS = {
     "alembic.util.exc.CommandError",
     "app.web.errors.AppError",
     "builtins.OSError",
@@ -40,8 +83,7 @@ class Commands(click.Group):
         """The command of this name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"app.cli.{COMMANDS[cmd_name]}"), cmd_name)
-        return command
+        return COMMANDS[cmd_name]()
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -50,7 +92,7 @@ class Commands(click.Group):
         except click.ClickException:
             raise
         except Exception as error:
-            if TROUBLE.isdisjoint(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__):
+            if EXPECTED_ERRORS.isdisjoint(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__):
                 raise
             reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
             raise click.ClickException(reason or type(error).__name__) from error

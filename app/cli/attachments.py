@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import click
 import psycopg
 
-from app.cli.environment import data_dir_option, workplace
-from app.cli.token import Duration
+from app.cli.environment import Duration, data_dir_option, environment
 from app.storage.objects import ObjectStore
 
 # Whatever else somebody keeps in the bucket is none of ours.
@@ -46,9 +45,9 @@ class Work(NamedTuple):
 
 @contextmanager
 def _work(data_dir: Path | None, name: str) -> Iterator[Work]:
-    with workplace(data_dir, with_store=True) as place:
-        store = ObjectStore(place.settings)
-        with psycopg.connect(place.settings.migration_dsn, autocommit=True) as connection:
+    with environment(data_dir, with_store=True) as env:
+        store = ObjectStore(env.settings)
+        with psycopg.connect(env.settings.migration_dsn, autocommit=True) as connection:
             actor = json.dumps({"user_name": f"crm attachments {name}"})
             connection.execute("SELECT set_config('crm.actor', %s, false)", [actor])
             yield Work(connection, store)

@@ -15,11 +15,10 @@ import click
 from msgspec.structs import replace
 from psycopg.errors import InsufficientPrivilege
 
-from app.cli.environment import data_dir_option, workplace
-from app.cli.token import Duration
-from app.db import chain
-from app.db.chain import Head, Walk, heads
+from app.cli.environment import Duration, data_dir_option, environment
 from app.db.transaction import Database
+from app.records import audit_chain
+from app.records.audit_chain import Head, Walk, heads
 from app.settings import Settings
 from app.web import strict_json
 from app.web.errors import AppError
@@ -44,8 +43,8 @@ def _with_database(
         finally:
             await database.engine.dispose()
 
-    with workplace(data_dir) as place:
-        return asyncio.run(run(place.settings))
+    with environment(data_dir) as env:
+        return asyncio.run(run(env.settings))
 
 
 @click.group()
@@ -72,7 +71,7 @@ def seal(wait: int, data_dir: Path | None) -> None:
         count, goal = 0, -1
         until = time.monotonic() + wait
         while time.monotonic() < until:
-            progress = await chain.seal(database)
+            progress = await audit_chain.seal(database)
             if progress is not None:
                 count += progress.count
                 goal = progress.newest if goal < 0 else goal

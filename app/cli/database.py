@@ -9,16 +9,16 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import OperationalError
 
-from app.cli.environment import data_dir_option, workplace
+from app.cli.environment import data_dir_option, environment
 from app.db.migrations import MigrationError, Migrations
 
 
 @contextmanager
 def migrations(data_dir: Path | None) -> Iterator[Migrations]:
     """The migrations of the database that is meant, with its troubles as one line."""
-    with workplace(data_dir) as place:
+    with environment(data_dir) as env:
         try:
-            yield Migrations(place.settings.migration_dsn, place.settings.database_dsn)
+            yield Migrations(env.settings.migration_dsn, env.settings.database_dsn)
         except MigrationError as error:
             raise click.ClickException(str(error)) from None
         except OperationalError as error:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
-from msgspec.structs import replace
 
 from app.access.tokens import LONGEST_ID, is_tenant_id
-from app.db.embedded import OWNER, EmbeddedPostgres
-from app.embedded import EmbeddedError
 from app.settings import Settings, SettingsError, load_settings
-from app.storage.embedded import EmbeddedStore
 
+if TYPE_CHECKING:
+    from app.dev.servers import EmbeddedServer
+
+SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 F = TypeVar("F", bound=Callable[..., Any])
 
 data_dir_option: Callable[[F], F] = click.option(
@@ -37,12 +38,25 @@ class TenantName(click.ParamType[str]):
         return str(value)
 
 
-class Workplace(NamedTuple):
-    """Settings whose servers answer, and those of them that are embedded."""
+class Duration(click.ParamType[int]):
+    """Such as 90s, 15m, 12h or 30d; in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Seconds."""
+        match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", str(value))
+        if not match:
+            self.fail(f"{value!r} is not of the form 90s, 15m, 12h or 30d", param, ctx)
+        return int(match[1]) * SECONDS_OF[match[2]]
+
+
+class Environment(NamedTuple):
+    """Settings whose servers answer, and those servers that are embedded."""
 
     settings: Settings
-    embedded: EmbeddedPostgres | None
-    store: EmbeddedStore | None = None
+    servers: tuple[EmbeddedServer, ...] = ()
+    has_embedded_database: bool = False
 
 
 def read_settings(data_dir: Path | None = None) -> Settings:
@@ -55,30 +69,23 @@ def read_settings(data_dir: Path | None = None) -> Settings:
 
 
 @contextmanager
-def workplace(data_dir: Path | None, *, with_store: bool = False) -> Iterator[Workplace]:
-    """The configured database, or else the embedded one, running for as long as the block; so the object store."""
+def environment(data_dir: Path | None, *, with_store: bool = False) -> Iterator[Environment]:
+    """The configured servers, or else embedded ones, running for as long as the block."""
     settings = read_settings(data_dir)
-    with ExitStack() as servers:
-        try:
-            postgres = None
-            if not settings.database_dsn:
-                postgres = servers.enter_context(EmbeddedPostgres(Path(settings.crm_data_dir)))
-                owner = postgres.dsn(user=OWNER)
-                settings = replace(settings, database_url=postgres.dsn(), migration_database_url=owner)
-            store = _embedded_store(settings, needed=postgres is not None) if with_store else None
-            if store is not None:
-                settings = servers.enter_context(store).configured(settings)
-        except EmbeddedError as error:
-            raise click.ClickException(str(error)) from None
-        yield Workplace(settings, postgres, store)
-
-
-def _embedded_store(settings: Settings, *, needed: bool) -> EmbeddedStore | None:
-    if settings.s3_bucket or settings.production:
-        return None
+    if settings.database_dsn and (settings.s3_bucket or settings.production or not with_store):
+        yield Environment(settings)
+        return
     try:
-        return EmbeddedStore(Path(settings.crm_data_dir))
-    except EmbeddedError:
-        if needed:
-            raise
-        return None  # whoever brings a database may do without attachments
+        # Inside the function, because a production image does not contain it.
+        from app.dev.servers import EmbeddedError
+        from app.dev.start import embedded_servers
+    except ModuleNotFoundError:
+        if settings.database_dsn:
+            yield Environment(settings)
+            return
+        raise click.ClickException("No database is configured: set DATABASE_URL, or DB_HOST and DB_NAME") from None
+    try:
+        with embedded_servers(settings, with_store=with_store) as (configured, servers):
+            yield Environment(configured, servers, has_embedded_database=not settings.database_dsn)
+    except EmbeddedError as error:
+        raise click.ClickException(str(error)) from None

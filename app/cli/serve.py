@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -24,7 +23,7 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.server import Server
 
-from app.cli.environment import Workplace, data_dir_option, workplace
+from app.cli.environment import Environment, data_dir_option, environment
 from app.db.startup import UnsafeRoleError, check_role
 from app.logs import configure_logging, log_config
 from app.settings import DRAIN_FILE, Settings
@@ -60,8 +59,8 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     """
     # Until the server has its own, a handler that lets the embedded database stop too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with workplace(data_dir, with_store=True) as place, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
-        settings = place.settings
+    with environment(data_dir, with_store=True) as env, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
+        settings = env.settings
         if settings.otel_exporter_otlp_endpoint and find_spec("opentelemetry.sdk") is None:
             raise click.ClickException(
                 "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages: uv sync --extra tracing"
@@ -69,23 +68,31 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         configure_logging(settings.log_level, settings.log_format)
         listening_port = free_port(host, settings.server_port if port is None else port)
         try:
-            if place.embedded or migrate:
+            if env.has_embedded_database or migrate:
                 _upgrade(settings)
             check_role(settings.database_dsn, production=settings.production)
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
-        if place.embedded and demo:
-            import_module("app.cli.demo").plant_demo(settings)
-        _run(place, host, listening_port, workers, Path(run_dir), demo=demo and not settings.production)
+        if env.has_embedded_database and demo:
+            _plant_demo(settings)
+        _run(env, host, listening_port, workers, Path(run_dir), demo=demo and not settings.production)
 
 
 def _upgrade(settings: Settings) -> None:
-    # Loaded only where it is needed: the tools for migrations take longer than the rest of the start.
-    migrations = import_module("app.db.migrations")
+    # Inside the function, because the tools for migrations take longer to load than the rest of the start.
+    from app.db.migrations import MigrationError, Migrations
+
     try:
-        migrations.Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
-    except migrations.MigrationError as error:
+        Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
+    except MigrationError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _plant_demo(settings: Settings) -> None:
+    # Inside the function, because a production image does not contain it.
+    from app.dev.demo import plant_demo
+
+    plant_demo(settings)
 
 
 def free_port(host: str, port: int) -> int:
@@ -102,8 +109,8 @@ def free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *, demo: bool) -> None:
-    settings = place.settings
+def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *, demo: bool) -> None:
+    settings = env.settings
     metrics_dir = run_dir / "metrics"
     metrics_dir.mkdir()
     drain_file = run_dir / "draining"
@@ -145,10 +152,8 @@ def _run(place: Workplace, host: str, port: int, workers: int, run_dir: Path, *,
     server.on_startup(
         lambda: threading.Thread(target=_announce, args=(settings, host, port, demo), daemon=True).start()
     )
-    if place.embedded:
-        place.embedded.watch()
-    if place.store:
-        place.store.watch()
+    for embedded in env.servers:
+        embedded.watch()
     server.serve()
 
 
@@ -170,7 +175,9 @@ def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
         time.sleep(0.05)
     base = f"http://{address}:{port}"
     if demo:
-        make_token = import_module("app.cli.token").make_token
+        # Inside the function, because a production image does not contain it.
+        from app.dev.token import make_token
+
         token = make_token(settings, role="admin", ttl=DEMO_TOKEN_SECONDS)
         curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
         click.echo(f"\nThe CRM is at {base}, its API reference at {base}/docs\n\nTry it:\n\n{curl}\n")

@@ -16,18 +16,18 @@ from app.admin.notes import queries as note_queries
 from app.admin.notes.schemas import NestedNoteQuery
 from app.admin.tags import service as tags
 from app.admin.tags.schemas import TagChange, TagCreate
-from app.console import answers, forms
+from app.console import requests, responses
 from app.console.http import (
     CONFIGURE,
     DELETE,
     READ,
     WRITE,
-    beside,
     read,
     show,
     show_contacts,
     show_customer,
     show_tags,
+    with_column,
 )
 from app.web.input import CrmRequest
 from app.web.structs import Message, RecordId
@@ -37,23 +37,25 @@ from app.web.structs import Message, RecordId
 
 @get("/customers", guards=READ)
 async def list_customers(
-    request: CrmRequest, filters: NamedDependency[forms.CustomerFilters]
-) -> Response[answers.Page[answers.Customer]]:
+    request: CrmRequest, filters: NamedDependency[requests.CustomerFilters]
+) -> Response[responses.Page[responses.Customer]]:
     """Customers, newest first. `owner_id` and `tag_id` filter as assigned_to and tags do."""
     async with transaction(request) as tx:
-        shown = beside(answers.Customer.shown)
+        shown = with_column(responses.Customer.shown)
         return await read(request, tx, customer_queries.WITH_PRIMARY_CONTACT, filters.query(), shown)
 
 
 @post("/customers", guards=WRITE)
-async def create_customer(request: CrmRequest, data: JSONBody[forms.NewCustomerForm]) -> Response[answers.Customer]:
+async def create_customer(
+    request: CrmRequest, data: JSONBody[requests.NewCustomerForm]
+) -> Response[responses.Customer]:
     """Create a customer."""
     async with transaction(request) as tx:
         return await show_customer(tx, await customers.create(tx, data.read_as(CustomerCreate)), 201)
 
 
 @get("/customers/{customer_id:str}", guards=READ)
-async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[answers.Customer]:
+async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[responses.Customer]:
     """One customer."""
     async with transaction(request) as tx:
         return await show_customer(tx, await customers.get(tx, customer_id))
@@ -61,11 +63,11 @@ async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> 
 
 @put("/customers/{customer_id:str}", guards=WRITE)
 async def change_customer(
-    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[forms.CustomerForm]
-) -> Response[answers.Customer]:
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[requests.CustomerForm]
+) -> Response[responses.Customer]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = answers.Customer.shown(await customers.get(tx, customer_id), None)
+        shown = responses.Customer.shown(await customers.get(tx, customer_id), None)
         return await show_customer(tx, await customers.change(tx, customer_id, data.read_as(CustomerChange, shown)))
 
 
@@ -80,7 +82,7 @@ async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) 
 @get("/customers/{customer_id:str}/contacts", guards=READ)
 async def list_customer_contacts(
     request: CrmRequest, customer_id: FromPath[RecordId]
-) -> Response[list[answers.Contact]]:
+) -> Response[list[responses.Contact]]:
     """All contacts of a customer, the primary one first."""
     async with transaction(request) as tx:
         await customers.RECORDS.require(tx, customer_id)
@@ -89,16 +91,16 @@ async def list_customer_contacts(
 
 @post("/customers/{customer_id:str}/contacts", guards=WRITE)
 async def create_contact(
-    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[forms.NewContactForm]
-) -> Response[answers.Contact]:
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[requests.NewContactForm]
+) -> Response[responses.Contact]:
     """Add a contact to a customer; `name` is split at its last blank."""
     async with transaction(request) as tx:
         contact = await contacts.create(tx, customer_id, data.read_as(ContactCreate))
-        return show(tx, answers.Contact.shown(contact), contact, 201)
+        return show(tx, responses.Contact.shown(contact), contact, 201)
 
 
 @get("/customers/{customer_id:str}/tags", guards=READ)
-async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[list[answers.Tag]]:
+async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[list[responses.Tag]]:
     """A customer's tags, by name."""
     async with transaction(request) as tx:
         return show_tags(tx, await customers.get(tx, customer_id))
@@ -106,8 +108,8 @@ async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId
 
 @post("/customers/{customer_id:str}/tags", guards=WRITE, status_code=200)
 async def add_customer_tags(
-    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[forms.TagIds]
-) -> Response[list[answers.Tag]]:
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[requests.TagIds]
+) -> Response[list[responses.Tag]]:
     """Add tags to those that the customer has; answers all of them."""
     async with transaction(request) as tx:
         return show_tags(tx, await customers.add_tags(tx, customer_id, map(int, data.tag_ids)))
@@ -125,36 +127,36 @@ async def remove_customer_tag(
 
 @get("/customers/{customer_id:str}/notes", guards=READ)
 async def list_customer_notes(
-    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[forms.NoteFilters]
-) -> Response[answers.Page[answers.Note]]:
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[requests.NoteFilters]
+) -> Response[responses.Page[responses.Note]]:
     """A customer's notes, newest first."""
     async with transaction(request) as tx:
         await customers.RECORDS.require(tx, customer_id)
         scope = {"customer_id": [customer_id]}
         query = filters.read_as(NestedNoteQuery)
-        return await read(request, tx, note_queries.WITH_AUTHOR, query, beside(answers.Note.shown), scope)
+        return await read(request, tx, note_queries.WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
 
 
 # ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @get("/contacts/{contact_id:str}", guards=READ)
-async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[answers.Contact]:
+async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[responses.Contact]:
     """One contact."""
     async with transaction(request) as tx:
         contact = await contacts.get(tx, contact_id)
-        return show(tx, answers.Contact.shown(contact), contact)
+        return show(tx, responses.Contact.shown(contact), contact)
 
 
 @put("/contacts/{contact_id:str}", guards=WRITE)
 async def change_contact(
-    request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[forms.ContactForm]
-) -> Response[answers.Contact]:
+    request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[requests.ContactForm]
+) -> Response[responses.Contact]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = answers.Contact.shown(await contacts.get(tx, contact_id))
+        shown = responses.Contact.shown(await contacts.get(tx, contact_id))
         contact = await contacts.change(tx, contact_id, data.read_as(ContactChange, shown))
-        return show(tx, answers.Contact.shown(contact), contact)
+        return show(tx, responses.Contact.shown(contact), contact)
 
 
 @delete("/contacts/{contact_id:str}", guards=DELETE, status_code=200)
@@ -166,47 +168,47 @@ async def delete_contact(request: CrmRequest, contact_id: FromPath[RecordId]) ->
 
 
 @patch("/contacts/{contact_id:str}/primary", guards=WRITE)
-async def make_contact_primary(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[answers.Contact]:
+async def make_contact_primary(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[responses.Contact]:
     """Make it the customer's primary contact. Takes no body."""
     async with transaction(request) as tx:
         contact = await contacts.change(tx, contact_id, ContactChange(is_primary=True))
-        return show(tx, answers.Contact.shown(contact), contact)
+        return show(tx, responses.Contact.shown(contact), contact)
 
 
 # ── tags ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @get("/tags", guards=READ)
-async def list_tags(request: CrmRequest) -> Response[list[answers.Tag]]:
+async def list_tags(request: CrmRequest) -> Response[list[responses.Tag]]:
     """Every tag, by name."""
     async with transaction(request) as tx:
-        return answer(tx, [answers.Tag.of(tag) for tag in (await tags.list_all(tx)).data])
+        return answer(tx, [responses.Tag.of(tag) for tag in (await tags.list_all(tx)).data])
 
 
 @post("/tags", guards=CONFIGURE)
-async def create_tag(request: CrmRequest, data: JSONBody[forms.NewTagForm]) -> Response[answers.Tag]:
+async def create_tag(request: CrmRequest, data: JSONBody[requests.NewTagForm]) -> Response[responses.Tag]:
     """Make a tag."""
     async with transaction(request) as tx:
         tag = await tags.create(tx, data.read_as(TagCreate))
-        return show(tx, answers.Tag.of(tag), tag, 201)
+        return show(tx, responses.Tag.of(tag), tag, 201)
 
 
 @get("/tags/{tag_id:str}", guards=READ)
-async def get_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[answers.Tag]:
+async def get_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[responses.Tag]:
     """One tag."""
     async with transaction(request) as tx:
         tag = await tags.get(tx, tag_id)
-        return show(tx, answers.Tag.of(tag), tag)
+        return show(tx, responses.Tag.of(tag), tag)
 
 
 @put("/tags/{tag_id:str}", guards=CONFIGURE)
 async def change_tag(
-    request: CrmRequest, tag_id: FromPath[RecordId], data: JSONBody[forms.TagForm]
-) -> Response[answers.Tag]:
+    request: CrmRequest, tag_id: FromPath[RecordId], data: JSONBody[requests.TagForm]
+) -> Response[responses.Tag]:
     """Change the fields that are present."""
     async with transaction(request) as tx:
         tag = await tags.change(tx, tag_id, data.read_as(TagChange))
-        return show(tx, answers.Tag.of(tag), tag)
+        return show(tx, responses.Tag.of(tag), tag)
 
 
 @delete("/tags/{tag_id:str}", guards=CONFIGURE, status_code=200)

@@ -19,10 +19,10 @@ from app.admin.customers.schemas import Customer
 from app.admin.http import answer, read_page
 from app.admin.notes.schemas import Note
 from app.admin.users import service as users
-from app.console import answers
+from app.console import responses
 from app.console.values import shown_id
-from app.db.listing import Listing
 from app.db.transaction import Transaction
+from app.records.listing import Listing
 from app.web.errors import as_app_error, error_response
 from app.web.input import CrmRequest, wanted_by
 from app.web.paging import ListQuery
@@ -46,7 +46,7 @@ async def read(
     query: ListQuery,
     show: Callable[[Row], T],
     scope: Mapping[str, Any] | None = None,
-) -> Response[answers.Page[T]]:
+) -> Response[responses.Page[T]]:
     """A page as long as the console asks for."""
     return await read_page(
         request,
@@ -56,11 +56,11 @@ async def read(
         scope=scope,
         largest_page=LARGEST_PAGE,
         show=show,
-        envelope=answers.Page.around,
+        envelope=responses.Page.around,
     )
 
 
-async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) -> Response[list[answers.Contact]]:
+async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) -> Response[list[responses.Contact]]:
     """All contacts of a customer, the primary one first."""
     return await read_page(
         request,
@@ -69,12 +69,12 @@ async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) 
         CustomerContactQuery(page_size=EVERYTHING),
         scope={"customer_id": [customer_id]},
         largest_page=EVERYTHING,
-        show=answers.Contact.shown,
+        show=responses.Contact.shown,
         envelope=attrgetter("data"),
     )
 
 
-def beside(shown: Callable[..., T]) -> Callable[[tuple[Any, ...]], T]:
+def with_column(shown: Callable[..., T]) -> Callable[[tuple[Any, ...]], T]:
     """How a record is shown with what stands beside it."""
     return lambda pair: shown(*pair)
 
@@ -84,26 +84,26 @@ def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[
     return answer(tx, shown, status, version=record.version)
 
 
-async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[answers.Customer]:
+async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[responses.Customer]:
     """With its primary contact."""
     primary = await contacts.primary_of(tx, customer.id)
-    return show(tx, answers.Customer.shown(customer, primary), customer, status)
+    return show(tx, responses.Customer.shown(customer, primary), customer, status)
 
 
-def show_tags(tx: Transaction, customer: Customer) -> Response[list[answers.Tag]]:
+def show_tags(tx: Transaction, customer: Customer) -> Response[list[responses.Tag]]:
     """Those that a customer wears."""
-    return show(tx, [answers.Tag.of(tag) for tag in customer.tags], customer)
+    return show(tx, [responses.Tag.of(tag) for tag in customer.tags], customer)
 
 
-async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[answers.Activity]:
+async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[responses.Activity]:
     """With its owner's name."""
     owner = None if activity.assigned_to is None else await users.find(tx, activity.assigned_to)
-    return show(tx, answers.Activity.shown(activity, owner), activity, status)
+    return show(tx, responses.Activity.shown(activity, owner), activity, status)
 
 
-async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[answers.Note]:
+async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[responses.Note]:
     """With its author."""
-    return show(tx, answers.Note.shown(note, await users.find(tx, note.author_id)), note, status)
+    return show(tx, responses.Note.shown(note, await users.find(tx, note.author_id)), note, status)
 
 
 def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -119,7 +119,7 @@ def console_error(request: Request[Any, Any, Any], error: Exception) -> Response
 def _console_names(handler: HTTPRouteHandler) -> dict[str, str]:
     """The names of /admin that the form of this handler calls otherwise."""
     form = wanted_by(handler).data
-    if form is None or form.view is None or not issubclass(form.view, answers.Shown):
+    if form is None or form.view is None or not issubclass(form.view, responses.Shown):
         return {}
     return {theirs: ours for ours, theirs in form.view.names.items() if theirs not in form.__struct_fields__}
 

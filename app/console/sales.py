@@ -26,16 +26,16 @@ from app.admin.notes import queries as note_queries
 from app.admin.notes import service as notes
 from app.admin.notes.schemas import NestedNoteQuery, NoteCreate
 from app.admin.reports.routes import current_overview, overview_response
-from app.console import answers, forms
+from app.console import requests, responses
 from app.console.http import (
     DELETE,
     READ,
     WRITE,
-    beside,
     read,
     show,
     show_activity,
     show_note,
+    with_column,
 )
 from app.console.values import Stages
 from app.web.input import CrmRequest
@@ -48,55 +48,55 @@ AGENDA = ActivitySort.AGENDA
 
 @get("/deals", guards=READ)
 async def list_deals(
-    request: CrmRequest, filters: NamedDependency[forms.DealFilters]
-) -> Response[answers.Page[answers.Deal]]:
+    request: CrmRequest, filters: NamedDependency[requests.DealFilters]
+) -> Response[responses.Page[responses.Deal]]:
     """Deals, newest first. `date_from` and `date_to` are about the expected close."""
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
-        shown = partial(answers.Deal.shown, stages=stages)
+        shown = partial(responses.Deal.shown, stages=stages)
         return await read(request, tx, deal_queries.LISTING, filters.query(stages), shown)
 
 
 @post("/deals", guards=WRITE)
-async def create_deal(request: CrmRequest, data: JSONBody[forms.NewDealForm]) -> Response[answers.Deal]:
+async def create_deal(request: CrmRequest, data: JSONBody[requests.NewDealForm]) -> Response[responses.Deal]:
     """Open a deal with a customer; `name` is its title."""
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
         deal = await deals.create(tx, data.read_deal(DealCreate, stages))
-        return show(tx, answers.Deal.shown(deal, stages), deal, 201)
+        return show(tx, responses.Deal.shown(deal, stages), deal, 201)
 
 
 @get("/deals/{deal_id:str}", guards=READ)
-async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[answers.Deal]:
+async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[responses.Deal]:
     """One deal."""
     async with transaction(request) as tx:
         deal = await deals.get(tx, deal_id)
-        return show(tx, answers.Deal.shown(deal, await Stages.of(tx)), deal)
+        return show(tx, responses.Deal.shown(deal, await Stages.of(tx)), deal)
 
 
 @put("/deals/{deal_id:str}", guards=WRITE)
 async def change_deal(
-    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[forms.DealForm]
-) -> Response[answers.Deal]:
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[requests.DealForm]
+) -> Response[responses.Deal]:
     """Change the fields that differ from what was shown."""
     return await _change_deal(request, deal_id, data)
 
 
 @patch("/deals/{deal_id:str}/stage", guards=WRITE)
 async def move_deal(
-    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[forms.StageForm]
-) -> Response[answers.Deal]:
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[requests.StageForm]
+) -> Response[responses.Deal]:
     """Move a deal to another stage."""
-    return await _change_deal(request, deal_id, forms.DealForm(stage=data.stage))
+    return await _change_deal(request, deal_id, requests.DealForm(stage=data.stage))
 
 
-async def _change_deal(request: CrmRequest, deal_id: int, data: forms.DealForm) -> Response[answers.Deal]:
+async def _change_deal(request: CrmRequest, deal_id: int, data: requests.DealForm) -> Response[responses.Deal]:
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
-        shown = answers.Deal.shown(await deals.get(tx, deal_id), stages)
+        shown = responses.Deal.shown(await deals.get(tx, deal_id), stages)
         rollback_roles = request.app.state.settings.rollback_roles
         deal = await deals.change(tx, deal_id, data.read_deal(DealChange, stages, shown), rollback_roles)
-        return show(tx, answers.Deal.shown(deal, stages), deal)
+        return show(tx, responses.Deal.shown(deal, stages), deal)
 
 
 @delete("/deals/{deal_id:str}", guards=DELETE, status_code=200)
@@ -109,14 +109,14 @@ async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Respo
 
 @get("/deals/{deal_id:str}/notes", guards=READ)
 async def list_deal_notes(
-    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[forms.NoteFilters]
-) -> Response[answers.Page[answers.Note]]:
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[requests.NoteFilters]
+) -> Response[responses.Page[responses.Note]]:
     """A deal's notes, newest first."""
     async with transaction(request) as tx:
         await deals.RECORDS.require(tx, deal_id)
         scope = {"deal_id": [deal_id]}
         query = filters.read_as(NestedNoteQuery)
-        return await read(request, tx, note_queries.WITH_AUTHOR, query, beside(answers.Note.shown), scope)
+        return await read(request, tx, note_queries.WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
 
 
 # ── activities ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,33 +124,35 @@ async def list_deal_notes(
 
 @get("/activities", guards=READ)
 async def list_activities(
-    request: CrmRequest, filters: NamedDependency[forms.ActivityFilters]
-) -> Response[answers.Page[answers.Activity]]:
+    request: CrmRequest, filters: NamedDependency[requests.ActivityFilters]
+) -> Response[responses.Page[responses.Activity]]:
     """Activities: open ones by due date, then closed ones, the latest first. `date_from`, `date_to`: when due."""
     async with transaction(request) as tx:
         query = filters.read_as(ActivityQuery, sort_by=AGENDA)
-        return await read(request, tx, activity_queries.WITH_OWNER, query, beside(answers.Activity.shown))
+        return await read(request, tx, activity_queries.WITH_OWNER, query, with_column(responses.Activity.shown))
 
 
 @get("/me/activities", guards=READ)
 async def list_my_activities(
-    request: CrmRequest, filters: NamedDependency[forms.MyActivityFilters]
-) -> Response[answers.Page[answers.Activity]]:
+    request: CrmRequest, filters: NamedDependency[requests.MyActivityFilters]
+) -> Response[responses.Page[responses.Activity]]:
     """What is assigned to me, in every status: what is open by due date, then what is closed, the latest first."""
     async with transaction(request) as tx:
         query, mine = filters.read_as(MyActivityQuery, sort_by=AGENDA), {"assigned_to": ["me"]}
-        return await read(request, tx, activity_queries.WITH_OWNER, query, beside(answers.Activity.shown), mine)
+        return await read(request, tx, activity_queries.WITH_OWNER, query, with_column(responses.Activity.shown), mine)
 
 
 @post("/activities", guards=WRITE)
-async def create_activity(request: CrmRequest, data: JSONBody[forms.NewActivityForm]) -> Response[answers.Activity]:
+async def create_activity(
+    request: CrmRequest, data: JSONBody[requests.NewActivityForm]
+) -> Response[responses.Activity]:
     """Plan, or write down, an activity; it need not belong to a customer or a deal."""
     async with transaction(request) as tx:
         return await show_activity(tx, await activities.create(tx, data.read_as(ActivityCreate)), 201)
 
 
 @get("/activities/{activity_id:str}", guards=READ)
-async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[answers.Activity]:
+async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[responses.Activity]:
     """One activity."""
     async with transaction(request) as tx:
         return await show_activity(tx, await activities.get(tx, activity_id))
@@ -158,8 +160,8 @@ async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> 
 
 @put("/activities/{activity_id:str}", guards=WRITE)
 async def change_activity(
-    request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[forms.ActivityForm]
-) -> Response[answers.Activity]:
+    request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[requests.ActivityForm]
+) -> Response[responses.Activity]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
         change = data.read_change(await activities.get(tx, activity_id))
@@ -175,7 +177,7 @@ async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) 
 
 
 @patch("/activities/{activity_id:str}/complete", guards=WRITE)
-async def complete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[answers.Activity]:
+async def complete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[responses.Activity]:
     """Complete an activity. Takes no body."""
     async with transaction(request) as tx:
         done = ActivityChange(status=ActivityStatus.COMPLETED)
@@ -186,14 +188,14 @@ async def complete_activity(request: CrmRequest, activity_id: FromPath[RecordId]
 
 
 @post("/notes", guards=WRITE)
-async def create_note(request: CrmRequest, data: JSONBody[forms.NewNoteForm]) -> Response[answers.Note]:
+async def create_note(request: CrmRequest, data: JSONBody[requests.NewNoteForm]) -> Response[responses.Note]:
     """Write a note on a customer or a deal."""
     async with transaction(request) as tx:
         return await show_note(tx, await notes.create(tx, data.read_as(NoteCreate)), 201)
 
 
 @get("/notes/{note_id:str}", guards=READ)
-async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[answers.Note]:
+async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[responses.Note]:
     """One note."""
     async with transaction(request) as tx:
         return await show_note(tx, await notes.get(tx, note_id))
@@ -211,10 +213,10 @@ async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Respo
 
 
 @get("/reports/overview", guards=READ)
-async def get_overview(request: CrmRequest) -> Response[answers.Overview]:
+async def get_overview(request: CrmRequest) -> Response[responses.Overview]:
     """The dashboard's figures; days newest first. It may be some seconds old, which `Age` says."""
     kept = await current_overview(request)
-    return overview_response(answers.Overview.shown(kept.report, Stages(kept.stages)), kept.age)
+    return overview_response(responses.Overview.shown(kept.report, Stages(kept.stages)), kept.age)
 
 
 HANDLERS = [

@@ -24,7 +24,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.driver import Answer, Connection, NoAnswerError, Question, Taker
-from app.db.statements import tell
+from app.db.telemetry import tell
 from app.web.errors import AppError, Code
 
 log = structlog.get_logger("database")
@@ -40,7 +40,7 @@ OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
 
 
-def planned_each_time(statement: S) -> S:
+def unprepared(statement: S) -> S:
     """The statement, to be planned for the values that it is sent with, where a plan that suits all would suit few.
 
     To plan takes about as long as to find one page.

@@ -15,8 +15,8 @@ from sqlalchemy.pool import QueuePool
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
-from app.db.constraints import translate
 from app.db.driver import Connection, Question, patience
+from app.db.errors import translate
 from app.db.execution import Executor, Reader, Writer
 from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
 from app.settings import Settings

@@ -53,7 +53,7 @@ class AuditProgress(Base):
 
 
 class AuditSeal(Base):
-    """The place of one entry in its tenant's chain; see app.db.chain. Nobody may change it."""
+    """The place of one entry in its tenant's chain; see app.records.audit_chain. Nobody may change it."""
 
     __tablename__ = "audit_seals"
 

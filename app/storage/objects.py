@@ -7,8 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import cache, partial
-from importlib import import_module
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
@@ -186,7 +185,8 @@ class ObjectStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-@cache
 def _s3() -> Any:
-    # Loaded when the first file comes or goes: with its client it takes 25 MB, which no other request should carry.
-    return import_module("app.storage.s3")
+    # Inside the function, because it takes 25 MB with its client, which only a worker that moves files should carry.
+    from app.storage import s3
+
+    return s3

@@ -1,4 +1,4 @@
-"""boto3, as this service uses it. Nothing imports this module: see app.storage.objects."""
+"""boto3, as this service uses it. Loaded by app.storage.objects when the first file comes or goes."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Protection:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        self._proxies.unveil(scope)
+        self._proxies.apply_forwarded_headers(scope)
         wanted = _wanted(scope)
 
         async def protected(message: Message) -> None:

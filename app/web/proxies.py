@@ -20,7 +20,7 @@ class Proxies:
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ip_network(network) for network in networks]
 
-    def unveil(self, scope: HTTPScope) -> None:
+    def apply_forwarded_headers(self, scope: HTTPScope) -> None:
         """Put the client's own address and scheme into the scope, in place of the nearest proxy's.
 
         From the nearest hop on, each of our proxies tells of the one before it; what stands further away than the
@@ -70,7 +70,7 @@ def _parsed(text: str) -> Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-def site(text: str) -> str:
+def rate_limit_key(text: str) -> str:
     """What one client can't change at will: an IPv4 address, or the /64 of an IPv6 address."""
     address = parsed(text)
     return str(IPv6Network((address, 64), strict=False)) if isinstance(address, IPv6Address) else text

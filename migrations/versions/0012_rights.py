@@ -80,7 +80,7 @@ GRANT SELECT ON audit_entries TO crm_keeper;
 GRANT SELECT, INSERT ON audit_seals TO crm_keeper;
 GRANT SELECT (tenant_id, user_id, key, created_at), DELETE ON idempotency_keys TO crm_keeper;
 
--- JSON as app.db.chain writes it: sorted, without blanks, and a number below a millionth with an exponent.
+-- JSON as app.records.audit_chain writes it: sorted, without blanks, and a number below a millionth with an exponent.
 CREATE FUNCTION crm_canonical_json(document jsonb) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
     number text;

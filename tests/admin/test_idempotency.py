@@ -10,7 +10,7 @@ import pytest
 
 from app.db.schema import enter_tenant
 from app.db.transaction import Database
-from app.db.upkeep import prune
+from app.records.maintenance import prune
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 

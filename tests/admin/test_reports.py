@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from app.cli.seed import fill
+from app.dev.seed import fill
 from app.settings import Settings
 from tests.callers import Caller, Callers
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.db import listing
+from app.records import listing
 from tests.callers import Caller, Callers
 
 

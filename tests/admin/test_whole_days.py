@@ -10,7 +10,7 @@ import pytest
 from psycopg.sql import SQL
 
 from app.admin.reports.queries import first_moment as first_moment_in_sql
-from app.db.calendar import day_of, first_moment, last_moment
+from app.records.calendar import day_of, first_moment, last_moment
 from tests.callers import Caller, refused
 
 DAY = timedelta(days=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from app.db.embedded import BINARIES
+from app.dev.postgres import BINARIES
 from app.logs import configure_logging
 from tests.bench import goals, growth, indexes, obstacles, profile, shares
 from tests.bench.load import has_wrk

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import psycopg
 from msgspec.structs import replace
 
-from app.cli.token import make_token
-from app.db.embedded import LOGIN, OWNER, EmbeddedPostgres
 from app.db.migrations import Migrations
+from app.dev.postgres import LOGIN, OWNER, EmbeddedPostgres
+from app.dev.token import make_token
 from app.settings import Settings
 from tests.bench import world
 from tests.processes import CRM, ENVIRONMENT

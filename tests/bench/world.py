@@ -10,7 +10,7 @@ from importlib import import_module
 
 import psycopg
 
-from app.cli.made_up import FIRST_NAMES, LAST_NAMES, TAGS, TASKS, TRADES
+from app.dev.fake_data import FIRST_NAMES, LAST_NAMES, TAGS, TASKS, TRADES
 from migrations.rules import recounted
 
 TABLES = ("customers", "customer_tags", "contacts", "deals", "stage_history", "activities", "notes", "audit_entries")

@@ -19,9 +19,9 @@ import httpx
 import psycopg
 import pytest
 
-from app.db.embedded import EmbeddedPostgres
+from app.dev.object_store import EmbeddedStore
+from app.dev.postgres import EmbeddedPostgres
 from app.settings import Settings
-from app.storage.embedded import EmbeddedStore
 from app.storage.objects import ObjectStore
 from tests.processes import Service, crm
 

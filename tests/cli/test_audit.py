@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.db.embedded import OWNER, EmbeddedPostgres
+from app.dev.postgres import OWNER, EmbeddedPostgres
 from tests.processes import crm
 
 SECRET = "a secret of the command's own, of more than thirty-two bytes"

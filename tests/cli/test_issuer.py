@@ -17,7 +17,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from app.access.permissions import Role
-from app.cli.issuer import User, create_issuer
+from app.dev.issuer import User, create_issuer
 from app.settings import Settings
 from tests.processes import CRM, ENVIRONMENT, crm
 

@@ -21,8 +21,8 @@ import jwt
 import psycopg
 import pytest
 
-from app.db.embedded import EmbeddedPostgres
 from app.db.schema import revisions
+from app.dev.postgres import EmbeddedPostgres
 from tests.processes import CRM, ENVIRONMENT, Service, crm
 
 

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from app.db import chain
-from app.db.chain import Break, Head, Walk, heads
 from app.db.transaction import Database
+from app.records import audit_chain
+from app.records.audit_chain import Break, Head, Walk, heads
 from app.settings import Settings
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def seal(settings: Settings) -> None:
     """Everything that is there."""
 
     async def work(database: Database) -> None:
-        while (progress := await chain.seal(database)) is None or progress.count:
+        while (progress := await audit_chain.seal(database)) is None or progress.count:
             pass
 
     with_database(settings, work)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.db.chain import BEFORE_THE_FIRST, Head, seal_hash
+from app.records.audit_chain import BEFORE_THE_FIRST, Head, seal_hash
 from app.settings import Settings
 from tests.callers import Caller
 from tests.db.chains import breaks, checkpoint, seal

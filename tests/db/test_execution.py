@@ -17,8 +17,8 @@ from sqlalchemy import func, literal, select, text
 from app.access.actor import Actor
 from app.access.permissions import Role
 from app.db import driver
-from app.db.constraints import translate
 from app.db.driver import Connection, NoAnswerError, Question, patience
+from app.db.errors import translate
 from app.db.transaction import Database, Origin
 from app.settings import Settings
 from app.web.errors import AppError

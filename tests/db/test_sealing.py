@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from app.db import chain
 from app.db.schema import enter_tenant
 from app.db.transaction import Database
+from app.records import audit_chain
 from app.settings import Settings
 from tests.callers import Caller
 from tests.db.chains import breaks, seal, with_database
@@ -28,15 +28,15 @@ def test_an_entry_that_is_committed_late_is_waited_for(older: str, settings: Set
     """Or a lower id would come after a higher one, or be passed over; whichever transaction began first."""
 
     async def work(database: Database) -> tuple[set[int], int]:
-        while not (caught_up := await chain.seal(database)) or caught_up.count:
+        while not (caught_up := await audit_chain.seal(database)) or caught_up.count:
             pass
         with psycopg.connect(settings.database_dsn) as late, psycopg.connect(settings.database_dsn) as early:
             {"early": early, "late": late}[older].execute("SELECT pg_current_xact_id()")
             add_tag(late, admin.tenant, "late")
             add_tag(early, admin.tenant, "early")
             early.commit()
-            meanwhile = {progress.count for _ in range(3) if (progress := await chain.seal(database))}
-        finished = [progress.count for _ in range(3) if (progress := await chain.seal(database))]
+            meanwhile = {progress.count for _ in range(3) if (progress := await audit_chain.seal(database))}
+        finished = [progress.count for _ in range(3) if (progress := await audit_chain.seal(database))]
         return meanwhile, sum(finished)
 
     assert with_database(settings, work) == ({0}, 2)
@@ -61,9 +61,9 @@ def test_two_that_seal_while_fifty_write_make_one_chain(settings: Settings, admi
     async def work(database: Database) -> None:
         async def go_on() -> None:
             while not written.done() or (
-                (progress := await chain.seal(database)) and progress.sealed < progress.newest
+                (progress := await audit_chain.seal(database)) and progress.sealed < progress.newest
             ):
-                await chain.seal(database)
+                await audit_chain.seal(database)
 
         with ThreadPoolExecutor(25) as pool:
             written = asyncio.ensure_future(asyncio.to_thread(lambda: list(pool.map(admin.tag, map(str, range(50))))))

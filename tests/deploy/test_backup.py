@@ -15,8 +15,8 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from app.db.embedded import EmbeddedPostgres
 from app.db.migrations import Migrations
+from app.dev.postgres import EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings
 from tests.callers import Caller, Callers

@@ -17,11 +17,11 @@ import yaml
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from app.cli.issuer import User
-from app.cli.people import PEOPLE
 from app.cli.serve import WORKER_STOP_SECONDS
-from app.db.embedded import EmbeddedPostgres
 from app.db.migrations import Migrations
+from app.dev.issuer import User
+from app.dev.people import PEOPLE
+from app.dev.postgres import EmbeddedPostgres
 from app.settings import Settings, SettingsError, load_settings
 from tests.processes import CRM, crm
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from app.db.embedded import OWNER, EmbeddedPostgres
+from app.dev.postgres import OWNER, EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
 # What the instructions name, each to be found under the replay's own root.

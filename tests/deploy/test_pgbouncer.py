@@ -22,8 +22,8 @@ from litestar.testing import TestClient
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from app.db.embedded import LOGIN, OWNER, SYSTEM_ACCOUNT, EmbeddedPostgres
 from app.db.migrations import Migrations
+from app.dev.postgres import LOGIN, OWNER, SYSTEM_ACCOUNT, EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings
 from tests.callers import Callers

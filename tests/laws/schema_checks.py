@@ -37,6 +37,8 @@ WORDS = re.compile(
             "holds a number that is too long",
             # What is visible is more than a pattern can say.
             "must have at least one visible character",
+            # A blank text counts as left out.
+            "is required$",
             # What the console has as one name is two.
             "must have first and last names of at most",
             # In a query, 1e3 is a number to a schema.

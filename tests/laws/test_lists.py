@@ -14,7 +14,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import fields
 
-from app.db import listing
+from app.records import listing
 from app.settings import Settings
 from app.web.input import wanted_by
 from app.web.paging import ListQuery

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from app.db.embedded import OWNER
 from app.db.migrations import Migrations
+from app.dev.postgres import OWNER
 from tests.torture import (
     clients,
     crowds,

@@ -13,7 +13,7 @@ from contextlib import suppress
 import httpx
 import psycopg
 
-from app.embedded import EmbeddedError
+from app.dev.servers import EmbeddedError
 from tests.processes import Service
 from tests.torture.place import Finding, Place, ready, seconds_until
 from tests.torture.wire import at_once, raw, wire

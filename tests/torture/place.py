@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 
-from app.cli.token import make_token
-from app.db.embedded import EmbeddedPostgres
+from app.dev.postgres import EmbeddedPostgres
+from app.dev.token import make_token
 from app.settings import Settings, load_settings
 from tests.processes import Service
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from app.storage.embedded import EmbeddedStore
+from app.dev.object_store import EmbeddedStore
 from tests.torture.place import Finding, Place
 
 FILE = {"files": {"file": ("hello.txt", b"Hello")}}

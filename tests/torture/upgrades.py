@@ -13,8 +13,8 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from app.db.embedded import LOGIN, OWNER
 from app.db.migrations import Migrations
+from app.dev.postgres import LOGIN, OWNER
 from tests.processes import CRM, ENVIRONMENT, crm
 from tests.torture.place import Finding, Place
 

@@ -9,18 +9,18 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from litestar.types import HTTPScope
 
-from app.web.proxies import Proxies, site
+from app.web.proxies import Proxies, rate_limit_key
 from tests.callers import Caller
 
 OURS = ("10.0.0.0/8", "192.168.1.1", "fd00::/8")
 
 
-def unveiled(peer: str | None, *forwarded: str, scheme: str | None = None, ours: tuple[str, ...] = OURS) -> Any:
+def applied(peer: str | None, *forwarded: str, scheme: str | None = None, ours: tuple[str, ...] = OURS) -> Any:
     """The client and the scheme that the service goes by."""
     headers = [(b"x-forwarded-for", each.encode()) for each in forwarded]
     headers += [(b"x-forwarded-proto", scheme.encode())] if scheme else []
     scope = {"client": (peer, 1) if peer else None, "headers": headers, "scheme": "http"}
-    Proxies(ours).unveil(cast("HTTPScope", scope))
+    Proxies(ours).apply_forwarded_headers(cast("HTTPScope", scope))
     return cast("Any", scope["client"] or [None])[0], scope["scheme"]
 
 
@@ -47,23 +47,27 @@ CLIENTS: dict[str, tuple[str | None, tuple[str, ...], str | None]] = {
 
 @pytest.mark.parametrize(("peer", "forwarded", "client"), CLIENTS.values(), ids=CLIENTS)
 def test_the_client_is_the_first_stranger(peer: str | None, forwarded: tuple[str, ...], client: str | None) -> None:
-    assert unveiled(peer, *forwarded)[0] == client
+    assert applied(peer, *forwarded)[0] == client
 
 
 def test_without_trusted_proxies_nothing_is_believed() -> None:
-    assert unveiled("10.0.0.1", "198.51.100.7", scheme="https", ours=()) == ("10.0.0.1", "http")
+    assert applied("10.0.0.1", "198.51.100.7", scheme="https", ours=()) == ("10.0.0.1", "http")
 
 
 def test_tls_is_what_our_own_proxy_says() -> None:
-    assert unveiled("10.0.0.1", scheme="https")[1] == "https"
-    assert unveiled("10.0.0.1", scheme="https, http")[1] == "http"
-    assert unveiled("203.0.113.5", scheme="https")[1] == "http"
+    assert applied("10.0.0.1", scheme="https")[1] == "https"
+    assert applied("10.0.0.1", scheme="https, http")[1] == "http"
+    assert applied("203.0.113.5", scheme="https")[1] == "http"
 
 
-def test_an_ipv6_network_is_one_site() -> None:
-    assert site("2001:db8:1:2:3::4") == site("2001:db8:1:2:ffff::") != site("2001:db8:1:3::4")
-    assert site("198.51.100.7") == "198.51.100.7"
-    assert site("testclient") == "testclient"
+def test_an_ipv6_network_is_one_client() -> None:
+    assert (
+        rate_limit_key("2001:db8:1:2:3::4")
+        == rate_limit_key("2001:db8:1:2:ffff::")
+        != rate_limit_key("2001:db8:1:3::4")
+    )
+    assert rate_limit_key("198.51.100.7") == "198.51.100.7"
+    assert rate_limit_key("testclient") == "testclient"
 
 
 def test_every_answer_is_protected(admin: Caller) -> None:
@@ -93,8 +97,8 @@ def test_no_way_of_writing_a_path_lets_an_answer_be_stored(path: str, admin: Cal
 
 
 def test_a_list_of_proxies_is_not_followed_for_ever() -> None:
-    assert unveiled("10.0.0.1", "198.51.100.7," + "10.0.0.2," * 5_000 + "10.0.0.3") == ("10.0.0.2", "http")
-    assert unveiled("10.0.0.1", "1" * 10_000) == ("10.0.0.1", "http")
+    assert applied("10.0.0.1", "198.51.100.7," + "10.0.0.2," * 5_000 + "10.0.0.3") == ("10.0.0.2", "http")
+    assert applied("10.0.0.1", "1" * 10_000) == ("10.0.0.1", "http")
 
 
 def test_over_tls_browsers_are_told_to_stay_there(client: TestClient[Litestar]) -> None:

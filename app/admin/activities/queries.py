@@ -11,13 +11,13 @@ from sqlalchemy.types import Text
 from app.admin.activities.schemas import Activity, ActivityStatus
 from app.admin.nested import contact_of, customer_of, deal_of
 from app.admin.users.queries import person
-from app.db.calendar import TODAY
-from app.db.counts import FACET, Counted
-from app.db.filters import Filter, found_in, one_of, since, until, user_in
-from app.db.listing import Listing
-from app.db.nested import columns_for, selected
-from app.db.sorting import Stretch, by_column, by_group, by_stretches
 from app.models import Activity as Row
+from app.records.calendar import TODAY
+from app.records.counts import FACET, Counted
+from app.records.filters import Filter, found_in, one_of, since, until, user_in
+from app.records.json_columns import selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import Segment, by_column, by_group, by_segments
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -39,7 +39,7 @@ IN_STATUS: dict[str, ColumnElement[bool]] = {
     ActivityStatus.CANCELLED: c.status == literal_column("'cancelled'"),
     ActivityStatus.OVERDUE: IS_OVERDUE,
 }
-COLUMNS = columns_for(
+COLUMNS = view_columns(
     Activity,
     Row.__table__,
     status=STATUS,
@@ -96,10 +96,10 @@ LISTING = Listing(
     filters=FILTERS,
     sorts={
         "due_date": by_column(c.due_date, nullable=True),
-        "agenda": by_stretches(
-            Stretch(and_(IS_OPEN, c.due_date.is_not(None)), c.due_date, descending=False),
-            Stretch(and_(IS_OPEN, c.due_date.is_(None)), descending=False),
-            Stretch(c.closed_at.is_not(None), c.closed_at, descending=True),
+        "agenda": by_segments(
+            Segment(and_(IS_OPEN, c.due_date.is_not(None)), c.due_date, descending=False),
+            Segment(and_(IS_OPEN, c.due_date.is_(None)), descending=False),
+            Segment(c.closed_at.is_not(None), c.closed_at, descending=True),
         ),
         "created_at": by_column(c.created_at),
         "updated_at": by_column(c.updated_at),
@@ -111,5 +111,5 @@ LISTING = Listing(
     default_sort=("due_date", SortOrder.ASC),
     counted=Counted("activities", {"type": one_of(FACET)}),
 )
-WITH_OWNER = LISTING.beside(person(c.assigned_to))
+WITH_OWNER = LISTING.with_column(person(c.assigned_to))
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("activity_id"), c.deleted_at.is_(None))

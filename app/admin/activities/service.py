@@ -10,11 +10,11 @@ from sqlalchemy import select
 from app.access.permissions import Permission
 from app.admin.activities import queries
 from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
-from app.db.calendar import day_of, midnight, zone_of
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Activity as Row
 from app.models import Contact, Deal
+from app.records.calendar import day_of, midnight, zone_of
+from app.records.records import Records
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 from app.web.fields import BareDate
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from sqlalchemy import bindparam, delete, select
 
 from app.admin.attachments.schemas import Attachment
-from app.db.filters import one_of
-from app.db.listing import Listing
-from app.db.nested import columns_for, selected
-from app.db.sorting import by_column
 from app.models import Attachment as Row
 from app.models import AttachmentUpload
+from app.records.filters import one_of
+from app.records.json_columns import selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 upload = AttachmentUpload.__table__.c
 
-COLUMNS = columns_for(Attachment, Row.__table__)
+COLUMNS = view_columns(Attachment, Row.__table__)
 LISTING = Listing(
     "attachments",
     Attachment,

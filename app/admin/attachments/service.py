@@ -12,10 +12,10 @@ from sqlalchemy import RowMapping, insert
 
 from app.admin.attachments import queries
 from app.admin.attachments.schemas import Attachment, UploadCreate
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Activity, AttachmentUpload, Customer, Deal
 from app.models import Attachment as Row
+from app.records.records import Records
 from app.settings import Settings
 from app.web.errors import AppError, Code, bad_field
 from app.web.file_names import safe_name

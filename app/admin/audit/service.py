@@ -13,14 +13,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
 from app.admin.audit.schemas import AuditEntry, Difference
-from app.db.counts import FACET, Counted
-from app.db.filters import one_of, since, until, user_in
-from app.db.listing import Listing
-from app.db.nested import columns_for, selected
-from app.db.sorting import by_column
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
 from app.models import AuditSeal, PipelineStage, Record, UserReference
+from app.records.counts import FACET, Counted
+from app.records.filters import one_of, since, until, user_in
+from app.records.json_columns import selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 from app.web.structs import present_user
@@ -74,7 +74,7 @@ def _of_seal(value: ColumnElement[Any]) -> ColumnElement[Any]:
     return select(value).where(seal.tenant_id == c.tenant_id, seal.entry_id == c.id).scalar_subquery().label(None)
 
 
-COLUMNS = columns_for(
+COLUMNS = view_columns(
     AuditEntry,
     Row.__table__,
     changes=literal(None),

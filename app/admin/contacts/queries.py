@@ -5,19 +5,19 @@ from __future__ import annotations
 from sqlalchemy import bindparam, case, select
 
 from app.admin.contacts.schemas import Contact
-from app.db.counts import Counted
-from app.db.filters import found_in, one_of, through, user_in
-from app.db.listing import Listing
-from app.db.nested import columns_for, selected
-from app.db.sorting import by_column
 from app.models import Contact as Row
 from app.models import Customer
+from app.records.counts import Counted
+from app.records.filters import found_in, one_of, through, user_in
+from app.records.json_columns import selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 customer = Customer.__table__.c
 
-COLUMNS = columns_for(Contact, Row.__table__)
+COLUMNS = view_columns(Contact, Row.__table__)
 PRIMARY_FIRST = case((c.is_primary, 0), else_=c.id)
 FILTERS = {
     "customer_id": one_of(c.customer_id),

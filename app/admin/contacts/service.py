@@ -9,10 +9,10 @@ from sqlalchemy import select, update
 
 from app.admin.contacts import queries
 from app.admin.contacts.schemas import Contact, ContactChange, ContactCreate
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Contact as Row
 from app.models import Customer, Deal
+from app.records.records import Records
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.text import is_visible
 

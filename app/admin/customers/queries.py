@@ -16,16 +16,16 @@ from app.admin.deals.schemas import Deal
 from app.admin.tags import queries as tags
 from app.admin.tags.schemas import Tag as TagView
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
-from app.db.calendar import at_midnight
-from app.db.counts import FACET, Counted
-from app.db.filters import equals, found_in, matching, one_of, since, until, user_in
-from app.db.listing import Listing
-from app.db.nested import Columns, Nested, columns_for, labelled, nested_row, nested_rows, selected
-from app.db.sorting import by_column
 from app.models import Activity as Activities
 from app.models import Customer as Row
 from app.models import CustomerTag, PipelineStage, Tag
 from app.models import Deal as Deals
+from app.records.calendar import at_midnight
+from app.records.counts import FACET, Counted
+from app.records.filters import equals, found_in, matching, one_of, since, until, user_in
+from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -40,7 +40,7 @@ _tags = nested_rows(
     .correlate(Row),
     TagView,
 )
-COLUMNS = columns_for(Customer, Row.__table__, tags=_tags)
+COLUMNS = view_columns(Customer, Row.__table__, tags=_tags)
 LISTING = Listing(
     "customers",
     Customer,
@@ -74,7 +74,7 @@ LISTING = Listing(
     counted=Counted("customers", {"status": one_of(FACET)}),
 )
 # What an INSERT returns can't be correlated with what it inserts; and nobody new wears a tag.
-NEW = tuple(selected(COLUMNS | {"tags": Nested(null(), list[TagView], empty="[]")}))
+NEW = tuple(selected(COLUMNS | {"tags": JsonColumn(null(), list[TagView], empty="[]")}))
 ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 
 # ── the detail page: what hangs on a customer, a little of each ──────────────────────────────────────────────────────
@@ -88,7 +88,9 @@ _activity = (activity.customer_id == c.id, activity.deleted_at.is_(None))
 _upcoming = (*_activity, activities.IS_OPEN, not_(activities.IS_PAST))
 
 
-def _some(columns: Columns, kind: Any, *conditions: ColumnElement[bool], order: list[Any], most: int = MOST) -> Nested:
+def _some(
+    columns: Columns, kind: Any, *conditions: ColumnElement[bool], order: list[Any], most: int = MOST
+) -> JsonColumn:
     return nested_rows(select(*labelled(columns)).where(*conditions).order_by(*order).limit(most).correlate(Row), kind)
 
 
@@ -112,7 +114,7 @@ DETAIL_COLUMNS = COLUMNS | {
     ),
     "recent_timeline": nested_rows(newest(OF_CUSTOMER, 10), TimelineEvent),
 }
-WITH_PRIMARY_CONTACT = LISTING.beside(_primary_contact)
+WITH_PRIMARY_CONTACT = LISTING.with_column(_primary_contact)
 DETAIL: Select[Any] = select(
     *selected({name: DETAIL_COLUMNS[name] for name in CustomerDetail.__struct_fields__})
 ).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))

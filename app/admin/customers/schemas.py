@@ -82,7 +82,9 @@ Website = Annotated[
         max_length=255,
         examples=["https://example.com"],
         extra=LINE["extra"] | {"then": check_website},
-        extra_json_schema={"pattern": "^([Hh][Tt][Tt][Pp][Ss]?://[^\\s/?#]|$)"},
+        extra_json_schema={
+            "pattern": r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s\u0000-\u001f\u007f-\u009f/?#][^\s\u0000-\u001f\u007f-\u009f]*)?$"
+        },
     ),
 ]
 Phone = Annotated[str, Meta(max_length=50, **LINE, examples=["+44 20 7946 0000"])]

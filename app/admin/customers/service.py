@@ -18,10 +18,10 @@ from app.admin.customers.schemas import (
     Reassigned,
     Reassignment,
 )
-from app.db.records import Explanations, Records
 from app.db.transaction import Transaction
 from app.models import Customer as Row
 from app.models import Tag
+from app.records.records import Explanations, Records
 from app.web.errors import AppError, Code
 
 c = Row.__table__.c

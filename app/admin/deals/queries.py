@@ -16,16 +16,16 @@ from app.admin.deals.schemas import Deal, DealDetail, StageMove
 from app.admin.nested import contact_of, customer_of
 from app.admin.notes import queries as notes
 from app.admin.notes.schemas import Note
-from app.db.calendar import at_midnight
-from app.db.counts import FACET, Counted
-from app.db.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
-from app.db.listing import Listing
-from app.db.nested import Columns, columns_for, labelled, nested_rows, newest_rows, selected
-from app.db.sorting import by_column, by_group
 from app.models import Customer, PipelineStage
 from app.models import Deal as Row
 from app.models import StageMove as Move
 from app.money import AMOUNT_LIMIT, STORED_DECIMALS
+from app.records.calendar import at_midnight
+from app.records.counts import FACET, Counted
+from app.records.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
+from app.records.json_columns import Columns, labelled, nested_rows, newest_rows, selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column, by_group
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -62,7 +62,7 @@ def _order_of(amount: Decimal) -> Fraction:
 
 
 IS_OPEN: ColumnElement[bool] = _of_stage("kind", c.stage_id) == "open"
-COLUMNS = columns_for(
+COLUMNS = view_columns(
     Deal,
     Row.__table__,
     stage=_of_stage("name", c.stage_id),
@@ -124,7 +124,7 @@ LISTING = Listing(
 MOST_NESTED = 50
 MOST_MOVES = 1000
 _seconds = cast(func.floor(func.extract("epoch", move.left_at - move.entered_at)), BigInteger)
-MOVES = columns_for(
+MOVES = view_columns(
     StageMove,
     Move.__table__,
     from_stage=stage_name(move.from_stage_id),

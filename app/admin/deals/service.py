@@ -12,11 +12,11 @@ from sqlalchemy import RowMapping, Select, bindparam, select
 from app.access.permissions import Permission
 from app.admin.deals import queries
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Contact, PipelineStage, TenantSettings
 from app.models import Deal as Row
 from app.money import currency_decimals
+from app.records.records import Records
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 RECORDS = Records(Row, Code.DEAL_NOT_FOUND, owned=True)

@@ -7,17 +7,17 @@ from sqlalchemy import bindparam, select
 from app.admin.nested import customer_of, deal_of
 from app.admin.notes.schemas import Note
 from app.admin.users.queries import person
-from app.db.counts import Counted
-from app.db.filters import found_in, one_of, user_in
-from app.db.listing import Listing
-from app.db.nested import columns_for, selected
-from app.db.sorting import by_column
 from app.models import Note as Row
+from app.records.counts import Counted
+from app.records.filters import found_in, one_of, user_in
+from app.records.json_columns import selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 
-COLUMNS = columns_for(Note, Row.__table__, customer=customer_of(c.customer_id), deal=deal_of(c.deal_id))
+COLUMNS = view_columns(Note, Row.__table__, customer=customer_of(c.customer_id), deal=deal_of(c.deal_id))
 LISTING = Listing(
     "notes",
     Note,
@@ -37,5 +37,5 @@ LISTING = Listing(
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("notes"),
 )
-WITH_AUTHOR = LISTING.beside(person(c.author_id))
+WITH_AUTHOR = LISTING.with_column(person(c.author_id))
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("note_id"), c.deleted_at.is_(None))

@@ -6,10 +6,10 @@ from typing import Any
 
 from app.admin.notes import queries
 from app.admin.notes.schemas import Note, NoteChange, NoteCreate
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Customer, Deal
 from app.models import Note as Row
+from app.records.records import Records
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 RECORDS = Records(Row, Code.NOTE_NOT_FOUND, owned=True)

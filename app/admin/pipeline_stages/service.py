@@ -26,10 +26,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
 from app.admin.pipeline_stages.schemas import PipelineStage, PipelineStageChange, PipelineStageCreate
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import Deal, StageMove, TenantSettings
 from app.models import PipelineStage as Row
+from app.records.records import Records
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import Everything
 

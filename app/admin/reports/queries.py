@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Select, Text, literal_column, select, text
 
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
-from app.db.calendar import TODAY_SQL
-from app.db.execution import planned_each_time
-from app.db.nested import labelled, nested_rows
+from app.db.execution import unprepared
+from app.records.calendar import TODAY_SQL
+from app.records.json_columns import labelled, nested_rows
 
 
 def at_midnight(column: str) -> str:
@@ -171,7 +171,7 @@ _CHOSEN = f"""
           AND {_OWNED}
     )"""
 
-SUMMARY = planned_each_time(
+SUMMARY = unprepared(
     text(f"""
     WITH {_CHOSEN},
     sums AS MATERIALIZED (
@@ -247,16 +247,16 @@ _FUNNEL = f"""
         )
     )::text
 """
-FUNNEL = planned_each_time(text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)")))
+FUNNEL = unprepared(text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)")))
 # Of all deals it is quicker to leave out the trash than to look each one up. NOT IN, since that is hashed as long as
 # the trash fits into work_mem: NOT EXISTS goes through it for each row where the planner believes that there is none.
-FUNNEL_OF_ALL = planned_each_time(
+FUNNEL_OF_ALL = unprepared(
     text(_FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)"))
 )
 
 _PLACE = "CASE WHEN kind = 'open' AND at < :today_{0} THEN -1 ELSE width_bucket(at, CAST(:{0}s AS timestamptz[])) END"
 # A deal's place is that of the period in which it is expected, or was closed, from 1; -1 is overdue, and null is none.
-FORECAST = planned_each_time(
+FORECAST = unprepared(
     text(f"""
     WITH dated AS (
         SELECT currency, kind, amount, deals.probability,
@@ -274,7 +274,7 @@ FORECAST = planned_each_time(
 """)
 )
 
-TEAM = planned_each_time(
+TEAM = unprepared(
     text(f"""
     -- Nobody is '', which is no person's id.
     WITH closings AS (

@@ -12,9 +12,9 @@ from sqlalchemy import select
 
 from app.access.permissions import Permission, Requires
 from app.admin.http import answer, transaction
-from app.db.records import Records
 from app.db.transaction import Transaction
 from app.models import TenantSettings as Row
+from app.records.records import Records
 from app.timezones import TIMEZONES
 from app.web.currency import Currency
 from app.web.errors import Code

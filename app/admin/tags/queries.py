@@ -6,10 +6,10 @@ from sqlalchemy import Text, case, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger
 
 from app.admin.tags.schemas import Tag
-from app.db.nested import columns_for
 from app.db.schema import OWN_RECORDS_ROLE
 from app.models import RecordCount
 from app.models import Tag as Row
+from app.records.json_columns import view_columns
 
 c = Row.__table__.c
 kept = RecordCount.__table__.c
@@ -20,7 +20,7 @@ _kept_count = (
     .scalar_subquery()
 )
 # The database keeps the counts; who sees only its own customers is told of those.
-COLUMNS = columns_for(
+COLUMNS = view_columns(
     Tag,
     Row.__table__,
     customer_count=case(

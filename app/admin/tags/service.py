@@ -10,9 +10,9 @@ from app import models
 from app.admin.tags.queries import COLUMNS
 from app.admin.tags.schemas import Tag, TagChange, TagCreate
 from app.db.driver import patience
-from app.db.nested import selected
-from app.db.records import Records
 from app.db.transaction import Transaction
+from app.records.json_columns import selected
+from app.records.records import Records
 from app.web.errors import AppError, Code
 from app.web.paging import Everything
 

@@ -7,15 +7,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, func, literal_column, select
 
 from app.admin.users.schemas import User
-from app.db.filters import found_among
-from app.db.listing import Listing
-from app.db.nested import Nested, columns_for, labelled, nested_row, selected
-from app.db.sorting import by_column
 from app.models import User as Row
+from app.records.filters import found_among
+from app.records.json_columns import JsonColumn, labelled, nested_row, selected, view_columns
+from app.records.listing import Listing
+from app.records.sorting import by_column
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
-COLUMNS = columns_for(User, Row.__table__)
+COLUMNS = view_columns(User, Row.__table__)
 
 
 _document = func.crm_fold_search(func.coalesce(c.name, "") + literal_column(r"E'\n'") + func.coalesce(c.email, ""))
@@ -36,6 +36,6 @@ LISTING = Listing(
 ONE = select(*selected(COLUMNS)).where(c.id == bindparam("user_id", type_=c.id.type))
 
 
-def person(reference: ColumnElement[Any]) -> Nested:
+def person(reference: ColumnElement[Any]) -> JsonColumn:
     """The person whom a column of another table names, where that person was ever seen."""
     return nested_row(select(*labelled(COLUMNS)).where(c.id == reference).correlate_except(Row), User)

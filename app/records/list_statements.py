@@ -20,10 +20,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from app.db.counts import Counted
-from app.db.execution import planned_each_time
-from app.db.filters import Filter, crm_search
-from app.db.sorting import Order, Stretch
+from app.db.execution import unprepared
+from app.records.counts import Counted
+from app.records.filters import Filter, crm_search
+from app.records.sorting import Order, Segment
 from app.web.paging import Deleted
 
 # Of one list's statements of a kind, some 10 KB each; there are as many as ways to filter, and sizes of a page.
@@ -41,7 +41,7 @@ class Shape(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a statement depends on beside the shape: the stretch that it reads, how much of it, from where, and in which
+    """What a statement depends on beside the shape: the segment that it reads, how much of it, from where, and in which
     direction.
 
     The limit stands in the statement: as a parameter it would be unknown to the server's planner, which would then plan
@@ -96,7 +96,7 @@ class Selects:
         self.found_live = lru_cache(MOST_KEPT)(self._found_live)
 
     def _rows(self, shape: Shape, part: Part) -> Select[Any]:
-        """Rows of one stretch, each with its sort key and id behind it."""
+        """Rows of one segment, each with its sort key and id behind it."""
         keys = [self._stretch(shape, part.place).key, self._key.label("sort_id")]
         wheres = self._wheres(shape, part.place)
         if isinstance(self._source, Table) and (part.deep or len(wheres) > 1):
@@ -129,8 +129,8 @@ class Selects:
         order = self._direction(shape, part, *(() if column is None else (column,)), self._key)
         return select(*columns).select_from(self._source).where(*where).order_by(*order)
 
-    def _stretch(self, shape: Shape, place: int) -> Stretch:
-        return self._sorts[shape.sort_by].stretch(place)
+    def _stretch(self, shape: Shape, place: int) -> Segment:
+        return self._sorts[shape.sort_by].segment(place)
 
     def _descending(self, shape: Shape, place: int) -> bool:
         own = self._stretch(shape, place).descending
@@ -141,7 +141,7 @@ class Selects:
         return [column.desc() if descending else column.asc() for column in columns]
 
     def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
-        """How many rows the filters match, in all or in one stretch."""
+        """How many rows the filters match, in all or in one segment."""
         return _planned(shape, _sum(self._counted_where(where) for where in self._wheres(shape, place)))
 
     def _kept_total(self, shape: Shape) -> Select[Any] | None:
@@ -152,7 +152,7 @@ class Selects:
         return _sum([kept, *(self._counted_where(where) for where in self._wheres(shape, None)[1:])])
 
     def _sample(self, shape: Shape, place: int, size: int) -> Select[Any]:
-        """Of the first rows of one stretch, how many there are and how many a search finds."""
+        """Of the first rows of one segment, how many there are and how many a search finds."""
         search = dict(shape.filters)["search"]
         others = shape._replace(filters=tuple(each for each in shape.filters if each[0] != "search"))
         found = self._filters["search"].clause("search", search).label("found")
@@ -188,7 +188,7 @@ class Selects:
         return [[*conditions, each] for each in wanted[shape.deleted]]
 
     def _beyond(self, column: ColumnElement[Any] | None, *, descending: bool) -> ColumnElement[bool]:
-        """The rows of a stretch that come after the cursor's."""
+        """The rows of a segment that come after the cursor's."""
         after_id = bindparam("after_id", type_=self._key.type)
         if column is None:
             return self._key < after_id if descending else self._key > after_id
@@ -198,7 +198,7 @@ class Selects:
 
 def _planned(shape: Shape, statement: Any) -> Select[Any]:
     """Of few rows that a filter lets through an index of its own is the way; of many, the index of the order."""
-    return planned_each_time(statement) if shape.filters else statement
+    return unprepared(statement) if shape.filters else statement
 
 
 def _sum(counts: Iterable[Select[Any]]) -> Select[Any]:

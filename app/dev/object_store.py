@@ -18,7 +18,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.embedded import START_SECONDS, EmbeddedError, EmbeddedServer, running
+from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, running
 from app.settings import Settings
 
 BUCKET = "crm"

@@ -8,8 +8,8 @@ import time
 import structlog
 from sqlalchemy import text
 
-from app.db.chain import BATCH, seal
 from app.db.transaction import Database
+from app.records.audit_chain import BATCH, seal
 
 LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_EVERY_SECONDS = 60.0

@@ -24,9 +24,9 @@ from app.access.permissions import PERMISSIONS, Role
 from app.access.tokens import DEFAULT_TENANT, TokenVerifier, is_tenant_id
 from app.admin.me.routes import Me, Person
 from app.cli.environment import data_dir_option, read_settings
-from app.cli.people import PEOPLE, user_id_of
 from app.cli.serve import free_port
-from app.cli.token import make_token
+from app.dev.people import PEOPLE, user_id_of
+from app.dev.token import make_token
 from app.settings import Settings
 from app.web.cors import Cors
 from app.web.errors import ErrorBody, error_response

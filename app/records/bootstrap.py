@@ -17,7 +17,7 @@ REMEMBERED_SECONDS = 600
 MOST_REMEMBERED = 50_000
 
 
-class Arrivals:
+class TenantBootstrap:
     """One worker's memory of who was here, so that the database hears of it at most every ten minutes."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -25,7 +25,7 @@ class Arrivals:
         self._settings = settings
         self._seen: dict[tuple[str, str], float] = {}
 
-    async def greet(self, actor: Actor) -> None:
+    async def ensure(self, actor: Actor) -> None:
         """Write down a person who was not seen lately, and the tenant's settings and stages where it has none yet.
 
         A transaction of its own, and unaudited: nobody changed anything.

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from app.access.permissions import Role
-from app.cli.people import PEOPLE
 from app.db.schema import SERVICE_ROLE, enter_tenant
+from app.dev.people import PEOPLE
 from app.settings import Settings
 
 TENANT = "default"

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, cast, func, select
 from sqlalchemy.types import BigInteger
 
-from app.db.filters import Filter
 from app.models import RecordCount
+from app.records.filters import Filter
 
 c = RecordCount.__table__.c
 FACET: ColumnElement[str] = c.facet

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
 import click
 import jwt
 
-from app.cli.environment import TenantName, data_dir_option, read_settings
-from app.cli.people import PEOPLE, user_id_of
+from app.cli.environment import Duration, TenantName, data_dir_option, read_settings
+from app.dev.people import PEOPLE, user_id_of
 from app.settings import Settings
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(click.ParamType[int]):
-    """Such as 90s, 15m, 12h or 30d; in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Seconds."""
-        match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", str(value))
-        if not match:
-            self.fail(f"{value!r} is not of the form 90s, 15m, 12h or 30d", param, ctx)
-        return int(match[1]) * UNITS[match[2]]
 
 
 def make_token(

@@ -9,9 +9,9 @@ from typing import Any
 import click
 import psycopg
 
-from app.cli.environment import TenantName, data_dir_option, workplace
-from app.cli.made_up import SELLERS, TAGS, Batch, Stage, World, with_ids
+from app.cli.environment import TenantName, data_dir_option, environment
 from app.db.migrations import Migrations
+from app.dev.fake_data import SELLERS, TAGS, Batch, Stage, World, with_ids
 from app.models import Activity, Contact, Customer, Deal, Note
 
 BATCH = 2_000
@@ -36,14 +36,14 @@ def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir:
     Example:
       crm seed --customers 1000000 --tenant big
     """
-    with workplace(data_dir) as place:
-        if place.settings.production:
+    with environment(data_dir) as env:
+        if env.settings.production:
             raise click.ClickException("Made-up data has no place in production.")
-        if place.embedded:
-            Migrations(place.settings.migration_dsn, place.settings.database_dsn).upgrade()
+        if env.has_embedded_database:
+            Migrations(env.settings.migration_dsn, env.settings.database_dsn).upgrade()
         day = (today or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
-        with psycopg.connect(place.settings.migration_dsn) as connection:
-            fill(connection, count, tenant, number, day, place.settings.default_currency)
+        with psycopg.connect(env.settings.migration_dsn) as connection:
+            fill(connection, count, tenant, number, day, env.settings.default_currency)
 
 
 def fill(connection: psycopg.Connection, count: int, tenant: str, number: int, today: datetime, currency: str) -> None:

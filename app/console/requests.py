@@ -25,7 +25,7 @@ from app.admin.deals.schemas import Amount, DealQuery, Title
 from app.admin.notes.schemas import Content
 from app.admin.pipeline_stages.schemas import Percent
 from app.admin.tags.schemas import TagName
-from app.console import answers
+from app.console import responses
 from app.console.values import Stage, Stages, Status, equals_shown, read_day, statuses_shown_as
 from app.web.currency import Currency
 from app.web.email import Email
@@ -195,7 +195,7 @@ class Form(Body, kw_only=True):
 
     def named(self, kind: type[Change], values: Mapping[str, Any]) -> Change:
         """A body of /admin with these values, under the names that it knows."""
-        names = self.view.names if self.view is not None and issubclass(self.view, answers.Shown) else {}
+        names = self.view.names if self.view is not None and issubclass(self.view, responses.Shown) else {}
         read: dict[str, Any] = {}
         for name, value in values.items():
             if read.setdefault(names.get(name, name), value) != value:
@@ -213,7 +213,7 @@ class Form(Body, kw_only=True):
 class CustomerForm(Form, kw_only=True):
     """A customer's fields; owner_id and assigned_to are the same."""
 
-    view: ClassVar[ViewType] = answers.Customer
+    view: ClassVar[ViewType] = responses.Customer
 
     name: Maybe[CustomerName] = UNSET
     email: Maybe[Email | None] = UNSET
@@ -235,7 +235,7 @@ class NewCustomerForm(CustomerForm, kw_only=True):
 class ContactForm(Form, kw_only=True):
     """A contact's fields; customer_id must be the one that it has, `title` is the position."""
 
-    view: ClassVar[ViewType] = answers.Contact
+    view: ClassVar[ViewType] = responses.Contact
 
     name: Maybe[FullName] = UNSET
     email: Maybe[Email | None] = UNSET
@@ -266,7 +266,7 @@ class NewContactForm(ContactForm, kw_only=True):
 class DealForm(Form, kw_only=True):
     """A deal's fields; `name` is its title."""
 
-    view: ClassVar[ViewType] = answers.Deal
+    view: ClassVar[ViewType] = responses.Deal
 
     name: Maybe[Title] = UNSET
     customer_id: Maybe[Id] = UNSET
@@ -277,7 +277,7 @@ class DealForm(Form, kw_only=True):
     expected_close_date: Maybe[Day | None] = UNSET
     owner_id: Maybe[UserId | None] = UNSET
 
-    def read_deal(self, kind: type[Change], stages: Stages, shown: answers.Deal | None = None) -> Change:
+    def read_deal(self, kind: type[Change], stages: Stages, shown: responses.Deal | None = None) -> Change:
         """The body of /admin. A move takes the new stage's probability unless the form gives one."""
         values = self.changes(shown)
         if "stage" in values:
@@ -303,7 +303,7 @@ class StageForm(Form, kw_only=True):
 class ActivityForm(Form, kw_only=True):
     """An activity's fields; `subject` is its title."""
 
-    view: ClassVar[ViewType] = answers.Activity
+    view: ClassVar[ViewType] = responses.Activity
 
     type: Maybe[ActivityType] = UNSET
     subject: Maybe[ActivityTitle] = UNSET
@@ -320,7 +320,7 @@ class ActivityForm(Form, kw_only=True):
 
     def read_change(self, activity: Activity) -> ActivityChange:
         """The body of /admin. An activity of a whole day stays one while its hour is left as it was shown."""
-        values = self.changes(answers.Activity.shown(activity, None))
+        values = self.changes(responses.Activity.shown(activity, None))
         if activity.all_day and "due_at" in values:
             values["due_at"] = read_day(values["due_at"])
         return self.named(ActivityChange, values)
@@ -336,7 +336,7 @@ class NewActivityForm(ActivityForm, kw_only=True):
 class NewNoteForm(Form, kw_only=True):
     """A new note on a customer or a deal."""
 
-    view: ClassVar[ViewType] = answers.Note
+    view: ClassVar[ViewType] = responses.Note
 
     content: Content
     customer_id: Maybe[Id | None] = UNSET
@@ -346,7 +346,7 @@ class NewNoteForm(Form, kw_only=True):
 class TagForm(Form, kw_only=True):
     """A tag's fields."""
 
-    view: ClassVar[ViewType] = answers.Tag
+    view: ClassVar[ViewType] = responses.Tag
 
     name: Maybe[TagName] = UNSET
     color: Maybe[Color | None] = UNSET

@@ -14,20 +14,20 @@ from msgspec import UNSET
 from sqlalchemy import ColumnElement, FromClause
 
 from app.access.permissions import Permission
-from app.db.calendar import zone_of
-from app.db.counts import Counted
-from app.db.filters import AS_WALKED, Filter, FoundIn
-from app.db.nested import Columns, Nested, selected
-from app.db.selects import Part, Selects, Shape
-from app.db.sorting import Order
 from app.db.transaction import Transaction
+from app.records.calendar import zone_of
+from app.records.counts import Counted
+from app.records.filters import AS_WALKED, Filter, FoundIn
+from app.records.json_columns import Columns, JsonColumn, selected
+from app.records.list_statements import Part, Selects, Shape
+from app.records.sorting import Order
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import Code, Fault, bad_field, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
 Kept = TypeVar("Kept")
-# What becomes of a record on its page, and what a cursor remembers of it: the sort key, the stretch, the id.
+# What becomes of a record on its page, and what a cursor remembers of it: the sort key, the segment, the id.
 Found: TypeAlias = tuple[Any, ...]
 Keep: TypeAlias = Callable[[Any], Any]
 
@@ -88,7 +88,7 @@ class Listing(Generic[Record]):
         self._columns = selected(columns)
         self._selects = self._select(self._columns)
 
-    def beside(self, column: Nested) -> Listing[tuple[Record, Any]]:
+    def with_column(self, column: JsonColumn) -> Listing[tuple[Record, Any]]:
         """The same list, with what this says beside each record."""
         pairs = cast("Listing[Any]", copy(self))
         pairs._width = self._width + 1
@@ -191,7 +191,7 @@ class Listing(Generic[Record]):
         deep: bool = False,
         backward: bool = False,
     ) -> list[Found]:
-        """Rows from an offset on, through one stretch after the other."""
+        """Rows from an offset on, through one segment after the other."""
         sort = self._sorts[shape.sort_by]
         places = await sort.places(tx, descending=shape.descending)
         found: list[Found] = []
@@ -217,7 +217,7 @@ class Listing(Generic[Record]):
         places = await sort.places(tx, descending=shape.descending)
         try:
             value, here, last_id = key
-            column = sort.stretch(here).column if here in places else None
+            column = sort.segment(here).column if here in places else None
             if column is not None:
                 value = msgspec.convert(value, column.type.python_type)
         except ValueError:  # signed by a release that sorted by something else here
@@ -236,7 +236,7 @@ class Listing(Generic[Record]):
     async def _rows(
         self, tx: Transaction, keep: Keep, shape: Shape, part: Part, parameters: dict[str, Any]
     ) -> list[Found]:
-        """Rows of one stretch."""
+        """Rows of one segment."""
 
         def found(row: tuple[Any, ...]) -> Found:
             return (keep(self._view(*row[: self._width])), row[-2], part.place, row[-1])

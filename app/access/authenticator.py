@@ -12,10 +12,10 @@ from app.access.tokens import Bearer, TokenVerifier
 from app.settings import Settings
 from app.web.errors import AppError
 from app.web.limits import Limit, OpenRequests
-from app.web.proxies import site
+from app.web.proxies import rate_limit_key
 
 
-class Gate:
+class Authenticator:
     """Counts, in one worker, each person's requests and each address's failures."""
 
     def __init__(self, settings: Settings) -> None:
@@ -33,7 +33,7 @@ class Gate:
             return self._tokens.actor(connection.headers, lambda bearer: self._admit(bearer, connection.scope))
         except AppError as refusal:
             if refusal.status == 401:
-                self._failures.count(site(connection.client.host) if connection.client else None)
+                self._failures.count(rate_limit_key(connection.client.host) if connection.client else None)
             raise
 
     def _admit(self, bearer: Bearer, scope: Scope) -> None:

@@ -46,7 +46,7 @@ class JsonAs(TypeDecorator[Any]):
         return lambda document: decode(document or empty)
 
 
-class Nested:
+class JsonColumn:
     """A JSON expression, and the type that it is read as: where it is selected itself, and where it is nested again."""
 
     def __init__(self, json: ColumnElement[Any], kind: Any, *, empty: str = "null") -> None:
@@ -54,17 +54,17 @@ class Nested:
         self.column: ColumnElement[Any] = type_coerce(cast(json, Text), JsonAs(kind, empty))
 
 
-Columns: TypeAlias = dict[str, ColumnElement[Any] | Nested]
+Columns: TypeAlias = dict[str, ColumnElement[Any] | JsonColumn]
 
 
-def columns_for(view: type[View], table: FromClause, **special: ColumnElement[Any] | Nested) -> Columns:
+def view_columns(view: type[View], table: FromClause, **special: ColumnElement[Any] | JsonColumn) -> Columns:
     """What fills a view, in its order: the table's columns of the same names, but for the special ones."""
     return {name: special[name] if name in special else table.c[name] for name in view.__struct_fields__}
 
 
 def selected(columns: Columns) -> list[ColumnElement[Any]]:
     """A view's columns for a select of its own."""
-    return [column.column if isinstance(column, Nested) else column for column in columns.values()]
+    return [column.column if isinstance(column, JsonColumn) else column for column in columns.values()]
 
 
 def labelled(columns: Columns) -> list[Label[Any]]:
@@ -78,14 +78,14 @@ def json_object(columns: Columns) -> ColumnElement[Any]:
     return func.json_build_object(*pairs)
 
 
-def nested_rows(rows: Select[Any], kind: Any) -> Nested:
+def nested_rows(rows: Select[Any], kind: Any) -> JsonColumn:
     """The rows of a select of `labelled` columns, in its order, as a list of this type."""
     table = rows.subquery("nested")
     query = select(func.json_agg(literal_column("nested"))).select_from(table)
-    return Nested(query.scalar_subquery(), list[kind], empty="[]")
+    return JsonColumn(query.scalar_subquery(), list[kind], empty="[]")
 
 
-def newest_rows(rows: Select[Any], kind: Any, most: int) -> Nested:
+def newest_rows(rows: Select[Any], kind: Any, most: int) -> JsonColumn:
     """The newest of the rows of such a select, which has `created_at` and `id`: so many at most, and of long ones as
     many as have a mebibyte of JSON together.
     """
@@ -98,25 +98,25 @@ def newest_rows(rows: Select[Any], kind: Any, most: int) -> Nested:
     weighed = select(table.c.json, bytes_so_far.label("bytes"), table.c.created_at, table.c.id).subquery("weighed")
     in_order = aggregate_order_by(weighed.c.json, weighed.c.created_at.desc(), weighed.c.id.desc())
     query = select(func.json_agg(in_order)).where(weighed.c.bytes <= MOST_NESTED_BYTES)
-    return Nested(query.scalar_subquery(), list[kind], empty="[]")
+    return JsonColumn(query.scalar_subquery(), list[kind], empty="[]")
 
 
-def nested_row(row: Select[Any], kind: Any) -> Nested:
+def nested_row(row: Select[Any], kind: Any) -> JsonColumn:
     """The one row of such a select, or null."""
     table = row.limit(1).subquery("nested")
     query = select(func.row_to_json(literal_column("nested"))).select_from(table)
-    return Nested(query.scalar_subquery(), kind | None)
+    return JsonColumn(query.scalar_subquery(), kind | None)
 
 
-def _as_json(column: ColumnElement[Any] | Nested) -> ColumnElement[Any]:
-    if isinstance(column, Nested):
+def _as_json(column: ColumnElement[Any] | JsonColumn) -> ColumnElement[Any]:
+    if isinstance(column, JsonColumn):
         return column.json
     return func.crm_show_user(column) if isinstance(column.type, UserReference) else column
 
 
-def _as_shown(column: ColumnElement[Any] | Nested) -> ColumnElement[Any]:
+def _as_shown(column: ColumnElement[Any] | JsonColumn) -> ColumnElement[Any]:
     """Times are written here as msgspec writes them elsewhere: in UTC with `Z`, with six decimals or none."""
-    if isinstance(column, Nested) or not isinstance(column.type, DateTime):
+    if isinstance(column, JsonColumn) or not isinstance(column.type, DateTime):
         return _as_json(column)
     # The colons stand in quotes, since tools that send this statement would take :MI for a parameter.
     written = func.to_char(func.timezone("UTC", column), literal_column("""'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"'"""))

@@ -29,7 +29,7 @@ REFUSALS: dict[str, tuple[Code, str | None]] = {
 }
 
 # A statement or lock that took too long, a server that is full, going or gone: trying again is right.
-PASSING_TROUBLE = (
+TRANSIENT_ERRORS = (
     errors.LockNotAvailable,
     errors.DeadlockDetected,
     errors.SerializationFailure,
@@ -45,7 +45,7 @@ def translate(error: Exception) -> Exception:
         code, field = refusal
         return bad_field(code, field) if field else AppError(code)
     if (
-        isinstance(error, (PoolTimeoutError, OSError, *PASSING_TROUBLE))
+        isinstance(error, (PoolTimeoutError, OSError, *TRANSIENT_ERRORS))
         or (
             isinstance(error, errors.Error)
             # libpq's own failures (refused, reset, no route) carry no code.

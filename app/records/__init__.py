@@ -1,0 +1,1 @@
+"""What every resource shares: one record at a time, lists, idempotency, the audit chain."""
