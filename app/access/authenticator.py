@@ -24,7 +24,7 @@ class Authenticator:
         self._open = OpenRequests(settings.open_requests_per_person)
         self._failures = Limit(settings.auth_failures_per_minute)
 
-    def enter(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
+    def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
         """Who sends this request. Raises AppError 401, 429, 403 and 400.
 
         An address is only ever told to wait in place of a 401: whoever has a valid token comes in past it.
