@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from litestar import Litestar
@@ -22,6 +23,10 @@ from app.dev.postgres import OWNER, EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
+
+# Property tests have no deadline: how long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("crm", deadline=None)
+hypothesis.settings.load_profile("crm")
 
 SECRET = "a secret for tests, of more than thirty-two bytes"
 

@@ -1,33 +1,20 @@
-"""A sealed audit log, and databases of earlier releases."""
+"""Databases of earlier releases."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import psycopg
 import pytest
 
 from app.db.migrations import Migrations
 from app.settings import Settings
-from tests.callers import Caller
 from tests.conftest import renamed
-from tests.db.chains import seal
 
 AtRevision: TypeAlias = Callable[[str], tuple[Migrations, psycopg.Connection]]
-
-
-@pytest.fixture
-def five(admin: Caller, settings: Settings) -> list[dict[str, Any]]:
-    """Five sealed entries, oldest first."""
-    for name in ("Ada", "Bob", "Cleo"):
-        admin.customer(name, contact_preferences={"rate": 0.10, "ünicode": ["\u2028", 10**30]})
-    customer = admin.customer("Dora")
-    admin.ok("PATCH", f"/admin/customers/{customer['id']}", {"status": "active"})
-    seal(settings)
-    return admin.audit()[::-1]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from app.access.permissions import Role
 from app.db.startup import UnsafeRoleError, check_role
 from app.db.transaction import Database, Origin, Transaction
 from app.settings import Settings
-from tests.db.chains import with_database
+from tests.records.chains import with_database
 
 
 @pytest.fixture

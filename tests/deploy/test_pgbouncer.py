@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 SERVER_CONNECTIONS = 4
 STORIES = [
     f"tests/{name}.py"
-    for name in ("laws/test_tables", "laws/test_access", "admin/test_idempotency", "admin/test_audit")
+    for name in ("laws/test_tables", "laws/test_access", "records/test_idempotency", "admin/test_audit")
 ]
 
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt install pgbouncer")

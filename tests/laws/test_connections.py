@@ -11,10 +11,10 @@ from sqlalchemy import event
 
 from app.main import create_app
 from app.settings import Settings
+from tests.access.test_tokens import FORGED, REFUSED, signed
 from tests.callers import Caller, refused
 from tests.conftest import SECRET
 from tests.laws.routes import ADMIN, CONSOLE
-from tests.unit.test_tokens import FORGED, REFUSED, signed
 
 NOT_OURS = {
     **FORGED,

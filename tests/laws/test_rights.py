@@ -11,7 +11,7 @@ from psycopg import errors, sql
 
 from app.settings import Settings
 from tests.callers import Caller
-from tests.db.chains import breaks, seal
+from tests.records.chains import breaks, seal
 
 # What only computes is in indexes and derived columns: who reads and writes them may call it.
 COMPUTERS = {"crm_service", "crm_search", "crm_keeper"}

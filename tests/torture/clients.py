@@ -13,7 +13,7 @@ from tests.processes import Service
 from tests.torture.limits import locked
 from tests.torture.place import Finding, Place, resident_mb, seconds_until
 from tests.torture.wire import Wire, raw, send_all
-from tests.unit.test_bad_input import BODIES, CUSTOMERS, DEALS, JSON, QUERIES, REQUESTS
+from tests.web.test_bad_input import BODIES, CUSTOMERS, DEALS, JSON, QUERIES, REQUESTS
 
 LARGEST_GROWTH_MB = 50
 IDLE_OR_BUSY = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'crm_app' AND state <> 'idle'"

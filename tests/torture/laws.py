@@ -17,13 +17,13 @@ from tests.torture.place import Finding, Place
 ROOT = Path(__file__).parents[2]
 GENERATED = re.compile(r"(\d+) generated")
 
-TOKENS = ("tests/unit/test_tokens.py", "tests/unit/test_token_properties.py", "tests/laws/test_connections.py")
+TOKENS = ("tests/access/test_tokens.py", "tests/access/test_token_properties.py", "tests/laws/test_connections.py")
 ACCESS = ("tests/laws/test_access.py",)
 TABLES = ("tests/laws/test_tables.py",)
 RIGHTS = ("tests/laws/test_rights.py",)
-CHAIN = ("tests/db/test_chain.py", "tests/db/test_sealing.py")
+CHAIN = ("tests/records/test_chain.py", "tests/records/test_sealing.py")
 TRASH = ("tests/laws/test_trash.py",)
-BAD_INPUT = ("tests/unit/test_bad_input.py", "tests/unit/test_strict_json.py")
+BAD_INPUT = ("tests/web/test_bad_input.py", "tests/web/test_strict_json.py")
 ROLLING_RESTART = ("tests/deploy/test_rolling_restart.py",)
 LISTS = ("tests/laws/test_lists.py",)
 PROOFS = (*TOKENS, *ACCESS, *TABLES, *RIGHTS, *CHAIN, *TRASH, *BAD_INPUT, *ROLLING_RESTART, *LISTS)

@@ -124,7 +124,7 @@ def test_port_is_taken_for_server_port(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/kubernetes/config.yaml"])
 def test_the_examples_secrets_are_refused_in_production(file: str) -> None:
-    text = (Path(__file__).parents[2] / file).read_text()
+    text = (Path(__file__).parents[1] / file).read_text()
     found = re.findall(r"(JWT_SECRET|DATABASE_URL): (\S+)", text)
     assert {name for name, _ in found} == {"JWT_SECRET", "DATABASE_URL"}
     good = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32, "DATABASE_URL": "postgresql://crm@db/crm"}

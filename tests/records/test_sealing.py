@@ -14,7 +14,7 @@ from app.db.transaction import Database
 from app.records import audit_chain
 from app.settings import Settings
 from tests.callers import Caller
-from tests.db.chains import breaks, seal, with_database
+from tests.records.chains import breaks, seal, with_database
 
 
 def add_tag(connection: psycopg.Connection, tenant: str, name: str) -> None:

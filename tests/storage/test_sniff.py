@@ -1,4 +1,4 @@
-"""What a file is, by its bytes, and how its name is made safe."""
+"""What a file is, by its bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 
 from app.settings import Settings
 from app.storage.sniff import sniff
-from app.web.file_names import as_attachment, safe_name
 
 OFFICE = "application/vnd.openxmlformats-officedocument."
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 504
@@ -136,27 +135,6 @@ def test_an_accepted_file_is_what_its_bytes_say(name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_may_run_or_is_unknown_is_on_no_list(name: str) -> None:
     assert sniff(io.BytesIO(REFUSED[name]), name) not in Settings().accepted_types
-
-
-def test_a_name_keeps_its_extension_and_255_characters() -> None:
-    assert safe_name("ä" * 300 + ".tar") == "ä" * 251 + ".tar"
-    assert safe_name("." + "x" * 300) == "." + "x" * 254
-    assert safe_name("a." + "x" * 300) == "a." + "x" * 253
-
-
-@pytest.mark.parametrize("sent", ["", "/", "..", ". .", "\0", "\u202e", "a/", "   ", "\u200b", "\u3000\u3164."])
-def test_a_name_of_nothing_is_file(sent: str) -> None:
-    assert safe_name(sent) == "file"
-
-
-def test_a_name_is_composed_and_trimmed() -> None:
-    assert safe_name(" \u3000Mu\u0308ller.pdf\xa0") == "Müller.pdf"
-
-
-def test_a_header_has_a_plain_name_and_the_whole_one() -> None:
-    assert as_attachment('naïve "50%".pdf') == (
-        "attachment; filename=\"na_ve _50__.pdf\"; filename*=UTF-8''na%C3%AFve%20%2250%25%22.pdf"
-    )
 
 
 @pytest.mark.parametrize(

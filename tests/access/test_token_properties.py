@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.access.permissions import Role
 from app.web.errors import AppError
-from tests.unit.test_tokens import CMS, PAYLOAD, SECRET, SIGNATURE, actor, encoded, refusal, signed
+from tests.access.test_tokens import CMS, PAYLOAD, SECRET, SIGNATURE, actor, encoded, refusal, signed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),

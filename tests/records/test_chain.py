@@ -13,7 +13,7 @@ import pytest
 from app.records.audit_chain import BEFORE_THE_FIRST, Head, seal_hash
 from app.settings import Settings
 from tests.callers import Caller
-from tests.db.chains import breaks, checkpoint, seal
+from tests.records.chains import breaks, checkpoint, seal
 
 TABLES = ("audit_entries", "audit_seals", "record_counts")
 
