@@ -7,14 +7,15 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.admin.contacts import service as contacts
+from app.admin.contacts.queries import CONTACTS
 from app.admin.contacts.schemas import ContactChange, ContactCreate
-from app.admin.customers import queries as customer_queries
 from app.admin.customers import service as customers
+from app.admin.customers.queries import CUSTOMERS
 from app.admin.customers.schemas import CustomerChange, CustomerCreate
 from app.admin.http import answer, message, transaction
-from app.admin.notes import queries as note_queries
 from app.admin.notes.schemas import NestedNoteQuery
 from app.admin.tags import service as tags
+from app.admin.tags.queries import TAGS
 from app.admin.tags.schemas import TagChange, TagCreate
 from app.console import requests, responses
 from app.console.http import (
@@ -29,6 +30,7 @@ from app.console.http import (
     show_tags,
     with_column,
 )
+from app.console.queries import CUSTOMERS_WITH_PRIMARY_CONTACT, NOTES_WITH_AUTHOR
 from app.web.input import CrmRequest
 from app.web.structs import Message, RecordId
 
@@ -42,7 +44,7 @@ async def list_customers(
     """Customers, newest first. `owner_id` and `tag_id` filter as assigned_to and tags do."""
     async with transaction(request) as tx:
         shown = with_column(responses.Customer.shown)
-        return await read(request, tx, customer_queries.WITH_PRIMARY_CONTACT, filters.query(), shown)
+        return await read(request, tx, CUSTOMERS_WITH_PRIMARY_CONTACT, filters.query(), shown)
 
 
 @post("/customers", guards=WRITE)
@@ -58,7 +60,7 @@ async def create_customer(
 async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[responses.Customer]:
     """One customer."""
     async with transaction(request) as tx:
-        return await show_customer(tx, await customers.get(tx, customer_id))
+        return await show_customer(tx, await CUSTOMERS.get(tx, customer_id))
 
 
 @put("/customers/{customer_id:str}", guards=WRITE)
@@ -67,7 +69,7 @@ async def change_customer(
 ) -> Response[responses.Customer]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = responses.Customer.shown(await customers.get(tx, customer_id), None)
+        shown = responses.Customer.shown(await CUSTOMERS.get(tx, customer_id), None)
         return await show_customer(tx, await customers.change(tx, customer_id, data.read_as(CustomerChange, shown)))
 
 
@@ -75,7 +77,7 @@ async def change_customer(
 async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Message]:
     """Put a customer into the trash, with what hangs on it."""
     async with transaction(request) as tx:
-        await customers.trash(tx, customer_id)
+        await CUSTOMERS.trash(tx, customer_id)
         return message(tx, "Customer deleted successfully")
 
 
@@ -85,7 +87,7 @@ async def list_customer_contacts(
 ) -> Response[list[responses.Contact]]:
     """All contacts of a customer, the primary one first."""
     async with transaction(request) as tx:
-        await customers.RECORDS.require(tx, customer_id)
+        await CUSTOMERS.ensure_exists(tx, customer_id)
         return await show_contacts(request, tx, customer_id)
 
 
@@ -103,7 +105,7 @@ async def create_contact(
 async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[list[responses.Tag]]:
     """A customer's tags, by name."""
     async with transaction(request) as tx:
-        return show_tags(tx, await customers.get(tx, customer_id))
+        return show_tags(tx, await CUSTOMERS.get(tx, customer_id))
 
 
 @post("/customers/{customer_id:str}/tags", guards=WRITE, status_code=200)
@@ -131,10 +133,10 @@ async def list_customer_notes(
 ) -> Response[responses.Page[responses.Note]]:
     """A customer's notes, newest first."""
     async with transaction(request) as tx:
-        await customers.RECORDS.require(tx, customer_id)
+        await CUSTOMERS.ensure_exists(tx, customer_id)
         scope = {"customer_id": [customer_id]}
         query = filters.read_as(NestedNoteQuery)
-        return await read(request, tx, note_queries.WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
+        return await read(request, tx, NOTES_WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
 
 
 # ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +146,7 @@ async def list_customer_notes(
 async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[responses.Contact]:
     """One contact."""
     async with transaction(request) as tx:
-        contact = await contacts.get(tx, contact_id)
+        contact = await CONTACTS.get(tx, contact_id)
         return show(tx, responses.Contact.shown(contact), contact)
 
 
@@ -154,7 +156,7 @@ async def change_contact(
 ) -> Response[responses.Contact]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = responses.Contact.shown(await contacts.get(tx, contact_id))
+        shown = responses.Contact.shown(await CONTACTS.get(tx, contact_id))
         contact = await contacts.change(tx, contact_id, data.read_as(ContactChange, shown))
         return show(tx, responses.Contact.shown(contact), contact)
 
@@ -189,7 +191,7 @@ async def list_tags(request: CrmRequest) -> Response[list[responses.Tag]]:
 async def create_tag(request: CrmRequest, data: JSONBody[requests.NewTagForm]) -> Response[responses.Tag]:
     """Make a tag."""
     async with transaction(request) as tx:
-        tag = await tags.create(tx, data.read_as(TagCreate))
+        tag = await TAGS.create(tx, data.read_as(TagCreate).given())
         return show(tx, responses.Tag.of(tag), tag, 201)
 
 
@@ -197,7 +199,7 @@ async def create_tag(request: CrmRequest, data: JSONBody[requests.NewTagForm]) -
 async def get_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[responses.Tag]:
     """One tag."""
     async with transaction(request) as tx:
-        tag = await tags.get(tx, tag_id)
+        tag = await TAGS.get(tx, tag_id)
         return show(tx, responses.Tag.of(tag), tag)
 
 
@@ -207,7 +209,7 @@ async def change_tag(
 ) -> Response[responses.Tag]:
     """Change the fields that are present."""
     async with transaction(request) as tx:
-        tag = await tags.change(tx, tag_id, data.read_as(TagChange))
+        tag = await TAGS.change(tx, tag_id, data.read_as(TagChange).given())
         return show(tx, responses.Tag.of(tag), tag)
 
 

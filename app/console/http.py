@@ -12,14 +12,13 @@ from litestar.handlers import HTTPRouteHandler
 
 from app.access.permissions import Permission, Requires
 from app.admin.activities.schemas import Activity
-from app.admin.contacts import queries as contact_queries
-from app.admin.contacts import service as contacts
+from app.admin.contacts.queries import OF_CUSTOMER
 from app.admin.contacts.schemas import CustomerContactQuery
 from app.admin.customers.schemas import Customer
 from app.admin.http import answer, read_page
 from app.admin.notes.schemas import Note
-from app.admin.users import service as users
 from app.console import responses
+from app.console.queries import find_person, find_primary_contact
 from app.console.values import shown_id
 from app.db.transaction import Transaction
 from app.records.listing import Listing
@@ -65,7 +64,7 @@ async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) 
     return await read_page(
         request,
         tx,
-        contact_queries.OF_CUSTOMER,
+        OF_CUSTOMER,
         CustomerContactQuery(page_size=EVERYTHING),
         scope={"customer_id": [customer_id]},
         largest_page=EVERYTHING,
@@ -86,7 +85,7 @@ def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[
 
 async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[responses.Customer]:
     """With its primary contact."""
-    primary = await contacts.primary_of(tx, customer.id)
+    primary = await find_primary_contact(tx, customer.id)
     return show(tx, responses.Customer.shown(customer, primary), customer, status)
 
 
@@ -97,13 +96,13 @@ def show_tags(tx: Transaction, customer: Customer) -> Response[list[responses.Ta
 
 async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[responses.Activity]:
     """With its owner's name."""
-    owner = None if activity.assigned_to is None else await users.find(tx, activity.assigned_to)
+    owner = None if activity.assigned_to is None else await find_person(tx, activity.assigned_to)
     return show(tx, responses.Activity.shown(activity, owner), activity, status)
 
 
 async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[responses.Note]:
     """With its author."""
-    return show(tx, responses.Note.shown(note, await users.find(tx, note.author_id)), note, status)
+    return show(tx, responses.Note.shown(note, await find_person(tx, note.author_id)), note, status)
 
 
 def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -8,8 +8,8 @@ from litestar import Response, delete, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from app.admin.activities import queries as activity_queries
 from app.admin.activities import service as activities
+from app.admin.activities.queries import ACTIVITIES
 from app.admin.activities.schemas import (
     ActivityChange,
     ActivityCreate,
@@ -18,12 +18,13 @@ from app.admin.activities.schemas import (
     ActivityStatus,
     MyActivityQuery,
 )
-from app.admin.deals import queries as deal_queries
 from app.admin.deals import service as deals
+from app.admin.deals.queries import DEALS
+from app.admin.deals.queries import LISTING as DEAL_LISTING
 from app.admin.deals.schemas import DealChange, DealCreate
 from app.admin.http import message, transaction
-from app.admin.notes import queries as note_queries
 from app.admin.notes import service as notes
+from app.admin.notes.queries import NOTES
 from app.admin.notes.schemas import NestedNoteQuery, NoteCreate
 from app.admin.reports.routes import current_overview, overview_response
 from app.console import requests, responses
@@ -37,6 +38,7 @@ from app.console.http import (
     show_note,
     with_column,
 )
+from app.console.queries import ACTIVITIES_WITH_OWNER, NOTES_WITH_AUTHOR
 from app.console.values import Stages
 from app.web.input import CrmRequest
 from app.web.structs import Message, RecordId
@@ -54,7 +56,7 @@ async def list_deals(
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
         shown = partial(responses.Deal.shown, stages=stages)
-        return await read(request, tx, deal_queries.LISTING, filters.query(stages), shown)
+        return await read(request, tx, DEAL_LISTING, filters.query(stages), shown)
 
 
 @post("/deals", guards=WRITE)
@@ -70,7 +72,7 @@ async def create_deal(request: CrmRequest, data: JSONBody[requests.NewDealForm])
 async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[responses.Deal]:
     """One deal."""
     async with transaction(request) as tx:
-        deal = await deals.get(tx, deal_id)
+        deal = await DEALS.get(tx, deal_id)
         return show(tx, responses.Deal.shown(deal, await Stages.of(tx)), deal)
 
 
@@ -93,7 +95,7 @@ async def move_deal(
 async def _change_deal(request: CrmRequest, deal_id: int, data: requests.DealForm) -> Response[responses.Deal]:
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
-        shown = responses.Deal.shown(await deals.get(tx, deal_id), stages)
+        shown = responses.Deal.shown(await DEALS.get(tx, deal_id), stages)
         rollback_roles = request.app.state.settings.rollback_roles
         deal = await deals.change(tx, deal_id, data.read_deal(DealChange, stages, shown), rollback_roles)
         return show(tx, responses.Deal.shown(deal, stages), deal)
@@ -103,7 +105,7 @@ async def _change_deal(request: CrmRequest, deal_id: int, data: requests.DealFor
 async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Message]:
     """Put a deal into the trash, with what hangs on it."""
     async with transaction(request) as tx:
-        await deals.trash(tx, deal_id)
+        await DEALS.trash(tx, deal_id)
         return message(tx, "Deal deleted successfully")
 
 
@@ -113,10 +115,10 @@ async def list_deal_notes(
 ) -> Response[responses.Page[responses.Note]]:
     """A deal's notes, newest first."""
     async with transaction(request) as tx:
-        await deals.RECORDS.require(tx, deal_id)
+        await DEALS.ensure_exists(tx, deal_id)
         scope = {"deal_id": [deal_id]}
         query = filters.read_as(NestedNoteQuery)
-        return await read(request, tx, note_queries.WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
+        return await read(request, tx, NOTES_WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
 
 
 # ── activities ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,7 +131,7 @@ async def list_activities(
     """Activities: open ones by due date, then closed ones, the latest first. `date_from`, `date_to`: when due."""
     async with transaction(request) as tx:
         query = filters.read_as(ActivityQuery, sort_by=AGENDA)
-        return await read(request, tx, activity_queries.WITH_OWNER, query, with_column(responses.Activity.shown))
+        return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.shown))
 
 
 @get("/me/activities", guards=READ)
@@ -139,7 +141,7 @@ async def list_my_activities(
     """What is assigned to me, in every status: what is open by due date, then what is closed, the latest first."""
     async with transaction(request) as tx:
         query, mine = filters.read_as(MyActivityQuery, sort_by=AGENDA), {"assigned_to": ["me"]}
-        return await read(request, tx, activity_queries.WITH_OWNER, query, with_column(responses.Activity.shown), mine)
+        return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.shown), mine)
 
 
 @post("/activities", guards=WRITE)
@@ -155,7 +157,7 @@ async def create_activity(
 async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[responses.Activity]:
     """One activity."""
     async with transaction(request) as tx:
-        return await show_activity(tx, await activities.get(tx, activity_id))
+        return await show_activity(tx, await ACTIVITIES.get(tx, activity_id))
 
 
 @put("/activities/{activity_id:str}", guards=WRITE)
@@ -164,7 +166,7 @@ async def change_activity(
 ) -> Response[responses.Activity]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        change = data.read_change(await activities.get(tx, activity_id))
+        change = data.read_change(await ACTIVITIES.get(tx, activity_id))
         return await show_activity(tx, await activities.change(tx, activity_id, change))
 
 
@@ -172,7 +174,7 @@ async def change_activity(
 async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Message]:
     """Put an activity into the trash, with its notes."""
     async with transaction(request) as tx:
-        await activities.trash(tx, activity_id)
+        await ACTIVITIES.trash(tx, activity_id)
         return message(tx, "Activity deleted successfully")
 
 
@@ -198,14 +200,14 @@ async def create_note(request: CrmRequest, data: JSONBody[requests.NewNoteForm])
 async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[responses.Note]:
     """One note."""
     async with transaction(request) as tx:
-        return await show_note(tx, await notes.get(tx, note_id))
+        return await show_note(tx, await NOTES.get(tx, note_id))
 
 
 @delete("/notes/{note_id:str}", guards=WRITE, status_code=200)
 async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Message]:
     """Put a note into the trash; agents their own only."""
     async with transaction(request) as tx:
-        await notes.trash(tx, note_id)
+        await NOTES.trash(tx, note_id)
         return message(tx, "Note deleted successfully")
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, not_, or_, select
+from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, not_, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
 from app.admin.activities.schemas import Activity, ActivityStatus
 from app.admin.nested import contact_of, customer_of, deal_of
-from app.admin.users.queries import person
 from app.models import Activity as Row
+from app.records import resources
 from app.records.calendar import TODAY
 from app.records.counts import FACET, Counted
 from app.records.filters import Filter, found_in, one_of, since, until, user_in
-from app.records.json_columns import selected, view_columns
+from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import Segment, by_column, by_group, by_segments
+from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -47,7 +48,7 @@ COLUMNS = view_columns(
     deal=deal_of(c.deal_id),
     contact=contact_of(c.contact_id),
 )
-
+ACTIVITIES = TrashRepository(resources.ACTIVITIES, Activity, COLUMNS)
 
 ALONE = "only "
 
@@ -111,5 +112,3 @@ LISTING = Listing(
     default_sort=("due_date", SortOrder.ASC),
     counted=Counted("activities", {"type": one_of(FACET)}),
 )
-WITH_OWNER = LISTING.with_column(person(c.assigned_to))
-ONE = select(*selected(COLUMNS)).where(c.id == bindparam("activity_id"), c.deleted_at.is_(None))

@@ -8,7 +8,8 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
-from app.admin.activities import queries, service
+from app.admin.activities import service
+from app.admin.activities.queries import ACTIVITIES, LISTING
 from app.admin.activities.schemas import (
     Activity,
     ActivityChange,
@@ -28,7 +29,7 @@ TO_DO = [ActivityStatus.SCHEDULED, ActivityStatus.OVERDUE]
 @get("/activities", guards=[Requires(Permission.READ)])
 async def list_activities(request: CrmRequest, filters: NamedDependency[ActivityQuery]) -> Response[Page[Activity]]:
     """Activities, those due first at the top unless sorted otherwise."""
-    return await list_page(request, queries.LISTING, filters)
+    return await list_page(request, LISTING, filters)
 
 
 @get("/me/activities", guards=[Requires(Permission.READ)])
@@ -38,7 +39,7 @@ async def list_my_activities(
     """What is assigned to me: scheduled and overdue unless `status` says otherwise."""
     if filters.status is UNSET and filters.cursor is UNSET:
         filters.status = TO_DO
-    return await list_page(request, queries.LISTING, filters, scope={"assigned_to": ["me"]})
+    return await list_page(request, LISTING, filters, scope={"assigned_to": ["me"]})
 
 
 @post("/activities", guards=[Requires(Permission.WRITE)])
@@ -52,7 +53,7 @@ async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -
 async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
     """One activity."""
     async with transaction(request) as tx:
-        return answer(tx, await service.get(tx, activity_id))
+        return answer(tx, await ACTIVITIES.get(tx, activity_id))
 
 
 @route("/activities/{activity_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
@@ -68,7 +69,7 @@ async def change_activity(
 async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Message]:
     """Put an activity into the trash, with its notes."""
     async with transaction(request) as tx:
-        await service.trash(tx, activity_id)
+        await ACTIVITIES.trash(tx, activity_id)
         return message(tx, "Activity deleted successfully")
 
 
@@ -76,7 +77,7 @@ async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) 
 async def restore_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
     """Take an activity out of the trash. While its customer or deal is there, 409 PARENT_DELETED."""
     async with transaction(request) as tx:
-        return answer(tx, await service.restore(tx, activity_id))
+        return answer(tx, await ACTIVITIES.restore(tx, activity_id))
 
 
 router = Router(

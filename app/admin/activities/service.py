@@ -1,4 +1,4 @@
-"""What can be done with activities."""
+"""What can be done with activities, beside what every record can."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ from typing import Any
 from sqlalchemy import select
 
 from app.access.permissions import Permission
-from app.admin.activities import queries
+from app.admin.activities.queries import ACTIVITIES
 from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
 from app.db.transaction import Transaction
-from app.models import Activity as Row
 from app.models import Contact, Deal
 from app.records.calendar import day_of, midnight, zone_of
-from app.records.records import Records
-from app.web.errors import AppError, Code, Fault, bad_field, invalid
+from app.web.errors import Code, Fault, bad_field, invalid
 from app.web.fields import BareDate
 
-RECORDS = Records(Row, Code.ACTIVITY_NOT_FOUND, owned=True)
 EMPTY = dict.fromkeys(("customer_id", "deal_id", "contact_id", "due_date", "completed_at")) | {"all_day": False}
 GRACE = timedelta(minutes=1)  # between two clocks
-
-
-async def get(tx: Transaction, activity_id: int) -> Activity:
-    """Raises AppError ACTIVITY_NOT_FOUND."""
-    row = (await tx.connection.execute(queries.ONE, {"activity_id": activity_id})).one_or_none()
-    if row is None:
-        raise AppError(Code.ACTIVITY_NOT_FOUND)
-    return Activity(*row)
 
 
 async def create(tx: Transaction, data: ActivityCreate) -> Activity:
@@ -44,7 +33,7 @@ async def create(tx: Transaction, data: ActivityCreate) -> Activity:
     before = EMPTY | {"type": None, "status": None}
     after = before | {"status": "scheduled"} | values
     values |= await _checked(tx, before, after, values)
-    return await get(tx, await RECORDS.insert(tx, values))
+    return await ACTIVITIES.get(tx, await ACTIVITIES.insert(tx, values))
 
 
 async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Activity:
@@ -52,23 +41,12 @@ async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Act
     values = data.given()
     if values.get("status") == "overdue":
         del values["status"]
-    row = await RECORDS.lock(tx, activity_id)
+    row = await ACTIVITIES.get_for_update(tx, activity_id)
     if values.get("assigned_to", row["assigned_to"]) != row["assigned_to"]:
         tx.actor.require(Permission.MANAGE_ALL)
     values |= await _checked(tx, row, dict(row) | values, values)
-    await RECORDS.update(tx, row, values)
-    return await get(tx, activity_id)
-
-
-async def trash(tx: Transaction, activity_id: int) -> None:
-    """Raises AppError ACTIVITY_NOT_FOUND or VERSION_CONFLICT."""
-    await RECORDS.trash(tx, await RECORDS.lock(tx, activity_id))
-
-
-async def restore(tx: Transaction, activity_id: int) -> Activity:
-    """Raises AppError ACTIVITY_NOT_FOUND, NOT_DELETED or PARENT_DELETED."""
-    await RECORDS.restore(tx, await RECORDS.lock_trashed(tx, activity_id))
-    return await get(tx, activity_id)
+    await ACTIVITIES.update(tx, row, values)
+    return await ACTIVITIES.get(tx, activity_id)
 
 
 async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +64,7 @@ async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: d
         raise bad_field(Code.DUE_DATE_IN_PAST, "due_date")
     if changed.get("completed_at") and changed["completed_at"] > now:
         raise invalid(Fault("completed_at", "can't be in the future"))
-    await RECORDS.check_references(tx, changed)
+    await ACTIVITIES.check_references(tx, changed)
     # Whose contact it must be: the customer's, else the deal's customer's.
     whose = "deal_id" if after["customer_id"] is None else "customer_id"
     if changed.keys() & {"contact_id", "customer_id", whose} and after["contact_id"] is not None:

@@ -7,16 +7,19 @@ from sqlalchemy import bindparam, delete, select
 from app.admin.attachments.schemas import Attachment
 from app.models import Attachment as Row
 from app.models import AttachmentUpload
+from app.records import resources
 from app.records.filters import one_of
-from app.records.json_columns import selected, view_columns
+from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column
+from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 upload = AttachmentUpload.__table__.c
 
 COLUMNS = view_columns(Attachment, Row.__table__)
+ATTACHMENTS = TrashRepository(resources.ATTACHMENTS, Attachment, COLUMNS)
 LISTING = Listing(
     "attachments",
     Attachment,
@@ -32,9 +35,7 @@ LISTING = Listing(
     sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
 )
-LIVE = (c.id == bindparam("attachment_id"), c.deleted_at.is_(None))
-ONE = select(*selected(COLUMNS)).where(*LIVE)
-KEY = select(c.object_key).where(*LIVE)
+KEY = select(c.object_key).where(c.id == bindparam("attachment_id"), c.deleted_at.is_(None))
 KEPT = select(c.id).where(c.object_key == bindparam("key"))
 # What somebody began to upload is nobody else's.
 PENDING = select(AttachmentUpload.__table__).where(

@@ -11,8 +11,12 @@ from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
 from app.access.permissions import Permission, Requires
-from app.admin.attachments import queries, service, transfer
+from app.admin.activities.queries import ACTIVITIES
+from app.admin.attachments import service, transfer
+from app.admin.attachments.queries import ATTACHMENTS, LISTING
 from app.admin.attachments.schemas import Attachment, AttachmentDetail, AttachmentQuery, Upload, UploadCreate
+from app.admin.customers.queries import CUSTOMERS
+from app.admin.deals.queries import DEALS
 from app.admin.http import answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.multipart import FilePart
@@ -25,8 +29,8 @@ async def list_customer_attachments(
     request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
 ) -> Response[Page[Attachment]]:
     """The files of a customer, newest first."""
-    scope, within = {"customer_id": [customer_id]}, partial(service.CUSTOMER.records.require, record_id=customer_id)
-    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+    scope, within = {"customer_id": [customer_id]}, partial(CUSTOMERS.ensure_exists, record_id=customer_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
 
 
 @post("/customers/{customer_id:str}/attachments", guards=[Requires(Permission.WRITE)], request_max_body_size=None)
@@ -50,8 +54,8 @@ async def list_deal_attachments(
     request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
 ) -> Response[Page[Attachment]]:
     """The files of a deal, newest first."""
-    scope, within = {"deal_id": [deal_id]}, partial(service.DEAL.records.require, record_id=deal_id)
-    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+    scope, within = {"deal_id": [deal_id]}, partial(DEALS.ensure_exists, record_id=deal_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
 
 
 @post("/deals/{deal_id:str}/attachments", guards=[Requires(Permission.WRITE)], request_max_body_size=None)
@@ -75,8 +79,8 @@ async def list_activity_attachments(
     request: CrmRequest, activity_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
 ) -> Response[Page[Attachment]]:
     """The files of an activity, newest first."""
-    scope, within = {"activity_id": [activity_id]}, partial(service.ACTIVITY.records.require, record_id=activity_id)
-    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+    scope, within = {"activity_id": [activity_id]}, partial(ACTIVITIES.ensure_exists, record_id=activity_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
 
 
 @post("/activities/{activity_id:str}/attachments", guards=[Requires(Permission.WRITE)], request_max_body_size=None)
@@ -121,7 +125,7 @@ async def complete_attachment(request: CrmRequest, attachment_id: FromPath[Recor
 async def delete_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Message]:
     """Put an attachment into the trash."""
     async with transaction(request) as tx:
-        await service.trash(tx, attachment_id)
+        await ATTACHMENTS.trash(tx, attachment_id)
         return message(tx, "Attachment deleted successfully")
 
 
@@ -129,7 +133,7 @@ async def delete_attachment(request: CrmRequest, attachment_id: FromPath[RecordI
 async def restore_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Attachment]:
     """Take an attachment out of the trash. While what it belongs to is there, 409 PARENT_DELETED."""
     async with transaction(request) as tx:
-        return answer(tx, await service.restore(tx, attachment_id))
+        return answer(tx, await ATTACHMENTS.restore(tx, attachment_id))
 
 
 router = Router(

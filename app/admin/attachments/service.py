@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, insert
 
+from app.admin.activities.queries import ACTIVITIES
 from app.admin.attachments import queries
+from app.admin.attachments.queries import ATTACHMENTS
 from app.admin.attachments.schemas import Attachment, UploadCreate
+from app.admin.customers.queries import CUSTOMERS
+from app.admin.deals.queries import DEALS
 from app.db.transaction import Transaction
-from app.models import Activity, AttachmentUpload, Customer, Deal
-from app.models import Attachment as Row
-from app.records.records import Records
+from app.models import AttachmentUpload
+from app.records.repository import Repository
 from app.settings import Settings
 from app.web.errors import AppError, Code, bad_field
 from app.web.file_names import safe_name
@@ -25,19 +28,17 @@ URL_SECONDS = 300
 INCOMING = "incoming"
 PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-RECORDS = Records(Row, Code.ATTACHMENT_NOT_FOUND, owned=True)
-
 
 class Parent(NamedTuple):
     """What an attachment may belong to."""
 
     column: str
-    records: Records
+    records: Repository[Any]
 
 
-CUSTOMER = Parent("customer_id", Records(Customer, Code.CUSTOMER_NOT_FOUND, owned=True))
-DEAL = Parent("deal_id", Records(Deal, Code.DEAL_NOT_FOUND, owned=True))
-ACTIVITY = Parent("activity_id", Records(Activity, Code.ACTIVITY_NOT_FOUND, owned=True))
+CUSTOMER = Parent("customer_id", CUSTOMERS)
+DEAL = Parent("deal_id", DEALS)
+ACTIVITY = Parent("activity_id", ACTIVITIES)
 
 
 class File(NamedTuple):
@@ -68,37 +69,29 @@ def require_acceptable(settings: Settings, size: int, content_type: str, *, fiel
         raise bad_field(Code.EMPTY_FILE, field)
 
 
-async def get(tx: Transaction, attachment_id: int) -> Attachment:
-    """Raises AppError ATTACHMENT_NOT_FOUND."""
-    row = (await tx.connection.execute(queries.ONE, {"attachment_id": attachment_id})).one_or_none()
-    if row is None:
-        raise AppError(Code.ATTACHMENT_NOT_FOUND)
-    return Attachment(*row)
-
-
 async def key_of(tx: Transaction, attachment_id: int) -> str:
     """Where its bytes lie. Raises AppError ATTACHMENT_NOT_FOUND."""
     key = (await tx.connection.execute(queries.KEY, {"attachment_id": attachment_id})).scalar_one_or_none()
     if key is None:
-        raise AppError(Code.ATTACHMENT_NOT_FOUND)
+        raise ATTACHMENTS.not_found()
     return str(key)
 
 
 async def create(tx: Transaction, parent: Parent, record_id: int, file: File) -> Attachment:
     """Raises AppError for a parent that is not there."""
-    await parent.records.hold(tx, record_id, own=False)
+    await parent.records.lock_parent(tx, record_id)
     return await _insert(tx, {parent.column: record_id, "uploaded_by": tx.actor.user_id}, file)
 
 
 async def is_kept(tx: Transaction, parent: Parent, record_id: int, key: str) -> bool:
     """Whether there is a row for this object, once every transaction that could still make one has ended."""
-    await parent.records.hold(tx, record_id, own=False)
+    await parent.records.lock_parent(tx, record_id)
     return (await tx.connection.execute(queries.KEPT, {"key": key})).first() is not None
 
 
 async def begin(tx: Transaction, parent: Parent, record_id: int, data: UploadCreate) -> RowMapping:
     """A row that waits for its file, and is no attachment yet. Raises AppError for a parent that is not there."""
-    await parent.records.hold(tx, record_id, own=False)
+    await parent.records.lock_parent(tx, record_id)
     values = {
         "tenant_id": tx.actor.tenant_id,
         "file_name": safe_name(data.file_name),
@@ -129,24 +122,13 @@ def parent_of(row: RowMapping) -> tuple[Parent, int]:
 async def complete(tx: Transaction, upload: RowMapping, file: File) -> bool:
     """Make an upload an attachment; False where another request just did. Raises AppError PARENT_DELETED."""
     parent, record_id = parent_of(upload)
-    await parent.records.hold_parent(tx, record_id)
+    await parent.records.lock_parent_for_restore(tx, record_id)
     taken = await tx.connection.execute(queries.TAKEN, {"attachment_id": upload["id"]})
     if taken.first() is None:
         return False
     links = {parent.column: record_id, "uploaded_by": upload["uploaded_by"], "id": upload["id"]}
     await _insert(tx, links, file)
     return True
-
-
-async def trash(tx: Transaction, attachment_id: int) -> None:
-    """Raises AppError ATTACHMENT_NOT_FOUND or VERSION_CONFLICT."""
-    await RECORDS.trash(tx, await RECORDS.lock(tx, attachment_id))
-
-
-async def restore(tx: Transaction, attachment_id: int) -> Attachment:
-    """Raises AppError ATTACHMENT_NOT_FOUND, NOT_DELETED or PARENT_DELETED."""
-    await RECORDS.restore(tx, await RECORDS.lock_trashed(tx, attachment_id))
-    return await get(tx, attachment_id)
 
 
 async def _insert(tx: Transaction, values: dict[str, Any], file: File) -> Attachment:
@@ -157,4 +139,4 @@ async def _insert(tx: Transaction, values: dict[str, Any], file: File) -> Attach
         "sha256": file.sha256,
         "object_key": file.key,
     }
-    return await get(tx, await RECORDS.insert(tx, values | described))
+    return await ATTACHMENTS.get(tx, await ATTACHMENTS.insert(tx, values | described))

@@ -12,6 +12,7 @@ from litestar import Response
 from litestar.response import Stream
 
 from app.admin.attachments import service
+from app.admin.attachments.queries import ATTACHMENTS
 from app.admin.attachments.schemas import Attachment, AttachmentDetail, Upload, UploadCreate
 from app.admin.attachments.service import File, Parent
 from app.admin.http import answer, transaction
@@ -37,7 +38,7 @@ async def upload(request: CrmRequest, file: FilePart, parent: Parent, record_id:
         arrived = await _inspected(request, spool, name, service.object_key(request.user.tenant_id))
         content = hashlib.sha256(f"{name}\0{arrived.sha256}".encode()).digest()
         async with transaction(request, content=content, ahead=True) as tx:
-            await parent.records.require(tx, record_id)
+            await parent.records.ensure_exists(tx, record_id)
         async with _undone_on_failure(request, parent, record_id, arrived.key):
             await store.put(arrived.key, spool.file, arrived.size, arrived.content_type)
             async with transaction(request, content=content) as tx:
@@ -72,18 +73,18 @@ async def complete(request: CrmRequest, attachment_id: int) -> Response[Attachme
             file = await _inspected(request, spool, row["file_name"], key)
             async with transaction(request) as tx:
                 completed = await service.complete(tx, row, file)
-                response = answer(tx, await service.get(tx, attachment_id))
+                response = answer(tx, await ATTACHMENTS.get(tx, attachment_id))
         await _discard(store, row["object_key"] if completed else key)
         return response
     async with transaction(request) as tx:
-        return answer(tx, await service.get(tx, attachment_id))
+        return answer(tx, await ATTACHMENTS.get(tx, attachment_id))
 
 
 async def detail(request: CrmRequest, attachment_id: int) -> Response[AttachmentDetail]:
     """An attachment and a link to its bytes."""
     store: ObjectStore = request.app.state.store
     async with transaction(request) as tx:
-        found = await service.get(tx, attachment_id)
+        found = await ATTACHMENTS.get(tx, attachment_id)
         kind = _served_type(request.app.state.settings, found)
         key = await service.key_of(tx, attachment_id)
         url = await store.sign_get(key, as_attachment(found.file_name), kind, service.URL_SECONDS)
@@ -95,7 +96,7 @@ async def download(request: CrmRequest, attachment_id: int) -> Stream:
     """The bytes, or a range of them."""
     store: ObjectStore = request.app.state.store
     async with transaction(request) as tx:
-        found = await service.get(tx, attachment_id)
+        found = await ATTACHMENTS.get(tx, attachment_id)
         key = await service.key_of(tx, attachment_id)
     tag = f'"{found.sha256}"'
     headers = {

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, case, select
+from sqlalchemy import case
 
 from app.admin.contacts.schemas import Contact
 from app.models import Contact as Row
 from app.models import Customer
+from app.records import resources
 from app.records.counts import Counted
 from app.records.filters import found_in, one_of, through, user_in
-from app.records.json_columns import selected, view_columns
+from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column
+from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 customer = Customer.__table__.c
 
 COLUMNS = view_columns(Contact, Row.__table__)
+CONTACTS = TrashRepository(resources.CONTACTS, Contact, COLUMNS)
 PRIMARY_FIRST = case((c.is_primary, 0), else_=c.id)
 FILTERS = {
     "customer_id": one_of(c.customer_id),
@@ -48,7 +51,3 @@ OF_CUSTOMER = Listing(
     sorts={"primary": by_column(PRIMARY_FIRST)},
     default_sort=("primary", SortOrder.ASC),
 )
-PRIMARY = select(*selected(COLUMNS)).where(
-    c.customer_id == bindparam("customer_id"), c.is_primary, c.deleted_at.is_(None)
-)
-ONE = select(*selected(COLUMNS)).where(c.id == bindparam("contact_id"), c.deleted_at.is_(None))

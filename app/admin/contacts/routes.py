@@ -9,8 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
-from app.admin.contacts import queries, service
+from app.admin.contacts import service
+from app.admin.contacts.queries import CONTACTS, LISTING, OF_CUSTOMER
 from app.admin.contacts.schemas import Contact, ContactChange, ContactCreate, ContactQuery, CustomerContactQuery
+from app.admin.customers.queries import CUSTOMERS
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
@@ -20,7 +22,7 @@ from app.web.structs import Message, RecordId
 @get("/contacts", guards=[Requires(Permission.READ)])
 async def list_contacts(request: CrmRequest, filters: NamedDependency[ContactQuery]) -> Response[Page[Contact]]:
     """The contacts of all customers, newest first."""
-    return await list_page(request, queries.LISTING, filters)
+    return await list_page(request, LISTING, filters)
 
 
 @get("/customers/{customer_id:str}/contacts", guards=[Requires(Permission.READ)])
@@ -28,8 +30,8 @@ async def list_customer_contacts(
     request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[CustomerContactQuery]
 ) -> Response[Page[Contact]]:
     """A customer's contacts: the primary one, then the oldest first."""
-    scope, within = {"customer_id": [customer_id]}, partial(service.CUSTOMERS.require, record_id=customer_id)
-    return await list_page(request, queries.OF_CUSTOMER, filters, scope=scope, within=within)
+    scope, within = {"customer_id": [customer_id]}, partial(CUSTOMERS.ensure_exists, record_id=customer_id)
+    return await list_page(request, OF_CUSTOMER, filters, scope=scope, within=within)
 
 
 @post("/customers/{customer_id:str}/contacts", guards=[Requires(Permission.WRITE)])
@@ -45,7 +47,7 @@ async def create_contact(
 async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Contact]:
     """One contact."""
     async with transaction(request) as tx:
-        return answer(tx, await service.get(tx, contact_id))
+        return answer(tx, await CONTACTS.get(tx, contact_id))
 
 
 @route("/contacts/{contact_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, any_, bindparam, func, not_, null, or_, select, update
@@ -16,16 +17,20 @@ from app.admin.deals.schemas import Deal
 from app.admin.tags import queries as tags
 from app.admin.tags.schemas import Tag as TagView
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
+from app.db.transaction import Transaction
 from app.models import Activity as Activities
 from app.models import Customer as Row
 from app.models import CustomerTag, PipelineStage, Tag
 from app.models import Deal as Deals
+from app.records import resources
 from app.records.calendar import at_midnight
 from app.records.counts import FACET, Counted
 from app.records.filters import equals, found_in, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column
+from app.records.trash import TrashRepository
+from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -41,6 +46,16 @@ _tags = nested_rows(
     TagView,
 )
 COLUMNS = view_columns(Customer, Row.__table__, tags=_tags)
+EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold_email(bindparam("address")), c.deleted_at.is_(None))
+
+
+async def _email_exists(tx: Transaction, values: Mapping[str, Any]) -> AppError:
+    holder = (await tx.connection.execute(EMAIL_HOLDER, {"address": values["email"]})).scalar_one_or_none()
+    # None: the holder is somebody that this person may not see.
+    return AppError(Code.EMAIL_EXISTS, data=None if holder is None else {"customer_id": holder})
+
+
+CUSTOMERS = TrashRepository(resources.CUSTOMERS, Customer, COLUMNS, explain={"customers_live_email_key": _email_exists})
 LISTING = Listing(
     "customers",
     Customer,
@@ -75,7 +90,6 @@ LISTING = Listing(
 )
 # What an INSERT returns can't be correlated with what it inserts; and nobody new wears a tag.
 NEW = tuple(selected(COLUMNS | {"tags": JsonColumn(null(), list[TagView], empty="[]")}))
-ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))
 
 # ── the detail page: what hangs on a customer, a little of each ──────────────────────────────────────────────────────
 
@@ -98,7 +112,7 @@ def _count(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
     return select(func.count()).where(*conditions).correlate(Row).scalar_subquery()
 
 
-_primary_contact = nested_row(
+PRIMARY_CONTACT = nested_row(
     select(*labelled(contacts.COLUMNS)).where(*_contact, contact.is_primary).correlate(Row), Contact
 )
 DETAIL_COLUMNS = COLUMNS | {
@@ -106,7 +120,7 @@ DETAIL_COLUMNS = COLUMNS | {
     "open_deals_count": _count(*_open_deal),
     "upcoming_activities_count": _count(*_upcoming),
     "contacts": _some(contacts.COLUMNS, Contact, *_contact, order=[contacts.PRIMARY_FIRST, contact.id], most=20),
-    "primary_contact": _primary_contact,
+    "primary_contact": PRIMARY_CONTACT,
     "open_deals": _some(deals.COLUMNS, Deal, *_open_deal, order=[deal.amount.desc(), deal.id]),
     "upcoming_activities": _some(activities.COLUMNS, Activity, *_upcoming, order=[activity.due_date, activity.id]),
     "recent_activities": _some(
@@ -114,7 +128,6 @@ DETAIL_COLUMNS = COLUMNS | {
     ),
     "recent_timeline": nested_rows(newest(OF_CUSTOMER, 10), TimelineEvent),
 }
-WITH_PRIMARY_CONTACT = LISTING.with_column(_primary_contact)
 DETAIL: Select[Any] = select(
     *selected({name: DETAIL_COLUMNS[name] for name in CustomerDetail.__struct_fields__})
 ).where(c.id == bindparam("customer_id"), c.deleted_at.is_(None))

@@ -9,7 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
-from app.admin.customers import queries, service
+from app.admin.customers import service
+from app.admin.customers.queries import CUSTOMERS, LISTING
 from app.admin.customers.schemas import (
     Customer,
     CustomerChange,
@@ -32,7 +33,7 @@ from app.web.structs import Message, RecordId
 @get("/", guards=[Requires(Permission.READ)])
 async def list_customers(request: CrmRequest, filters: NamedDependency[CustomerQuery]) -> Response[Page[Customer]]:
     """Customers, newest first unless sorted otherwise. The trash (`deleted`) is for admins and managers."""
-    return await list_page(request, queries.LISTING, filters)
+    return await list_page(request, LISTING, filters)
 
 
 @post("/", guards=[Requires(Permission.WRITE)])
@@ -54,7 +55,7 @@ async def get_customer_timeline(
     request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[TimelineQuery]
 ) -> Response[Page[TimelineEvent]]:
     """What happened to a customer, newest first."""
-    scope, within = {"timeline_of": customer_id}, partial(service.RECORDS.require, record_id=customer_id)
+    scope, within = {"timeline_of": customer_id}, partial(CUSTOMERS.ensure_exists, record_id=customer_id)
     return await list_page(request, CUSTOMER_TIMELINE, filters, scope=scope, within=within)
 
 
@@ -71,7 +72,7 @@ async def change_customer(
 async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Message]:
     """Put a customer into the trash, from which it can be restored."""
     async with transaction(request) as tx:
-        await service.trash(tx, customer_id)
+        await CUSTOMERS.trash(tx, customer_id)
         return message(tx, "Customer deleted successfully")
 
 
@@ -79,7 +80,7 @@ async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) 
 async def restore_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Customer]:
     """Take a customer out of the trash. If its email was taken meanwhile, 409 EMAIL_EXISTS."""
     async with transaction(request) as tx:
-        return answer(tx, await service.restore(tx, customer_id))
+        return answer(tx, await CUSTOMERS.restore(tx, customer_id))
 
 
 @post("/{customer_id:str}/reassign", guards=[Requires(Permission.MANAGE_ALL)], status_code=200)
@@ -98,7 +99,7 @@ async def reassign_customer(
 async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Everything[Tag]]:
     """A customer's tags, by name."""
     async with transaction(request) as tx:
-        return _tags(tx, await service.get(tx, customer_id))
+        return _tags(tx, await CUSTOMERS.get(tx, customer_id))
 
 
 @post("/{customer_id:str}/tags", guards=[Requires(Permission.WRITE)], status_code=200)

@@ -1,15 +1,15 @@
-"""What can be done with customers."""
+"""What can be done with customers, beside what every record can."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import select
 
 from app.access.permissions import Permission
 from app.admin.customers import queries
+from app.admin.customers.queries import CUSTOMERS
 from app.admin.customers.schemas import (
     Customer,
     CustomerChange,
@@ -19,24 +19,8 @@ from app.admin.customers.schemas import (
     Reassignment,
 )
 from app.db.transaction import Transaction
-from app.models import Customer as Row
 from app.models import Tag
-from app.records.records import Explanations, Records
 from app.web.errors import AppError, Code
-
-c = Row.__table__.c
-
-RECORDS = Records(Row, Code.CUSTOMER_NOT_FOUND, owned=True)
-
-EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold_email(bindparam("address")), c.deleted_at.is_(None))
-
-
-async def get(tx: Transaction, customer_id: int) -> Customer:
-    """Raises AppError CUSTOMER_NOT_FOUND."""
-    row = (await tx.connection.execute(queries.ONE, {"customer_id": customer_id})).one_or_none()
-    if row is None:
-        raise AppError(Code.CUSTOMER_NOT_FOUND)
-    return Customer(*row)
 
 
 async def detail(tx: Transaction, customer_id: int) -> CustomerDetail:
@@ -44,7 +28,7 @@ async def detail(tx: Transaction, customer_id: int) -> CustomerDetail:
     parameters = {"customer_id": customer_id, "timeline_of": customer_id}
     row = (await tx.connection.execute(queries.DETAIL, parameters)).one_or_none()
     if row is None:
-        raise AppError(Code.CUSTOMER_NOT_FOUND)
+        raise CUSTOMERS.not_found()
     return CustomerDetail(*row)
 
 
@@ -53,30 +37,18 @@ async def create(tx: Transaction, data: CustomerCreate) -> Customer:
     values = data.given()
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
-    stored = await RECORDS.insert_returning(tx, values, queries.NEW, _explain_email(tx, values.get("email")))
+    stored = await CUSTOMERS.insert_returning(tx, values, queries.NEW)
     return Customer(*stored)
 
 
 async def change(tx: Transaction, customer_id: int, data: CustomerChange) -> Customer:
     """Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or EMAIL_EXISTS."""
     values = data.given()
-    row = await RECORDS.lock(tx, customer_id)
+    row = await CUSTOMERS.get_for_update(tx, customer_id)
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.get("assigned_to", tx.actor.reference))
-    await RECORDS.update(tx, row, values, _explain_email(tx, values.get("email")))
-    return await get(tx, customer_id)
-
-
-async def trash(tx: Transaction, customer_id: int) -> None:
-    """Raises AppError CUSTOMER_NOT_FOUND or VERSION_CONFLICT."""
-    await RECORDS.trash(tx, await RECORDS.lock(tx, customer_id))
-
-
-async def restore(tx: Transaction, customer_id: int) -> Customer:
-    """Raises AppError CUSTOMER_NOT_FOUND, NOT_DELETED, or EMAIL_EXISTS where somebody else took the address."""
-    row = await RECORDS.lock_trashed(tx, customer_id)
-    await RECORDS.restore(tx, row, explain=_explain_email(tx, row["email"]))
-    return await get(tx, customer_id)
+    await CUSTOMERS.update(tx, row, values)
+    return await CUSTOMERS.get(tx, customer_id)
 
 
 async def reassign(tx: Transaction, customer_id: int, data: Reassignment) -> Reassigned:
@@ -84,9 +56,9 @@ async def reassign(tx: Transaction, customer_id: int, data: Reassignment) -> Rea
 
     Raises AppError CUSTOMER_NOT_FOUND or VERSION_CONFLICT.
     """
-    row = await RECORDS.lock(tx, customer_id)
+    row = await CUSTOMERS.get_for_update(tx, customer_id)
     people = {"customer_id": customer_id, "present": row["assigned_to"], "next": data.assigned_to}
-    await RECORDS.update(tx, row, {"assigned_to": data.assigned_to})
+    await CUSTOMERS.update(tx, row, {"assigned_to": data.assigned_to})
     moved = {
         name: 0 if wanted is False else (await tx.connection.execute(statement, people)).scalar_one()
         for name, wanted, statement in (
@@ -94,40 +66,40 @@ async def reassign(tx: Transaction, customer_id: int, data: Reassignment) -> Rea
             ("activities", data.open_activities, queries.HAND_OVER_ACTIVITIES),
         )
     }
-    return Reassigned(await get(tx, customer_id), **moved)
+    return Reassigned(await CUSTOMERS.get(tx, customer_id), **moved)
 
 
 async def add_tags(tx: Transaction, customer_id: int, tag_ids: Iterable[int]) -> Customer:
     """Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or TAG_NOT_FOUND (400)."""
-    row = await RECORDS.lock(tx, customer_id)
-    await RECORDS.update(tx, row, {"tags": sorted({*row["tags"], *tag_ids})})
-    return await get(tx, customer_id)
+    row = await CUSTOMERS.get_for_update(tx, customer_id)
+    await CUSTOMERS.update(tx, row, {"tags": sorted({*row["tags"], *tag_ids})})
+    return await CUSTOMERS.get(tx, customer_id)
 
 
 async def replace_tags(tx: Transaction, customer_id: int, tag_ids: Iterable[int]) -> Customer:
     """Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or TAG_NOT_FOUND (400)."""
-    row = await RECORDS.lock(tx, customer_id)
-    await RECORDS.update(tx, row, {"tags": sorted(set(tag_ids))})
-    return await get(tx, customer_id)
+    row = await CUSTOMERS.get_for_update(tx, customer_id)
+    await CUSTOMERS.update(tx, row, {"tags": sorted(set(tag_ids))})
+    return await CUSTOMERS.get(tx, customer_id)
 
 
 async def add_tag(tx: Transaction, customer_id: int, tag_id: int) -> None:
     """Raises AppError CUSTOMER_NOT_FOUND, TAG_NOT_FOUND (404), INSUFFICIENT_PERMISSIONS or VERSION_CONFLICT."""
     row = await _lock_with_tag(tx, customer_id, tag_id)
-    await RECORDS.update(tx, row, {"tags": sorted({*row["tags"], tag_id})})
+    await CUSTOMERS.update(tx, row, {"tags": sorted({*row["tags"], tag_id})})
 
 
 async def remove_tag(tx: Transaction, customer_id: int, tag_id: int) -> None:
     """Raises AppError CUSTOMER_NOT_FOUND, TAG_NOT_FOUND (404), INSUFFICIENT_PERMISSIONS or VERSION_CONFLICT."""
     row = await _lock_with_tag(tx, customer_id, tag_id)
-    await RECORDS.update(tx, row, {"tags": sorted({*row["tags"]} - {tag_id})})
+    await CUSTOMERS.update(tx, row, {"tags": sorted({*row["tags"]} - {tag_id})})
 
 
 async def _lock_with_tag(tx: Transaction, customer_id: int, tag_id: int) -> Any:
-    await RECORDS.require(tx, customer_id)
+    await CUSTOMERS.ensure_exists(tx, customer_id)
     if (await tx.connection.execute(select(Tag.id).where(Tag.id == tag_id))).one_or_none() is None:
         raise AppError(Code.TAG_NOT_FOUND)
-    return await RECORDS.lock(tx, customer_id)
+    return await CUSTOMERS.get_for_update(tx, customer_id)
 
 
 def _refuse_reassignment(tx: Transaction, assigned_to: int | str | None) -> None:
@@ -135,13 +107,3 @@ def _refuse_reassignment(tx: Transaction, assigned_to: int | str | None) -> None
         raise AppError(
             Code.INSUFFICIENT_PERMISSIONS, "An agent's customers are its own: assigned_to can be nobody else"
         )
-
-
-def _explain_email(tx: Transaction, address: str | None) -> Explanations:
-    return {"customers_live_email_key": partial(_email_exists, tx, address)} if address else {}
-
-
-async def _email_exists(tx: Transaction, address: str) -> AppError:
-    holder = (await tx.connection.execute(EMAIL_HOLDER, {"address": address})).scalar_one_or_none()
-    # None: the holder is somebody that this person may not see.
-    return AppError(Code.EMAIL_EXISTS, data=None if holder is None else {"customer_id": holder})

@@ -20,12 +20,14 @@ from app.models import Customer, PipelineStage
 from app.models import Deal as Row
 from app.models import StageMove as Move
 from app.money import AMOUNT_LIMIT, STORED_DECIMALS
+from app.records import resources
 from app.records.calendar import at_midnight
 from app.records.counts import FACET, Counted
 from app.records.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, labelled, nested_rows, newest_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column, by_group
+from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -71,6 +73,7 @@ COLUMNS = view_columns(
     customer=customer_of(c.customer_id),
     contact=contact_of(c.contact_id),
 )
+DEALS = TrashRepository(resources.DEALS, Deal, COLUMNS)
 # The name of a customer that one does not see is shown with its deal all the same, and found.
 _customer_name = func.coalesce(
     select(customer.name).where(customer.id == c.customer_id).scalar_subquery(), func.crm_customer_name(c.customer_id)
@@ -154,6 +157,6 @@ DETAILS: Columns = {
     ),
     "stage_history": nested_rows(select(_moves).order_by(_moves.c.id), StageMove),
 }
-_one = (c.id == bindparam("deal_id"), c.deleted_at.is_(None))
-ONE = select(*selected(COLUMNS)).where(*_one)
-DETAIL = select(*selected({name: (COLUMNS | DETAILS)[name] for name in DealDetail.__struct_fields__})).where(*_one)
+DETAIL = select(*selected({name: (COLUMNS | DETAILS)[name] for name in DealDetail.__struct_fields__})).where(
+    c.id == bindparam("deal_id"), c.deleted_at.is_(None)
+)

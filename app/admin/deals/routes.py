@@ -9,7 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
-from app.admin.deals import queries, service
+from app.admin.deals import service
+from app.admin.deals.queries import DEALS, LISTING
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail, DealQuery
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.timeline import DEAL_TIMELINE, TimelineEvent, TimelineQuery
@@ -22,7 +23,7 @@ from app.web.structs import Message, RecordId
 async def list_deals(request: CrmRequest, filters: NamedDependency[DealQuery]) -> Response[Page[Deal]]:
     """Deals, newest first unless sorted otherwise. A stage that the organization does not have is 400 INVALID_STAGE."""
     within = partial(service.require_stages, names=filters.stage or [])
-    return await list_page(request, queries.LISTING, filters, within=within)
+    return await list_page(request, LISTING, filters, within=within)
 
 
 @post("/", guards=[Requires(Permission.WRITE)])
@@ -51,7 +52,7 @@ async def change_deal(request: CrmRequest, deal_id: FromPath[RecordId], data: JS
 async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Message]:
     """Put a deal into the trash, with its activities and notes."""
     async with transaction(request) as tx:
-        await service.trash(tx, deal_id)
+        await DEALS.trash(tx, deal_id)
         return message(tx, "Deal deleted successfully")
 
 
@@ -59,7 +60,7 @@ async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Respo
 async def restore_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Deal]:
     """Take a deal out of the trash, with what went there with it. While its customer is there, 409 PARENT_DELETED."""
     async with transaction(request) as tx:
-        return answer(tx, await service.restore(tx, deal_id))
+        return answer(tx, await DEALS.restore(tx, deal_id))
 
 
 @get("/{deal_id:str}/timeline", guards=[Requires(Permission.READ)])
@@ -67,7 +68,7 @@ async def get_deal_timeline(
     request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[TimelineQuery]
 ) -> Response[Page[TimelineEvent]]:
     """What happened to a deal, newest first."""
-    scope, within = {"timeline_of": deal_id}, partial(service.RECORDS.require, record_id=deal_id)
+    scope, within = {"timeline_of": deal_id}, partial(DEALS.ensure_exists, record_id=deal_id)
     return await list_page(request, DEAL_TIMELINE, filters, scope=scope, within=within)
 
 

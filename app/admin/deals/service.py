@@ -10,16 +10,14 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, bindparam, select
 
 from app.access.permissions import Permission
-from app.admin.deals import queries
+from app.admin.deals.queries import DEALS, DETAIL
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail
 from app.db.transaction import Transaction
 from app.models import Contact, PipelineStage, TenantSettings
-from app.models import Deal as Row
 from app.money import currency_decimals
-from app.records.records import Records
+from app.records.repository import differing
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
-RECORDS = Records(Row, Code.DEAL_NOT_FOUND, owned=True)
 OPEN, LOST = "open", "lost"
 NO_CLOSING: dict[str, Any] = {"actual_close_date": None, "lost_reason": None}
 
@@ -35,14 +33,12 @@ FIRST_OPEN_STAGE = (
 DEFAULT_CURRENCY = select(TenantSettings.default_currency)
 
 
-async def get(tx: Transaction, deal_id: int) -> Deal:
-    """Raises AppError DEAL_NOT_FOUND."""
-    return Deal(*await _read(tx, queries.ONE, deal_id))
-
-
 async def detail(tx: Transaction, deal_id: int) -> DealDetail:
-    """Raises AppError DEAL_NOT_FOUND."""
-    return DealDetail(*await _read(tx, queries.DETAIL, deal_id))
+    """The deal with what hangs on it. Raises AppError DEAL_NOT_FOUND."""
+    row = (await tx.connection.execute(DETAIL, {"deal_id": deal_id})).one_or_none()
+    if row is None:
+        raise DEALS.not_found()
+    return DealDetail(*row)
 
 
 async def require_stages(tx: Transaction, names: list[str]) -> None:
@@ -71,12 +67,12 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
     _check_amount(values["amount"], values["currency"])
     _require_amount(to, values["amount"])
     values |= _closing(OPEN, to["kind"], NO_CLOSING, values)
-    values = RECORDS.dated(tx, values)
+    values = DEALS.dated(tx, values)
     if "created_at" in values:
         values["stage_entered_at"] = values["created_at"]
-    await RECORDS.check_references(tx, values)
+    await DEALS.check_references(tx, values)
     await _check_contact(tx, values.get("contact_id"), values["customer_id"])
-    return await get(tx, await RECORDS.insert(tx, values))
+    return await DEALS.get(tx, await DEALS.insert(tx, values))
 
 
 async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles: tuple[str, ...]) -> Deal:
@@ -84,7 +80,7 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     `create`.
     """
     values = data.given()
-    row = await RECORDS.lock(tx, deal_id)
+    row = await DEALS.get_for_update(tx, deal_id)
     if values.get("owner_id", row["owner_id"]) != row["owner_id"]:
         tx.actor.require(Permission.MANAGE_ALL)
     after = dict(row) | values
@@ -92,30 +88,12 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
         _check_amount(after["amount"], after["currency"])
     if values.keys() & {"stage", *NO_CLOSING} or after["amount"] != row["amount"]:
         values |= await _staged(tx, row, values.pop("stage", None), values, after["amount"], rollback_roles)
-    changed = {key: value for key, value in values.items() if row[key] != value}
-    await RECORDS.check_references(tx, changed)
+    changed = differing(row, values)
+    await DEALS.check_references(tx, changed)
     if changed.keys() & {"customer_id", "contact_id"}:
         await _check_contact(tx, after["contact_id"], after["customer_id"])
-    await RECORDS.update(tx, row, values)
-    return await get(tx, deal_id)
-
-
-async def trash(tx: Transaction, deal_id: int) -> None:
-    """Raises AppError DEAL_NOT_FOUND or VERSION_CONFLICT."""
-    await RECORDS.trash(tx, await RECORDS.lock(tx, deal_id))
-
-
-async def restore(tx: Transaction, deal_id: int) -> Deal:
-    """Raises AppError DEAL_NOT_FOUND, NOT_DELETED or PARENT_DELETED."""
-    await RECORDS.restore(tx, await RECORDS.lock_trashed(tx, deal_id))
-    return await get(tx, deal_id)
-
-
-async def _read(tx: Transaction, statement: Select[Any], deal_id: int) -> Any:
-    row = (await tx.connection.execute(statement, {"deal_id": deal_id})).one_or_none()
-    if row is None:
-        raise AppError(Code.DEAL_NOT_FOUND)
-    return row
+    await DEALS.update(tx, row, values)
+    return await DEALS.get(tx, deal_id)
 
 
 async def _staged(

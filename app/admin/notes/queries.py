@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, select
-
 from app.admin.nested import customer_of, deal_of
 from app.admin.notes.schemas import Note
-from app.admin.users.queries import person
 from app.models import Note as Row
+from app.records import resources
 from app.records.counts import Counted
 from app.records.filters import found_in, one_of, user_in
-from app.records.json_columns import selected, view_columns
+from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column
+from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
 
 COLUMNS = view_columns(Note, Row.__table__, customer=customer_of(c.customer_id), deal=deal_of(c.deal_id))
+NOTES = TrashRepository(resources.NOTES, Note, COLUMNS)
 LISTING = Listing(
     "notes",
     Note,
@@ -37,5 +37,3 @@ LISTING = Listing(
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("notes"),
 )
-WITH_AUTHOR = LISTING.with_column(person(c.author_id))
-ONE = select(*selected(COLUMNS)).where(c.id == bindparam("note_id"), c.deleted_at.is_(None))

@@ -9,8 +9,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
+from app.admin.customers.queries import CUSTOMERS
+from app.admin.deals.queries import DEALS
 from app.admin.http import CHANGES, answer, list_page, message, transaction
-from app.admin.notes import queries, service
+from app.admin.notes import service
+from app.admin.notes.queries import LISTING, NOTES
 from app.admin.notes.schemas import NestedNoteQuery, Note, NoteChange, NoteCreate, NoteQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
@@ -20,7 +23,7 @@ from app.web.structs import Message, RecordId
 @get("/notes", guards=[Requires(Permission.READ)])
 async def list_notes(request: CrmRequest, filters: NamedDependency[NoteQuery]) -> Response[Page[Note]]:
     """Notes, newest first."""
-    return await list_page(request, queries.LISTING, filters)
+    return await list_page(request, LISTING, filters)
 
 
 @post("/notes", guards=[Requires(Permission.WRITE)])
@@ -34,7 +37,7 @@ async def create_note(request: CrmRequest, data: JSONBody[NoteCreate]) -> Respon
 async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Note]:
     """One note."""
     async with transaction(request) as tx:
-        return answer(tx, await service.get(tx, note_id))
+        return answer(tx, await NOTES.get(tx, note_id))
 
 
 @route("/notes/{note_id:str}", http_method=CHANGES, guards=[Requires(Permission.WRITE)])
@@ -48,7 +51,7 @@ async def change_note(request: CrmRequest, note_id: FromPath[RecordId], data: JS
 async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Message]:
     """Put a note into the trash; agents their own only."""
     async with transaction(request) as tx:
-        await service.trash(tx, note_id)
+        await NOTES.trash(tx, note_id)
         return message(tx, "Note deleted successfully")
 
 
@@ -56,7 +59,7 @@ async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Respo
 async def restore_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Note]:
     """Take a note out of the trash. While what it belongs to is there, 409 PARENT_DELETED."""
     async with transaction(request) as tx:
-        return answer(tx, await service.restore(tx, note_id))
+        return answer(tx, await NOTES.restore(tx, note_id))
 
 
 @get("/customers/{customer_id:str}/notes", guards=[Requires(Permission.READ)])
@@ -64,8 +67,8 @@ async def list_customer_notes(
     request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[NestedNoteQuery]
 ) -> Response[Page[Note]]:
     """A customer's notes, newest first."""
-    scope, within = {"customer_id": [customer_id]}, partial(service.CUSTOMERS.require, record_id=customer_id)
-    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+    scope, within = {"customer_id": [customer_id]}, partial(CUSTOMERS.ensure_exists, record_id=customer_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
 
 
 @post("/customers/{customer_id:str}/notes", guards=[Requires(Permission.WRITE)])
@@ -82,8 +85,8 @@ async def list_deal_notes(
     request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[NestedNoteQuery]
 ) -> Response[Page[Note]]:
     """A deal's notes, newest first."""
-    scope, within = {"deal_id": [deal_id]}, partial(service.DEALS.require, record_id=deal_id)
-    return await list_page(request, queries.LISTING, filters, scope=scope, within=within)
+    scope, within = {"deal_id": [deal_id]}, partial(DEALS.ensure_exists, record_id=deal_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
 
 
 @post("/deals/{deal_id:str}/notes", guards=[Requires(Permission.WRITE)])

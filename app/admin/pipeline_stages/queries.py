@@ -1,15 +1,22 @@
-"""Pipeline stages as others read them."""
+"""Pipeline stages as the database reads them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
+from app.admin.pipeline_stages.schemas import PipelineStage
 from app.db.transaction import Transaction
 from app.models import PipelineStage as Row
+from app.records import resources
+from app.records.json_columns import selected, view_columns
+from app.records.repository import Repository
 
 c = Row.__table__.c
+COLUMNS = view_columns(PipelineStage, Row.__table__)
+PIPELINE_STAGES = Repository(resources.PIPELINE_STAGES, PipelineStage, COLUMNS)
+ALL: Select[Any] = select(*selected(COLUMNS)).order_by(c.order, c.id)
 
 
 class StageOrigin(NamedTuple):

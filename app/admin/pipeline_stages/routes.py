@@ -8,6 +8,7 @@ from litestar.params import FromPath, JSONBody
 from app.access.permissions import Permission, Requires
 from app.admin.http import CHANGES, answer, message, transaction
 from app.admin.pipeline_stages import service
+from app.admin.pipeline_stages.queries import PIPELINE_STAGES
 from app.admin.pipeline_stages.schemas import PipelineStage, PipelineStageChange, PipelineStageCreate, StageOrder
 from app.web.input import CrmRequest
 from app.web.paging import Everything
@@ -41,7 +42,7 @@ async def reorder_pipeline_stages(
 async def get_pipeline_stage(request: CrmRequest, stage_id: FromPath[RecordId]) -> Response[PipelineStage]:
     """One stage."""
     async with transaction(request) as tx:
-        return answer(tx, await service.get(tx, stage_id))
+        return answer(tx, await PIPELINE_STAGES.get(tx, stage_id))
 
 
 @route("/{stage_id:str}", http_method=CHANGES, guards=[Requires(Permission.CONFIGURE)])

@@ -25,17 +25,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
+from app.admin.pipeline_stages.queries import ALL, PIPELINE_STAGES
 from app.admin.pipeline_stages.schemas import PipelineStage, PipelineStageChange, PipelineStageCreate
 from app.db.transaction import Transaction
 from app.models import Deal, StageMove, TenantSettings
 from app.models import PipelineStage as Row
-from app.records.records import Records
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import Everything
 
-# They are listed whole.
-MOST = 100
-RECORDS = Records(Row, Code.STAGE_NOT_FOUND, owned=False, most=MOST)
 KINDS = {"open", "won", "lost"}
 c = Row.__table__.c
 deal = Deal.__table__.c
@@ -46,8 +43,6 @@ def _deals_in(condition: ColumnElement[bool]) -> ScalarSelect[Any]:
     return select(func.count()).where(deal.stage_id == bindparam("stage_id"), condition).scalar_subquery()
 
 
-ALL: Select[Any] = select(*(c[name] for name in PipelineStage.__struct_fields__)).order_by(c.order, c.id)
-ONE: Select[Any] = ALL.where(c.id == bindparam("stage_id"))
 ORDERED: Select[Any] = select(c.id, c.order, c.kind, c.is_active).order_by(c.order, c.id)
 HOLD_SETTINGS = select(TenantSettings.id).with_for_update(key_share=True)
 USES: Select[Any] = select(
@@ -67,14 +62,6 @@ async def list_all(tx: Transaction) -> Everything[PipelineStage]:
     return Everything(stages, len(stages))
 
 
-async def get(tx: Transaction, stage_id: int) -> PipelineStage:
-    """Raises AppError STAGE_NOT_FOUND."""
-    row = (await tx.connection.execute(ONE, {"stage_id": stage_id})).one_or_none()
-    if row is None:
-        raise AppError(Code.STAGE_NOT_FOUND)
-    return PipelineStage(*row)
-
-
 async def create(tx: Transaction, data: PipelineStageCreate) -> PipelineStage:
     """Raises AppError STAGE_EXISTS."""
     stages = await _hold(tx)
@@ -82,28 +69,28 @@ async def create(tx: Transaction, data: PipelineStageCreate) -> PipelineStage:
     closed = [place for place, stage in enumerate(stages) if stage["kind"] != "open"]
     place = min(values.get("order", (closed[0] if closed else len(stages)) + 1), len(stages) + 1)
     await _arrange(tx, [stage["id"] for stage in stages], A_HOLE, place)
-    return await get(tx, await RECORDS.insert(tx, values | {"order": place}))
+    return await PIPELINE_STAGES.get(tx, await PIPELINE_STAGES.insert(tx, values | {"order": place}))
 
 
 async def change(tx: Transaction, stage_id: int, data: PipelineStageChange) -> PipelineStage:
     """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, STAGE_EXISTS, LAST_STAGE_OF_KIND or STAGE_IN_USE."""
     stages = await _hold(tx)
-    row = await RECORDS.lock(tx, stage_id)
+    row = await PIPELINE_STAGES.get_for_update(tx, stage_id)
     values = data.given()
     place = values.pop("order", None)
     _keep_every_kind([dict(stage) | (values if stage["id"] == stage_id else {}) for stage in stages])
     if values.get("kind", row["kind"]) != row["kind"]:
         await _require_unused(tx, stage_id, "Deals are, or were, in this stage: its kind can't change")
-    await RECORDS.update(tx, row, values)
+    await PIPELINE_STAGES.update(tx, row, values)
     if place is not None and place != row["order"]:
         await _arrange(tx, [stage["id"] for stage in stages if stage["id"] != stage_id], stage_id, place)
-    return await get(tx, stage_id)
+    return await PIPELINE_STAGES.get(tx, stage_id)
 
 
 async def remove(tx: Transaction, stage_id: int) -> None:
     """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, LAST_STAGE_OF_KIND or STAGE_IN_USE."""
     stages = await _hold(tx)
-    await RECORDS.lock(tx, stage_id)
+    await PIPELINE_STAGES.get_for_update(tx, stage_id)
     _keep_every_kind([dict(stage) for stage in stages if stage["id"] != stage_id])
     await _require_unused(tx, stage_id)
     await tx.connection.execute(delete(Row).where(c.id == stage_id))

@@ -14,10 +14,11 @@ from app.access.permissions import Permission, Requires
 from app.admin.http import answer, transaction
 from app.db.transaction import Transaction
 from app.models import TenantSettings as Row
-from app.records.records import Records
+from app.records import resources
+from app.records.json_columns import selected, view_columns
+from app.records.repository import Repository
 from app.timezones import TIMEZONES
 from app.web.currency import Currency
-from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.input import CrmRequest
 from app.web.structs import Body, Maybe, View, ViewType
@@ -51,8 +52,9 @@ class TenantSettingsChange(Body, kw_only=True):
     ] = UNSET
 
 
-RECORDS = Records(Row, Code.NOT_FOUND, owned=False)
-ONE = select(*(getattr(Row, name) for name in TenantSettings.__struct_fields__))
+COLUMNS = view_columns(TenantSettings, Row.__table__)
+SETTINGS = Repository(resources.SETTINGS, TenantSettings, COLUMNS)
+ONE = select(*selected(COLUMNS))
 ID = select(Row.id)
 
 
@@ -72,8 +74,8 @@ async def get_settings(request: CrmRequest) -> Response[TenantSettings]:
 async def change_settings(request: CrmRequest, data: JSONBody[TenantSettingsChange]) -> Response[TenantSettings]:
     """Change the settings that are present."""
     async with transaction(request) as tx:
-        row = await RECORDS.lock(tx, (await tx.connection.execute(ID)).scalar_one())
-        await RECORDS.update(tx, row, data.given())
+        row = await SETTINGS.get_for_update(tx, (await tx.connection.execute(ID)).scalar_one())
+        await SETTINGS.update(tx, row, data.given())
         return answer(tx, await read(tx))
 
 

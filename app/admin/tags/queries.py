@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Text, case, cast, func, literal_column, select
+from typing import Any
+
+from sqlalchemy import Select, Text, case, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger
 
 from app.admin.tags.schemas import Tag
 from app.db.schema import OWN_RECORDS_ROLE
 from app.models import RecordCount
 from app.models import Tag as Row
-from app.records.json_columns import view_columns
+from app.records import resources
+from app.records.json_columns import selected, view_columns
+from app.records.repository import Repository
 
 c = Row.__table__.c
 kept = RecordCount.__table__.c
@@ -28,3 +32,5 @@ COLUMNS = view_columns(
         else_=_kept_count,
     ),
 )
+TAGS = Repository(resources.TAGS, Tag, COLUMNS)
+ALL: Select[Any] = select(*selected(COLUMNS)).order_by(c.name_folded, c.id)

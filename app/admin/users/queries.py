@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import ColumnElement, bindparam, func, literal_column, select
+from sqlalchemy import func, literal_column
 
 from app.admin.users.schemas import User
 from app.models import User as Row
 from app.records.filters import found_among
-from app.records.json_columns import JsonColumn, labelled, nested_row, selected, view_columns
+from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column
 from app.web.paging import SortOrder
@@ -33,9 +31,3 @@ LISTING = Listing(
     },
     default_sort=("name", SortOrder.ASC),
 )
-ONE = select(*selected(COLUMNS)).where(c.id == bindparam("user_id", type_=c.id.type))
-
-
-def person(reference: ColumnElement[Any]) -> JsonColumn:
-    """The person whom a column of another table names, where that person was ever seen."""
-    return nested_row(select(*labelled(COLUMNS)).where(c.id == reference).correlate_except(Row), User)

@@ -1,0 +1,265 @@
+"""The records of one kind, one at a time: read, lock, insert, change. What follows from a change, triggers do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from psycopg.errors import IntegrityError
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    RowMapping,
+    Select,
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from app.access.permissions import Permission
+from app.db.execution import Rows
+from app.db.transaction import Transaction
+from app.records.json_columns import Columns, selected
+from app.records.resources import Resource, references
+from app.web import strict_json
+from app.web.errors import AppError, Code, Fault, bad_field, invalid
+
+Shown = TypeVar("Shown")
+# By constraint: what a client is told when a record runs into it. Asked after the write was undone, with the values
+# that were to be written.
+Explanations = Mapping[str, Callable[[Transaction, Mapping[str, Any]], Awaitable[AppError]]]
+
+# Of one table's statements for writing, of which there are as many as sets of columns that a client may send.
+MOST_KEPT = 200
+
+
+class Lookup(NamedTuple):
+    """A reference, and the statement that finds what it leads to, if that is live, and keeps it from the trash."""
+
+    column: str
+    target: Resource
+    find: Select[Any]
+
+
+class Repository(Generic[Shown]):
+    """The records of one kind. `view` and `columns` say how one is shown."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        view: Callable[..., Shown],
+        columns: Columns,
+        *,
+        explain: Explanations = MappingProxyType({}),
+    ) -> None:
+        table = resource.table
+        self.resource = resource
+        self.view = view
+        self.columns = columns
+        self._explain = dict(explain)
+        if "external_id" in table.c:
+            self._explain[resource.external_id_key] = self._external_id_exists
+        self._references = [Lookup(column, target, _lock_live(target)) for column, target in references(resource)]
+        stored = [column for column in table.columns if column.computed is None]
+        live = [table.c.id == bindparam("record_id")]
+        if resource.has_trash:
+            live.append(table.c.deleted_at.is_(None))
+        self._one: Select[Any] = select(*selected(columns)).where(*live)
+        self._exists = select(table.c.id).where(*live)
+        self._lock_live = self._exists.with_for_update()
+        self._lock: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
+        self._owns = select(func.crm_owns(literal_column(f"'{table.name}'"), bindparam("record_id")))
+        self._count = select(func.count()).select_from(table)
+        # Prebuilt as reads are: for the columns that are written, and those that are returned.
+        self._insert = lru_cache(MOST_KEPT)(partial(_insert, table))
+        self._update = lru_cache(MOST_KEPT)(partial(_update, table))
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get(self, tx: Transaction, record_id: int) -> Shown:
+        """A live record. Raises AppError: not found."""
+        row = (await tx.connection.execute(self._one, {"record_id": record_id})).one_or_none()
+        if row is None:
+            raise self.not_found()
+        return self.view(*row)
+
+    async def ensure_exists(self, tx: Transaction, record_id: int) -> None:
+        """Raise AppError unless this is a live record that the person sees."""
+        if (await tx.connection.execute(self._exists, {"record_id": record_id})).first() is None:
+            raise self.not_found()
+
+    async def ensure_own(self, tx: Transaction, record_id: int) -> None:
+        """Raise AppError INSUFFICIENT_PERMISSIONS unless this person may change the record and what belongs to it."""
+        if not self.resource.owned or tx.actor.can(Permission.MANAGE_ALL):
+            return
+        if not (await tx.connection.execute(self._owns, {"record_id": record_id})).scalar_one():
+            raise AppError(Code.INSUFFICIENT_PERMISSIONS, "This record is not yours: you may read it, not change it")
+
+    def not_found(self) -> AppError:
+        """That there is no such record at this address."""
+        return AppError(self.resource.not_found, status=404)
+
+    # ── locking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_for_update(self, tx: Transaction, record_id: int) -> RowMapping:
+        """A live record, locked for a change by this person.
+
+        Raises AppError: not found, not the person's own, or not the version that If-Match asks for; in that order.
+        """
+        row = await self._find(tx, record_id)
+        if row is None or row.get("deleted_at") is not None:
+            raise self.not_found()
+        await self.ensure_own(tx, record_id)
+        tx.precondition.check(row["version"])
+        return row
+
+    async def lock_parent(self, tx: Transaction, record_id: int) -> None:
+        """Lock a live record until the transaction ends, for what is added to it. Raises AppError: not found."""
+        if (await tx.connection.execute(self._lock_live, {"record_id": record_id})).first() is None:
+            raise self.not_found()
+
+    async def lock_parent_for_restore(self, tx: Transaction, record_id: int) -> None:
+        """The same for what comes back to it. Raises AppError PARENT_DELETED where it is in the trash."""
+        if (await tx.connection.execute(self._lock_live, {"record_id": record_id})).first() is None:
+            raise parent_deleted(self.resource, record_id)
+
+    async def _find(self, tx: Transaction, record_id: int) -> RowMapping | None:
+        found = await tx.connection.execute(self._lock, {"record_id": record_id})
+        row: RowMapping | None = found.mappings().one_or_none()
+        return row
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create(self, tx: Transaction, values: Mapping[str, Any]) -> Shown:
+        """Store a new record whose references are live. Raises AppError, a 400, for one that is not."""
+        await self.check_references(tx, values)
+        return await self.get(tx, await self.insert(tx, values))
+
+    async def change(self, tx: Transaction, record_id: int, values: Mapping[str, Any]) -> Shown:
+        """Change a record. Raises AppError as `get_for_update`, or a 400 for a new reference that is not live."""
+        row = await self.get_for_update(tx, record_id)
+        await self.check_references(tx, differing(row, values))
+        await self.update(tx, row, values)
+        return await self.get(tx, record_id)
+
+    async def insert(self, tx: Transaction, values: Mapping[str, Any]) -> int:
+        """Store a new record of the person's tenant and return its id."""
+        stored = await self.insert_returning(tx, values, (self.resource.table.c.id,))
+        return int(stored[0])
+
+    async def insert_returning(
+        self, tx: Transaction, values: Mapping[str, Any], columns: tuple[ColumnElement[Any], ...]
+    ) -> Any:
+        """Store a new record and return these columns of it, as they are before any trigger ran after it."""
+        most = self.resource.most
+        if most is not None and (await tx.connection.execute(self._count)).scalar_one() >= most:
+            raise AppError(Code.LIMIT_REACHED, data={"max": most})
+        values = {"tenant_id": tx.actor.tenant_id, **self.dated(tx, values)}
+        return (await self._write(tx, self._insert(tuple(values), columns), values, values)).one()
+
+    def dated(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a new record, with the created_at of those who may bring history along: admins and managers.
+        From others it is ignored, as every read-only field is. Raises AppError, a 400, for one in the future.
+        """
+        kept = dict(values)
+        made = kept.pop("created_at", None)
+        if made is None or not tx.actor.can(Permission.MANAGE_ALL):
+            return kept
+        if made > datetime.now(UTC):
+            raise invalid(Fault("created_at", "can't be in the future"))
+        return kept | {"created_at": made}
+
+    async def update(self, tx: Transaction, row: RowMapping, values: Mapping[str, Any]) -> bool:
+        """Write those of the values that differ from the locked row; returns whether there was one."""
+        changed = differing(row, values)
+        if changed:
+            await self._store(tx, row, changed)
+        return bool(changed)
+
+    async def check_references(self, tx: Transaction, values: Mapping[str, Any]) -> None:
+        """Raise AppError, a 400, for the first id in these values that is not that of a live record that this person
+        sees. What is found is kept out of the trash until the transaction ends.
+
+        Of a change, check the values that differ: what a record refers to already may be in the trash by now, or
+        somebody else's.
+        """
+        for column, target, find in self._references:
+            referred = values.get(column)
+            if referred is not None and not (await tx.connection.execute(find, {"referred": referred})).first():
+                raise bad_field(target.not_found, column)
+
+    async def _store(
+        self,
+        tx: Transaction,
+        row: RowMapping,
+        changed: Mapping[str, Any],
+        explain: Explanations = MappingProxyType({}),
+    ) -> None:
+        parameters = {"record_id": row["id"], **{f"new_{name}": value for name, value in changed.items()}}
+        await self._write(tx, self._update(tuple(changed)), parameters, {**row, **changed}, explain)
+
+    async def _write(
+        self,
+        tx: Transaction,
+        statement: Executable,
+        parameters: Mapping[str, Any],
+        values: Mapping[str, Any],
+        explain: Explanations = MappingProxyType({}),
+    ) -> Rows:
+        """Execute. Where a constraint that has an explanation refuses it, undo everything and raise that."""
+        try:
+            return await tx.connection.execute(statement, parameters)
+        except IntegrityError as error:
+            explanation = (self._explain | dict(explain)).get(error.diag.constraint_name or "")
+            if explanation is None:
+                raise
+            # Not a savepoint: that would be two round trips for each write, and most of them run into nothing.
+            await tx.begin_again()
+            raise await explanation(tx, values) from error
+
+    async def _external_id_exists(self, tx: Transaction, values: Mapping[str, Any]) -> AppError:
+        c = self.resource.table.c
+        held = select(c.id).where(c.external_id == values["external_id"], c.deleted_at.is_(None))
+        holder = (await tx.connection.execute(held)).scalar_one_or_none()
+        # None: the holder is one that this person may not see.
+        data = None if holder is None else {f"{self.resource.kind}_id": holder}
+        return AppError(Code.EXTERNAL_ID_EXISTS, data=data)
+
+
+def differing(row: RowMapping, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that a row does not have already."""
+    return {name: value for name, value in values.items() if _differs(row[name], value)}
+
+
+def parent_deleted(parent: Resource, record_id: int) -> AppError:
+    """That something can't come back, since what it belongs to is in the trash."""
+    return AppError(Code.PARENT_DELETED, data={"parent": {"type": parent.kind, "id": record_id}})
+
+
+def _lock_live(target: Resource) -> Select[Any]:
+    c = target.table.c
+    return select(c.id).where(c.id == bindparam("referred"), c.deleted_at.is_(None)).with_for_update(read=True)
+
+
+def _insert(table: Table, names: tuple[str, ...], returned: tuple[ColumnElement[Any], ...]) -> Executable:
+    return insert(table).values({name: bindparam(name) for name in names}).returning(*returned)
+
+
+def _update(table: Table, names: tuple[str, ...]) -> Executable:
+    # Under names of their own, since SQLAlchemy keeps the columns' for itself.
+    new: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    return update(table).where(table.c.id == bindparam("record_id")).values(new)
+
+
+def _differs(present: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        # In JSON, unlike in Python, true is not 1.
+        return strict_json.encode_sorted(present) != strict_json.encode_sorted(wanted)
+    return bool(present != wanted)

@@ -1,0 +1,145 @@
+"""Every kind of record, and the rules that hold for it: declared here, and nowhere else.
+
+The order is the order of locking: what others belong to comes first. Who locks records of several kinds follows it, so
+that no two requests wait for each other.
+
+The database keeps these rules, and the migrations make them: tests/laws/test_resources.py compares the two, and says
+what is missing where. docs/adding-a-resource.md shows how to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Table
+
+from app.models import (
+    Activity,
+    Attachment,
+    Contact,
+    Customer,
+    Deal,
+    Note,
+    PipelineStage,
+    Record,
+    SoftDeleted,
+    Tag,
+    TenantSettings,
+)
+from app.web.errors import Code
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Resource:
+    """One kind of record. Each belongs to a tenant, has a version, and leaves an audit entry with each change.
+
+    Whether it has a trash and an external_id, the bases of its model say; what it refers to, its foreign keys.
+    """
+
+    model: type[Record]
+    # What the audit log and the data of errors call it: `customer`, as in `customer_id`.
+    kind: str
+    not_found: Code
+    # It belongs to people: who sees only their own records is held back by the table's policy `own`.
+    owned: bool = False
+    # The references to what it belongs to: it goes into the trash with each of these, and comes back with it.
+    parents: tuple[str, ...] = ()
+    # The database keeps the number of its live rows, for the totals of lists.
+    counted: bool = False
+    # `crm_search` finds it.
+    searched: bool = False
+    # So many a tenant may have, where they are always listed whole.
+    most: int | None = None
+
+    @property
+    def table(self) -> Table:
+        """Where its records are."""
+        table = self.model.__table__
+        assert isinstance(table, Table)  # noqa: S101 -- not a subquery
+        return table
+
+    @property
+    def has_trash(self) -> bool:
+        """Whether its records are put into a trash; else they are deleted."""
+        return issubclass(self.model, SoftDeleted)
+
+    @property
+    def external_id_key(self) -> str:
+        """The unique index that an external_id of a live record runs into when another has it."""
+        return f"{self.table.name}_live_external_id_key"
+
+
+CUSTOMERS = Resource(
+    model=Customer,
+    kind="customer",
+    not_found=Code.CUSTOMER_NOT_FOUND,
+    owned=True,
+    counted=True,
+    searched=True,
+)
+CONTACTS = Resource(
+    model=Contact,
+    kind="contact",
+    not_found=Code.CONTACT_NOT_FOUND,
+    owned=True,
+    parents=("customer_id",),
+    counted=True,
+    searched=True,
+)
+DEALS = Resource(
+    model=Deal,
+    kind="deal",
+    not_found=Code.DEAL_NOT_FOUND,
+    owned=True,
+    parents=("customer_id",),
+    counted=True,
+    searched=True,
+)
+ACTIVITIES = Resource(
+    model=Activity,
+    kind="activity",
+    not_found=Code.ACTIVITY_NOT_FOUND,
+    owned=True,
+    parents=("customer_id", "deal_id"),
+    counted=True,
+    searched=True,
+)
+NOTES = Resource(
+    model=Note,
+    kind="note",
+    not_found=Code.NOTE_NOT_FOUND,
+    owned=True,
+    parents=("customer_id", "deal_id", "activity_id"),
+    counted=True,
+    searched=True,
+)
+ATTACHMENTS = Resource(
+    model=Attachment,
+    kind="attachment",
+    not_found=Code.ATTACHMENT_NOT_FOUND,
+    owned=True,
+    parents=("customer_id", "deal_id", "activity_id"),
+)
+TAGS = Resource(model=Tag, kind="tag", not_found=Code.TAG_NOT_FOUND, most=1000)
+PIPELINE_STAGES = Resource(model=PipelineStage, kind="pipeline_stage", not_found=Code.STAGE_NOT_FOUND, most=100)
+SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
+
+RESOURCES = (CUSTOMERS, CONTACTS, DEALS, ACTIVITIES, NOTES, ATTACHMENTS, TAGS, PIPELINE_STAGES, SETTINGS)
+
+
+class Reference(NamedTuple):
+    """A column that holds the id of a record that can be in the trash."""
+
+    column: str
+    target: Resource
+
+
+def references(resource: Resource) -> Iterator[Reference]:
+    """What records of this kind refer to, in the order of locking."""
+    keys = resource.table.foreign_key_constraints
+    for target in RESOURCES:
+        for key in keys:
+            if key.referred_table is target.table and target.has_trash:
+                yield Reference(key.column_keys[-1], target)

@@ -1,0 +1,78 @@
+"""Repositories of what has a trash. What belongs to a record goes there with it, and comes back with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import Executable, RowMapping, bindparam, func, select, update
+
+from app.db.transaction import Transaction
+from app.records.repository import Repository, Shown, parent_deleted
+from app.records.resources import RESOURCES, Resource
+from app.web.errors import AppError, Code
+
+
+class TrashRepository(Repository[Shown]):
+    """The records of one kind that has a trash."""
+
+    async def trash(self, tx: Transaction, record_id: int) -> None:
+        """Put a record into the trash. Raises AppError as `get_for_update`."""
+        await self.trash_row(tx, await self.get_for_update(tx, record_id))
+
+    async def trash_row(self, tx: Transaction, row: RowMapping) -> None:
+        """Put a locked record into the trash."""
+        await tx.connection.execute(self._into_trash, {"record_id": row["id"]})
+
+    @cached_property
+    def _into_trash(self) -> Executable:
+        table = self.resource.table
+        return update(table).where(table.c.id == bindparam("record_id")).values(deleted_at=func.now())
+
+    async def restore(self, tx: Transaction, record_id: int) -> Shown:
+        """Take a record out of the trash. Raises AppError as `get_trashed_for_update` and `restore_row`."""
+        await self.restore_row(tx, await self.get_trashed_for_update(tx, record_id))
+        return await self.get(tx, record_id)
+
+    async def get_trashed_for_update(self, tx: Transaction, record_id: int) -> RowMapping:
+        """A record in the trash, locked. Raises AppError: not found, or NOT_DELETED."""
+        row = await self._find(tx, record_id)
+        if row is None:
+            raise self.not_found()
+        if row["deleted_at"] is None:
+            raise AppError(Code.NOT_DELETED)
+        return row
+
+    async def restore_row(
+        self, tx: Transaction, row: RowMapping, changes: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Take a locked record out of the trash, with these changes.
+
+        Raises AppError PARENT_DELETED, or as for a new record: a key may have been given to another one meanwhile.
+        """
+        for column, target, find in self._references:
+            if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
+                raise parent_deleted(target, row[column])
+        along = {
+            other.external_id_key: partial(_external_id_exists_along, other, row["deleted_at"])
+            for other in RESOURCES
+            if other is not self.resource and "external_id" in other.table.c
+        }
+        await self._store(tx, row, {"deleted_at": None, **changes}, along)
+
+
+async def _external_id_exists_along(
+    other: Resource, trashed_at: datetime, tx: Transaction, _: Mapping[str, Any]
+) -> AppError:
+    """Of what comes back with a record: what went into the trash at the same moment."""
+    live, back = other.table.c, other.table.alias("back").c
+    held = select(live.id).where(
+        back.deleted_at == trashed_at, live.external_id == back.external_id, live.deleted_at.is_(None)
+    )
+    holder = (await tx.connection.execute(held.order_by(live.id).limit(1))).scalar_one_or_none()
+    message = f"Another {other.kind} has the external_id of one that would be restored too"
+    data = {"type": other.kind} | ({} if holder is None else {f"{other.kind}_id": holder})
+    return AppError(Code.EXTERNAL_ID_EXISTS, message, data=data)
