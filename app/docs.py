@@ -63,8 +63,8 @@ def document_as_yaml(app: Litestar) -> str:
 
 def docs_router() -> Router:
     """The pages; Swagger UI comes from the `docs` extra where that is installed, else from its public CDN."""
-    spec = find_spec("swagger_ui")
-    folder = Path(spec.origin).parent / "static" if spec and spec.origin else None
+    spec = find_spec("flask_swagger_ui")
+    folder = Path(spec.origin).parent / "dist" if spec and spec.origin else None
     page = PAGE.format(assets="/docs/assets" if folder else CDN)
 
     @get("/")

