@@ -12,7 +12,8 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test torture check audit bench format clean
+.PHONY: setup run test test-database coverage torture nightly check check-types check-style check-deploy check-openapi check-schema \
+	audit bench format clean
 
 setup:
 	@$(LOCKED) $(MAKE) --no-print-directory $(VENV)/installed
@@ -29,21 +30,47 @@ run: setup
 # Many tests start processes: each would compile the app anew where no bytecode may be written.
 # TESTS names some of them, such as TESTS="tests/db tests/laws".
 test: setup
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto $(if $(TESTS),$(TESTS),--cov --cov-report=term)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto $(TESTS)
+
+# How much of the app the tests run; what only starts processes that are not measured is left out.
+coverage: setup
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --cov --cov-report=term \
+		--ignore=tests/bench --ignore=tests/torture --ignore=tests/laws/test_schemathesis.py
+
+# The tests that another server can change: make test-database POSTGRES=15.
+DATABASE_TESTS := tests/db tests/records tests/admin tests/bench/test_plans.py \
+	$(addprefix tests/laws/test_,lists.py own_scope.py references.py rights.py tables.py trash.py)
+test-database: TESTS = $(DATABASE_TESTS)
+test-database: test
 
 # Every promise against real processes that are killed, paused and starved: some nine minutes, or TORTURE=--quick.
 torture: setup
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
-check: setup audit
+# What takes too long for each change; `make -k nightly` goes on after a failure.
+nightly: coverage torture bench
+
+# The checks need nothing of each other, so they run side by side; the longest begins first.
+check: setup
+	@$(MAKE) --no-print-directory -j4 check-types check-schema check-openapi check-deploy check-style audit
+
+check-types:
+	@$(BIN)/mypy
+
+check-style:
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/mypy
+
+check-deploy:
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
-	@$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
-	@$(BIN)/crm openapi --check
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+
+check-openapi:
+	@$(BIN)/crm openapi --check
+
+check-schema:
 	@$(BIN)/crm db upgrade --data-dir .crm/check
 	@$(BIN)/crm db check --data-dir .crm/check
 

@@ -6,17 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.bench.growth import Growth
-from tests.bench.load import Latency, has_wrk
+from tests.bench.load import Latency
 from tests.bench.plot import plot
 from tests.bench.report import cells
 from tests.processes import ENVIRONMENT, UNMEASURED
+from tests.programs import program
 
 
-@pytest.mark.skipif(not has_wrk(), reason="wrk, which makes the load, is not installed")
 def test_a_quick_run_writes_its_results(tmp_path: Path) -> None:
+    program("wrk", package="wrk")
     done = subprocess.run(
         [
             sys.executable,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.console.dialect import FOLDER, check_shape
 from tests.processes import Service
+from tests.programs import program
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -41,9 +41,7 @@ def service(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def page(origin: str) -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed")
+    chromium = program("chromium", "chromium-browser", "google-chrome", package="chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()

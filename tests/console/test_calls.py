@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.callers import Callers
 from tests.console.dialect import CALLS, FOLDER, check_answers, filled
 from tests.laws.routes import CONSOLE
 from tests.processes import Service
+from tests.programs import missing, program
 
 ROLES = ["admin", "manager", "agent"]
 
@@ -61,16 +61,16 @@ def same_route(call: str, route: str) -> bool:
 @pytest.fixture(scope="module")
 def node_modules() -> None:
     """What package-lock.json says."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
+    program("node", package="nodejs")
+    npm = program("npm", package="npm")
     installed = FOLDER / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= (FOLDER / "package-lock.json").stat().st_mtime:
         return
     done = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, capture_output=True, text=True, timeout=300, check=False
+        [npm, "ci", "--no-audit", "--no-fund"], cwd=FOLDER, capture_output=True, text=True, timeout=300, check=False
     )
     if done.returncode:
-        pytest.skip(f"npm could not install axios: {done.stderr[-300:]}")
+        missing(f"npm could not install axios: {done.stderr[-300:]}")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from app.access.permissions import Role
 from app.db.startup import UnsafeRoleError, check_role
 from app.db.transaction import Database, Origin, Transaction
 from app.settings import Settings
+from tests.programs import missing
 from tests.records.chains import with_database
 
 
@@ -28,7 +29,7 @@ def superuser_dsn(settings: Settings) -> str:
     try:
         psycopg.connect(dsn).close()
     except psycopg.OperationalError:
-        pytest.skip("there is no superuser to log in as")
+        missing("there is no superuser to log in as")
     return dsn
 
 

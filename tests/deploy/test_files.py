@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -14,16 +13,19 @@ import msgspec
 import psycopg
 import pytest
 import yaml
+from click.testing import CliRunner
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.cli import crm
 from app.cli.serve import WORKER_STOP_SECONDS
 from app.db.migrations import Migrations
 from app.dev.issuer import User
 from app.dev.people import PEOPLE
 from app.dev.postgres import EmbeddedPostgres
 from app.settings import Settings, SettingsError, load_settings
-from tests.processes import CRM, crm
+from tests.processes import CRM
+from tests.programs import program
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -43,10 +45,6 @@ RULES = [
 ]
 DASHBOARD = json.loads((DEPLOY / "grafana" / "crm.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-
-PROMTOOL = shutil.which("promtool")
-SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
-with_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: apt install prometheus")
 
 every_container = pytest.mark.parametrize("name", OURS)
 
@@ -69,7 +67,7 @@ def unknown_settings(names: Any) -> set[str]:
 def test_a_container_runs_a_command_that_there_is(name: str) -> None:
     program, *arguments = OURS[name]["command"]
     assert program == "crm"
-    assert crm(*arguments, "--help").returncode == 0
+    assert CliRunner().invoke(crm, [*arguments, "--help"]).exit_code == 0
 
 
 def test_issuer_and_service_share_the_secret() -> None:
@@ -173,18 +171,16 @@ def test_every_alert_is_seen_to_fire_and_to_keep_quiet() -> None:
 
 
 def promtool(*arguments: str, folder: Path = DEPLOY / "prometheus") -> None:
-    assert PROMTOOL is not None
-    ran = subprocess.run([PROMTOOL, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    command = [program("promtool", package="prometheus"), *arguments]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@with_promtool
 def test_prometheus_takes_its_configuration_and_the_alerts_do_what_they_say() -> None:
     promtool("check", "config", "prometheus.yml")
     promtool("test", "rules", "alerts_test.yml")
 
 
-@with_promtool
 def test_prometheus_takes_the_dashboards_expressions(tmp_path: Path) -> None:
     queries = [expression.replace("$__rate_interval", "5m") for expression in EXPRESSIONS]
     rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
@@ -231,7 +227,7 @@ def test_a_pod_runs_this_release_as_the_images_user_and_writes_only_to_tmp(pod: 
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]  # noqa: S108 -- the container's
     command = container.get("command") or container["args"]
-    assert crm(*command[1:], "--help").returncode == 0
+    assert CliRunner().invoke(crm, [*command[1:], "--help"]).exit_code == 0
 
 
 def test_the_probes_ask_addresses_that_answer(client: TestClient[Litestar]) -> None:
@@ -251,12 +247,11 @@ def test_whatever_selects_pods_selects_the_services() -> None:
     assert selecting["HorizontalPodAutoscaler"]["scaleTargetRef"]["name"] == "crm-service"
 
 
-@pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="systemd-analyze is not installed: apt install systemd")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    assert SYSTEMD_ANALYZE is not None
+    systemd_analyze = program("systemd-analyze", package="systemd")
     text = (DEPLOY / "systemd" / "crm-service.service").read_text()
     assert "/opt/crm/bin/crm serve " in text
     unit = tmp_path / "crm-service.service"
     unit.write_text(text.replace("/opt/crm/bin/crm", CRM))
-    ran = subprocess.run([SYSTEMD_ANALYZE, "verify", unit], capture_output=True, text=True, check=False)
+    ran = subprocess.run([systemd_analyze, "verify", unit], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -28,8 +28,8 @@ from app.main import create_app
 from app.settings import Settings
 from tests.callers import Callers
 from tests.processes import ENVIRONMENT, UNMEASURED
+from tests.programs import program
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 ROOT = Path(__file__).parents[2]
 # Fewer than the service's own pool has: its connections take turns, as they would in a busy deployment.
 SERVER_CONNECTIONS = 4
@@ -37,8 +37,6 @@ STORIES = [
     f"tests/{name}.py"
     for name in ("laws/test_tables", "laws/test_access", "records/test_idempotency", "admin/test_audit")
 ]
-
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt install pgbouncer")
 
 
 class Pooled(NamedTuple):
@@ -51,6 +49,7 @@ class Pooled(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
+    pgbouncer = program("pgbouncer", package="pgbouncer")
     server = EmbeddedPostgres(tmp_path_factory.mktemp("pooled"), options=("fsync=off", "full_page_writes=off"))
     # As root, the embedded server's sockets and PgBouncer are both for an account of less power.
     account = pwd.getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
@@ -78,8 +77,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
         if account is not None:
             home.chmod(0o755)
             as_account = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        assert PGBOUNCER is not None
-        process = subprocess.Popen([PGBOUNCER, "-q", home / "pgbouncer.ini"], cwd="/", **as_account)
+        process = subprocess.Popen([pgbouncer, "-q", home / "pgbouncer.ini"], cwd="/", **as_account)
         try:
             base = f"postgresql://{LOGIN}@127.0.0.1:{port}"
             ways = Pooled(f"{base}/crm", server.dsn(user=OWNER), f"{base}/pgbouncer")
