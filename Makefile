@@ -13,7 +13,7 @@ export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
 .PHONY: setup run test test-database coverage torture nightly check check-types check-style check-deploy check-openapi check-schema \
-	audit bench format clean
+	audit bench docs format clean
 
 setup:
 	@$(LOCKED) $(MAKE) --no-print-directory $(VENV)/installed
@@ -86,6 +86,10 @@ audit: setup
 # Fills a database of a million customers the first time, which takes some minutes; QUICK=1 for small data.
 bench: setup
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+# The generated parts of docs/ and .env.example; a test fails while they are stale.
+docs: setup
+	@$(BIN)/python -m tests.pages
 
 format: setup
 	@$(BIN)/ruff check --fix

@@ -11,9 +11,11 @@ import msgspec
 import yaml
 from litestar import Litestar, Request, Response, Router, get
 from litestar.enums import MediaType
+from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 
 from app.openapi import document
+from app.web.errors import AppError, Code
 from app.web.input import take_as_it_is
 
 CDN = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
@@ -61,6 +63,14 @@ def document_as_yaml(app: Litestar) -> str:
     return yaml.safe_dump(msgspec.json.decode(document_as_json(app)), sort_keys=False, allow_unicode=True, width=120)
 
 
+@get("/", status_code=302)
+async def front_page(request: Request[Any, Any, Any]) -> Redirect:
+    """Lead a browser to the API reference. For other clients there is nothing at this address."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise AppError(Code.NOT_FOUND)
+    return Redirect("/docs")
+
+
 def docs_router() -> Router:
     """The pages; Swagger UI comes from the `docs` extra where that is installed, else from its public CDN."""
     spec = find_spec("flask_swagger_ui")
@@ -85,8 +95,11 @@ def docs_router() -> Router:
 
     assets = [create_static_files_router("/assets", [folder])] if folder else []
     return Router(
-        "/docs",
-        route_handlers=[reference, as_json, console_as_json, as_yaml, *assets],
+        "/",
+        route_handlers=[
+            front_page,
+            Router("/docs", route_handlers=[reference, as_json, console_as_json, as_yaml, *assets]),
+        ],
         # Swagger UI writes the chosen document into the address, which is then loaded again.
         before_request=take_as_it_is,
         include_in_schema=False,

@@ -1,4 +1,4 @@
-"""The environment, read once into one frozen `Settings`; a wrong value is one clear line."""
+"""The settings: environment variables, read and checked once. A wrong value is one clear line."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from app.timezones import TIMEZONES
 
 DEFAULT_ROLE_ALIASES = "owner=admin,member=agent,salesrep=agent,sales_rep=agent"
 LEAST_SECRET_BYTES = 32
-# `crm serve` puts a file here when it was told to stop; its workers then say that they are not ready.
+# The path of a file that `crm serve` creates when it is told to stop; its workers are not ready from then on.
 DRAIN_FILE = "CRM_DRAIN_FILE"
-# Documents, images, archives, text and mail; nothing that a browser would run.
+# Documents, images, archives, text and mail; nothing that a browser would execute.
 DEFAULT_ATTACHMENT_TYPES = ",".join(
     """
     application/pdf application/rtf
@@ -40,19 +40,21 @@ DEFAULT_ATTACHMENT_TYPES = ",".join(
     """.split()
 )
 
-# What S3 takes in one PUT, and copies in one request.
+# The largest object that S3 takes in one PUT and copies in one request.
 LARGEST_OBJECT = 5 * 1024**3
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-# What holds a secret, and what marks one as an example's: in compose, the manifests, .env.example and the README.
+# Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
     *("database_url", "migration_database_url"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
 SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_")
-Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-Rate = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Bytes = Annotated[int, Meta(ge=1, le=1_000_000_000, extra={"unit": "bytes"})]
+Seconds = Annotated[float, Meta(ge=0, le=3600, extra={"unit": "seconds"})]
+Limit = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
 class SettingsError(Exception):
@@ -60,86 +62,274 @@ class SettingsError(Exception):
 
 
 class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
-    """Every setting of the service, as contract section 7 lists them; each field is the variable in lower case."""
+    """Every setting of the service. Each field is an environment variable in lower case.
 
-    environment: Literal["development", "production"] = "development"
-    server_port: Port = 3000
-    crm_data_dir: str = ".crm"
-    database_url: str = ""
-    migration_database_url: str = ""
-    db_host: str = ""
-    db_port: Port = 5432
-    db_name: str = "crm"
-    db_user: str = "crm"
-    db_password: str = ""
-    db_sslmode: Literal["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = ""
-    db_pool_min: Annotated[int, Meta(ge=0, le=1000)] = 5
-    db_pool_max: Annotated[int, Meta(ge=1, le=1000)] = 20
-    db_prepared_statements: bool = True
-    jwt_secret: str = ""
-    jwt_secret_previous: str = ""
-    jwt_issuer: str = ""
-    jwt_audience: str = ""
-    jwt_require_tenant: bool = False
-    role_aliases: str = DEFAULT_ROLE_ALIASES
-    stage_rollback_roles: str = "admin"
-    report_cache_seconds: Annotated[float, Meta(ge=0, le=3600)] = 15.0
-    agent_read_scope: Literal["all", "own"] = "all"
-    console_dialect: bool = True
-    cors_allowed_origins: str = ""
-    trusted_proxies: str = ""
-    rate_limit_per_minute: Rate = 1200
-    auth_failures_per_minute: Rate = 60
-    open_requests_per_person: Rate = 64
-    idle_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
-    audit_key: str = ""
-    upkeep_seconds: Annotated[float, Meta(ge=0, le=3600)] = 1.0
-    max_body_bytes: Count = 1024 * 1024
-    attachment_max_bytes: Annotated[int, Meta(ge=1, le=LARGEST_OBJECT)] = 25 * 1024 * 1024
-    attachment_types: str = DEFAULT_ATTACHMENT_TYPES
-    s3_endpoint_url: str = ""
-    s3_bucket: str = ""
-    s3_region: str = "us-east-1"
-    s3_access_key_id: str = ""
-    s3_secret_access_key: str = ""
-    s3_public_endpoint_url: str = ""
-    default_page_size: Annotated[int, Meta(ge=1, le=100)] = 20
-    default_currency: str = "USD"
-    report_timezone: str = "UTC"
-    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
-    slow_query_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 500.0
-    otel_exporter_otlp_endpoint: str = ""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["auto", "json", "pretty"] = "auto"
+    docs/settings.md and .env.example are generated from the descriptions here: run `make docs` after a change.
+    """
+
+    environment: Annotated[
+        Literal["development", "production"],
+        Meta(description="`production` requires `JWT_SECRET` and a database, and does not serve `/docs`."),
+    ] = "development"
+    server_port: Annotated[Port, Meta(description="The port to listen on. `PORT` is read too, if this is not set.")] = (
+        3000
+    )
+    crm_data_dir: Annotated[
+        str,
+        Meta(
+            description="The folder of the embedded database, the embedded object store and the development secret."
+            " Production does not use it."
+        ),
+    ] = ".crm"
+    console_dialect: Annotated[
+        bool, Meta(description="Whether to serve the Platform Console's calls under `/console`.")
+    ] = True
+    cors_allowed_origins: Annotated[
+        str,
+        Meta(
+            description="The web pages that may call the service, comma-separated: exact origins, or patterns in which"
+            " `*` stands for characters of one label.",
+            examples=["https://console.example.com,https://myapp-*.vercel.app"],
+        ),
+    ] = ""
+    drain_seconds: Annotated[
+        Seconds,
+        Meta(description="How long `/ready` answers 503 after SIGTERM before the service stops accepting connections."),
+    ] = 5.0
+
+    database_url: Annotated[
+        str,
+        Meta(
+            description="The database, with the service's own login. If this and `DB_HOST` are not set, a development"
+            " start brings its own PostgreSQL.",
+            examples=["postgresql://crm:password@db:5432/crm"],
+        ),
+    ] = ""
+    migration_database_url: Annotated[
+        str,
+        Meta(
+            description="The same database with the login that owns the tables: for `crm db`, `crm audit` and"
+            " `crm attachments`. If not set, `DATABASE_URL`.",
+            examples=["postgresql://crm_owner:password@db:5432/crm"],
+        ),
+    ] = ""
+    db_host: Annotated[
+        str,
+        Meta(description="In place of `DATABASE_URL`: the host, or the folder of a Unix socket.", examples=["db"]),
+    ] = ""
+    db_port: Annotated[Port, Meta(description="The port, with `DB_HOST`.")] = 5432
+    db_name: Annotated[str, Meta(description="The database, with `DB_HOST`.")] = "crm"
+    db_user: Annotated[str, Meta(description="The service's login, with `DB_HOST`.")] = "crm"
+    db_password: Annotated[str, Meta(description="The login's password, with `DB_HOST`.")] = ""
+    db_sslmode: Annotated[
+        Literal["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+        Meta(
+            description="libpq's `sslmode`, with `DB_HOST`. If not set, libpq's own default.", examples=["verify-full"]
+        ),
+    ] = ""
+    db_pool_min: Annotated[
+        int, Meta(ge=0, le=1000, description="Database connections that each worker opens when it starts.")
+    ] = 5
+    db_pool_max: Annotated[
+        int, Meta(ge=1, le=1000, description="Database connections that each worker opens at most.")
+    ] = 20
+    db_prepared_statements: Annotated[
+        bool,
+        Meta(
+            description="Whether to use prepared statements. Set `false` behind a pooler in transaction mode that does"
+            " not support them, such as PgBouncer before 1.21."
+        ),
+    ] = True
+
+    jwt_secret: Annotated[
+        str,
+        Meta(
+            description="The secret that tokens are signed with: the CMS's secret, of at least 32 bytes. Required in"
+            " production; in development one is made and kept in `CRM_DATA_DIR`."
+        ),
+    ] = ""
+    jwt_secret_previous: Annotated[
+        str, Meta(description="A second secret that is accepted too, while the secret is being replaced.")
+    ] = ""
+    jwt_issuer: Annotated[
+        str,
+        Meta(
+            description="Accepted `iss` claims, comma-separated. If not set, the claim is not checked.",
+            examples=["cms-service"],
+        ),
+    ] = ""
+    jwt_audience: Annotated[
+        str,
+        Meta(
+            description="Accepted `aud` claims, comma-separated. If not set, the claim is not checked.",
+            examples=["platform-console"],
+        ),
+    ] = ""
+    jwt_require_tenant: Annotated[
+        bool,
+        Meta(
+            description="Whether to refuse a token that names no organization. If `false`, such a token works in the"
+            " organization `default`."
+        ),
+    ] = False
+    role_aliases: Annotated[
+        str, Meta(description="Role names of other systems and the role that each one means here, comma-separated.")
+    ] = DEFAULT_ROLE_ALIASES
+    agent_read_scope: Annotated[
+        Literal["all", "own"], Meta(description="Whether agents see all records, or only their own.")
+    ] = "all"
+    stage_rollback_roles: Annotated[
+        str,
+        Meta(description="The roles that may move a deal backward or reopen a closed deal, comma-separated."),
+    ] = "admin"
+
+    rate_limit_per_minute: Annotated[
+        Limit, Meta(description="Requests of one person in a minute, counted by each worker. 0 means no limit.")
+    ] = 1200
+    open_requests_per_person: Annotated[
+        Limit, Meta(description="Requests of one person at the same time, counted by each worker. 0 means no limit.")
+    ] = 64
+    auth_failures_per_minute: Annotated[
+        Limit,
+        Meta(
+            description="Requests without a valid token from one address in a minute, counted by each worker. 0 means"
+            " no limit."
+        ),
+    ] = 60
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Networks of your own proxies, comma-separated. `X-Forwarded-For` and `X-Forwarded-Proto` are"
+            " believed from these only.",
+            examples=["10.0.0.0/8,192.168.1.1"],
+        ),
+    ] = ""
+    idle_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            extra={"unit": "seconds"},
+            description="How long a connection may stay idle between requests, and how long the headers of a request"
+            " may take: the web server has one clock for both. Must be longer than your load balancer keeps idle"
+            " connections.",
+        ),
+    ] = 10
+    max_body_bytes: Annotated[Bytes, Meta(description="The largest JSON body.")] = 1024 * 1024
+
+    default_page_size: Annotated[
+        int, Meta(ge=1, le=100, description="Rows of a page when a request does not give `page_size`.")
+    ] = 20
+    default_currency: Annotated[str, Meta(description="The currency of a new organization (ISO 4217).")] = "USD"
+    report_timezone: Annotated[
+        str, Meta(description="The time zone of a new organization, such as `Europe/Berlin`.")
+    ] = "UTC"
+    report_cache_seconds: Annotated[Seconds, Meta(description="How old the overview report may be.")] = 15.0
+
+    s3_bucket: Annotated[
+        str,
+        Meta(
+            description="The bucket for attachments. If not set, a development start brings its own object store, and"
+            " production has no attachments.",
+            examples=["crm"],
+        ),
+    ] = ""
+    s3_endpoint_url: Annotated[
+        str,
+        Meta(description="The object store's address. If not set, Amazon S3.", examples=["http://minio:9000"]),
+    ] = ""
+    s3_region: Annotated[str, Meta(description="The bucket's region.")] = "us-east-1"
+    s3_access_key_id: Annotated[
+        str,
+        Meta(description="The access key. If not set, the machine's own credentials, such as an instance role."),
+    ] = ""
+    s3_secret_access_key: Annotated[str, Meta(description="The secret of the access key.")] = ""
+    s3_public_endpoint_url: Annotated[
+        str,
+        Meta(
+            description="The object store's address for browsers. If not set, `S3_ENDPOINT_URL`.",
+            examples=["https://files.example.com"],
+        ),
+    ] = ""
+    attachment_max_bytes: Annotated[
+        int, Meta(ge=1, le=LARGEST_OBJECT, extra={"unit": "bytes"}, description="The largest file; at most 5 GiB.")
+    ] = 25 * 1024 * 1024
+    attachment_types: Annotated[
+        str,
+        Meta(
+            description="Accepted media types, comma-separated. If not set, documents, images, archives, text and mail:"
+            " the list is in `app/settings.py`.",
+            examples=["application/pdf,image/png,image/jpeg"],
+        ),
+    ] = DEFAULT_ATTACHMENT_TYPES
+
+    upkeep_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="How often the service seals new audit entries and deletes old idempotency keys. 0 means that"
+            " this service never does."
+        ),
+    ] = 1.0
+    audit_key: Annotated[
+        str,
+        Meta(
+            description="The secret that checkpoints of the audit log are signed with, of at least 32 bytes in"
+            " production. If not set, a key derived from `JWT_SECRET`."
+        ),
+    ] = ""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "pretty"],
+        Meta(description="The form of log lines. `auto` is `pretty` on a terminal and `json` elsewhere."),
+    ] = "auto"
+    slow_query_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3_600_000,
+            extra={"unit": "milliseconds"},
+            description="Database statements that take longer are logged, without their parameters.",
+        ),
+    ] = 500.0
+    otel_exporter_otlp_endpoint: Annotated[
+        str,
+        Meta(
+            description="An OpenTelemetry collector (OTLP over HTTP) to send traces to. Requires the extra `tracing`.",
+            examples=["http://collector:4318"],
+        ),
+    ] = ""
 
     @property
     def production(self) -> bool:
-        """Whether development conveniences (embedded database, /docs, made-up secrets) are off."""
+        """Whether what only development has (embedded servers, /docs, a generated secret) is off."""
         return self.environment == "production"
 
     @property
     def database_dsn(self) -> str:
-        """The service's own login as a libpq URL; empty where no database is configured."""
+        """The database with the service's own login, as a libpq URL; empty if none is configured."""
         return _normalized(self.database_url) or _assembled(self)
 
     @property
     def migration_dsn(self) -> str:
-        """The login that owns the tables, for `crm db`."""
+        """The database with the login that owns the tables, as a libpq URL."""
         return _normalized(self.migration_database_url) or self.database_dsn
 
     @property
     def jwt_secrets(self) -> tuple[str, ...]:
-        """Accepted signing secrets, the current one first."""
+        """The secrets that tokens may be signed with, the current one first."""
         return tuple(secret for secret in (self.jwt_secret, self.jwt_secret_previous) if secret)
 
     @property
     def audit_keys(self) -> tuple[str, ...]:
-        """Accepted secrets of the audit log's checkpoints, the one that signs first."""
+        """The secrets that checkpoints of the audit log may be signed with. New ones are signed with the first."""
         return tuple(secret for secret in (self.audit_key, *self.jwt_secrets) if secret)
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Role names of other issuers, and what they mean here."""
+        """Role names of other systems, and the roles that they mean here."""
         return dict(pair.split("=", 1) for pair in _listed(self.role_aliases.lower()))
 
     @property
@@ -149,12 +339,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def issuers(self) -> tuple[str, ...]:
-        """Accepted `iss` claims; none means that the claim is not looked at."""
+        """Accepted `iss` claims; if there are none, the claim is not checked."""
         return _listed(self.jwt_issuer)
 
     @property
     def audiences(self) -> tuple[str, ...]:
-        """Accepted `aud` claims; none means that the claim is not looked at."""
+        """Accepted `aud` claims; if there are none, the claim is not checked."""
         return _listed(self.jwt_audience)
 
     @property
@@ -169,15 +359,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
-        """Origins, or patterns with `*` for one label's characters, whose pages may read the answers."""
+        """Origins whose pages may read the answers, or patterns in which `*` stands for characters of one label."""
         return _listed(self.cors_allowed_origins)
 
 
 def load_settings(
     environ: Mapping[str, str] | None = None, *, data_dir: str | None = None, ignore_servers: bool = False
 ) -> Settings:
-    """Read and check the settings. `ignore_servers` leaves out whatever database and object store are
-    configured, which is what an explicit `--data-dir` means.
+    """Read and check the settings. `ignore_servers` ignores the configured database and object store, as an explicit
+    `--data-dir` does.
 
     Raises SettingsError.
     """
@@ -198,30 +388,30 @@ def load_settings(
 
 
 def _convert(values: dict[str, Any]) -> Settings:
-    # One at a time, so that the message can name the variable.
+    # One value at a time, so that the message can name the variable.
     for name, value in values.items():
         try:
             convert({name: value}, Settings, strict=False)
         except ValidationError as error:
             reason = str(error).split(" - at ")[0].replace("`", "").removesuffix(", got str")
-            raise SettingsError(f"{name}: {value!r} will not do ({reason})") from None
+            raise SettingsError(f"{name}: {value!r} is not valid ({reason})") from None
     return convert(values, Settings, strict=False)
 
 
 def _port(text: str) -> str:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise SettingsError(f"PORT: {text!r} is no port number")
+        raise SettingsError(f"PORT: {text!r} is not a port number")
     return text
 
 
 def _check_production(settings: Settings) -> None:
     for name in SECRETS:
         if any(example in getattr(settings, name) for example in EXAMPLES):
-            raise SettingsError(f"{name.upper()}: is the example's, which everybody knows: make one of your own")
+            raise SettingsError(f"{name.upper()}: is the example's, which everybody knows: set one of your own")
     for name in ("JWT_SECRET", "JWT_SECRET_PREVIOUS", "AUDIT_KEY"):
         secret = getattr(settings, name.lower())
         if secret and len(secret.encode()) < LEAST_SECRET_BYTES:
-            raise SettingsError(f"{name}: has {len(secret.encode())} bytes, at least {LEAST_SECRET_BYTES} are needed")
+            raise SettingsError(f"{name}: has {len(secret.encode())} bytes, but needs at least {LEAST_SECRET_BYTES}")
     if not settings.jwt_secret:
         raise SettingsError("JWT_SECRET: is required in production; it is the secret that the CMS signs tokens with")
     if not (settings.database_url or settings.db_host):
@@ -234,19 +424,21 @@ def _check(settings: Settings) -> None:
     if settings.db_pool_min > settings.db_pool_max:
         raise SettingsError(f"DB_POOL_MIN: {settings.db_pool_min} is more than DB_POOL_MAX ({settings.db_pool_max})")
     if currency_decimals(settings.default_currency) is None:
-        raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is no ISO 4217 code, such as EUR")
+        raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is not an ISO 4217 code, such as EUR")
     if settings.report_timezone not in TIMEZONES:
-        raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is no time zone, such as Europe/Berlin")
+        raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is not a time zone, such as Europe/Berlin")
     _check_roles(settings)
     _check_store(settings)
     for network in settings.proxies:
         try:
             ip_network(network)
         except ValueError:
-            raise SettingsError(f"TRUSTED_PROXIES: {network!r} is no network, such as 10.0.0.0/8") from None
+            raise SettingsError(f"TRUSTED_PROXIES: {network!r} is not a network, such as 10.0.0.0/8") from None
     for origin in settings.allowed_origins:
         if not re.fullmatch(r"https?://[A-Za-z0-9.*\-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", origin):
-            raise SettingsError(f"CORS_ALLOWED_ORIGINS: {origin!r} is no origin, such as https://console.example.com")
+            raise SettingsError(
+                f"CORS_ALLOWED_ORIGINS: {origin!r} is not an origin, such as https://console.example.com"
+            )
     if settings.otel_exporter_otlp_endpoint and not re.match(r"https?://", settings.otel_exporter_otlp_endpoint):
         raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://")
     for name in ("database_url", "migration_database_url"):
@@ -261,20 +453,20 @@ def _check_roles(settings: Settings) -> None:
             raise SettingsError(f"ROLE_ALIASES: {pair!r} is not of the form alias=admin, =manager or =agent")
     for role in settings.rollback_roles:
         if role not in {"admin", "manager", "agent"}:
-            raise SettingsError(f"STAGE_ROLLBACK_ROLES: {role!r} is none of admin, manager and agent")
+            raise SettingsError(f"STAGE_ROLLBACK_ROLES: {role!r} is not admin, manager or agent")
 
 
 def _check_store(settings: Settings) -> None:
     for kind in settings.accepted_types:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*/[a-z0-9][a-z0-9.+_-]*", kind):
-            raise SettingsError(f"ATTACHMENT_TYPES: {kind!r} is no media type, such as application/pdf")
+            raise SettingsError(f"ATTACHMENT_TYPES: {kind!r} is not a media type, such as application/pdf")
     for name in ("s3_endpoint_url", "s3_public_endpoint_url"):
         if not re.fullmatch(r"(https?://[^/?#\s]+/?)?", getattr(settings, name)):
             raise SettingsError(f"{name.upper()}: must be of the form https://host:port")
     if not settings.s3_bucket and (settings.s3_endpoint_url or settings.s3_access_key_id):
-        raise SettingsError("S3_BUCKET: is required where the other S3 settings are given")
+        raise SettingsError("S3_BUCKET: is required if other S3 settings are given")
     if bool(settings.s3_access_key_id) != bool(settings.s3_secret_access_key):
-        raise SettingsError("S3_SECRET_ACCESS_KEY: goes together with S3_ACCESS_KEY_ID")
+        raise SettingsError("S3_SECRET_ACCESS_KEY: must be given together with S3_ACCESS_KEY_ID")
 
 
 def _assembled(settings: Settings) -> str:
@@ -300,8 +492,8 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _development_secret(data_dir: Path) -> str:
-    """The signing secret of this checkout: made once, so that tokens outlive a restart, and never shared, so that
-    a service left in development by mistake can't be entered with a secret out of a public source tree.
+    """The signing secret of this folder: made once, so that tokens stay valid after a restart. It is not in the source
+    tree, so that nobody else knows the secret of a service that was left in development by mistake.
     """
     path = data_dir / "jwt-secret"
     if not path.exists():
@@ -309,7 +501,7 @@ def _development_secret(data_dir: Path) -> str:
         with NamedTemporaryFile("w", dir=data_dir, prefix="jwt-secret-") as draft:  # its mode is 0600
             draft.write(secrets.token_urlsafe(48))
             draft.flush()
-            # Linked, not moved: of two processes that start at once, the first one's secret stays.
+            # A link fails if the file exists: of two processes that start at once, the first one's secret stays.
             with suppress(FileExistsError):
                 os.link(draft.name, path)
     return path.read_text().strip()

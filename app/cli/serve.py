@@ -180,7 +180,11 @@ def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
 
         token = make_token(settings, role="admin", ttl=DEMO_TOKEN_SECONDS)
         curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
-        click.echo(f"\nThe CRM is at {base}, its API reference at {base}/docs\n\nTry it:\n\n{curl}\n")
+        click.echo(
+            f"\nThe CRM is at {base}, its API reference at {base}/docs\n"
+            f'\nA token, for the field behind "Authorize" in the API reference:\n\n{token}\n'
+            f"\nOr in a terminal:\n\n{curl}\n"
+        )
     click.echo(f"ready {base}")
 
 

@@ -39,6 +39,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_it_says_how_to_try_it_and_that_works(service: Service) -> None:
     assert f"The CRM is at {service.url}, its API reference at {service.url}/docs" in service.said
     (command,) = [line for line in service.said if line.startswith("curl ")]
+    # The token stands alone too, to be copied into the API reference.
+    assert [line for line in service.said if line and f"Bearer {line}" in command]
     shown = subprocess.run(shlex.split(command.replace("curl", "curl -s", 1)), capture_output=True, check=True)
     assert json.loads(shown.stdout)["total"] > 3
 

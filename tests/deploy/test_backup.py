@@ -1,4 +1,4 @@
-"""The README's commands for backing up and restoring, as they stand there, from one server to another."""
+"""The commands of docs/operations.md for backing up and restoring, as they stand there, from one server to another."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from app.main import create_app
 from app.settings import Settings
 from tests.callers import Caller, Callers
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 TABLES = "SELECT format('%I', relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
 
 
 def blocks(heading: str, language: str) -> list[str]:
-    """The README's code of one section."""
-    section = re.split(r"\n#+ ", README.split(f"# {heading}\n", 1)[1])[0]
+    """The page's code of one section."""
+    section = re.split(r"\n#+ ", PAGE.split(f"# {heading}\n", 1)[1])[0]
     return [block.replace("\n   ", "\n") for block in re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)]
 
 
 class Server:
-    """An installation as the README makes it."""
+    """An installation as the page makes it."""
 
     def __init__(self, embedded: EmbeddedPostgres) -> None:
         self.embedded = embedded
@@ -44,7 +44,7 @@ class Server:
         with psycopg.connect(embedded.dsn(user="postgres", database="postgres"), autocommit=True) as connection:
             for statement in ("DROP DATABASE crm", "DROP ROLE crm_owner", "DROP ROLE crm_app"):
                 connection.execute(statement)
-            for statement in blocks("Running it for real", "sql")[0].split(";"):
+            for statement in blocks("Install", "sql")[0].split(";"):
                 connection.execute(statement)
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:

@@ -131,8 +131,8 @@ def test_it_installs_what_the_service_needs_and_nothing_else(image: Image) -> No
     assert (packages / "migrations" / "versions").is_dir()
 
 
-def test_it_is_no_larger_than_the_readme_says(image: Image) -> None:
-    said = re.search(r"The installed tree comes to (\d+) MB", (ROOT / "README.md").read_text())
+def test_it_is_no_larger_than_the_page_on_operations_says(image: Image) -> None:
+    said = re.search(r"The installed tree comes to (\d+) MB", (ROOT / "docs" / "operations.md").read_text())
     assert said
     size = sum(path.lstat().st_blocks * 512 for path in (image.root / "opt/crm").rglob("*")) / 1_000_000
     assert 0.8 < size / int(said[1]) < 1.1, size

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import fields
 
 from app.web.input import wanted_by
-from tests.callers import Caller, Callers
+from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, CONSOLE, Operation, make
 
 
@@ -92,3 +92,11 @@ def test_the_reference_needs_nothing_from_elsewhere(callers: Callers) -> None:
 
 def test_in_production_there_is_no_reference(variant: Any) -> None:
     assert variant(environment="production").get("/docs").status_code == 404
+
+
+def test_the_root_leads_a_browser_to_the_api_reference_and_nobody_else(callers: Callers, variant: Any) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml"}
+    answer = callers.client.get("/", headers=browser, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (302, "/docs")
+    refused(callers.client.get("/"), 404, "NOT_FOUND")
+    refused(variant(environment="production").get("/", headers=browser), 404, "NOT_FOUND")
