@@ -101,7 +101,7 @@ async def read_page(
             lambda record: rows.add(strict_json.encode(show(record))),
             signer=state.cursors,
             default_page_size=state.settings.default_page_size,
-            scope=scope,
+            scope=scope or {},
             largest_page=largest_page,
         )
         kept, page.data = page.data, []

@@ -37,7 +37,6 @@ from app.admin.notes import queries as notes
 from app.models import Activity, Attachment, AuditEntry, Customer, Deal, Note, PipelineStage, StageMove
 from app.records.json_columns import Columns, JsonColumn, json_object
 from app.records.listing import Listing
-from app.records.sorting import by_column
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
 
@@ -263,8 +262,7 @@ def listing(name: str, parts: Sequence[Select[Any]]) -> Listing[TimelineEvent]:
         _columns(events),
         events,
         key=events.c.id,
-        filters={},
-        sorts={"at": by_column(events.c.at)},
+        query=TimelineQuery,
         default_sort=("at", SortOrder.DESC),
     )
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from app.db.execution import unprepared
 from app.records.counts import Counted
-from app.records.filters import Filter, crm_search
+from app.records.filters import Filter, FoundIn, crm_search
 from app.records.sorting import Order, Segment
 from app.web.paging import Deleted
 
@@ -40,15 +40,15 @@ class Shape(NamedTuple):
     descending: bool
 
 
-class Part(NamedTuple):
-    """What a statement depends on beside the shape: the segment that it reads, how much of it, from where, and in which
+class Window(NamedTuple):
+    """What a statement depends on beside the shape: which segment it reads, how much of it, from where, and in which
     direction.
 
     The limit stands in the statement: as a parameter it would be unknown to the server's planner, which would then plan
     anew for each execution, and that takes longer than to execute it.
     """
 
-    place: int
+    segment: int
     limit: int
     skip: bool = False
     after: bool = False
@@ -87,6 +87,7 @@ class Selects:
         self._filters = filters
         self._sorts = sorts
         self._counted = counted
+        self.searched = isinstance(filters.get("search"), FoundIn)
         # What was built before.
         self.rows = lru_cache(MOST_KEPT)(self._rows)
         self.count = lru_cache(MOST_KEPT)(self._count)
@@ -95,54 +96,54 @@ class Selects:
         self.count_up_to = lru_cache(MOST_KEPT)(self._count_up_to)
         self.found_live = lru_cache(MOST_KEPT)(self._found_live)
 
-    def _rows(self, shape: Shape, part: Part) -> Select[Any]:
+    def _rows(self, shape: Shape, window: Window) -> Select[Any]:
         """Rows of one segment, each with its sort key and id behind it."""
-        keys = [self._stretch(shape, part.place).key, self._key.label("sort_id")]
-        wheres = self._wheres(shape, part.place)
-        if isinstance(self._source, Table) and (part.deep or len(wheres) > 1):
-            return _planned(shape, self._by_keys(shape, part, self._source, keys, wheres))
-        rows = self._windowed(shape, part, [*self._columns, *keys], wheres[0])
-        return _planned(shape, rows.limit(part.limit_clause).offset(part.offset_clause))
+        keys = [self._segment(shape, window.segment).key, self._key.label("sort_id")]
+        wheres = self._wheres(shape, window.segment)
+        if isinstance(self._source, Table) and (window.deep or len(wheres) > 1):
+            return _planned(shape, self._by_keys(shape, window, self._source, keys, wheres))
+        rows = self._ordered(shape, window, [*self._columns, *keys], wheres[0])
+        return _planned(shape, rows.limit(window.limit_clause).offset(window.offset_clause))
 
     def _by_keys(
-        self, shape: Shape, part: Part, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]
+        self, shape: Shape, window: Window, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]
     ) -> Select[Any]:
         # The keys first, from the indexes alone, and then the rows that are shown.
-        found = [self._windowed(shape, part, keys, where) for where in wheres]
-        page, limit, offset = found[0], part.limit_clause, part.offset_clause
+        found = [self._ordered(shape, window, keys, where) for where in wheres]
+        page, limit, offset = found[0], window.limit_clause, window.offset_clause
         if len(found) > 1:
             enough = limit if offset is None else limit + offset
             both = union_all(*(each.limit(enough) for each in found)).subquery("both")
-            page = select(both).order_by(*self._direction(shape, part, both.c.sort_key, both.c.sort_id))
-        window = page.limit(limit).offset(offset).subquery("page")
-        order = self._direction(shape, part, window.c.sort_key, window.c.sort_id)
+            page = select(both).order_by(*self._direction(shape, window, both.c.sort_key, both.c.sort_id))
+        found_keys = page.limit(limit).offset(offset).subquery("page")
+        order = self._direction(shape, window, found_keys.c.sort_key, found_keys.c.sort_id)
         return (
-            select(*self._columns, window.c.sort_key, window.c.sort_id)
-            .select_from(table.join(window, self._key == window.c.sort_id))
+            select(*self._columns, found_keys.c.sort_key, found_keys.c.sort_id)
+            .select_from(table.join(found_keys, self._key == found_keys.c.sort_id))
             .order_by(*order)
         )
 
-    def _windowed(self, shape: Shape, part: Part, columns: list[ColumnElement[Any]], where: Where) -> Select[Any]:
-        column = self._stretch(shape, part.place).column
-        if part.after:
-            where = [*where, self._beyond(column, descending=self._descending(shape, part.place))]
-        order = self._direction(shape, part, *(() if column is None else (column,)), self._key)
+    def _ordered(self, shape: Shape, window: Window, columns: list[ColumnElement[Any]], where: Where) -> Select[Any]:
+        column = self._segment(shape, window.segment).column
+        if window.after:
+            where = [*where, self._beyond(column, descending=self._descending(shape, window.segment))]
+        order = self._direction(shape, window, *(() if column is None else (column,)), self._key)
         return select(*columns).select_from(self._source).where(*where).order_by(*order)
 
-    def _stretch(self, shape: Shape, place: int) -> Segment:
-        return self._sorts[shape.sort_by].segment(place)
+    def _segment(self, shape: Shape, index: int) -> Segment:
+        return self._sorts[shape.sort_by].segment(index)
 
-    def _descending(self, shape: Shape, place: int) -> bool:
-        own = self._stretch(shape, place).descending
+    def _descending(self, shape: Shape, index: int) -> bool:
+        own = self._segment(shape, index).descending
         return shape.descending if own is None else own
 
-    def _direction(self, shape: Shape, part: Part, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-        descending = self._descending(shape, part.place) is not part.backward
+    def _direction(self, shape: Shape, window: Window, *columns: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        descending = self._descending(shape, window.segment) is not window.backward
         return [column.desc() if descending else column.asc() for column in columns]
 
-    def _count(self, shape: Shape, place: int | None = None) -> Select[Any]:
+    def _count(self, shape: Shape, index: int | None = None) -> Select[Any]:
         """How many rows the filters match, in all or in one segment."""
-        return _planned(shape, _sum(self._counted_where(where) for where in self._wheres(shape, place)))
+        return _planned(shape, _sum(self._counted_where(where) for where in self._wheres(shape, index)))
 
     def _kept_total(self, shape: Shape) -> Select[Any] | None:
         """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
@@ -151,12 +152,12 @@ class Selects:
             return None
         return _sum([kept, *(self._counted_where(where) for where in self._wheres(shape, None)[1:])])
 
-    def _sample(self, shape: Shape, place: int, size: int) -> Select[Any]:
+    def _sample(self, shape: Shape, index: int, size: int) -> Select[Any]:
         """Of the first rows of one segment, how many there are and how many a search finds."""
         search = dict(shape.filters)["search"]
         others = shape._replace(filters=tuple(each for each in shape.filters if each[0] != "search"))
         found = self._filters["search"].clause("search", search).label("found")
-        rows = self._windowed(others, Part(place, size), [found], self._wheres(others, place)[0])
+        rows = self._ordered(others, Window(index, size), [found], self._wheres(others, index)[0])
         first = rows.limit(literal_column(str(size), BigInteger)).subquery("first")
         return _planned(shape, select(func.count(), func.count().filter(first.c.found)).select_from(first))
 
@@ -175,10 +176,10 @@ class Selects:
     def _counted_where(self, where: Where) -> Select[Any]:
         return select(func.count()).select_from(self._source).where(*where)
 
-    def _wheres(self, shape: Shape, place: int | None) -> list[Where]:
+    def _wheres(self, shape: Shape, index: int | None) -> list[Where]:
         """The conditions: what is live and what is in the trash have indexes of their own, so that both are two."""
         conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
-        condition = None if place is None else self._stretch(shape, place).condition
+        condition = None if index is None else self._segment(shape, index).condition
         if condition is not None:
             conditions.append(condition)
         if self._deleted_at is None:

@@ -1,4 +1,4 @@
-"""Lists: what a query asks for, and which rows that is, by page or by cursor."""
+"""Lists: what they can be filtered and sorted by, what a query asks for, and the page that answers it."""
 
 from __future__ import annotations
 
@@ -6,61 +6,47 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from enum import StrEnum
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import fields
 from sqlalchemy import ColumnElement, FromClause
 
 from app.access.permissions import Permission
 from app.db.transaction import Transaction
 from app.records.calendar import zone_of
 from app.records.counts import Counted
-from app.records.filters import AS_WALKED, Filter, FoundIn
+from app.records.filters import Filter
 from app.records.json_columns import Columns, JsonColumn, selected
-from app.records.list_statements import Part, Selects, Shape
-from app.records.sorting import Order
+from app.records.list_statements import Selects, Shape
+from app.records.repository import Repository
+from app.records.searching import choose_search
+from app.records.sorting import Order, by_column
+from app.records.walking import Walk
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import Code, Fault, bad_field, invalid
 from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
 Kept = TypeVar("Kept")
-# What becomes of a record on its page, and what a cursor remembers of it: the sort key, the segment, the id.
-Found: TypeAlias = tuple[Any, ...]
-Keep: TypeAlias = Callable[[Any], Any]
 
 # Everything in a query that is not a filter.
-PAGING = frozenset(ListQuery.__struct_fields__)
+NOT_FILTERS = frozenset({*ListQuery.__struct_fields__, "sort_by"})
 # What a filter is that is not given, where that can be said.
 DEFAULTS = {"deleted": Deleted.EXCLUDE.value}
-# From here on a page by number is found by its keys alone, from whichever end of the list is nearer.
-DEEP_OFFSET = 1000
-# What is searched is looked for among so many rows first.
-SAMPLE = 200
-# From which shares on it is faster to go through the rows: for a page, for a total of those that other filters let
-# through, for a total of all.
-WORTH_WALKING, WORTH_COUNTING, WORTH_COUNTING_ALL = 0.01, 0.02, 0.3
-# Letters of a fragment that very many rows have, and up to where such are counted.
-SHORT, MOST_COUNTED = 2, 10_000
 # A cursor holds the filters, and must fit into what a query takes as one.
 MOST_FILTER_BYTES = 8192
 
 
-class Search(NamedTuple):
-    """How the rows of a list that is searched are found, and how they are counted."""
-
-    shape: Shape
-    counted: Shape
-    total: int | None = None
-    by_index: bool = False
-    # Of one or two letters, which so many have that they are not counted out.
-    short: bool = False
-
-
 class Listing(Generic[Record]):
-    """One kind of list. Knows its table, its filters and its orders; what a row looks like is the view's business."""
+    """One kind of list. What a row looks like is the view's business.
+
+    `query` is what clients send: each of its filters has one in `filters`. It may be sorted by what its `sort_by`
+    knows: each by the column of that name, or as `sorts` says. `scope` are filters that only a path sets.
+    """
 
     def __init__(
         self,
@@ -70,30 +56,67 @@ class Listing(Generic[Record]):
         source: FromClause,
         *,
         key: ColumnElement[Any],
-        filters: Mapping[str, Filter],
-        sorts: Mapping[str, Order],
+        query: type[ListQuery],
+        filters: Mapping[str, Filter] = MappingProxyType({}),
+        scope: Mapping[str, Filter] = MappingProxyType({}),
+        sorts: Mapping[str, Order | ColumnElement[Any]] = MappingProxyType({}),
         default_sort: tuple[str, SortOrder],
         deleted_at: ColumnElement[Any] | None = None,
         counted: Counted | None = None,
     ) -> None:
-        self._name = name
+        _check_filters(name, query, filters, has_trash=deleted_at is not None)
+        self.name = name
+        self.query = query
+        self.source = source
+        self.filters = {**scope, **filters}
+        self.sorts = _orders(name, query, source, sorts)
         self._view = view
-        self._width = len(columns)
-        self._filters = filters
-        self._sorts = sorts
         self._default_sort = default_sort
         self._select = partial(
-            Selects, source=source, key=key, deleted_at=deleted_at, filters=filters, sorts=sorts, counted=counted
+            Selects,
+            source=source,
+            key=key,
+            deleted_at=deleted_at,
+            filters=self.filters,
+            sorts=self.sorts,
+            counted=counted,
         )
         self._columns = selected(columns)
-        self._selects = self._select(self._columns)
+        self._use(self._columns)
+
+    @classmethod
+    def of(
+        cls,
+        repository: Repository[Record],
+        query: type[ListQuery],
+        *,
+        name: str | None = None,
+        facets: Mapping[str, Filter] = MappingProxyType({}),
+        **more: Any,
+    ) -> Listing[Record]:
+        """The list of a repository's records. `facets` are the filters that pick some of the counts that are kept."""
+        table = repository.resource.table
+        return cls(
+            name or str(table.name),  # a quoted_name is a str that JSON does not take
+            repository.view,
+            repository.columns,
+            table,
+            key=table.c.id,
+            query=query,
+            deleted_at=table.c.deleted_at,
+            counted=Counted(str(table.name), facets) if repository.resource.counted else None,
+            **more,
+        )
+
+    def _use(self, columns: list[ColumnElement[Any]]) -> None:
+        self._selects = self._select(columns)
+        self._walk = Walk(self._selects, self.sorts)
 
     def with_column(self, column: JsonColumn) -> Listing[tuple[Record, Any]]:
         """The same list, with what this says beside each record."""
         pairs = cast("Listing[Any]", copy(self))
-        pairs._width = self._width + 1
         pairs._view = lambda *values: (self._view(*values[:-1]), values[-1])
-        pairs._selects = self._select([*self._columns, column.column])
+        pairs._use([*self._columns, column.column])
         return pairs
 
     async def page(
@@ -104,7 +127,7 @@ class Listing(Generic[Record]):
         *,
         signer: CursorSigner,
         default_page_size: int,
-        scope: Mapping[str, Any] | None = None,
+        scope: Mapping[str, Any] = MappingProxyType({}),
         largest_page: int = LARGEST_PAGE,
     ) -> Page[Kept]:
         """The page that a query asks for, and where the next one begins. `scope` sets filters that the query lacks.
@@ -113,6 +136,8 @@ class Listing(Generic[Record]):
 
         Raises AppError: INVALID_CURSOR, INVALID_REQUEST for a page beside a cursor, 403 for the trash.
         """
+        if not issubclass(self.query, type(query)):
+            raise TypeError(f"the list of {self.name} takes {self.query.__name__}, not {type(query).__name__}")
         size = min(default_page_size if query.page_size is UNSET else query.page_size, largest_page)
         number = 1 if query.page is UNSET else query.page
         position: Position | None = None
@@ -120,24 +145,29 @@ class Listing(Generic[Record]):
             if query.page is not UNSET:
                 raise invalid(Fault("page", "does not go together with cursor"))
             position = signer.decode(query.cursor)
-            query = self._resumed(tx, query, position, scope or {})
-        filters = self._given_filters(query) | {f"scope.{name}": value for name, value in (scope or {}).items()}
+            query = self._resumed(tx, query, position, scope)
+        filters = _given_filters(query) | {f"scope.{name}": value for name, value in scope.items()}
         if len(msgspec.json.encode(filters)) > MOST_FILTER_BYTES:
             raise invalid(Fault("query", f"has filters of more than {MOST_FILTER_BYTES} bytes together"))
-        shape, parameters = await self._shape(tx, query, scope or {}, position)
-        search = await self._search(tx, shape, parameters)
+        shape, parameters = await self._shape(tx, query, scope, position)
+        search = await choose_search(tx, self._selects, self.sorts[shape.sort_by], shape, parameters)
+
+        def read(values: tuple[Any, ...]) -> Kept:
+            return keep(self._view(*values))
+
         total = None
         if position is not None:
-            rows = await self._after(tx, keep, search.shape, parameters, position.key, size + 1)
+            rows = await self._walk.after(tx, read, search.shape, parameters, position.key, size + 1)
         else:
-            rows, total = await self._numbered(tx, keep, search, parameters, (number - 1) * size, size)
-        if capped := search.short and total is not None and total > MOST_COUNTED:
-            total = MOST_COUNTED
+            rows, total = await self._walk.numbered(tx, read, search, parameters, (number - 1) * size, size)
+        capped = search.most is not None and total is not None and total > search.most
+        if capped:
+            total = search.most
         next_cursor = None
         if len(rows) > size:
             last = Position(
                 tenant_id=tx.actor.tenant_id,
-                listing=self._name,
+                listing=self.name,
                 filters=filters,
                 sort_by=shape.sort_by,
                 sort_order="desc" if shape.descending else "asc",
@@ -154,148 +184,14 @@ class Listing(Generic[Record]):
             total_capped=True if capped else UNSET,
         )
 
-    # ── which rows ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _numbered(
-        self, tx: Transaction, keep: Keep, search: Search, parameters: dict[str, Any], offset: int, size: int
-    ) -> tuple[list[Found], int]:
-        """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
-        shape = search.shape
-        if offset < DEEP_OFFSET:
-            rows = await self._walk(tx, keep, shape, parameters, offset, size + 1)
-            # The rows themselves tell how many there are where they end on this page.
-            if len(rows) <= size and (rows or not offset):
-                return rows, offset + len(rows)
-            return rows, await self._total(tx, search, parameters)
-        total = await self._total(tx, search, parameters)
-        if search.short and total > MOST_COUNTED:
-            return await self._walk(tx, keep, shape, parameters, offset, size + 1, deep=True), total
-        wanted = min(size + 1, total - offset)
-        if wanted <= 0:
-            return [], total
-        if offset <= total // 2:
-            return await self._walk(tx, keep, shape, parameters, offset, wanted, deep=True), total
-        from_end = total - offset - wanted
-        rows = await self._walk(tx, keep, shape, parameters, from_end, wanted, deep=True, backward=True)
-        return rows[::-1], total
-
-    async def _walk(
-        self,
-        tx: Transaction,
-        keep: Keep,
-        shape: Shape,
-        parameters: dict[str, Any],
-        offset: int,
-        limit: int,
-        *,
-        deep: bool = False,
-        backward: bool = False,
-    ) -> list[Found]:
-        """Rows from an offset on, through one segment after the other."""
-        sort = self._sorts[shape.sort_by]
-        places = await sort.places(tx, descending=shape.descending)
-        found: list[Found] = []
-        for place in reversed(places) if backward else places:
-            part = Part(place, limit, skip=bool(offset), deep=deep, backward=backward)
-            window = {"row_offset": offset} if offset else {}
-            rows = await self._rows(tx, keep, shape, part, parameters | window)
-            found += rows
-            if len(found) >= limit:
-                break
-            if rows or not offset:
-                offset = 0
-            elif len(places) > 1:
-                passed = await tx.connection.execute(self._selects.count(shape, place), parameters)
-                offset -= passed.scalar_one()
-        return found[:limit]
-
-    async def _after(
-        self, tx: Transaction, keep: Keep, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
-    ) -> list[Found]:
-        """Rows that come after the one with this key."""
-        sort = self._sorts[shape.sort_by]
-        places = await sort.places(tx, descending=shape.descending)
-        try:
-            value, here, last_id = key
-            column = sort.segment(here).column if here in places else None
-            if column is not None:
-                value = msgspec.convert(value, column.type.python_type)
-        except ValueError:  # signed by a release that sorted by something else here
-            raise bad_field(Code.INVALID_CURSOR, "cursor") from None
-        found: list[Found] = []
-        for place in places[places.index(here) :] if here in places else ():
-            after = {}
-            if place == here:
-                after = {"after_id": last_id} | ({} if column is None else {"after": value})
-            part = Part(place, limit, after=place == here)
-            found += await self._rows(tx, keep, shape, part, parameters | after)
-            if len(found) >= limit:
-                break
-        return found[:limit]
-
-    async def _rows(
-        self, tx: Transaction, keep: Keep, shape: Shape, part: Part, parameters: dict[str, Any]
-    ) -> list[Found]:
-        """Rows of one segment."""
-
-        def found(row: tuple[Any, ...]) -> Found:
-            return (keep(self._view(*row[: self._width])), row[-2], part.place, row[-1])
-
-        return await tx.connection.fetch(self._selects.rows(shape, part), parameters, found)
-
-    async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
-        """How many rows the filters match: exactly, or for a search of a letter or two one more than are told of."""
-        if search.total is not None:
-            return search.total
-        shape, selects = search.counted, self._selects
-        most = MOST_COUNTED + 1 if search.short else None
-        kept = None if tx.own_records_only else selects.kept_total(shape)
-        if kept is not None:
-            statement = kept
-        elif search.by_index:
-            statement = selects.found_live(shape, most)
-        else:
-            statement = selects.count(shape) if most is None else selects.count_up_to(shape, most)
-        return int((await tx.connection.execute(statement, parameters)).scalar_one())
-
-    async def _search(self, tx: Transaction, shape: Shape, parameters: dict[str, Any]) -> Search:
-        """How to find what is searched. What many of the first rows have is found on the way through them; what few
-        have, by the ids that the index gives.
-        """
-        variant = dict(shape.filters).get("search")
-        if variant not in AS_WALKED or not isinstance(self._filters["search"], FoundIn):
-            return Search(shape, shape)
-        walked = shape._replace(
-            filters=tuple((name, AS_WALKED[kind] if name == "search" else kind) for name, kind in shape.filters)
-        )
-        seen = found = 0
-        for place in await self._sorts[shape.sort_by].places(tx, descending=shape.descending):
-            sample = self._selects.sample(walked, place, SAMPLE)
-            rows, matches = (await tx.connection.execute(sample, parameters)).one()
-            seen, found = seen + rows, found + matches
-            if seen >= SAMPLE:
-                break
-        # Where nothing but the search narrows the list, its index counts alone, and faster.
-        alone = len(shape.filters) == 1 and shape.deleted is Deleted.EXCLUDE and not tx.own_records_only
-        through_rows = found >= seen * (WORTH_COUNTING_ALL if alone else WORTH_COUNTING)
-        return Search(
-            walked if seen < SAMPLE or found >= seen * WORTH_WALKING else shape,
-            walked if through_rows else shape,
-            by_index=alone and not through_rows,
-            total=found if seen < SAMPLE and shape.deleted is not Deleted.INCLUDE else None,
-            short=all(len(fragment) <= SHORT for fragment in parameters["search"]),
-        )
-
-    # ── what a query means ───────────────────────────────────────────────────────────────────────────────────────────
-
     def _resumed(self, tx: Transaction, query: ListQuery, position: Position, scope: Mapping[str, Any]) -> ListQuery:
         """The query that the cursor's walk began with; a filter given beside it must be the same."""
-        beside = self._given_filters(query)
+        beside = _given_filters(query)
         walked = {name: value for name, value in position.filters.items() if not name.startswith("scope.")}
-        sort_by, sort_order = self._order(query, position.sort_by, position.sort_order)
+        sort_by, sort_order = _order(query, position.sort_by, position.sort_order)
         if (
             position.tenant_id != tx.actor.tenant_id
-            or position.listing != self._name
+            or position.listing != self.name
             or (sort_by, sort_order) != (position.sort_by, position.sort_order)
             or any(
                 _in_any_order(walked.get(name, DEFAULTS.get(name))) != _in_any_order(beside[name]) for name in beside
@@ -311,21 +207,9 @@ class Listing(Generic[Record]):
             resumed = msgspec.convert(walk, type(query))
         except msgspec.ValidationError:
             raise bad_field(Code.INVALID_CURSOR, "cursor") from None
-        if self._given_filters(resumed).keys() != walked.keys():
+        if _given_filters(resumed).keys() != walked.keys():
             raise bad_field(Code.INVALID_CURSOR, "cursor")
         return resumed
-
-    def _given_filters(self, query: ListQuery) -> dict[str, Any]:
-        given = msgspec.to_builtins(query)
-        return {name: value for name, value in given.items() if name not in PAGING and name != "sort_by"}
-
-    def _order(self, query: ListQuery, sort_by: str, sort_order: str) -> tuple[str, str]:
-        """The order that a query asks for, where it asks for one."""
-        key: StrEnum | Any = getattr(query, "sort_by", UNSET)
-        return (
-            sort_by if key is UNSET else key.value,
-            sort_order if query.sort_order is UNSET else query.sort_order.value,
-        )
 
     async def _shape(
         self, tx: Transaction, query: ListQuery, scope: Mapping[str, Any], position: Position | None
@@ -335,10 +219,10 @@ class Listing(Generic[Record]):
         if deleted is not Deleted.EXCLUDE:
             tx.actor.require(Permission.DELETE)
         variants: list[tuple[str, str]] = []
-        # What in the scope is no filter is a parameter of the source itself.
-        parameters: dict[str, Any] = {name: value for name, value in scope.items() if name not in self._filters}
+        # What in the scope is not a filter is a parameter of the source itself.
+        parameters: dict[str, Any] = {name: value for name, value in scope.items() if name not in self.filters}
         zone: ZoneInfo | None = None
-        for name, narrowing in self._filters.items():
+        for name, narrowing in self.filters.items():
             value = scope[name] if name in scope else getattr(query, name, UNSET)
             if value is not UNSET:
                 variant, value = narrowing.read(value, tx.actor.user_id)
@@ -351,8 +235,59 @@ class Listing(Generic[Record]):
         default_key, default_order = self._default_sort
         if position is not None:
             default_key, default_order = position.sort_by, SortOrder(position.sort_order)
-        sort_by, sort_order = self._order(query, default_key, default_order)
+        sort_by, sort_order = _order(query, default_key, default_order)
         return Shape(tuple(variants), deleted, sort_by, sort_order == SortOrder.DESC), parameters
+
+
+# ── what a query and its list have to agree on, found out when they are imported ─────────────────────────────────────
+
+
+def _check_filters(name: str, query: type[ListQuery], filters: Mapping[str, Filter], *, has_trash: bool) -> None:
+    """Raise TypeError unless each filter that clients may send narrows the list, and the other way round."""
+    known = set(query.__struct_fields__) - NOT_FILTERS
+    if has_trash is not ("deleted" in known):
+        raise TypeError(f"{query.__name__} has a field `deleted` if, and only if, the list of {name} has a trash")
+    for missing in sorted(known - {"deleted"} - filters.keys()):
+        raise TypeError(f"{query.__name__} has the filter {missing!r}: add it to the filters of the list of {name}")
+    for unknown in sorted(filters.keys() - known):
+        raise TypeError(f"the list of {name} has the filter {unknown!r}: add it to {query.__name__}, or to its scope")
+
+
+def _orders(
+    name: str, query: type[ListQuery], source: FromClause, sorts: Mapping[str, Order | ColumnElement[Any]]
+) -> dict[str, Order]:
+    """How each key of the query's `sort_by` sorts."""
+    keys = {key.value for key in sort_keys(query)}
+    for unknown in sorted(sorts.keys() - keys):
+        raise TypeError(f"the list of {name} has the sort {unknown!r}: add it to the sort_by of {query.__name__}")
+    orders: dict[str, Order] = {}
+    for key in keys:
+        if key not in sorts and key not in source.c:
+            raise TypeError(f"{query.__name__} has the sort {key!r}: add it to the sorts of the list of {name}")
+        order = sorts[key] if key in sorts else source.c[key]
+        orders[key] = order if isinstance(order, Order) else by_column(order)
+    return orders
+
+
+def sort_keys(query: type[ListQuery]) -> type[StrEnum]:
+    """What a query's `sort_by` may be."""
+    (annotation,) = [field.type for field in fields(query) if field.name == "sort_by"]
+    (keys,) = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, StrEnum)]
+    return keys
+
+
+def _given_filters(query: ListQuery) -> dict[str, Any]:
+    given = msgspec.to_builtins(query)
+    return {name: value for name, value in given.items() if name not in NOT_FILTERS}
+
+
+def _order(query: ListQuery, sort_by: str, sort_order: str) -> tuple[str, str]:
+    """The order that a query asks for, where it asks for one."""
+    key: StrEnum | Any = getattr(query, "sort_by", UNSET)
+    return (
+        sort_by if key is UNSET else key.value,
+        sort_order if query.sort_order is UNSET else query.sort_order.value,
+    )
 
 
 def _in_any_order(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, null
+from sqlalchemy import Column, ColumnElement, Select, null
 
 from app.db.transaction import Transaction
 
@@ -28,7 +28,7 @@ class Segment(NamedTuple):
 
 
 class Order(NamedTuple):
-    """The segments that make up an order, by their places, and how many there are.
+    """The segments that make up an order, by their indexes, and how many there are.
 
     `turns` says that the descending order takes them from the last one on.
     """
@@ -37,7 +37,7 @@ class Order(NamedTuple):
     segments: int | Select[Any]
     turns: bool = False
 
-    async def places(self, tx: Transaction, *, descending: bool) -> Sequence[int]:
+    async def indexes(self, tx: Transaction, *, descending: bool) -> Sequence[int]:
         """The segments in the order in which they are read."""
         count = self.segments
         if not isinstance(count, int):
@@ -50,13 +50,15 @@ def by_segments(*segments: Segment) -> Order:
     return Order(segments.__getitem__, len(segments))
 
 
-def by_column(column: ColumnElement[Any], *, nullable: bool = False) -> Order:
-    """A sort by one column. Nulls are a segment of their own, which comes last in either direction."""
-    if nullable:
+def by_column(column: ColumnElement[Any], *, nullable: bool | None = None) -> Order:
+    """A sort by one column; an expression says whether it is `nullable`. Nulls are a segment of their own, which comes
+    last in either direction.
+    """
+    if nullable if nullable is not None else isinstance(column, Column) and column.nullable:
         return by_segments(Segment(column.is_not(None), column), Segment(column.is_(None)))
     return by_segments(Segment(column=column))
 
 
 def by_group(group: Callable[[int], ColumnElement[bool]], groups: int | Select[Any]) -> Order:
     """A sort by what has few values, in an order of its own."""
-    return Order(cache(lambda place: Segment(group(place))), groups, turns=True)
+    return Order(cache(lambda index: Segment(group(index))), groups, turns=True)

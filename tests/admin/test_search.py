@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.records import listing
+from app.records import searching
 from tests.callers import Caller, Callers
 
 
@@ -15,8 +15,8 @@ def names(caller: Caller, search: str, path: str = "/admin/customers", key: str 
     page = caller.ok("GET", path, search=search, page_size=100, **more)
     assert page["total"] == len(page["data"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing, "SAMPLE", 1)
-        patch.setattr(listing, "WORTH_WALKING", 2)
+        patch.setattr(searching, "SAMPLE", 1)
+        patch.setattr(searching, "WORTH_WALKING", 2)
         by_ids = caller.ok("GET", path, search=search, page_size=100, **more)
     assert [each["id"] for each in by_ids["data"]] == [each["id"] for each in page["data"]]
     assert by_ids["total"] == page["total"]
@@ -188,8 +188,8 @@ def test_activities_notes_and_people_are_searched_alike(admin: Caller) -> None:
 
 
 def test_a_short_search_counts_to_ten_thousand_and_says_so(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_COUNTED", 3)
-    monkeypatch.setattr(listing, "SAMPLE", 2)
+    monkeypatch.setattr(searching, "MOST_COUNTED", 3)
+    monkeypatch.setattr(searching, "SAMPLE", 2)
     for number in range(6):
         admin.customer(f"Xaver {number}", status="active" if number else "lead")
     for search, total in (("x", 3), ("xa", 3), ("x a", 3), ("xav", 6), ("z", 0), ("4", 1)):

@@ -14,7 +14,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import fields
 
-from app.records import listing
+from app.records import walking
 from app.settings import Settings
 from app.web.input import wanted_by
 from app.web.paging import ListQuery
@@ -128,7 +128,7 @@ def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
     assert by_cursor == by_page()
     assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS
     # Pages that are far from the start are found by another way, from the nearer end.
-    monkeypatch.setattr(listing, "DEEP_OFFSET", 5)
+    monkeypatch.setattr(walking, "DEEP_OFFSET", 5)
     assert by_cursor == by_page()
     past = admin.ok("GET", url, page=first["total_pages"] + 1, **query)
     assert (past["data"], past["total"]) == ([], first["total"])

@@ -8,16 +8,16 @@ from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
-from app.admin.activities.schemas import Activity, ActivityStatus
+from app.admin.activities.schemas import Activity, ActivityQuery, ActivityStatus
 from app.admin.nested import contact_of, customer_of, deal_of
 from app.models import Activity as Row
 from app.records import resources
 from app.records.calendar import TODAY
-from app.records.counts import FACET, Counted
+from app.records.counts import FACET
 from app.records.filters import Filter, found_in, one_of, since, until, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
-from app.records.sorting import Segment, by_column, by_group, by_segments
+from app.records.sorting import Segment, by_group, by_segments
 from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
@@ -74,41 +74,33 @@ def _read_status(value: Any, _: str) -> tuple[str, list[str]]:
     return variant if stored else ALONE + variant, stored
 
 
-FILTERS = {
-    "type": one_of(c.type),
-    "status": Filter(_status_clause, _read_status),
-    "assigned_to": user_in(c.assigned_to),
-    "customer_id": one_of(c.customer_id),
-    "deal_id": one_of(c.deal_id),
-    "contact_id": one_of(c.contact_id),
-    "priority": one_of(c.priority),
-    "due_date_from": since(c.due_date, c.all_day),
-    "due_date_to": until(c.due_date, c.all_day),
-    "external_id": one_of(c.external_id),
-    "search": found_in("activities", func.crm_fold_search(c.title)),
-}
-LISTING = Listing(
-    "activities",
-    Activity,
-    COLUMNS,
-    Row.__table__,
-    key=c.id,
-    deleted_at=c.deleted_at,
-    filters=FILTERS,
+LISTING = Listing.of(
+    ACTIVITIES,
+    ActivityQuery,
+    filters={
+        "type": one_of(c.type),
+        "status": Filter(_status_clause, _read_status),
+        "assigned_to": user_in(c.assigned_to),
+        "customer_id": one_of(c.customer_id),
+        "deal_id": one_of(c.deal_id),
+        "contact_id": one_of(c.contact_id),
+        "priority": one_of(c.priority),
+        "due_date_from": since(c.due_date, c.all_day),
+        "due_date_to": until(c.due_date, c.all_day),
+        "external_id": one_of(c.external_id),
+        "search": found_in("activities", func.crm_fold_search(c.title)),
+    },
     sorts={
-        "due_date": by_column(c.due_date, nullable=True),
         "agenda": by_segments(
             Segment(and_(IS_OPEN, c.due_date.is_not(None)), c.due_date, descending=False),
             Segment(and_(IS_OPEN, c.due_date.is_(None)), descending=False),
             Segment(c.closed_at.is_not(None), c.closed_at, descending=True),
         ),
-        "created_at": by_column(c.created_at),
-        "updated_at": by_column(c.updated_at),
-        "title": by_column(c.title_folded),
-        "status": by_group(lambda place: IN_STATUS[STATUSES[place]], len(STATUSES)),
-        "type": by_column(c.type_rank),
-        "priority": by_column(c.priority_rank),
+        "title": c.title_folded,
+        "status": by_group(lambda index: IN_STATUS[STATUSES[index]], len(STATUSES)),
+        "type": c.type_rank,
+        "priority": c.priority_rank,
     },
     default_sort=("due_date", SortOrder.ASC),
-    counted=Counted("activities", {"type": one_of(FACET)}),
+    facets={"type": one_of(FACET)},
 )

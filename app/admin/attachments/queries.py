@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, delete, select
 
-from app.admin.attachments.schemas import Attachment
+from app.admin.attachments.schemas import Attachment, AttachmentQuery
 from app.models import Attachment as Row
 from app.models import AttachmentUpload
 from app.records import resources
 from app.records.filters import one_of
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
-from app.records.sorting import by_column
 from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
@@ -20,19 +19,14 @@ upload = AttachmentUpload.__table__.c
 
 COLUMNS = view_columns(Attachment, Row.__table__)
 ATTACHMENTS = TrashRepository(resources.ATTACHMENTS, Attachment, COLUMNS)
-LISTING = Listing(
-    "attachments",
-    Attachment,
-    COLUMNS,
-    Row.__table__,
-    key=c.id,
-    deleted_at=c.deleted_at,
-    filters={
+LISTING = Listing.of(
+    ATTACHMENTS,
+    AttachmentQuery,
+    scope={
         "customer_id": one_of(c.customer_id),
         "deal_id": one_of(c.deal_id),
         "activity_id": one_of(c.activity_id),
     },
-    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
 )
 KEY = select(c.object_key).where(c.id == bindparam("attachment_id"), c.deleted_at.is_(None))

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, case, cast, func, liter
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
-from app.admin.audit.schemas import AuditEntry, Difference
+from app.admin.audit.schemas import AuditEntry, AuditQuery, Difference
 from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
 from app.models import AuditSeal, PipelineStage, Record, UserReference
@@ -20,7 +20,6 @@ from app.records.counts import FACET, Counted
 from app.records.filters import one_of, since, until, user_in
 from app.records.json_columns import selected, view_columns
 from app.records.listing import Listing
-from app.records.sorting import by_column
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 from app.web.structs import present_user
@@ -114,6 +113,7 @@ LISTING = Listing(
     COLUMNS,
     Row.__table__,
     key=c.id,
+    query=AuditQuery,
     filters={
         "resource_type": one_of(c.resource_type),
         "resource_id": one_of(c.resource_id),
@@ -123,7 +123,6 @@ LISTING = Listing(
         "from_": since(c.created_at),
         "to": until(c.created_at),
     },
-    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("audit_entries", {"resource_type": one_of(FACET)}),
 )

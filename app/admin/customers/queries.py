@@ -11,7 +11,7 @@ from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
 from app.admin.contacts import queries as contacts
 from app.admin.contacts.schemas import Contact
-from app.admin.customers.schemas import Customer, CustomerDetail
+from app.admin.customers.schemas import Customer, CustomerDetail, CustomerQuery
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
 from app.admin.tags import queries as tags
@@ -24,11 +24,10 @@ from app.models import CustomerTag, PipelineStage, Tag
 from app.models import Deal as Deals
 from app.records import resources
 from app.records.calendar import at_midnight
-from app.records.counts import FACET, Counted
+from app.records.counts import FACET
 from app.records.filters import equals, found_in, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
-from app.records.sorting import by_column
 from app.records.trash import TrashRepository
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
@@ -56,13 +55,9 @@ async def _email_exists(tx: Transaction, values: Mapping[str, Any]) -> AppError:
 
 
 CUSTOMERS = TrashRepository(resources.CUSTOMERS, Customer, COLUMNS, explain={"customers_live_email_key": _email_exists})
-LISTING = Listing(
-    "customers",
-    Customer,
-    COLUMNS,
-    Row.__table__,
-    key=c.id,
-    deleted_at=c.deleted_at,
+LISTING = Listing.of(
+    CUSTOMERS,
+    CustomerQuery,
     filters={
         "status": one_of(c.status),
         "kind": one_of(c.kind),
@@ -76,17 +71,9 @@ LISTING = Listing(
         "external_id": one_of(c.external_id),
         "search": found_in("customers", c.search_folded, phones=True),
     },
-    sorts={
-        "created_at": by_column(c.created_at),
-        "updated_at": by_column(c.updated_at),
-        "name": by_column(c.name_folded),
-        "email": by_column(c.email_folded, nullable=True),
-        "status": by_column(c.status_rank),
-        "company": by_column(c.company_folded, nullable=True),
-        "next_follow_up_at": by_column(c.next_follow_up_at, nullable=True),
-    },
+    sorts={"name": c.name_folded, "email": c.email_folded, "status": c.status_rank, "company": c.company_folded},
     default_sort=("created_at", SortOrder.DESC),
-    counted=Counted("customers", {"status": one_of(FACET)}),
+    facets={"status": one_of(FACET)},
 )
 # What an INSERT returns can't be correlated with what it inserts; and nobody new wears a tag.
 NEW = tuple(selected(COLUMNS | {"tags": JsonColumn(null(), list[TagView], empty="[]")}))

@@ -12,7 +12,7 @@ from sqlalchemy.types import BigInteger, Text
 
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
-from app.admin.deals.schemas import Deal, DealDetail, StageMove
+from app.admin.deals.schemas import Deal, DealDetail, DealQuery, StageMove
 from app.admin.nested import contact_of, customer_of
 from app.admin.notes import queries as notes
 from app.admin.notes.schemas import Note
@@ -22,11 +22,11 @@ from app.models import StageMove as Move
 from app.money import AMOUNT_LIMIT, STORED_DECIMALS
 from app.records import resources
 from app.records.calendar import at_midnight
-from app.records.counts import FACET, Counted
+from app.records.counts import FACET
 from app.records.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, labelled, nested_rows, newest_rows, selected, view_columns
 from app.records.listing import Listing
-from app.records.sorting import by_column, by_group
+from app.records.sorting import by_group
 from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
@@ -50,11 +50,11 @@ def stage_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
     return select(one.c.name).where(one.c.id == reference).scalar_subquery()
 
 
-def stage_at(place: int) -> ColumnElement[int]:
-    """The stage at a place of the pipeline, from 0."""
+def stage_at(index: int) -> ColumnElement[int]:
+    """The stage at an index of the pipeline, from 0."""
     one = PipelineStage.__table__.alias()
     return (
-        select(one.c.id).order_by(one.c.order, one.c.id).offset(literal_column(str(place))).limit(1).scalar_subquery()
+        select(one.c.id).order_by(one.c.order, one.c.id).offset(literal_column(str(index))).limit(1).scalar_subquery()
     )
 
 
@@ -83,13 +83,9 @@ _document = (
     + literal_column(r"E'\n'", Text)
     + func.crm_fold_search(_customer_name, type_=Text)
 )
-LISTING = Listing(
-    "deals",
-    Deal,
-    COLUMNS,
-    Row.__table__,
-    key=c.id,
-    deleted_at=c.deleted_at,
+LISTING = Listing.of(
+    DEALS,
+    DealQuery,
     filters={
         "stage": leading_to(c.stage_id, stage.id, stage.name),
         "status": matching(lambda kinds: c.stage_id.in_(select(stage.id).where(stage.kind == any_(kinds)))),
@@ -106,21 +102,15 @@ LISTING = Listing(
         "created_to": until(c.created_at),
     },
     sorts={
-        "created_at": by_column(c.created_at),
-        "updated_at": by_column(c.updated_at),
-        "title": by_column(c.title_folded),
-        "amount": by_column(c.amount_order),
-        "expected_close_date": by_column(c.expected_close_date, nullable=True),
-        "stage": by_group(lambda place: c.stage_id == stage_at(place), select(func.count()).select_from(stages)),
+        "title": c.title_folded,
+        "amount": c.amount_order,
+        "stage": by_group(lambda index: c.stage_id == stage_at(index), select(func.count()).select_from(stages)),
     },
     default_sort=("created_at", SortOrder.DESC),
-    counted=Counted(
-        "deals",
-        {
-            "stage": leading_to(FACET, cast(stage.id, Text), stage.name),
-            "status": matching(lambda kinds: FACET.in_(select(cast(stage.id, Text)).where(stage.kind == any_(kinds)))),
-        },
-    ),
+    facets={
+        "stage": leading_to(FACET, cast(stage.id, Text), stage.name),
+        "status": matching(lambda kinds: FACET.in_(select(cast(stage.id, Text)).where(stage.kind == any_(kinds)))),
+    },
 )
 
 # On a deal's page.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from app.admin.nested import customer_of, deal_of
-from app.admin.notes.schemas import Note
+from app.admin.notes.schemas import Note, NoteQuery
 from app.models import Note as Row
 from app.records import resources
-from app.records.counts import Counted
 from app.records.filters import found_in, one_of, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
-from app.records.sorting import by_column
 from app.records.trash import TrashRepository
 from app.web.paging import SortOrder
 
@@ -18,13 +16,9 @@ c = Row.__table__.c
 
 COLUMNS = view_columns(Note, Row.__table__, customer=customer_of(c.customer_id), deal=deal_of(c.deal_id))
 NOTES = TrashRepository(resources.NOTES, Note, COLUMNS)
-LISTING = Listing(
-    "notes",
-    Note,
-    COLUMNS,
-    Row.__table__,
-    key=c.id,
-    deleted_at=c.deleted_at,
+LISTING = Listing.of(
+    NOTES,
+    NoteQuery,
     filters={
         "customer_id": one_of(c.customer_id),
         "deal_id": one_of(c.deal_id),
@@ -33,7 +27,5 @@ LISTING = Listing(
         "external_id": one_of(c.external_id),
         "search": found_in("notes", c.content_folded),
     },
-    sorts={"created_at": by_column(c.created_at)},
     default_sort=("created_at", SortOrder.DESC),
-    counted=Counted("notes"),
 )

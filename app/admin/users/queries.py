@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, literal_column
 
-from app.admin.users.schemas import User
+from app.admin.users.schemas import User, UserQuery
 from app.models import User as Row
 from app.records.filters import found_among
 from app.records.json_columns import view_columns
@@ -23,11 +23,11 @@ LISTING = Listing(
     COLUMNS,
     Row.__table__,
     key=c.id,
+    query=UserQuery,
     filters={"search": found_among(_document)},
     sorts={
         "name": by_column(func.crm_fold(c.name, type_=c.role.type), nullable=True),
         "email": by_column(func.crm_fold(c.email, type_=c.role.type), nullable=True),
-        "last_seen_at": by_column(c.last_seen_at),
     },
     default_sort=("name", SortOrder.ASC),
 )

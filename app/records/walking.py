@@ -1,0 +1,131 @@
+"""Which rows are on a page: by its number, from whichever end of the list is nearer, or behind the cursor's row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from app.db.transaction import Transaction
+from app.records.list_statements import Selects, Shape, Window
+from app.records.searching import Search
+from app.records.sorting import Order
+from app.web.errors import Code, bad_field
+
+# What became of a record on its page, and what a cursor remembers of it: the sort key, the segment's index, the id.
+Found: TypeAlias = tuple[Any, ...]
+# Makes of a row's values what becomes of the record.
+Read: TypeAlias = Callable[[tuple[Any, ...]], Any]
+
+# From here on a page by number is found by its keys alone, from the nearer end of the list.
+DEEP_OFFSET = 1000
+
+
+class Walk:
+    """A way through the rows of one kind of list, by any of its orders: one segment of an order after the other."""
+
+    def __init__(self, selects: Selects, orders: Mapping[str, Order]) -> None:
+        self._selects = selects
+        self._orders = orders
+
+    async def numbered(
+        self, tx: Transaction, read: Read, search: Search, parameters: dict[str, Any], offset: int, size: int
+    ) -> tuple[list[Found], int]:
+        """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
+        shape = search.shape
+        if offset < DEEP_OFFSET:
+            rows = await self._from_offset(tx, read, shape, parameters, offset, size + 1)
+            # The rows themselves tell how many there are where they end on this page.
+            if len(rows) <= size and (rows or not offset):
+                return rows, offset + len(rows)
+            return rows, await self._total(tx, search, parameters)
+        total = await self._total(tx, search, parameters)
+        if search.most is not None and total > search.most:
+            return await self._from_offset(tx, read, shape, parameters, offset, size + 1, deep=True), total
+        wanted = min(size + 1, total - offset)
+        if wanted <= 0:
+            return [], total
+        if offset <= total // 2:
+            return await self._from_offset(tx, read, shape, parameters, offset, wanted, deep=True), total
+        from_end = total - offset - wanted
+        rows = await self._from_offset(tx, read, shape, parameters, from_end, wanted, deep=True, backward=True)
+        return rows[::-1], total
+
+    async def after(
+        self, tx: Transaction, read: Read, shape: Shape, parameters: dict[str, Any], key: list[Any], limit: int
+    ) -> list[Found]:
+        """Rows that come after the one with this key."""
+        order = self._orders[shape.sort_by]
+        indexes = await order.indexes(tx, descending=shape.descending)
+        try:
+            value, here, last_id = key
+            column = order.segment(here).column if here in indexes else None
+            if column is not None:
+                value = msgspec.convert(value, column.type.python_type)
+        except ValueError:  # signed by a release that sorted by something else here
+            raise bad_field(Code.INVALID_CURSOR, "cursor") from None
+        found: list[Found] = []
+        for index in indexes[indexes.index(here) :] if here in indexes else ():
+            after = {}
+            if index == here:
+                after = {"after_id": last_id} | ({} if column is None else {"after": value})
+            window = Window(index, limit, after=index == here)
+            found += await self._rows(tx, read, shape, window, parameters | after)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def _from_offset(
+        self,
+        tx: Transaction,
+        read: Read,
+        shape: Shape,
+        parameters: dict[str, Any],
+        offset: int,
+        limit: int,
+        *,
+        deep: bool = False,
+        backward: bool = False,
+    ) -> list[Found]:
+        order = self._orders[shape.sort_by]
+        indexes = await order.indexes(tx, descending=shape.descending)
+        found: list[Found] = []
+        for index in reversed(indexes) if backward else indexes:
+            window = Window(index, limit, skip=bool(offset), deep=deep, backward=backward)
+            skipped = {"row_offset": offset} if offset else {}
+            rows = await self._rows(tx, read, shape, window, parameters | skipped)
+            found += rows
+            if len(found) >= limit:
+                break
+            if rows or not offset:
+                offset = 0
+            elif len(indexes) > 1:
+                passed = await tx.connection.execute(self._selects.count(shape, index), parameters)
+                offset -= passed.scalar_one()
+        return found[:limit]
+
+    async def _rows(
+        self, tx: Transaction, read: Read, shape: Shape, window: Window, parameters: dict[str, Any]
+    ) -> list[Found]:
+        """Rows of one segment."""
+
+        def found(row: tuple[Any, ...]) -> Found:
+            return (read(row[:-2]), row[-2], window.segment, row[-1])
+
+        return await tx.connection.fetch(self._selects.rows(shape, window), parameters, found)
+
+    async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
+        """How many rows the filters match. Of a search that is counted up to a limit, one more says that there are."""
+        if search.total is not None:
+            return search.total
+        shape, selects = search.counted, self._selects
+        most = None if search.most is None else search.most + 1
+        kept = None if tx.own_records_only else selects.kept_total(shape)
+        if kept is not None:
+            statement = kept
+        elif search.by_index:
+            statement = selects.found_live(shape, most)
+        else:
+            statement = selects.count(shape) if most is None else selects.count_up_to(shape, most)
+        return int((await tx.connection.execute(statement, parameters)).scalar_one())
