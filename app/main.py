@@ -111,7 +111,7 @@ def _tell_every_method(app: Litestar) -> None:
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
     if not app.state.store.configured:
-        log.warning("S3_BUCKET is not set: there will be no attachments")
+        log.warning("S3_BUCKET is not set: attachments are not available")
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)

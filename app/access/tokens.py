@@ -145,7 +145,7 @@ class TokenVerifier:
         lowered = [name.lower() for name in _role_names(claims)]
         known = [Role(name) for name in (self._aliases.get(name, name) for name in lowered) if name in set(Role)]
         if not known:
-            raise AppError(Code.INSUFFICIENT_PERMISSIONS, "The token's role is none of admin, manager and agent")
+            raise AppError(Code.INSUFFICIENT_PERMISSIONS, "The token's role is not admin, manager or agent")
         return max(known, key=RANK.__getitem__)
 
 

@@ -36,8 +36,8 @@ def _with_database(
         except AppError as error:
             if oversight and isinstance(error.__cause__, InsufficientPrivilege):
                 raise click.ClickException(
-                    "This login may not read the logs of all organizations:"
-                    " set MIGRATION_DATABASE_URL to the one that owns the tables"
+                    "This login can't read the logs of all organizations:"
+                    " set MIGRATION_DATABASE_URL to the login that owns the tables"
                 ) from error
             raise
         finally:
@@ -84,7 +84,7 @@ def seal(wait: int, data_dir: Path | None) -> None:
     count, everything = _with_database(data_dir, work)
     click.echo(f"Sealed {count} entries.")
     if not everything:
-        raise click.ClickException("Others wait for a transaction that still runs, or for who is sealing now")
+        raise click.ClickException("The others wait for a running transaction, or another process is sealing")
 
 
 @audit.command()
@@ -151,9 +151,9 @@ def _read_checkpoint(raw: bytes, settings: Settings) -> dict[str, Head]:
         signed = any(hmac.compare_digest(signature, _signature(key, body)) for key in settings.audit_keys)
         seen = {tenant: Head(head["sequence"], bytes.fromhex(head["hash"])) for tenant, head in body["heads"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise click.ClickException("The file is no checkpoint") from None
+        raise click.ClickException("The file is not a checkpoint") from None
     if not signed:
-        raise click.ClickException("The checkpoint's signature is not by AUDIT_KEY or JWT_SECRET: it proves nothing")
+        raise click.ClickException("The checkpoint was not signed with AUDIT_KEY or JWT_SECRET: it proves nothing")
     return seen
 
 

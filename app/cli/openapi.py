@@ -34,7 +34,7 @@ def openapi(check: bool, data_dir: str | None) -> None:  # noqa: ARG001 -- every
     if check:
         stale = [str(path) for path, text in files.items() if not path.exists() or path.read_text() != text]
         if stale:
-            raise click.ClickException(f"{', '.join(stale)}: not what the routes say; run crm openapi")
+            raise click.ClickException(f"{', '.join(stale)}: not up to date: run crm openapi")
         click.echo("The OpenAPI document is up to date.")
         return
     FOLDER.mkdir(exist_ok=True)

@@ -63,7 +63,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         settings = env.settings
         if settings.otel_exporter_otlp_endpoint and find_spec("opentelemetry.sdk") is None:
             raise click.ClickException(
-                "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages: uv sync --extra tracing"
+                "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages, run uv sync --extra tracing"
             )
         configure_logging(settings.log_level, settings.log_format)
         listening_port = free_port(host, settings.server_port if port is None else port)
@@ -104,7 +104,7 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise click.ClickException(
-                f"{host}:{port} can't be listened at ({error.strerror}): choose another with --port"
+                f"Can't listen on {host}:{port} ({error.strerror}): choose another port with --port"
             ) from None
         return int(probe.getsockname()[1])
 

@@ -199,7 +199,7 @@ class Form(Body, kw_only=True):
         read: dict[str, Any] = {}
         for name, value in values.items():
             if read.setdefault(names.get(name, name), value) != value:
-                raise invalid(Fault(name, "contradicts another field that means the same"))
+                raise invalid(Fault(name, "differs from another field that means the same"))
         return kind(**read)
 
     def changes(self, shown: Struct | None) -> dict[str, Any]:

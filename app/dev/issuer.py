@@ -162,10 +162,10 @@ def _read(file: Path) -> list[User]:
     except msgspec.DecodeError as error:
         raise click.ClickException(f"{file}: {error}") from None
     if len({user.email.lower() for user in users}) < len(users):
-        raise click.ClickException(f"{file}: an email address stands there twice")
+        raise click.ClickException(f"{file}: an email address is there twice")
     for user in users:
         if user.tenant_id is not None and not is_tenant_id(user.tenant_id):
-            raise click.ClickException(f"{file}: no token may name the organization {user.tenant_id!r}")
+            raise click.ClickException(f"{file}: {user.tenant_id!r} can't be the organization of a token")
     return users
 
 

@@ -38,7 +38,7 @@ def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir:
     """
     with environment(data_dir) as env:
         if env.settings.production:
-            raise click.ClickException("Made-up data has no place in production.")
+            raise click.ClickException("Made-up data is not for production.")
         if env.has_embedded_database:
             Migrations(env.settings.migration_dsn, env.settings.database_dsn).upgrade()
         day = (today or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)

@@ -17,7 +17,7 @@ def check_email(text: str) -> str:
     try:
         email_validator.validate_email(text, check_deliverability=False)
     except email_validator.EmailNotValidError as error:
-        raise Refused(f"is no valid address: {error}", Code.INVALID_EMAIL) from None
+        raise Refused(f"is not a valid address: {error}", Code.INVALID_EMAIL) from None
     return text
 
 

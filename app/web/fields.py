@@ -132,7 +132,7 @@ def split_values(text: str, keep_quoted: frozenset[str] = frozenset()) -> list[s
     """
     parts = text.split('"')
     last = len(parts) - 1
-    misplaced = Refused("has a double quote out of place: quote a whole value, and double the quotes inside")
+    misplaced = Refused("has a misplaced double quote: put quotes around the whole value, and double those inside")
     if last % 2:
         raise misplaced
     values: list[str] = []

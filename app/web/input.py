@@ -158,7 +158,7 @@ def _read_query(raw: bytes, wanted: type[Struct] | None, faults: Faults) -> Stru
     seen: set[str] = set()
     parts = list(filter(None, raw.split(b"&")))
     if len(parts) > MOST_PARAMETERS:
-        faults.append(Fault("query", f"has {len(parts)} parameters, of which {MOST_PARAMETERS} were looked at"))
+        faults.append(Fault("query", f"has {len(parts)} parameters: at most {MOST_PARAMETERS} are allowed"))
     for part in parts[:MOST_PARAMETERS]:
         name, text = (_decoded(piece) for piece in (*part.split(b"=", 1), b"")[:2])
         if name is None or name not in known:

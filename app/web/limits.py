@@ -148,7 +148,7 @@ class OpenRequests:
         if self._open.get(key, 0) >= self._most:
             raise AppError(
                 Code.RATE_LIMITED,
-                f"You have {self._most} requests under way: try again when one of them is over",
+                f"You have {self._most} requests running: try again when one of them has ended",
                 headers={"Retry-After": "1"},
             )
         self._open[key] += 1

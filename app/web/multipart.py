@@ -14,8 +14,8 @@ from app.web.errors import AppError, Code, Fault, invalid
 PART = "file"
 # What a body may have beside the file: boundaries and the part's headers.
 FRAME = 64 * 1024
-FORM_ONLY = "The body must be multipart/form-data with a boundary, not encoded, with one part named file"
-MALFORMED = "is no whole multipart/form-data: it ends too early, or a part's headers are malformed or not in UTF-8"
+FORM_ONLY = "The body must be multipart/form-data with a boundary and one part named file, not compressed"
+MALFORMED = "is not valid multipart/form-data: it ends too early, or a part's headers are malformed or not in UTF-8"
 
 
 class FilePart:
@@ -79,17 +79,17 @@ class FilePart:
 
     def _too_large(self) -> AppError:
         limit = self._limit
-        return AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have {limit} bytes at most", data={"max": limit})
+        return AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have at most {limit} bytes", data={"max": limit})
 
 
 def _file_name(part: MultipartSegment, *, first: bool) -> str:
     if part.name != PART:
         raise invalid(Fault((part.name or "")[:100] or "body", "is not a part of this request: send one, named file"))
     if not first:
-        raise invalid(Fault(PART, "is there more than once: send one file a request"))
+        raise invalid(Fault(PART, "is given more than once: send one file in a request"))
     name: str | None = part.filename
     if name is None:
         if "filename*" in (part.header("Content-Disposition") or ""):
-            raise invalid(Fault(PART, "must be named by filename=, in UTF-8: filename*= has no place in a form"))
+            raise invalid(Fault(PART, "must have its name in filename=, in UTF-8: filename*= is not allowed in a form"))
         raise invalid(Fault(PART, "must be a file: its part needs a filename"))
     return name

@@ -27,7 +27,7 @@ class UnstorableError(ValueError):
     """A document is well formed, and holds what can't be stored. `places` has where, once for each member."""
 
     def __init__(self, document: Any, places: dict[Any, str]) -> None:
-        super().__init__("must not hold NUL characters or lone surrogates")
+        super().__init__("must not contain NUL characters or lone surrogates")
         self.document = document
         self.places = places
 
@@ -72,12 +72,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"must not hold {constant}: JSON knows no such number")
+    raise ValueError(f"must not contain {constant}: JSON has no such number")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > LONGEST_NUMBER:
-        raise ValueError("holds a number that is too long")
+        raise ValueError("contains a number that is too long")
     return int(digits)
 
 
@@ -87,7 +87,7 @@ def _fraction(digits: str) -> Decimal:
     except InvalidOperation:  # an exponent of more than eighteen digits
         number = None
     if number is None or abs(number.adjusted()) > LARGEST_EXPONENT:
-        raise ValueError("holds a number that is too long")
+        raise ValueError("contains a number that is too long")
     return number
 
 

@@ -34,7 +34,7 @@ def composed(text: str) -> str:
         return text
     marks = bytes(map(unicodedata.combining, text)).translate(ANY_MARK)
     if b"\x01" * (MOST_MARKS + 1) in marks:
-        raise Refused(f"must have at most {MOST_MARKS} accents on a letter")
+        raise Refused(f"must have at most {MOST_MARKS} accents on one letter")
     return unicodedata.normalize("NFC", text)
 
 

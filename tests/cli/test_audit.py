@@ -97,10 +97,10 @@ def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: Embedded
     for content, environment, reason in (
         (made, {}, "signature"),
         (json.dumps(forged), {"AUDIT_KEY": "a key of its own, longer than thirty-two bytes"}, "signature"),
-        ("{}", {}, "no checkpoint"),
-        ("nonsense", {}, "no checkpoint"),
-        ('{"signature": 1, "heads": {}}', {}, "no checkpoint"),
-        ('{"signature": "\u00e9", "heads": {}}', {}, "no checkpoint"),
+        ("{}", {}, "not a checkpoint"),
+        ("nonsense", {}, "not a checkpoint"),
+        ('{"signature": 1, "heads": {}}', {}, "not a checkpoint"),
+        ('{"signature": "\u00e9", "heads": {}}', {}, "not a checkpoint"),
     ):
         file.write_text(content)
         refused = audit(server, "verify", "--checkpoint", str(file), **environment)

@@ -122,7 +122,7 @@ def test_as_a_process_it_prints_the_passwords_signs_with_the_services_secret_and
         (json.dumps([{"email": "a@example.com", "password": "p", "role": "agent", "name": "A"}] * 2), "twice"),
         (
             json.dumps([{"email": "a@b.co", "password": "p", "role": "agent", "name": "A", "tenant_id": "a\n"}]),
-            "no token may name",
+            "can't be the organization",
         ),
         ("[", "truncated"),
     ],

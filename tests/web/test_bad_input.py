@@ -328,4 +328,4 @@ def test_no_letter_has_so_many_accents(admin: Caller) -> None:
         admin.get(CUSTOMERS, search=stacked[:200]),
     ):
         message = refused(answer, 400, "INVALID_REQUEST")["fields"][0]["message"]
-        assert message == "must have at most 30 accents on a letter"
+        assert message == "must have at most 30 accents on one letter"

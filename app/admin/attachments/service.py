@@ -64,7 +64,7 @@ def require_acceptable(settings: Settings, size: int, content_type: str, *, fiel
         raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, f"Files of this type ({content_type}) are not accepted here")
     if size > settings.attachment_max_bytes:
         limit = settings.attachment_max_bytes
-        raise AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have {limit} bytes at most", data={"max": limit})
+        raise AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have at most {limit} bytes", data={"max": limit})
     if not size:
         raise bad_field(Code.EMPTY_FILE, field)
 
