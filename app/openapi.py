@@ -36,7 +36,7 @@ CONSOLE_DESCRIPTION = """\
 The calls of /admin as the Platform Console makes them: its names, ids as strings, null fields left out. The rules are
 those of /admin.
 """
-# The groups of calls, in the contract's order.
+# The groups of calls, in the order in which the API reference shows them.
 GROUPS = {
     "Customers": "People and companies that somebody sells to: with search, tags, a timeline, and a trash.",
     "Contacts": "The people at a customer, of whom one is the primary contact.",

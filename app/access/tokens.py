@@ -1,4 +1,4 @@
-"""From an Authorization header to an Actor, by contract section 2. The CMS issues tokens; we only verify."""
+"""From an Authorization header to an Actor: see docs/api.md#tokens. The CMS issues tokens; we verify them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the database refuses, in the words of the contract."""
+"""Errors of the database as errors of the API."""
 
 from __future__ import annotations
 

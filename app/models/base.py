@@ -25,7 +25,7 @@ from app.web.structs import present_user
 
 
 class UserReference(TypeDecorator[int | str]):
-    """The id of a person in the CMS, opaque text of at most 64 characters, read as contract section 1 shows it."""
+    """The id of a person in the CMS, opaque text of at most 64 characters, read as docs/api.md#answers says."""
 
     impl = Text
     cache_ok = True

@@ -17,7 +17,7 @@ log = structlog.get_logger("errors")
 
 
 class Code(Enum):
-    """The codes of contract section 1, each with its usual status and message."""
+    """Every code of docs/api.md#all-codes, with its usual status and message."""
 
     status: int
     message: str

@@ -80,7 +80,7 @@ async def take_as_it_is(_: Request[Any, Any, Any]) -> None:
 
 
 async def read_input(request: Request[Any, Any, Any]) -> None:
-    """Check everything that a client sent to this route, in the contract's order of refusals.
+    """Check everything that a client sent to this route, in the order of docs/api.md#order-of-refusals.
 
     Raises AppError 415, 413 or 400.
     """

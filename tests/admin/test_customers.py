@@ -376,7 +376,7 @@ def test_nulls_come_last_in_either_direction(admin: Caller) -> None:
     assert names(admin.ok("GET", "/admin/customers", sort_by="company", sort_order="desc")) == ["A", "C", "B"]
 
 
-def test_statuses_sort_in_the_contracts_order(admin: Caller) -> None:
+def test_statuses_sort_in_the_order_of_their_declaration(admin: Caller) -> None:
     statuses = ["churned", "active", "lead", "inactive", "prospect"]
     for status in statuses:
         admin.customer(status, status=status)

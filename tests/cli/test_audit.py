@@ -95,8 +95,8 @@ def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: Embedded
     forged = json.loads(made)
     forged["heads"]["acme"]["sequence"] = 1
     for content, environment, reason in (
-        (made, {}, "signature"),
-        (json.dumps(forged), {"AUDIT_KEY": "a key of its own, longer than thirty-two bytes"}, "signature"),
+        (made, {}, "was not signed"),
+        (json.dumps(forged), {"AUDIT_KEY": "a key of its own, longer than thirty-two bytes"}, "was not signed"),
         ("{}", {}, "not a checkpoint"),
         ("nonsense", {}, "not a checkpoint"),
         ('{"signature": 1, "heads": {}}', {}, "not a checkpoint"),

@@ -10,7 +10,7 @@ from app.access.permissions import PERMISSIONS, Permission, Role
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, CONSOLE, Operation, make
 
-# Contract section 3, written down once more by hand.
+# The table of docs/api.md#roles, written down once more by hand.
 MAY = {
     "read": {"admin", "manager", "agent"},
     "write": {"admin", "manager", "agent"},
@@ -25,8 +25,8 @@ every_route = pytest.mark.parametrize("operation", ROUTES, ids=str)
 every_record_route = pytest.mark.parametrize("operation", [o for o in ROUTES if o.parameters], ids=str)
 
 
-def contracts_permission(method: str, path: str) -> str:
-    """What section 3 asks for, by the address below /admin."""
+def expected_permission(method: str, path: str) -> str:
+    """The permission that a call needs, by its address below /admin."""
     kind = path.split("/", 1)[0]
     if kind == "audit":
         return "audit"
@@ -47,15 +47,15 @@ def test_a_route_declares_its_permission(operation: Operation) -> None:
     assert operation.permission is not None
 
 
-def test_roles_have_the_contracts_permissions() -> None:
+def test_roles_have_the_documented_permissions() -> None:
     for permission, roles in MAY.items():
         assert {role.value for role in Role if Permission(permission) in PERMISSIONS[role]} == roles
 
 
 @every_route
-def test_a_route_asks_for_the_contracts_permission(operation: Operation) -> None:
+def test_a_route_asks_for_the_expected_permission(operation: Operation) -> None:
     """By its address, which says what it does to what; the route itself is not asked."""
-    assert operation.permission == contracts_permission(operation.method, operation.path.split("/admin/", 1)[1])
+    assert operation.permission == expected_permission(operation.method, operation.path.split("/admin/", 1)[1])
 
 
 @every_route

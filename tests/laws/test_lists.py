@@ -150,7 +150,7 @@ def test_rows_that_arrive_during_a_walk_neither_repeat_nor_hide_the_others(
 
 
 @every_list
-def test_a_lists_answer_has_the_contracts_form(operation: Operation, admin: Caller) -> None:
+def test_a_lists_answer_has_the_documented_form(operation: Operation, admin: Caller) -> None:
     page = admin.ok("GET", operation.url(**{name: make(admin, name) for name in operation.parameters}))
     assert set(page) == {"data", "total", "page", "page_size", "total_pages", "next_cursor"}
     assert (page["page"], page["page_size"]) == (1, 20)
