@@ -40,12 +40,14 @@ class Filter(NamedTuple):
     """How one query field narrows a list: a variant of its clause for each shape, and the clause's parameters.
 
     `clause(name, variant)` is built once; `read(value, actor's id)` gives the variant and the value of its parameter.
-    A filter by time has a `bound` in place of one value.
+    A filter by time has a `bound` in place of one value. `column` is what has to be one of the values, where the filter
+    says no more than that.
     """
 
     clause: Callable[[str, str], ColumnElement[bool]]
     read: Callable[[Any, str], tuple[str, Any]]
     bound: Callable[[str, ZoneInfo], Bound] | None = None
+    column: ColumnElement[Any] | None = None
 
     def bounded(self, name: str, value: str, zone: ZoneInfo) -> tuple[str, dict[str, Any]]:
         """The variant of a filter by time, and what goes into its clause."""
@@ -73,7 +75,7 @@ def one_of(column: ColumnElement[Any]) -> Filter:
         plain = [item.value if isinstance(item, Enum) else item for item in value]
         return (ONE, plain[0]) if len(plain) == 1 else ("", plain)
 
-    return Filter(clause, read)
+    return Filter(clause, read, column=column)
 
 
 def named_people(given: Sequence[str], me: str) -> list[str]:
@@ -97,7 +99,7 @@ def user_in(column: ColumnElement[Any]) -> Filter:
             return ONE, people[0]
         return ("none" if "none" in value else "", people)
 
-    return Filter(clause, read)
+    return Filter(clause, read, column=column)
 
 
 def equals(column: ColumnElement[Any]) -> Filter:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from psycopg import errors
 from sqlalchemy import String
 
-from app.models import Base, Record, SoftDeleted
+from app.models import Base, Record
 from app.settings import Settings
 from tests.callers import Caller
-from tests.laws.routes import ADMIN, COLLECTIONS, make
+from tests.laws.routes import COLLECTIONS, make
 
 TABLES = sorted(Base.metadata.tables)
 AUDITED = sorted(model.__tablename__ for model in Record.__subclasses__())
@@ -22,13 +20,6 @@ NOT_THE_SERVICES = {"audit_progress"}
 
 every_table = pytest.mark.parametrize("table", TABLES)
 every_audited_table = pytest.mark.parametrize("table", AUDITED)
-
-
-@pytest.fixture
-def catalog(settings: Settings) -> Iterator[psycopg.Connection]:
-    """A session as the owner, to look at definitions."""
-    with psycopg.connect(settings.migration_dsn, autocommit=True) as connection:
-        yield connection
 
 
 def enter(connection: psycopg.Connection, tenant: str) -> None:
@@ -186,12 +177,6 @@ def test_the_search_function_stays_in_its_tenant(
 def test_what_works_across_tenants_is_not_for_the_service(call: str, service_connection: psycopg.Connection) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         service_connection.execute(f"SELECT * FROM {call}")
-
-
-def test_every_soft_deleted_table_belongs_to_a_route_with_restore() -> None:
-    restorable = {operation.path.split("/")[2].replace("-", "_") for operation in ADMIN if "/restore" in operation.path}
-    trashable = {m.__tablename__ for m in Record.__subclasses__() if issubclass(m, SoftDeleted)}
-    assert trashable == restorable
 
 
 PARAMETER = {path.removeprefix("/admin/").replace("-", "_"): name for name, path in COLLECTIONS.items()}

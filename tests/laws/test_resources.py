@@ -1,0 +1,276 @@
+"""Each resource is whole: what app/records/resources.py declares, migrations, lists and routes do. What somebody forgot
+is named in a sentence that says what to add where.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from enum import StrEnum
+from types import ModuleType
+from typing import Any, get_args
+
+import psycopg
+import pytest
+from litestar.handlers import BaseRouteHandler
+from msgspec.structs import fields
+from psycopg import errors
+from sqlalchemy import Column, Table
+
+import app
+from app.admin.audit.schemas import ResourceType
+from app.models import Record, SoftDeleted
+from app.openapi import GROUPS
+from app.records.filters import FoundIn
+from app.records.listing import Listing
+from app.records.resources import RESOURCES, SETTINGS, Resource, references
+from app.records.sorting import Order
+from tests.callers import Caller
+from tests.laws.routes import ADMIN, COLLECTIONS, EVERY, make
+
+DECLARATIONS = "app/records/resources.py"
+every_resource = pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+
+
+def modules() -> Iterator[ModuleType]:
+    for module in pkgutil.walk_packages(app.__path__, "app."):
+        if module.name.startswith(("app.admin.", "app.console.")):
+            yield importlib.import_module(module.name)
+
+
+LISTINGS = {each.name: each for module in modules() for each in vars(module).values() if isinstance(each, Listing)}
+
+
+def triggers(catalog: psycopg.Connection, table: str) -> dict[str, str]:
+    """A table's triggers, as they were made."""
+    found = catalog.execute(
+        "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal",
+        [table],
+    )
+    return dict(found.fetchall())
+
+
+# ── the declaration ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_table_of_records_is_declared_as_a_resource() -> None:
+    declared = {resource.model for resource in RESOURCES}
+    for model in Record.__subclasses__():
+        assert model in declared, f"declare {model.__name__} as a Resource in {DECLARATIONS}, and add it to RESOURCES"
+
+
+@every_resource
+def test_the_audit_log_knows_the_kind(resource: Resource) -> None:
+    missing = f"add {resource.kind.upper()} = {resource.kind!r} to ResourceType in app/admin/audit/schemas.py"
+    assert resource.kind in list(ResourceType), missing
+
+
+def test_the_audit_log_knows_no_other_kind() -> None:
+    kinds = {resource.kind for resource in RESOURCES}
+    for kind in ResourceType:
+        assert kind in kinds, f"{DECLARATIONS} has no resource of the kind {kind.value!r} of ResourceType"
+
+
+@every_resource
+def test_what_others_refer_to_is_declared_before_them(resource: Resource) -> None:
+    """In the order of locking."""
+    before = RESOURCES[: RESOURCES.index(resource)]
+    for column, target in references(resource):
+        wrong = f"{DECLARATIONS}: in RESOURCES, {target.kind} has to come before {resource.kind}, whose {column} it is"
+        assert target in before, wrong
+
+
+@every_resource
+def test_parents_are_references(resource: Resource) -> None:
+    columns = {column for column, _ in references(resource)}
+    for parent in resource.parents:
+        assert parent in columns, f"{parent} of {resource.model.__name__} has no foreign key: give it reference(…)"
+
+
+# ── what the migrations made ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@every_resource
+def test_each_change_is_audited_and_raises_the_version(resource: Resource, catalog: psycopg.Connection) -> None:
+    table, made = resource.table.name, triggers(catalog, resource.table.name)
+    assert "version" in made, f"let a migration run versioned({table!r})"
+    # An organization's settings are made by its first request, which is nobody's change.
+    events = {"update", "delete"} if resource is SETTINGS else {"insert", "update", "delete"}
+    for event in events:
+        audited = made.get(f"audit_{event}", "")
+        assert f"'{resource.kind}'" in audited, f"let a migration run audited({table!r}, {resource.kind!r})"
+
+
+@every_resource
+def test_what_belongs_to_people_is_hidden_from_others(
+    resource: Resource, catalog: psycopg.Connection, service_connection: psycopg.Connection
+) -> None:
+    table = resource.table.name
+    policy = catalog.execute("SELECT FROM pg_policy WHERE polrelid = %s::regclass AND polname = 'own'", [table])
+    has_policy = policy.fetchone() is not None
+    assert has_policy or not resource.owned, f"let a migration run own_only({table!r}, …), or see `owned`"
+    assert resource.owned or not has_policy, f"{DECLARATIONS}: {table} has the policy `own`: declare it as owned"
+    try:
+        service_connection.execute("SELECT crm_owns(%s, 0)", [table])
+        known = True
+    except errors.InvalidParameterValue:
+        known = False
+    assert known is resource.owned, f"let a migration make crm_owns() anew, with the tables that are owned: {table}"
+
+
+@every_resource
+def test_what_belongs_to_a_record_goes_into_the_trash_with_it(resource: Resource, catalog: psycopg.Connection) -> None:
+    table = resource.table.name
+    children = [
+        f"{child.table.name}.{column}"
+        for child in RESOURCES
+        for column, target in references(child)
+        if column in child.parents and target is resource
+    ]
+    made = triggers(catalog, table).get("trash_update", "")
+    arguments = ", ".join(repr(child) for child in children)
+    for child in children:
+        assert f"'{child}'" in made, f"let a migration make the trigger anew: trashed_with({table!r}, {arguments})"
+    assert made.count("'") == 2 * len(children), f"{DECLARATIONS}: the trigger has more `parents` than are declared"
+
+
+@every_resource
+def test_rows_are_counted_where_that_is_declared(resource: Resource, catalog: psycopg.Connection) -> None:
+    table, made = resource.table.name, triggers(catalog, resource.table.name)
+    counted = {f"count_{event}" for event in ("insert", "update", "delete")} <= made.keys()
+    assert counted or not resource.counted, f"let a migration run counted({table!r})"
+    assert resource.counted or not counted, f"{DECLARATIONS}: {table} is counted: declare it"
+
+
+@every_resource
+def test_a_search_finds_what_is_declared_as_searched(
+    resource: Resource, catalog: psycopg.Connection, service_connection: psycopg.Connection, admin: Caller
+) -> None:
+    table = resource.table.name
+    searched = [each for each in LISTINGS.values() if each.source is resource.table and _is_searched(each)]
+    assert resource.searched or not searched, f"{DECLARATIONS}: the list of {table} is searched: declare it"
+    if not resource.searched:
+        return
+    assert searched, f"give the list of {table} the filter 'search': found_in({table!r}, …)"
+    policy = catalog.execute("SELECT FROM pg_policy WHERE polrelid = %s::regclass AND polname = 'search'", [table])
+    assert policy.fetchone() is not None, f"let a migration run searchable({table!r})"
+    path = f"/admin/{table.replace('_', '-')}"
+    (parameter,) = [name for name, collection in COLLECTIONS.items() if collection == path]
+    made = admin.ok("GET", f"{path}/{make(admin, parameter)}")
+    text = next(made[name] for name in ("name", "title", "content", "first_name") if made.get(name))[:100].split()[0]
+    service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    search = "SELECT crm_search(%s, ARRAY[lower(%s)], true, false, NULL)"
+    found = service_connection.execute(search, [table, text]).fetchall()
+    assert (made["id"],) in found, f"let a migration make crm_search() anew, so that it knows {table}"
+    assert made["id"] in [row["id"] for row in admin.ok("GET", path, search=text)["data"]]
+
+
+def _is_searched(listing: Listing[Any]) -> bool:
+    return isinstance(listing.filters.get("search"), FoundIn)
+
+
+@every_resource
+def test_an_external_id_is_of_one_live_record(resource: Resource, catalog: psycopg.Connection) -> None:
+    if "external_id" in resource.table.c:
+        made = catalog.execute(INDEXES, [resource.table.name]).fetchall()
+        needed = f"CREATE UNIQUE INDEX {resource.external_id_key} … (tenant_id, external_id) WHERE deleted_at IS NULL"
+        assert (["tenant_id", "external_id"], LIVE, True) in made, f"let a migration run {needed}"
+
+
+# ── routes and lists ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_soft_deleted_table_has_a_route_that_restores() -> None:
+    restorable = {operation.path.split("/")[2].replace("-", "_") for operation in ADMIN if "/restore" in operation.path}
+    trashable = {str(model.__table__) for model in Record.__subclasses__() if issubclass(model, SoftDeleted)}
+    for table in trashable - restorable:
+        pytest.fail(f"add a route POST /admin/{table.replace('_', '-')}/{{id}}/restore")
+    assert restorable == trashable
+
+
+def test_each_handler_is_in_a_router_of_the_app() -> None:
+    served = {operation.handler.fn for operation in EVERY}
+    for module in modules():
+        for name, handler in vars(module).items():
+            if isinstance(handler, BaseRouteHandler) and handler.fn.__module__ == module.__name__:
+                where = "app/main.py lacks its router" if "router" in vars(module) else "it is in no router"
+                assert handler.fn in served, f"add {name} to the router of {module.__name__}, or {where}"
+
+
+def test_each_group_of_calls_is_described() -> None:
+    tags = {tag for operation in ADMIN for tag in operation.handler.resolve_tags()}
+    for tag in tags:
+        assert tag in GROUPS, f"add {tag!r} to GROUPS in app/openapi.py, with a sentence about it"
+
+
+def test_a_counted_table_has_a_list_that_uses_the_counts() -> None:
+    """That the lists of a repository do is up to Listing.of."""
+    listed = {each.source for each in LISTINGS.values()}
+    for resource in RESOURCES:
+        assert not resource.counted or resource.table in listed, f"{resource.table.name} is counted, and never listed"
+
+
+# ── indexes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OF_TABLES = [
+    pytest.param(listing, listing.source, id=listing.name)
+    for listing in LISTINGS.values()
+    if isinstance(listing.source, Table)
+]
+INDEXES = """
+    SELECT array(SELECT coalesce(attname, '') FROM unnest(indkey) WITH ORDINALITY AS key (number, place)
+                 LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = number
+                 WHERE place <= indnkeyatts ORDER BY place),
+           coalesce(pg_get_expr(indpred, indrelid), ''), indisunique
+    FROM pg_index WHERE indrelid = %s::regclass
+"""
+LIVE = "(deleted_at IS NULL)"
+
+
+def indexes(catalog: psycopg.Connection, table: Table, column: str) -> Iterator[list[str]]:
+    """The columns of each index that has all rows, all live rows, or all that have this column."""
+    for keys, predicate, _ in catalog.execute(INDEXES, [table.name]).fetchall():
+        if predicate in {"", LIVE, f"({column} IS NOT NULL)"}:
+            yield keys
+
+
+@pytest.mark.parametrize(("listing", "table"), OF_TABLES)
+def test_each_sort_has_its_index(listing: Listing[Any], table: Table, catalog: psycopg.Connection) -> None:
+    # What only a path sets narrows every such list.
+    scopes = [name for name in listing.filters if name not in listing.query.__struct_fields__]
+    for key, order in listing.sorts.items():
+        for column in columns_of(order):
+            for scope in scopes or [""]:
+                wanted = ["tenant_id", *([scope] if scope else []), column, "id"]
+                needed = f"CREATE INDEX ON {table.name} ({', '.join(wanted)}) WHERE deleted_at IS NULL"
+                found = wanted in indexes(catalog, table, scope or column)
+                assert found, f"the sort {key!r} of {listing.name} has no index: let a migration run {needed}"
+
+
+def columns_of(order: Order) -> list[str]:
+    """What an order goes by, where that is columns of a table."""
+    count = order.segments if isinstance(order.segments, int) else 0
+    columns = [order.segment(index).column for index in range(count)]
+    return [column.name for column in columns if isinstance(column, Column)]
+
+
+@pytest.mark.parametrize(("listing", "table"), OF_TABLES)
+def test_each_filter_that_lets_few_rows_through_has_its_index(
+    listing: Listing[Any], table: Table, catalog: psycopg.Connection
+) -> None:
+    few = {field.name for field in fields(listing.query) if has_few_values(field.type)}
+    for name, narrowing in listing.filters.items():
+        column = narrowing.column
+        if isinstance(column, Column) and name not in few:
+            # Before it, an index may have what has few values.
+            made = [[key for key in keys if key not in few] for keys in indexes(catalog, table, column.name)]
+            needed = f"CREATE INDEX ON {table.name} (tenant_id, {column.name}, …) WHERE deleted_at IS NULL"
+            found = any(keys[:2] == ["tenant_id", column.name] for keys in made)
+            assert found, f"the filter {name!r} of {listing.name} has no index: let a migration run {needed}"
+
+
+def has_few_values(kind: Any) -> bool:
+    """Whether a filter is by one of a few words, each of which many rows have."""
+    parts = [kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part))]
+    return any(isinstance(part, type) and issubclass(part, StrEnum) for part in parts)
