@@ -20,7 +20,7 @@ from app.money import currency_decimals
 from app.timezones import TIMEZONES
 
 DEFAULT_ROLE_ALIASES = "owner=admin,member=agent,salesrep=agent,sales_rep=agent"
-LEAST_SECRET_BYTES = 32
+MIN_SECRET_BYTES = 32
 # The path of a file that `crm serve` creates when it is told to stop; its workers are not ready from then on.
 DRAIN_FILE = "CRM_DRAIN_FILE"
 # Documents, images, archives, text and mail; nothing that a browser would execute.
@@ -41,7 +41,7 @@ DEFAULT_ATTACHMENT_TYPES = ",".join(
 )
 
 # The largest object that S3 takes in one PUT and copies in one request.
-LARGEST_OBJECT = 5 * 1024**3
+MAX_OBJECT_BYTES = 5 * 1024**3
 
 # Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
@@ -252,7 +252,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = ""
     attachment_max_bytes: Annotated[
-        int, Meta(ge=1, le=LARGEST_OBJECT, extra={"unit": "bytes"}, description="The largest file; at most 5 GiB.")
+        int, Meta(ge=1, le=MAX_OBJECT_BYTES, extra={"unit": "bytes"}, description="The largest file; at most 5 GiB.")
     ] = 25 * 1024 * 1024
     attachment_types: Annotated[
         str,
@@ -410,8 +410,8 @@ def _check_production(settings: Settings) -> None:
             raise SettingsError(f"{name.upper()}: is the example's, which everybody knows: set one of your own")
     for name in ("JWT_SECRET", "JWT_SECRET_PREVIOUS", "AUDIT_KEY"):
         secret = getattr(settings, name.lower())
-        if secret and len(secret.encode()) < LEAST_SECRET_BYTES:
-            raise SettingsError(f"{name}: has {len(secret.encode())} bytes, but needs at least {LEAST_SECRET_BYTES}")
+        if secret and len(secret.encode()) < MIN_SECRET_BYTES:
+            raise SettingsError(f"{name}: has {len(secret.encode())} bytes, but needs at least {MIN_SECRET_BYTES}")
     if not settings.jwt_secret:
         raise SettingsError("JWT_SECRET: is required in production; it is the secret that the CMS signs tokens with")
     if not (settings.database_url or settings.db_host):

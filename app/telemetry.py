@@ -35,7 +35,7 @@ from app.web.errors import as_app_error, send_refusal
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 # What the standard asks for at least; the library takes quadratic time.
-LONGEST_TRACE_HEADER = 512
+MAX_TRACE_HEADER_LENGTH = 512
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN_ENDPOINT = "unknown"
 
@@ -114,7 +114,7 @@ def _callers_trace(scope: HTTPScope) -> Context:
         {
             name.decode(): value.decode("latin-1")
             for name, value in scope["headers"]
-            if name in carried and len(value) <= LONGEST_TRACE_HEADER
+            if name in carried and len(value) <= MAX_TRACE_HEADER_LENGTH
         }
     )
 

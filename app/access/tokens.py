@@ -20,12 +20,12 @@ from app.web.text import CONTROL, INVISIBLE, trimmed
 
 LEEWAY_SECONDS = 30
 LAST_SECOND_OF_9999 = 253_402_300_799
-LONGEST_ID = 64
-LONGEST_NAME = 255
+MAX_ID_LENGTH = 64
+MAX_NAME_LENGTH = 255
 DEFAULT_TENANT = "default"
 # A CMS's tokens have less than a thousand characters.
-MOST_KEPT = 10_000
-LONGEST_KEPT = 2048
+MAX_CACHED = 10_000
+MAX_CACHED_LENGTH = 2048
 
 
 class Bearer(Struct, frozen=True):
@@ -84,8 +84,8 @@ class TokenVerifier:
         bearer = Bearer(_user_id(claims), tenants, claims)
         if not _role_names(claims):
             raise AppError(Code.MISSING_ROLE)
-        if len(token) <= LONGEST_KEPT:
-            if len(self._kept) >= MOST_KEPT:
+        if len(token) <= MAX_CACHED_LENGTH:
+            if len(self._kept) >= MAX_CACHED:
                 self._kept.clear()
             self._kept[token] = bearer
         return bearer
@@ -216,7 +216,7 @@ def is_tenant_id(value: Any) -> bool:
     """Whether a token may name this organization: 1 to 64 visible characters, with blanks only between them."""
     return (
         _is_text(value)
-        and 1 <= len(value) <= LONGEST_ID
+        and 1 <= len(value) <= MAX_ID_LENGTH
         and value == value.strip(" ")
         and not any(INVISIBLE.fullmatch(character) for character in value.replace(" ", ""))
     )
@@ -224,7 +224,7 @@ def is_tenant_id(value: Any) -> bool:
 
 def _stated(claims: Mapping[str, Any], name: str) -> str | None:
     """A claim of text, null where it says nothing. It stands beside each audit entry, so that it is not left long."""
-    text = trimmed(CONTROL.sub(" ", claims.get(name) or "")[:LONGEST_NAME])
+    text = trimmed(CONTROL.sub(" ", claims.get(name) or "")[:MAX_NAME_LENGTH])
     return None if INVISIBLE.fullmatch(text) else text
 
 

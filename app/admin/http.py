@@ -19,7 +19,7 @@ from app.records.listing import Listing
 from app.web import strict_json
 from app.web.input import CrmRequest
 from app.web.large import EncodedRows, one_answer
-from app.web.paging import LARGEST_PAGE, ListQuery, Page
+from app.web.paging import MAX_PAGE_SIZE, ListQuery, Page
 from app.web.preconditions import Precondition, etag
 from app.web.structs import Message
 
@@ -86,7 +86,7 @@ async def read_page(
     query: ListQuery,
     *,
     scope: Mapping[str, Any] | None = None,
-    largest_page: int = LARGEST_PAGE,
+    largest_page: int = MAX_PAGE_SIZE,
     show: Callable[[Row], object] = lambda record: record,
     envelope: Callable[[Page[Any]], object] = lambda page: page,
 ) -> Response[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from app.access.tokens import LONGEST_ID, is_tenant_id
+from app.access.tokens import MAX_ID_LENGTH, is_tenant_id
 from app.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class TenantName(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name as it is."""
         if not is_tenant_id(value):
-            self.fail(f"must have 1 to {LONGEST_ID} visible characters, with blanks only between them", param, ctx)
+            self.fail(f"must have 1 to {MAX_ID_LENGTH} visible characters, with blanks only between them", param, ctx)
         return str(value)
 
 

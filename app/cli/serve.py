@@ -31,7 +31,7 @@ from app.settings import DRAIN_FILE, Settings
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
 # Of each worker. One that sends nothing costs a few kilobytes; those beyond wait in the backlog, probes among them.
-MOST_CONNECTIONS = 16_384
+MAX_CONNECTIONS = 16_384
 BACKLOG = 4096
 # What a worker has open beside: connections to the database and the store, temporary files, logs.
 OTHER_FILES = 512
@@ -163,7 +163,7 @@ def _connections() -> int:
     with suppress(ValueError, OSError):  # a limit that may not be raised stays
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if files < 0 else max(256, min(MOST_CONNECTIONS, files - OTHER_FILES))
+    return MAX_CONNECTIONS if files < 0 else max(256, min(MAX_CONNECTIONS, files - OTHER_FILES))
 
 
 def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:

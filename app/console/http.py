@@ -31,7 +31,7 @@ READ, WRITE, DELETE, CONFIGURE = (
     for permission in (Permission.READ, Permission.WRITE, Permission.DELETE, Permission.CONFIGURE)
 )
 # The deals page fills a select with that many customers.
-LARGEST_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 EVERYTHING = 10**9
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ async def read(
         listing,
         query,
         scope=scope,
-        largest_page=LARGEST_PAGE,
+        largest_page=MAX_PAGE_SIZE,
         show=show,
         envelope=responses.Page.around,
     )

@@ -32,10 +32,10 @@ from app.web.email import Email
 from app.web.errors import Code, Fault, invalid
 from app.web.fields import Refused
 from app.web.paging import Search, UserFilter
-from app.web.structs import DATES, LARGEST_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
+from app.web.structs import DATES, MAX_ID, Body, Color, From, Maybe, RecordId, Until, UserId, ViewType
 from app.web.text import NAME
 
-LONGEST_NAME_PART = 100
+MAX_NAME_PART_LENGTH = 100
 # What has no time of day in the console's forms.
 DAYS = frozenset({"follow_up_at", "expected_close_date"})
 
@@ -45,7 +45,7 @@ ID_TEXT = "^[1-9][0-9]{0,18}$"
 def read_id(sent: int | str) -> int:
     """An id that came as a number or a text. Raises Refused."""
     record_id = int(sent)
-    if not 1 <= record_id <= LARGEST_ID:
+    if not 1 <= record_id <= MAX_ID:
         raise Refused("must be a record's id")
     return record_id
 
@@ -64,7 +64,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (first.strip(), last) if first else (last, None)
 
 
-IdOrText = Annotated[int, Meta(ge=1, le=LARGEST_ID)] | Annotated[str, Meta(pattern=ID_TEXT)]
+IdOrText = Annotated[int, Meta(ge=1, le=MAX_ID)] | Annotated[str, Meta(pattern=ID_TEXT)]
 Id = Annotated[IdOrText, Meta(description="A record's id", examples=["12"], extra={"then": read_id})]
 Ids = Annotated[
     list[IdOrText],
@@ -79,7 +79,7 @@ StageName = Annotated[
         extra_json_schema={"enum": list(Stage)},
     ),
 ]
-FullName = Annotated[str, Meta(max_length=2 * LONGEST_NAME_PART + 1, **NAME, examples=["Grace Hopper"])]
+FullName = Annotated[str, Meta(max_length=2 * MAX_NAME_PART_LENGTH + 1, **NAME, examples=["Grace Hopper"])]
 Day = Annotated[
     datetime,
     Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"], extra_json_schema=DATES),
@@ -249,9 +249,9 @@ class ContactForm(Form, kw_only=True):
         values = super().changes(shown)
         if "name" in values:
             first, last = split_name(values.pop("name"))
-            if max(len(first), len(last or "")) > LONGEST_NAME_PART:
+            if max(len(first), len(last or "")) > MAX_NAME_PART_LENGTH:
                 raise invalid(
-                    Fault("name", f"must have first and last names of at most {LONGEST_NAME_PART} characters")
+                    Fault("name", f"must have first and last names of at most {MAX_NAME_PART_LENGTH} characters")
                 )
             values |= {"first_name": first, "last_name": last}
         return values

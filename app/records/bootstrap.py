@@ -14,7 +14,7 @@ from app.models import TenantSettings, User
 from app.settings import Settings
 
 REMEMBERED_SECONDS = 600
-MOST_REMEMBERED = 50_000
+MAX_KEYS = 50_000
 
 
 class TenantBootstrap:
@@ -60,6 +60,6 @@ class TenantBootstrap:
                     where=User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
                 )
             )
-        if len(self._seen) >= MOST_REMEMBERED:
+        if len(self._seen) >= MAX_KEYS:
             self._seen.clear()
         self._seen[person] = time.monotonic()

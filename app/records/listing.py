@@ -28,7 +28,7 @@ from app.records.sorting import Order, by_column
 from app.records.walking import Walk
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import Code, Fault, bad_field, invalid
-from app.web.paging import LARGEST_PAGE, Deleted, ListQuery, Page, SortOrder
+from app.web.paging import MAX_PAGE_SIZE, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
 Kept = TypeVar("Kept")
@@ -128,7 +128,7 @@ class Listing(Generic[Record]):
         signer: CursorSigner,
         default_page_size: int,
         scope: Mapping[str, Any] = MappingProxyType({}),
-        largest_page: int = LARGEST_PAGE,
+        largest_page: int = MAX_PAGE_SIZE,
     ) -> Page[Kept]:
         """The page that a query asks for, and where the next one begins. `scope` sets filters that the query lacks.
 

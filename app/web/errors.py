@@ -87,12 +87,12 @@ class Code(Enum):
 
 
 # An answer must not be larger than what it refuses, however little was sent for each fault.
-LARGEST_BODY = 64 * 1024
-LARGEST_FIELDS = 48 * 1024
-LONGEST_MESSAGE = 1000
-MOST_FAULTS = 100
-LONGEST_FIELD_NAME = 100
-LONGEST_FAULT_MESSAGE = 500
+MAX_ERROR_BYTES = 64 * 1024
+MAX_FIELDS_BYTES = 48 * 1024
+MAX_MESSAGE_LENGTH = 1000
+MAX_FAULTS = 100
+MAX_FIELD_NAME_LENGTH = 100
+MAX_FAULT_MESSAGE_LENGTH = 500
 
 
 class ErrorBody(msgspec.Struct):
@@ -129,9 +129,9 @@ class AppError(Exception):
     def body(self) -> bytes:
         """The envelope, encoded; without details that would make it larger than the input."""
         body = msgspec.json.encode(ErrorBody(self.code.name, self.message, self.data))
-        if len(body) <= LARGEST_BODY:
+        if len(body) <= MAX_ERROR_BYTES:
             return body
-        return msgspec.json.encode(ErrorBody(self.code.name, self.message[:LONGEST_MESSAGE]))
+        return msgspec.json.encode(ErrorBody(self.code.name, self.message[:MAX_MESSAGE_LENGTH]))
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -157,9 +157,9 @@ class Faults:
     def append(self, fault: Fault) -> None:
         """One more."""
         self._count += 1
-        if self._count <= MOST_FAULTS:
+        if self._count <= MAX_FAULTS:
             self._first.append(
-                Fault(fault.field[:LONGEST_FIELD_NAME], fault.message[:LONGEST_FAULT_MESSAGE], fault.code)
+                Fault(fault.field[:MAX_FIELD_NAME_LENGTH], fault.message[:MAX_FAULT_MESSAGE_LENGTH], fault.code)
             )
 
     def error(self) -> AppError:
@@ -168,7 +168,7 @@ class Faults:
         code = first[0].code if self._count == 1 and first[0].code else Code.INVALID_REQUEST
         message = "; ".join(f"{fault.field} {fault.message}" for fault in first[:5])
         shown = [{"field": fault.field, "message": fault.message} for fault in first]
-        while len(msgspec.json.encode(shown)) > LARGEST_FIELDS:
+        while len(msgspec.json.encode(shown)) > MAX_FIELDS_BYTES:
             shown = shown[: len(shown) // 2]
         more = self._count - len(shown)
         return AppError(code, message, data={"fields": shown} | ({"more": more} if more else {}), status=400)

@@ -34,8 +34,8 @@ PLAIN_NAMES = {
 }
 
 # Of a filter.
-MOST_VALUES = 1000
-LONGEST_LIST = 16_384
+MAX_VALUES = 1000
+MAX_LIST_LENGTH = 16_384
 Reader = Callable[[Any], Any]
 
 
@@ -60,9 +60,9 @@ def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
         keep = extras.get("keep_quoted", frozenset())
 
         def read_list(text: str) -> Any:
-            values = split_values(text, keep) if len(text) <= LONGEST_LIST else []
-            if len(text) > LONGEST_LIST or len(values) > MOST_VALUES:
-                raise Refused(f"must have at most {MOST_VALUES} values and {LONGEST_LIST} characters")
+            values = split_values(text, keep) if len(text) <= MAX_LIST_LENGTH else []
+            if len(text) > MAX_LIST_LENGTH or len(values) > MAX_VALUES:
+                raise Refused(f"must have at most {MAX_VALUES} values and {MAX_LIST_LENGTH} characters")
             return [read_item(value) for value in values] or UNSET
 
         return read_list

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from app.web.text import INVISIBLE, WHITE_SPACE, trimmed
 
-LONGEST = 255
-LONGEST_EXTENSION = 20
+MAX_LENGTH = 255
+MAX_EXTENSION_LENGTH = 20
 # Control characters, line and paragraph separators, and what turns the direction of the text around it, so that a name
 # would end otherwise than it seems to.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
@@ -20,12 +20,12 @@ def safe_name(sent: str) -> str:
     name = trimmed(UNSAFE.sub("", re.split(r"[/\\]", sent)[-1])).rstrip(f".{WHITE_SPACE}")
     if INVISIBLE.fullmatch(name.strip(".")):
         return "file"
-    if len(name) <= LONGEST:
+    if len(name) <= MAX_LENGTH:
         return name
     stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension) > LONGEST_EXTENSION:
-        return name[:LONGEST]
-    return stem[: LONGEST - len(extension) - 1] + dot + extension
+    if not stem or len(extension) > MAX_EXTENSION_LENGTH:
+        return name[:MAX_LENGTH]
+    return stem[: MAX_LENGTH - len(extension) - 1] + dot + extension
 
 
 def as_attachment(name: str) -> str:

@@ -24,12 +24,12 @@ from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, Faults
 from app.web.fields import Reader, field_reader, is_choice, parameter_reader, read_into
 from app.web.multipart import FilePart
-from app.web.structs import LARGEST_ID, Body
+from app.web.structs import MAX_ID, Body
 
 PATH_ID = re.compile(r"[0-9]{1,19}")
 # Possessive, so that each blank is looked at once.
 JSON_TYPE = re.compile(r'\s*+application/json\s*+(;\s*+charset\s*+=\s*+"?utf-8"?\s*+)?;?\s*+', re.IGNORECASE)
-MOST_PARAMETERS = 1000
+MAX_PARAMETERS = 1000
 # The worst that can be in it takes some ten milliseconds; larger ones are read beside the event loop, one at a time.
 LARGE_BODY = 32 * 1024
 LARGE_BODIES = ThreadPoolExecutor(1, "large-bodies")
@@ -139,7 +139,7 @@ async def _whole_body(request: Request[Any, Any, Any]) -> bytes:
 def _read_path(parameters: dict[str, Any], faults: Faults) -> dict[str, Any]:
     ids: dict[str, Any] = {}
     for name, text in parameters.items():
-        if PATH_ID.fullmatch(text) and 1 <= int(text) <= LARGEST_ID:
+        if PATH_ID.fullmatch(text) and 1 <= int(text) <= MAX_ID:
             ids[name] = int(text)
         else:
             faults.append(Fault(name, "must be a positive integer", Code.INVALID_ID))
@@ -157,9 +157,9 @@ def _read_query(raw: bytes, wanted: type[Struct] | None, faults: Faults) -> Stru
     values: dict[str, Any] = {}
     seen: set[str] = set()
     parts = list(filter(None, raw.split(b"&")))
-    if len(parts) > MOST_PARAMETERS:
-        faults.append(Fault("query", f"has {len(parts)} parameters: at most {MOST_PARAMETERS} are allowed"))
-    for part in parts[:MOST_PARAMETERS]:
+    if len(parts) > MAX_PARAMETERS:
+        faults.append(Fault("query", f"has {len(parts)} parameters: at most {MAX_PARAMETERS} are allowed"))
+    for part in parts[:MAX_PARAMETERS]:
         name, text = (_decoded(piece) for piece in (*part.split(b"=", 1), b"")[:2])
         if name is None or name not in known:
             faults.append(Fault(name or "query", "is not a parameter of this address"))

@@ -12,7 +12,7 @@ from litestar import Response
 from litestar.enums import MediaType
 from litestar.response import Stream
 
-LARGEST_IN_MEMORY = 256 * 1024
+MAX_BYTES_IN_MEMORY = 256 * 1024
 PIECE = 64 * 1024
 
 
@@ -42,7 +42,7 @@ class EncodedRows:
 
     def add(self, row: bytes) -> EncodedRow:
         """Keep one more: itself, or where it is."""
-        if self._in_memory + len(row) <= LARGEST_IN_MEMORY:
+        if self._in_memory + len(row) <= MAX_BYTES_IN_MEMORY:
             self._in_memory += len(row)
             return row
         if self._file is None:

@@ -27,11 +27,11 @@ from litestar.types import (
 from app.web.errors import AppError, Code, send_refusal
 
 WINDOW_SECONDS = 60.0
-MOST_REMEMBERED = 50_000
+MAX_KEYS = 50_000
 
 
-LARGEST_HEADERS = 64 * 1024
-LARGEST_HEADER = 16 * 1024
+MAX_HEADERS_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 16 * 1024
 # In the scope's state: what is to be called when the request is over.
 LEAVE = "leave"
 
@@ -102,8 +102,8 @@ def _too_large(scope: HTTPScope) -> AppError | None:
     total = 0
     for name, value in scope["headers"]:
         total += (size := len(name) + len(value))
-        if size > LARGEST_HEADER or total > LARGEST_HEADERS:
-            data = {"max": LARGEST_HEADERS, "max_each": LARGEST_HEADER}
+        if size > MAX_HEADER_BYTES or total > MAX_HEADERS_BYTES:
+            data = {"max": MAX_HEADERS_BYTES, "max_each": MAX_HEADER_BYTES}
             return AppError(Code.REQUEST_HEADER_FIELDS_TOO_LARGE, data=data)
     return None
 
@@ -130,7 +130,7 @@ class Limit:
             raise AppError(Code.RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait))})
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)
-        if len(self._full_at) > MOST_REMEMBERED:
+        if len(self._full_at) > MAX_KEYS:
             self._full_at.popitem(last=False)
 
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct
 from app.web.structs import Maybe
 from app.web.text import SEARCH
 
-LARGEST_PAGE = 100
+MAX_PAGE_SIZE = 100
 # What in a filter by person is no person's id.
 SPECIAL_USERS = frozenset({"me", "none"})
 

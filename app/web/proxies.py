@@ -10,8 +10,8 @@ from litestar.types import HTTPScope
 
 Address = IPv4Address | IPv6Address
 # A client may send as long a list as it likes.
-MOST_HOPS = 32
-LONGEST_ADDRESS = 64
+MAX_HOPS = 32
+MAX_ADDRESS_LENGTH = 64
 
 
 class Proxies:
@@ -48,13 +48,13 @@ class Proxies:
 def _hops(scope: HTTPScope) -> Iterator[Address | None]:
     """What the proxies say, the nearest first; None where it is no address."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    for hop in reversed(",".join(lines).rsplit(",", MOST_HOPS)[-MOST_HOPS:]):
+    for hop in reversed(",".join(lines).rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
         yield parsed(hop.strip())
 
 
 def parsed(text: str) -> Address | None:
     """An address, perhaps with a port; IPv4 inside IPv6 is IPv4."""
-    return _parsed(text) if len(text) <= LONGEST_ADDRESS else None
+    return _parsed(text) if len(text) <= MAX_ADDRESS_LENGTH else None
 
 
 @lru_cache(maxsize=10_000)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 PHONE = re.compile(r"[0-9\s+\-/().]+")
 COUNTRY_CODE = re.compile(r"[^0-9+]*([+]|00)")
-FEWEST_DIGITS = 4
+MIN_DIGITS = 4
 # A number of fewer digits is no number's end, and nobody's number has more.
 NUMBER_DIGITS = range(7, 21)
 # In letters that nobody types, so that no other search finds what is kept of a number (crm_phone_lines).
@@ -25,7 +25,7 @@ def read_search(text: str, *, phones: bool = False) -> Search:
     """The words of a search, in any order; what is in double quotes is one. Digits as people write phone numbers are
     one too and, where `phones` are searched, are found however the number is written.
     """
-    if PHONE.fullmatch(text) and sum(map(str.isdecimal, text)) >= FEWEST_DIGITS:
+    if PHONE.fullmatch(text) and sum(map(str.isdecimal, text)) >= MIN_DIGITS:
         term = " ".join(text.split())
         return Search(list(dict.fromkeys([term, *_as_kept(text)])), every=False) if phones else Search([term])
     parts = text.split('"')
@@ -47,4 +47,4 @@ def _as_kept(text: str) -> list[str]:
     number = digits.lstrip("0")
     ends = range(len(number) - NUMBER_DIGITS.start + 1) if len(number) in NUMBER_DIGITS else ()
     kept = [f"={number[place:]}\n" for place in ends if number[place] != "0"]
-    return [each.translate(KEPT) for each in (number if len(number) >= FEWEST_DIGITS else digits, *kept)]
+    return [each.translate(KEPT) for each in (number if len(number) >= MIN_DIGITS else digits, *kept)]

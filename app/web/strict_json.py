@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import msgspec
 
 DEEPEST = 64
-LONGEST_NUMBER = 100
+MAX_NUMBER_LENGTH = 100
 # The database writes 1e30 out: a larger exponent would let a short body become a long record.
-LARGEST_EXPONENT = 30
+MAX_EXPONENT = 30
 # A surrogate has no place in UTF-8, and PostgreSQL stores no NUL.
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 # Only an escape can write one: a document without is not looked through.
@@ -76,17 +76,17 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
+    if len(digits) > MAX_NUMBER_LENGTH:
         raise ValueError("contains a number that is too long")
     return int(digits)
 
 
 def _fraction(digits: str) -> Decimal:
     try:
-        number = Decimal(digits) if len(digits) <= LONGEST_NUMBER else None
+        number = Decimal(digits) if len(digits) <= MAX_NUMBER_LENGTH else None
     except InvalidOperation:  # an exponent of more than eighteen digits
         number = None
-    if number is None or abs(number.adjusted()) > LARGEST_EXPONENT:
+    if number is None or abs(number.adjusted()) > MAX_EXPONENT:
         raise ValueError("contains a number that is too long")
     return number
 

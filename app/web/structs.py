@@ -12,9 +12,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from app.web.fields import BareDate, Refused, read_time
 from app.web.text import CONTROL, EXACT, LINE, is_visible
 
-LARGEST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 
-LONGEST_USER_ID = 64
+MAX_USER_ID_LENGTH = 64
 NUMERIC_USER = re.compile(r"[1-9][0-9]{0,14}")
 
 
@@ -25,7 +25,7 @@ def present_user(reference: str) -> int | str:
 
 def is_user_id(text: str) -> bool:
     """Whether a person may have this id, in a token and as whom a record belongs to."""
-    return len(text) <= LONGEST_USER_ID and is_visible(text) and not CONTROL.search(text)
+    return len(text) <= MAX_USER_ID_LENGTH and is_visible(text) and not CONTROL.search(text)
 
 
 def check_user(value: int | str) -> int | str:
@@ -48,7 +48,7 @@ def check_bound(text: str) -> str:
     return text if isinstance(moment, BareDate) else moment.isoformat()
 
 
-RecordId = Annotated[int, Meta(ge=1, le=LARGEST_ID, description="A record's id", examples=[12])]
+RecordId = Annotated[int, Meta(ge=1, le=MAX_ID, description="A record's id", examples=[12])]
 Time = Annotated[
     datetime,
     Meta(
@@ -77,8 +77,8 @@ Until = Annotated[
     ),
 ]
 UserId = Annotated[
-    Annotated[int, Meta(ge=-LARGEST_ID - 1, le=LARGEST_ID)]
-    | Annotated[str, Meta(min_length=1, max_length=LONGEST_USER_ID, extra_json_schema=LINE["extra_json_schema"])],
+    Annotated[int, Meta(ge=-MAX_ID - 1, le=MAX_ID)]
+    | Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_LENGTH, extra_json_schema=LINE["extra_json_schema"])],
     Meta(
         description="A person's id in the CMS, opaque: an integer or a string",
         examples=["6f9619ff-8b86-4d11-b42d-00c04fc964ff"],

@@ -24,7 +24,7 @@ INVISIBLE = re.compile(
 
 # To put them into order takes quadratic time, here and in the database. No language has more than a few on a letter;
 # Unicode's Stream-Safe Text Format allows as many (UAX #15).
-MOST_MARKS = 30
+MAX_MARKS = 30
 ANY_MARK = bytes([0] + [1] * 255)
 
 
@@ -33,8 +33,8 @@ def composed(text: str) -> str:
     if text.isascii():
         return text
     marks = bytes(map(unicodedata.combining, text)).translate(ANY_MARK)
-    if b"\x01" * (MOST_MARKS + 1) in marks:
-        raise Refused(f"must have at most {MOST_MARKS} accents on one letter")
+    if b"\x01" * (MAX_MARKS + 1) in marks:
+        raise Refused(f"must have at most {MAX_MARKS} accents on one letter")
     return unicodedata.normalize("NFC", text)
 
 

@@ -68,7 +68,7 @@ def test_zero_is_no_limit() -> None:
 
 
 def test_however_many_addresses_come_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST_REMEMBERED", 100)
+    monkeypatch.setattr(limits, "MAX_KEYS", 100)
     limit = Limit(1000, Clock())
     for number in range(1000):
         limit.count(number)
