@@ -16,7 +16,7 @@ from litestar.static_files import create_static_files_router
 
 from app.openapi import document
 from app.web.errors import AppError, Code
-from app.web.input import take_as_it_is
+from app.web.input import skip_input_checks
 
 CDN = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5"
 PAGE = """\
@@ -101,6 +101,6 @@ def docs_router() -> Router:
             Router("/docs", route_handlers=[reference, as_json, console_as_json, as_yaml, *assets]),
         ],
         # Swagger UI writes the chosen document into the address, which is then loaded again.
-        before_request=take_as_it_is,
+        before_request=skip_input_checks,
         include_in_schema=False,
     )

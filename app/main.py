@@ -45,8 +45,8 @@ from app.web.cursor import CursorSigner
 from app.web.errors import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
 from app.web.limits import RequestLimits
-from app.web.protection import Protection
 from app.web.proxies import Proxies
+from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> Litestar:
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
     limited = RequestLimits(app.asgi_handler)
     measured = Telemetry(Cors(limited, settings.allowed_origins), database.pool, settings.db_pool_max)
-    app.asgi_handler = Protection(measured, Proxies(settings.proxies))
+    app.asgi_handler = SecurityHeaders(measured, Proxies(settings.proxies))
     return app
 
 

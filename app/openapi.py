@@ -22,7 +22,7 @@ from app.access.permissions import Requires
 from app.examples import example
 from app.web.errors import Code, ErrorBody
 from app.web.fields import is_optional_text
-from app.web.input import Wanted, choices, wanted_by
+from app.web.input import InputTypes, choices, input_types
 from app.web.structs import Body, View
 
 CONSOLE = "/console"
@@ -178,7 +178,7 @@ def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
 
 
 def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
-    wanted = wanted_by(handler)
+    wanted = input_types(handler)
     if wanted.data is not None:
         yield wanted.data
     if isinstance(answer := _answer(handler), type) or get_args(answer):
@@ -198,7 +198,7 @@ def _streams(handler: HTTPRouteHandler) -> bool:
 
 
 def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
-    wanted = wanted_by(handler)
+    wanted = input_types(handler)
     guarded = any(isinstance(guard, Requires) for guard in handler.resolve_guards())
     name = handler.fn.__name__
     if len(handler.http_methods) > 1:
@@ -225,7 +225,9 @@ def _group(path: str) -> str:
     return [part.capitalize() for part in path.split("/") if part.capitalize() in GROUPS and part != "me"][-1]
 
 
-def _parameters(path: str, method: str, wanted: Wanted, *, guarded: bool, streams: bool) -> Iterator[dict[str, Any]]:
+def _parameters(
+    path: str, method: str, wanted: InputTypes, *, guarded: bool, streams: bool
+) -> Iterator[dict[str, Any]]:
     for part in path.split("/"):
         if part.startswith("{"):
             yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": ID_SCHEMA}
@@ -272,7 +274,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {409, 412}}.get(
             method, set()
         )
-        statuses |= {408, 413, 415} if wanted_by(handler).data is not None or wanted_by(handler).file else set()
+        statuses |= {408, 413, 415} if input_types(handler).data is not None or input_types(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
     answer = _answer(handler)
     headers = {

@@ -17,9 +17,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app.db.schema import VERSION_TABLE, revisions
 from app.settings import DRAIN_FILE, Settings
 from app.telemetry import metrics_page
-from app.web.input import take_as_it_is
+from app.web.input import skip_input_checks
 
-PATIENCE_SECONDS = 0.7
+TIMEOUT_SECONDS = 0.7
 
 
 class Health(Struct):
@@ -42,17 +42,17 @@ class Prober:
     def __init__(self, settings: Settings) -> None:
         self._dsn = settings.database_dsn
         self._revisions = revisions()
-        self._asking: asyncio.Task[bool | None] | None = None
+        self._running: asyncio.Task[bool | None] | None = None
 
     async def migrated(self) -> bool | None:
         """Whether the database has this release's tables; None if it does not answer. Askers share one question."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._check())
+        return await asyncio.shield(self._running)
 
-    async def _ask(self) -> bool | None:
+    async def _check(self) -> bool | None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
                     table = await (await connection.execute("SELECT to_regclass(%s)", [VERSION_TABLE])).fetchone()
                     if table is None or table[0] is None:
@@ -100,4 +100,6 @@ async def metrics() -> Response[bytes]:
     return Response(metrics_page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-router = Router("/", route_handlers=[health, ready, live, metrics], tags=["Operations"], before_request=take_as_it_is)
+router = Router(
+    "/", route_handlers=[health, ready, live, metrics], tags=["Operations"], before_request=skip_input_checks
+)

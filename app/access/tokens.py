@@ -50,7 +50,7 @@ class TokenVerifier:
         self._audiences = settings.audiences
         self._aliases = settings.aliases
         self._require_tenant = settings.jwt_require_tenant
-        self._kept: dict[str, Bearer] = {}
+        self._cache: dict[str, Bearer] = {}
 
     def actor(self, headers: Headers, admit: Callable[[Bearer], None] = lambda _: None) -> Actor:
         """Who sends these headers; `admit` may turn away the bearer of a valid token, whatever it allows.
@@ -64,18 +64,18 @@ class TokenVerifier:
         role = self._role(claims)
         return Actor(
             user_id=bearer.user_id,
-            tenant_id=_chosen_tenant(bearer.tenants, headers.getall("x-organization-id", [])),
+            tenant_id=_select_tenant(bearer.tenants, headers.getall("x-organization-id", [])),
             role=role,
             roles=tuple(claims.get("roles") or [role.value]),
-            name=_stated(claims, "name"),
-            email=_stated(claims, "email"),
+            name=_text_claim(claims, "name"),
+            email=_text_claim(claims, "email"),
             token_permissions=tuple(claims.get("permissions") or ()),
         )
 
     def _bearer(self, headers: Headers) -> Bearer:
         """Of a good token, which stays good until it expires: to verify it takes longer than many an answer."""
         token = _token(headers)
-        kept = self._kept.get(token)
+        kept = self._cache.get(token)
         if kept is not None and kept.claims["exp"] > time.time() - LEEWAY_SECONDS:
             return kept
         claims = self._claims(token)
@@ -85,9 +85,9 @@ class TokenVerifier:
         if not _role_names(claims):
             raise AppError(Code.MISSING_ROLE)
         if len(token) <= MAX_CACHED_LENGTH:
-            if len(self._kept) >= MAX_CACHED:
-                self._kept.clear()
-            self._kept[token] = bearer
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[token] = bearer
         return bearer
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -125,21 +125,21 @@ class TokenVerifier:
         for name in ("exp", "iat", "nbf"):
             value = claims.get(name)
             if name in claims and not (type(value) is int or (type(value) is float and math.isfinite(value))):
-                raise _malformed(name)
+                raise _invalid_claim(name)
         if claims["exp"] > LAST_SECOND_OF_9999:
-            raise _malformed("exp")
+            raise _invalid_claim("exp")
         for name in ("name", "email", "iss", "role", "jti"):
             if claims.get(name) is not None and not _is_text(claims[name]):
-                raise _malformed(name)
+                raise _invalid_claim(name)
         for name in ("roles", "permissions"):
             value = claims.get(name)
             if value is not None and not (isinstance(value, list) and all(_is_text(item) for item in value)):
-                raise _malformed(name)
+                raise _invalid_claim(name)
         audience = claims.get("aud")
         if audience is not None and not (
             _is_text(audience) or (isinstance(audience, list) and all(_is_text(item) for item in audience))
         ):
-            raise _malformed("aud")
+            raise _invalid_claim("aud")
 
     def _role(self, claims: Mapping[str, Any]) -> Role:
         lowered = [name.lower() for name in _role_names(claims)]
@@ -160,20 +160,20 @@ def _token(headers: Headers) -> str:
 
 
 def _role_names(claims: Mapping[str, Any]) -> list[str]:
-    stated = _stated(claims, "role")
+    stated = _text_claim(claims, "role")
     return [stated] if stated else [name.strip() for name in claims.get("roles") or () if name.strip()]
 
 
 def _user_id(claims: Mapping[str, Any]) -> str:
     stated = [claims[name] for name in ("user_id", "sub") if name in claims]
     if not stated:
-        raise _malformed("sub")
+        raise _invalid_claim("sub")
     for value in stated:
         if not (type(value) is int or _is_text(value)) or not is_user_id(str(value)):
-            raise _malformed("sub")
+            raise _invalid_claim("sub")
     ids = {str(value) for value in stated}
     if len(ids) > 1:
-        raise _malformed("sub")
+        raise _invalid_claim("sub")
     return ids.pop()
 
 
@@ -183,11 +183,11 @@ def _tenants(claims: Mapping[str, Any], *, require: bool) -> tuple[str, ...]:
     A claim that is there decides, whatever it holds: only a token that says nothing works in the default one.
     """
     if "tenant_id" in claims and not is_tenant_id(claims["tenant_id"]):
-        raise _malformed("tenant_id")
+        raise _invalid_claim("tenant_id")
     if "tenant_ids" in claims:
         tenants = claims["tenant_ids"]
         if not (isinstance(tenants, list) and tenants and all(is_tenant_id(tenant) for tenant in tenants)):
-            raise _malformed("tenant_ids")
+            raise _invalid_claim("tenant_ids")
         return tuple(tenants)
     if "tenant_id" in claims:
         return (claims["tenant_id"],)
@@ -196,7 +196,7 @@ def _tenants(claims: Mapping[str, Any], *, require: bool) -> tuple[str, ...]:
     return (DEFAULT_TENANT,)
 
 
-def _chosen_tenant(tenants: tuple[str, ...], wanted: list[str]) -> str:
+def _select_tenant(tenants: tuple[str, ...], wanted: list[str]) -> str:
     if not wanted:
         if len(set(tenants)) > 1:
             raise AppError(Code.ORGANIZATION_REQUIRED)
@@ -222,11 +222,11 @@ def is_tenant_id(value: Any) -> bool:
     )
 
 
-def _stated(claims: Mapping[str, Any], name: str) -> str | None:
+def _text_claim(claims: Mapping[str, Any], name: str) -> str | None:
     """A claim of text, null where it says nothing. It stands beside each audit entry, so that it is not left long."""
     text = trimmed(CONTROL.sub(" ", claims.get(name) or "")[:MAX_NAME_LENGTH])
     return None if INVISIBLE.fullmatch(text) else text
 
 
-def _malformed(claim: str) -> AppError:
+def _invalid_claim(claim: str) -> AppError:
     return AppError(Code.INVALID_TOKEN, f"The token's claim {claim} is not valid")

@@ -18,7 +18,7 @@ from app.records.idempotency import Replay
 from app.records.listing import Listing
 from app.web import strict_json
 from app.web.input import CrmRequest
-from app.web.large import EncodedRows, one_answer
+from app.web.large import EncodedRows, encoded_response
 from app.web.paging import MAX_PAGE_SIZE, ListQuery, Page
 from app.web.preconditions import Precondition, etag
 from app.web.structs import Message
@@ -132,7 +132,7 @@ def replay_response(_: Any, replay: Replay) -> Response[Any]:
 
 def _response(kept: KeptAnswer) -> Response[Any]:
     headers = {"ETag": kept.etag} if kept.etag else {}
-    return one_answer(kept.body, kept.status, headers)
+    return encoded_response(kept.body, kept.status, headers)
 
 
 def _fingerprint(request: CrmRequest, content: bytes) -> bytes:

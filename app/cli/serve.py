@@ -74,7 +74,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
         if env.has_embedded_database and demo:
-            _plant_demo(settings)
+            _create_demo(settings)
         _run(env, host, listening_port, workers, Path(run_dir), demo=demo and not settings.production)
 
 
@@ -88,11 +88,11 @@ def _upgrade(settings: Settings) -> None:
         raise click.ClickException(str(error)) from None
 
 
-def _plant_demo(settings: Settings) -> None:
+def _create_demo(settings: Settings) -> None:
     # Inside the function, because a production image does not contain it.
-    from app.dev.demo import plant_demo
+    from app.dev.demo import create_demo
 
-    plant_demo(settings)
+    create_demo(settings)
 
 
 def free_port(host: str, port: int) -> int:

@@ -23,7 +23,7 @@ from app.console.values import shown_id
 from app.db.transaction import Transaction
 from app.records.listing import Listing
 from app.web.errors import as_app_error, error_response
-from app.web.input import CrmRequest, wanted_by
+from app.web.input import CrmRequest, input_types
 from app.web.paging import ListQuery
 
 READ, WRITE, DELETE, CONFIGURE = (
@@ -117,7 +117,7 @@ def console_error(request: Request[Any, Any, Any], error: Exception) -> Response
 @cache
 def _console_names(handler: HTTPRouteHandler) -> dict[str, str]:
     """The names of /admin that the form of this handler calls otherwise."""
-    form = wanted_by(handler).data
+    form = input_types(handler).data
     if form is None or form.view is None or not issubclass(form.view, responses.Shown):
         return {}
     return {theirs: ours for ours, theirs in form.view.names.items() if theirs not in form.__struct_fields__}

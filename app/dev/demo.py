@@ -147,7 +147,7 @@ WORK = [
 MINUTES = {"call": 15, "meeting": 60}
 
 
-def plant_demo(settings: Settings) -> None:
+def create_demo(settings: Settings) -> None:
     """Tell the story, unless somebody was here before."""
     with psycopg.connect(settings.migration_dsn) as connection:
         teller = _Teller(connection)

@@ -32,11 +32,11 @@ JSON_TYPE = re.compile(r'\s*+application/json\s*+(;\s*+charset\s*+=\s*+"?utf-8"?
 MAX_PARAMETERS = 1000
 # The worst that can be in it takes some ten milliseconds; larger ones are read beside the event loop, one at a time.
 LARGE_BODY = 32 * 1024
-LARGE_BODIES = ThreadPoolExecutor(1, "large-bodies")
+LARGE_BODY_READER = ThreadPoolExecutor(1, "large-bodies")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-class Wanted(Struct, frozen=True):
+class InputTypes(Struct, frozen=True):
     """The types that a handler declares for its query and its body."""
 
     query: type[Struct] | None
@@ -75,7 +75,7 @@ def provide_file(request: CrmRequest) -> Any:
     return request.inputs.file
 
 
-async def take_as_it_is(_: Request[Any, Any, Any]) -> None:
+async def skip_input_checks(_: Request[Any, Any, Any]) -> None:
     """In place of `read_input`, for routes that are not the API's."""
 
 
@@ -84,7 +84,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
 
     Raises AppError 415, 413 or 400.
     """
-    wanted = wanted_by(request.route_handler)
+    wanted = input_types(request.route_handler)
     body = b""
     if wanted.data is not None:
         _require_json(request)
@@ -103,7 +103,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
             inputs.data = _read_body(body, wanted.data, faults)
         else:
             read = partial(_read_body, body, wanted.data, faults)
-            inputs.data = await asyncio.get_running_loop().run_in_executor(LARGE_BODIES, read)
+            inputs.data = await asyncio.get_running_loop().run_in_executor(LARGE_BODY_READER, read)
     if faults:
         raise faults.error()
     if request.method == "PATCH" and inputs.data is not None and not inputs.data.given():
@@ -112,10 +112,10 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
 
 
 @cache
-def wanted_by(handler: HTTPRouteHandler) -> Wanted:
+def input_types(handler: HTTPRouteHandler) -> InputTypes:
     """What a handler's signature asks for."""
     parameters = handler.parsed_fn_signature.parameters
-    return Wanted(
+    return InputTypes(
         query=parameters["filters"].annotation if "filters" in parameters else None,
         data=parameters["data"].annotation if "data" in parameters else None,
         file="file" in parameters,

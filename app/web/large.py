@@ -1,4 +1,4 @@
-"""Answers that may be large: kept as JSON in a temporary file beyond a certain size, and sent from there in pieces,
+"""Answers that may be large: kept as JSON in a temporary file beyond a certain size, and sent from there in chunks,
 so that what a worker holds does not grow with what is asked of it, nor with how slowly that is fetched.
 """
 
@@ -13,17 +13,17 @@ from litestar.enums import MediaType
 from litestar.response import Stream
 
 MAX_BYTES_IN_MEMORY = 256 * 1024
-PIECE = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
 
-class Place(NamedTuple):
+class Slice(NamedTuple):
     """Where in the file a row's JSON is."""
 
     start: int
     size: int
 
 
-EncodedRow: TypeAlias = bytes | Place
+EncodedRow: TypeAlias = bytes | Slice
 
 
 class EncodedRows:
@@ -47,9 +47,9 @@ class EncodedRows:
             return row
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when it was sent
-        place = Place(self._file.seek(0, 2), len(row))
+        slice_ = Slice(self._file.seek(0, 2), len(row))
         self._file.write(row)
-        return place
+        return slice_
 
     def response(
         self,
@@ -65,36 +65,36 @@ class EncodedRows:
         if self._file is None:
             body = before + b",".join(row for row in rows if isinstance(row, bytes)) + after
             return Response(body, status_code=status, headers=headers, media_type=MediaType.JSON)
-        size = sum(row.size if isinstance(row, Place) else len(row) for row in rows)
+        size = sum(row.size if isinstance(row, Slice) else len(row) for row in rows)
         headers["Content-Length"] = str(len(before) + size + max(0, len(rows) - 1) + len(after))
-        pieces = self._pieces(before, rows, after, self._file)
-        return Stream(pieces, status_code=status, headers=headers, media_type=MediaType.JSON)
+        chunks = self._chunks(before, rows, after, self._file)
+        return Stream(chunks, status_code=status, headers=headers, media_type=MediaType.JSON)
 
-    async def _pieces(
+    async def _chunks(
         self, before: bytes, rows: Sequence[EncodedRow], after: bytes, file: IO[bytes]
     ) -> AsyncIterator[bytes]:
         with file:
-            piece = bytearray(before)
+            chunk = bytearray(before)
             for number, row in enumerate(rows):
-                piece += b"," if number else b""
+                chunk += b"," if number else b""
                 for part in [row] if isinstance(row, bytes) else _read(file, row):
-                    piece += part
-                    if len(piece) >= PIECE:
-                        yield bytes(piece)
-                        piece.clear()
-            yield bytes(piece + after)
+                    chunk += part
+                    if len(chunk) >= CHUNK_BYTES:
+                        yield bytes(chunk)
+                        chunk.clear()
+            yield bytes(chunk + after)
 
 
-def _read(file: IO[bytes], place: Place) -> Iterator[bytes]:
-    start, left = place
+def _read(file: IO[bytes], slice_: Slice) -> Iterator[bytes]:
+    start, left = slice_
     while left:
         file.seek(start)
-        part = file.read(min(left, PIECE))
+        part = file.read(min(left, CHUNK_BYTES))
         yield part
         start, left = start + len(part), left - len(part)
 
 
-def one_answer(body: bytes, status: int, headers: Mapping[str, str]) -> Response[Any]:
+def encoded_response(body: bytes, status: int, headers: Mapping[str, str]) -> Response[Any]:
     """An answer that is encoded already."""
     with EncodedRows() as rows:
         return rows.response(b"", [rows.add(body)], b"", status=status, headers=headers)

@@ -33,7 +33,7 @@ MAX_KEYS = 50_000
 MAX_HEADERS_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024
 # In the scope's state: what is to be called when the request is over.
-LEAVE = "leave"
+RELEASE = "release"
 
 
 # Without any progress, of a body that arrives and of an answer that is fetched.
@@ -58,8 +58,8 @@ class RequestLimits:
         try:
             await self._app(scope, _receiving_in_time(receive), _sending_in_time(send))
         finally:
-            if leave := scope["state"].pop(LEAVE, None):
-                leave()
+            if release := scope["state"].pop(RELEASE, None):
+                release()
 
 
 def _receiving_in_time(receive: Receive) -> Receive:
@@ -69,7 +69,7 @@ def _receiving_in_time(receive: Receive) -> Receive:
         nonlocal arrived
         if arrived:  # what is waited for now is that the client hangs up
             return await receive()
-        with _ended_when_stalled():
+        with _error_when_stalled():
             async with asyncio.timeout(STALLED_SECONDS):
                 message = await receive()
         arrived = not message.get("more_body")
@@ -83,7 +83,7 @@ def _sending_in_time(send: Send) -> Send:
         if not message.get("more_body"):
             await send(message)
             return
-        with _ended_when_stalled():
+        with _error_when_stalled():
             async with asyncio.timeout(STALLED_SECONDS):
                 await send(message)
 
@@ -91,7 +91,7 @@ def _sending_in_time(send: Send) -> Send:
 
 
 @contextmanager
-def _ended_when_stalled() -> Iterator[None]:
+def _error_when_stalled() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
@@ -108,7 +108,7 @@ def _too_large(scope: HTTPScope) -> AppError | None:
     return None
 
 
-class Limit:
+class RateLimiter:
     """A bucket for each key, which refills evenly over a minute; 0 a minute is no limit.
 
     All that is kept of a key is the moment at which its bucket is full again. Of too many keys the one that was quiet
@@ -120,7 +120,7 @@ class Limit:
         self._clock = clock
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
-    def count(self, key: Hashable) -> None:
+    def acquire(self, key: Hashable) -> None:
         """Take one from the bucket. Raises AppError RATE_LIMITED where it is empty."""
         if not self._each:
             return
@@ -134,14 +134,14 @@ class Limit:
             self._full_at.popitem(last=False)
 
 
-class OpenRequests:
+class ConcurrencyLimiter:
     """How many requests each key has under way; at most so many, 0 is no limit."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: Counter[Hashable] = Counter()
 
-    def enter(self, key: Hashable, scope: Scope) -> None:
+    def acquire(self, key: Hashable, scope: Scope) -> None:
         """Count this request until it is over. Raises AppError RATE_LIMITED where there are too many."""
         if not self._most:
             return
@@ -152,9 +152,9 @@ class OpenRequests:
                 headers={"Retry-After": "1"},
             )
         self._open[key] += 1
-        scope["state"][LEAVE] = partial(self._leave, key)
+        scope["state"][RELEASE] = partial(self._release, key)
 
-    def _leave(self, key: Hashable) -> None:
+    def _release(self, key: Hashable) -> None:
         self._open[key] -= 1
         if not self._open[key]:
             del self._open[key]

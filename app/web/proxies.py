@@ -26,7 +26,7 @@ class Proxies:
         From the nearest hop on, each of our proxies tells of the one before it; what stands further away than the
         first stranger may be made up.
         """
-        peer = parsed(scope["client"][0]) if self._networks and scope["client"] else None
+        peer = parse_address(scope["client"][0]) if self._networks and scope["client"] else None
         if peer is None or not self._ours(peer):
             return
         client = peer
@@ -49,16 +49,16 @@ def _hops(scope: HTTPScope) -> Iterator[Address | None]:
     """What the proxies say, the nearest first; None where it is no address."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
     for hop in reversed(",".join(lines).rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
-        yield parsed(hop.strip())
+        yield parse_address(hop.strip())
 
 
-def parsed(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
     """An address, perhaps with a port; IPv4 inside IPv6 is IPv4."""
-    return _parsed(text) if len(text) <= MAX_ADDRESS_LENGTH else None
+    return _parse_address(text) if len(text) <= MAX_ADDRESS_LENGTH else None
 
 
 @lru_cache(maxsize=10_000)
-def _parsed(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -72,5 +72,5 @@ def _parsed(text: str) -> Address | None:
 
 def rate_limit_key(text: str) -> str:
     """What one client can't change at will: an IPv4 address, or the /64 of an IPv6 address."""
-    address = parsed(text)
+    address = parse_address(text)
     return str(IPv6Network((address, 64), strict=False)) if isinstance(address, IPv6Address) else text

@@ -28,7 +28,7 @@ MAX_MARKS = 30
 ANY_MARK = bytes([0] + [1] * 255)
 
 
-def composed(text: str) -> str:
+def normalized(text: str) -> str:
     """In Unicode's normal form C. Raises Refused for a letter with more marks than any has."""
     if text.isascii():
         return text
@@ -40,7 +40,7 @@ def composed(text: str) -> str:
 
 def trimmed(text: str) -> str:
     """Composed, and without white space at its ends."""
-    return composed(text).strip(WHITE_SPACE)
+    return normalized(text).strip(WHITE_SPACE)
 
 
 def one_line(text: str) -> str:
@@ -68,9 +68,9 @@ def name(text: str) -> str:
     return require_visible(one_line(text))
 
 
-def written(text: str) -> str:
+def required_text(text: str) -> str:
     """Any lines, of which something can be seen. Raises Refused."""
-    return require_visible(composed(text))
+    return require_visible(normalized(text))
 
 
 def exact(text: str) -> str:
@@ -83,7 +83,7 @@ _ONE_LINE = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
 
 LINE: dict[str, Any] = {"extra": {"before": one_line}, "extra_json_schema": _ONE_LINE}
 NAME: dict[str, Any] = {"min_length": 1, "extra": {"before": name}, "extra_json_schema": _ONE_LINE}
-TEXT: dict[str, Any] = {"extra": {"before": composed}}
-WRITTEN: dict[str, Any] = {"min_length": 1, "extra": {"before": written}}
+TEXT: dict[str, Any] = {"extra": {"before": normalized}}
+REQUIRED_TEXT: dict[str, Any] = {"min_length": 1, "extra": {"before": required_text}}
 EXACT: dict[str, Any] = {"extra": {"before": exact}}
 SEARCH: dict[str, Any] = {"extra": {"before": trimmed}}

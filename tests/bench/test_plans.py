@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import fields
 
 from app.db.driver import Answer, Connection, Question
-from app.web.input import wanted_by
+from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.bench import world
 from tests.bench.load import recorded
@@ -78,7 +78,7 @@ def walk_types(kind: Any) -> Iterator[Any]:
 EVERY_FILTER = [
     pytest.param(operation, field.encode_name, field.type, id=f"{operation.path} {field.encode_name}")
     for operation in MEASURED
-    for field in fields(wanted_by(operation.handler).query or ListQuery)
+    for field in fields(input_types(operation.handler).query or ListQuery)
     if field.encode_name not in PAGING
 ]
 

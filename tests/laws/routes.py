@@ -16,7 +16,7 @@ from app.access.permissions import Permission, Requires
 from app.admin.contacts.schemas import ContactCreate
 from app.main import create_app
 from app.settings import Settings
-from app.web.input import wanted_by
+from app.web.input import input_types
 from app.web.structs import Body
 from tests.callers import Caller
 
@@ -51,12 +51,12 @@ class Operation(NamedTuple):
 
     def body(self) -> dict[str, Any] | None:
         """A valid JSON body, where the route takes one."""
-        wanted = wanted_by(self.handler).data
+        wanted = input_types(self.handler).data
         return None if wanted is None else valid_body(wanted)
 
     def payload(self) -> dict[str, Any]:
         """A valid body of whatever kind, as the client takes it."""
-        if wanted_by(self.handler).file:
+        if input_types(self.handler).file:
             return {"files": {"file": ("hello.txt", b"Hello")}}
         body = self.body()
         return {} if body is None else {"json": body}
@@ -124,7 +124,7 @@ def make(caller: Caller, parameter: str) -> int:
 def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
     """A new record by this operation, with what it has to belong to."""
     ids = {name: make(caller, name) for name in operation.parameters}
-    wanted = wanted_by(operation.handler).data
+    wanted = input_types(operation.handler).data
     if wanted is None:
         return operation.send(caller, operation.url(**ids))
     body = valid_body(wanted)

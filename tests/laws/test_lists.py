@@ -16,7 +16,7 @@ from msgspec.structs import fields
 
 from app.records import walking
 from app.settings import Settings
-from app.web.input import wanted_by
+from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, Operation, create, make
@@ -26,12 +26,12 @@ ROWS = 23
 LISTS = [
     operation
     for operation in ADMIN
-    if (wanted := wanted_by(operation.handler).query) is not None and issubclass(wanted, ListQuery)
+    if (wanted := input_types(operation.handler).query) is not None and issubclass(wanted, ListQuery)
 ]
 
 
 def sort_keys(operation: Operation) -> list[str]:
-    query = wanted_by(operation.handler).query
+    query = input_types(operation.handler).query
     assert query is not None
     (kind,) = [field.type for field in fields(query) if field.name == "sort_by"]
     (keys,) = [part for part in get_args(kind) if isinstance(part, type) and issubclass(part, StrEnum)]
@@ -179,7 +179,7 @@ def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller, qu
 
 @every_list
 def test_every_filter_refuses_nonsense_or_takes_text(operation: Operation, admin: Caller) -> None:
-    query = wanted_by(operation.handler).query
+    query = input_types(operation.handler).query
     assert query is not None
     url = operation.url(**{name: make(admin, name) for name in operation.parameters})
     for field in fields(query):

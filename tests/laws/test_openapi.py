@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
-from app.web.input import wanted_by
+from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, CONSOLE, Operation, make
 
@@ -25,7 +25,7 @@ def test_every_route_is_described_with_its_refusals(name: str, operations: list[
 
 def fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[str, Any]:
     """What a made-up body must say so that it is accepted."""
-    wanted = wanted_by(operation.handler).data
+    wanted = input_types(operation.handler).data
     known = {field.encode_name: field.required for field in fields(wanted)} if wanted else {}
     said: dict[str, Any] = {}
     if known.get("customer_id") or "content" in known or ("contact_id" in ids and "customer_id" in known):

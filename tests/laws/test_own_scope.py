@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
-from app.web.input import wanted_by
+from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation
 
@@ -107,7 +107,7 @@ def test_no_address_shows_what_is_hidden(admin: Caller, agent: Caller) -> None:
     seen = admin.get("/admin/customers").text + admin.get("/admin/activities").text + admin.get("/admin/deals").text
     assert CANARY in seen
     for operation in READS:
-        query_type = wanted_by(operation.handler).query
+        query_type = input_types(operation.handler).query
         filters = {field.encode_name for field in fields(query_type)} if query_type else set()
         for url in urls(operation, world.own, world.hidden, world.shared):
             queries = ["", *(f"?{name}={world.hidden[name]}" for name in sorted(filters & world.hidden.keys()))]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
-from app.web.input import wanted_by
+from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, valid_body
 
@@ -102,7 +102,7 @@ def referring() -> list[Any]:
     return [
         pytest.param(operation, field.encode_name, id=f"{operation} by {field.encode_name}")
         for operation in ADMIN + CONSOLE
-        if (wanted := wanted_by(operation.handler).data)
+        if (wanted := input_types(operation.handler).data)
         for field in fields(wanted)
         if field.encode_name in CODES
     ]
@@ -110,7 +110,7 @@ def referring() -> list[Any]:
 
 @pytest.mark.parametrize(("operation", "field"), referring())
 def test_an_unknown_reference_names_its_field(operation: Operation, field: str, admin: Caller) -> None:
-    wanted = wanted_by(operation.handler).data
+    wanted = input_types(operation.handler).data
     assert wanted is not None
     known = world(admin)
     known["tag_ids"] = [known.setdefault("tag_id", admin.tag()["id"])]

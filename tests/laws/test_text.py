@@ -11,11 +11,11 @@ from msgspec import UNSET, ValidationError
 from msgspec.structs import fields
 
 from app.web.fields import Refused, _extras, _leaves, _plain, parameter_reader
-from app.web.input import wanted_by
+from app.web.input import input_types
 from tests.laws.routes import EVERY
 
-BODIES = {wanted.data for each in EVERY if (wanted := wanted_by(each.handler)).data is not None}
-QUERIES = {wanted.query for each in EVERY if (wanted := wanted_by(each.handler)).query is not None}
+BODIES = {wanted.data for each in EVERY if (wanted := input_types(each.handler)).data is not None}
+QUERIES = {wanted.query for each in EVERY if (wanted := input_types(each.handler)).query is not None}
 EVERY_FIELD = [
     pytest.param(field.type, id=f"{body.__name__}.{field.name}")
     for body in sorted(BODIES, key=lambda body: body.__name__)
@@ -33,7 +33,7 @@ SINGLE = {"sort_by", "sort_order", "deleted", "by"}
 @pytest.mark.parametrize("kind", EVERY_FIELD)
 def test_a_text_field_says_what_kind_it_is(kind: Any) -> None:
     leaves = _leaves(kind)
-    # An id may come as a number or a text, and is neither trimmed nor composed.
+    # An id may come as a number or a text, and is neither trimmed nor normalized.
     if str in leaves and not {int, Any} & leaves:
         assert {"before", "choice"} & dict(_extras(kind)).keys(), "say which: app/web/text.py"
 

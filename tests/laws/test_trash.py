@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
-from app.web.input import wanted_by
+from app.web.input import input_types
 from tests.callers import Caller, refused
 from tests.laws.routes import ADMIN, COLLECTIONS, Operation, make, valid_body
 
@@ -35,7 +35,7 @@ def of_customer(caller: Caller, parameter: str, customer: int) -> int:
     nested = creates.get(f"/admin/customers/{{customer_id}}{collection.removeprefix('/admin')}")
     if nested is not None:
         return int(nested.send(caller, nested.url(customer_id=customer))["id"])
-    wanted = wanted_by(creates[collection].handler).data
+    wanted = input_types(creates[collection].handler).data
     assert wanted is not None
     made: dict[str, Any] = caller.ok("POST", collection, valid_body(wanted) | {"customer_id": customer})
     return int(made["id"])
@@ -102,7 +102,7 @@ def test_a_record_in_the_trash_answers_exactly_as_an_unknown_one(operation: Oper
 REFERRING = [
     pytest.param(operation, field.encode_name, id=f"{operation} by {field.encode_name}")
     for operation in ADMIN
-    if operation.method == "POST" and not operation.parameters and (wanted := wanted_by(operation.handler).data)
+    if operation.method == "POST" and not operation.parameters and (wanted := input_types(operation.handler).data)
     for field in fields(wanted)
     if field.encode_name in TRASHABLE
 ]
@@ -110,7 +110,7 @@ REFERRING = [
 
 @pytest.mark.parametrize(("operation", "field"), REFERRING)
 def test_a_record_in_the_trash_can_not_be_referred_to(operation: Operation, field: str, admin: Caller) -> None:
-    wanted = wanted_by(operation.handler).data
+    wanted = input_types(operation.handler).data
     assert wanted is not None
     record = make(admin, field)
     admin.ok("DELETE", f"{COLLECTIONS[field]}/{record}")

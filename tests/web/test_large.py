@@ -11,7 +11,7 @@ from litestar import Response
 from litestar.response import Stream
 
 from app.web import large
-from app.web.large import EncodedRows, one_answer
+from app.web.large import EncodedRows, encoded_response
 from tests.callers import Caller
 
 
@@ -39,7 +39,7 @@ def test_rows_are_told_in_the_order_that_is_asked_for(count: int, size: int) -> 
 
 
 def test_a_long_answer_keeps_its_status_and_headers() -> None:
-    response = one_answer(b"1" * 1_000_000, 201, {"ETag": '"1"'})
+    response = encoded_response(b"1" * 1_000_000, 201, {"ETag": '"1"'})
     assert (response.status_code, response.headers["ETag"]) == (201, '"1"')
     assert content(response) == b"1" * 1_000_000
 

@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 
 from app.web import limits
 from app.web.errors import AppError
-from app.web.limits import LEAVE, Limit, OpenRequests
+from app.web.limits import RELEASE, ConcurrencyLimiter, RateLimiter
 from app.web.multipart import FilePart
 from tests.callers import Callers, refused
 
@@ -30,18 +30,18 @@ class Clock:
         return self.now
 
 
-def spent(limit: Limit, key: str) -> int:
+def spent(limit: RateLimiter, key: str) -> int:
     """How many times it goes well until it does not."""
     for count in range(10_000):
         try:
-            limit.count(key)
+            limit.acquire(key)
         except AppError:
             return count
     raise AssertionError("there is no end to it")
 
 
 def test_a_bucket_holds_a_minutes_worth_and_refills_evenly() -> None:
-    limit = Limit(60, clock := Clock())
+    limit = RateLimiter(60, clock := Clock())
     assert spent(limit, "a") == 60
     assert spent(limit, "b") == 60
     clock.now += 10
@@ -51,28 +51,28 @@ def test_a_bucket_holds_a_minutes_worth_and_refills_evenly() -> None:
 
 
 def test_retry_after_is_when_the_next_one_is_there() -> None:
-    limit = Limit(6, clock := Clock())
+    limit = RateLimiter(6, clock := Clock())
     spent(limit, "a")
     clock.now += 1
     with pytest.raises(AppError) as caught:
-        limit.count("a")
+        limit.acquire("a")
     assert caught.value.headers["Retry-After"] == "9"
     clock.now += 9
-    limit.count("a")
+    limit.acquire("a")
 
 
 def test_zero_is_no_limit() -> None:
-    limit = Limit(0)
+    limit = RateLimiter(0)
     for _ in range(10_000):
-        limit.count("a")
+        limit.acquire("a")
 
 
 def test_however_many_addresses_come_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_KEYS", 100)
-    limit = Limit(1000, Clock())
+    limit = RateLimiter(1000, Clock())
     for number in range(1000):
-        limit.count(number)
-        limit.count("busy")
+        limit.acquire(number)
+        limit.acquire("busy")
     assert len(limit._full_at) == 100
     assert spent(limit, "busy") == 0
 
@@ -144,16 +144,16 @@ def called_by_proxy(client: TestClient[Litestar]) -> TestClient[Litestar]:
 
 
 def test_a_person_has_so_many_requests_under_way_and_nobody_else_is_concerned() -> None:
-    limit = OpenRequests(2)
+    limit = ConcurrencyLimiter(2)
     scopes: list[Any] = [{"state": {}} for _ in range(3)]
-    limit.enter("a", scopes[0])
-    limit.enter("a", scopes[1])
+    limit.acquire("a", scopes[0])
+    limit.acquire("a", scopes[1])
     with pytest.raises(AppError) as caught:
-        limit.enter("a", scopes[2])
+        limit.acquire("a", scopes[2])
     assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
-    limit.enter("b", scopes[2])
-    scopes[0]["state"][LEAVE]()
-    limit.enter("a", scopes[0])
+    limit.acquire("b", scopes[2])
+    scopes[0]["state"][RELEASE]()
+    limit.acquire("a", scopes[0])
 
 
 def test_a_request_that_is_over_counts_no_more_however_it_ended(

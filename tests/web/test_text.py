@@ -36,7 +36,7 @@ def test_a_name_is_seen(blank: str) -> None:
     with pytest.raises(Refused, match="visible"):
         text.name(blank)
     with pytest.raises(Refused, match="visible"):
-        text.written(blank + "\n")
+        text.required_text(blank + "\n")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_one_line_is_kept_as_typed(typed: str, kept: str) -> None:
 def test_one_line_has_no_controls(control: str) -> None:
     with pytest.raises(Refused, match="one line"):
         text.one_line(f"a{control}b")
-    assert text.written(f" a{control}b\n") == f" a{control}b\n"
+    assert text.required_text(f" a{control}b\n") == f" a{control}b\n"
 
 
 @pytest.mark.parametrize(

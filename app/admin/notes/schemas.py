@@ -11,9 +11,9 @@ from msgspec import UNSET, Meta
 from app.admin.nested import CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, ExternalId, MadeAt, Maybe, RecordId, View, ViewType
-from app.web.text import WRITTEN
+from app.web.text import REQUIRED_TEXT
 
-Content = Annotated[str, Meta(max_length=20_000, **WRITTEN, examples=["Prefers short messages."])]
+Content = Annotated[str, Meta(max_length=20_000, **REQUIRED_TEXT, examples=["Prefers short messages."])]
 
 
 class Note(View):

@@ -16,7 +16,7 @@ ONLY_TLS = (b"strict-transport-security", b"max-age=31536000")
 PUBLIC = ("/docs",)
 
 
-class Protection:
+class SecurityHeaders:
     """Sets the headers that a handler did not set itself, for the client that our proxies stand in front of."""
 
     def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
