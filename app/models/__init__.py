@@ -1,4 +1,4 @@
-"""The tables, as the migrations make them."""
+"""The tables, as the migrations make them, without their indexes."""
 
 from app.models.attachments import Attachment, AttachmentUpload
 from app.models.audit import AuditEntry, AuditProgress, AuditSeal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Record, SoftDeleted, UserReference
@@ -31,18 +31,6 @@ class Attachment(Record, SoftDeleted):
         reference("attachments", "customer_id", "customers"),
         reference("attachments", "deal_id", "deals"),
         reference("attachments", "activity_id", "activities"),
-        *(
-            Index(
-                f"attachments_{parent}_idx",
-                "tenant_id",
-                f"{parent}_id",
-                "created_at",
-                "id",
-                postgresql_where=text(f"{parent}_id IS NOT NULL"),
-            )
-            for parent in ("customer", "deal", "activity")
-        ),
-        Index("attachments_trash_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
 
@@ -69,13 +57,4 @@ class AttachmentUpload(Base):
         reference("attachment_uploads", "customer_id", "customers"),
         reference("attachment_uploads", "deal_id", "deals"),
         reference("attachment_uploads", "activity_id", "activities"),
-        *(
-            Index(
-                f"attachment_uploads_{parent}_idx",
-                "tenant_id",
-                f"{parent}_id",
-                postgresql_where=text(f"{parent}_id IS NOT NULL"),
-            )
-            for parent in ("customer", "deal", "activity")
-        ),
     )

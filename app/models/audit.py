@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Identity, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -32,14 +32,6 @@ class AuditEntry(Base):
     request_id: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
-    __table_args__ = (
-        Index("audit_entries_resource_idx", "tenant_id", "resource_type", "resource_id", "id"),
-        Index("audit_entries_user_idx", "tenant_id", "user_id", "id"),
-        Index("audit_entries_request_idx", "tenant_id", "request_id"),
-        Index("audit_entries_created_at_idx", "tenant_id", "created_at", "id"),
-        Index("audit_entries_id_idx", "id"),
-    )
-
 
 class AuditProgress(Base):
     """Up to where entries may be sealed, as the database's own function for that keeps it: one row, of no tenant."""
@@ -62,7 +54,4 @@ class AuditSeal(Base):
     entry_id: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
 
-    __table_args__ = (
-        UniqueConstraint("tenant_id", "entry_id", name="audit_seals_entry_key"),
-        Index("audit_seals_entry_idx", "entry_id"),
-    )
+    __table_args__ = (UniqueConstraint("tenant_id", "entry_id", name="audit_seals_entry_key"),)

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Dialect,
     FetchedValue,
     Identity,
-    Index,
     Integer,
     MetaData,
     String,
@@ -72,14 +71,3 @@ class Imported(SoftDeleted):
     """What a client may know by a key of its own."""
 
     external_id: Mapped[str | None] = mapped_column(String(255))
-
-
-def external_id_key(table: str) -> Index:
-    """The key is that of one live record of its type."""
-    return Index(
-        f"{table}_live_external_id_key",
-        "tenant_id",
-        "external_id",
-        unique=True,
-        postgresql_where=text("deleted_at IS NULL"),
-    )

@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     Computed,
     ForeignKeyConstraint,
-    Index,
     SmallInteger,
     String,
     Text,
@@ -20,10 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Imported, Record, UserReference, external_id_key
-
-LIVE = text("deleted_at IS NULL")
-TRASHED = text("deleted_at IS NOT NULL")
+from app.models.base import Base, Imported, Record, UserReference
 
 
 class Customer(Record, Imported):
@@ -55,22 +51,6 @@ class Customer(Record, Imported):
     company_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold(company)"))
     search_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_party_text(...)"))
     status_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
-
-    __table_args__ = (
-        Index("customers_live_email_key", "tenant_id", "email_folded", unique=True, postgresql_where=LIVE),
-        Index("customers_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
-        Index("customers_live_name_idx", "tenant_id", "name_folded", "id", postgresql_where=LIVE),
-        Index("customers_live_assigned_to_idx", "tenant_id", "assigned_to", "created_at", "id", postgresql_where=LIVE),
-        Index("customers_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
-        Index("customers_live_email_idx", "tenant_id", "email_folded", "id", postgresql_where=LIVE),
-        Index("customers_live_company_idx", "tenant_id", "company_folded", "id", postgresql_where=LIVE),
-        Index("customers_live_next_follow_up_at_idx", "tenant_id", "next_follow_up_at", "id", postgresql_where=LIVE),
-        Index("customers_live_status_rank_idx", "tenant_id", "status_rank", "id", postgresql_where=LIVE),
-        Index("customers_live_status_idx", "tenant_id", "status", "created_at", "id", postgresql_where=LIVE),
-        Index("customers_live_kind_idx", "tenant_id", "kind", "created_at", "id", postgresql_where=LIVE),
-        external_id_key("customers"),
-        Index("customers_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
-    )
 
 
 class Tag(Record):
@@ -104,5 +84,4 @@ class CustomerTag(Base):
             name="customer_tags_customer_fkey",
             ondelete="CASCADE",
         ),
-        Index("customer_tags_customer_idx", "tenant_id", "customer_id"),
     )

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Computed,
     ForeignKeyConstraint,
     Identity,
-    Index,
     Integer,
     Numeric,
     SmallInteger,
@@ -22,10 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Imported, Record, UserReference, external_id_key
-
-LIVE = text("deleted_at IS NULL")
-TRASHED = text("deleted_at IS NOT NULL")
+from app.models.base import Base, Imported, Record, UserReference
 
 
 def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
@@ -52,16 +48,6 @@ class Contact(Record, Imported):
     __table_args__ = (
         UniqueConstraint("tenant_id", "customer_id", "id", name="contacts_customer_key"),
         reference("contacts", "customer_id", "customers"),
-        Index(
-            "contacts_primary_key",
-            "tenant_id",
-            "customer_id",
-            unique=True,
-            postgresql_where=text("is_primary AND deleted_at IS NULL"),
-        ),
-        Index("contacts_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
-        external_id_key("contacts"),
-        Index("contacts_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )
 
 
@@ -117,33 +103,6 @@ class Deal(Record, Imported):
             name="deals_contact_fkey",
         ),
         reference("deals", "stage_id", "pipeline_stages"),
-        Index("deals_customer_idx", "tenant_id", "customer_id"),
-        Index("deals_stage_idx", "tenant_id", "stage_id"),
-        Index("deals_live_owner_idx", "tenant_id", "owner_id", "created_at", "id", postgresql_where=LIVE),
-        Index("deals_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
-        Index("deals_live_title_idx", "tenant_id", "title_folded", "id", postgresql_where=LIVE),
-        Index("deals_live_amount_idx", "tenant_id", "amount_order", "id", postgresql_where=LIVE),
-        Index("deals_live_currency_idx", "tenant_id", "currency", "created_at", "id", postgresql_where=LIVE),
-        Index("deals_live_expected_close_date_idx", "tenant_id", "expected_close_date", "id", postgresql_where=LIVE),
-        Index("deals_live_stage_idx", "tenant_id", "stage_id", "id", postgresql_where=LIVE),
-        Index("deals_live_stage_created_at_idx", "tenant_id", "stage_id", "created_at", "id", postgresql_where=LIVE),
-        Index(
-            "deals_live_value_idx",
-            "tenant_id",
-            "customer_id",
-            postgresql_include=["amount", "currency"],
-            postgresql_where=LIVE,
-        ),
-        external_id_key("deals"),
-        Index("deals_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
-        Index("deals_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
-        Index(
-            "deals_contact_idx",
-            "tenant_id",
-            "customer_id",
-            "contact_id",
-            postgresql_where=text("contact_id IS NOT NULL"),
-        ),
     )
 
 
@@ -168,9 +127,6 @@ class StageMove(Base):
         reference("stage_history", "deal_id", "deals"),
         reference("stage_history", "from_stage_id", "pipeline_stages"),
         reference("stage_history", "to_stage_id", "pipeline_stages"),
-        Index("stage_history_deal_idx", "tenant_id", "deal_id", "id", postgresql_include=["to_stage_id"]),
-        Index("stage_history_from_stage_idx", "tenant_id", "from_stage_id"),
-        Index("stage_history_to_stage_idx", "tenant_id", "to_stage_id"),
     )
 
 
@@ -203,45 +159,6 @@ class Activity(Record, Imported):
         reference("activities", "customer_id", "customers"),
         reference("activities", "deal_id", "deals"),
         reference("activities", "contact_id", "contacts"),
-        Index("activities_customer_idx", "tenant_id", "customer_id"),
-        Index("activities_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
-        Index("activities_contact_idx", "tenant_id", "contact_id", postgresql_where=text("contact_id IS NOT NULL")),
-        Index("activities_live_assigned_to_idx", "tenant_id", "assigned_to", "due_date", "id", postgresql_where=LIVE),
-        Index(
-            "activities_live_due_date_idx",
-            "tenant_id",
-            "due_date",
-            "id",
-            postgresql_include=["all_day"],
-            postgresql_where=LIVE,
-        ),
-        Index("activities_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
-        Index("activities_live_updated_at_idx", "tenant_id", "updated_at", "id", postgresql_where=LIVE),
-        Index("activities_live_title_idx", "tenant_id", "title_folded", "id", postgresql_where=LIVE),
-        Index("activities_live_type_rank_idx", "tenant_id", "type_rank", "id", postgresql_where=LIVE),
-        Index("activities_live_priority_rank_idx", "tenant_id", "priority_rank", "id", postgresql_where=LIVE),
-        Index("activities_live_status_idx", "tenant_id", "status", "id", postgresql_where=LIVE),
-        Index(
-            "activities_live_status_due_date_idx",
-            "tenant_id",
-            "status",
-            "due_date",
-            "id",
-            postgresql_include=["all_day"],
-            postgresql_where=LIVE,
-        ),
-        Index("activities_live_closed_at_idx", "tenant_id", "closed_at", "id", postgresql_where=LIVE),
-        Index("activities_closed_by_idx", "tenant_id", "assigned_to", "closed_at", "id", postgresql_where=LIVE),
-        Index(
-            "activities_open_idx",
-            "tenant_id",
-            "assigned_to",
-            "due_date",
-            "id",
-            postgresql_where=text("deleted_at IS NULL AND status = 'scheduled'"),
-        ),
-        external_id_key("activities"),
-        Index("activities_trash_idx", "tenant_id", "due_date", "id", postgresql_where=TRASHED),
     )
 
 
@@ -263,11 +180,4 @@ class Note(Record, Imported):
         reference("notes", "customer_id", "customers"),
         reference("notes", "deal_id", "deals"),
         reference("notes", "activity_id", "activities"),
-        Index("notes_customer_idx", "tenant_id", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
-        Index("notes_deal_idx", "tenant_id", "deal_id", postgresql_where=text("deal_id IS NOT NULL")),
-        Index("notes_activity_idx", "tenant_id", "activity_id", postgresql_where=text("activity_id IS NOT NULL")),
-        Index("notes_live_created_at_idx", "tenant_id", "created_at", "id", postgresql_where=LIVE),
-        Index("notes_live_author_idx", "tenant_id", "author_id", "created_at", "id", postgresql_where=LIVE),
-        external_id_key("notes"),
-        Index("notes_trash_idx", "tenant_id", "created_at", "id", postgresql_where=TRASHED),
     )
