@@ -1,4 +1,4 @@
-"""Which pages may call the service from a browser. Outermost, so that every answer carries it, errors too."""
+"""CORS: which web pages may call the service. Errors carry the headers too, so that pages can read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABEL = "[A-Za-z0-9-]"
 
 
 class Cors:
-    """Answers preflights and marks every answer. A `*` in an origin stands for one label's characters."""
+    """Answers preflights and adds the headers to every answer. `*` in an origin stands for characters of one label."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
@@ -76,7 +76,7 @@ class Cors:
 
 
 def _pattern(origin: str) -> str:
-    """As a regular expression that takes linear time: a star between two texts gives nothing back (`?>`)."""
+    """The origin as a regular expression. Atomic groups (`?>`) make matching take linear time."""
     first, *others = (re.escape(text) for text in origin.split("*"))
     between = "".join(f"(?>{LABEL}+?{text})" for text in others[:-1])
     return first + between + (f"{LABEL}+{others[-1]}" if others else "")

@@ -12,7 +12,7 @@ from app.web.fields import Refused
 
 
 def check_currency(code: str) -> str:
-    """The code as it is. Raises Refused, INVALID_CURRENCY, for what ISO 4217 does not list."""
+    """Return the code. Raises Refused (INVALID_CURRENCY) if ISO 4217 does not list it."""
     if currency_decimals(code) is None:
         raise Refused("must be an ISO 4217 code, such as EUR", Code.INVALID_CURRENCY)
     return code

@@ -1,4 +1,4 @@
-"""Opaque, signed positions in a list."""
+"""Cursors: opaque, signed positions in a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNATURE_BYTES = 16
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """Where a walk stands, and what it is a walk of: a cursor means nothing elsewhere."""
+    """A position, and the list, filters and sort order that it belongs to: a cursor is valid only there."""
 
     tenant_id: str
     listing: str
@@ -26,23 +26,23 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CursorSigner:
-    """Signs with the first secret and accepts all, as tokens are while their secret is changed."""
+    """Signs with the first secret and accepts all, so that cursors stay valid while the secret is replaced."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        # Keys of their own, so that no cursor is ever a token.
+        # Derived keys, so that a cursor can never be used as a token.
         self._keys = [hmac.digest(secret.encode(), b"crm list cursor", "sha256") for secret in secrets]
 
     def encode(self, position: Position) -> str:
-        """The position as text that fits into a URL."""
+        """The position as text for a URL."""
         payload = msgspec.json.encode(position)
         return urlsafe_b64encode(self._sign(self._keys[0], payload) + payload).decode().rstrip("=")
 
     def decode(self, cursor: str) -> Position:
-        """Raises AppError INVALID_CURSOR for anything that this service did not sign."""
+        """The position. Raises AppError INVALID_CURSOR if this service did not sign the cursor."""
         try:
             raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
             signature, payload = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
-            # Some bits of the last character carry nothing: only the text that was given out is accepted.
+            # Some bits of the last character mean nothing: accept only the exact text that was given out.
             canonical = urlsafe_b64encode(raw).decode().rstrip("=") == cursor
             if canonical and any(hmac.compare_digest(signature, self._sign(key, payload)) for key in self._keys):
                 return msgspec.json.decode(payload, type=Position)

@@ -13,7 +13,7 @@ from app.web.text import trimmed
 
 
 def check_email(text: str) -> str:
-    """The address as it is. Raises Refused, INVALID_EMAIL, for what the email-validator library does not take."""
+    """Return the address. Raises Refused (INVALID_EMAIL) if the email-validator library does not accept it."""
     try:
         email_validator.validate_email(text, check_deliverability=False)
     except email_validator.EmailNotValidError as error:

@@ -1,4 +1,4 @@
-"""Every refusal that clients see: its stable code, its status, and the one way from an exception to an answer."""
+"""The errors that clients see: their codes and statuses, and how an exception becomes an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Code(Enum):
     status: int
     message: str
 
-    def __new__(cls, status: int, message: str) -> Code:  # noqa: D102 -- not called by anybody
+    def __new__(cls, status: int, message: str) -> Code:  # noqa: D102 -- called by Enum only
         code = object.__new__(cls)
         code._value_ = len(cls.__members__)
         code.status = status
@@ -86,7 +86,7 @@ class Code(Enum):
     SERVICE_UNAVAILABLE = 503, "The service can't answer at the moment: try again soon"
 
 
-# An answer must not be larger than what it refuses, however little was sent for each fault.
+# Limits, so that a small request with many faults does not get a huge answer.
 MAX_ERROR_BYTES = 64 * 1024
 MAX_FIELDS_BYTES = 48 * 1024
 MAX_MESSAGE_LENGTH = 1000
@@ -96,7 +96,7 @@ MAX_FAULT_MESSAGE_LENGTH = 500
 
 
 class ErrorBody(msgspec.Struct):
-    """What every answer of 400 and above looks like."""
+    """The body of every answer of 400 and above."""
 
     code: str
     message: str
@@ -104,7 +104,9 @@ class ErrorBody(msgspec.Struct):
 
 
 class AppError(Exception):
-    """A refusal on purpose. `status` is given where a code stands for two, as an id in a path and in a body does."""
+    """An error that a client is told about. `status` is given if it differs from the code's usual one: an unknown id is
+    404 in a path and 400 in a body.
+    """
 
     def __init__(
         self,
@@ -127,7 +129,7 @@ class AppError(Exception):
             self.headers.setdefault("Retry-After", "1")
 
     def body(self) -> bytes:
-        """The envelope, encoded; without details that would make it larger than the input."""
+        """The encoded body, without details if these are too large."""
         body = msgspec.json.encode(ErrorBody(self.code.name, self.message, self.data))
         if len(body) <= MAX_ERROR_BYTES:
             return body
@@ -135,7 +137,7 @@ class AppError(Exception):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One bad field. `code` is the more special code that it gets when it is the only one."""
+    """One wrong field. `code` takes the place of INVALID_REQUEST if this is the only fault."""
 
     field: str
     message: str
@@ -143,7 +145,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Faults:
-    """All bad fields of a request: the first hundred, and how many more."""
+    """All wrong fields of a request: the first hundred, and the number of the others."""
 
     def __init__(self, *faults: Fault) -> None:
         self._first: list[Fault] = []
@@ -155,7 +157,7 @@ class Faults:
         return self._count
 
     def append(self, fault: Fault) -> None:
-        """One more."""
+        """Add a fault."""
         self._count += 1
         if self._count <= MAX_FAULTS:
             self._first.append(
@@ -163,7 +165,7 @@ class Faults:
             )
 
     def error(self) -> AppError:
-        """All of them in one error."""
+        """One error for all faults."""
         first = self._first
         code = first[0].code if self._count == 1 and first[0].code else Code.INVALID_REQUEST
         message = "; ".join(f"{fault.field} {fault.message}" for fault in first[:5])
@@ -175,12 +177,12 @@ class Faults:
 
 
 def invalid(*faults: Fault) -> AppError:
-    """These bad fields in one error."""
+    """One error for these wrong fields."""
     return Faults(*faults).error()
 
 
 def bad_field(code: Code, field: str, message: str | None = None) -> AppError:
-    """One field of a body that is well-formed and yet can't stand, such as a reference to nothing."""
+    """One field of a body with a valid form and a wrong value, such as a reference to an unknown record."""
     return AppError(code, message, data={"fields": [{"field": field, "message": message or code.message}]}, status=400)
 
 
@@ -195,7 +197,9 @@ BY_STATUS = {
 
 
 def as_app_error(error: Exception) -> AppError:
-    """What a client is told about any exception; of what nobody foresaw, nothing: that is logged with its traceback."""
+    """The error that a client is told about. An unexpected exception is logged with its traceback, and the client
+    learns only that it happened.
+    """
     if isinstance(error, AppError):
         return error
     if isinstance(error, HTTPException) and error.status_code in BY_STATUS:
@@ -207,7 +211,7 @@ def as_app_error(error: Exception) -> AppError:
 
 
 async def send_refusal(send: Send, refusal: AppError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    """Answer from a layer around the router, which Litestar's exception handlers don't reach."""
+    """Answer with an error from a layer outside the router, where Litestar's exception handlers do not work."""
     body = refusal.body()
     start: HTTPResponseStartEvent = {
         "type": "http.response.start",
@@ -224,7 +228,7 @@ async def send_refusal(send: Send, refusal: AppError, headers: Sequence[tuple[by
 
 
 def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler for everything."""
+    """The exception handler for all exceptions."""
     refusal = as_app_error(error)
     request.scope["state"]["error_code"] = refusal.code.name
     return Response(refusal.body(), status_code=refusal.status, media_type=MediaType.JSON, headers=refusal.headers)

@@ -1,4 +1,4 @@
-"""One field of a query or a body: from what a client sent to a value of the declared type, or a fault in words."""
+"""Reading one field of a query or a body: its value in the declared type, or a fault."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ PLAIN_NAMES = {
     "float": "a number",
 }
 
-# Of a filter.
+# Limits of one filter.
 MAX_VALUES = 1000
 MAX_LIST_LENGTH = 16_384
 Reader = Callable[[Any], Any]
 
 
 class BareDate(datetime):
-    """Midnight UTC, written as a date without a time."""
+    """Midnight UTC that was sent as a date without a time."""
 
 
 class Refused(ValueError):
-    """A value that a type's own check refuses; `code` is its more special code."""
+    """A value is not valid. `code` takes the place of INVALID_REQUEST if this is the only fault."""
 
     def __init__(self, message: str, code: Code | None = None) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class Refused(ValueError):
 
 
 def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
-    """For a query parameter, which comes as text. A list is comma-separated, and keeps an empty value in quotes."""
+    """The reader of a query parameter, which comes as text. A list is comma-separated."""
     plain = _plain(kind)
     extras = dict(_extras(kind))
     if get_origin(plain) is list:
@@ -87,9 +87,13 @@ def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
 
 
 def field_reader(kind: Any) -> Reader:
-    """For a body's field, which comes as parsed JSON. `then` in the type's Meta gets each value that passed, and
-    returns the one to use or raises Refused; `before` gets each text before its length is looked at, and an empty one
-    is null where the field may be; `zoneless` says that a time without an offset is taken as UTC.
+    """The reader of a body's field, which comes as parsed JSON. The type's Meta may hold in `extra`:
+
+    - `before`: a function that prepares each text before its length is checked. Empty text becomes null if that is
+      allowed.
+    - `then`: a function that gets each valid value and returns the one to use, or raises Refused.
+    - `zoneless`: a time without an offset is read as UTC.
+    - `choice`: the text is one of several, so that empty text means that the field was left out.
     """
     leaves = _leaves(kind)
     is_time, is_number, is_optional = datetime in leaves, Decimal in leaves, NoneType in leaves
@@ -105,7 +109,7 @@ def field_reader(kind: Any) -> Reader:
             return read_time(
                 f"{value}{':00' * (len(value) == 16)}Z" if zoneless and ZONELESS.fullmatch(value) else value
             )
-        if is_number and isinstance(value, str):  # which msgspec would take
+        if is_number and isinstance(value, str):  # msgspec would accept it
             raise Refused("must be a number")
         result = _convert(value, kind, choices)
         return result if then is None or result is None else then(result)
@@ -114,21 +118,21 @@ def field_reader(kind: Any) -> Reader:
 
 
 def is_optional_text(kind: Any) -> bool:
-    """Whether an empty text in this field of a body means null."""
+    """Whether empty text in this field of a body means null."""
     return NoneType in _leaves(kind) and "before" in dict(_extras(kind))
 
 
 def is_choice(kind: Any) -> bool:
-    """Whether an empty text in this field of a body means that the field was left out: of an enumeration, or what else
-    is chosen rather than typed, which the type's Meta says by `choice`.
+    """Whether empty text in this field of a body means that the field was left out: for an enumeration, and for other
+    types with `choice` in their Meta.
     """
     return bool(_choices(kind)) or "choice" in dict(_extras(kind))
 
 
 def split_values(text: str, keep_quoted: frozenset[str] = frozenset()) -> list[str]:
-    """Comma-separated values without the blanks around them; one in double quotes is taken as it stands, and a quote
-    inside is doubled. Empty values are none. Those of `keep_quoted` keep their quotes, and so does what begins with
-    one, so that they can be told from words with a meaning. Raises Refused.
+    """The comma-separated values, without blanks around them and without empty ones. A value in double quotes is taken
+    literally; a quote inside is doubled. The words in `keep_quoted`, and values that begin with a quote, keep their
+    quotes, so that `"me"` differs from `me`. Raises Refused.
     """
     parts = text.split('"')
     last = len(parts) - 1
@@ -140,7 +144,7 @@ def split_values(text: str, keep_quoted: frozenset[str] = frozenset()) -> list[s
     for place, part in enumerate(parts):
         if place % 2:
             quoted = part if quoted is None else f'{quoted}"{part}'
-        elif part or quoted is None or place == last:  # else two quotes in a row, which stand for one
+        elif part or quoted is None or place == last:  # else two quotes in a row, which mean one
             plain = part.split(",")
             if quoted is not None:
                 if plain.pop(0).strip():
@@ -177,14 +181,14 @@ def read_time(text: str) -> datetime:
             moment = convert(text, Annotated[datetime, Meta(tz=True)]).astimezone(UTC)
     except (ValueError, OverflowError):  # msgspec's ValidationError is a ValueError
         moment = None
-    # Without year 1, in which an hour west of Greenwich is before the calendar begins.
+    # Not year 1: in a timezone west of Greenwich, its first hours are before the calendar begins.
     if moment is None or moment.year == 1:
         raise Refused("must be a date, or a time with an offset such as 2026-01-31T09:30:00Z")
     return moment
 
 
 def read_into(values: dict[str, Any], faults: Faults, *, name: str, field: str, value: Any, reader: Reader) -> None:
-    """Put the value under `field`, or a fault under the `name` that the client knows."""
+    """Store the value under `field`, or a fault under the client's `name` for it."""
     try:
         values[field] = reader(value)
     except Refused as refused:
@@ -194,7 +198,7 @@ def read_into(values: dict[str, Any], faults: Faults, *, name: str, field: str, 
 
 
 def _in_plain_words(error: ValidationError) -> str:
-    """Msgspec's message for somebody who sends JSON."""
+    """Msgspec's message in the words of JSON."""
     text, _, path = str(error).partition(" - at ")
     if expected := EXPECTED.fullmatch(text):
         names = [PLAIN_NAMES.get(name.strip(), name.strip()) for name in expected["kind"].split("|")]
@@ -230,7 +234,7 @@ def _leaves(kind: Any) -> set[Any]:
 
 
 def _extras(kind: Any) -> Iterator[tuple[str, Any]]:
-    """What the Metas of a type and of its parts carry in `extra`."""
+    """The contents of `extra` in all Metas of a type and its parts."""
     for argument in get_args(kind):
         if isinstance(argument, Meta):
             yield from (argument.extra or {}).items()

@@ -1,8 +1,8 @@
-"""Reading a request: path ids, headers, query and body, strictly, before any handler runs and for every route alike.
+"""Reading a request strictly, in the same way for every route: path ids, headers, query and body.
 
-`read_input` is the app's `before_request` hook. It finds what a handler wants in the handler's own signature
-(`filters: SomeQuery`, `data: SomeBody`, `file: FilePart`), and refuses everything that is wrong at once. A file is left
-for the handler to receive.
+`read_input` is the app's `before_request` hook: it runs before the handler. The handler's signature declares the input
+(`filters: SomeQuery`, `data: SomeBody`, `file: FilePart`). All faults are collected into one error. The handler itself
+receives a file.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from app.web.multipart import FilePart
 from app.web.structs import MAX_ID, Body
 
 PATH_ID = re.compile(r"[0-9]{1,19}")
-# Possessive, so that each blank is looked at once.
+# Possessive quantifiers (*+), so that matching takes linear time.
 JSON_TYPE = re.compile(r'\s*+application/json\s*+(;\s*+charset\s*+=\s*+"?utf-8"?\s*+)?;?\s*+', re.IGNORECASE)
 MAX_PARAMETERS = 1000
-# The worst that can be in it takes some ten milliseconds; larger ones are read beside the event loop, one at a time.
+# A body of this size takes at most some ten milliseconds. Larger ones are read in a thread, one at a time.
 LARGE_BODY = 32 * 1024
 LARGE_BODY_READER = ThreadPoolExecutor(1, "large-bodies")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class InputTypes(Struct, frozen=True):
-    """The types that a handler declares for its query and its body."""
+    """What a handler declares: the types of its query and its body, and whether it receives a file."""
 
     query: type[Struct] | None
     data: type[Body] | None
@@ -45,7 +45,7 @@ class InputTypes(Struct, frozen=True):
 
 
 class Inputs(Struct):
-    """What was read, for the handler's parameters."""
+    """The input that was read, for the handler's parameters."""
 
     query: Any = None
     data: Any = None
@@ -53,7 +53,7 @@ class Inputs(Struct):
 
 
 class CrmRequest(Request[Any, Any, Any]):
-    """A request whose input was read already."""
+    """A request whose input has been read."""
 
     @property
     def inputs(self) -> Inputs:
@@ -61,26 +61,26 @@ class CrmRequest(Request[Any, Any, Any]):
         return cast("Inputs", self.scope["state"]["inputs"])
 
     async def json(self) -> Any:
-        """The checked body, in place of Litestar's own lenient reading."""
+        """The checked body; Litestar's own reading is too lenient."""
         return self.inputs.data
 
 
 def provide_filters(request: CrmRequest) -> Any:
-    """The checked query, for a handler's `filters` parameter."""
+    """The checked query, for the parameter `filters` of handlers."""
     return request.inputs.query
 
 
 def provide_file(request: CrmRequest) -> Any:
-    """The file that is arriving, for a handler's `file` parameter."""
+    """The file to receive, for the parameter `file` of handlers."""
     return request.inputs.file
 
 
 async def skip_input_checks(_: Request[Any, Any, Any]) -> None:
-    """In place of `read_input`, for routes that are not the API's."""
+    """In place of `read_input`, for routes that are not part of the API."""
 
 
 async def read_input(request: Request[Any, Any, Any]) -> None:
-    """Check everything that a client sent to this route, in the order of docs/api.md#order-of-refusals.
+    """Check what a client sent to this route, in the order of docs/api.md#order-of-refusals.
 
     Raises AppError 415, 413 or 400.
     """
@@ -93,10 +93,10 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     inputs = Inputs()
     if wanted.file:
         inputs.file = FilePart(request, request.app.state.settings.attachment_max_bytes)
-    # A new dict: the router caches the one that it made.
+    # A new dict, since the router caches its own.
     request.scope["path_params"] = _read_path(request.path_params, faults)
     _read_headers(request, faults)
-    if request.method != "OPTIONS":  # which asks what the address can do, and not for what the query says
+    if request.method != "OPTIONS":  # OPTIONS asks what the address can do: the query does not matter
         inputs.query = _read_query(request.scope["query_string"], wanted.query, faults)
     if wanted.data is not None:
         if len(body) <= LARGE_BODY:
@@ -113,7 +113,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
 
 @cache
 def input_types(handler: HTTPRouteHandler) -> InputTypes:
-    """What a handler's signature asks for."""
+    """The input that a handler's signature declares."""
     parameters = handler.parsed_fn_signature.parameters
     return InputTypes(
         query=parameters["filters"].annotation if "filters" in parameters else None,
@@ -132,7 +132,7 @@ def _require_json(request: Request[Any, Any, Any]) -> None:
 async def _whole_body(request: Request[Any, Any, Any]) -> bytes:
     try:
         return await request.body()
-    except InternalServerException:  # which is what Litestar calls a client that hung up
+    except InternalServerException:  # Litestar's error for a client that hung up
         raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
 
 
@@ -167,7 +167,7 @@ def _read_query(raw: bytes, wanted: type[Struct] | None, faults: Faults) -> Stru
             faults.append(Fault(name, "is given more than once"))
         elif text is None:
             faults.append(Fault(name, "must be UTF-8 without NUL"))
-        elif text:  # an empty filter is an absent one
+        elif text:  # an empty filter counts as absent
             field, reader = known[name]
             read_into(values, faults, name=name, field=field.name, value=text, reader=reader)
         if name:
@@ -225,7 +225,7 @@ def _parameters(wanted: type[Struct]) -> dict[str, tuple[FieldInfo, Reader]]:
 
 @cache
 def choices(wanted: type[Body]) -> frozenset[str]:
-    """The fields that an empty text leaves out."""
+    """The fields in which empty text means that the field was left out."""
     return frozenset(field.encode_name for field in fields(wanted) if is_choice(field.type))
 
 

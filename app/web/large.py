@@ -1,5 +1,6 @@
-"""Answers that may be large: kept as JSON in a temporary file beyond a certain size, and sent from there in chunks,
-so that what a worker holds does not grow with what is asked of it, nor with how slowly that is fetched.
+"""Large answers: beyond a certain size they are kept in a temporary file and sent from there in chunks.
+
+So a worker's memory does not grow with the size of answers or with slow clients.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Slice(NamedTuple):
-    """Where in the file a row's JSON is."""
+    """Where in the file the JSON of a row is."""
 
     start: int
     size: int
@@ -27,7 +28,7 @@ EncodedRow: TypeAlias = bytes | Slice
 
 
 class EncodedRows:
-    """The rows of an answer, each as JSON. They may be told in another order than they came in, or left out."""
+    """The rows of an answer as JSON. They can be sent in another order than they were added."""
 
     def __init__(self) -> None:
         self._in_memory = 0
@@ -37,16 +38,16 @@ class EncodedRows:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure is not None and self._file is not None:  # else it is closed when it was sent
+        if failure is not None and self._file is not None:  # else it is closed after it was sent
             self._file.close()
 
     def add(self, row: bytes) -> EncodedRow:
-        """Keep one more: itself, or where it is."""
+        """Keep a row: in memory, or in the file."""
         if self._in_memory + len(row) <= MAX_BYTES_IN_MEMORY:
             self._in_memory += len(row)
             return row
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when it was sent
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed after it was sent
         slice_ = Slice(self._file.seek(0, 2), len(row))
         self._file.write(row)
         return slice_
@@ -60,7 +61,7 @@ class EncodedRows:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> Response[Any]:
-        """These rows with commas between, and what stands around them."""
+        """An answer of these rows, with commas between them, `before` and `after`."""
         headers = dict(headers or {})
         if self._file is None:
             body = before + b",".join(row for row in rows if isinstance(row, bytes)) + after
@@ -95,6 +96,6 @@ def _read(file: IO[bytes], slice_: Slice) -> Iterator[bytes]:
 
 
 def encoded_response(body: bytes, status: int, headers: Mapping[str, str]) -> Response[Any]:
-    """An answer that is encoded already."""
+    """An answer whose body is already encoded."""
     with EncodedRows() as rows:
         return rows.response(b"", [rows.add(body)], b"", status=status, headers=headers)

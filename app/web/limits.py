@@ -1,6 +1,4 @@
-"""What a request may take: the size of its headers, the time of its body; how often and how many at once a person
-may send.
-"""
+"""Limits of requests: the size of headers, the time for a body and an answer, and how many each person may send."""
 
 from __future__ import annotations
 
@@ -32,16 +30,16 @@ MAX_KEYS = 50_000
 
 MAX_HEADERS_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024
-# In the scope's state: what is to be called when the request is over.
+# The key in the scope's state of a function to call when the request is over.
 RELEASE = "release"
 
 
-# Without any progress, of a body that arrives and of an answer that is fetched.
+# Without any progress, while a body arrives or an answer is sent.
 STALLED_SECONDS = 30.0
 
 
 class RequestLimits:
-    """The layer that refuses headers that are too large before anybody reads them, and ends what makes no progress."""
+    """The layer that refuses too large headers and ends requests that make no progress."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -67,7 +65,7 @@ def _receiving_in_time(receive: Receive) -> Receive:
 
     async def next_message() -> HTTPReceiveMessage | WebSocketReceiveMessage:
         nonlocal arrived
-        if arrived:  # what is waited for now is that the client hangs up
+        if arrived:  # now we only wait for the client to hang up
             return await receive()
         with _error_when_stalled():
             async with asyncio.timeout(STALLED_SECONDS):
@@ -109,10 +107,10 @@ def _too_large(scope: HTTPScope) -> AppError | None:
 
 
 class RateLimiter:
-    """A bucket for each key, which refills evenly over a minute; 0 a minute is no limit.
+    """A token bucket for each key, which refills evenly over a minute. 0 means no limit.
 
-    All that is kept of a key is the moment at which its bucket is full again. Of too many keys the one that was quiet
-    for longest is forgotten, which is to its bearer's advantage.
+    Only the moment at which the bucket is full again is kept for each key. If there are too many keys, the one that was
+    not used for the longest time is dropped, as if its bucket were full.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -121,12 +119,12 @@ class RateLimiter:
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def acquire(self, key: Hashable) -> None:
-        """Take one from the bucket. Raises AppError RATE_LIMITED where it is empty."""
+        """Take one token from the bucket. Raises AppError RATE_LIMITED if it is empty."""
         if not self._each:
             return
         now = self._clock()
         full_at = max(self._full_at.get(key, now), now) + self._each
-        if (wait := full_at - now - WINDOW_SECONDS) > 1e-6:  # what rounding leaves is no reason
+        if (wait := full_at - now - WINDOW_SECONDS) > 1e-6:  # more than a rounding error
             raise AppError(Code.RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait))})
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)
@@ -135,14 +133,14 @@ class RateLimiter:
 
 
 class ConcurrencyLimiter:
-    """How many requests each key has under way; at most so many, 0 is no limit."""
+    """Limits the requests of each key that run at the same time. 0 means no limit."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: Counter[Hashable] = Counter()
 
     def acquire(self, key: Hashable, scope: Scope) -> None:
-        """Count this request until it is over. Raises AppError RATE_LIMITED where there are too many."""
+        """Count this request until it is over. Raises AppError RATE_LIMITED if there are too many."""
         if not self._most:
             return
         if self._open.get(key, 0) >= self._most:

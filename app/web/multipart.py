@@ -1,4 +1,4 @@
-"""A file in a multipart/form-data body (RFC 7578), read as it arrives and never held whole."""
+"""A file in a multipart/form-data body (RFC 7578), read in chunks as it arrives."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from app.web.errors import AppError, Code, Fault, invalid
 
 PART = "file"
-# What a body may have beside the file: boundaries and the part's headers.
+# The space for what surrounds the file in the body: boundaries and the part's headers.
 FRAME = 64 * 1024
 FORM_ONLY = "The body must be multipart/form-data with a boundary and one part named file, not compressed"
 MALFORMED = "is not valid multipart/form-data: it ends too early, or a part's headers are malformed or not in UTF-8"
 
 
 class FilePart:
-    """The one part named `file` of a request's body.
+    """The part named `file` of a request's body.
 
-    Raises AppError UNSUPPORTED_MEDIA_TYPE or PAYLOAD_TOO_LARGE for what the headers tell already.
+    Raises AppError UNSUPPORTED_MEDIA_TYPE or PAYLOAD_TOO_LARGE if the request's headers show that already.
     """
 
     def __init__(self, request: Request[Any, Any, Any], limit: int) -> None:
@@ -31,8 +31,8 @@ class FilePart:
         encoded = request.headers.getall("content-encoding", []) not in ([], ["identity"])
         if kind != "multipart/form-data" or not options.get("boundary") or encoded:
             raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, FORM_ONLY)
-        # The request knows this part, too. Who knows each other stays until garbage is collected, and with them the
-        # connection: so it is let go of once the body is read.
+        # The request refers to this part too. Such a cycle would keep the connection open until garbage collection, so
+        # the reference is dropped once the body is read.
         self._request: Request[Any, Any, Any] | None = request
         self._limit = limit
         self._boundary = options["boundary"]
@@ -41,9 +41,9 @@ class FilePart:
             raise self._too_large()
 
     async def receive(self, write: Callable[[bytes], Awaitable[None]]) -> str:
-        """Hand the file's bytes to `write`, and return its name as it was sent.
+        """Pass the file's bytes to `write`, and return its name as it was sent.
 
-        Raises AppError PAYLOAD_TOO_LARGE as soon as that is known, INVALID_REQUEST for what is no such body.
+        Raises AppError PAYLOAD_TOO_LARGE as soon as the limit is passed, or INVALID_REQUEST for a malformed body.
         """
         name: str | None = None
         size = 0
@@ -74,7 +74,7 @@ class FilePart:
                         raise self._too_large()
                     for event in parser.parse(bytes(chunk)):
                         yield event
-            except InternalServerException:  # which is what Litestar calls a client that hung up
+            except InternalServerException:  # Litestar's error for a client that hung up
                 raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
 
     def _too_large(self) -> AppError:

@@ -1,4 +1,4 @@
-"""The query of every list, and its answer."""
+"""The query parameters that every list takes, and the answers of lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.web.structs import Maybe
 from app.web.text import SEARCH
 
 MAX_PAGE_SIZE = 100
-# What in a filter by person is no person's id.
+# Words in a filter by user that are not user ids.
 SPECIAL_USERS = frozenset({"me", "none"})
 
 Row = TypeVar("Row")
@@ -54,22 +54,22 @@ Search = Annotated[
     str,
     Meta(
         max_length=255,
-        description="Words that are all found, in any field and order, whatever their case and accents; in double"
-        " quotes they are one. A phone number's digits are found however it is written",
+        description="Words that must all be found, in any field and order, without regard to case and accents. In"
+        " double quotes they are one term. Digits find a phone number in any notation",
         **SEARCH,
     ),
 ]
 UserFilter = Annotated[
     list[Annotated[str, Meta(max_length=66)]],
     Meta(
-        description="User ids, comma-separated; `me` and `none` are known. In double quotes one is taken as it stands",
+        description="User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally",
         extra={"keep_quoted": SPECIAL_USERS},
     ),
 ]
 
 
 class Page(Struct, Generic[Row]):
-    """One page of a list. By cursor nothing is counted, so that total, page and total_pages are null."""
+    """One page of a list. With a cursor, total, page and total_pages are null."""
 
     data: list[Row]
     total: int | None
@@ -78,12 +78,12 @@ class Page(Struct, Generic[Row]):
     total_pages: int | None
     next_cursor: str | None
     total_capped: Maybe[
-        Annotated[Literal[True], Meta(description="There are more than `total`: of a search of one or two letters")]
+        Annotated[Literal[True], Meta(description="There are more than `total`: for a search of one or two letters")]
     ] = UNSET
 
 
 class Everything(Struct, Generic[Row]):
-    """A short list, whole."""
+    """A short list with all of its records."""
 
     data: list[Row]
     total: int

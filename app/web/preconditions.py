@@ -1,4 +1,4 @@
-"""ETag and If-Match (RFC 9110), over record versions."""
+"""ETag and If-Match (RFC 9110) for the versions of records."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 
 from app.web.errors import AppError, Code
 
-# Strong tags and what stands between them; a weak one never matches strongly.
+# A list of entity tags. Weak ones are allowed in it and never match.
 TAGS = re.compile(r'\s*+(?:W/)?"[^"]*"\s*+(?:,\s*+(?:(?:W/)?"[^"]*"\s*+)?+)*+')
 TAG = re.compile(r'(W/)?"([^"]*)"')
 
 
 def etag(version: int) -> str:
-    """A record version as an entity tag."""
+    """The entity tag of a version."""
     return f'"{version}"'
 
 
 class Precondition:
-    """What a client's If-Match headers ask of a record; without any, everything matches."""
+    """The version that a client requires by If-Match. Without that header every version matches."""
 
     def __init__(self, if_match: Sequence[str]) -> None:
         self._value = ", ".join(if_match).strip() if if_match else None
 
     def check(self, version: int) -> None:
-        """Raise AppError VERSION_CONFLICT unless the record's version is one that the client accepts."""
+        """Raises AppError VERSION_CONFLICT if the client does not accept this version."""
         if self._value is None or self._value == "*":
             return
         strong = {tag for weak, tag in TAG.findall(self._value) if not weak} if TAGS.fullmatch(self._value) else set()

@@ -1,4 +1,4 @@
-"""Who a request came from, where proxies stand in between: their word counts only if they are ours."""
+"""The client's address behind proxies. Only our own proxies are believed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from litestar.types import HTTPScope
 
 Address = IPv4Address | IPv6Address
-# A client may send as long a list as it likes.
+# A client can send a list of any length.
 MAX_HOPS = 32
 MAX_ADDRESS_LENGTH = 64
 
@@ -21,10 +21,10 @@ class Proxies:
         self._networks = [ip_network(network) for network in networks]
 
     def apply_forwarded_headers(self, scope: HTTPScope) -> None:
-        """Put the client's own address and scheme into the scope, in place of the nearest proxy's.
+        """Put the client's address and scheme into the scope, in place of the nearest proxy's.
 
-        From the nearest hop on, each of our proxies tells of the one before it; what stands further away than the
-        first stranger may be made up.
+        The hops are read from the nearest one on, as long as they are our proxies. The first other one is the client:
+        what is further away may be forged.
         """
         peer = parse_address(scope["client"][0]) if self._networks and scope["client"] else None
         if peer is None or not self._ours(peer):
@@ -46,14 +46,14 @@ class Proxies:
 
 
 def _hops(scope: HTTPScope) -> Iterator[Address | None]:
-    """What the proxies say, the nearest first; None where it is no address."""
+    """The hops in X-Forwarded-For, the nearest first. None stands for what is not an address."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
     for hop in reversed(",".join(lines).rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
         yield parse_address(hop.strip())
 
 
 def parse_address(text: str) -> Address | None:
-    """An address, perhaps with a port; IPv4 inside IPv6 is IPv4."""
+    """The address, without a port. IPv4 inside IPv6 becomes IPv4. None if it is not an address."""
     return _parse_address(text) if len(text) <= MAX_ADDRESS_LENGTH else None
 
 
@@ -71,6 +71,6 @@ def _parse_address(text: str) -> Address | None:
 
 
 def rate_limit_key(text: str) -> str:
-    """What one client can't change at will: an IPv4 address, or the /64 of an IPv6 address."""
+    """The part of an address that a client can't change at will: all of IPv4, the /64 network of IPv6."""
     address = parse_address(text)
     return str(IPv6Network((address, 64), strict=False)) if isinstance(address, IPv6Address) else text

@@ -6,12 +6,12 @@ import re
 
 from app.web.errors import AppError, Code
 
-# Possessive, so that each blank is looked at once.
+# Possessive quantifiers (*+), so that matching takes linear time.
 RANGE = re.compile(r"bytes=\s*+(?:(\d{1,18})\s*+-\s*+(\d{1,18})?|-\s*+(\d{1,18}))\s*+", re.IGNORECASE | re.ASCII)
 
 
 def requested_range(header: str | None, if_range: str | None, size: int, tag: str) -> tuple[int, int] | None:
-    """The first and last byte that a client asks for; None for the whole, which several ranges count as too.
+    """The first and last byte that a client asks for. None means the whole file, also for several ranges.
 
     Raises AppError RANGE_NOT_SATISFIABLE.
     """
@@ -24,7 +24,7 @@ def requested_range(header: str | None, if_range: str | None, size: int, tag: st
     else:
         first, last = int(start), min(int(end) if end else size - 1, size - 1)
         if end and int(end) < int(start):
-            return None  # no range at all, by the standard
+            return None  # not a valid range: the standard says to ignore it
     if first >= size:
         raise AppError(Code.RANGE_NOT_SATISFIABLE, data={"size": size}, headers={"Content-Range": f"bytes */{size}"})
     return first, last

@@ -1,4 +1,4 @@
-"""The outermost layer: what every answer says to browsers, caches and the curious, errors included."""
+"""The outermost layer: the client's real address, and security headers on every answer, errors included."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.web.proxies import Proxies
 
-# The web server puts its own name where there is none.
+# Without this, the web server would add its own name.
 SERVER = (b"server", b"crm")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 NO_STORING = (b"cache-control", b"no-store")
 ONLY_TLS = (b"strict-transport-security", b"max-age=31536000")
-# What is under these is the same for everybody; all else may be somebody's data, however its path is written.
+# Paths whose answers are the same for everybody. All others may contain somebody's data and must not be cached.
 PUBLIC = ("/docs",)
 
 
 class SecurityHeaders:
-    """Sets the headers that a handler did not set itself, for the client that our proxies stand in front of."""
+    """Applies forwarded headers, and adds the security headers that a handler did not set itself."""
 
     def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
         self._app = app

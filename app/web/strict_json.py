@@ -1,4 +1,4 @@
-"""JSON without the parser's usual leniency, numbers exact."""
+"""Strict JSON with exact numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 
 DEEPEST = 64
 MAX_NUMBER_LENGTH = 100
-# The database writes 1e30 out: a larger exponent would let a short body become a long record.
+# The database writes all digits: a larger exponent would make a short body a long record.
 MAX_EXPONENT = 30
-# A surrogate has no place in UTF-8, and PostgreSQL stores no NUL.
+# UTF-8 can't contain a surrogate, and PostgreSQL can't store NUL.
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
-# Only an escape can write one: a document without is not looked through.
+# Only an escape can produce one, so a document without these escapes need not be searched.
 ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -24,7 +24,7 @@ encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").en
 
 
 class UnstorableError(ValueError):
-    """A document is well formed, and holds what can't be stored. `places` has where, once for each member."""
+    """A well-formed document contains characters that can't be stored. `places` says where, once for each member."""
 
     def __init__(self, document: Any, places: dict[Any, str]) -> None:
         super().__init__("must not contain NUL characters or lone surrogates")
@@ -35,7 +35,7 @@ class UnstorableError(ValueError):
 def decode(raw: bytes) -> Any:
     """Strict JSON: UTF-8, no duplicate names, no NaN, no NUL or lone surrogate, fractions as Decimal, bounded depth.
 
-    Raises ValueError, whose message is for people; UnstorableError where the document itself can be read.
+    Raises ValueError with a message for people, or UnstorableError if only some characters can't be stored.
     """
     try:
         document = json.loads(
@@ -59,7 +59,7 @@ def decode(raw: bytes) -> Any:
 
 
 def printable(text: str) -> str:
-    """The text, with what can't be stored written as an escape."""
+    """The text with characters that can't be stored as escapes."""
     return UNSTORABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -101,7 +101,7 @@ def _check_depth(value: Any, depth: int) -> None:
 
 
 def _unstorable(document: Any) -> dict[Any, str]:
-    """For each member of an object that holds such a character, its name, and where the first one is."""
+    """The members of an object that contain such a character, and where the first one is in each."""
     members = document.items() if isinstance(document, dict) else [(None, document)]
     return {name: place for name, value in members if (place := _first_place(name, value)) is not None}
 

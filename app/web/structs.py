@@ -1,4 +1,4 @@
-"""The bases and field types of what comes in and goes out."""
+"""Base classes and field types of bodies and answers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ NUMERIC_USER = re.compile(r"[1-9][0-9]{0,14}")
 
 
 def present_user(reference: str) -> int | str:
-    """A user id as clients see it: an integer where JavaScript would hold it exactly, else the text that it is."""
+    """A user id as clients see it: an integer if JavaScript can represent it exactly, else text."""
     return int(reference) if NUMERIC_USER.fullmatch(reference) else reference
 
 
 def is_user_id(text: str) -> bool:
-    """Whether a person may have this id, in a token and as whom a record belongs to."""
+    """Whether this is a valid user id, in tokens and in records."""
     return len(text) <= MAX_USER_ID_LENGTH and is_visible(text) and not CONTROL.search(text)
 
 
 def check_user(value: int | str) -> int | str:
-    """The id as clients see it. Raises Refused."""
+    """The user id as clients see it. Raises Refused."""
     if not is_user_id(str(value)):
         raise Refused("must have at least one visible character, and no control characters")
     return present_user(str(value))
@@ -43,7 +43,7 @@ DATES: dict[str, Any] = {
 
 
 def check_bound(text: str) -> str:
-    """A bare date as it is, which the tenant's timezone gives its meaning; a moment as RFC 3339. Raises Refused."""
+    """A date stays as it is: the tenant's timezone decides what it means. A time becomes RFC 3339. Raises Refused."""
     moment = read_time(text)
     return text if isinstance(moment, BareDate) else moment.isoformat()
 
@@ -101,51 +101,49 @@ ExternalId = Annotated[
     Meta(
         max_length=255,
         **EXACT,
-        description="A key of the client's own, compared as it is; of one live record of its type",
+        description="A key of your own. Unique among the live records of its type",
         examples=["erp-4711"],
     ),
 ]
-# Only when a record is created.
+# For new records only.
 MadeAt = Annotated[
     Time,
-    Meta(
-        description="When it was made, so that history can be brought along; never in the future. From agents ignored"
-    ),
+    Meta(description="When the record was made, to import history. Not in the future. Ignored from agents"),
 ]
 
 T = TypeVar("T")
 
 
 class View(Struct):
-    """A record as clients read it."""
+    """A record in an answer."""
 
 
-# Of every record.
+# Fields of every record that clients can't write.
 READ_ONLY = frozenset({"id", "created_at", "updated_at", "deleted_at", "version"})
-# Under a name of its own, since a body may have a field `type`.
+# An alias, since `type` may be the name of a field.
 ViewType: TypeAlias = type[View]
 
 
 class Body(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A JSON body. Fields that a client left out are UNSET; `null` clears.
+    """A JSON body. A field that the client left out is UNSET; `null` clears it.
 
-    A subclass names the View that clients read, so that a record can be sent back as it was read: the view's
-    other fields are accepted and ignored.
+    `view` is the answer that clients read. Its other fields are accepted and ignored, so that clients can send a record
+    back as they read it.
     """
 
     view: ClassVar[ViewType | None] = None
-    # Whether an empty text means that a field was left out.
+    # Whether empty text means that a field was left out.
     empty_is_absent: ClassVar[bool] = False
 
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:
-        """What may stand in the body and is not read."""
+        """Fields that are accepted and ignored."""
         shown = () if cls.view is None else cls.view.__struct_fields__
         return READ_ONLY.union(shown).difference(cls.__struct_fields__)
 
     @classmethod
     def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
-        """What of a JSON object counts as sent."""
+        """The fields of a JSON object that count as sent."""
         if not cls.empty_is_absent:
             return document
         return {
@@ -153,7 +151,7 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
         }
 
     def given(self) -> dict[str, Any]:
-        """The fields that the client sent, as the database takes them."""
+        """The fields that the client sent, with values for the database."""
         sent = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value.value if isinstance(value, Enum) else value for name, value in sent if value is not UNSET}
 
@@ -166,6 +164,6 @@ Maybe: TypeAlias = T | UnsetType
 
 
 class Message(Struct):
-    """The answer where there is no record to show."""
+    """An answer without a record."""
 
     message: str

@@ -1,5 +1,5 @@
-"""What people type. Each text field of a body is of one of the kinds below, which go into its type's Meta: `before`
-gets what was sent, before its length is looked at.
+"""Text that people type. Each text field of a body is one of the kinds at the end of this module, used in its type's
+Meta: `before` prepares the text before its length is checked.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any
 
 from app.web.fields import Refused
 
-# White space by Unicode's property of that name, which Python's own strip() does not keep to.
+# Unicode's White_Space property, which differs from what Python's strip() removes.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# What shows nothing: white space, controls, Unicode's format characters and its Default_Ignorable_Code_Point.
+# Invisible characters: white space, controls, format characters and Unicode's Default_Ignorable_Code_Point.
 INVISIBLE = re.compile(
     rf"[{WHITE_SPACE}\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
     r"\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
@@ -22,14 +22,14 @@ INVISIBLE = re.compile(
 )
 
 
-# To put them into order takes quadratic time, here and in the database. No language has more than a few on a letter;
-# Unicode's Stream-Safe Text Format allows as many (UAX #15).
+# Sorting combining marks takes quadratic time, here and in the database. No language has more than a few on a letter;
+# Unicode's Stream-Safe Text Format (UAX #15) has this limit too.
 MAX_MARKS = 30
 ANY_MARK = bytes([0] + [1] * 255)
 
 
 def normalized(text: str) -> str:
-    """In Unicode's normal form C. Raises Refused for a letter with more marks than any has."""
+    """The text in Unicode's normal form C. Raises Refused for a letter with too many marks."""
     if text.isascii():
         return text
     marks = bytes(map(unicodedata.combining, text)).translate(ANY_MARK)
@@ -39,12 +39,12 @@ def normalized(text: str) -> str:
 
 
 def trimmed(text: str) -> str:
-    """Composed, and without white space at its ends."""
+    """The text in normal form, without white space at its ends."""
     return normalized(text).strip(WHITE_SPACE)
 
 
 def one_line(text: str) -> str:
-    """The text, trimmed. Raises Refused where it has control characters inside."""
+    """The trimmed text. Raises Refused if it contains control characters."""
     text = trimmed(text)
     if CONTROL.search(text):
         raise Refused("must be one line, without control characters")
@@ -52,33 +52,33 @@ def one_line(text: str) -> str:
 
 
 def is_visible(text: str) -> bool:
-    """Whether something of it can be seen."""
+    """Whether it has a visible character."""
     return INVISIBLE.fullmatch(text) is None
 
 
 def require_visible(text: str) -> str:
-    """The text. Raises Refused where nothing of it can be seen."""
+    """Return the text. Raises Refused if it has no visible character."""
     if not is_visible(text):
         raise Refused("must have at least one visible character: it must not be blank")
     return text
 
 
 def name(text: str) -> str:
-    """One line, of which something can be seen. Raises Refused."""
+    """One line with a visible character. Raises Refused."""
     return require_visible(one_line(text))
 
 
 def required_text(text: str) -> str:
-    """Any lines, of which something can be seen. Raises Refused."""
+    """One or more lines with a visible character. Raises Refused."""
     return require_visible(normalized(text))
 
 
 def exact(text: str) -> str:
-    """What a program wrote and compares: as it is."""
+    """The text as it is, for keys that programs compare."""
     return text
 
 
-# Schemas say what they can; what is invisible is left to us.
+# A schema can't say everything: invisible characters are checked by the code only.
 _ONE_LINE = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
 
 LINE: dict[str, Any] = {"extra": {"before": one_line}, "extra_json_schema": _ONE_LINE}
