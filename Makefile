@@ -29,12 +29,13 @@ run: setup
 
 # Many tests start processes: each would compile the app anew where no bytecode may be written.
 # TESTS names some of them, such as TESTS="tests/db tests/laws".
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 test: setup
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 # How much of the app the tests run; what only starts processes that are not measured is left out.
 coverage: setup
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --cov --cov-report=term \
+	@$(PYTEST) --cov --cov-report=term \
 		--ignore=tests/bench --ignore=tests/torture --ignore=tests/laws/test_schemathesis.py
 
 # The tests that another server can change: make test-database POSTGRES=15.

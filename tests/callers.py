@@ -90,10 +90,11 @@ class Callers:
 
 def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """Check a refusal's envelope; answers its data."""
+    asked = f"{response.request.method} {response.request.url}"
     if response.request.method == "HEAD":
-        assert (response.status_code, response.content) == (status, b"")
+        assert (response.status_code, response.content) == (status, b""), asked
         return {}
-    assert (response.status_code, response.json().get("code")) == (status, code), response.text
+    assert (response.status_code, response.json().get("code")) == (status, code), f"{asked}: {response.text}"
     body = response.json()
     assert set(body) == {"code", "message", "data"}
     assert response.headers["X-Request-ID"]

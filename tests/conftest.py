@@ -28,7 +28,16 @@ from tests.callers import Caller, Callers
 hypothesis.settings.register_profile("crm", deadline=None)
 hypothesis.settings.load_profile("crm")
 
+# Each module is run by one process, so that what it makes is made once. These take longest: they come first, so that
+# no process is left alone with one of them at the end.
+LONGEST = ("torture", "bench", "deploy", "laws/test_schemathesis.py", "cli", "console")
+
 SECRET = "a secret for tests, of more than thirty-two bytes"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that take longest first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(tuple(f"tests/{name}" for name in LONGEST)))
 
 
 @pytest.fixture(scope="session")

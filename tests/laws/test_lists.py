@@ -157,9 +157,8 @@ def test_a_lists_answer_has_the_documented_form(operation: Operation, admin: Cal
 
 
 @every_list
-@pytest.mark.parametrize(
-    "query",
-    [
+def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller) -> None:
+    for query in (
         "page=0",
         "page=x",
         "page=1.5",
@@ -170,11 +169,9 @@ def test_a_lists_answer_has_the_documented_form(operation: Operation, admin: Cal
         "page=1&page=2",
         "page=%ff",
         "sort_by=%00",
-    ],
-)
-def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller, query: str) -> None:
-    data = refused(admin.call("GET", f"{operation.url()}?{query}"), 400, "INVALID_REQUEST")
-    assert [fault["field"] for fault in data["fields"]] == [query.split("=", maxsplit=1)[0]]
+    ):
+        data = refused(admin.call("GET", f"{operation.url()}?{query}"), 400, "INVALID_REQUEST")
+        assert [fault["field"] for fault in data["fields"]] == [query.split("=", maxsplit=1)[0]]
 
 
 @every_list
