@@ -7,8 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Record, SoftDeleted, UserReference
-from app.models.sales import reference
+from app.models.base import Base, Record, SoftDeleted, UserReference, reference
 
 
 class Attachment(Record, SoftDeleted):

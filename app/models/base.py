@@ -10,6 +10,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     FetchedValue,
+    ForeignKeyConstraint,
     Identity,
     Integer,
     MetaData,
@@ -71,3 +72,9 @@ class Imported(SoftDeleted):
     """What a client may know by a key of its own."""
 
     external_id: Mapped[str | None] = mapped_column(String(255))
+
+
+def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
+    """To a record of the same tenant: foreign-key checks know no row-level security."""
+    name = f"{table}_{column.removesuffix('_id')}_fkey"
+    return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], name=name)

@@ -21,13 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Imported, Record, UserReference
-
-
-def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
-    """To a record of the same tenant: foreign-key checks know no row-level security."""
-    name = f"{table}_{column.removesuffix('_id')}_fkey"
-    return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], name=name)
+from app.models.base import Base, Imported, Record, UserReference, reference
 
 
 class Contact(Record, Imported):

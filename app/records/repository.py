@@ -138,16 +138,39 @@ class Repository(Generic[Shown]):
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create(self, tx: Transaction, values: Mapping[str, Any]) -> Shown:
-        """Store a new record whose references are live. Raises AppError, a 400, for one that is not."""
+        """Store a new record. Raises AppError as `with_owner`, or a 400 for a reference that is not live."""
+        values = self.with_owner(tx, values)
         await self.check_references(tx, values)
         return await self.get(tx, await self.insert(tx, values))
 
     async def change(self, tx: Transaction, record_id: int, values: Mapping[str, Any]) -> Shown:
-        """Change a record. Raises AppError as `get_for_update`, or a 400 for a new reference that is not live."""
+        """Change a record. Raises AppError as `get_for_update` and `check_owner`, or a 400 for a new reference that is
+        not live.
+        """
         row = await self.get_for_update(tx, record_id)
+        self.check_owner(tx, row, values)
         await self.check_references(tx, differing(row, values))
         await self.update(tx, row, values)
         return await self.get(tx, record_id)
+
+    def with_owner(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a new record, which is its creator's unless they say otherwise.
+
+        Raises AppError INSUFFICIENT_PERMISSIONS where they may not.
+        """
+        owner = self.resource.owner
+        if owner is None:
+            return dict(values)
+        owned = {owner: tx.actor.reference, **values}
+        if owned[owner] != tx.actor.reference:
+            tx.actor.require(Permission.MANAGE_ALL)
+        return owned
+
+    def check_owner(self, tx: Transaction, row: RowMapping, values: Mapping[str, Any]) -> None:
+        """Raise AppError INSUFFICIENT_PERMISSIONS where a change gives the record to somebody else and may not."""
+        owner = self.resource.owner
+        if owner is not None and values.get(owner, row[owner]) != row[owner]:
+            tx.actor.require(Permission.MANAGE_ALL)
 
     async def insert(self, tx: Transaction, values: Mapping[str, Any]) -> int:
         """Store a new record of the person's tenant and return its id."""

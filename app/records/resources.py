@@ -44,6 +44,8 @@ class Resource:
     not_found: Code
     # It belongs to people: who sees only their own records is held back by the table's policy `own`.
     owned: bool = False
+    # The column that says whose it is: its creator's unless given, which only those may do who manage everybody's.
+    owner: str | None = None
     # The references to what it belongs to: it goes into the trash with each of these, and comes back with it.
     parents: tuple[str, ...] = ()
     # The database keeps the number of its live rows, for the totals of lists.
@@ -93,6 +95,7 @@ DEALS = Resource(
     kind="deal",
     not_found=Code.DEAL_NOT_FOUND,
     owned=True,
+    owner="owner_id",
     parents=("customer_id",),
     counted=True,
     searched=True,
@@ -102,6 +105,7 @@ ACTIVITIES = Resource(
     kind="activity",
     not_found=Code.ACTIVITY_NOT_FOUND,
     owned=True,
+    owner="assigned_to",
     parents=("customer_id", "deal_id"),
     counted=True,
     searched=True,

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app.access.permissions import Permission
 from app.admin.activities.queries import ACTIVITIES
 from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
 from app.db.transaction import Transaction
@@ -28,8 +27,7 @@ async def create(tx: Transaction, data: ActivityCreate) -> Activity:
     values = data.given()
     if values.get("status") == "overdue":
         raise invalid(Fault("status", "is overdue by its due date; create it as scheduled"))
-    if values.setdefault("assigned_to", tx.actor.reference) != tx.actor.reference:
-        tx.actor.require(Permission.MANAGE_ALL)
+    values = ACTIVITIES.with_owner(tx, values)
     before = EMPTY | {"type": None, "status": None}
     after = before | {"status": "scheduled"} | values
     values |= await _checked(tx, before, after, values)
@@ -42,8 +40,7 @@ async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Act
     if values.get("status") == "overdue":
         del values["status"]
     row = await ACTIVITIES.get_for_update(tx, activity_id)
-    if values.get("assigned_to", row["assigned_to"]) != row["assigned_to"]:
-        tx.actor.require(Permission.MANAGE_ALL)
+    ACTIVITIES.check_owner(tx, row, values)
     values |= await _checked(tx, row, dict(row) | values, values)
     await ACTIVITIES.update(tx, row, values)
     return await ACTIVITIES.get(tx, activity_id)

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import RowMapping, Select, bindparam, select
 
-from app.access.permissions import Permission
 from app.admin.deals.queries import DEALS, DETAIL
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail
 from app.db.transaction import Transaction
@@ -56,9 +55,7 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
 
     Raises AppError INSUFFICIENT_PERMISSIONS, WON_NEEDS_AMOUNT, INVALID_STAGE, or 400 for an amount or a reference.
     """
-    values = data.given()
-    if values.setdefault("owner_id", tx.actor.reference) != tx.actor.reference:
-        tx.actor.require(Permission.MANAGE_ALL)
+    values = DEALS.with_owner(tx, data.given())
     name = values.pop("stage", None)
     to = await _find_stage(tx, FIRST_OPEN_STAGE if name is None else STAGE_BY_NAME, name=name)
     if "currency" not in values:
@@ -81,8 +78,7 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     """
     values = data.given()
     row = await DEALS.get_for_update(tx, deal_id)
-    if values.get("owner_id", row["owner_id"]) != row["owner_id"]:
-        tx.actor.require(Permission.MANAGE_ALL)
+    DEALS.check_owner(tx, row, values)
     after = dict(row) | values
     if (after["amount"], after["currency"]) != (row["amount"], row["currency"]):
         _check_amount(after["amount"], after["currency"])
