@@ -1,4 +1,4 @@
-"""Logs: one JSON line each on standard error, or colour for a person at a terminal."""
+"""Logs on standard error: JSON lines, or coloured text on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 
 
 def log_config(level: str, style: Literal["auto", "json", "pretty"]) -> dict[str, Any]:
-    """A logging.config dictionary: every line of every library in one form, on standard error."""
+    """A logging.config dictionary that sends the logs of all libraries to standard error in one form."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -35,11 +35,11 @@ _SHARED: list[structlog.typing.Processor] = [
 
 
 def line_formatter(style: str) -> logging.Formatter:
-    """A line of a library's, as JSON, or in colour for a person at a terminal."""
+    """Formats the log lines of libraries."""
     last: list[structlog.typing.Processor] = (
         [
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        ]  # no locals: they hold bodies
+        ]  # no local variables: they contain bodies
         if _is_pretty(style)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json_text)]
     )
@@ -50,7 +50,7 @@ def line_formatter(style: str) -> logging.Formatter:
 
 
 def configure_logging(level: str, style: Literal["auto", "json", "pretty"]) -> None:
-    """Send this process's logs to standard error."""
+    """Set up this process's logs."""
     logging.config.dictConfig(log_config(level, style))
     if _is_pretty(style):
         structlog.configure(
@@ -64,7 +64,7 @@ def configure_logging(level: str, style: Literal["auto", "json", "pretty"]) -> N
             cache_logger_on_first_use=True,
         )
         return
-    # Our own lines go past the standard library's machinery, which would take a tenth of a request's time.
+    # Our own lines bypass the standard library's logging, which would take a tenth of a request's time.
     structlog.configure(
         processors=[*_SHARED, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json)],
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),

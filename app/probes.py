@@ -1,4 +1,4 @@
-"""What load balancers and monitors ask: /health, /ready, /live and /metrics. No token, no envelope."""
+"""/health, /ready, /live and /metrics, for load balancers and monitors. They need no token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 0.7
 
 
 class Health(Struct):
-    """Whether the service can do its work."""
+    """The answer of /health."""
 
     status: str
     version: str
@@ -31,13 +31,13 @@ class Health(Struct):
 
 
 class Status(Struct):
-    """One word."""
+    """The answer of /ready and /live."""
 
     status: str
 
 
 class Prober:
-    """Asks the database over a connection of its own, so that a full pool does not look like a dead database."""
+    """Checks the database over a connection of its own, so that a full pool does not look like a dead database."""
 
     def __init__(self, settings: Settings) -> None:
         self._dsn = settings.database_dsn
@@ -45,7 +45,7 @@ class Prober:
         self._running: asyncio.Task[bool | None] | None = None
 
     async def migrated(self) -> bool | None:
-        """Whether the database has this release's tables; None if it does not answer. Askers share one question."""
+        """Whether the database has this release's tables; None if it does not answer. Calls share a running check."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._check())
         return await asyncio.shield(self._running)
@@ -62,7 +62,7 @@ class Prober:
                     ).fetchone()
         except (psycopg.Error, OSError, TimeoutError):
             return None
-        # A revision that this release does not know is a newer one: the old release serves on while it is replaced.
+        # An unknown revision is a newer one: the old release keeps serving while it is replaced.
         return found is not None and (found[0] == self._revisions[0] or found[0] not in self._revisions)
 
 
@@ -80,7 +80,7 @@ async def health(request: Request[Any, Any, Any]) -> Response[Health]:
 
 @get("/ready")
 async def ready(request: Request[Any, Any, Any]) -> Response[Status]:
-    """Whether requests may be sent here: not while the database is away, its tables are missing, or we shut down."""
+    """Whether requests may be sent here: not if the database is away, migrations are missing, or the service stops."""
     drain_file = os.environ.get(DRAIN_FILE)
     draining = drain_file is not None and Path(drain_file).exists()  # noqa: ASYNC240 -- one stat of a local file
     if draining or not await request.app.state.prober.migrated():
@@ -90,7 +90,7 @@ async def ready(request: Request[Any, Any, Any]) -> Response[Status]:
 
 @get("/live")
 async def live() -> Status:
-    """Whether the process answers; for liveness probes, which must not restart it when the database is away."""
+    """Whether the process answers. For liveness probes: a restart does not help if the database is away."""
     return Status("alive")
 
 

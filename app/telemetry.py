@@ -1,4 +1,4 @@
-"""What an operator sees: one JSON line, one measurement and one span a request, under the request's id."""
+"""Logs, metrics and traces: one log line, one measurement and one span for each request, with the request's id."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from sqlalchemy.pool import QueuePool
 from app.web.errors import as_app_error, send_refusal
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-# What the standard asks for at least; the library takes quadratic time.
+# The standard requires 512. The library takes quadratic time for longer ones.
 MAX_TRACE_HEADER_LENGTH = 512
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN_ENDPOINT = "unknown"
@@ -49,7 +49,7 @@ tracer = trace.get_tracer("crm-service")
 
 
 class Telemetry:
-    """The layer around all that answers: gives each request its id, and counts, times and logs its answer."""
+    """The layer that gives each request its id, and counts, times and logs the answer."""
 
     def __init__(self, app: ASGIApp, pool: QueuePool, pool_size: int) -> None:
         self._app = app
@@ -78,8 +78,8 @@ class Telemetry:
         try:
             with trace.use_span(span):
                 await self._app(scope, receive, answered)
-        except Exception as error:  # noqa: BLE001 -- the last one who can answer
-            # Past every handler: the connection broke, or a layer outside the router failed.
+        except Exception as error:  # noqa: BLE001 -- nothing outside can answer
+            # No handler caught it: the connection broke, or a layer outside the router failed.
             refusal = as_app_error(error)
             if status == 0:
                 await send_refusal(answered, refusal)
@@ -108,7 +108,7 @@ class Telemetry:
 
 
 def _callers_trace(scope: HTTPScope) -> Context:
-    """The trace that the caller is in, by the header `traceparent`."""
+    """The caller's trace, from the header `traceparent`."""
     carried = {b"traceparent", b"tracestate"}
     return extract(
         {
@@ -155,7 +155,7 @@ def _without_types(template: str) -> str:
 
 
 def metrics_page() -> bytes:
-    """All metrics, of all workers where there are several."""
+    """All metrics, of all workers."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory is None:
         return generate_latest(REGISTRY)
@@ -166,7 +166,7 @@ def metrics_page() -> bytes:
 
 
 def forget_dead_workers() -> None:
-    """Drop the gauges of workers that are gone; what they counted stays."""
+    """Remove the gauges of workers that have ended; their counters stay."""
     if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         for pid in _worker_pids(directory):
             if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
@@ -174,7 +174,7 @@ def forget_dead_workers() -> None:
 
 
 class _Processes(Collector):
-    """The process metrics that multiprocess mode leaves out, with the worker's pid as a label."""
+    """Process metrics of each worker, with its pid as a label: the library's multiprocess mode leaves them out."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory

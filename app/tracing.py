@@ -1,4 +1,4 @@
-"""Where spans go: to an OpenTelemetry collector. Loaded only where one is configured; see the extra `tracing`."""
+"""Sends spans to an OpenTelemetry collector. Loaded only if one is configured; needs the extra `tracing`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.settings import Settings
 
 
 class _RequestId(SpanProcessor):
-    """Puts the request's id on each of its spans, by which logs and audit name it too."""
+    """Adds the request's id, which is also in logs and the audit log, to each span."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 -- the library's form
         request_id = structlog.contextvars.get_contextvars().get("request_id")
@@ -26,7 +26,7 @@ class _RequestId(SpanProcessor):
 
 
 def export_spans(settings: Settings) -> None:
-    """Send this process's spans to the configured collector. OTEL_SERVICE_NAME and its like count, as everywhere."""
+    """Send this process's spans to the configured collector. OpenTelemetry's own variables are read too."""
     os.environ.setdefault("OTEL_SERVICE_NAME", "crm-service")
     provider = TracerProvider(resource=Resource.create({"service.version": version("crm-service")}))
     provider.add_span_processor(_RequestId())

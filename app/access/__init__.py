@@ -1,1 +1,1 @@
-"""Who is asking, and what they may do."""
+"""Authentication and permissions: who asks, and what they may do."""

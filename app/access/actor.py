@@ -10,7 +10,7 @@ from app.web.structs import present_user
 
 
 class Actor(Struct, frozen=True, kw_only=True):
-    """What a verified token says of its bearer."""
+    """The person behind a request, as a verified token describes them."""
 
     user_id: str
     tenant_id: str
@@ -22,7 +22,7 @@ class Actor(Struct, frozen=True, kw_only=True):
 
     @property
     def reference(self) -> int | str:
-        """The user id as records show it."""
+        """The user id as clients see it."""
         return present_user(self.user_id)
 
     def can(self, permission: Permission) -> bool:

@@ -1,4 +1,4 @@
-"""The way in: a valid token, not too often."""
+"""Authentication: a valid token, within the rate limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.web.proxies import rate_limit_key
 
 
 class Authenticator:
-    """Counts, in one worker, each person's requests and each address's failures."""
+    """Verifies tokens, and counts the requests of each person and the failures of each address, in one worker."""
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = TokenVerifier(settings)
@@ -27,7 +27,7 @@ class Authenticator:
     def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
         """Who sends this request. Raises AppError 401, 429, 403 and 400.
 
-        An address is only ever told to wait in place of a 401: whoever has a valid token comes in past it.
+        The limit of failures replaces a 401 only: a valid token always works, also from an address with many failures.
         """
         try:
             return self._tokens.actor(connection.headers, lambda bearer: self._admit(bearer, connection.scope))

@@ -1,4 +1,4 @@
-"""Roles, what each may do, and the guard that every route carries."""
+"""Roles, their permissions, and the guard of routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.web.errors import AppError, Code
 
 
 class Role(StrEnum):
-    """From the least to the most powerful."""
+    """The roles, from the least to the most powerful."""
 
     AGENT = "agent"
     MANAGER = "manager"
@@ -20,7 +20,7 @@ class Role(StrEnum):
 
 
 class Permission(StrEnum):
-    """What a route may ask for."""
+    """What a route can require."""
 
     READ = "read"
     WRITE = "write"
@@ -35,23 +35,23 @@ P = Permission
 PERMISSIONS: dict[Role, tuple[Permission, ...]] = {
     Role.ADMIN: (P.READ, P.WRITE, P.DELETE, P.MANAGE_ALL, P.CONFIGURE, P.AUDIT),
     Role.MANAGER: (P.READ, P.WRITE, P.DELETE, P.MANAGE_ALL),
-    # What an agent changes must be its own.
+    # Agents change only what is their own.
     Role.AGENT: (P.READ, P.WRITE, P.MANAGE_OWN),
 }
 RANK = {role: rank for rank, role in enumerate(Role)}
 
 
 class Requires:
-    """A route's guard: a valid token, whose role has this permission.
+    """A route's guard: requires a valid token whose role has this permission.
 
-    It stands on the route and not on a controller, so that OPTIONS stays open and every route says for itself.
+    Each route has its own guard, so that it can be read on the route, and OPTIONS needs no token.
     """
 
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        """Put the actor into the scope, or raise AppError 401, 429, 400 ORGANIZATION_REQUIRED or 403."""
+        """Put the actor into the scope. Raises AppError 401, 429, 403, or 400 ORGANIZATION_REQUIRED."""
         actor = connection.app.state.authenticator.authenticate(connection)
         connection.scope["user"] = actor
         if self.permission not in PERMISSIONS[actor.role]:

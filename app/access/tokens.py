@@ -23,13 +23,13 @@ LAST_SECOND_OF_9999 = 253_402_300_799
 MAX_ID_LENGTH = 64
 MAX_NAME_LENGTH = 255
 DEFAULT_TENANT = "default"
-# A CMS's tokens have less than a thousand characters.
+# Verified tokens are cached. Tokens of the CMS have less than a thousand characters.
 MAX_CACHED = 10_000
 MAX_CACHED_LENGTH = 2048
 
 
 class Bearer(Struct, frozen=True):
-    """Who a valid token is of, before it is known what that person may do here."""
+    """The owner of a valid token, before role and organization are decided."""
 
     user_id: str
     tenants: tuple[str, ...]
@@ -37,12 +37,12 @@ class Bearer(Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What tells this person from all others."""
+        """The key of this person, for rate limits."""
         return (self.user_id, *self.tenants)
 
 
 class TokenVerifier:
-    """Knows the secrets and the settings that say what a token must look like."""
+    """Verifies tokens by the secrets and rules in the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._secrets = settings.jwt_secrets
@@ -53,10 +53,9 @@ class TokenVerifier:
         self._cache: dict[str, Bearer] = {}
 
     def actor(self, headers: Headers, admit: Callable[[Bearer], None] = lambda _: None) -> Actor:
-        """Who sends these headers; `admit` may turn away the bearer of a valid token, whatever it allows.
+        """The person who sends these headers. `admit` is called for a valid token, and may raise.
 
-        Raises AppError 401 for the token, 403 for a role or an organization that it may not have here, and 400 where
-        it must choose an organization.
+        Raises AppError 401 for the token, 403 for its role or organization, and 400 if it must choose an organization.
         """
         bearer = self._bearer(headers)
         admit(bearer)
@@ -73,7 +72,7 @@ class TokenVerifier:
         )
 
     def _bearer(self, headers: Headers) -> Bearer:
-        """Of a good token, which stays good until it expires: to verify it takes longer than many an answer."""
+        """Verify a token. Valid tokens are cached until they expire, since verifying takes longer than some answers."""
         token = _token(headers)
         kept = self._cache.get(token)
         if kept is not None and kept.claims["exp"] > time.time() - LEEWAY_SECONDS:
@@ -102,7 +101,7 @@ class TokenVerifier:
                     audience=list(self._audiences) or None,
                     options={
                         "require": ["exp"],
-                        "verify_sub": False,  # it may be an integer here, which _user_id checks
+                        "verify_sub": False,  # it may be an integer here; _user_id checks it
                         "verify_jti": False,
                         "verify_aud": bool(self._audiences),
                         "verify_iss": bool(self._issuers),
@@ -116,7 +115,7 @@ class TokenVerifier:
                 raise AppError(Code.INVALID_ISSUER if self._issuers else Code.INVALID_TOKEN) from None
             except jwt.MissingRequiredClaimError as error:
                 raise AppError(Code.INVALID_ISSUER if error.claim == "iss" else Code.INVALID_TOKEN) from None
-            # A token with a lone surrogate is a UnicodeEncodeError, absurd numbers are an OverflowError.
+            # A lone surrogate in a token raises UnicodeEncodeError, a huge number OverflowError.
             except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
                 raise AppError(Code.INVALID_TOKEN) from None
         raise AppError(Code.INVALID_TOKEN)
@@ -178,9 +177,9 @@ def _user_id(claims: Mapping[str, Any]) -> str:
 
 
 def _tenants(claims: Mapping[str, Any], *, require: bool) -> tuple[str, ...]:
-    """The organizations that the token works in, at least one.
+    """The organizations that the token is valid for, at least one.
 
-    A claim that is there decides, whatever it holds: only a token that says nothing works in the default one.
+    A claim that is present decides, even if it is empty. Only a token without both claims works in the default one.
     """
     if "tenant_id" in claims and not is_tenant_id(claims["tenant_id"]):
         raise _invalid_claim("tenant_id")
@@ -201,7 +200,7 @@ def _select_tenant(tenants: tuple[str, ...], wanted: list[str]) -> str:
         if len(set(tenants)) > 1:
             raise AppError(Code.ORGANIZATION_REQUIRED)
         return tenants[0]
-    # Headers are bytes; names beyond ASCII come as UTF-8.
+    # Headers are bytes: other characters than ASCII come as UTF-8.
     names = {value.encode("latin-1").decode("utf-8", "replace") for value in wanted}
     if len(names) > 1 or not names <= set(tenants):
         raise AppError(Code.ORGANIZATION_FORBIDDEN)
@@ -213,7 +212,7 @@ def _is_text(value: Any) -> bool:
 
 
 def is_tenant_id(value: Any) -> bool:
-    """Whether a token may name this organization: 1 to 64 visible characters, with blanks only between them."""
+    """Whether this is a valid organization: 1 to 64 visible characters, with blanks only between them."""
     return (
         _is_text(value)
         and 1 <= len(value) <= MAX_ID_LENGTH
@@ -223,7 +222,7 @@ def is_tenant_id(value: Any) -> bool:
 
 
 def _text_claim(claims: Mapping[str, Any], name: str) -> str | None:
-    """A claim of text, null where it says nothing. It stands beside each audit entry, so that it is not left long."""
+    """A claim of text, or None if it is blank. It is shortened, since it is stored with each audit entry."""
     text = trimmed(CONTROL.sub(" ", claims.get(name) or "")[:MAX_NAME_LENGTH])
     return None if INVISIBLE.fullmatch(text) else text
 

@@ -1,6 +1,6 @@
-"""The Platform Console's dialect: the calls of /admin under the names and shapes that the console knows.
+"""The Platform Console's dialect: the calls of /admin with the console's names and shapes. See docs/console.md.
 
-A translation and nothing else: `routes` are the calls, `forms` what comes in, `answers` what goes out, `values` what
-the console knows fewer of. The rules are those of the services under `app.admin`. To take it out, delete this folder,
-its tests and its document, and the lines of main, settings, openapi and docs that name it.
+It only translates: the rules are in services of `app.admin`. `customers` and `sales` have the routes, `requests` the
+queries and bodies, `responses` the answers, `values` the translation of stages, statuses and times. To remove it,
+delete this folder, its tests and its document, and the lines of main, settings, openapi and docs that name it.
 """

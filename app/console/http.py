@@ -1,4 +1,4 @@
-"""What the console's calls share: reading a page for it, and answering with what it knows."""
+"""Shared by the console's calls: reading pages, and answering in its shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READ, WRITE, DELETE, CONFIGURE = (
     [Requires(permission)]
     for permission in (Permission.READ, Permission.WRITE, Permission.DELETE, Permission.CONFIGURE)
 )
-# The deals page fills a select with that many customers.
+# The console's page of deals loads this many customers into a list of choices.
 MAX_PAGE_SIZE = 1000
 EVERYTHING = 10**9
 
@@ -46,7 +46,7 @@ async def read(
     show: Callable[[Row], T],
     scope: Mapping[str, Any] | None = None,
 ) -> Response[responses.Page[T]]:
-    """A page as long as the console asks for."""
+    """One page of a list, of the console's length."""
     return await read_page(
         request,
         tx,
@@ -74,7 +74,7 @@ async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) 
 
 
 def with_column(shown: Callable[..., T]) -> Callable[[tuple[Any, ...]], T]:
-    """How a record is shown with what stands beside it."""
+    """`shown` for a row of a record and one more column."""
     return lambda pair: shown(*pair)
 
 
@@ -84,31 +84,31 @@ def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[
 
 
 async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[responses.Customer]:
-    """With its primary contact."""
+    """The answer for a customer, with its primary contact."""
     primary = await find_primary_contact(tx, customer.id)
     return show(tx, responses.Customer.shown(customer, primary), customer, status)
 
 
 def show_tags(tx: Transaction, customer: Customer) -> Response[list[responses.Tag]]:
-    """Those that a customer wears."""
+    """The answer for a customer's tags."""
     return show(tx, [responses.Tag.of(tag) for tag in customer.tags], customer)
 
 
 async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[responses.Activity]:
-    """With its owner's name."""
+    """The answer for an activity, with its owner's name."""
     owner = None if activity.assigned_to is None else await find_person(tx, activity.assigned_to)
     return show(tx, responses.Activity.shown(activity, owner), activity, status)
 
 
 async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[responses.Note]:
-    """With its author."""
+    """The answer for a note, with its author's name."""
     return show(tx, responses.Note.shown(note, await find_person(tx, note.author_id)), note, status)
 
 
 def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The same refusal as under /admin, with ids as strings and fields under the console's names."""
+    """The same error as under /admin, with ids as strings and the console's names of fields."""
     refusal = as_app_error(error)
-    # What is wrong with the form itself has the console's names already.
+    # Faults found while reading the input have the console's names already.
     names = _console_names(request.route_handler) if "inputs" in request.scope["state"] else {}
     refusal.data = _in_dialect(refusal.data, names)
     return error_response(request, refusal)
@@ -116,7 +116,7 @@ def console_error(request: Request[Any, Any, Any], error: Exception) -> Response
 
 @cache
 def _console_names(handler: HTTPRouteHandler) -> dict[str, str]:
-    """The names of /admin that the form of this handler calls otherwise."""
+    """Fields of /admin that this handler's body calls by another name."""
     form = input_types(handler).data
     if form is None or form.view is None or not issubclass(form.view, responses.Shown):
         return {}

@@ -1,6 +1,6 @@
-"""What the console sends: the queries of its lists and the fields of its forms.
+"""The console's requests: the queries of its lists and the bodies of its forms.
 
-An empty text means that a field was left out. A form changes a record where it differs from what the console was shown.
+Empty text means that a field was left out. A form changes a field if it differs from what the console was shown.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from app.web.structs import DATES, MAX_ID, Body, Color, From, Maybe, RecordId, U
 from app.web.text import NAME
 
 MAX_NAME_PART_LENGTH = 100
-# What has no time of day in the console's forms.
+# Fields without a time of day in the console's forms.
 DAYS = frozenset({"follow_up_at", "expected_close_date"})
 
 ID_TEXT = "^[1-9][0-9]{0,18}$"
 
 
 def read_id(sent: int | str) -> int:
-    """An id that came as a number or a text. Raises Refused."""
+    """An id that was sent as a number or as text. Raises Refused."""
     record_id = int(sent)
     if not 1 <= record_id <= MAX_ID:
         raise Refused("must be a record's id")
@@ -51,7 +51,7 @@ def read_id(sent: int | str) -> int:
 
 
 def read_stage(name: str) -> Stage:
-    """One of the stages that the console knows. Raises Refused."""
+    """One of the console's stages. Raises Refused."""
     try:
         return Stage(name)
     except ValueError:
@@ -59,7 +59,7 @@ def read_stage(name: str) -> Stage:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """First and last name: a name is split at its last blank."""
+    """First and last name, split at the last blank."""
     first, _, last = name.strip().rpartition(" ")
     return (first.strip(), last) if first else (last, None)
 
@@ -84,7 +84,7 @@ Day = Annotated[
     datetime,
     Meta(tz=True, description="A bare date, or RFC 3339", examples=["2026-12-25"], extra_json_schema=DATES),
 ]
-# As far as a pattern can tell what is on the calendar.
+# Valid days, as far as a pattern can tell.
 WITHOUT_OFFSET = (
     r"^\d{4}-((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
     r"T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?$"
@@ -104,7 +104,7 @@ Change = TypeVar("Change", bound=Body)
 
 
 class ListQuery(Struct, kw_only=True):
-    """What every list takes. `names` are the filters that /admin calls by another name."""
+    """What every list takes. `names` maps filters to the names that /admin has for them."""
 
     names: ClassVar[Mapping[str, str]] = {}
 
@@ -112,7 +112,7 @@ class ListQuery(Struct, kw_only=True):
     limit: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="Over 1000 counts as 1000")]] = UNSET
 
     def read_as(self, kind: type[Query], **special: Any) -> Query:
-        """The query of /admin that finds the same."""
+        """The same query for /admin."""
         names = {"limit": "page_size", **self.names}
         given = {names.get(name, name): getattr(self, name) for name in self.__struct_fields__}
         return kind(**given | special)
@@ -129,7 +129,7 @@ class CustomerFilters(ListQuery):
     tag_id: Maybe[list[RecordId]] = UNSET
 
     def query(self) -> CustomerQuery:
-        """A status finds all that are shown as it."""
+        """The query for /admin. A status finds all customers that are shown with it."""
         status = UNSET if self.status is UNSET else statuses_shown_as(self.status)
         return self.read_as(CustomerQuery, status=status)
 
@@ -147,7 +147,7 @@ class DealFilters(ListQuery):
     date_to: Maybe[Until] = UNSET
 
     def query(self, stages: Stages) -> DealQuery:
-        """A stage finds all that are shown as it."""
+        """The query for /admin. A stage finds all deals that are shown in it."""
         stage = UNSET if self.stage is UNSET else stages.shown_as(list(map(Stage, self.stage)))
         return self.read_as(DealQuery, stage=stage)
 
@@ -182,19 +182,19 @@ class NoteFilters(ListQuery):
 
 
 class Form(Body, kw_only=True):
-    """A form. Its fields have the names of the record that is shown."""
+    """The body of a form. Its fields have the names of the answer."""
 
     empty_is_absent: ClassVar[bool] = True
 
     def read_as(self, kind: type[Change], shown: Struct | None = None) -> Change:
-        """The body of /admin with the fields that are not as the console was `shown` them.
+        """The body for /admin, with the fields that differ from what the console was `shown`.
 
-        Raises AppError where two fields mean the same one and differ.
+        Raises AppError if two fields mean the same one and differ.
         """
         return self.named(kind, self.changes(shown))
 
     def named(self, kind: type[Change], values: Mapping[str, Any]) -> Change:
-        """A body of /admin with these values, under the names that it knows."""
+        """The body for /admin with these values, under the names of /admin."""
         names = self.view.names if self.view is not None and issubclass(self.view, responses.Shown) else {}
         read: dict[str, Any] = {}
         for name, value in values.items():
@@ -203,7 +203,7 @@ class Form(Body, kw_only=True):
         return kind(**read)
 
     def changes(self, shown: Struct | None) -> dict[str, Any]:
-        """Under the console's names. A day that was shown by its noon comes back as the day."""
+        """The changed fields, under the console's names. A day that was shown as noon becomes the day again."""
         given = self.given()
         if shown is not None:
             given = {name: sent for name, sent in given.items() if not equals_shown(name, sent, getattr(shown, name))}
@@ -245,7 +245,7 @@ class ContactForm(Form, kw_only=True):
     customer_id: Maybe[Id] = UNSET
 
     def changes(self, shown: Struct | None) -> dict[str, Any]:
-        """With first and last name in place of the name. Raises AppError where one is too long."""
+        """The changes, with first and last name in place of the name. Raises AppError if one is too long."""
         values = super().changes(shown)
         if "name" in values:
             first, last = split_name(values.pop("name"))
@@ -278,7 +278,7 @@ class DealForm(Form, kw_only=True):
     owner_id: Maybe[UserId | None] = UNSET
 
     def read_deal(self, kind: type[Change], stages: Stages, shown: responses.Deal | None = None) -> Change:
-        """The body of /admin. A move takes the new stage's probability unless the form gives one."""
+        """The body for /admin. A move takes the new stage's probability unless the form gives one."""
         values = self.changes(shown)
         if "stage" in values:
             values["stage"] = stages.meant_by(Stage(values["stage"]))
@@ -314,12 +314,12 @@ class ActivityForm(Form, kw_only=True):
 
     @classmethod
     def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
-        """An emptied description is one that was cleared: the console always sends it."""
+        """The console always sends the description, so that empty text means that it was cleared."""
         cleared = {"description": None} if document.get("description") == "" else {}
         return super().sent(document) | cleared
 
     def read_change(self, activity: Activity) -> ActivityChange:
-        """The body of /admin. An activity of a whole day stays one while its hour is left as it was shown."""
+        """The body for /admin. A whole day stays one if its hour is what was shown."""
         values = self.changes(responses.Activity.shown(activity, None))
         if activity.all_day and "due_at" in values:
             values["due_at"] = read_day(values["due_at"])

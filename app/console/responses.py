@@ -1,7 +1,4 @@
-"""What the console reads. Ids are strings, a null field is left out, and created_at is always there.
-
-`names` are the fields that /admin calls by another name, `nested` the records inside a record.
-"""
+"""The console's answers. Ids are strings, null fields are left out, and created_at is always there."""
 
 from __future__ import annotations
 
@@ -30,14 +27,14 @@ Kept = TypeVar("Kept")
 
 
 class Shown(View, kw_only=True, omit_defaults=True):
-    """A record as the console shows it."""
+    """A record in the console's shape. `names` maps fields to their names in /admin; `nested` has nested records."""
 
     names: ClassVar[Mapping[str, str]] = {}
     nested: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, record: Any, **special: Any) -> Self:
-        """From a record of /admin; `special` are the fields that it does not have as they are shown."""
+        """From a record of /admin. `special` has the fields that can't be copied from it."""
         names, read, ids = _plan(cls, *special)
         values = dict(zip(names, read(record)))  # noqa: B905 -- both are of the plan
         for name in ids:
@@ -51,7 +48,7 @@ class Shown(View, kw_only=True, omit_defaults=True):
 
 @cache
 def _plan(kind: type[Shown], *special: str) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
-    """The fields that are read off the record, how, and which are ids: worked out once, since lists are long."""
+    """The fields to copy from the record, a getter for them, and which are ids: computed once for each type."""
     names = [name for name in kind.__struct_fields__ if name not in special]
     ids = [name for name in names if name in {"id", "assigned_to"} or name.endswith("_id")]
     return names, attrgetter(*(kind.names.get(name, name) for name in names)), ids
@@ -68,7 +65,7 @@ class Page(Struct, Generic[Row]):
 
     @classmethod
     def around(cls, page: paging.Page[Any]) -> Page[Any]:
-        """A page by number, whose rows are as they are shown already."""
+        """From a page of /admin whose rows are in the console's shape already."""
         counted = (page.total or 0, page.page or 1, page.page_size, page.total_pages or 0)
         return cls(page.data, *counted)
 
@@ -100,7 +97,7 @@ class Contact(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, contact: contacts.Contact) -> Contact:
-        """First and last name are one."""
+        """From a contact of /admin: first and last name become one."""
         return cls.of(contact, name=" ".join(filter(None, (contact.first_name, contact.last_name))))
 
 
@@ -127,7 +124,7 @@ class Customer(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, customer: customers.Customer, primary: contacts.Contact | None) -> Customer:
-        """With its primary contact."""
+        """From a customer of /admin and its primary contact."""
         return cls.of(
             customer,
             status=SHOWN_STATUS[customer.status],
@@ -164,9 +161,9 @@ class Person(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, person: int | str, user: User | None, name: str | None = None) -> Person:
-        """`name` is what the record itself knows."""
+        """A person who always has a name. `name` is the one stored in the record, if there is one."""
         seen, email = (None, None) if user is None else (user.name, user.email)
-        # Who had no name signed with the address.
+        # Records store the email of a person without a name.
         signed = None if name == email else name
         return cls(id=str(person), name=shown_name(signed or seen, email, person), email=email)
 
@@ -192,7 +189,7 @@ class Deal(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, deal: deals.Deal, stages: Stages) -> Deal:
-        """In the stage that the console knows."""
+        """From a deal of /admin, in one of the console's stages."""
         return cls.of(deal, stage=stages.shown(deal.stage), expected_close_date=shown_day(deal.expected_close_date))
 
 
@@ -219,7 +216,7 @@ class Activity(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, activity: activities.Activity, owner: User | None) -> Activity:
-        """With its owner's name."""
+        """From an activity of /admin and its owner."""
         person = activity.assigned_to
         return cls.of(
             activity,
@@ -246,7 +243,7 @@ class Note(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, note: notes.Note, author: User | None) -> Note:
-        """The author's name is the one under which the note was written."""
+        """From a note of /admin. The author's name is the one stored with the note."""
         return cls.of(note, author=Person.shown(note.author_id, author, note.author_name))
 
 
@@ -270,7 +267,7 @@ class Performer(Shown, kw_only=True):
 
     @classmethod
     def shown(cls, performer: reports.Performer) -> Performer:
-        """Never nameless."""
+        """From a line of the report. A person always has a name."""
         return cls.of(performer, name=shown_name(performer.name, performer.email, performer.id))
 
 
@@ -284,7 +281,7 @@ class Overview(Struct):
 
     @classmethod
     def shown(cls, overview: reports.Overview, stages: Stages) -> Overview:
-        """Stages that are shown as one are counted as one."""
+        """From the overview of /admin. Stages that the console shows as one are counted as one."""
         by_stage: dict[Stage, StageFigures] = {}
         for figures in overview.deals_by_stage:
             stage = stages.shown(figures.stage)

@@ -1,5 +1,6 @@
-"""What the console knows fewer of than the service: stages, statuses, precise times. Out, each value is shown as its
-nearest; in, what equals what was shown is no change.
+"""The console has fewer stages and statuses than the service, and less precise times.
+
+In answers, each value is shown as the nearest one. In requests, a value that equals the shown one changes nothing.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ BUILT_IN = {
 }
 CLOSED = {"won": Stage.WON, "lost": Stage.LOST}
 
-# At noon UTC it is the same day in almost every browser, and that is how the console is shown a whole day.
+# A whole day is shown to the console as noon UTC, which is the same day in almost every browser.
 NOON = time(12)
-# To what the console's forms cut a time.
+# How the console's forms shorten times.
 CUT: Mapping[str, Callable[[datetime], Any]] = {
     "follow_up_at": datetime.date,
     "expected_close_date": datetime.date,
@@ -61,55 +62,55 @@ CUT: Mapping[str, Callable[[datetime], Any]] = {
 
 
 def shown_id(reference: int | str | None) -> str | None:
-    """An id as the console knows it. With numbers its edit form for deals silently sends nothing."""
+    """The id as text. With numbers, the console's form for deals silently sends nothing."""
     return None if reference is None else str(reference)
 
 
 def shown_name(name: str | None, email: str | None, reference: int | str) -> str:
-    """What a person is called: where no name is known, the email's part before the @, else the id."""
+    """A person's name; if there is none, the part of the email before the @, else the id."""
     return name or (email or "").partition("@")[0] or str(reference)
 
 
 def shown_day(moment: datetime | None) -> datetime | None:
-    """Noon of the day that this is, where it is one: midnight UTC."""
+    """Noon if this is a whole day (midnight UTC), else the time as it is."""
     return shown_due(moment, all_day=moment is not None and moment.time() == time())
 
 
 def shown_due(moment: datetime | None, *, all_day: bool) -> datetime | None:
-    """Noon of a whole day, and every other moment as it is."""
+    """Noon if it is a whole day, else the time as it is."""
     return datetime.combine(moment, NOON, UTC) if moment is not None and all_day else moment
 
 
 def read_day(sent: Any) -> Any:
-    """The day whose noon this is, and everything else as it is."""
+    """The whole day if this is noon, else the value as it is."""
     if isinstance(sent, datetime) and sent.time() == NOON:
         return BareDate(sent.year, sent.month, sent.day, tzinfo=UTC)
     return sent
 
 
 def statuses_shown_as(shown: list[Status]) -> list[CustomerStatus]:
-    """What a filter by these statuses finds."""
+    """The statuses that are shown as one of these."""
     return [status for status, known in SHOWN_STATUS.items() if known in shown]
 
 
 def equals_shown(name: str, sent: Any, shown: Any) -> bool:
-    """Whether a form sends back what the console was shown."""
+    """Whether a form sent back what the console was shown."""
     if isinstance(sent, datetime) and isinstance(shown, datetime):
         return bool(CUT[name](sent) == CUT[name](shown))
     if isinstance(sent, dict) and isinstance(shown, dict):
         return strict_json.encode_sorted(sent) == strict_json.encode_sorted(shown)  # 1 is not true
     if isinstance(shown, str):
-        return str(sent) == shown  # an id may come as a number
+        return str(sent) == shown  # an id may be sent as a number
     return bool(sent == shown)
 
 
 class Stages:
-    """A tenant's stages and the console's. A built-in one is known by its origin, not its name, which may change."""
+    """Maps a tenant's stages to the console's. A built-in stage is known by its origin, since its name can change."""
 
     def __init__(self, stages: list[StageOrigin]) -> None:
         self._stages = stages
         self._shown: dict[str, Stage] = {}
-        # A tenant's own open stage shows as the built-in one before it.
+        # A tenant's own open stage is shown as the built-in one before it.
         before = Stage.LEAD
         for stage in stages:
             if stage.kind == "open":
@@ -118,21 +119,21 @@ class Stages:
 
     @classmethod
     async def of(cls, tx: Transaction) -> Stages:
-        """Those of the tenant."""
+        """The stages of the transaction's tenant."""
         return cls(await list_origins(tx))
 
     def shown(self, name: str) -> Stage:
-        """What a stage is shown as; one that was renamed since the stages were read, a moment ago, as the first."""
+        """How a stage is shown. A stage that was renamed since the stages were read is shown as the first."""
         return self._shown.get(name, Stage.LEAD)
 
     def shown_as(self, wanted: list[Stage]) -> list[str]:
-        """The stages that a filter by these finds."""
+        """The stages that are shown as one of these."""
         return [name for name, shown in self._shown.items() if shown in wanted]
 
     def meant_by(self, wanted: Stage) -> str:
-        """The stage that a deal goes to: the built-in one, else the first that is shown so; active ones only.
+        """The active stage for a move: the built-in one, else the first that is shown as this one.
 
-        Where there is none, a name that no stage can have, so that it is refused as every wrong stage is.
+        If there is none, a name that no stage can have, so that the move fails like one to an unknown stage.
         """
         active = [stage for stage in self._stages if stage.is_active and self._shown[stage.name] is wanted]
         built_in = [stage for stage in active if BUILT_IN.get(stage.origin or "") is wanted]
