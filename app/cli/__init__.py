@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import click
 
 
-# Each command is loaded when it is called, so that serving does not wait for what it does not need.
+# Each command is loaded when it is called, so that `crm serve` does not wait for the modules of the others.
 def _serve() -> click.Command:
     from app.cli.serve import serve
 
@@ -60,7 +60,7 @@ COMMANDS = {"serve": _serve, "db": _db, "audit": _audit, "attachments": _attachm
 # These are not in a production image.
 if find_spec("app.dev") is not None:
     COMMANDS |= {"token": _token, "issuer": _issuer, "seed": _seed}
-# What a command may run into outside of itself; by name, since loading what defines them would slow down every start.
+# Errors with a cause outside the program, by name, since importing their modules would slow down every start.
 EXPECTED_ERRORS = {
     "alembic.util.exc.CommandError",
     "app.web.errors.AppError",
@@ -73,10 +73,10 @@ EXPECTED_ERRORS = {
 
 
 class Commands(click.Group):
-    """Whatever a command runs into outside of itself is one line, never a traceback."""
+    """The commands. An error with a cause outside the program is shown as one line, not as a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's form
-        """In the order in which help shows them."""
+        """The names, in the order in which help shows them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- click's form
@@ -105,7 +105,7 @@ def crm() -> None:
 
     \b
     Examples:
-      crm serve --demo              serve on port 3000, with a database of its own and something to see in it
+      crm serve --demo              serve on port 3000, with a database of its own and demo data
       crm db upgrade                bring the configured database up to this release
       crm token --role admin        a token for trying out requests
     """

@@ -1,4 +1,4 @@
-"""`crm attachments`: the object store and the database, kept in step, for all tenants at once."""
+"""`crm attachments`: comparing the object store with the database, for all tenants."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import psycopg
 from app.cli.environment import Duration, data_dir_option, environment
 from app.storage.objects import ObjectStore
 
-# Whatever else somebody keeps in the bucket is none of ours.
+# The keys of our objects; other objects in the bucket are left alone.
 OURS = re.compile(r"(incoming/)?(~[0-9a-f]{64}|[A-Za-z0-9_-]{1,64})/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-FOUND = """
+TABLES = """
 CREATE TEMP TABLE listed (key text PRIMARY KEY, size bigint, modified timestamptz);
 CREATE TEMP TABLE kept (kind text, tenant text, record_id bigint, key text, since timestamptz, live boolean);
 """
@@ -27,7 +27,7 @@ ORPHANS = """
 SELECT key, size FROM listed WHERE modified < %s AND NOT EXISTS (SELECT FROM kept WHERE kept.key = listed.key)
 ORDER BY key
 """
-# In the trash it may be missing: that is purged by its own rule.
+# Only live attachments: what is in the trash may be purged already.
 MISSING = """
 SELECT tenant, record_id FROM kept
 WHERE kind = 'attachment' AND live AND since < %s AND NOT EXISTS (SELECT FROM listed WHERE listed.key = kept.key)
@@ -37,7 +37,7 @@ STALE = "SELECT tenant, record_id, key FROM kept WHERE kind = 'upload' AND since
 
 
 class Work(NamedTuple):
-    """What these commands work with: a session of the tables' owner, and the store."""
+    """A connection as the tables' owner, and the object store."""
 
     connection: psycopg.Connection[Any]
     store: ObjectStore
@@ -55,21 +55,21 @@ def _work(data_dir: Path | None, name: str) -> Iterator[Work]:
 
 @click.group()
 def attachments() -> None:
-    """The object store and the database, kept in step.
+    """Compare the object store with the database, and clean up.
 
     They need the login that owns the tables: MIGRATION_DATABASE_URL, or else DATABASE_URL; and the S3 settings.
     """
 
 
 @attachments.command()
-@click.option("--older-than", "age", type=Duration(), default="1h", show_default=True, help="Leave what is younger.")
-@click.option("--delete", is_flag=True, help="Clean up, instead of only saying what there is.")
+@click.option("--older-than", "age", type=Duration(), default="1h", show_default=True, help="Ignore what is younger.")
+@click.option("--delete", is_flag=True, help="Clean up, instead of only printing what was found.")
 @data_dir_option
 def sweep(age: int, delete: bool, data_dir: Path | None) -> None:
     """Find what interrupted uploads and lost files left behind.
 
-    Objects without a row, and uploads that were begun and never completed, are deleted. An attachment whose object is
-    missing goes into the trash, so that it can be restored should its bytes turn up again.
+    With --delete, objects without a row and uploads that were never completed are deleted. An attachment whose object
+    is missing goes into the trash, from where it can be restored if the object is found again.
 
     \b
     Example:
@@ -80,7 +80,7 @@ def sweep(age: int, delete: bool, data_dir: Path | None) -> None:
         before = datetime.now(UTC) - timedelta(seconds=age)
         _compare(work)
         orphans, missing, stale = (
-            work.connection.execute(question, [before]).fetchall() for question in (ORPHANS, MISSING, STALE)
+            work.connection.execute(query, [before]).fetchall() for query in (ORPHANS, MISSING, STALE)
         )
         for key, size in orphans:
             click.echo(f"object without a row: {key} ({size} bytes)")
@@ -101,10 +101,10 @@ def sweep(age: int, delete: bool, data_dir: Path | None) -> None:
 
 
 @attachments.command()
-@click.option("--older-than", "age", type=Duration(), required=True, help="In the trash for that long, such as 30d.")
+@click.option("--older-than", "age", type=Duration(), required=True, help="How long it was in the trash, such as 30d.")
 @data_dir_option
 def purge(age: int, data_dir: Path | None) -> None:
-    """Delete for good what is in the trash.
+    """Delete what is in the trash, for good.
 
     \b
     Example:
@@ -112,7 +112,7 @@ def purge(age: int, data_dir: Path | None) -> None:
     """
     with _work(data_dir, "purge") as work:
         before = datetime.now(UTC) - timedelta(seconds=age)
-        # Rows first: an object that is left over is found by a sweep, a row without its object is a loss.
+        # Rows first: a sweep finds an object without a row, but a row without its object would be a lost file.
         keys = work.connection.execute("SELECT crm_purge_attachments(%s)", [before]).fetchall()
         for (key,) in keys:
             work.store.remove(key)
@@ -120,8 +120,8 @@ def purge(age: int, data_dir: Path | None) -> None:
 
 
 def _compare(work: Work) -> None:
-    """Bring both lists together; the store's first, so that what arrives meanwhile has its row in the other."""
-    work.connection.execute(FOUND)
+    """Load both lists. The store's comes first, so that files that arrive meanwhile have their rows in the other."""
+    work.connection.execute(TABLES)
     with work.connection.cursor() as cursor, cursor.copy("COPY listed FROM STDIN") as rows:
         for stored in work.store.every_object():
             if OURS.fullmatch(stored.key):

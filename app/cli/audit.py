@@ -1,4 +1,4 @@
-"""`crm audit`: the audit log's chain of hashes, for all tenants at once."""
+"""`crm audit`: the audit log's chain of hashes, for all tenants."""
 
 from __future__ import annotations
 
@@ -49,18 +49,20 @@ def _with_database(
 
 @click.group()
 def audit() -> None:
-    """The audit log, sealed so that tampering shows.
+    """Verify the audit log, which is sealed so that tampering shows.
 
-    Sealing works as the service's login (DATABASE_URL). The other commands read the logs of all organizations, which
-    that login can't: they need the one that owns the tables (MIGRATION_DATABASE_URL, or else DATABASE_URL).
+    `seal` uses the service's login (DATABASE_URL). The other commands read the logs of all organizations and need the
+    login that owns the tables (MIGRATION_DATABASE_URL, or else DATABASE_URL).
     """
 
 
 @audit.command()
-@click.option("--wait", type=Duration(), default="60s", show_default=True, help="For transactions that still run.")
+@click.option(
+    "--wait", type=Duration(), default="60s", show_default=True, help="How long to wait for running transactions."
+)
 @data_dir_option
 def seal(wait: int, data_dir: Path | None) -> None:
-    """Seal what was committed until now. A running service does so by itself, every UPKEEP_SECONDS.
+    """Seal all committed entries. A running service does this by itself every UPKEEP_SECONDS.
 
     \b
     Example:
@@ -90,9 +92,9 @@ def seal(wait: int, data_dir: Path | None) -> None:
 @audit.command()
 @data_dir_option
 def checkpoint(data_dir: Path | None) -> None:
-    """Print where every chain stands, signed, to be kept where nobody who reaches the database can change it.
+    """Print a signed statement of where every chain stands. Keep it where administrators of the database can't write.
 
-    It is signed with AUDIT_KEY, or else with a key made of JWT_SECRET.
+    It is signed with AUDIT_KEY, or else with a key derived from JWT_SECRET.
 
     \b
     Example:
@@ -112,14 +114,14 @@ def checkpoint(data_dir: Path | None) -> None:
 
 
 @audit.command()
-@click.option("--checkpoint", "file", type=click.File("rb"), help="What `crm audit checkpoint` printed once.")
+@click.option("--checkpoint", "file", type=click.File("rb"), help="A file that `crm audit checkpoint` printed.")
 @data_dir_option
 @click.pass_context
 def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) -> None:
-    """Walk along every chain, and name the first entry that does not fit.
+    """Check every chain, and print the first entry that does not fit.
 
-    Ends with 1 where somebody changed, deleted, inserted or reordered entries. That the end was cut off, or that
-    everything was written anew, shows only against a checkpoint.
+    The exit code is 1 if entries were changed, deleted, inserted or reordered. Only a checkpoint shows that the end was
+    cut off, or that all seals were computed again.
 
     \b
     Examples:
@@ -132,7 +134,7 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
         async with database.oversight() as connection:
             walk = Walk(connection, seen)
             breaks = [str(each) async for each in walk.breaks()]
-        return breaks, f"{walk.entries} entries checked, {walk.waiting} wait to be sealed."
+        return breaks, f"{walk.entries} entries checked, {walk.waiting} not sealed yet."
 
     breaks, summary = _with_database(data_dir, work, oversight=True)
     for line in breaks:
@@ -141,7 +143,7 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
     if breaks:
         click.echo(f"TAMPERED WITH: {len(breaks)} of the tenants' logs", err=True)
         ctx.exit(1)
-    click.echo("Everything is as it was written.")
+    click.echo("The audit log is intact.")
 
 
 def _read_checkpoint(raw: bytes, settings: Settings) -> dict[str, Head]:

@@ -27,7 +27,7 @@ def migrations(data_dir: Path | None) -> Iterator[Migrations]:
 
 @click.group()
 def db() -> None:
-    """The database's tables, roles and rights.
+    """Create and upgrade the database's tables, roles and rights.
 
     They need the login that owns the tables: MIGRATION_DATABASE_URL, or else DATABASE_URL. Commands wait for one
     another, so that many replicas may start at once.

@@ -1,4 +1,4 @@
-"""Which settings and which database a command works with."""
+"""The settings and servers that a command works with."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 data_dir_option: Callable[[F], F] = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Use the embedded servers in this folder, whatever else is configured.",
+    help="Use the embedded servers in this folder, and ignore the configured ones.",
 )
 
 
 class TenantName(click.ParamType[str]):
-    """What a token may name."""
+    """The name of an organization."""
 
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as it is."""
+        """Check the name and return it."""
         if not is_tenant_id(value):
             self.fail(f"must have 1 to {MAX_ID_LENGTH} visible characters, with blanks only between them", param, ctx)
         return str(value)
 
 
 class Duration(click.ParamType[int]):
-    """Such as 90s, 15m, 12h or 30d; in seconds."""
+    """A duration such as 90s, 15m, 12h or 30d, in seconds."""
 
     name = "duration"
 
@@ -52,7 +52,7 @@ class Duration(click.ParamType[int]):
 
 
 class Environment(NamedTuple):
-    """Settings whose servers answer, and those servers that are embedded."""
+    """Settings whose servers are running, and the embedded ones of these servers."""
 
     settings: Settings
     servers: tuple[EmbeddedServer, ...] = ()
@@ -60,7 +60,7 @@ class Environment(NamedTuple):
 
 
 def read_settings(data_dir: Path | None = None) -> Settings:
-    """The settings; an error in them ends the command with one line."""
+    """The settings. A wrong one ends the command with one line."""
     try:
         folder = None if data_dir is None else str(data_dir)
         return load_settings(data_dir=folder, ignore_servers=data_dir is not None)
@@ -70,7 +70,7 @@ def read_settings(data_dir: Path | None = None) -> Settings:
 
 @contextmanager
 def environment(data_dir: Path | None, *, with_store: bool = False) -> Iterator[Environment]:
-    """The configured servers, or else embedded ones, running for as long as the block."""
+    """The configured servers, or else embedded ones that run until the block ends."""
     settings = read_settings(data_dir)
     if settings.database_dsn and (settings.s3_bucket or settings.production or not with_store):
         yield Environment(settings)

@@ -11,13 +11,13 @@ from app.main import create_app
 from app.settings import Settings
 
 FOLDER = Path("openapi")
-# The document depends on the routes alone; the app is never started.
+# The document depends only on the routes; the app is never started.
 SETTINGS = Settings(jwt_secret="only-for-the-document", database_url="postgresql://localhost/none")  # noqa: S106 -- signs nothing
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail unless the files are up to date.")
-@click.option("--data-dir", hidden=True, help="Taken like everywhere; no database is needed.")
+@click.option("--data-dir", hidden=True, help="Accepted as by all commands; no database is needed.")
 def openapi(check: bool, data_dir: str | None) -> None:  # noqa: ARG001 -- every command takes it
     """Write openapi/openapi.json, openapi/openapi.yaml and openapi/console.json, as the service serves them at /docs.
 

@@ -1,4 +1,4 @@
-"""`crm serve`: the embedded servers where none is configured, the workers, and a stop that loses nothing."""
+"""`crm serve`: embedded servers if none are configured, the workers, and a graceful stop."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from app.settings import DRAIN_FILE, Settings
 
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
-# Of each worker. One that sends nothing costs a few kilobytes; those beyond wait in the backlog, probes among them.
+# Of each worker. An idle connection costs a few kilobytes. Further ones, also of probes, wait in the backlog.
 MAX_CONNECTIONS = 16_384
 BACKLOG = 4096
-# What a worker has open beside: connections to the database and the store, temporary files, logs.
+# Other open files of a worker: connections to the database and the store, temporary files, logs.
 OTHER_FILES = 512
 DEMO_TOKEN_SECONDS = 30 * 86400
 
@@ -42,8 +42,10 @@ DEMO_TOKEN_SECONDS = 30 * 86400
 @click.option("--port", type=click.IntRange(0, 65535), help="0 picks a free one.  [default: SERVER_PORT, 3000]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for every address of the machine.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="One for each core, at most.")
-@click.option("--migrate", is_flag=True, help="Upgrade a configured database first; the embedded one always is.")
-@click.option("--demo", is_flag=True, help="Put demo data into an empty embedded database, and say how to look.")
+@click.option(
+    "--migrate", is_flag=True, help="Upgrade the configured database first. The embedded one is always upgraded."
+)
+@click.option("--demo", is_flag=True, help="Put demo data into an empty embedded database, and print how to use it.")
 @data_dir_option
 def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, data_dir: Path | None) -> None:
     """Serve the CRM.
@@ -57,7 +59,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
       crm serve --port 0 --data-dir /tmp/crm
       ENVIRONMENT=production DATABASE_URL=postgresql://crm@db/crm JWT_SECRET=... crm serve --host 0.0.0.0 --workers 4
     """
-    # Until the server has its own, a handler that lets the embedded database stop too.
+    # This handler stops the embedded servers too, until the web server installs its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with environment(data_dir, with_store=True) as env, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = env.settings
@@ -96,7 +98,7 @@ def _create_demo(settings: Settings) -> None:
 
 
 def free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0. Workers share it later, so that two services on it would go unnoticed."""
+    """The port, or a free one for 0. Fails if it is taken: workers share a port, so a second service could start."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,7 +135,7 @@ def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,
-        # The clock does not run while the server waits to see which protocol a connection speaks.
+        # The header timeout does not apply while the server detects the protocol, so it must not have to.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_seconds * 1000),
         backlog=BACKLOG,
@@ -147,7 +149,7 @@ def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *,
         drain_file.touch()
         threading.Timer(settings.drain_seconds, server.signal_handler_interrupt).start()
 
-    # Load balancers see /ready say no before the listener closes; Ctrl-C does not wait.
+    # Load balancers see /ready fail before the service stops accepting connections; Ctrl-C does not wait.
     server.on_startup(lambda: signal.signal(signal.SIGTERM, drain))
     server.on_startup(
         lambda: threading.Thread(target=_announce, args=(settings, host, port, demo), daemon=True).start()
@@ -158,9 +160,9 @@ def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *,
 
 
 def _connections() -> int:
-    """How many connections a worker may have, each of which is an open file."""
+    """How many connections a worker may have: each one is an open file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # a limit that may not be raised stays
+    with suppress(ValueError, OSError):  # the limit may not be raised
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files < 0 else max(256, min(MAX_CONNECTIONS, files - OTHER_FILES))
@@ -189,7 +191,7 @@ def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
 
 
 def _alive(host: str, port: int) -> bool:
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared with, not listened at
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- only compared, not bound
     connection = http.client.HTTPConnection(target, port, timeout=2)
     try:
         connection.request("GET", "/live")

@@ -1,4 +1,4 @@
-"""A small story to look at, for the first `make run`: told once, into an empty embedded database."""
+"""Demo data for the first `make run`, written once into an empty embedded database."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from app.settings import Settings
 
 TENANT = "default"
 TAGS = {"VIP": "#f59e0b", "Newsletter": "#6366f1", "Partner": "#22c55e", "Trade fair": "#a855f7"}
-# Name, company, status, whose, tags; then deals: title, amount, stages come through, days ago begun.
-STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, int, str, int]]]] = [
+# Name, company, status, role of the owner, tags, and deals: title, amount, last stage, opened how many days ago.
+CUSTOMERS: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, int, str, int]]]] = [
     (
         "Ada Lovelace",
         "Analytical Engines",
@@ -105,7 +105,7 @@ STORY: list[tuple[str, str | None, str, str | None, list[str], list[tuple[str, i
     ("Mary Anning", "Jurassic Finds", "active", "manager", ["Newsletter"], [("Excavation", 5200, "won", 85)]),
     ("Tu Youyou", "Sweet Wormwood", "lead", None, [], []),
 ]
-LADDER = ["prospecting", "qualification", "proposal", "negotiation"]
+OPEN_STAGES = ["prospecting", "qualification", "proposal", "negotiation"]
 POSITIONS = ["Founder", "Head of Purchasing", "CTO", "Managing Director", "Laboratory Manager"]
 INDUSTRIES = ["Engineering", "Computing", "Research", "Chemistry", "Education", "Medicine", "Energy"]
 COLLEAGUES = ["Charles Babbage", "Howard Aiken", "Sofia Kovalevskaya", "Max Delbrück", "Inge Lehmann", "Paul Dirac"]
@@ -117,8 +117,8 @@ NOTES = [
 ]
 
 
-class Work(NamedTuple):
-    """What is done with a customer: so many days from today, at this hour; without one on that whole day."""
+class DemoActivity(NamedTuple):
+    """An activity: how many days from today, and at which hour. Without an hour it is a whole day."""
 
     kind: str
     title: str
@@ -127,48 +127,57 @@ class Work(NamedTuple):
     status: str
 
 
-SOON = -1
-# By turns.
-WORK = [
+SOON = -1  # an hour that means: in two hours
+# The customers get these in turn.
+ACTIVITIES = [
     [
-        Work("call", "First call", -20, 10, "completed"),
-        Work("meeting", "Demo", -8, 14, "completed"),
-        Work("task", "Send the offer", -2, None, "scheduled"),
+        DemoActivity("call", "First call", -20, 10, "completed"),
+        DemoActivity("meeting", "Demo", -8, 14, "completed"),
+        DemoActivity("task", "Send the offer", -2, None, "scheduled"),
     ],
-    [Work("email", "Introduction", -15, 9, "completed"), Work("call", "Ask for a decision", 3, 11, "scheduled")],
-    [Work("call", "First call", -18, 15, "completed"), Work("meeting", "Kick-off", 0, SOON, "scheduled")],
-    [Work("meeting", "Workshop", -6, 13, "cancelled"), Work("task", "Prepare the contract", 0, None, "scheduled")],
     [
-        Work("email", "Price list", -12, 9, "completed"),
-        Work("note", "Reads our newsletter", -5, 16, "completed"),
-        Work("call", "Check in", 9, 15, "scheduled"),
+        DemoActivity("email", "Introduction", -15, 9, "completed"),
+        DemoActivity("call", "Ask for a decision", 3, 11, "scheduled"),
+    ],
+    [
+        DemoActivity("call", "First call", -18, 15, "completed"),
+        DemoActivity("meeting", "Kick-off", 0, SOON, "scheduled"),
+    ],
+    [
+        DemoActivity("meeting", "Workshop", -6, 13, "cancelled"),
+        DemoActivity("task", "Prepare the contract", 0, None, "scheduled"),
+    ],
+    [
+        DemoActivity("email", "Price list", -12, 9, "completed"),
+        DemoActivity("note", "Reads our newsletter", -5, 16, "completed"),
+        DemoActivity("call", "Check in", 9, 15, "scheduled"),
     ],
 ]
 MINUTES = {"call": 15, "meeting": 60}
 
 
 def create_demo(settings: Settings) -> None:
-    """Tell the story, unless somebody was here before."""
+    """Create the demo data, unless the database has data already."""
     with psycopg.connect(settings.migration_dsn) as connection:
-        teller = _Teller(connection)
-        if not teller.anybody_here():
-            teller.tell(settings)
+        demo = _Demo(connection)
+        if not demo.has_data():
+            demo.create(settings)
 
 
-class _Teller:
+class _Demo:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
         self._now = datetime.now(UTC).replace(second=0, microsecond=0)
         self._today = self._now.replace(hour=0, minute=0)
         self._act_as(Role.ADMIN)
 
-    def anybody_here(self) -> bool:
-        """Whether the tenant has customers or tags."""
+    def has_data(self) -> bool:
+        """Whether the tenant has customers or tags already."""
         row = self._connection.execute("SELECT EXISTS (SELECT FROM customers) OR EXISTS (SELECT FROM tags)").fetchone()
         return row is None or bool(row[0])
 
-    def tell(self, settings: Settings) -> None:
-        """Everything, in order."""
+    def create(self, settings: Settings) -> None:
+        """Create everything."""
         self._connection.execute("SELECT crm_first_stages()")
         self._currency = settings.default_currency
         self._insert("settings", {"default_currency": self._currency, "timezone": settings.report_timezone})
@@ -178,14 +187,14 @@ class _Teller:
                 [TENANT, person.user_id, person.name, person.email, person.role],
             )
         tags = {name: self._insert("tags", {"name": name, "color": color}) for name, color in TAGS.items()}
-        for place, (name, company, status, whose, worn, deals) in enumerate(STORY):
-            role = Role(whose) if whose else None
+        for index, (name, company, status, role_name, tag_names, deals) in enumerate(CUSTOMERS):
+            role = Role(role_name) if role_name else None
             self._act_as(role or Role.ADMIN)
-            self._customer(place, name, company, status, role, sorted(tags[tag] for tag in worn), deals)
+            self._customer(index, name, company, status, role, sorted(tags[tag] for tag in tag_names), deals)
 
     def _customer(
         self,
-        place: int,
+        index: int,
         name: str,
         company: str | None,
         status: str,
@@ -193,95 +202,101 @@ class _Teller:
         tags: list[int],
         deals: list[tuple[str, int, str, int]],
     ) -> None:
-        """A customer, and after it, in the order in which it happened, all that hangs on it."""
-        begun = max((days for _, _, _, days in deals), default=place % 9 + 1) + 5
+        """A customer and everything that belongs to it, in the order in which it happened."""
+        age = max((days for _, _, _, days in deals), default=index % 9 + 1) + 5
         first, last = name.split(" ", 1)
         address = f"{first}.{last}@example.com".lower().replace(" ", "").replace("ö", "oe")
         owner = PEOPLE[role].user_id if role else None
         customer = self._record(
             "customers",
-            self._ago(begun, 8),
+            self._ago(age, 8),
             name=name,
             email=address,
-            # Numbers that no telephone has: they are kept for stories.
-            phone=f"+44 20 7946 0{place:03}",
+            # Numbers that are reserved for fiction.
+            phone=f"+44 20 7946 0{index:03}",
             company=company,
-            role=POSITIONS[place % len(POSITIONS)],
+            role=POSITIONS[index % len(POSITIONS)],
             kind="person",
-            industry=INDUSTRIES[place % len(INDUSTRIES)] if company else None,
+            industry=INDUSTRIES[index % len(INDUSTRIES)] if company else None,
             website=f"https://{company.lower().replace(' ', '-')}.example" if company else None,
             status=status,
             assigned_to=owner,
             tags=tags,
             contacted=status != "lead",
-            next_follow_up_at=None if status == "churned" or place % 2 else self._ago(2 - place % 7),
+            next_follow_up_at=None if status == "churned" or index % 2 else self._ago(2 - index % 7),
         )
         contact = self._record(
             "contacts",
-            self._ago(begun, 8),
+            self._ago(age, 8),
             customer_id=customer,
             first_name=first,
             last_name=last,
             email=address,
-            phone=f"+44 7700 900{place:03}",
-            position=POSITIONS[place % len(POSITIONS)],
+            phone=f"+44 7700 900{index:03}",
+            position=POSITIONS[index % len(POSITIONS)],
             is_primary=True,
         )
-        if company and place % 4 == 0:
-            first, last = COLLEAGUES[place // 4].split(" ")
-            self._record("contacts", self._ago(begun - 1, 9), customer_id=customer, first_name=first, last_name=last)
-        if place % 2 == 0:
+        if company and index % 4 == 0:
+            first, last = COLLEAGUES[index // 4].split(" ")
+            self._record("contacts", self._ago(age - 1, 9), customer_id=customer, first_name=first, last_name=last)
+        if index % 2 == 0:
             self._record(
                 "notes",
-                self._ago(begun - 1, 10),
+                self._ago(age - 1, 10),
                 customer_id=customer,
-                content=NOTES[place // 2 % len(NOTES)],
+                content=NOTES[index // 2 % len(NOTES)],
                 author_id=PEOPLE[role or Role.ADMIN].user_id,
                 author_name=PEOPLE[role or Role.ADMIN].name,
             )
-        keeper = owner or PEOPLE[Role.MANAGER].user_id
-        opened = [
-            (days, self._deal(title, amount, fate, days, customer_id=customer, contact_id=contact, owner_id=keeper))
-            for title, amount, fate, days in deals
+        assignee = owner or PEOPLE[Role.MANAGER].user_id
+        open_deals = [
+            (
+                days,
+                self._deal(title, amount, outcome, days, customer_id=customer, contact_id=contact, owner_id=assignee),
+            )
+            for title, amount, outcome, days in deals
         ]
-        for work in WORK[place % len(WORK)]:
-            # Not all on the same days.
-            days = work.days and work.days + place % 4 * (1 if work.days > 0 else -1)
+        for activity in ACTIVITIES[index % len(ACTIVITIES)]:
+            # On different days for different customers.
+            days = activity.days and activity.days + index % 4 * (1 if activity.days > 0 else -1)
             planned = max(2 - days, 1)
-            if planned < begun and (work.status != "scheduled" or status in {"lead", "prospect", "active"}):
+            if planned < age and (activity.status != "scheduled" or status in {"lead", "prospect", "active"}):
                 self._activity(
-                    work._replace(days=days),
+                    activity._replace(days=days),
                     planned,
                     customer_id=customer,
                     contact_id=contact,
-                    deal_id=next((deal for age, deal in reversed(opened) if age > planned), None),
-                    assigned_to=keeper,
-                    priority="high" if place % 4 == 0 else "normal",
+                    deal_id=next((deal for opened, deal in reversed(open_deals) if opened > planned), None),
+                    assigned_to=assignee,
+                    priority="high" if index % 4 == 0 else "normal",
                 )
 
-    def _activity(self, work: Work, planned: int, **links: Any) -> None:
-        """`planned` says how many days ago."""
-        made, due = self._ago(planned, 11), self._ago(-work.days, work.hour or 0)
-        if work.hour == SOON:
+    def _activity(self, activity: DemoActivity, planned: int, **links: Any) -> None:
+        """An activity that was planned so many days ago."""
+        created, due = self._ago(planned, 11), self._ago(-activity.days, activity.hour or 0)
+        if activity.hour == SOON:
             due = self._now.replace(minute=0) + timedelta(hours=2)
         self._record(
             "activities",
-            made,
-            updated_at=made if work.status == "scheduled" else due,
-            title=work.title,
-            type=work.kind,
+            created,
+            updated_at=created if activity.status == "scheduled" else due,
+            title=activity.title,
+            type=activity.kind,
             due_date=due,
-            all_day=work.hour is None,
-            status=work.status,
-            completed_at=due if work.status == "completed" else None,
-            duration=MINUTES.get(work.kind),
+            all_day=activity.hour is None,
+            status=activity.status,
+            completed_at=due if activity.status == "completed" else None,
+            duration=MINUTES.get(activity.kind),
             **links,
         )
 
-    def _deal(self, title: str, amount: int, fate: str, days: int, **links: Any) -> int:
-        """Opened so many days ago, and moved as far as its fate."""
-        closed = {"won": "closed_won", "lost": "closed_lost"}.get(fate)
-        path = [*(LADDER if closed else LADDER[: LADDER.index(fate) + 1]), *([closed] if closed else [])]
+    def _deal(self, title: str, amount: int, outcome: str, days: int, **links: Any) -> int:
+        """A deal that was opened so many days ago and moved to its last stage."""
+        closed = {"won": "closed_won", "lost": "closed_lost"}.get(outcome)
+        path = [
+            *(OPEN_STAGES if closed else OPEN_STAGES[: OPEN_STAGES.index(outcome) + 1]),
+            *([closed] if closed else []),
+        ]
         deal = self._record(
             "deals",
             self._ago(days, 9),
@@ -310,7 +325,7 @@ class _Teller:
         return deal
 
     def _spread_history(self, deal: int, days: int, steps: int) -> None:
-        """The moves took place over the days, not all just now; only the tables' owner can say so."""
+        """Spread the moves over the past days. Only the tables' owner can change the history."""
         moments = [self._ago(days - days * 0.8 * step / max(steps - 1, 1), 9) for step in range(steps)]
         self._connection.execute("SELECT set_config('role', 'none', true)")
         history = self._connection.execute("SELECT id FROM stage_history WHERE deal_id = %s ORDER BY id", [deal])
@@ -327,7 +342,7 @@ class _Teller:
         return int(row[0])
 
     def _record(self, table: str, created: datetime, **values: Any) -> int:
-        """A record as of that moment."""
+        """A record that was created at that moment."""
         return self._insert(table, {"created_at": created, "updated_at": created, **values})
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> int:
@@ -344,5 +359,5 @@ class _Teller:
         enter_tenant(self._connection, TENANT, {"user_id": person.user_id, "user_name": person.name, "user_role": role})
 
     def _ago(self, days: float, hour: int = 0) -> datetime:
-        """So many days before today, at this hour UTC; without one a whole day."""
+        """The time so many days before today, at this hour UTC. Without an hour, midnight."""
         return self._today + timedelta(days=-days, hours=hour)

@@ -1,4 +1,4 @@
-"""`crm issuer`: a stand-in for the CMS's login, for development; the service itself only ever verifies tokens."""
+"""`crm issuer`: a stand-in for the CMS's login, for development. The service itself only verifies tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from app.web.errors import ErrorBody, error_response
 from app.web.input import CrmRequest, read_input
 from app.web.structs import Body
 
-# Pages on the developer's own machine, where CORS_ALLOWED_ORIGINS names none.
+# Pages on the developer's own machine, used if CORS_ALLOWED_ORIGINS is not set.
 LOCAL_PAGES = ("http://localhost:*", "http://127.0.0.1:*")
 WRONG = ErrorBody("INVALID_CREDENTIALS", "The email address or the password is wrong")
 
@@ -41,7 +41,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class User(Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody who may log in. Without a tenant the tokens name none, as the CMS's do today."""
+    """Somebody who may log in. Without a tenant, the tokens have no `tenant_id`, like those of the CMS today."""
 
     email: Text
     password: Text
@@ -50,13 +50,13 @@ class User(Struct, frozen=True, forbid_unknown_fields=True):
     tenant_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
     def matches(self, email: str, password: str) -> bool:
-        """Whether these are this user's, in the same time whether or not they are."""
+        """Whether these are this user's, compared in constant time."""
         known = hmac.compare_digest(self.email.lower().encode(), email.strip().lower().encode())
         return hmac.compare_digest(self.password.encode(), password.encode()) and known
 
     @property
     def actor(self) -> Actor:
-        """As the service will see this user."""
+        """The actor that the service will see."""
         return Actor(
             user_id=user_id_of(self.email),
             tenant_id=self.tenant_id or DEFAULT_TENANT,
@@ -68,14 +68,14 @@ class User(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Login(Body):
-    """Who wants a token."""
+    """The body of a login."""
 
     email: Text
     password: Text
 
 
 class Session(Struct):
-    """A token, and whose it is."""
+    """The answer of a login."""
 
     token: str
     user: Person
@@ -83,8 +83,8 @@ class Session(Struct):
 
 @post("/login", status_code=200)
 async def login(request: CrmRequest, data: JSONBody[Login]) -> Response[Session] | Response[ErrorBody]:
-    """A token for an email address and its password."""
-    # Every user is looked at, so that the time tells nobody which addresses there are.
+    """Answer with a token if the email address and the password are right."""
+    # All users are compared, so that the time does not show which addresses exist.
     found = [user for user in request.app.state.users if user.matches(data.email, data.password)]
     if not found:
         return Response(WRONG, status_code=401)
@@ -102,7 +102,7 @@ async def login(request: CrmRequest, data: JSONBody[Login]) -> Response[Session]
 
 @get("/me")
 async def me(request: CrmRequest) -> Response[Me]:
-    """Whose the token is."""
+    """The owner of the token."""
     actor = request.app.state.tokens.actor(request.headers)
     return Response(Me(_person(actor), [*PERMISSIONS[actor.role], *actor.token_permissions]))
 
@@ -112,7 +112,7 @@ def _person(actor: Actor) -> Person:
 
 
 def create_issuer(settings: Settings, users: Sequence[User]) -> Litestar:
-    """The issuer of these users' tokens, signed with these settings' secret."""
+    """The app that lets these users log in, and signs with the settings' secret."""
     app = Litestar(
         route_handlers=[Router("/admin", route_handlers=[login, me])],
         request_class=CrmRequest,
@@ -134,15 +134,15 @@ def create_issuer(settings: Settings, users: Sequence[User]) -> Litestar:
     "--users",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='A JSON list of {"email", "password", "role", "name"}, and "tenant_id" where one is meant.',
+    help='A JSON list of {"email", "password", "role", "name"} and, if wanted, "tenant_id".',
 )
 @data_dir_option
 def issuer(port: int, host: str, file: Path | None, data_dir: Path | None) -> None:
     """Let people log in and hand out tokens, in place of the CMS. For development only.
 
-    POST /admin/login takes {"email", "password"} and answers {"token", "user"}; GET /admin/me says whose a token is.
-    It signs with the secret that the service verifies with: the same JWT_SECRET, or the same data directory. Without
-    --users it makes an admin, a manager and an agent, and prints their passwords.
+    POST /admin/login takes {"email", "password"} and answers {"token", "user"}. GET /admin/me shows the owner of a
+    token. It needs the same JWT_SECRET as the service, or the same data directory. Without --users it makes an admin, a
+    manager and an agent, and prints their passwords.
 
     \b
     Examples:

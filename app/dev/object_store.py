@@ -1,4 +1,4 @@
-"""An S3 of our own for development and tests: rclone serves a folder of the data directory."""
+"""An embedded S3 server for development and tests: rclone serves a folder of the data directory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, runnin
 from app.settings import Settings
 
 BUCKET = "crm"
-# What rclone leaves of a PUT that it did not see the end of.
+# Files that rclone leaves behind after an unfinished PUT.
 UNFINISHED = ".rclone_temp_put_*"
 
 
 class Access(Struct):
-    """Where the server listens, and who may enter; kept, so that those who know it can go on after a restart."""
+    """The server's port and credentials; kept in a file, so that they stay the same after a restart."""
 
     port: int
     key: str
@@ -35,7 +35,7 @@ class Access(Struct):
 
 
 class EmbeddedStore(EmbeddedServer):
-    """The object store of one data directory."""
+    """The object store of a data directory."""
 
     name: ClassVar[str] = "store"
 
@@ -104,10 +104,10 @@ class EmbeddedStore(EmbeddedServer):
         until = time.monotonic() + START_SECONDS
         with (self._home / "store.log").open("ab") as log:
             while time.monotonic() < until:
-                # A session of its own, so that Ctrl-C reaches it through us, after the last request.
+                # In its own session, so that Ctrl-C does not stop it before the last request.
                 self._process = subprocess.Popen(  # noqa: S603 -- our own binary, with arguments of our own
                     [str(self._binary), "serve", "s3", str(self._objects), "--addr", f"127.0.0.1:{access.port}"],
-                    # The secret is not among the arguments, which everybody on the machine can read.
+                    # Not as arguments, which everybody on the machine can read.
                     env={
                         "PATH": os.defpath,
                         "HOME": str(self._home),
@@ -125,7 +125,7 @@ class EmbeddedStore(EmbeddedServer):
                     if self._accepts():
                         return
                     time.sleep(0.02)
-                # It ended: somebody else listens at that port by now.
+                # It ended: the port was taken meanwhile.
                 time.sleep(0.1)
                 access = replace(access, port=_free_port())
                 self._write_access(access)

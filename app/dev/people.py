@@ -1,6 +1,6 @@
-"""The people of examples: who logs in at `crm issuer`, whose tokens `crm token` prints, whose the demo's records are.
+"""The people of `crm issuer`, `crm token` and the demo.
 
-Whoever has an email address is the same person everywhere, since the id is made of it.
+A person's id is derived from the email address, so that it is the same everywhere.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "crm-service.example.com")
 
 
 def user_id_of(email: str) -> str:
-    """The id of whoever has this address."""
+    """The user id for an email address."""
     return str(uuid.uuid5(NAMESPACE, email.strip().lower()))
 
 
 class ExamplePerson(NamedTuple):
-    """One of them."""
+    """An example person, one for each role."""
 
     role: Role
     name: str
 
     @property
     def email(self) -> str:
-        """The address, by role."""
+        """The email address."""
         return f"{self.role}@example.com"
 
     @property
     def user_id(self) -> str:
-        """The id that tokens and records name."""
+        """The user id in tokens and records."""
         return user_id_of(self.email)
 
 

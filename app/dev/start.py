@@ -1,4 +1,4 @@
-"""Start the embedded servers that stand in for what is not configured."""
+"""Start embedded servers in place of those that are not configured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.settings import Settings
 
 @contextmanager
 def embedded_servers(settings: Settings, *, with_store: bool) -> Iterator[tuple[Settings, tuple[EmbeddedServer, ...]]]:
-    """The settings with these servers in them, and the servers, running for as long as the block.
+    """The settings that point to the servers, and the servers, which run until the block ends.
 
     Raises EmbeddedError.
     """
@@ -43,4 +43,4 @@ def _store(folder: Path, *, needed: bool) -> EmbeddedStore | None:
     except EmbeddedError:
         if needed:
             raise
-        return None  # a developer with a database of their own may do without attachments
+        return None  # with a configured database, attachments are optional

@@ -23,8 +23,8 @@ def make_token(
     tenant: str | None = None,
     ttl: int = 12 * 3600,
 ) -> str:
-    """A token as the CMS would issue it, signed with this service's secret. Where nobody is named it is of the person
-    who has the role in all examples.
+    """A token like those of the CMS, signed with this service's secret. Without a name or an id, it is for the example
+    person with this role.
     """
     now = int(time.time())
     somebody = next((person for person in PEOPLE.values() if person.role == role.lower()), None)
@@ -47,13 +47,13 @@ def make_token(
 
 @click.command()
 @click.option("--role", required=True, help="admin, manager or agent.")
-@click.option("--user-id", help="The person's id; by default a UUID made of the address.")
-@click.option("--email", help="By default ROLE@example.com.")
-@click.option("--name", help="The person's name.")
+@click.option("--user-id", help="The user's id.  [default: a UUID derived from the email]")
+@click.option("--email", help="The user's email.  [default: ROLE@example.com]")
+@click.option("--name", help="The user's name.")
 @click.option(
-    "--tenant", type=TenantName(), help="The organization; without it the token names none, as the CMS's do today."
+    "--tenant", type=TenantName(), help="The organization. Without it the token has none, like those of the CMS today."
 )
-@click.option("--ttl", type=Duration(), default="12h", show_default=True, help="How long it lives.")
+@click.option("--ttl", type=Duration(), default="12h", show_default=True, help="How long it is valid.")
 @data_dir_option
 def token(
     role: str,
@@ -64,7 +64,7 @@ def token(
     ttl: int,
     data_dir: Path | None,
 ) -> None:
-    """Print a token in the CMS's form, for trying out requests. Never in production.
+    """Print a token like those of the CMS, to try out requests. Not in production.
 
     \b
     Examples:

@@ -48,8 +48,8 @@ def audit(
 def test_what_was_sealed_is_verified(server: EmbeddedPostgres) -> None:
     verified = audit(server, "verify")
     assert verified.returncode == 0, verified.stderr
-    assert "0 wait to be sealed." in verified.stdout
-    assert verified.stdout.endswith("Everything is as it was written.\n")
+    assert "0 not sealed yet." in verified.stdout
+    assert verified.stdout.endswith("The audit log is intact.\n")
     assert audit(server, "seal").stdout == "Sealed 0 entries.\n"
 
 

@@ -23,7 +23,7 @@ READS = [
 ]
 
 
-class World:
+class FakeData:
     """What is the agent's, and what is not, tied together in every way."""
 
     def __init__(self, admin: Caller, agent: Caller) -> None:
@@ -103,7 +103,7 @@ def urls(operation: Operation, *known: dict[str, int]) -> list[str]:
 
 
 def test_no_address_shows_what_is_hidden(admin: Caller, agent: Caller) -> None:
-    world = World(admin, agent)
+    world = FakeData(admin, agent)
     seen = admin.get("/admin/customers").text + admin.get("/admin/activities").text + admin.get("/admin/deals").text
     assert CANARY in seen
     for operation in READS:
@@ -124,7 +124,7 @@ def test_no_address_shows_what_is_hidden(admin: Caller, agent: Caller) -> None:
     "operation", [o for o in READS if o.parameters and o.parameters[0] not in {"tag_id", "stage_id"}], ids=str
 )
 def test_a_hidden_record_answers_exactly_as_an_unknown_one(operation: Operation, admin: Caller, agent: Caller) -> None:
-    world, same = World(admin, agent), {"X-Request-ID": "same"}
+    world, same = FakeData(admin, agent), {"X-Request-ID": "same"}
     hidden = agent.call("GET", operation.url(**world.hidden | world.shared), headers=same)
     unknown = agent.call("GET", operation.url(), headers=same)
     assert (hidden.status_code, hidden.content) == (404, unknown.content)
@@ -138,7 +138,7 @@ def test_a_hidden_record_answers_exactly_as_an_unknown_one(operation: Operation,
 def test_a_hidden_record_can_not_be_written_to_and_an_own_one_says_no_more_than_names(
     operation: Operation, admin: Caller, agent: Caller
 ) -> None:
-    world, same = World(admin, agent), {"X-Request-ID": "same"}
+    world, same = FakeData(admin, agent), {"X-Request-ID": "same"}
     hidden = agent.call(
         operation.method, operation.url(**world.hidden | world.shared), **operation.payload(), headers=same
     )
@@ -150,7 +150,7 @@ def test_a_hidden_record_can_not_be_written_to_and_an_own_one_says_no_more_than_
 
 
 def test_a_hidden_record_is_unknown_as_a_reference(admin: Caller, agent: Caller) -> None:
-    world = World(admin, agent)
+    world = FakeData(admin, agent)
     for path, body in (
         ("deals", {"title": "Engine", "customer_id": world.own["customer_id"]}),
         ("activities", {"title": "Call", "type": "call", "customer_id": world.own["customer_id"]}),
@@ -164,7 +164,7 @@ def test_a_hidden_record_is_unknown_as_a_reference(admin: Caller, agent: Caller)
 
 
 def test_an_own_record_keeps_the_names_of_what_it_belongs_to(admin: Caller, agent: Caller) -> None:
-    world = World(admin, agent)
+    world = FakeData(admin, agent)
     deal = agent.ok("GET", f"/admin/deals/{world.own['deal_id']}")
     assert (deal["customer"]["name"], deal["contact"]["last_name"]) == NAMES[0:3:2]
     activity = agent.ok("GET", f"/admin/activities/{world.own['activity_id']}")
@@ -172,7 +172,7 @@ def test_an_own_record_keeps_the_names_of_what_it_belongs_to(admin: Caller, agen
 
 
 def test_counts_count_only_what_the_agent_sees(admin: Caller, agent: Caller) -> None:
-    world = World(admin, agent)
+    world = FakeData(admin, agent)
     assert admin.ok("GET", f"/admin/tags/{world.shared['tag_id']}")["customer_count"] == 1
     assert agent.ok("GET", f"/admin/tags/{world.shared['tag_id']}")["customer_count"] == 0
     assert [tag["customer_count"] for tag in agent.ok("GET", "/admin/tags")["data"]] == [0]
@@ -184,6 +184,6 @@ def test_counts_count_only_what_the_agent_sees(admin: Caller, agent: Caller) -> 
 
 
 def test_an_email_that_is_taken_by_somebody_hidden_names_nobody(admin: Caller, agent: Caller) -> None:
-    World(admin, agent)
+    FakeData(admin, agent)
     answer = agent.post("/admin/customers", {"name": "Ada", "email": f"Customer@{CANARY}.example"})
     assert refused(answer, 409, "EMAIL_EXISTS") == {}
