@@ -47,7 +47,7 @@ def create() -> None:
 def _fast(name: str, plain: str, otherwise: str) -> str:
     # Not STRICT, so that the server puts the body in the place of the call.
     return f"""
-        CREATE OR REPLACE FUNCTION {name}(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+        CREATE FUNCTION {name}(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
         RETURN CASE WHEN {plain} THEN lower(value COLLATE "C") ELSE {otherwise} END"""
 
 
@@ -69,7 +69,7 @@ def _letters() -> str:
     latin, *others = blocks
     longer = "\n".join(f"folded := replace(folded, {_quoted(chr(code))}, {_quoted(full[code])});" for code in full)
     return f"""
-        CREATE OR REPLACE FUNCTION crm_fold_letters(value text, in_full boolean) RETURNS text {SLOW} AS $$
+        CREATE FUNCTION crm_fold_letters(value text, in_full boolean) RETURNS text {SLOW} AS $$
         DECLARE
             folded text COLLATE "C" :=
                 lower(CASE WHEN value IS NFC NORMALIZED THEN value ELSE normalize(value, NFC) END COLLATE "C");
@@ -99,7 +99,7 @@ def _translated(block: list[int], simple: dict[int, str]) -> str:
 def _search_letters() -> str:
     from_, to = "".join(ALSO_ALIKE), "".join(ALSO_ALIKE.values())
     return f"""
-        CREATE OR REPLACE FUNCTION crm_fold_search_letters(value text) RETURNS text {SLOW} AS $$
+        CREATE FUNCTION crm_fold_search_letters(value text) RETURNS text {SLOW} AS $$
         DECLARE
             bare text COLLATE "C" := regexp_replace(normalize(value, NFKD) COLLATE "C", '[{LEFT_OUT}]+', '', 'g');
         BEGIN
@@ -130,7 +130,7 @@ def _quoted(text: str) -> str:
 
 # RFC 3492. A label that is none, or that says no more than plain letters would, stays as it is.
 PUNYCODE = f"""
-CREATE OR REPLACE FUNCTION crm_unpunycode(label text) RETURNS text {SLOW} AS $$
+CREATE FUNCTION crm_decode_punycode(label text) RETURNS text {SLOW} AS $$
 DECLARE
     digits CONSTANT text := 'abcdefghijklmnopqrstuvwxyz0123456789';
     coded text := substr(label, 5);
@@ -200,16 +200,16 @@ END $$
 # The local part is folded simply: there, \u00df is not ss. The ideographic dots separate labels too. Schemas are named,
 # since a dump is restored without a search path.
 EMAIL_LETTERS = f"""
-CREATE OR REPLACE FUNCTION crm_unicode_domain(value text) RETURNS text {SLOW} AS $$
+CREATE FUNCTION crm_unicode_domain(value text) RETURNS text {SLOW} AS $$
 DECLARE
     label text;
 BEGIN
     FOR label IN SELECT matched[1] FROM regexp_matches(value, '(?:^|[.@])(xn--[a-z0-9-]+)', 'g') AS matched LOOP
-        value := replace(value, label, public.crm_unpunycode(label));
+        value := replace(value, label, public.crm_decode_punycode(label));
     END LOOP;
     RETURN value;
 END $$;
-CREATE OR REPLACE FUNCTION crm_fold_email_letters(value text) RETURNS text {SLOW} AS $$
+CREATE FUNCTION crm_fold_email_letters(value text) RETURNS text {SLOW} AS $$
 DECLARE
     cut int := length(value) - strpos(reverse(value), '@') + 1;
     domain text := translate(normalize(substr(value, cut + 1), NFKC), '\u3002\uff0e\uff61', '...');

@@ -1,6 +1,8 @@
-"""The rules that the database keeps by itself, as statements for one table.
+"""The rules that the database keeps by itself, each as a function that makes it for one table.
 
-Row-level security is forced on the tables' owner too, so a migration that changes rows must lift it for its own
+A new resource's migration calls those that its declaration names: docs/adding-a-resource.md shows it.
+
+Row-level security is forced on the tables' owner too. A migration that changes rows must lift it for its own
 transaction: ALTER TABLE … NO FORCE ROW LEVEL SECURITY, and back.
 """
 
@@ -10,6 +12,15 @@ from typing import Any
 from alembic import op
 
 NEVER_AUDITED = ("tenant_id", "version", "updated_at")
+# A search looks through everything that was inserted since the index was last merged (kilobytes). PostgreSQL's own
+# limit of 4 MB makes a search for a rare word three times as slow after an import.
+PENDING = 256
+FIRST_TIME, LAST_TIME = "'0002-01-01 00:00:00+00'", "'9999-12-31 23:59:59.999999+00'"
+TIMES = """
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = %s::regclass AND atttypid = 'timestamptz'::regtype AND attgenerated = '' AND NOT attisdropped
+ORDER BY attnum
+"""
 TRANSITIONS = {
     "INSERT": "NEW TABLE AS new_rows",
     "UPDATE": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
@@ -81,23 +92,6 @@ def audited(
     return "".join(on_each_statement("audit", event, table, function) for event in events)
 
 
-def rederived(
-    table: str,
-    resource_type: str,
-    derived: tuple[str, ...],
-    *,
-    events: Iterable[str] = TRANSITIONS,
-    built_in: str | None = None,
-) -> str:
-    """The triggers of `versioned` and `audited` anew: other columns are derived now."""
-    return f"""
-        DROP TRIGGER version ON {table};
-        {"".join(f"DROP TRIGGER audit_{event.lower()} ON {table};" for event in events)}
-        {versioned(table, derived)}
-        {audited(table, resource_type, derived, events=events, built_in=built_in)}
-    """
-
-
 def on_each_statement(name: str, event: str, table: str, function: str) -> str:
     """A trigger `<name>_<event>` whose function reads all rows of a statement from old_rows and new_rows.
 
@@ -110,7 +104,7 @@ def on_each_statement(name: str, event: str, table: str, function: str) -> str:
 
 
 def owned_by(role: str, *functions: str) -> str:
-    """Let functions run as this role; only who may make things in the schema can be given one."""
+    """Let functions run as this role, which must be allowed to make things in the schema for that moment."""
     return f"""
         GRANT CREATE ON SCHEMA public TO {role};
         {"".join(f"ALTER FUNCTION {function} OWNER TO {role};" for function in functions)}
@@ -118,11 +112,26 @@ def owned_by(role: str, *functions: str) -> str:
     """
 
 
-def searchable(table: str) -> str:
-    """Let `crm_search` read the table."""
+def searchable(table: str, document: str, query: str | None = None) -> str:
+    """Let `crm_search` look through an expression of the table, or by a query of its own.
+
+    Its parameters are $1 the tenant, $2 the grams and $3 the patterns of all fragments, $4 whether the trash is left
+    out, $5 how many ids are wanted, $6 the grams and $7 the pattern of the longest fragment.
+    """
+    if query is None:
+        query = f"""
+        SELECT id FROM {table}
+        WHERE tenant_id = $1 AND crm_grams({document}) COLLATE "C" @> $2 AND {document} LIKE ALL ($3)
+            AND (deleted_at IS NULL OR NOT $4)
+        LIMIT $5"""
+    parameters = "text, text[], text[], boolean, bigint, text[], text"
     return f"""
+        CREATE INDEX {table}_search_idx ON {table} USING gin (crm_grams({document}) COLLATE "C")
+            WITH (gin_pending_list_limit = {PENDING});
         CREATE POLICY search ON {table} FOR SELECT TO crm_search USING (true);
         GRANT SELECT ON {table} TO crm_search;
+        CREATE FUNCTION crm_search_{table}({parameters}) RETURNS SETOF bigint LANGUAGE sql STABLE AS $q${query}$q$;
+        {owned_by("crm_search", f"crm_search_{table}({parameters})")}
     """
 
 
@@ -147,7 +156,7 @@ def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, 
     return "".join(
         f"""
         -- Plans are kept, and made while the table of counts is small: by its index also when it has many versions.
-        CREATE OR REPLACE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
+        CREATE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
         SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
         SET enable_seqscan = off SET enable_bitmapscan = off AS $$
         BEGIN
@@ -162,23 +171,29 @@ def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, 
     )
 
 
-def recounted(table: str, facet: str = "''", live: str = "deleted_at IS NULL") -> str:
-    """Count from the rows themselves, as a role that row-level security lets see all of them."""
-    return f"""
-        INSERT INTO record_counts (tenant_id, counted, facet, rows)
-        SELECT tenant_id, '{table}', facet, rows
-        FROM ({counts(facet, live, table, "count(*)")}) AS counts (tenant_id, facet, rows);
-    """
-
-
 def counts(facet: str, live: str, rows: str, count: str) -> str:
     return f"SELECT tenant_id, ({facet})::text, {count} FROM {rows} WHERE {live} GROUP BY 1, 2"
 
 
-def trashed_with(table: str, *children: str) -> str:
-    """What goes into the trash with a row, and comes back with it; `children` are 'table.column'."""
-    along = ", ".join(f"'{child}'" for child in children)
-    return on_each_statement("trash", "UPDATE", table, f"crm_trash_along({along})")
+def cascade_soft_delete(parent: str, *children: str) -> str:
+    """Put these children, as 'table.column', into the trash with their parent, and restore them with it; besides those
+    that already are.
+    """
+    before = rows(
+        "SELECT encode(tgargs, 'escape') FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
+        [parent, "trash_update"],
+    )
+    already = [child for (arguments,) in before for child in arguments.split("\\000") if child]
+    arguments = ", ".join(f"'{child}'" for child in (*already, *children))
+    drop = f"DROP TRIGGER IF EXISTS trash_update ON {parent};"
+    return drop + on_each_statement("trash", "UPDATE", parent, f"crm_cascade_soft_delete({arguments})")
+
+
+def within_years(table: str) -> str:
+    """Refuse times that Python and JSON can't say, in all columns of the table that hold one."""
+    columns = [column for (column,) in rows(TIMES, [table])]
+    checked = " AND ".join(f"{column} BETWEEN {FIRST_TIME} AND {LAST_TIME}" for column in columns)
+    return f"ALTER TABLE {table} ADD CONSTRAINT {table}_years_check CHECK ({checked});"
 
 
 def array(names: tuple[str, ...]) -> str:

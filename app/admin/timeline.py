@@ -85,7 +85,7 @@ def _event(
     return [
         literal(kind, String).label("type"),
         at.label("at"),
-        func.crm_show_user(user_id).label("user_id"),
+        func.crm_user_json(user_id).label("user_id"),
         user_name.label("user_name"),
         cast(data, Text).label("data"),
         # What happened in one moment is told in the order in which it was written, and always in the same.
@@ -125,7 +125,7 @@ def changed(kind: str, resource: str, field: str) -> Select[Any]:
         if field == "amount":
             return func.to_jsonb(func.trim_scale(cast(values["amount"].astext, Numeric)))
         if field in {"owner_id", "assigned_to"}:
-            return func.crm_show_user(values[field].astext)
+            return func.crm_user_json(values[field].astext)
         return values[field]
 
     data = func.json_build_object("from", shown(audit.old_values), "to", shown(audit.new_values))

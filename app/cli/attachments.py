@@ -94,7 +94,7 @@ def sweep(age: int, delete: bool, data_dir: Path | None) -> None:
             for row in missing:
                 work.connection.execute("SELECT crm_trash_attachment(%s, %s)", row)
             for tenant, record_id, key in stale:
-                work.connection.execute("SELECT crm_forget_upload(%s, %s)", [tenant, record_id])
+                work.connection.execute("SELECT crm_delete_upload(%s, %s)", [tenant, record_id])
                 work.store.remove(key)
         what = f"{len(orphans)} objects, {len(missing)} attachments, {len(stale)} uploads"
         click.echo(f"Cleaned up: {what}." if delete else f"Found: {what}. Nothing was changed; --delete does it.")
@@ -126,4 +126,4 @@ def _compare(work: Work) -> None:
         for stored in work.store.every_object():
             if OURS.fullmatch(stored.key):
                 rows.write_row(stored)
-    work.connection.execute("INSERT INTO kept SELECT * FROM crm_kept_attachments()")
+    work.connection.execute("INSERT INTO kept SELECT * FROM crm_list_stored_files()")

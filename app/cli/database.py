@@ -11,6 +11,10 @@ from sqlalchemy.exc import OperationalError
 
 from app.cli.environment import data_dir_option, environment
 from app.db.migrations import MigrationError, Migrations
+from app.db.schema import MIGRATIONS
+from migrations.describe import describe, scratch_database
+
+SCHEMA = MIGRATIONS / "schema.sql"
 
 
 @contextmanager
@@ -66,6 +70,31 @@ def current(data_dir: Path | None) -> None:
     """Print the revision that the database is at."""
     with migrations(data_dir) as work:
         click.echo(work.current() or "base")
+
+
+@db.command()
+@click.option("--check", is_flag=True, help="Only compare it with migrations/schema.sql, and the tables with the code.")
+@data_dir_option
+def schema(check: bool, data_dir: Path | None) -> None:
+    """Write migrations/schema.sql: what the migrations make of an empty database, for people to read.
+
+    It makes a database beside the configured one, for a moment, so the login must have the right CREATEDB.
+    """
+    with environment(data_dir) as env, scratch_database(env.settings.migration_dsn) as dsn:
+        work = Migrations(dsn, dsn)
+        work.upgrade()
+        found = describe(dsn)
+        if not check:
+            SCHEMA.write_text(found)
+            click.echo(f"Wrote {SCHEMA.name}.")
+            return
+        try:
+            work.check()
+        except MigrationError as error:
+            raise click.ClickException(str(error)) from None
+    if not SCHEMA.exists() or SCHEMA.read_text() != found:
+        raise click.ClickException("migrations/schema.sql is not what the migrations make: run crm db schema")
+    click.echo("migrations/schema.sql is up to date.")
 
 
 @db.command()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicSyncConfig, SQLAlchemySyncConfig
@@ -23,13 +24,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from app.db.schema import (
-    KEEPER_ROLE,
+    MAINTENANCE_ROLE,
     MIGRATIONS,
     OWN_RECORDS_ROLE,
+    ROLES,
     SEARCH_ROLE,
     SERVICE_ROLE,
-    UPKEEP_ROLE,
     VERSION_TABLE,
+    revisions,
 )
 from app.models import Base
 
@@ -38,7 +40,6 @@ LOCK_WAIT = "500ms"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
 
-ROLES = (SERVICE_ROLE, OWN_RECORDS_ROLE, SEARCH_ROLE, KEEPER_ROLE, UPKEEP_ROLE)
 # What the service's login may act as.
 ACTED_AS = (SERVICE_ROLE, OWN_RECORDS_ROLE)
 NAMES = ", ".join(f"'{role}'" for role in ROLES)
@@ -71,7 +72,7 @@ BEGIN
 END $$
 """  # noqa: S608 -- our own names
 
-REVOKE_OWNERS = f"REVOKE {SEARCH_ROLE}, {KEEPER_ROLE} FROM CURRENT_USER"
+REVOKE_OWNERS = f"REVOKE {SEARCH_ROLE}, {MAINTENANCE_ROLE} FROM CURRENT_USER"
 
 ADMIT_LOGIN = """
 DO $$
@@ -80,13 +81,6 @@ BEGIN
         SELECT FROM unnest(string_to_array('{roles}', ', ')) AS role WHERE NOT pg_has_role({login}, role, 'MEMBER')
     ) THEN
         EXECUTE format('GRANT {roles} TO %I', {login});
-    END IF;
-    -- Before 0010 the login sealed the audit log as this role.
-    IF EXISTS (
-        SELECT FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = member
-        WHERE rolname = {login} AND roleid = '{overseer}'::regrole
-    ) THEN
-        EXECUTE format('REVOKE {overseer} FROM %I', {login});
     END IF;
 END $$
 """
@@ -136,9 +130,17 @@ def _to_stderr(line: str) -> None:
 class Migrations:
     """The schema of one database, worked on by its owner's login."""
 
-    def __init__(self, owner_dsn: str, service_dsn: str, tell: Callable[[str], object] = _to_stderr) -> None:
+    def __init__(
+        self,
+        owner_dsn: str,
+        service_dsn: str,
+        tell: Callable[[str], object] = _to_stderr,
+        *,
+        folder: Path = MIGRATIONS,
+    ) -> None:
         """`tell` gets lines for the operator: who is waited for, and what is left to do."""
         self._tell = tell
+        self._revisions = revisions(folder)
         self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool)
         self._login = make_url(service_dsn).username or ""
         self._owner = make_url(owner_dsn).username or ""
@@ -147,7 +149,7 @@ class Migrations:
                 engine_instance=self._engine,
                 metadata=Base.metadata,
                 alembic_config=AlembicSyncConfig(
-                    script_location=str(MIGRATIONS), version_table_name=VERSION_TABLE, render_as_batch=False
+                    script_location=str(folder), version_table_name=VERSION_TABLE, render_as_batch=False
                 ),
             )
         )
@@ -161,6 +163,7 @@ class Migrations:
         told: list[str] = []
         self._commands.config.attributes["told"] = told
         with self._locked() as connection:
+            self._know(connection)
             self._patiently(connection, self._ensure_roles)
             self._patiently(connection, lambda _: self._commands.upgrade(revision))
             self._patiently(connection, self._give_rights)
@@ -173,6 +176,16 @@ class Migrations:
             connection.rollback()
             self._vacuum()
         return list(dict.fromkeys(told))  # what is tried again tells it again
+
+    def _know(self, connection: Connection) -> None:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        found = context.get_current_revision()
+        connection.rollback()
+        if found is not None and found not in self._revisions:
+            raise MigrationError(
+                f"The database is at revision {found}, which this release does not know. A newer release made it, or"
+                " one from before the first version: use that release, or an empty database."
+            )
 
     def _ensure_roles(self, connection: Connection) -> None:
         try:
@@ -197,7 +210,7 @@ class Migrations:
         connection.execute(text(RESTRICT))
         if self._login and self._login != self._owner:
             login = sql.Literal(self._login).as_string(None)
-            admit = ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS), overseer=UPKEEP_ROLE)
+            admit = ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))
             connection.execute(text(admit))
 
     def _vacuum(self) -> None:

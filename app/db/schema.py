@@ -15,12 +15,13 @@ VERSION_TABLE = "crm_migrations"
 SERVICE_ROLE = "crm_service"
 # The same rights, limited by policies to what belongs to the person who asks.
 OWN_RECORDS_ROLE = "crm_service_own"
-# Owns the search functions, and may read what they search; see the first migration.
+# Owns the search functions, and may read what they search.
 SEARCH_ROLE = "crm_search"
-# Owns the functions that work across tenants, of `crm attachments` and of the upkeep; see migrations 0003 and 0010.
-KEEPER_ROLE = "crm_keeper"
-# What `crm audit` acts as to read the logs of all tenants. The service's login may not.
-UPKEEP_ROLE = "crm_upkeep"
+# Owns the functions that work across tenants: for `crm attachments`, and for sealing and pruning.
+MAINTENANCE_ROLE = "crm_maintenance"
+# As this role `crm audit` reads the logs of all tenants. The service's login may not act as it.
+AUDITOR_ROLE = "crm_auditor"
+ROLES = (SERVICE_ROLE, OWN_RECORDS_ROLE, SEARCH_ROLE, MAINTENANCE_ROLE, AUDITOR_ROLE)
 
 
 def enter_tenant(connection: psycopg.Connection[Any], tenant: str, actor: Mapping[str, str]) -> None:
@@ -32,6 +33,6 @@ def enter_tenant(connection: psycopg.Connection[Any], tenant: str, actor: Mappin
     )
 
 
-def revisions() -> list[str]:
+def revisions(migrations: Path = MIGRATIONS) -> list[str]:
     """The revisions that this release knows, the newest first; each migration's file name begins with its own."""
-    return sorted((path.name.split("_", 1)[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")), reverse=True)
+    return sorted((path.name.split("_", 1)[0] for path in (migrations / "versions").glob("[0-9]*.py")), reverse=True)

@@ -18,7 +18,7 @@ from app.access.permissions import Permission
 from app.db.driver import Connection, Question, patience
 from app.db.errors import translate
 from app.db.execution import Executor, Reader, Writer
-from app.db.schema import OWN_RECORDS_ROLE, SERVICE_ROLE, UPKEEP_ROLE
+from app.db.schema import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE
 from app.settings import Settings
 from app.web import strict_json
 from app.web.preconditions import Precondition
@@ -51,7 +51,7 @@ BEGIN_READ = _setting(READS)
 BEGIN_WRITE = _setting(WRITES)
 BEGIN_PATIENTLY = _setting(WRITES | {"statement_timeout": "'0'"})
 NOBODY = (SERVICE_ROLE, "", "", "")
-OVERSEER = (UPKEEP_ROLE, "", "", "")
+OVERSEER = (AUDITOR_ROLE, "", "", "")
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -178,7 +178,7 @@ class _Demo:
 
     def create(self, settings: Settings) -> None:
         """Create everything."""
-        self._connection.execute("SELECT crm_first_stages()")
+        self._connection.execute("SELECT crm_create_default_stages()")
         self._currency = settings.default_currency
         self._insert("settings", {"default_currency": self._currency, "timezone": settings.report_timezone})
         for person in PEOPLE.values():

@@ -55,7 +55,7 @@ def fill(connection: psycopg.Connection, count: int, tenant: str, number: int, t
             " VALUES (%s, %s, 'UTC') ON CONFLICT DO NOTHING",
             [tenant, currency],
         )
-        connection.execute("SELECT crm_first_stages()")
+        connection.execute("SELECT crm_create_default_stages()")
         stages = connection.execute(
             'SELECT id, kind, probability FROM pipeline_stages WHERE is_active ORDER BY "order"'
         )

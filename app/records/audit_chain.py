@@ -1,7 +1,8 @@
 """The audit log's chain of hashes: each tenant's entries, in the order of their ids, each seal over the one before.
 
 Entries are sealed after they were committed, so that writers never wait for one another. The database makes the seals
-(`crm_seal`), so that nobody who can reach it as the service makes a wrong one; here they are checked, by other code.
+(`crm_seal_audit`), so that nobody who can reach it as the service makes a wrong one. Here they are checked, by other
+code.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SEALED = """
 ENDS = text("""
     SELECT (SELECT coalesce(max(id), 0) FROM audit_entries), (SELECT coalesce(max(entry_id), 0) FROM audit_seals)
 """)
-SEAL = text("SELECT count, sealed, newest FROM crm_seal(:most)")
+SEAL = text("SELECT count, sealed, newest FROM crm_seal_audit(:most)")
 HEADS = text("""
     SELECT tenant, head.sequence, head.hash FROM unnest(CAST(:tenants AS text[])) AS tenant
     CROSS JOIN LATERAL (

@@ -47,7 +47,7 @@ class TenantBootstrap:
                 )
                 .on_conflict_do_nothing()
             )
-            await tx.connection.execute(select(func.crm_first_stages()))
+            await tx.connection.execute(select(func.crm_create_default_stages()))
             await tx.connection.execute(
                 person_row.on_conflict_do_update(
                     index_elements=["tenant_id", "id"],

@@ -186,7 +186,7 @@ def crm_search(resource: str, name: str, variant: str, *, live: bool = False, mo
 
 def holds(document: ColumnElement[str], name: str, *, every: bool = True) -> ColumnElement[bool]:
     """Whether a folded text has all fragments of this parameter in it, or any of them."""
-    patterns = func.crm_sought_patterns(bindparam(name, type_=ARRAY(Text)))
+    patterns = func.crm_fragment_patterns(bindparam(name, type_=ARRAY(Text)))
     return document.like(all_(patterns) if every else any_(patterns))
 
 

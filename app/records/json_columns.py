@@ -111,7 +111,7 @@ def nested_row(row: Select[Any], kind: Any) -> JsonColumn:
 def _as_json(column: ColumnElement[Any] | JsonColumn) -> ColumnElement[Any]:
     if isinstance(column, JsonColumn):
         return column.json
-    return func.crm_show_user(column) if isinstance(column.type, UserReference) else column
+    return func.crm_user_json(column) if isinstance(column.type, UserReference) else column
 
 
 def _as_shown(column: ColumnElement[Any] | JsonColumn) -> ColumnElement[Any]:

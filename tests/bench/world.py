@@ -11,7 +11,7 @@ from importlib import import_module
 import psycopg
 
 from app.dev.fake_data import FIRST_NAMES, LAST_NAMES, TAGS, TASKS, TRADES
-from migrations.rules import recounted
+from migrations.rules import counts
 
 TABLES = ("customers", "customer_tags", "contacts", "deals", "stage_history", "activities", "notes", "audit_entries")
 # Of the customers one in so many has this in its company's name: 50 of a million.
@@ -136,11 +136,19 @@ def fill(connection: psycopg.Connection, sizes: list[int]) -> None:
             connection.execute(definition)
         # No trigger counted what came in.
         connection.execute("DELETE FROM record_counts")
-        for table, *more in import_module("migrations.versions.0004_fast").COUNTED:
-            connection.execute(recounted(table, *more))
+        for table, facet in import_module("migrations.versions.0001_schema").COUNTED.items():
+            connection.execute(_recounted(table, *facet))
     connection.execute("SET session_replication_role = origin")
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")
+
+
+def _recounted(table: str, facet: str = "''", live: str = "deleted_at IS NULL") -> str:
+    return f"""
+        INSERT INTO record_counts (tenant_id, counted, facet, rows)
+        SELECT tenant_id, '{table}', facet, rows
+        FROM ({counts(facet, live, table, "count(*)")}) AS counts (tenant_id, facet, rows)
+    """
 
 
 def forget(connection: psycopg.Connection, tenant: str) -> None:
@@ -157,7 +165,7 @@ def _fill_one(connection: psycopg.Connection, size: int) -> None:
         "INSERT INTO settings (tenant_id, default_currency, timezone) VALUES (%s, 'USD', 'UTC')", [tenant]
     )
     connection.execute("SELECT set_config('crm.tenant', %s, true)", [tenant])
-    connection.execute("SELECT crm_first_stages()")
+    connection.execute("SELECT crm_create_default_stages()")
     tags = [
         connection.execute(
             "INSERT INTO tags (tenant_id, name, color) VALUES (%s, %s, %s) RETURNING id", [tenant, name, color]

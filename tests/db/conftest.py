@@ -1,10 +1,11 @@
-"""Databases of earlier releases."""
+"""A database of this release, and the migrations of the next one."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeAlias
 
 import psycopg
@@ -13,25 +14,25 @@ import pytest
 from app.db.migrations import Migrations
 from app.settings import Settings
 from tests.conftest import renamed
+from tests.next_release import with_next
 
-AtRevision: TypeAlias = Callable[[str], tuple[Migrations, psycopg.Connection]]
+NextRelease: TypeAlias = Callable[[str], tuple[Migrations, psycopg.Connection]]
 
 
 @pytest.fixture
-def at_revision(settings: Settings) -> Iterator[AtRevision]:
-    """Makes a database of this revision; answers its migrations and its owner's session in the tenant acme."""
+def next_release(settings: Settings, tmp_path: Path) -> Iterator[NextRelease]:
+    """Answers the migrations of the next release, and the owner's session in the tenant acme."""
     with ExitStack() as databases:
 
-        def make(revision: str) -> tuple[Migrations, psycopg.Connection]:
+        def make(body: str) -> tuple[Migrations, psycopg.Connection]:
             name = f"crm_test_{secrets.token_hex(4)}"
             server = databases.enter_context(psycopg.connect(settings.migration_dsn, autocommit=True))
             server.execute(f'CREATE DATABASE "{name}"'.encode())
             databases.callback(server.execute, f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
             dsn = renamed(settings.migration_dsn, name)
-            migrations = Migrations(dsn, dsn)
-            migrations.upgrade(revision)
+            Migrations(dsn, dsn).upgrade()
             connection = databases.enter_context(psycopg.connect(dsn, autocommit=True))
             connection.execute("SELECT set_config('crm.tenant', 'acme', false)")
-            return migrations, connection
+            return Migrations(dsn, dsn, folder=with_next(tmp_path, body)), connection
 
         yield make

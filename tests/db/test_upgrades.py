@@ -1,37 +1,70 @@
-"""What an upgrade does to rows that the release before still took."""
+"""What an upgrade does, shown by a migration of the next release; and what the migrations make."""
 
 from __future__ import annotations
 
-from tests.db.conftest import AtRevision
+import psycopg
+import pytest
+
+from app.db.migrations import MigrationError, Migrations
+from app.db.schema import MIGRATIONS
+from app.settings import Settings
+from migrations.describe import describe, scratch_database
+from tests.db.conftest import NextRelease
+
+SHOUT = """
+run("ALTER TABLE customers NO FORCE ROW LEVEL SECURITY")
+for (tenant,) in rows("SELECT DISTINCT tenant_id FROM customers ORDER BY 1"):
+    act_in(tenant)
+    rows("UPDATE customers SET name = upper(name) WHERE tenant_id = %s", [tenant])
+    told.append(f"The customers of {tenant!r} shout.")
+run("ALTER TABLE customers FORCE ROW LEVEL SECURITY")
+"""
+WRITE_ANEW = 'run("ALTER TABLE customers ALTER COLUMN contacted TYPE boolean USING NOT contacted")'
 
 
-def test_times_that_no_list_could_show_become_the_nearest_that_can_be_shown(at_revision: AtRevision) -> None:
-    migrations, connection = at_revision("0012")
-    connection.execute(
-        "INSERT INTO customers (tenant_id, name, next_follow_up_at, created_at) VALUES"
-        " ('acme', 'A', '0044-03-15 00:00:00+00 BC', '2026-01-01'), ('acme', 'B', '20000-01-01', '2026-01-01'),"
-        " ('acme', 'C', '2026-01-01', '-infinity'), ('acme', 'D', NULL, '2026-01-01')"
-    )
-    told = migrations.upgrade()
-    assert [line.split(" outside")[0] for line in told] == [
-        "2 rows of customers of 'acme' had a next_follow_up_at",
-        "1 rows of customers of 'acme' had a created_at",
-    ]
-    rows = connection.execute(
-        "SELECT name, extract(year FROM next_follow_up_at)::int, extract(year FROM created_at)::int, version"
-        " FROM customers ORDER BY name"
-    ).fetchall()
-    assert rows == [("A", 2, 2026, 2), ("B", 9999, 2026, 2), ("C", 2026, 2, 2), ("D", None, 2026, 1)]
-    audited = connection.execute("SELECT user_name FROM audit_entries WHERE action = 'update'").fetchall()
-    assert audited == [("crm db upgrade",)] * 3
+def test_rows_that_a_migration_changes_are_audited_and_told(next_release: NextRelease) -> None:
+    migrations, connection = next_release(SHOUT)
+    for tenant in ("zeta", "acme"):
+        connection.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+        connection.execute("INSERT INTO customers (tenant_id, name) VALUES (%s, 'Ada')", [tenant])
+    assert migrations.upgrade() == ["The customers of 'acme' shout.", "The customers of 'zeta' shout."]
+    assert connection.execute("SELECT name, version FROM customers").fetchall() == [("ADA", 2)]
+    audited = connection.execute("SELECT user_name, new_values FROM audit_entries WHERE action = 'update'").fetchall()
+    assert audited == [("crm db upgrade", {"name": "ADA"})]
+    assert migrations.upgrade() == []
 
 
-def test_stages_that_shared_an_order_are_numbered_anew(at_revision: AtRevision) -> None:
-    migrations, connection = at_revision("0012")
-    connection.execute(
-        "INSERT INTO pipeline_stages (tenant_id, name, display_name, \"order\") VALUES ('acme', 'a', 'A', 1),"
-        " ('acme', 'b', 'B', 2), ('acme', 'c', 'C', 2), ('acme', 'd', 'D', 7)"
-    )
-    assert migrations.upgrade() == ["Pipeline stages of 'acme' shared an order: they are numbered anew."]
-    stages = connection.execute('SELECT name, "order" FROM pipeline_stages ORDER BY "order"').fetchall()
-    assert stages == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
+def test_what_a_migration_wrote_anew_is_vacuumed(next_release: NextRelease) -> None:
+    migrations, connection = next_release(WRITE_ANEW)
+    connection.execute("INSERT INTO customers (tenant_id, name) SELECT 'acme', n FROM generate_series(1, 500) AS n")
+    migrations.upgrade()
+    seen = "SELECT relallvisible, relpages, reltuples FROM pg_class WHERE relname = 'customers'"
+    ((visible, pages, rows),) = connection.execute(seen).fetchall()
+    assert visible == pages > 0
+    assert rows == 500
+
+
+def test_a_database_that_a_newer_release_made_is_left_alone(settings: Settings) -> None:
+    with scratch_database(settings.migration_dsn) as dsn:
+        migrations = Migrations(dsn, dsn)
+        migrations.upgrade()
+        with psycopg.connect(dsn) as owner:
+            owner.execute("UPDATE crm_migrations SET version_num = '9999'")
+        with pytest.raises(MigrationError, match="at revision 9999, which this release does not know"):
+            migrations.upgrade()
+
+
+def test_what_the_schema_file_says_is_what_the_migrations_make(settings: Settings) -> None:
+    with scratch_database(settings.migration_dsn) as dsn:
+        Migrations(dsn, dsn).upgrade()
+        assert (MIGRATIONS / "schema.sql").read_text() == describe(dsn), "run crm db schema"
+
+
+def test_a_downgrade_to_base_leaves_nothing(settings: Settings) -> None:
+    with scratch_database(settings.migration_dsn) as dsn:
+        empty = describe(dsn)
+        migrations = Migrations(dsn, dsn)
+        migrations.upgrade()
+        assert describe(dsn) != empty
+        migrations.downgrade("base")
+        assert describe(dsn) == empty

@@ -116,7 +116,7 @@ def test_what_belongs_to_people_is_hidden_from_others(
         known = True
     except errors.InvalidParameterValue:
         known = False
-    assert known is resource.owned, f"let a migration make crm_owns() anew, with the tables that are owned: {table}"
+    assert known is resource.owned, f"crm_owns() does not know {table} as it should: see the policy `own`"
 
 
 @every_resource
@@ -129,9 +129,8 @@ def test_what_belongs_to_a_record_goes_into_the_trash_with_it(resource: Resource
         if column in child.parents and target is resource
     ]
     made = triggers(catalog, table).get("trash_update", "")
-    arguments = ", ".join(repr(child) for child in children)
     for child in children:
-        assert f"'{child}'" in made, f"let a migration make the trigger anew: trashed_with({table!r}, {arguments})"
+        assert f"'{child}'" in made, f"let a migration run cascade_soft_delete({table!r}, {child!r})"
     assert made.count("'") == 2 * len(children), f"{DECLARATIONS}: the trigger has more `parents` than are declared"
 
 
@@ -154,7 +153,7 @@ def test_a_search_finds_what_is_declared_as_searched(
         return
     assert searched, f"give the list of {table} the filter 'search': found_in({table!r}, …)"
     policy = catalog.execute("SELECT FROM pg_policy WHERE polrelid = %s::regclass AND polname = 'search'", [table])
-    assert policy.fetchone() is not None, f"let a migration run searchable({table!r})"
+    assert policy.fetchone() is not None, f"let a migration run searchable({table!r}, …)"
     path = f"/admin/{table.replace('_', '-')}"
     (parameter,) = [name for name, collection in COLLECTIONS.items() if collection == path]
     made = admin.ok("GET", f"{path}/{make(admin, parameter)}")
@@ -162,7 +161,7 @@ def test_a_search_finds_what_is_declared_as_searched(
     service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
     search = "SELECT crm_search(%s, ARRAY[lower(%s)], true, false, NULL)"
     found = service_connection.execute(search, [table, text]).fetchall()
-    assert (made["id"],) in found, f"let a migration make crm_search() anew, so that it knows {table}"
+    assert (made["id"],) in found, f"crm_search() does not find what searchable({table!r}, …) says"
     assert made["id"] in [row["id"] for row in admin.ok("GET", path, search=text)["data"]]
 
 

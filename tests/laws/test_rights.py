@@ -14,18 +14,18 @@ from tests.callers import Caller
 from tests.records.chains import breaks, seal
 
 # What only computes is in indexes and derived columns: who reads and writes them may call it.
-COMPUTERS = {"crm_service", "crm_search", "crm_keeper"}
+COMPUTERS = {"crm_service", "crm_search", "crm_maintenance"}
 # Every other function of ours that others than its owner may call, and by whom.
 CALLABLE = {
     "crm_count_tagged(bigint)": {"crm_service"},
-    "crm_first_stages()": {"crm_service"},
+    "crm_create_default_stages()": {"crm_service"},
     "crm_owns(text,bigint)": {"crm_service"},
     "crm_prune_idempotency_keys(bigint)": {"crm_service"},
-    "crm_seal(bigint)": {"crm_service"},
+    "crm_seal_audit(bigint)": {"crm_service"},
     "crm_search(text,text[],boolean,boolean,bigint)": {"crm_service"},
     # Owned by roles that can do little, and given back to the tables' owner, for `crm attachments`.
-    "crm_forget_upload(text,bigint)": {"the owner"},
-    "crm_kept_attachments()": {"the owner"},
+    "crm_delete_upload(text,bigint)": {"the owner"},
+    "crm_list_stored_files()": {"the owner"},
     "crm_purge_attachments(timestamp with time zone)": {"the owner"},
     "crm_trash_attachment(text,bigint)": {"the owner"},
 }
@@ -35,16 +35,16 @@ DEFINERS = {
     "crm_contact_name(bigint)": "reads one name of the tenant, also of what is another agent's",
     "crm_customer_name(bigint)": "reads one name of the tenant, also of what is another agent's",
     "crm_deal_title(bigint)": "reads one name of the tenant, also of what is another agent's",
-    "crm_first_stages()": "makes the stages of a tenant that has none",
-    "crm_fold_counts(text)": "adds up counts of the tenant; called by triggers",
-    "crm_forget_upload(text,bigint)": "across tenants, for the owner",
-    "crm_kept_attachments()": "across tenants, for the owner",
+    "crm_create_default_stages()": "makes the stages of a tenant that has none",
+    "crm_merge_counts(text)": "adds up counts of the tenant; called by triggers",
+    "crm_delete_upload(text,bigint)": "across tenants, for the owner",
+    "crm_list_stored_files()": "across tenants, for the owner",
     "crm_owns(text,bigint)": "asks whether a record of the tenant is the caller's own",
     "crm_prune_idempotency_keys(bigint)": "across tenants: drops keys that are older than a day",
     "crm_purge_attachments(timestamp with time zone)": "across tenants, for the owner",
-    "crm_seal(bigint)": "across tenants: seals the next audit entries",
+    "crm_seal_audit(bigint)": "across tenants: seals the next audit entries",
     "crm_search(text,text[],boolean,boolean,bigint)": "reads the ids of the tenant's records with a text",
-    "crm_spread_customer_tags()": "a trigger: writes customer_tags from customers.tags",
+    "crm_sync_customer_tags()": "a trigger: writes customer_tags from customers.tags",
     "crm_stage_history()": "a trigger: writes the history of deals that a statement moved",
     "crm_trash_attachment(text,bigint)": "across tenants, for the owner",
 }
@@ -116,7 +116,8 @@ def test_the_login_can_make_nothing(role: str | None, statement: str, login: psy
 
 
 @pytest.mark.parametrize(
-    "role", ["crm_upkeep", "crm_keeper", "crm_search", "pg_read_all_data", "pg_write_all_data", "pg_signal_backend"]
+    "role",
+    ["crm_auditor", "crm_maintenance", "crm_search", "pg_read_all_data", "pg_write_all_data", "pg_signal_backend"],
 )
 def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psycopg.Connection) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
@@ -127,14 +128,14 @@ def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psyc
     "statement",
     [
         "SELECT crm_add_count({stranger}, 'customers', 'lead', 1)",
-        "SELECT crm_fold_counts('customers')",
+        "SELECT crm_merge_counts('customers')",
         "SELECT crm_audit()",
         "SELECT crm_stage_history()",
         "INSERT INTO record_counts (tenant_id, counted, facet, rows) VALUES ({stranger}, 'customers', 'lead', 1)",
         "INSERT INTO stage_history (tenant_id, deal_id, to_stage_id, entered_at) VALUES ({stranger}, 1, 1, now())",
         "INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash) VALUES ({stranger}, 1, 1, sha256('x'))",
         "UPDATE audit_progress SET complete = 9223372036854775807",
-        "SELECT crm_kept_attachments()",
+        "SELECT crm_list_stored_files()",
         "SELECT setval('audit_entries_id_seq', 1)",
         "UPDATE customers SET id = id + 1000000",
         "UPDATE customers SET tenant_id = {stranger}",
@@ -186,7 +187,7 @@ def test_who_seals_by_hand_makes_right_seals(
     for caller in (admin, stranger):
         caller.customer()
     for most in (0, 1, 1, 10_000_000):
-        service_connection.execute("SELECT crm_seal(%s)", [most])
+        service_connection.execute("SELECT crm_seal_audit(%s)", [most])
     seal(settings)
     assert breaks(settings, admin.tenant) == breaks(settings, stranger.tenant) == []
 

@@ -36,7 +36,7 @@ def test_a_table_keeps_tenants_apart_even_from_its_owner(table: str, catalog: ps
         "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass", [table]
     ).fetchone()
     assert owner is not None
-    assert owner[0] not in {"crm_service", "crm_service_own", "crm_search", "crm_keeper", "crm_upkeep"}
+    assert owner[0] not in {"crm_service", "crm_service_own", "crm_search", "crm_maintenance", "crm_auditor"}
 
 
 @every_table
@@ -168,9 +168,9 @@ def test_the_search_function_stays_in_its_tenant(
 @pytest.mark.parametrize(
     "call",
     [
-        "crm_kept_attachments()",
+        "crm_list_stored_files()",
         "crm_trash_attachment('t', 1)",
-        "crm_forget_upload('t', 1)",
+        "crm_delete_upload('t', 1)",
         "crm_purge_attachments(now())",
     ],
 )

@@ -85,7 +85,7 @@ def test_bulk_sql_and_folding_keep_the_counts(
     check_counts(settings, admin.tenant)
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
-        owner.execute("SELECT crm_fold_counts('customers')")
+        owner.execute("SELECT crm_merge_counts('customers')")
         folded = owner.execute("SELECT count(*), count(DISTINCT facet) FROM record_counts WHERE counted = 'customers'")
         rows, facets = folded.fetchone() or (0, 0)
         assert rows == facets

@@ -135,7 +135,7 @@ _OVERVIEW = f"""
         ),
         'top_performers', (
             SELECT coalesce(json_agg(json_build_object(
-                'id', crm_show_user(owner_id), 'name', (SELECT name FROM users WHERE id = owner_id),
+                'id', crm_user_json(owner_id), 'name', (SELECT name FROM users WHERE id = owner_id),
                 'email', (SELECT email FROM users WHERE id = owner_id),
                 'deals_closed', deals_closed, 'pipeline_value', trim_scale(pipeline_value)
             ) ORDER BY deals_closed DESC, pipeline_value DESC, owner_id), '[]') FROM best_people
@@ -301,7 +301,7 @@ TEAM = unprepared(
         'currency', (SELECT default_currency FROM settings),
         'people', (
             SELECT coalesce(json_agg(json_build_object(
-                'id', crm_show_user(nullif(people.id, '')), 'name', users.name, 'email', users.email,
+                'id', crm_user_json(nullif(people.id, '')), 'name', users.name, 'email', users.email,
                 'closings', (SELECT coalesce(json_agg(closings), '[]') FROM closings WHERE closings.id = people.id),
                 'completed', coalesce(work.completed, 0), 'overdue', coalesce(work.overdue, 0)
             )), '[]')
