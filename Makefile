@@ -16,7 +16,7 @@ endif
 	audit bench docs format clean
 
 setup:
-	@$(LOCKED) $(MAKE) --no-print-directory $(VENV)/installed
+	@$(LOCKED) $(MAKE) --no-print-directory --silent $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }

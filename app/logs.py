@@ -20,6 +20,8 @@ def log_config(level: str, style: Literal["auto", "json", "pretty"]) -> dict[str
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
+            # One line for each plugin, at every start.
+            "alembic.runtime.plugins": {"level": "WARNING"},
             "_granian": {"handlers": [], "level": "INFO", "propagate": True},
             "granian.access": {"handlers": [], "level": "INFO", "propagate": True},
         },

@@ -31,6 +31,8 @@ A headless CRM. Every request carries a bearer token of the CMS; its role (admin
 organization decide what it may do and see.
 
 Errors have one form, `{code, message, data}`: `code` is stable, `message` is for people, `data` holds details.
+
+To try the calls here, press *Authorize* and paste a token. `make run` prints one, and so does `crm token --role admin`.
 """
 CONSOLE_DESCRIPTION = """\
 The calls of /admin as the Platform Console makes them: its names, ids as strings, null fields left out. The rules are
@@ -40,37 +42,37 @@ those of /admin.
 GROUPS = {
     "Customers": "People and companies that somebody sells to: with search, tags, a timeline, and a trash.",
     "Contacts": "The people at a customer, of whom one is the primary contact.",
-    "Deals": "What a customer may buy. Another `stage` is a move, which the deal's stage history keeps.",
-    "Pipeline stages": "The stages that an organization's deals go through. Writing them is for admins.",
-    "Activities": "Work to do, or done: calls, emails, meetings, tasks and notes. Overdue is worked out, never stored.",
-    "Notes": "What somebody wants to be remembered of a customer, a deal or an activity.",
-    "Tags": "Labels for customers. Writing them is for admins.",
-    "Attachments": "Files on customers, deals and activities, through the service or straight to the store.",
-    "Reports": "Figures. Amounts of different currencies are never added up.",
-    "Audit": "Who changed which field from what to what. For admins.",
-    "Me": "Whose the token is.",
-    "Users": "The people who were seen in tokens.",
-    "Settings": "The organization's currency and timezone.",
-    "Operations": "For monitors and load balancers, without a token.",
+    "Deals": "What a customer may buy. Changing `stage` moves a deal; the stage history keeps each move.",
+    "Pipeline stages": "The stages that an organization's deals go through. Only admins change them.",
+    "Activities": "Calls, emails, meetings, tasks and notes, planned or done. Overdue is computed, never stored.",
+    "Notes": "Notes on customers, deals and activities.",
+    "Tags": "Labels for customers. Only admins change them.",
+    "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
+    "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
+    "Audit": "Who changed which field from what to what. Only for admins.",
+    "Me": "The person whose token this is.",
+    "Users": "The people who were seen in tokens, to assign records to.",
+    "Settings": "The organization's currency and timezone. Only admins change them.",
+    "Operations": "For monitors and load balancers. No token is needed.",
 }
 REFS = "#/components/schemas/{name}"
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 REFUSALS = {
-    400: "A parameter or the body is not valid; `data.fields` names every bad field",
+    400: "A parameter or the body is not valid; `data.fields` names every wrong field",
     401: "No valid token",
-    403: "The role, or the organization, does not allow it, or the record is somebody else's",
+    403: "The role or the organization does not allow it, or the record belongs to somebody else",
     404: "No such record",
     408: "The body did not arrive in time",
-    409: "It conflicts with what is there",
-    412: "The record is no longer the version that If-Match names",
+    409: "It conflicts with another record",
+    412: "The record has another version than If-Match",
     413: "The body, or the file, is too large",
-    415: "The body is not what this address takes, or the file is of a type that is not accepted",
+    415: "The body is not of the right type, or the file's type is not accepted",
     416: "The file ends before the range begins",
     422: "The idempotency key was used for another request",
     429: "Too many requests: try again after Retry-After seconds",
     431: "The headers are larger than 64 KiB, or one of them than 16 KiB",
-    500: "Our fault; the request id tells us more",
-    503: "Not now: try again after Retry-After seconds",
+    500: "An error in the service; its log has the details under the request's id",
+    503: "The service can't answer now: try again after Retry-After seconds",
 }
 # What a refusal says; of the other statuses, the first code that there is, without details.
 EXAMPLES: dict[int, tuple[Code, Any]] = {
@@ -99,7 +101,7 @@ HEADERS = {
     "X-Request-ID": {"description": "Names this request in logs and the audit log", "schema": {"type": "string"}},
     "ETag": {"description": "The record's version, for If-Match", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
-        "description": "`true` for the first answer again",
+        "description": "`true` if this is the stored answer of an earlier request",
         "schema": {"type": "string"},
     },
 }
