@@ -31,8 +31,8 @@ from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.users.routes import router as users
 from app.console.routes import router as console
+from app.db.database import Database
 from app.db.startup import check_role
-from app.db.transaction import Database
 from app.docs import docs_router
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
@@ -115,10 +115,8 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    await database.open(app.state.settings.db_pool_min)
-    async with _kept_up(database, app.state.settings.upkeep_seconds):
+    async with database, _kept_up(database, app.state.settings.upkeep_seconds):
         yield
-    await database.engine.dispose()
     app.state.store.close()
 
 

@@ -29,8 +29,8 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
-from sqlalchemy.pool import QueuePool
 
+from app.db.pool import Pool
 from app.web.errors import as_app_error, send_refusal
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -51,7 +51,7 @@ tracer = trace.get_tracer("crm-service")
 class Telemetry:
     """The layer that gives each request its id, and counts, times and logs the answer."""
 
-    def __init__(self, app: ASGIApp, pool: QueuePool, pool_size: int) -> None:
+    def __init__(self, app: ASGIApp, pool: Pool, pool_size: int) -> None:
         self._app = app
         self._pool = pool
         POOL_SIZE.set(pool_size)
@@ -93,7 +93,7 @@ class Telemetry:
         endpoint = _endpoint(scope)
         REQUESTS.labels(method, endpoint, str(status)).inc()
         DURATION.labels(method, endpoint).observe(seconds)
-        POOL_USED.set(self._pool.checkedout())
+        POOL_USED.set(self._pool.in_use)
         actor = scope.get("user")
         log.info(
             "request",

@@ -11,11 +11,12 @@ from litestar import Response
 from litestar.enums import HttpMethod
 
 from app.access.actor import Actor
-from app.db.transaction import Database, KeptAnswer, Origin, Transaction
+from app.db.database import Database, Origin
 from app.records import idempotency
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.listing import Listing
+from app.records.transaction import KeptAnswer, Transaction, reading, writing
 from app.web import strict_json
 from app.web.input import CrmRequest
 from app.web.large import EncodedRows, encoded_response
@@ -33,12 +34,13 @@ Row = TypeVar("Row")
 
 @asynccontextmanager
 async def transaction(
-    request: CrmRequest, *, content: bytes | None = None, ahead: bool = False
+    request: CrmRequest, *, content: bytes | None = None, ahead: bool = False, one_statement: bool = False
 ) -> AsyncIterator[Transaction]:
     """The request's one transaction: read-only for GET; for a POST with an Idempotency-Key, the key's too.
 
     It is committed before the handler's answer is sent. `content` stands for the body of a request whose body is not
-    kept. With `ahead` it is a read-only look before the transaction proper. Raises Replay, or AppError.
+    kept. With `ahead` it is a read-only look before the transaction proper; `one_statement` says that a read is
+    a single statement, which saves a round trip. Raises Replay, or AppError.
     """
     actor: Actor = request.user
     database: Database = request.app.state.database
@@ -50,9 +52,12 @@ async def transaction(
         ip_address=request.client.host if request.client else None,
         user_agent=(request.headers.get("user-agent") or "")[:500] or None,
     )
-    precondition = Precondition(request.headers.getall("if-match", []))
     read_only = ahead or request.method in READING
-    async with database.transaction(actor, origin, read_only=read_only, precondition=precondition) as tx:
+    if read_only:
+        opened = reading(database, actor, one_statement=one_statement)
+    else:
+        opened = writing(database, actor, origin, Precondition(request.headers.getall("if-match", [])))
+    async with opened as tx:
         if key is not None:
             claim = idempotency.recall if ahead else idempotency.reserve
             await claim(tx, key, _fingerprint(request, await request.body() if content is None else content))

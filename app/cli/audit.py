@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from psycopg.errors import InsufficientPrivilege
 
 from app.cli.environment import Duration, data_dir_option, environment
-from app.db.transaction import Database
+from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Head, Walk, heads
 from app.settings import Settings
@@ -30,9 +30,10 @@ def _with_database(
     data_dir: Path | None, work: Callable[[Database, Settings], Awaitable[T]], *, oversight: bool = False
 ) -> T:
     async def run(settings: Settings) -> T:
-        database = Database(replace(settings, database_url=settings.migration_dsn) if oversight else settings)
+        connected = replace(settings, database_url=settings.migration_dsn) if oversight else settings
         try:
-            return await work(database, settings)
+            async with Database(connected) as database:
+                return await work(database, settings)
         except AppError as error:
             if oversight and isinstance(error.__cause__, InsufficientPrivilege):
                 raise click.ClickException(
@@ -40,8 +41,6 @@ def _with_database(
                     " set MIGRATION_DATABASE_URL to the login that owns the tables"
                 ) from error
             raise
-        finally:
-            await database.engine.dispose()
 
     with environment(data_dir) as env:
         return asyncio.run(run(env.settings))

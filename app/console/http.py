@@ -20,8 +20,8 @@ from app.admin.notes.schemas import Note
 from app.console import responses
 from app.console.queries import find_person, find_primary_contact
 from app.console.values import shown_id
-from app.db.transaction import Transaction
 from app.records.listing import Listing
+from app.records.transaction import Transaction
 from app.web.errors import as_app_error, error_response
 from app.web.input import CrmRequest, input_types
 from app.web.paging import ListQuery

@@ -13,9 +13,9 @@ from app.admin.customers import queries as customers
 from app.admin.notes import queries as notes
 from app.admin.users import queries as users
 from app.admin.users.schemas import User
-from app.db.transaction import Transaction
 from app.models import User as UserRow
 from app.records.json_columns import JsonColumn, labelled, nested_row, selected
+from app.records.transaction import Transaction
 
 
 def _person(reference: ColumnElement[Any]) -> JsonColumn:

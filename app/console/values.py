@@ -12,7 +12,7 @@ from typing import Any
 
 from app.admin.customers.schemas import CustomerStatus
 from app.admin.pipeline_stages.queries import StageOrigin, list_origins
-from app.db.transaction import Transaction
+from app.records.transaction import Transaction
 from app.web import strict_json
 from app.web.fields import BareDate
 

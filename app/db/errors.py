@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 from psycopg import errors
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.web.errors import AppError, Code, bad_field
 
@@ -45,10 +47,10 @@ def translate(error: Exception) -> Exception:
         code, field = refusal
         return bad_field(code, field) if field else AppError(code)
     if (
-        isinstance(error, (PoolTimeoutError, OSError, *TRANSIENT_ERRORS))
+        isinstance(error, (OSError, *TRANSIENT_ERRORS))
         or (
             isinstance(error, errors.Error)
-            # libpq's own failures (refused, reset, no route) carry no code.
+            # libpq's own failures (refused, reset, no route) and the pool's carry no code.
             and (
                 error.sqlstate[:2] in PASSING_CLASSES if error.sqlstate else isinstance(error, errors.OperationalError)
             )
@@ -57,3 +59,15 @@ def translate(error: Exception) -> Exception:
         log.warning("database unavailable", reason=type(error).__name__)
         return AppError(Code.SERVICE_UNAVAILABLE)
     return error
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """What the database refuses inside, as an AppError."""
+    try:
+        yield
+    except Exception as error:
+        translated = translate(error)
+        if translated is error:
+            raise
+        raise translated from error

@@ -12,7 +12,7 @@ tracer = trace.get_tracer("crm-service")
 LONGEST_LOGGED = 4000  # a list of columns alone takes a thousand characters
 
 
-def tell(statement: str, began: int, ended: int, error: BaseException | None, slow_ms: float) -> None:
+def record_statement(statement: str, began: int, ended: int, error: BaseException | None, slow_ms: float) -> None:
     """Log a statement that was slow, and put it into the request's trace; the times are in nanoseconds.
 
     It is told without its parameters, which hold what people wrote.

@@ -13,10 +13,11 @@ from datetime import UTC
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
-from app.db.execution import Executor
-from app.db.transaction import Database
+from app.db.database import Database
+from app.db.result import RowMapping
+from app.db.session import Session
 from app.web import strict_json
 
 BATCH = 250
@@ -99,7 +100,7 @@ async def seal(database: Database) -> Progress | None:
     return None if newest is None else Progress(count, sealed, newest)
 
 
-async def heads(connection: Executor) -> dict[str, Head]:
+async def heads(connection: Session) -> dict[str, Head]:
     """Where every tenant's chain stands."""
     tenants = (await connection.execute(TENANTS)).scalars().all()
     found = await connection.execute(HEADS, {"tenants": tenants})
@@ -109,7 +110,7 @@ async def heads(connection: Executor) -> dict[str, Head]:
 class Walk:
     """Goes along every chain. `seen` is what a checkpoint saw of them."""
 
-    def __init__(self, connection: Executor, seen: Mapping[str, Head]) -> None:
+    def __init__(self, connection: Session, seen: Mapping[str, Head]) -> None:
         self._connection = connection
         self._seen = seen
         self.entries = 0
@@ -131,10 +132,10 @@ class Walk:
         seen = self._seen.get(tenant, Head())
         while True:
             where = {"tenant": tenant, "after": after, "sealed": sealed}
-            rows = (await self._connection.execute(WALK, where)).all()
+            rows = (await self._connection.execute(WALK, where)).mappings().all()
             for row in rows:
-                after = row.id if row.entry_id is None else row.entry_id
-                following = Head(head.sequence + 1, row.hash)
+                after = row["id"] if row["entry_id"] is None else row["entry_id"]
+                following = Head(head.sequence + 1, row["hash"])
                 if what := _fault(head, following, tenant, row, seen):
                     return Break(tenant, after, following.sequence, what)
                 head = following
@@ -147,15 +148,15 @@ class Walk:
         return None
 
 
-def _fault(head: Head, following: Head, tenant: str, row: Row[Any], seen: Head) -> str | None:
+def _fault(head: Head, following: Head, tenant: str, row: RowMapping, seen: Head) -> str | None:
     """What is wrong with the next place in the chain."""
-    if row.sequence is None:
+    if row["sequence"] is None:
         return "the entry has no seal: it was inserted later, or its seal was deleted"
-    if row.sequence != following.sequence:
-        return f"the seal says {row.sequence}: seals were deleted, inserted or reordered"
-    if row.id is None:
+    if row["sequence"] != following.sequence:
+        return f"the seal says {row['sequence']}: seals were deleted, inserted or reordered"
+    if row["id"] is None:
         return "the entry was deleted"
-    if seal_hash(head.hash, tenant, row.sequence, row._asdict()) != row.hash:
+    if seal_hash(head.hash, tenant, row["sequence"], row) != row["hash"]:
         return "the entry, or its seal, was changed"
     if following.sequence == seen.sequence and following.hash != seen.hash:
         return "the checkpoint saw another seal: the chain was written anew, from here or from earlier on"

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
-from app.db.transaction import Database, Origin
+from app.db.database import Database, Origin
 from app.models import TenantSettings, User
 from app.settings import Settings
 
@@ -37,8 +37,8 @@ class TenantBootstrap:
             tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=actor.role.value
         )
         latest = person_row.excluded
-        async with self._database.transaction(actor, Origin()) as tx:
-            await tx.connection.execute(
+        async with self._database.writer(actor, Origin()) as session:
+            await session.execute(
                 insert(TenantSettings)
                 .values(
                     tenant_id=actor.tenant_id,
@@ -47,8 +47,8 @@ class TenantBootstrap:
                 )
                 .on_conflict_do_nothing()
             )
-            await tx.connection.execute(select(func.crm_create_default_stages()))
-            await tx.connection.execute(
+            await session.execute(select(func.crm_create_default_stages()))
+            await session.execute(
                 person_row.on_conflict_do_update(
                     index_elements=["tenant_id", "id"],
                     set_={

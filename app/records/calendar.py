@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, DateTime, Time, cast, func, literal_column, select
 
-from app.db.transaction import Transaction
 from app.models import TenantSettings
+from app.records.transaction import Transaction
 from app.web.fields import BareDate, read_time
 
 # Asked once in a statement, by a subselect of its own.

@@ -9,8 +9,8 @@ from msgspec.structs import asdict
 from sqlalchemy import Interval, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.db.transaction import KeptAnswer, Transaction
 from app.models import IdempotencyKey
+from app.records.transaction import KeptAnswer, Transaction
 from app.web.errors import AppError, Code
 
 KEPT_FOR = timedelta(hours=24)
@@ -70,9 +70,10 @@ async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
     kept = found.one_or_none()
     if kept is None:
         return
-    if kept.fingerprint != fingerprint:
+    kept_fingerprint, status, body, tag = kept
+    if kept_fingerprint != fingerprint:
         raise AppError(Code.IDEMPOTENCY_KEY_REUSED)
-    raise Replay(KeptAnswer(kept.status, kept.body, kept.etag))
+    raise Replay(KeptAnswer(status, body, tag))
 
 
 async def keep(tx: Transaction, key: str, answer: KeptAnswer) -> None:

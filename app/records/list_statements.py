@@ -20,7 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from app.db.execution import unprepared
+from app.db.statements import unprepared
 from app.records.counts import Counted
 from app.records.filters import Filter, FoundIn, crm_search
 from app.records.sorting import Order, Segment

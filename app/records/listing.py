@@ -16,7 +16,6 @@ from msgspec.structs import fields
 from sqlalchemy import ColumnElement, FromClause
 
 from app.access.permissions import Permission
-from app.db.transaction import Transaction
 from app.records.calendar import zone_of
 from app.records.counts import Counted
 from app.records.filters import Filter
@@ -25,6 +24,7 @@ from app.records.list_statements import Selects, Shape
 from app.records.repository import Repository
 from app.records.searching import choose_search
 from app.records.sorting import Order, by_column
+from app.records.transaction import Transaction
 from app.records.walking import Walk
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import Code, Fault, bad_field, invalid

@@ -8,7 +8,7 @@ import time
 import structlog
 from sqlalchemy import text
 
-from app.db.transaction import Database
+from app.db.database import Database
 from app.records.audit_chain import BATCH, seal
 
 LONGEST_PAUSE_SECONDS = 30.0

@@ -12,7 +12,6 @@ from psycopg.errors import IntegrityError
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    RowMapping,
     Select,
     Table,
     bindparam,
@@ -24,10 +23,10 @@ from sqlalchemy import (
 )
 
 from app.access.permissions import Permission
-from app.db.execution import Rows
-from app.db.transaction import Transaction
+from app.db.result import Result, RowMapping
 from app.records.json_columns import Columns, selected
 from app.records.resources import Resource, references
+from app.records.transaction import Transaction
 from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
@@ -132,8 +131,7 @@ class Repository(Generic[Shown]):
 
     async def _find(self, tx: Transaction, record_id: int) -> RowMapping | None:
         found = await tx.connection.execute(self._lock, {"record_id": record_id})
-        row: RowMapping | None = found.mappings().one_or_none()
-        return row
+        return found.mappings().one_or_none()
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,7 +233,7 @@ class Repository(Generic[Shown]):
         parameters: Mapping[str, Any],
         values: Mapping[str, Any],
         explain: Explanations = MappingProxyType({}),
-    ) -> Rows:
+    ) -> Result[Any]:
         """Execute. Where a constraint that has an explanation refuses it, undo everything and raise that."""
         try:
             return await tx.connection.execute(statement, parameters)

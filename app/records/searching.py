@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from app.db.transaction import Transaction
 from app.records.filters import AS_WALKED
 from app.records.list_statements import Selects, Shape
 from app.records.sorting import Order
+from app.records.transaction import Transaction
 from app.web.paging import Deleted
 
 # What is searched is looked for among so many rows first.

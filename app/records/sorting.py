@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Select, null
 
-from app.db.transaction import Transaction
+from app.records.transaction import Transaction
 
 
 class Segment(NamedTuple):

@@ -8,11 +8,12 @@ from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Executable, RowMapping, bindparam, func, select, update
+from sqlalchemy import Executable, bindparam, func, select, update
 
-from app.db.transaction import Transaction
+from app.db.result import RowMapping
 from app.records.repository import Repository, Shown, parent_deleted
 from app.records.resources import RESOURCES, Resource
+from app.records.transaction import Transaction
 from app.web.errors import AppError, Code
 
 

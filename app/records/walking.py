@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from app.db.transaction import Transaction
 from app.records.list_statements import Selects, Shape, Window
 from app.records.searching import Search
 from app.records.sorting import Order
+from app.records.transaction import Transaction
 from app.web.errors import Code, bad_field
 
 # What became of a record on its page, and what a cursor remembers of it: the sort key, the segment's index, the id.

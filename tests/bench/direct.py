@@ -9,7 +9,8 @@ import uuid
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 
-from app.db.driver import Connection, Question
+from psycopg import AsyncConnection
+
 from tests.bench.server import ADMIN, CREATED, Bench
 
 PROCESSES = 2
@@ -52,23 +53,23 @@ def _in_process(dsn: str, first: list[str], sent: list[str], connections: int, s
 
 
 async def _in_loop(dsn: str, first: list[str], sent: list[str], count: int, seconds: float) -> float:
-    connections = [await Connection.connect(dsn, prepare_threshold=0) for _ in range(count)]
+    connections = [await AsyncConnection.connect(dsn, prepare_threshold=0, autocommit=True) for _ in range(count)]
     for connection in connections:
         for statement in first:
             await connection.execute(statement.encode())
-        await connection.commit()
-    questions = [Question(statement) for statement in sent]
+    statements = [statement.encode() for statement in sent]
     _all_connected.wait(CONNECT_SECONDS)
     began = time.perf_counter()
 
-    async def one(connection: Connection) -> int:
+    async def one(connection: AsyncConnection) -> int:
         done = 0
         while time.perf_counter() < began + seconds:
-            if questions:
-                await connection.ask(*questions)
+            if statements:
+                async with connection.pipeline():
+                    cursors = [await connection.execute(statement) for statement in statements]
+                await cursors[-1].fetchall()
             else:
                 await connection.execute(INSERT, [str(CREATED), f"{uuid.uuid4()}@example.com"])
-                await connection.commit()
             done += 1
         return done
 

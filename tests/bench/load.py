@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 import psycopg
 from litestar.testing import TestClient
-from psycopg import sql
+from psycopg import AsyncRawCursor, sql
 
-from app.db.driver import Answer, Connection, Question
 from app.main import create_app
 from tests.bench.server import LOGIN, Bench
 
@@ -63,26 +62,46 @@ def wrk(
     return Latency(found["50"], found["99"], float(rate[1]))
 
 
+class Sent(NamedTuple):
+    """A statement as the driver gets it."""
+
+    sql: str
+    parameters: Sequence[Any]
+    prepare: bool | None
+
+
+@contextmanager
+def watched(see: Callable[[Sent], None]) -> Iterator[None]:
+    """Show every statement of a service inside this process, but for those that begin and end transactions."""
+    execute = AsyncRawCursor.execute
+
+    async def executed(
+        cursor: AsyncRawCursor[Any], query: Any, parameters: Sequence[Any] | None = None, **more: Any
+    ) -> AsyncRawCursor[Any]:
+        if not query.startswith("BEGIN"):
+            see(Sent(re.sub(r"^/\* \d+ \*/ ", "", query), parameters or (), more.get("prepare")))
+        return await execute(cursor, query, parameters, **more)
+
+    with patch.object(AsyncRawCursor, "execute", executed):
+        yield
+
+
 @contextmanager
 def recorded(bench: Bench, size: int) -> Iterator[tuple[TestClient[Any], list[str]]]:
-    """The service inside this process, and every statement that it sends, with its values filled in."""
+    """The service inside this process, and every statement that it sends, with its values filled in: of each
+    transaction first the one that says who asks.
+    """
     sent: list[str] = []
-    ask = Connection.ask
     with psycopg.connect(bench.settings.database_url) as connection, TestClient(create_app(bench.settings)) as client:
-
-        async def asked(driver: Connection, *questions: Question, **more: Any) -> Answer:
-            sent.extend(_filled(question, connection) for question in questions)
-            return await ask(driver, *questions, **more)
-
         client.headers["Authorization"] = f"Bearer {bench.token(size)}"
         assert client.get("/admin/me").status_code == 200
-        with patch.object(Connection, "ask", asked):
+        with watched(lambda statement: sent.append(_filled(statement, connection))):
             yield client, sent
 
 
-def _filled(question: Question, connection: psycopg.Connection) -> str:
-    values = [sql.Literal(value).as_string(connection) for value in question.parameters]
-    return re.sub(r"\$(\d+)", lambda place: values[int(place[1]) - 1], question.sql)
+def _filled(statement: Sent, connection: psycopg.Connection) -> str:
+    values = [sql.Literal(value).as_string(connection) for value in statement.parameters]
+    return re.sub(r"\$(\d+)", lambda place: values[int(place[1]) - 1], statement.sql)
 
 
 def statements(bench: Bench, path: str, size: int) -> list[str]:
@@ -97,8 +116,8 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
     """Transactions per second of the same SQL, prepared, over as many connections; in no seconds, one of each."""
     host = re.search(r"host=([^&]+)", bench.superuser)
     assert host
-    # A write begins by itself. In JSON `":null` would be a variable of pgbench's.
-    lines = ["BEGIN", *(line for line in sent if line != "BEGIN"), "COMMIT"]
+    # In JSON `":null` would be a variable of pgbench's.
+    lines = ["BEGIN", *sent, "COMMIT"]
     script = "".join(re.sub(r'":(?=\w)', '": ', line) + "\n;\n" for line in lines)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)

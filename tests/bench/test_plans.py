@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, get_args
-from unittest.mock import patch
 
 import psycopg
 import pytest
 from msgspec.structs import fields
 
-from app.db.driver import Answer, Connection, Question
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.bench import world
-from tests.bench.load import recorded
+from tests.bench.load import Sent, recorded, watched
 from tests.bench.server import OPTIONS, Bench, settings_for
 from tests.laws.routes import Operation
 from tests.laws.test_lists import EVERY_ORDER, LISTS
@@ -133,23 +131,16 @@ def test_a_filter_needs_no_whole_table(bench: Bench, operation: Operation, name:
 @pytest.mark.parametrize("operation", MEASURED, ids=lambda operation: operation.path)
 def test_a_filter_is_planned_for_what_it_asks_for(bench: Bench, operation: Operation) -> None:
     """A plan that is kept is made for any value, and goes through a million rows for one that few have."""
-    asked: list[Question] = []
-    with recorded(bench, SIZE) as (client, _):
-        ask = Connection.ask
-
-        async def watched(driver: Connection, *questions: Question, **more: Any) -> Answer:
-            asked.append(questions[-1])
-            return await ask(driver, *questions, **more)
-
-        with patch.object(Connection, "ask", watched):
-            for filtered, name, kind in (each.values for each in EVERY_FILTER):
-                if filtered is operation and name != "deleted":
-                    answer = client.get(operation.path, params={str(name): value_of(str(name), kind)})
-                    assert answer.status_code == 200, answer.text
+    sent: list[Sent] = []
+    with recorded(bench, SIZE) as (client, _), watched(sent.append):
+        for filtered, name, kind in (each.values for each in EVERY_FILTER):
+            if filtered is operation and name != "deleted":
+                answer = client.get(operation.path, params={str(name): value_of(str(name), kind)})
+                assert answer.status_code == 200, answer.text
     # Rows, and how many there are where nobody keeps count.
-    of_rows = [question for question in asked if "sort_id" in question.sql or "count(*)" in question.sql]
+    of_rows = [statement for statement in sent if "sort_id" in statement.sql or "count(*)" in statement.sql]
     assert of_rows
-    assert not [question.sql for question in of_rows if question.prepare]
+    assert {statement.prepare for statement in of_rows} == {False}
 
 
 @pytest.mark.parametrize("operation", [each.values[0] for each in EVERY_FILTER if each.values[1] == "deleted"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import psycopg
 import pytest
@@ -15,8 +14,9 @@ from structlog.testing import capture_logs
 
 from app.access.actor import Actor
 from app.access.permissions import Role
+from app.db.database import Database, Origin
+from app.db.session import Session
 from app.db.startup import UnsafeRoleError, check_role
-from app.db.transaction import Database, Origin, Transaction
 from app.settings import Settings
 from tests.programs import missing
 from tests.records.chains import with_database
@@ -70,14 +70,13 @@ def test_no_transaction_compiles_its_statements(kind: str, settings: Settings) -
     actor = Actor(tenant_id="t", user_id="1", role=Role.ADMIN, email=None, name=None)
 
     async def work(database: Database) -> str:
-        begun: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
-            "read": lambda: database.transaction(actor, Origin(), read_only=True),
-            "write": lambda: database.transaction(actor, Origin()),
+        begun: dict[str, Callable[[], AbstractAsyncContextManager[Session]]] = {
+            "read": lambda: database.reader(actor),
+            "write": lambda: database.writer(actor, Origin()),
             "upkeep": database.upkeep,
             "oversight": database.oversight,
         }
-        async with begun[kind]() as opened:
-            connection = opened.connection if isinstance(opened, Transaction) else opened
-            return str((await connection.execute(text("SELECT current_setting('jit')"))).scalar_one())
+        async with begun[kind]() as session:
+            return str((await session.execute(text("SELECT current_setting('jit')"))).scalar_one())
 
     assert with_database(owner if kind == "oversight" else settings, work) == "off"

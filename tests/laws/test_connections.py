@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from sqlalchemy import event
 
+from app.db.pool import Connection, Pool
 from app.main import create_app
 from app.settings import Settings
 from tests.access.test_tokens import FORGED, REFUSED, signed
@@ -23,17 +24,18 @@ NOT_OURS = {
 
 
 @pytest.fixture
-def connections(app: Litestar) -> Iterator[list[object]]:
+def connections() -> Iterator[list[object]]:
     """One item for each connection that the pool gave out."""
     taken: list[object] = []
-    engine = app.state.database.engine.sync_engine
+    acquire = Pool.acquire
 
-    def count(*connection: object) -> None:
+    async def counted(pool: Pool) -> Connection:
+        connection = await acquire(pool)
         taken.append(connection)
+        return connection
 
-    event.listen(engine, "checkout", count)
-    yield taken
-    event.remove(engine, "checkout", count)
+    with patch.object(Pool, "acquire", counted):
+        yield taken
 
 
 def test_the_counter_counts(connections: list[object], admin: Caller) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from app.db.transaction import Database
+from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Break, Head, Walk, heads
 from app.settings import Settings
@@ -18,11 +18,8 @@ T = TypeVar("T")
 
 def with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
     async def run() -> T:
-        database = Database(settings)
-        try:
+        async with Database(settings) as database:
             return await work(database)
-        finally:
-            await database.engine.dispose()
 
     return asyncio.run(run())
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from app.db.database import Database
 from app.db.schema import enter_tenant
-from app.db.transaction import Database
 from app.records.maintenance import prune
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
@@ -99,11 +99,8 @@ def test_a_key_is_dropped_after_a_day_and_no_sooner(admin: Caller, settings: Set
         connection.execute(age, ["23 hours 59 minutes", "young"])
 
     async def pruned() -> int:
-        database = Database(settings)
-        try:
+        async with Database(settings) as database:
             return await prune(database)
-        finally:
-            await database.engine.dispose()
 
     assert asyncio.run(pruned()) >= 2
     assert asyncio.run(pruned()) == 0

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from app.db.database import Database
 from app.db.schema import enter_tenant
-from app.db.transaction import Database
 from app.records import audit_chain
 from app.settings import Settings
 from tests.callers import Caller

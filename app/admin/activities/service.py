@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from app.admin.activities.queries import ACTIVITIES
 from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
-from app.db.transaction import Transaction
 from app.models import Contact, Deal
 from app.records.calendar import day_of, midnight, zone_of
+from app.records.transaction import Transaction
 from app.web.errors import Code, Fault, bad_field, invalid
 from app.web.fields import BareDate
 

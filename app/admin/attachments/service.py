@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, insert
+from sqlalchemy import insert
 
 from app.admin.activities.queries import ACTIVITIES
 from app.admin.attachments import queries
@@ -16,9 +16,10 @@ from app.admin.attachments.queries import ATTACHMENTS
 from app.admin.attachments.schemas import Attachment, UploadCreate
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
-from app.db.transaction import Transaction
+from app.db.result import RowMapping
 from app.models import AttachmentUpload
 from app.records.repository import Repository
+from app.records.transaction import Transaction
 from app.settings import Settings
 from app.web.errors import AppError, Code, bad_field
 from app.web.file_names import safe_name

@@ -16,7 +16,8 @@ from app.admin.attachments.queries import ATTACHMENTS
 from app.admin.attachments.schemas import Attachment, AttachmentDetail, Upload, UploadCreate
 from app.admin.attachments.service import File, Parent
 from app.admin.http import answer, transaction
-from app.db.transaction import Origin
+from app.db.database import Origin
+from app.records.transaction import writing
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.storage.sniff import UNKNOWN, sniff
@@ -150,7 +151,7 @@ async def _undone_on_failure(request: CrmRequest, parent: Parent, record_id: int
 
 
 async def _delete_unless_kept(request: CrmRequest, parent: Parent, record_id: int, key: str) -> None:
-    async with request.app.state.database.transaction(request.user, Origin()) as tx:
+    async with writing(request.app.state.database, request.user, Origin()) as tx:
         kept = await service.is_kept(tx, parent, record_id, key)
     if not kept:
         await _discard(request.app.state.store, key)

@@ -13,13 +13,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
 from app.admin.audit.schemas import AuditEntry, AuditQuery, Difference
-from app.db.transaction import Transaction
 from app.models import AuditEntry as Row
 from app.models import AuditSeal, PipelineStage, Record, UserReference
 from app.records.counts import FACET, Counted
 from app.records.filters import one_of, since, until, user_in
 from app.records.json_columns import selected, view_columns
 from app.records.listing import Listing
+from app.records.transaction import Transaction
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 from app.web.structs import present_user

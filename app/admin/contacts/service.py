@@ -10,9 +10,9 @@ from sqlalchemy import select, update
 from app.admin.contacts.queries import CONTACTS
 from app.admin.contacts.schemas import Contact, ContactChange, ContactCreate
 from app.admin.customers.queries import CUSTOMERS
-from app.db.transaction import Transaction
 from app.models import Contact as Row
 from app.models import Deal
+from app.records.transaction import Transaction
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.text import is_visible
 

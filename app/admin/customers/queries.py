@@ -17,7 +17,6 @@ from app.admin.deals.schemas import Deal
 from app.admin.tags import queries as tags
 from app.admin.tags.schemas import Tag as TagView
 from app.admin.timeline import OF_CUSTOMER, TimelineEvent, newest
-from app.db.transaction import Transaction
 from app.models import Activity as Activities
 from app.models import Customer as Row
 from app.models import CustomerTag, PipelineStage, Tag
@@ -28,6 +27,7 @@ from app.records.counts import FACET
 from app.records.filters import equals, found_in, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
+from app.records.transaction import Transaction
 from app.records.trash import TrashRepository
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder

@@ -24,7 +24,7 @@ from app.admin.customers.schemas import (
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.tags.schemas import Tag
 from app.admin.timeline import CUSTOMER_TIMELINE, TimelineEvent, TimelineQuery
-from app.db.transaction import Transaction
+from app.records.transaction import Transaction
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
 from app.web.structs import Message, RecordId

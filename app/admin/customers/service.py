@@ -18,8 +18,8 @@ from app.admin.customers.schemas import (
     Reassigned,
     Reassignment,
 )
-from app.db.transaction import Transaction
 from app.models import Tag
+from app.records.transaction import Transaction
 from app.web.errors import AppError, Code
 
 

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, select
+from sqlalchemy import Select, bindparam, select
 
 from app.admin.deals.queries import DEALS, DETAIL
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail
-from app.db.transaction import Transaction
+from app.db.result import RowMapping
 from app.models import Contact, PipelineStage, TenantSettings
 from app.money import currency_decimals
 from app.records.repository import differing
+from app.records.transaction import Transaction
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 OPEN, LOST = "open", "lost"

@@ -8,8 +8,8 @@ from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.notes.queries import NOTES
 from app.admin.notes.schemas import Note, NoteChange, NoteCreate
-from app.db.transaction import Transaction
 from app.records.repository import differing
+from app.records.transaction import Transaction
 from app.web.errors import Code, Fault, bad_field, invalid
 
 LINKS = ("customer_id", "deal_id", "activity_id")

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select
 
 from app.admin.pipeline_stages.schemas import PipelineStage
-from app.db.transaction import Transaction
 from app.models import PipelineStage as Row
 from app.records import resources
 from app.records.json_columns import selected, view_columns
 from app.records.repository import Repository
+from app.records.transaction import Transaction
 
 c = Row.__table__.c
 COLUMNS = view_columns(PipelineStage, Row.__table__)

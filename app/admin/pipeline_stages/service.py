@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    RowMapping,
     ScalarSelect,
     Select,
     any_,
@@ -27,9 +26,10 @@ from sqlalchemy.types import BigInteger
 
 from app.admin.pipeline_stages.queries import ALL, PIPELINE_STAGES
 from app.admin.pipeline_stages.schemas import PipelineStage, PipelineStageChange, PipelineStageCreate
-from app.db.transaction import Transaction
+from app.db.result import RowMapping
 from app.models import Deal, StageMove, TenantSettings
 from app.models import PipelineStage as Row
+from app.records.transaction import Transaction
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.paging import Everything
 

@@ -12,8 +12,8 @@ from msgspec import UNSET, Struct, json
 from app.admin.reports import queries
 from app.admin.reports.schemas import Forecast, ForecastBy, ForecastPeriod, ForecastQuery
 from app.admin.reports.service import money, owners_of
-from app.db.transaction import Transaction
 from app.records.calendar import day_of, first_moment, lower_bound, midnight, next_moment, upper_bound, zone_of
+from app.records.transaction import Transaction
 from app.web.errors import Fault, invalid
 
 MOST_PERIODS = 120

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, Text, literal_column, select, text
 
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
-from app.db.execution import unprepared
+from app.db.statements import unprepared
 from app.records.calendar import TODAY_SQL
 from app.records.json_columns import labelled, nested_rows
 

@@ -15,10 +15,10 @@ from app.admin.activities.schemas import ActivityStatus, ActivityType
 from app.admin.customers.schemas import CustomerStatus
 from app.admin.reports import queries, schemas
 from app.admin.reports.schemas import ByCurrency, DealReportQuery, PeriodQuery
-from app.db.transaction import Transaction
 from app.money import currency_decimals
 from app.records.calendar import lower_bound, upper_bound, zone_of
 from app.records.filters import named_people
+from app.records.transaction import Transaction
 
 DAYS = 30
 

@@ -12,11 +12,11 @@ from sqlalchemy import select
 
 from app.access.permissions import Permission, Requires
 from app.admin.http import answer, transaction
-from app.db.transaction import Transaction
 from app.models import TenantSettings as Row
 from app.records import resources
 from app.records.json_columns import selected, view_columns
 from app.records.repository import Repository
+from app.records.transaction import Transaction
 from app.timezones import TIMEZONES
 from app.web.currency import Currency
 from app.web.fields import Refused

@@ -7,8 +7,8 @@ from sqlalchemy import delete, func, select, update
 from app import models
 from app.admin.tags.queries import ALL, TAGS
 from app.admin.tags.schemas import Tag
-from app.db.driver import patience
-from app.db.transaction import Transaction
+from app.db.pool import response_timeout
+from app.records.transaction import Transaction
 from app.web.paging import Everything
 
 tag = models.Tag.__table__.c
@@ -31,6 +31,6 @@ async def remove(tx: Transaction, tag_id: int) -> None:
     await tx.connection.execute(select(func.set_config("statement_timeout", f"{REMOVAL_SECONDS}s", True)))
     holders = select(worn.customer_id).where(worn.tag_id == tag_id)
     taken_off = update(models.Customer).where(customer.id.in_(holders))
-    with patience(REMOVAL_SECONDS + 1):
+    with response_timeout(REMOVAL_SECONDS + 1):
         await tx.connection.execute(taken_off.values(tags=func.array_remove(customer.tags, tag_id)))
     await tx.connection.execute(delete(models.Tag).where(tag.id == tag_id))

@@ -1,0 +1,135 @@
+"""The sessions of one worker: each as a role that row-level security binds, in one tenant, with limits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+import msgspec
+
+from app.access.actor import Actor
+from app.access.permissions import Permission
+from app.db.errors import translate_errors
+from app.db.pool import Pool, response_timeout
+from app.db.schema import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE
+from app.db.session import Identity, Reader, Session, SingleReader, Writer
+from app.settings import Settings
+
+# All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
+SETTINGS = {
+    "role": "$1",
+    "crm.tenant": "$2",
+    "crm.user": "$3",
+    "timezone": "'UTC'",
+    "statement_timeout": "'5s'",
+    "lock_timeout": "'2s'",
+    "idle_in_transaction_session_timeout": "'10s'",
+    # Compiling a statement takes longer than any of ours runs.
+    "jit": "'off'",
+}
+# A read changes nothing that would be audited. Reports hash and sort in memory, as long as there is no more than a
+# million of what they go by.
+READS = SETTINGS | {"transaction_read_only": "'on'", "work_mem": "'16MB'"}
+WRITES = SETTINGS | {"crm.actor": "$4"}
+
+
+def _setting(settings: Mapping[str, str]) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
+
+
+BEGIN_READ = _setting(READS)
+BEGIN_WRITE = _setting(WRITES)
+BEGIN_UNLIMITED = _setting(WRITES | {"statement_timeout": "'0'"})
+NOBODY = (SERVICE_ROLE, "", "", "")
+AUDITOR = (AUDITOR_ROLE, "", "", "")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a request came from, for the audit log."""
+
+    request_id: str | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+
+class Database:
+    """Opens sessions over one worker's pool. It is a context: the pool is open inside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own_scope = settings.agent_read_scope == "own"
+        self._slow_ms = settings.slow_query_ms
+        self.pool = Pool(
+            settings.database_dsn,
+            least=settings.db_pool_min,
+            most=settings.db_pool_max,
+            prepare=settings.db_prepared_statements,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.pool.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.pool.close()
+
+    def sees_own_only(self, actor: Actor) -> bool:
+        """Whether this person sees only what is their own."""
+        return self._own_scope and not actor.can(Permission.MANAGE_ALL)
+
+    @asynccontextmanager
+    async def reader(self, actor: Actor, *, one_statement: bool = False) -> AsyncIterator[Reader]:
+        """Read as this person: at one moment, or by one statement.
+
+        Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
+        """
+        identity = Identity(BEGIN_READ, self._who(actor))
+        kind = SingleReader if one_statement else Reader
+        with translate_errors():
+            async with kind(self.pool, identity, self._slow_ms) as session:
+                yield session
+
+    @asynccontextmanager
+    async def writer(self, actor: Actor, origin: Origin) -> AsyncIterator[Writer]:
+        """Read and write as this person: commit when the block ends well, roll back when it does not.
+
+        Raises AppError as `reader`.
+        """
+        async with self._writer(Identity(BEGIN_WRITE, (*self._who(actor), _audited(actor, origin)))) as session:
+            yield session
+
+    @asynccontextmanager
+    async def upkeep(self) -> AsyncIterator[Session]:
+        """Begin as nobody: no tenant's rows are seen, and the functions for upkeep may be called.
+
+        Raises AppError as `reader`.
+        """
+        async with self._writer(Identity(BEGIN_WRITE, NOBODY)) as session:
+            yield session
+
+    @asynccontextmanager
+    async def oversight(self) -> AsyncIterator[Session]:
+        """Begin as who may read the audit logs of all tenants, which the service's login may not; for commands, whose
+        statements may take long.
+
+        Raises AppError as `reader`.
+        """
+        with response_timeout(None):
+            async with self._writer(Identity(BEGIN_UNLIMITED, AUDITOR)) as session:
+                yield session
+
+    @asynccontextmanager
+    async def _writer(self, identity: Identity) -> AsyncIterator[Writer]:
+        with translate_errors():
+            async with Writer(self.pool, identity, self._slow_ms) as session:
+                yield session
+                await session.commit()
+
+    def _who(self, actor: Actor) -> tuple[str, str, str]:
+        return (OWN_RECORDS_ROLE if self.sees_own_only(actor) else SERVICE_ROLE, actor.tenant_id, actor.user_id)
+
+
+def _audited(actor: Actor, origin: Origin) -> str:
+    """Who asks, and from where, for the audit log."""
+    described = {"user_id": actor.user_id, "user_name": actor.name or actor.email, "user_role": actor.role}
+    return msgspec.json.encode(described | msgspec.structs.asdict(origin)).decode()

@@ -1,0 +1,143 @@
+"""One worker's connections to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor, OperationalError
+from psycopg.adapt import AdaptersMap
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.numeric import Int8Dumper
+from psycopg_pool import AsyncConnectionPool
+
+from app.web import strict_json
+
+POOL_WAIT_SECONDS = 1.5
+CONNECT_SECONDS = 2
+# After a connection could not be opened. The next request tries again.
+RECONNECT_SECONDS = 1.0
+# Above the server's statement_timeout, which leaves the connection whole.
+RESPONSE_SECONDS = 6.0
+MOST_PREPARED = 200  # of one connection
+
+ADAPTERS = AdaptersMap(psycopg.adapters)
+set_json_dumps(strict_json.encode, ADAPTERS)
+set_json_loads(msgspec.json.Decoder(float_hook=Decimal).decode, ADAPTERS)
+# psycopg calls a small number a small integer; a statement is prepared once for all of them.
+ADAPTERS.register_dumper(int, Int8Dumper)
+
+_response_seconds: ContextVar[float | None] = ContextVar("response_seconds", default=RESPONSE_SECONDS)
+
+
+@contextmanager
+def response_timeout(seconds: float | None) -> Iterator[None]:
+    """Wait this long for each answer of the database inside; None waits for ever."""
+    before = _response_seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _response_seconds.reset(before)
+
+
+class NoResponseError(OperationalError):
+    """The server was silent for too long."""
+
+
+class Connection(AsyncConnection[tuple[Any, ...]]):
+    """A connection that can be given up while somebody waits for it."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.opened_at = time.monotonic()
+        self._hung_up = False
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Close the connection and raise NoResponseError where the server says nothing for too long.
+
+        The server's limits end what the server does too slowly. One that is paused, or behind a network that drops
+        everything, ends nothing. To cancel the task would not do: psycopg first asks the server to cancel, and waits.
+        """
+        limit = _response_seconds.get()
+        if limit is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(limit, self._hang_up)
+        try:
+            yield
+        except OperationalError as error:
+            if self._hung_up:
+                raise NoResponseError from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _hang_up(self) -> None:
+        if not self.closed:
+            self._hung_up = True
+            with socket.socket(fileno=os.dup(self.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+
+class Pool:
+    """Lends connections, in autocommit mode: who borrows one begins and ends transactions."""
+
+    def __init__(self, dsn: str, *, least: int, most: int, prepare: bool) -> None:
+        self._pool = AsyncConnectionPool(
+            dsn,
+            connection_class=Connection,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "crm-service",
+                "context": ADAPTERS,
+                "cursor_factory": AsyncRawCursor,
+                # A prepared statement belongs to a server's session, which a transaction-mode pooler hands around.
+                "prepare_threshold": 0 if prepare else None,
+            },
+            configure=_configure,
+            min_size=least,
+            max_size=most,
+            timeout=POOL_WAIT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
+            open=False,
+        )
+        self.in_use = 0
+        self._renewed_at = 0.0
+
+    async def open(self) -> None:
+        """Begin to open connections, ahead of the first requests; where the database is away, they come later."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close all connections, those in use when they are given back."""
+        await self._pool.close()
+
+    async def acquire(self) -> Connection:
+        """A connection, to be given back by `release`. Raises psycopg.OperationalError where none becomes free."""
+        connection = await self._pool.getconn()
+        self.in_use += 1
+        return connection
+
+    async def release(self, connection: Connection) -> None:
+        """Take a connection back. Where it broke, all that were opened before it broke are likely to be broken, too."""
+        self.in_use -= 1
+        broken = connection.closed
+        await self._pool.putconn(connection)
+        if broken and connection.opened_at > self._renewed_at:
+            self._renewed_at = time.monotonic()
+            await self._pool.drain()
+
+
+async def _configure(connection: Connection) -> None:
+    connection.prepared_max = MOST_PREPARED

@@ -1,0 +1,203 @@
+"""A person's statements: one transaction, which tells the database with its first statement who asks."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from itertools import count
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+
+import structlog
+from psycopg import AsyncCursor, Error, errors
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Executable
+
+from app.db.pool import Connection, NoResponseError, Pool
+from app.db.result import Result
+from app.db.statements import CompiledStatement, compile_once
+from app.db.telemetry import record_statement
+from app.web.errors import AppError, Code
+
+log = structlog.get_logger("database")
+
+ROWS_AT_ONCE = 20  # that are held beside what is made of them
+MOST_SCOPES = 50_000
+# A column changed its type since a statement was prepared, or somebody took the statement away: a new connection knows
+# nothing of either.
+STALE = {"0A000", "26000"}
+# Before `crm db upgrade`: no such role, or one that the login is no member of.
+ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
+
+OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+
+T = TypeVar("T")
+Cursor = AsyncCursor[tuple[Any, ...]]
+_numbers = count(1)
+
+
+class Identity(NamedTuple):
+    """Who asks: a statement that sets it for one transaction. Its first two parameters are the role and the tenant."""
+
+    sql: str
+    parameters: Sequence[str]
+
+
+@lru_cache(MOST_SCOPES)
+def _scope(_role: str, _tenant: str) -> int:
+    """A number of ours. A statement is prepared for each role and tenant by itself: a plan that was made for a small
+    tenant can be a bad one for a large one.
+    """
+    return next(_numbers)
+
+
+class Session(ABC):
+    """Executes statements over one connection, which the pool lends with the first of them."""
+
+    _begin: ClassVar[str | None]
+
+    def __init__(self, pool: Pool, identity: Identity, slow_ms: float) -> None:
+        self._pool = pool
+        self._identity = identity
+        role, tenant, *_ = identity.parameters
+        self._scope = _scope(role, tenant)
+        self._slow_ms = slow_ms
+        self._connection: Connection | None = None
+        # Whether a transaction is open, or was when its connection broke.
+        self._begun = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is None:
+            return
+        try:
+            await self._end(self._connection)
+        finally:
+            await self._pool.release(self._connection)
+
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result[Any]:
+        """One statement. Raises psycopg.Error; AppError before `crm db upgrade`."""
+        compiled = compile_once(statement)
+        cursor = await self._execute(compiled, parameters or {})
+        if cursor.rownumber is None:  # it returns no rows
+            return Result([])
+        names = compiled.names(cursor)
+        return Result(compiled.read(await cursor.fetchall()), names)
+
+    async def fetch(
+        self, statement: Executable, parameters: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T]
+    ) -> list[T]:
+        """What `each` makes of a query's rows, of which never all are held at once. Raises as `execute`."""
+        compiled = compile_once(statement)
+        cursor = await self._execute(compiled, parameters)
+        compiled.names(cursor)
+        made: list[T] = []
+        while rows := await cursor.fetchmany(ROWS_AT_ONCE):
+            made.extend(map(each, compiled.read(rows)))
+        return made
+
+    @abstractmethod
+    async def _end(self, connection: Connection) -> None:
+        """Leave the connection without a transaction."""
+
+    async def _execute(self, compiled: CompiledStatement, values: Mapping[str, Any]) -> Cursor:
+        parameters = compiled.parameters(values)
+        first = not self._begun
+        try:
+            return await self._send(compiled, parameters)
+        except Error as error:
+            connection = self._connection
+            if connection is None:
+                raise
+            if compiled.prepare and error.sqlstate in STALE:
+                await connection.close()
+            if not connection.closed or not first or isinstance(error, NoResponseError):
+                raise
+            # Of a first statement nothing has lasted, and the server may have come back since.
+            self._connection, self._begun = None, False
+            await self._pool.release(connection)
+            return await self._send(compiled, parameters)
+
+    async def _send(self, compiled: CompiledStatement, parameters: list[Any]) -> Cursor:
+        if self._connection is None:
+            self._connection = await self._pool.acquire()
+        connection = self._connection
+        began = time.time_ns()
+        failure: BaseException | None = None
+        identified: Cursor | None = None
+        sql = f"/* {self._scope} */ {compiled.sql}" if compiled.prepare else compiled.sql
+        prepare = None if compiled.prepare else False
+        try:
+            with connection.limited():
+                if self._begun:
+                    return await connection.execute(sql, parameters, prepare=prepare)
+                # All in one round trip.
+                async with connection.pipeline():
+                    if self._begin is not None:
+                        self._begun = True
+                        await connection.execute(self._begin, prepare=False)
+                    identified = connection.cursor()
+                    await identified.execute(self._identity.sql, self._identity.parameters)
+                    return await connection.execute(sql, parameters, prepare=prepare)
+        except BaseException as error:
+            failure = error
+            if isinstance(error, ROLE_MISSING) and identified is not None and identified.statusmessage is None:
+                log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error))
+                raise AppError(Code.SERVICE_UNAVAILABLE) from error
+            raise
+        finally:
+            record_statement(compiled.sql, began, time.time_ns(), failure, self._slow_ms)
+
+
+class Reader(Session):
+    """For reading: all statements see the database as it is when the first of them begins."""
+
+    _begin: ClassVar[str | None] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+    async def _end(self, connection: Connection) -> None:
+        # Nothing was written. A ROLLBACK would make psycopg forget all prepared statements.
+        with suppress(Error), connection.limited():
+            await connection.commit()
+
+
+class SingleReader(Reader):
+    """For reading by one statement only: it is a transaction by itself, and saves the round trip that ends one."""
+
+    _begin = None
+
+    async def _execute(self, compiled: CompiledStatement, values: Mapping[str, Any]) -> Cursor:
+        if self._connection is not None:
+            raise RuntimeError("a second statement would see the database at another moment")
+        return await super()._execute(compiled, values)
+
+
+class Writer(Session):
+    """For writing: one transaction, which begins with the first statement."""
+
+    _begin = "BEGIN"
+
+    async def commit(self) -> None:
+        """Raises psycopg.Error for what the database refuses only now."""
+        connection = self._connection
+        if connection is None:  # nothing was executed
+            return
+        if connection.info.transaction_status != TransactionStatus.INTRANS:
+            # The server answers such a COMMIT with a ROLLBACK, and calls it a success.
+            raise RuntimeError("what failed, or is gone, can't be committed")
+        with connection.limited():
+            await connection.commit()
+
+    async def begin_again(self) -> None:
+        """Undo everything so far; what is executed next begins anew, as the same person."""
+        if self._connection is not None:
+            await self._end(self._connection)
+        self._begun = False
+
+    async def _end(self, connection: Connection) -> None:
+        if connection.info.transaction_status in OPEN:
+            with connection.limited():
+                await connection.rollback()

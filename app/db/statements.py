@@ -1,0 +1,83 @@
+"""SQLAlchemy writes a statement's SQL, once, and says how its types are written and read; psycopg executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from psycopg import AsyncCursor
+from sqlalchemy import Executable, Select, make_url
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import UpdateBase
+
+# Parameters are $1, $2 … as the server knows them.
+# Every dialect that comes with SQLAlchemy takes a paramstyle.
+DIALECT = make_url("postgresql+psycopg://").get_dialect()(paramstyle="numeric_dollar")  # type: ignore[call-arg]
+S = TypeVar("S", bound=Executable)
+
+
+def unprepared(statement: S) -> S:
+    """The statement, to be planned for the values that it is sent with, where a plan that suits all would suit few.
+
+    To plan takes about as long as to find one page.
+    """
+    return statement.execution_options(prepare=False)
+
+
+class CompiledStatement:
+    """A statement's SQL, and how its parameters and columns are converted."""
+
+    def __init__(self, statement: Executable) -> None:
+        # Not every Executable can be compiled, but every statement can.
+        compiled = cast("Any", statement).compile(dialect=DIALECT)
+        assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- not DDL
+        self.sql = str(compiled)
+        self.prepare: bool = statement.get_execution_options().get("prepare", True)
+        self._construct_params = compiled.construct_params
+        types = {name: bind.type.dialect_impl(DIALECT) for bind, name in compiled.bind_names.items()}
+        self._parameters = [(name, types[name].bind_processor(DIALECT)) for name in compiled.positiontup or ()]
+        # The columns of a text have no types: they stay as psycopg reads them.
+        columns = statement.exported_columns if isinstance(statement, (Select, UpdateBase)) else ()
+        self._types = [column.type for column in columns]
+        self._names: list[str] | None = None
+        self._processors: list[tuple[int, Callable[[Any], Any]]] = []
+
+    def parameters(self, values: Mapping[str, Any]) -> list[Any]:
+        """These values in their places, as psycopg takes them. Raises InvalidRequestError for one that is missing."""
+        known = self._construct_params(values)
+        return [known[name] if process is None else process(known[name]) for name, process in self._parameters]
+
+    def names(self, cursor: AsyncCursor[Any]) -> list[str]:
+        """The names of the columns of such an answer, which has rows; looked at with the first one."""
+        if self._names is None:
+            described = cursor.description or []
+            if self._types:
+                for index, (kind, column) in enumerate(zip(self._types, described, strict=True)):
+                    processor = kind.dialect_impl(DIALECT).result_processor(DIALECT, column.type_code)
+                    if processor is not None:
+                        self._processors.append((index, processor))
+            self._names = [column.name for column in described]
+        return self._names
+
+    def read(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """These rows, as the columns' types read them, once `names` has looked at them."""
+        return [self._read(row) for row in rows] if self._processors else rows
+
+    def _read(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = list(row)
+        for index, processor in self._processors:
+            values[index] = processor(values[index])
+        return tuple(values)
+
+
+# By the statement itself: most are built once and live as long as the process; a passing one takes its own along.
+_compiled: WeakKeyDictionary[Executable, CompiledStatement] = WeakKeyDictionary()
+
+
+def compile_once(statement: Executable) -> CompiledStatement:
+    """The statement as it is executed, worked out when it is first used."""
+    known = _compiled.get(statement)
+    if known is None:
+        known = _compiled[statement] = CompiledStatement(statement)
+    return known

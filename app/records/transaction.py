@@ -1,0 +1,60 @@
+"""What a service works with: the person who asks, and one open transaction of the person's tenant."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
+
+from app.access.actor import Actor
+from app.db.database import Database, Origin
+from app.db.session import Session, Writer
+from app.web.preconditions import Precondition
+
+
+class KeptAnswer(Struct, frozen=True):
+    """What was answered, as an Idempotency-Key keeps it."""
+
+    status: int
+    body: bytes
+    etag: str | None
+
+
+class Transaction:
+    """A person's transaction, with what the request asks of the records that it changes, and what it is answered."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        connection: Session,
+        precondition: Precondition | None = None,
+        *,
+        own_records_only: bool = False,
+    ) -> None:
+        self.actor = actor
+        self.own_records_only = own_records_only
+        self.connection = connection
+        self.precondition = precondition or Precondition(())
+        self.answer: KeptAnswer | None = None
+
+    async def begin_again(self) -> None:
+        """Undo everything so far, and begin anew as the same person: to look why it failed."""
+        assert isinstance(self.connection, Writer), "a read writes nothing that could be undone"  # noqa: S101
+        await self.connection.begin_again()
+
+
+@asynccontextmanager
+async def reading(database: Database, actor: Actor, *, one_statement: bool = False) -> AsyncIterator[Transaction]:
+    """Read as this person: at one moment, or by one statement. Raises AppError as `Database.reader`."""
+    async with database.reader(actor, one_statement=one_statement) as session:
+        yield Transaction(actor, session, own_records_only=database.sees_own_only(actor))
+
+
+@asynccontextmanager
+async def writing(
+    database: Database, actor: Actor, origin: Origin, precondition: Precondition | None = None
+) -> AsyncIterator[Transaction]:
+    """Read and write as this person; committed when the block ends well. Raises AppError as `Database.writer`."""
+    async with database.writer(actor, origin) as session:
+        yield Transaction(actor, session, precondition, own_records_only=database.sees_own_only(actor))
