@@ -52,7 +52,7 @@ async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -
 @get("/activities/{activity_id:str}", guards=[Requires(Permission.READ)])
 async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
     """One activity."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await ACTIVITIES.get(tx, activity_id))
 
 

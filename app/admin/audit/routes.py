@@ -24,7 +24,7 @@ async def list_audit(request: CrmRequest, filters: NamedDependency[AuditQuery]) 
 @get("/{entry_id:str}", guards=[Requires(Permission.AUDIT)])
 async def get_audit_entry(request: CrmRequest, entry_id: FromPath[RecordId]) -> Response[AuditEntry]:
     """One change."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.get(tx, entry_id))
 
 

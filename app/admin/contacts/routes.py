@@ -46,7 +46,7 @@ async def create_contact(
 @get("/contacts/{contact_id:str}", guards=[Requires(Permission.READ)])
 async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Contact]:
     """One contact."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await CONTACTS.get(tx, contact_id))
 
 

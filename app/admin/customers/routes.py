@@ -46,7 +46,7 @@ async def create_customer(request: CrmRequest, data: JSONBody[CustomerCreate]) -
 @get("/{customer_id:str}", guards=[Requires(Permission.READ)])
 async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[CustomerDetail]:
     """One customer, with its contacts, open deals, work to do, and what happened last."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.detail(tx, customer_id))
 
 
@@ -98,7 +98,7 @@ async def reassign_customer(
 @get("/{customer_id:str}/tags", guards=[Requires(Permission.READ)])
 async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Everything[Tag]]:
     """A customer's tags, by name."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return _tags(tx, await CUSTOMERS.get(tx, customer_id))
 
 

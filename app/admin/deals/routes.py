@@ -36,7 +36,7 @@ async def create_deal(request: CrmRequest, data: JSONBody[DealCreate]) -> Respon
 @get("/{deal_id:str}", guards=[Requires(Permission.READ)])
 async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[DealDetail]:
     """One deal with its activities, notes and stage history."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.detail(tx, deal_id))
 
 

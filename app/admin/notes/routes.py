@@ -36,7 +36,7 @@ async def create_note(request: CrmRequest, data: JSONBody[NoteCreate]) -> Respon
 @get("/notes/{note_id:str}", guards=[Requires(Permission.READ)])
 async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Note]:
     """One note."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await NOTES.get(tx, note_id))
 
 

@@ -18,7 +18,7 @@ from app.web.structs import Message, RecordId
 @get("/", guards=[Requires(Permission.READ)])
 async def list_pipeline_stages(request: CrmRequest) -> Response[Everything[PipelineStage]]:
     """Every stage in order, inactive ones too."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.list_all(tx))
 
 
@@ -41,7 +41,7 @@ async def reorder_pipeline_stages(
 @get("/{stage_id:str}", guards=[Requires(Permission.READ)])
 async def get_pipeline_stage(request: CrmRequest, stage_id: FromPath[RecordId]) -> Response[PipelineStage]:
     """One stage."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await PIPELINE_STAGES.get(tx, stage_id))
 
 

@@ -66,7 +66,7 @@ async def read(tx: Transaction) -> TenantSettings:
 @get("/", guards=[Requires(Permission.READ)])
 async def get_settings(request: CrmRequest) -> Response[TenantSettings]:
     """The organization's settings."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await read(tx))
 
 

@@ -18,7 +18,7 @@ from app.web.structs import Message, RecordId
 @get("/", guards=[Requires(Permission.READ)])
 async def list_tags(request: CrmRequest) -> Response[Everything[Tag]]:
     """Every tag, by name."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.list_all(tx))
 
 
@@ -32,7 +32,7 @@ async def create_tag(request: CrmRequest, data: JSONBody[TagCreate]) -> Response
 @get("/{tag_id:str}", guards=[Requires(Permission.READ)])
 async def get_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[Tag]:
     """One tag."""
-    async with transaction(request) as tx:
+    async with transaction(request, one_statement=True) as tx:
         return answer(tx, await TAGS.get(tx, tag_id))
 
 
