@@ -34,9 +34,17 @@ class CompiledStatement:
         assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- not DDL
         self.sql = str(compiled)
         self.prepare: bool = statement.get_execution_options().get("prepare", True)
-        self._construct_params = compiled.construct_params
-        types = {name: bind.type.dialect_impl(DIALECT) for bind, name in compiled.bind_names.items()}
-        self._parameters = [(name, types[name].bind_processor(DIALECT)) for name in compiled.positiontup or ()]
+        self._parameters: list[Any] = []
+        # Which of them a caller may give, and how: the others are constants of the statement.
+        self._given: list[tuple[int, str, Callable[[Any], Any] | None, bool]] = []
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        for index, name in enumerate(compiled.positiontup or ()):
+            bind = binds[name]
+            process = bind.type.dialect_impl(DIALECT).bind_processor(DIALECT)
+            value = compiled.params[name]
+            self._parameters.append(value if process is None or bind.required else process(value))
+            if not bind.unique:
+                self._given.append((index, name, process, bind.required))
         # The columns of a text have no types: they stay as psycopg reads them.
         columns = statement.exported_columns if isinstance(statement, (Select, UpdateBase)) else ()
         self._types = [column.type for column in columns]
@@ -44,9 +52,13 @@ class CompiledStatement:
         self._processors: list[tuple[int, Callable[[Any], Any]]] = []
 
     def parameters(self, values: Mapping[str, Any]) -> list[Any]:
-        """These values in their places, as psycopg takes them. Raises InvalidRequestError for one that is missing."""
-        known = self._construct_params(values)
-        return [known[name] if process is None else process(known[name]) for name, process in self._parameters]
+        """These values in their places, as psycopg takes them. Raises KeyError for one that is missing."""
+        placed = self._parameters.copy()
+        for index, name, process, required in self._given:
+            if required or name in values:
+                value = values[name]
+                placed[index] = value if process is None else process(value)
+        return placed
 
     def names(self, cursor: AsyncCursor[Any]) -> list[str]:
         """The names of the columns of such an answer, which has rows; looked at with the first one."""

@@ -90,6 +90,7 @@ class Selects:
         self.searched = isinstance(filters.get("search"), FoundIn)
         # What was built before.
         self.rows = lru_cache(MOST_KEPT)(self._rows)
+        self.rows_and_total = lru_cache(MOST_KEPT)(self._rows_and_total)
         self.count = lru_cache(MOST_KEPT)(self._count)
         self.kept_total = lru_cache(MOST_KEPT)(self._kept_total)
         self.sample = lru_cache(MOST_KEPT)(self._sample)
@@ -104,6 +105,10 @@ class Selects:
             return _planned(shape, self._by_keys(shape, window, self._source, keys, wheres))
         rows = self._ordered(shape, window, [*self._columns, *keys], wheres[0])
         return _planned(shape, rows.limit(window.limit_clause).offset(window.offset_clause))
+
+    def _rows_and_total(self, shape: Shape, window: Window, total: Select[Any]) -> Select[Any]:
+        """The same, and behind it in each row what counts them all: both in one round trip."""
+        return self.rows(shape, window).add_columns(total.scalar_subquery())
 
     def _by_keys(
         self, shape: Shape, window: Window, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]

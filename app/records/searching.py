@@ -29,6 +29,11 @@ class Search(NamedTuple):
     # Up to where rows are counted: there is a limit for a search of one or two letters.
     most: int | None = None
 
+    @property
+    def is_search(self) -> bool:
+        """Whether the list is searched at all."""
+        return "search" in dict(self.shape.filters)
+
 
 async def choose_search(
     tx: Transaction, selects: Selects, order: Order, shape: Shape, parameters: dict[str, Any]

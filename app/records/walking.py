@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
+from sqlalchemy import Select
 
 from app.records.list_statements import Selects, Shape, Window
 from app.records.searching import Search
@@ -35,21 +36,25 @@ class Walk:
         """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
         shape = search.shape
         if offset < DEEP_OFFSET:
-            rows = await self._from_offset(tx, read, shape, parameters, offset, size + 1)
+            # What a search finds is mostly few, and takes long to count.
+            counting = None if search.is_search else self._counting(tx, search)
+            rows, counted = await self._from_offset(tx, read, shape, parameters, offset, size + 1, counting=counting)
             # The rows themselves tell how many there are where they end on this page.
             if len(rows) <= size and (rows or not offset):
                 return rows, offset + len(rows)
-            return rows, await self._total(tx, search, parameters)
+            return rows, await self._total(tx, search, parameters) if counted is None else counted
         total = await self._total(tx, search, parameters)
         if search.most is not None and total > search.most:
-            return await self._from_offset(tx, read, shape, parameters, offset, size + 1, deep=True), total
+            rows, _ = await self._from_offset(tx, read, shape, parameters, offset, size + 1, deep=True)
+            return rows, total
         wanted = min(size + 1, total - offset)
         if wanted <= 0:
             return [], total
         if offset <= total // 2:
-            return await self._from_offset(tx, read, shape, parameters, offset, wanted, deep=True), total
+            rows, _ = await self._from_offset(tx, read, shape, parameters, offset, wanted, deep=True)
+            return rows, total
         from_end = total - offset - wanted
-        rows = await self._from_offset(tx, read, shape, parameters, from_end, wanted, deep=True, backward=True)
+        rows, _ = await self._from_offset(tx, read, shape, parameters, from_end, wanted, deep=True, backward=True)
         return rows[::-1], total
 
     async def after(
@@ -87,14 +92,21 @@ class Walk:
         *,
         deep: bool = False,
         backward: bool = False,
-    ) -> list[Found]:
+        counting: Select[Any] | None = None,
+    ) -> tuple[list[Found], int | None]:
+        """Rows from an offset on, and what `counting` counts, if the first segment has any of them."""
         order = self._orders[shape.sort_by]
         indexes = await order.indexes(tx, descending=shape.descending)
         found: list[Found] = []
+        counted: int | None = None
         for index in reversed(indexes) if backward else indexes:
             window = Window(index, limit, skip=bool(offset), deep=deep, backward=backward)
             skipped = {"row_offset": offset} if offset else {}
-            rows = await self._rows(tx, read, shape, window, parameters | skipped)
+            if counting is None:
+                rows = await self._rows(tx, read, shape, window, parameters | skipped)
+            else:
+                rows, counted = await self._rows_and_total(tx, read, shape, window, parameters | skipped, counting)
+                counting = None
             found += rows
             if len(found) >= limit:
                 break
@@ -103,7 +115,7 @@ class Walk:
             elif len(indexes) > 1:
                 passed = await tx.connection.execute(self._selects.count(shape, index), parameters)
                 offset -= passed.scalar_one()
-        return found[:limit]
+        return found[:limit], counted
 
     async def _rows(
         self, tx: Transaction, read: Read, shape: Shape, window: Window, parameters: dict[str, Any]
@@ -115,17 +127,37 @@ class Walk:
 
         return await tx.connection.fetch(self._selects.rows(shape, window), parameters, found)
 
+    async def _rows_and_total(
+        self,
+        tx: Transaction,
+        read: Read,
+        shape: Shape,
+        window: Window,
+        parameters: dict[str, Any],
+        counting: Select[Any],
+    ) -> tuple[list[Found], int | None]:
+        counted: int | None = None
+
+        def found(row: tuple[Any, ...]) -> Found:
+            nonlocal counted
+            *values, sort_key, sort_id, counted = row
+            return (read(tuple(values)), sort_key, window.segment, sort_id)
+
+        statement = self._selects.rows_and_total(shape, window, counting)
+        return await tx.connection.fetch(statement, parameters, found), counted
+
     async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
         """How many rows the filters match. Of a search that is counted up to a limit, one more says that there are."""
         if search.total is not None:
             return search.total
+        return int((await tx.connection.execute(self._counting(tx, search), parameters)).scalar_one())
+
+    def _counting(self, tx: Transaction, search: Search) -> Select[Any]:
         shape, selects = search.counted, self._selects
         most = None if search.most is None else search.most + 1
         kept = None if tx.own_records_only else selects.kept_total(shape)
         if kept is not None:
-            statement = kept
-        elif search.by_index:
-            statement = selects.found_live(shape, most)
-        else:
-            statement = selects.count(shape) if most is None else selects.count_up_to(shape, most)
-        return int((await tx.connection.execute(statement, parameters)).scalar_one())
+            return kept
+        if search.by_index:
+            return selects.found_live(shape, most)
+        return selects.count(shape) if most is None else selects.count_up_to(shape, most)

@@ -11,7 +11,6 @@ import pytest
 from msgspec.structs import replace
 from psycopg import errors
 from sqlalchemy import bindparam, func, select, text
-from sqlalchemy.exc import InvalidRequestError
 
 from app.access.actor import Actor
 from app.access.permissions import Role
@@ -272,7 +271,7 @@ def test_what_somebody_took_away_is_prepared_anew_over_another_connection(alone:
 def test_a_parameter_that_is_missing_is_a_fault_not_a_null(settings: Settings) -> None:
     async def story(database: Database) -> None:
         async with database.reader(ADA) as session:
-            with pytest.raises(InvalidRequestError, match="name"):
+            with pytest.raises(KeyError, match="name"):
                 await session.execute(TAGS)
 
     run(settings, story)
