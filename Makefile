@@ -12,8 +12,8 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test test-database coverage torture nightly check check-types check-style check-deploy check-openapi check-schema \
-	audit bench docs format clean
+.PHONY: setup run test test-database coverage torture nightly check check-types check-typescript check-style check-deploy check-openapi \
+	check-schema audit bench docs format clean
 
 setup:
 	@$(LOCKED) $(MAKE) --no-print-directory --silent $(VENV)/installed
@@ -53,10 +53,20 @@ nightly: coverage torture bench
 
 # The checks need nothing of each other, so they run side by side; the longest begins first.
 check: setup
-	@$(MAKE) --no-print-directory -j4 check-types check-schema check-openapi check-deploy check-style audit
+	@$(MAKE) --no-print-directory -j4 check-types check-schema check-openapi check-typescript check-deploy check-style audit
 
 check-types:
 	@$(BIN)/mypy
+
+# openapi/crm.d.ts is what the document says, and the example fits it.
+check-typescript:
+ifeq (,$(shell command -v npm))
+	@echo "SKIPPED: openapi/crm.d.ts and openapi/example.ts were not checked, because npm is not installed here" >&2
+else
+	@cd openapi && { test node_modules/.package-lock.json -nt package-lock.json || npm ci --silent --no-audit --no-fund; }
+	@cd openapi && npm run --silent check >/dev/null || \
+		{ echo "openapi/crm.d.ts is stale, or openapi/example.ts is wrong: cd openapi, npm run generate, npm run check" >&2; exit 1; }
+endif
 
 check-style:
 	@$(BIN)/ruff check

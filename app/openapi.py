@@ -346,6 +346,9 @@ def _as_on_the_wire(schema: Any) -> Any:
         schema = {name: value for name, value in schema.items() if name != "format"} | {"type": "number"}
     if schema.get("format") == "date-time" and "anyOf" in schema:
         schema = {name: value for name, value in schema.items() if name != "format"}
+    if schema.get("type") == "string" and "anyOf" in schema:
+        # Each choice says that it is a text: generators of types look at them one by one.
+        schema = schema | {"anyOf": [{"type": "string"} | choice for choice in schema["anyOf"]]}
     return {name: _as_on_the_wire(value) for name, value in schema.items()}
 
 
