@@ -146,12 +146,26 @@ def _query(operation: Mapping[str, Any]) -> str:
     return f" Takes {own}." if own else ""
 
 
+def rules_of_tables() -> str:
+    """For docs/architecture.md: the triggers and policies of each table, from migrations/schema.sql."""
+    schema = (ROOT / "migrations" / "schema.sql").read_text()
+    triggers = re.findall(
+        r"^CREATE TRIGGER (\w+?)(?:_(?:insert|update|delete))? \w+ .*? ON (\w+)", schema, re.MULTILINE
+    )
+    policies = re.findall(r"^CREATE POLICY (\w+) ON (\w+)", schema, re.MULTILINE)
+    lines = ["| table | triggers | policies |", "|---|---|---|"]
+    for table in re.findall(r"^CREATE TABLE (\w+)", schema, re.MULTILINE):
+        cells = [", ".join(sorted({name for name, of in found if of == table})) for found in (triggers, policies)]
+        lines.append(f"| `{table}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # The generated parts of each page: what stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`.
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/settings.md": {"settings": settings_tables},
     "docs/api.md": {"codes": codes, "calls": calls},
     "docs/console.md": {"calls": console_calls},
-    "docs/architecture.md": {"imports": diagram},
+    "docs/architecture.md": {"imports": diagram, "rules": rules_of_tables},
 }
 
 
