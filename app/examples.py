@@ -1,4 +1,4 @@
-"""Believable answers for the API reference: one small story, told in whatever shape an answer has."""
+"""Examples of answers for the API reference, filled with the same few values by the names of fields."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from msgspec.structs import fields
 from app.web import strict_json
 
 PERSON = "6f9619ff-8b86-4d11-b42d-00c04fc964ff"
-# By field.
-STORY: dict[str, Any] = {
+# Values by field.
+VALUES: dict[str, Any] = {
     "customer_id": 12,
     "contact_id": 31,
     "deal_id": 7,
@@ -101,8 +101,8 @@ STORY: dict[str, Any] = {
     "contacted": True,
     "is_primary": True,
 }
-# By field of one kind of record, where its field of that name is something else.
-OF: dict[str, dict[str, Any]] = {
+# Other values for the fields of certain records.
+VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "Customer": {"id": 12, "name": "Ada Lovelace"},
     "CustomerDetail": {"id": 12, "name": "Ada Lovelace"},
     "CustomerBrief": {"id": 12, "name": "Ada Lovelace"},
@@ -131,19 +131,21 @@ OF: dict[str, dict[str, Any]] = {
     "Health": {"status": "healthy", "version": "1.0.0"},
     "Status": {"status": "ready"},
 }
-# Not known yet, or not so, of what the story tells.
-ABSENT = frozenset("deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor".split())
+# Fields that are null in the examples.
+NULL_FIELDS = frozenset(
+    "deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor".split()
+)
 
 
 def example(kind: Any) -> Any:
     """An answer of this type, as JSON values."""
-    made = msgspec.json.decode(msgspec.json.encode(_value(kind, "", "")), type=kind)
-    return msgspec.json.decode(strict_json.encode(made))
+    decoded = msgspec.json.decode(msgspec.json.encode(_value(kind, "", "")), type=kind)
+    return msgspec.json.decode(strict_json.encode(decoded))
 
 
 def _value(kind: Any, name: str, owner: str) -> Any:
     kind, *others = _options(kind)
-    if NoneType in (kind, *others) and (name in ABSENT or kind is NoneType):
+    if NoneType in (kind, *others) and (name in NULL_FIELDS or kind is NoneType):
         return None
     plain = get_origin(kind) or kind
     if isinstance(plain, type) and issubclass(plain, Struct):
@@ -156,12 +158,12 @@ def _value(kind: Any, name: str, owner: str) -> Any:
         return [_value(item, name, owner)]
     if int in (kind, *others) and str in (kind, *others):
         return PERSON
-    told = OF.get(owner, {}).get(name, STORY.get(name))
-    return _fallback(kind, name) if told is None else _fitting(kind, told)
+    value = VALUES_BY_RECORD.get(owner, {}).get(name, VALUES.get(name))
+    return _fallback(kind, name) if value is None else _convert(kind, value)
 
 
 def _options(kind: Any) -> list[Any]:
-    """What a type may be, without its annotations."""
+    """The alternatives of a type, without annotations."""
     if get_origin(kind) is Annotated:
         return _options(get_args(kind)[0])
     if get_args(kind) and get_origin(kind) not in {list, dict} and not _is_struct(kind):
@@ -178,11 +180,11 @@ def _is_leaf(kind: Any) -> bool:
     return not _is_struct(_options(kind)[0])
 
 
-def _fitting(kind: Any, told: Any) -> Any:
-    """What was told, as an id that is text, or in an enumeration that has it."""
+def _convert(kind: Any, value: Any) -> Any:
+    """The value in the declared type: an id as text, or a member of the enumeration."""
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return told if told in {member.value for member in kind} else next(iter(kind)).value
-    return str(told) if kind is str else told
+        return value if value in {member.value for member in kind} else next(iter(kind)).value
+    return str(value) if kind is str else value
 
 
 def _fallback(kind: Any, name: str) -> Any:

@@ -74,7 +74,7 @@ REFUSALS = {
     500: "An error in the service; its log has the details under the request's id",
     503: "The service can't answer now: try again after Retry-After seconds",
 }
-# What a refusal says; of the other statuses, the first code that there is, without details.
+# Examples of errors. For other statuses, the first code with that status, without details.
 EXAMPLES: dict[int, tuple[Code, Any]] = {
     400: (Code.INVALID_REQUEST, {"fields": [{"field": "name", "message": "is required"}]}),
     401: (Code.INVALID_TOKEN, None),
@@ -223,7 +223,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
 
 
 def _group(path: str) -> str:
-    """What a call of the console is about: the last collection in its address."""
+    """The group of a console's call: the last collection in its address."""
     return [part.capitalize() for part in path.split("/") if part.capitalize() in GROUPS and part != "me"][-1]
 
 
@@ -307,7 +307,7 @@ def _answer_headers(method: str, path: str, answer: Any, *, guarded: bool, strea
 
 
 def _is_record(path: str, answer: Any) -> bool:
-    """Whether an answer is one record with a version, which the console is told by the header alone."""
+    """Whether an answer is one record with a version. For the console, the version is only in the header."""
     sign = "created_at" if path.startswith(CONSOLE) else "version"
     return isinstance(answer, type) and issubclass(answer, View) and sign in answer.__struct_fields__
 
@@ -337,7 +337,7 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 
 def _as_on_the_wire(schema: Any) -> Any:
-    """What msgspec takes for granted and we do otherwise: decimals are numbers, and times may come as bare dates."""
+    """Correct msgspec's schemas: our decimals are numbers, and times may be sent as dates."""
     if isinstance(schema, list):
         return [_as_on_the_wire(item) for item in schema]
     if not isinstance(schema, dict):

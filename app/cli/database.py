@@ -19,7 +19,7 @@ SCHEMA = MIGRATIONS / "schema.sql"
 
 @contextmanager
 def migrations(data_dir: Path | None) -> Iterator[Migrations]:
-    """The migrations of the database that is meant, with its troubles as one line."""
+    """The migrations of the configured database. An error becomes one line."""
     with environment(data_dir) as env:
         try:
             yield Migrations(env.settings.migration_dsn, env.settings.database_dsn)

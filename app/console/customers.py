@@ -41,7 +41,7 @@ from app.web.structs import Message, RecordId
 async def list_customers(
     request: CrmRequest, filters: NamedDependency[requests.CustomerFilters]
 ) -> Response[responses.Page[responses.Customer]]:
-    """Customers, newest first. `owner_id` and `tag_id` filter as assigned_to and tags do."""
+    """Customers, newest first. `owner_id` filters by assigned_to, `tag_id` by tags."""
     async with transaction(request) as tx:
         shown = with_column(responses.Customer.shown)
         return await read(request, tx, CUSTOMERS_WITH_PRIMARY_CONTACT, filters.query(), shown)
@@ -75,7 +75,7 @@ async def change_customer(
 
 @delete("/customers/{customer_id:str}", guards=DELETE, status_code=200)
 async def delete_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[Message]:
-    """Put a customer into the trash, with what hangs on it."""
+    """Put a customer into the trash, with everything that belongs to it."""
     async with transaction(request) as tx:
         await CUSTOMERS.trash(tx, customer_id)
         return message(tx, "Customer deleted successfully")
@@ -112,7 +112,7 @@ async def list_customer_tags(request: CrmRequest, customer_id: FromPath[RecordId
 async def add_customer_tags(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[requests.TagIds]
 ) -> Response[list[responses.Tag]]:
-    """Add tags to those that the customer has; answers all of them."""
+    """Add tags to a customer. Answers all of its tags."""
     async with transaction(request) as tx:
         return show_tags(tx, await customers.add_tags(tx, customer_id, map(int, data.tag_ids)))
 
@@ -121,7 +121,7 @@ async def add_customer_tags(
 async def remove_customer_tag(
     request: CrmRequest, customer_id: FromPath[RecordId], tag_id: FromPath[RecordId]
 ) -> Response[Message]:
-    """Take one tag off."""
+    """Take one tag off a customer."""
     async with transaction(request) as tx:
         await customers.remove_tag(tx, customer_id, tag_id)
         return message(tx, "Tag removed successfully")
@@ -171,7 +171,7 @@ async def delete_contact(request: CrmRequest, contact_id: FromPath[RecordId]) ->
 
 @patch("/contacts/{contact_id:str}/primary", guards=WRITE)
 async def make_contact_primary(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[responses.Contact]:
-    """Make it the customer's primary contact. Takes no body."""
+    """Make a contact the primary one of its customer. Takes no body."""
     async with transaction(request) as tx:
         contact = await contacts.change(tx, contact_id, ContactChange(is_primary=True))
         return show(tx, responses.Contact.shown(contact), contact)
@@ -189,7 +189,7 @@ async def list_tags(request: CrmRequest) -> Response[list[responses.Tag]]:
 
 @post("/tags", guards=CONFIGURE)
 async def create_tag(request: CrmRequest, data: JSONBody[requests.NewTagForm]) -> Response[responses.Tag]:
-    """Make a tag."""
+    """Create a tag."""
     async with transaction(request) as tx:
         tag = await TAGS.create(tx, data.read_as(TagCreate).given())
         return show(tx, responses.Tag.of(tag), tag, 201)

@@ -1,4 +1,4 @@
-"""What the console reads beside a record: a customer's primary contact, and the person whom a record names."""
+"""Columns that the console shows beside a record: a customer's primary contact, and the person in a record."""
 
 from __future__ import annotations
 

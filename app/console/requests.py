@@ -233,7 +233,7 @@ class NewCustomerForm(CustomerForm, kw_only=True):
 
 
 class ContactForm(Form, kw_only=True):
-    """A contact's fields; customer_id must be the one that it has, `title` is the position."""
+    """A contact's fields. customer_id can't change; `title` is the position."""
 
     view: ClassVar[ViewType] = responses.Contact
 
@@ -295,7 +295,7 @@ class NewDealForm(DealForm, kw_only=True):
 
 
 class StageForm(Form, kw_only=True):
-    """A move; to the stage that a deal is shown in is none."""
+    """A move to another stage. The stage in which the deal is shown means no move."""
 
     stage: StageName
 
@@ -327,7 +327,7 @@ class ActivityForm(Form, kw_only=True):
 
 
 class NewActivityForm(ActivityForm, kw_only=True):
-    """A new activity, of a customer or a deal or of neither."""
+    """A new activity. It may belong to a customer, a deal, or neither."""
 
     type: ActivityType
     subject: ActivityTitle

@@ -81,7 +81,7 @@ class Tag(Shown, kw_only=True):
 
 
 class Contact(Shown, kw_only=True):
-    """Somebody to talk to at a customer."""
+    """A contact."""
 
     names: ClassVar[Mapping[str, str]] = {"title": "position"}
 
@@ -102,7 +102,7 @@ class Contact(Shown, kw_only=True):
 
 
 class Customer(Shown, kw_only=True):
-    """A person or company that somebody sells to."""
+    """A customer."""
 
     names: ClassVar[Mapping[str, str]] = {"owner_id": "assigned_to", "follow_up_at": "next_follow_up_at"}
 
@@ -169,7 +169,7 @@ class Person(Shown, kw_only=True):
 
 
 class Deal(Shown, kw_only=True):
-    """Something that a customer may buy."""
+    """A deal."""
 
     names: ClassVar[Mapping[str, str]] = {"name": "title"}
     nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief}
@@ -194,7 +194,7 @@ class Deal(Shown, kw_only=True):
 
 
 class Activity(Shown, kw_only=True):
-    """Work to do, or done. The console works out from due_at and completed_at how it stands."""
+    """An activity. The console derives its status from due_at and completed_at."""
 
     names: ClassVar[Mapping[str, str]] = {"subject": "title", "owner_id": "assigned_to", "due_at": "due_date"}
     nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief, "deal": DealBrief}
@@ -226,7 +226,7 @@ class Activity(Shown, kw_only=True):
 
 
 class Note(Shown, kw_only=True):
-    """What somebody wants to be remembered."""
+    """A note."""
 
     nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief, "deal": DealBrief}
 

@@ -52,7 +52,7 @@ AGENDA = ActivitySort.AGENDA
 async def list_deals(
     request: CrmRequest, filters: NamedDependency[requests.DealFilters]
 ) -> Response[responses.Page[responses.Deal]]:
-    """Deals, newest first. `date_from` and `date_to` are about the expected close."""
+    """Deals, newest first. `date_from` and `date_to` filter by the expected closing date."""
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
         shown = partial(responses.Deal.shown, stages=stages)
@@ -61,7 +61,7 @@ async def list_deals(
 
 @post("/deals", guards=WRITE)
 async def create_deal(request: CrmRequest, data: JSONBody[requests.NewDealForm]) -> Response[responses.Deal]:
-    """Open a deal with a customer; `name` is its title."""
+    """Create a deal of a customer. `name` is its title."""
     async with transaction(request) as tx:
         stages = await Stages.of(tx)
         deal = await deals.create(tx, data.read_deal(DealCreate, stages))
@@ -103,7 +103,7 @@ async def _change_deal(request: CrmRequest, deal_id: int, data: requests.DealFor
 
 @delete("/deals/{deal_id:str}", guards=DELETE, status_code=200)
 async def delete_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[Message]:
-    """Put a deal into the trash, with what hangs on it."""
+    """Put a deal into the trash, with everything that belongs to it."""
     async with transaction(request) as tx:
         await DEALS.trash(tx, deal_id)
         return message(tx, "Deal deleted successfully")
@@ -128,7 +128,7 @@ async def list_deal_notes(
 async def list_activities(
     request: CrmRequest, filters: NamedDependency[requests.ActivityFilters]
 ) -> Response[responses.Page[responses.Activity]]:
-    """Activities: open ones by due date, then closed ones, the latest first. `date_from`, `date_to`: when due."""
+    """Activities: open ones by due date, then closed ones, newest first. `date_from`, `date_to`: the due date."""
     async with transaction(request) as tx:
         query = filters.read_as(ActivityQuery, sort_by=AGENDA)
         return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.shown))
@@ -138,7 +138,7 @@ async def list_activities(
 async def list_my_activities(
     request: CrmRequest, filters: NamedDependency[requests.MyActivityFilters]
 ) -> Response[responses.Page[responses.Activity]]:
-    """What is assigned to me, in every status: what is open by due date, then what is closed, the latest first."""
+    """My activities in every status: open ones by due date, then closed ones, newest first."""
     async with transaction(request) as tx:
         query, mine = filters.read_as(MyActivityQuery, sort_by=AGENDA), {"assigned_to": ["me"]}
         return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.shown), mine)
@@ -148,7 +148,7 @@ async def list_my_activities(
 async def create_activity(
     request: CrmRequest, data: JSONBody[requests.NewActivityForm]
 ) -> Response[responses.Activity]:
-    """Plan, or write down, an activity; it need not belong to a customer or a deal."""
+    """Create an activity. It may belong to a customer, a deal, or neither."""
     async with transaction(request) as tx:
         return await show_activity(tx, await activities.create(tx, data.read_as(ActivityCreate)), 201)
 
@@ -205,7 +205,7 @@ async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response
 
 @delete("/notes/{note_id:str}", guards=WRITE, status_code=200)
 async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Message]:
-    """Put a note into the trash; agents their own only."""
+    """Put a note into the trash. Agents may do this with their own notes only."""
     async with transaction(request) as tx:
         await NOTES.trash(tx, note_id)
         return message(tx, "Note deleted successfully")
@@ -216,7 +216,7 @@ async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Respo
 
 @get("/reports/overview", guards=READ)
 async def get_overview(request: CrmRequest) -> Response[responses.Overview]:
-    """The dashboard's figures; days newest first. It may be some seconds old, which `Age` says."""
+    """The dashboard's figures, days newest first. They may be some seconds old: see the header `Age`."""
     kept = await current_overview(request)
     return overview_response(responses.Overview.shown(kept.report, Stages(kept.stages)), kept.age)
 
