@@ -3661,7 +3661,7 @@ export interface components {
         };
     };
     responses: {
-        /** @description A parameter or the body is not valid; `data.fields` names every bad field */
+        /** @description A parameter or the body is not valid; `data.fields` names every wrong field */
         400: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3702,7 +3702,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description The role, or the organization, does not allow it, or the record is somebody else's */
+        /** @description The role or the organization does not allow it, or the record belongs to somebody else */
         403: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3753,7 +3753,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description It conflicts with what is there */
+        /** @description It conflicts with another record */
         409: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3772,7 +3772,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description The record is no longer the version that If-Match names */
+        /** @description The record has another version than If-Match */
         412: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3808,7 +3808,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description The body is not what this address takes, or the file is of a type that is not accepted */
+        /** @description The body is not of the right type, or the file's type is not accepted */
         415: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3896,7 +3896,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description Our fault; the request id tells us more */
+        /** @description An error in the service; its log has the details under the request's id */
         500: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3913,7 +3913,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description Not now: try again after Retry-After seconds */
+        /** @description The service can't answer now: try again after Retry-After seconds */
         503: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -3941,7 +3941,7 @@ export interface components {
         "X-Request-ID": string;
         /** @description The record's version, for If-Match */
         ETag: string;
-        /** @description `true` for the first answer again */
+        /** @description `true` if this is the stored answer of an earlier request */
         "Idempotency-Replayed": string;
     };
     pathItems: never;
