@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.routes import HTTPRoute
+from litestar.enums import MediaType
 
 from app import probes
 from app.access.authenticator import Authenticator
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> Litestar:
             *([] if settings.production else [docs_router()]),
         ],
         request_class=CrmRequest,
-        before_request=read_input,
+        before_request=_before_request,
         dependencies={
             "filters": Provide(provide_filters, sync_to_thread=False),
             "file": Provide(provide_file, sync_to_thread=False),
@@ -91,7 +91,6 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
     )
-    _tell_every_method(app)
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
     limited = RequestLimits(app.asgi_handler)
     measured = Telemetry(Cors(limited, settings.allowed_origins), database.pool, settings.db_pool_max)
@@ -99,12 +98,14 @@ def create_app(settings: Settings) -> Litestar:
     return app
 
 
-def _tell_every_method(app: Litestar) -> None:
-    # Litestar makes an address's OPTIONS handler with its first method, and tells it of no other.
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            maker = inspect.getclosurevars(route.route_handler_map["OPTIONS"][0].fn).nonlocals["self"]
-            maker.methods = route.methods
+async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    await read_input(request)
+    if request.method != "OPTIONS":
+        return None
+    # Litestar's own answer names the address's first method only.
+    routes = (route for route in request.app.routes if route.path_format == request.scope["path_template"])
+    methods = sorted({method for route in routes for method in route.methods})
+    return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)
 
 
 @asynccontextmanager

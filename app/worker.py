@@ -6,17 +6,14 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 import threading
 import time
-from types import ModuleType
-from typing import TYPE_CHECKING, cast
+
+from litestar import Litestar
 
 from app.logs import configure_logging
+from app.main import create_app
 from app.settings import load_settings
-
-if TYPE_CHECKING:
-    from litestar import Litestar
 
 GARBAGE_AFTER = 10_000  # objects more than there were
 
@@ -34,11 +31,6 @@ def serve_app() -> Litestar:
         # A terminal's Ctrl-C, or a signal to the whole group, would otherwise stop it before it has drained.
         os.setsid()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    # Litestar loads Advanced Alchemy where it is installed, which takes time and 8 MB; only migrations need it.
-    cast("dict[str, ModuleType | None]", sys.modules).setdefault("advanced_alchemy", None)
-    # Inside the function, because it has to be loaded after the line before.
-    from app.main import create_app
-
     app = create_app(settings)
     # What is here now stays, and need not be looked through for garbage. To look rarely saves a tenth of each request.
     gc.freeze()

@@ -124,8 +124,6 @@ def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *,
         DRAIN_FILE: str(drain_file),
     }
     multiprocessing.set_start_method("spawn", force=True)
-    # Workers run app.worker. Without this, each one would load this command and its modules again.
-    vars(sys.modules["__main__"]).pop("__file__", None)
     server = Server(
         "app.worker:serve_app",
         factory=True,
