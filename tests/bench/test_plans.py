@@ -6,12 +6,13 @@ of millions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, get_args
 
 import psycopg
 import pytest
+from litestar.testing import TestClient
 from msgspec.structs import fields
 
 from app.web.input import input_types
@@ -81,13 +82,30 @@ EVERY_FILTER = [
 ]
 
 
-def check(bench: Bench, operation: Operation, **query: str) -> None:
-    """Fail where a statement of this request, or of the page after it, has a plan that would not last."""
-    with recorded(bench, SIZE) as (client, sent):
+@pytest.fixture(scope="module")
+def recording(bench: Bench) -> Iterator[tuple[TestClient[Any], list[str]]]:
+    """The service, and what it sends."""
+    with recorded(bench, SIZE) as both:
+        yield both
+
+
+@pytest.fixture
+def check(bench: Bench, recording: tuple[TestClient[Any], list[str]]) -> Callable[..., None]:
+    """Fails where a statement of a request, or of the page after it, has a plan that would not last."""
+    client, sent = recording
+
+    def check(operation: Operation, **query: str) -> None:
+        sent.clear()
         page = client.get(operation.path, params=query)
         assert page.status_code == 200, page.text
         if cursor := page.json()["next_cursor"]:
             assert client.get(operation.path, params={"cursor": cursor}).status_code == 200
+        _check_plans(bench, sent)
+
+    return check
+
+
+def _check_plans(bench: Bench, sent: list[str]) -> None:
     with psycopg.connect(bench.settings.database_url) as connection:
         who, *_ = sent  # each statement is asked as the same person
         connection.execute(who.encode())
@@ -119,20 +137,23 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("operation", "key", "order"), [each for each in EVERY_ORDER if each.values[0] in MEASURED])
-def test_an_order_is_read_off_an_index(bench: Bench, operation: Operation, key: str, order: str) -> None:
-    check(bench, operation, sort_by=key, sort_order=order)
+def test_an_order_is_read_off_an_index(check: Callable[..., None], operation: Operation, key: str, order: str) -> None:
+    check(operation, sort_by=key, sort_order=order)
 
 
 @pytest.mark.parametrize(("operation", "name", "kind"), EVERY_FILTER)
-def test_a_filter_needs_no_whole_table(bench: Bench, operation: Operation, name: str, kind: Any) -> None:
-    check(bench, operation, **{name: value_of(name, kind)})
+def test_a_filter_needs_no_whole_table(check: Callable[..., None], operation: Operation, name: str, kind: Any) -> None:
+    check(operation, **{name: value_of(name, kind)})
 
 
 @pytest.mark.parametrize("operation", MEASURED, ids=lambda operation: operation.path)
-def test_a_filter_is_planned_for_what_it_asks_for(bench: Bench, operation: Operation) -> None:
+def test_a_filter_is_planned_for_what_it_asks_for(
+    recording: tuple[TestClient[Any], list[str]], operation: Operation
+) -> None:
     """A plan that is kept is made for any value, and goes through a million rows for one that few have."""
+    client, _ = recording
     sent: list[Sent] = []
-    with recorded(bench, SIZE) as (client, _), watched(sent.append):
+    with watched(sent.append):
         for filtered, name, kind in (each.values for each in EVERY_FILTER):
             if filtered is operation and name != "deleted":
                 answer = client.get(operation.path, params={str(name): value_of(str(name), kind)})
@@ -144,5 +165,5 @@ def test_a_filter_is_planned_for_what_it_asks_for(bench: Bench, operation: Opera
 
 
 @pytest.mark.parametrize("operation", [each.values[0] for each in EVERY_FILTER if each.values[1] == "deleted"])
-def test_a_list_with_its_trash_needs_no_whole_table(bench: Bench, operation: Operation) -> None:
-    check(bench, operation, deleted="include")
+def test_a_list_with_its_trash_needs_no_whole_table(check: Callable[..., None], operation: Operation) -> None:
+    check(operation, deleted="include")
