@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.callers import Caller, Callers, refused
+from tests.processes import wait_until
 
 
 def deal(caller: Caller, customer: int, **fields: Any) -> int:
@@ -151,12 +151,18 @@ def test_a_won_deal_keeps_an_amount(admin: Caller) -> None:
     assert admin.ok("PATCH", path, {"amount": 6})["amount"] == 6
 
 
+def held_up(connection: psycopg.Connection) -> bool:
+    """Whether anybody waits for what this transaction holds."""
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    return bool(connection.execute(waiting).fetchall())
+
+
 def test_what_is_being_trashed_takes_nothing_new(admin: Caller, service_connection: psycopg.Connection) -> None:
     customer = admin.customer()["id"]
     with ThreadPoolExecutor() as pool, service_connection.transaction():
         service_connection.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
         service_connection.execute("UPDATE customers SET deleted_at = now() WHERE id = %s", [customer])
         new = pool.submit(admin.post, "/admin/deals", {"title": "Too late", "customer_id": customer})
-        time.sleep(0.3)
+        wait_until(lambda: held_up(service_connection), "the new deal waiting for the customer")
         assert not new.done()
     refused(new.result(), 400, "CUSTOMER_NOT_FOUND")

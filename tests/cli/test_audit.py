@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import Result
 
 from app.dev.postgres import OWNER, EmbeddedPostgres
-from tests.processes import crm
+from tests.processes import crm, crm_here
 
 SECRET = "a secret of the command's own, of more than thirty-two bytes"
 
@@ -24,15 +25,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
         for tenant in ("acme", "globex"):
             assert crm("seed", "--customers", "150", "--tenant", tenant, "--data-dir", str(data_dir)).returncode == 0
         sealed = audit(server, "seal")
-        assert sealed.returncode == 0, sealed.stderr
+        assert sealed.exit_code == 0, sealed.stderr
         assert sealed.stdout.startswith("Sealed ")
         yield server
 
 
-def audit(
-    server: EmbeddedPostgres, *arguments: str, database: str = "crm", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return crm(
+def audit(server: EmbeddedPostgres, *arguments: str, database: str = "crm", **environment: str) -> Result:
+    return crm_here(
         "audit",
         *arguments,
         **{
@@ -47,7 +46,7 @@ def audit(
 
 def test_what_was_sealed_is_verified(server: EmbeddedPostgres) -> None:
     verified = audit(server, "verify")
-    assert verified.returncode == 0, verified.stderr
+    assert verified.exit_code == 0, verified.stderr
     assert "0 not sealed yet." in verified.stdout
     assert verified.stdout.endswith("The audit log is intact.\n")
     assert audit(server, "seal").stdout == "Sealed 0 entries.\n"
@@ -55,7 +54,7 @@ def test_what_was_sealed_is_verified(server: EmbeddedPostgres) -> None:
 
 def test_the_services_login_does_not_read_the_logs_of_all(server: EmbeddedPostgres) -> None:
     refused = audit(server, "verify", MIGRATION_DATABASE_URL="")
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "MIGRATION_DATABASE_URL" in refused.stderr
 
 
@@ -63,10 +62,10 @@ def test_a_superuser_who_rewrites_history_is_named_and_the_exit_code_says_so(
     server: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     made = audit(server, "checkpoint")
-    assert made.returncode == 0, made.stderr
+    assert made.exit_code == 0, made.stderr
     (file := tmp_path / "checkpoint.json").write_text(made.stdout)
     assert set(json.loads(made.stdout)["heads"]) == {"acme", "globex"}
-    assert audit(server, "verify", "--checkpoint", str(file)).returncode == 0
+    assert audit(server, "verify", "--checkpoint", str(file)).exit_code == 0
 
     with psycopg.connect(server.dsn(user="postgres"), autocommit=True) as superuser:
         superuser.execute("CREATE DATABASE spoiled TEMPLATE crm")
@@ -82,7 +81,7 @@ def test_a_superuser_who_rewrites_history_is_named_and_the_exit_code_says_so(
             "SELECT entry_id FROM audit_seals WHERE tenant_id = 'globex')"
         )
     found = audit(server, "verify", "--checkpoint", str(file), database="spoiled")
-    assert found.returncode == 1
+    assert found.exit_code == 1
     first, second = found.stdout.splitlines()[:2]
     assert first == f"acme: sequence 17, entry {row[0]}: the entry, or its seal, was changed"
     assert second.startswith("globex: sequence 41: the chain was cut here")
@@ -104,12 +103,12 @@ def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: Embedded
     ):
         file.write_text(content)
         refused = audit(server, "verify", "--checkpoint", str(file), **environment)
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1), refused.stderr
         assert reason in refused.stderr
     # While the secret is changed, checkpoints of the previous one are good.
     file.write_text(audit(server, "checkpoint").stdout)
     changed = {"JWT_SECRET": "another secret of more than thirty-two bytes", "JWT_SECRET_PREVIOUS": SECRET}
-    assert audit(server, "verify", "--checkpoint", str(file), **changed).returncode == 0
+    assert audit(server, "verify", "--checkpoint", str(file), **changed).exit_code == 0
 
 
 def test_the_chain_survives_dump_and_restore(server: EmbeddedPostgres, tmp_path: Path) -> None:
@@ -125,9 +124,9 @@ def test_the_chain_survives_dump_and_restore(server: EmbeddedPostgres, tmp_path:
         [str(server._binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", restored], input=dump, text=True, check=True
     )
     verified = audit(server, "verify", "--checkpoint", str(file), database="restored")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
     with psycopg.connect(restored) as superuser:
         superuser.execute("SELECT set_config('crm.tenant', 'acme', false)")
         superuser.execute("INSERT INTO tags (tenant_id, name) VALUES ('acme', 'after the restore')")
     assert audit(server, "seal", database="restored").stdout == "Sealed 1 entries.\n"
-    assert audit(server, "verify", "--checkpoint", str(file), database="restored").returncode == 0
+    assert audit(server, "verify", "--checkpoint", str(file), database="restored").exit_code == 0

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -20,12 +19,10 @@ import httpx
 import jwt
 import psycopg
 import pytest
-from click.testing import CliRunner
 
-from app.cli import crm as commands
 from app.db.schema import revisions
 from app.dev.postgres import EmbeddedPostgres
-from tests.processes import CRM, ENVIRONMENT, Service, crm
+from tests.processes import CRM, ENVIRONMENT, Service, crm, crm_here, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +103,8 @@ def test_metrics_of_two_workers_are_the_clients_own_count(service: Service) -> N
 def test_every_line_of_the_log_is_json_with_the_request_and_no_secret(service: Service) -> None:
     token = service.token("agent", "--user-id", "77", "--tenant", "acme")
     answer = service.call("GET", "/admin/customers?search=canary-of-a-query", token)
-    service.call("POST", "/admin/customers", token, json={"name": "canary of a body", "x": 1})
-    time.sleep(0.2)
+    refused = service.call("POST", "/admin/customers", token, json={"name": "canary of a body", "x": 1})
+    wait_until(lambda: refused.headers["X-Request-ID"] in service.log.read_text(), "the line of the last request")
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     (line,) = [line for line in lines if line.get("request_id") == answer.headers["X-Request-ID"]]
     assert {name: line[name] for name in ("event", "method", "route", "status", "user", "tenant")} == {
@@ -149,20 +146,20 @@ def test_a_database_that_dies_is_started_again(service: Service) -> None:
     pid = service.postgres_pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until = time.monotonic() + 15
-    while (answer := service.call("GET", "/admin/customers", token)).status_code != 200:
-        assert answer.status_code == 503, answer.text
-        assert answer.headers["Retry-After"]
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert answer.json()["total"] == before
+
+    def answers() -> bool:
+        answer = service.call("GET", "/admin/customers", token)
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"]
+            return False
+        assert answer.json()["total"] == before
+        return True
+
+    wait_until(answers, "a database again")
     assert service.postgres_pid != pid
     # What the service does by itself goes on as well.
     tag = service.call("POST", "/admin/tags", token, json={"name": "After the storm"}).json()
-    until = time.monotonic() + 40
-    while not newest_entry(service, token)["sequence"]:
-        assert time.monotonic() < until
-        time.sleep(0.2)
+    wait_until(lambda: newest_entry(service, token)["sequence"], "the newest entry sealed")
     assert newest_entry(service, token)["resource_id"] == tag["id"]
 
 
@@ -198,10 +195,9 @@ def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> 
 
     with ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(load) for _ in range(4)]
-        time.sleep(0.5)
+        wait_until(lambda: len(statuses) > 20, "a load")
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        assert httpx.get(f"{service.url}/ready").status_code == 503
+        wait_until(lambda: httpx.get(f"{service.url}/ready").status_code == 503, "not ready")
         stop.set()
         for worker in workers:
             worker.result()
@@ -226,14 +222,15 @@ def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(tmp_path: Pa
     token = service.token("admin")
     created = service.call("POST", "/admin/customers", token, json={"name": "Survivor"}).json()
     service.stop(signal.SIGKILL)
-    until = time.monotonic() + 10
-    while True:
+
+    def gone() -> bool:
         try:
             httpx.get(f"{service.url}/live", timeout=1)
         except httpx.TransportError:
-            break
-        assert time.monotonic() < until, "the worker outlived its parent"
-        time.sleep(0.1)
+            return True
+        return False
+
+    wait_until(gone, "the worker, which outlives its parent, gone")
     again = Service(tmp_path / "data")
     assert again.call("GET", f"/admin/customers/{created['id']}", token).status_code == 200
     again.stop()
@@ -242,8 +239,8 @@ def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(tmp_path: Pa
 
 def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_path: Path) -> None:
     for arguments in (["serve"], ["token", "--role", "admin"]):
-        refused = crm(*arguments, ENVIRONMENT="production", CRM_DATA_DIR=str(tmp_path))
-        assert refused.returncode == 1
+        refused = crm_here(*arguments, ENVIRONMENT="production", CRM_DATA_DIR=str(tmp_path))
+        assert refused.exit_code == 1
         assert refused.stderr.startswith("Error: JWT_SECRET: ")
         assert refused.stderr.count("\n") == 1
     production = {
@@ -251,17 +248,17 @@ def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_
         "JWT_SECRET": "s" * 32,
         "DATABASE_URL": "postgresql://crm@localhost:1/crm",
     }
-    assert "only the CMS issues tokens" in crm("token", "--role", "admin", **production).stderr
-    assert "not for production" in crm("seed", "--customers", "1", **production).stderr
+    assert "only the CMS issues tokens" in crm_here("token", "--role", "admin", **production).stderr
+    assert "not for production" in crm_here("seed", "--customers", "1", **production).stderr
 
 
 def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) -> None:
     where = ("--data-dir", str(tmp_path / "data"))
-    assert crm("db", "current", *where).stdout == "base\n"
-    assert f"is at revision {revisions()[0]}" in crm("db", "upgrade", *where).stdout
-    assert "agree" in crm("db", "check", *where).stdout
-    assert "base" in crm("db", "downgrade", "base", *where).stdout
-    assert f"is at revision {revisions()[0]}" in crm("db", "upgrade", *where).stdout
+    assert crm_here("db", "current", *where).stdout == "base\n"
+    assert f"is at revision {revisions()[0]}" in crm_here("db", "upgrade", *where).stdout
+    assert "agree" in crm_here("db", "check", *where).stdout
+    assert "base" in crm_here("db", "downgrade", "base", *where).stdout
+    assert f"is at revision {revisions()[0]}" in crm_here("db", "upgrade", *where).stdout
 
 
 def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
@@ -330,11 +327,11 @@ COMMANDS = """
 
 @pytest.mark.parametrize("command", ["", *map(str.strip, COMMANDS)])
 def test_help_has_an_example(command: str) -> None:
-    shown = CliRunner().invoke(commands, [*command.split(), "--help"])
+    shown = crm_here(*command.split(), "--help")
     assert shown.exit_code == 0
     assert command in {"db", "audit", "attachments"} or "Example" in shown.output
 
 
 def test_the_committed_document_is_what_the_routes_say() -> None:
-    checked = crm("openapi", "--check")
-    assert checked.returncode == 0, checked.stderr
+    checked = crm_here("openapi", "--check")
+    assert checked.exit_code == 0, checked.stderr

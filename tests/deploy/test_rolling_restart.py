@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import Service
+from tests.processes import Service, wait_until
 
 PASSED_ON = ("authorization", "content-type")
 
@@ -70,10 +69,7 @@ class Proxy:
         return False
 
     def wait_for(self, count: int) -> None:
-        until = time.monotonic() + 20
-        while len(self._ready) != count:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_until(lambda: len(self._ready) == count, f"{count} replicas ready")
 
     def close(self) -> None:
         self._stop.set()

@@ -19,7 +19,7 @@ from litestar.testing import TestClient
 from app.access.permissions import Role
 from app.dev.issuer import User, create_issuer
 from app.settings import Settings
-from tests.processes import CRM, ENVIRONMENT, crm
+from tests.processes import CRM, ENVIRONMENT, crm_here
 
 USERS = [
     User("boss@example.com", "correct horse", Role.ADMIN, "The Boss"),
@@ -129,19 +129,19 @@ def test_as_a_process_it_prints_the_passwords_signs_with_the_services_secret_and
 )
 def test_a_users_file_that_will_not_do_is_one_line(tmp_path: Path, users: str, reason: str) -> None:
     (tmp_path / "users.json").write_text(users)
-    answer = crm("issuer", "--port", "0", "--users", str(tmp_path / "users.json"), "--data-dir", str(tmp_path))
-    assert answer.returncode == 1
+    answer = crm_here("issuer", "--port", "0", "--users", str(tmp_path / "users.json"), "--data-dir", str(tmp_path))
+    assert answer.exit_code == 1
     assert reason in answer.stderr
     assert answer.stderr.count("\n") == 1
 
 
 def test_in_production_it_refuses_to_start() -> None:
-    answer = crm("issuer", ENVIRONMENT="production", JWT_SECRET="s" * 32, DATABASE_URL="postgresql://crm@db/crm")
-    assert answer.returncode == 1
+    answer = crm_here("issuer", ENVIRONMENT="production", JWT_SECRET="s" * 32, DATABASE_URL="postgresql://crm@db/crm")
+    assert answer.exit_code == 1
     assert "only the CMS issues tokens" in answer.stderr
 
 
 def test_the_service_never_loads_it() -> None:
-    loaded = "import app.worker, sys; print([name for name in sys.modules if name.startswith('app.cli')])"
+    loaded = "import app.worker, sys; print([name for name in sys.modules if name.startswith(('app.cli', 'app.dev'))])"
     shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
