@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from app.settings import Settings
 from app.web.errors import Code
 from tests.pages.generated import ROOT, current
 
-# Files of the repository, and none of what a test run or a build leaves in the folder.
-TRACKED = subprocess.run(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-    cwd=ROOT, capture_output=True, text=True, check=True,
-).stdout.split("\n")  # fmt: skip
-FILES = [path for name in TRACKED if (path := ROOT / name).is_file()]
+
+def files() -> Iterator[Path]:
+    """The files of the repository, without what a test run or an installation leaves in its folder."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith((".", "__")) and name != "node_modules"]
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+FILES = list(files())
 PAGES = [path for path in FILES if path.suffix == ".md"]
 CODE = [path for path in FILES if path.suffix in {".py", ".sql", ".yml", ".yaml", ".sh", ".example"}]
 # Read by the service, or by what it is built on, and not one of its settings.
