@@ -65,17 +65,17 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 IdOrText = Annotated[int, Meta(ge=1, le=MAX_ID)] | Annotated[str, Meta(pattern=ID_TEXT)]
-Id = Annotated[IdOrText, Meta(description="A record's id", examples=["12"], extra={"then": read_id})]
+Id = Annotated[IdOrText, Meta(description="A record's id", examples=["12"], extra={"check": read_id})]
 Ids = Annotated[
     list[IdOrText],
-    Meta(max_length=1000, examples=[["1", 2]], extra={"then": lambda ids: [read_id(sent) for sent in ids]}),
+    Meta(max_length=1000, examples=[["1", 2]], extra={"check": lambda ids: [read_id(sent) for sent in ids]}),
 ]
 StageName = Annotated[
     str,
     Meta(
         description="A stage",
         examples=["proposal"],
-        extra={"then": read_stage, "choice": True},
+        extra={"check": read_stage, "choice": True},
         extra_json_schema={"enum": list(Stage)},
     ),
 ]
@@ -94,7 +94,7 @@ DueAt = Annotated[
     Meta(
         description="Without an offset it is UTC",
         examples=["2026-12-31T10:30"],
-        extra={"zoneless": True},
+        extra={"assume_utc": True},
         extra_json_schema=DATES | {"anyOf": [*DATES["anyOf"], {"pattern": WITHOUT_OFFSET}]},
     ),
 ]

@@ -23,7 +23,7 @@ Currency = Annotated[
     Meta(
         description="ISO 4217",
         examples=["EUR"],
-        extra={"then": check_currency, "choice": True},
+        extra={"check": check_currency, "choice": True},
         extra_json_schema={"pattern": "^[A-Z]{3}$"},
     ),
 ]

@@ -27,7 +27,7 @@ Email = Annotated[
         max_length=255,
         description="An email address",
         examples=["ada@example.com"],
-        extra={"before": trimmed, "then": check_email},
+        extra={"clean": trimmed, "check": check_email},
         extra_json_schema={"anyOf": [{"format": "email"}, {"maxLength": 0}]},
     ),
 ]

@@ -66,12 +66,12 @@ def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
             return [read_item(value) for value in values] or UNSET
 
         return read_list
-    before, then = extras.get("before"), extras.get("then")
+    clean, check = extras.get("clean"), extras.get("check")
     choices = _choices(kind)
 
     def read(text: str) -> Any:
-        if before is not None:
-            text = before(text)
+        if clean is not None:
+            text = clean(text)
             if not text and empty_is_absent:
                 return UNSET
         if plain is bool and text not in {"true", "false"}:
@@ -81,7 +81,7 @@ def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
         if plain is Decimal and not NUMBER.fullmatch(text):
             raise Refused("must be a number")
         result = _convert(text, kind, choices, strict=False)
-        return result if then is None else then(result)
+        return result if check is None else check(result)
 
     return read
 
@@ -89,37 +89,37 @@ def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
 def field_reader(kind: Any) -> Reader:
     """The reader of a body's field, which comes as parsed JSON. The type's Meta may hold in `extra`:
 
-    - `before`: a function that prepares each text before its length is checked. Empty text becomes null if that is
+    - `clean`: a function that prepares each text before its length is checked. Empty text becomes null if that is
       allowed.
-    - `then`: a function that gets each valid value and returns the one to use, or raises Refused.
-    - `zoneless`: a time without an offset is read as UTC.
+    - `check`: a function that gets each valid value and returns the one to use, or raises Refused.
+    - `assume_utc`: a time without an offset is read as UTC.
     - `choice`: the text is one of several, so that empty text means that the field was left out.
     """
     leaves = _leaves(kind)
     is_time, is_number, is_optional = datetime in leaves, Decimal in leaves, NoneType in leaves
     choices = _choices(kind)
     extras = dict(_extras(kind))
-    before, then = extras.get("before"), extras.get("then")
-    zoneless = "zoneless" in extras
+    clean, check = extras.get("clean"), extras.get("check")
+    assume_utc = "assume_utc" in extras
 
     def read(value: Any) -> Any:
-        if before is not None and isinstance(value, str):
-            value = before(value) or (None if is_optional else "")
+        if clean is not None and isinstance(value, str):
+            value = clean(value) or (None if is_optional else "")
         if is_time and isinstance(value, str):
             return read_time(
-                f"{value}{':00' * (len(value) == 16)}Z" if zoneless and ZONELESS.fullmatch(value) else value
+                f"{value}{':00' * (len(value) == 16)}Z" if assume_utc and ZONELESS.fullmatch(value) else value
             )
         if is_number and isinstance(value, str):  # msgspec would accept it
             raise Refused("must be a number")
         result = _convert(value, kind, choices)
-        return result if then is None or result is None else then(result)
+        return result if check is None or result is None else check(result)
 
     return read
 
 
 def is_optional_text(kind: Any) -> bool:
     """Whether empty text in this field of a body means null."""
-    return NoneType in _leaves(kind) and "before" in dict(_extras(kind))
+    return NoneType in _leaves(kind) and "clean" in dict(_extras(kind))
 
 
 def is_choice(kind: Any) -> bool:

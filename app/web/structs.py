@@ -63,7 +63,7 @@ From = Annotated[
     Meta(
         description="This moment or later; a bare date is that day in the organization's timezone",
         examples=["2026-01-01"],
-        extra={"then": check_bound},
+        extra={"check": check_bound},
         extra_json_schema=DATES,
     ),
 ]
@@ -72,7 +72,7 @@ Until = Annotated[
     Meta(
         description="This moment or earlier; a bare date is the whole of that day in the organization's timezone",
         examples=["2026-01-31"],
-        extra={"then": check_bound},
+        extra={"check": check_bound},
         extra_json_schema=DATES,
     ),
 ]
@@ -82,7 +82,7 @@ UserId = Annotated[
     Meta(
         description="A person's id in the CMS, opaque: an integer or a string",
         examples=["6f9619ff-8b86-4d11-b42d-00c04fc964ff"],
-        extra={"then": check_user},
+        extra={"check": check_user},
     ),
 ]
 Color = Annotated[

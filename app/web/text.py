@@ -1,5 +1,5 @@
 """Text that people type. Each text field of a body is one of the kinds at the end of this module, used in its type's
-Meta: `before` prepares the text before its length is checked.
+Meta: `clean` prepares the text before its length is checked.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def exact(text: str) -> str:
 # A schema can't say everything: invisible characters are checked by the code only.
 _ONE_LINE = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"}
 
-LINE: dict[str, Any] = {"extra": {"before": one_line}, "extra_json_schema": _ONE_LINE}
-NAME: dict[str, Any] = {"min_length": 1, "extra": {"before": name}, "extra_json_schema": _ONE_LINE}
-TEXT: dict[str, Any] = {"extra": {"before": normalized}}
-REQUIRED_TEXT: dict[str, Any] = {"min_length": 1, "extra": {"before": required_text}}
-EXACT: dict[str, Any] = {"extra": {"before": exact}}
-SEARCH: dict[str, Any] = {"extra": {"before": trimmed}}
+LINE: dict[str, Any] = {"extra": {"clean": one_line}, "extra_json_schema": _ONE_LINE}
+NAME: dict[str, Any] = {"min_length": 1, "extra": {"clean": name}, "extra_json_schema": _ONE_LINE}
+TEXT: dict[str, Any] = {"extra": {"clean": normalized}}
+REQUIRED_TEXT: dict[str, Any] = {"min_length": 1, "extra": {"clean": required_text}}
+EXACT: dict[str, Any] = {"extra": {"clean": exact}}
+SEARCH: dict[str, Any] = {"extra": {"clean": trimmed}}

@@ -35,7 +35,7 @@ def test_a_text_field_says_what_kind_it_is(kind: Any) -> None:
     leaves = _leaves(kind)
     # An id may come as a number or a text, and is neither trimmed nor normalized.
     if str in leaves and not {int, Any} & leaves:
-        assert {"before", "choice"} & dict(_extras(kind)).keys(), "say which: app/web/text.py"
+        assert {"clean", "choice"} & dict(_extras(kind)).keys(), "say which: app/web/text.py"
 
 
 @pytest.mark.parametrize(("name", "kind"), EVERY_FILTER)

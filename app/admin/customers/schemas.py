@@ -60,7 +60,7 @@ def check_preferences(preferences: dict[str, Any]) -> dict[str, Any]:
     return preferences
 
 
-Preferences = Annotated[dict[str, Any], Meta(examples=[{"channel": "phone"}], extra={"then": check_preferences})]
+Preferences = Annotated[dict[str, Any], Meta(examples=[{"channel": "phone"}], extra={"check": check_preferences})]
 CustomerName = Annotated[str, Meta(max_length=255, **NAME, examples=["Ada Lovelace"])]
 
 
@@ -81,7 +81,7 @@ Website = Annotated[
     Meta(
         max_length=255,
         examples=["https://example.com"],
-        extra=LINE["extra"] | {"then": check_website},
+        extra=LINE["extra"] | {"check": check_website},
         extra_json_schema={
             "pattern": r"^([Hh][Tt][Tt][Pp][Ss]?://[^\s\u0000-\u001f\u007f-\u009f/?#][^\s\u0000-\u001f\u007f-\u009f]*)?$"
         },

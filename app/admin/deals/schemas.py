@@ -33,7 +33,7 @@ Amount = Annotated[
     Meta(
         description="Exact, with at most the currency's own decimals",
         examples=[1500.00],
-        extra={"then": check_amount},
+        extra={"check": check_amount},
         extra_json_schema={"minimum": 0, "exclusiveMaximum": AMOUNT_LIMIT},
     ),
 ]

@@ -48,7 +48,7 @@ class TenantSettingsChange(Body, kw_only=True):
 
     default_currency: Maybe[Currency] = UNSET
     timezone: Maybe[
-        Annotated[str, Meta(examples=["Europe/Berlin"], extra={"then": check_timezone, "choice": True})]
+        Annotated[str, Meta(examples=["Europe/Berlin"], extra={"check": check_timezone, "choice": True})]
     ] = UNSET
 
 
