@@ -130,7 +130,17 @@ TAGS = Resource(model=Tag, kind="tag", not_found=Code.TAG_NOT_FOUND, most=1000)
 PIPELINE_STAGES = Resource(model=PipelineStage, kind="pipeline_stage", not_found=Code.STAGE_NOT_FOUND, most=100)
 SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
 
-RESOURCES = (CUSTOMERS, CONTACTS, DEALS, ACTIVITIES, NOTES, ATTACHMENTS, TAGS, PIPELINE_STAGES, SETTINGS)
+RESOURCES = (
+    CUSTOMERS,
+    CONTACTS,
+    DEALS,
+    ACTIVITIES,
+    NOTES,
+    ATTACHMENTS,
+    TAGS,
+    PIPELINE_STAGES,
+    SETTINGS,
+)
 
 
 class Reference(NamedTuple):

@@ -1,4 +1,4 @@
-"""Every route of the app, and a valid request for each: what the laws are generated from."""
+"""All routes of the app, and a valid request for each. The laws are generated from them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from app.web.structs import Body
 from tests.callers import Caller
 
 UNKNOWN_ID = 2**62
-# No field of these is required by itself.
+# Of these, no single field is required, but one of several.
 ONE_OF: dict[type[Body], list[str]] = {ContactCreate: ["first_name"]}
-# Of these, values that are made up would be refused.
+# Made-up values of these fields would be refused.
 KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage": "proposal", "default_currency": "EUR"}
 
 
@@ -50,12 +50,12 @@ class Operation(NamedTuple):
         return self.path.format(**dict.fromkeys(self.parameters, UNKNOWN_ID) | ids)
 
     def body(self) -> dict[str, Any] | None:
-        """A valid JSON body, where the route takes one."""
+        """A valid JSON body, if the route takes one."""
         wanted = input_types(self.handler).data
         return None if wanted is None else valid_body(wanted)
 
     def payload(self) -> dict[str, Any]:
-        """A valid body of whatever kind, as the client takes it."""
+        """A valid body of any kind, as the test client takes it."""
         if input_types(self.handler).file:
             return {"files": {"file": ("hello.txt", b"Hello")}}
         body = self.body()
@@ -102,7 +102,7 @@ ADMIN = [operation for operation in EVERY if operation.path.startswith("/admin")
 CONSOLE = [operation for operation in EVERY if operation.path.startswith("/console/admin")]
 
 
-# Which collection's record a path parameter, or a body's reference, means.
+# By path parameter, or field of a body: the collection of the record that it refers to.
 COLLECTIONS = {
     operation.parameters[0]: operation.path.rsplit("/", 1)[0]
     for operation in ADMIN
@@ -111,7 +111,7 @@ COLLECTIONS = {
 
 
 def make(caller: Caller, parameter: str) -> int:
-    """A record of this caller's for a path parameter: made where its collection takes a POST, else found there."""
+    """A record of this caller's for a path parameter: created if its collection takes a POST, else found there."""
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -122,7 +122,7 @@ def make(caller: Caller, parameter: str) -> int:
 
 
 def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
-    """A new record by this operation, with what it has to belong to."""
+    """A record that this operation creates, with the records that it has to belong to."""
     ids = {name: make(caller, name) for name in operation.parameters}
     wanted = input_types(operation.handler).data
     if wanted is None:
@@ -135,3 +135,16 @@ def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
         body["customer_id"] = make(caller, "customer_id")
     created: dict[str, Any] = caller.ok("POST", operation.url(**ids), body | more)
     return created
+
+
+def make_others(caller: Caller, known: dict[str, Any], **more: Any) -> dict[str, int]:
+    """A record of each kind that is not known yet and has its own POST; it refers to the known ones."""
+    made = {}
+    for parameter, collection in COLLECTIONS.items():
+        for operation in ADMIN:
+            if parameter not in known and (operation.method, operation.path) == ("POST", collection):
+                wanted = input_types(operation.handler).data
+                names = {field.encode_name for field in fields(wanted)} if wanted else set()
+                given = {name: value for name, value in (known | more).items() if name in names}
+                made[parameter] = int(create(caller, operation, **given)["id"])
+    return made

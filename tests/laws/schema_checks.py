@@ -1,4 +1,4 @@
-"""What Schemathesis can't know: why a request that fits the document may be refused all the same."""
+"""What Schemathesis can't know: why a request that fits the document may still be refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REASONS = set(
     INVALID_EMAIL INVALID_CURRENCY MISSING_LINK DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
     """.split()
 )
-# The same, where the code is the general one.
+# The same for refusals with a general code.
 WORDS = re.compile(
     "|".join(
         (
@@ -35,15 +35,15 @@ WORDS = re.compile(
             "must be an IANA time zone",
             "NUL",
             "contains a number that is too long",
-            # What is visible is more than a pattern can say.
+            # No pattern can say which characters are visible.
             "must have at least one visible character",
             # A blank text counts as left out.
             "is required$",
-            # What the console has as one name is two.
+            # The console's one name is two fields.
             "must have first and last names of at most",
-            # In a query, 1e3 is a number to a schema.
+            # For a schema, 1e3 in a query is a number.
             "must be a number$",
-            # A schema takes 1.0 for an integer.
+            # For a schema, 1.0 is an integer.
             "must be an integer( or text)?( or null)?, not a number",
         )
     )

@@ -1,4 +1,4 @@
-"""What holds for every route under /admin and /console/admin, whoever asks."""
+"""What each route under /admin and /console/admin does for each role, and without a valid token."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def expected_permission(method: str, path: str) -> str:
         return "delete"
     if path.endswith("/reassign"):
         return "manage_all"
-    # A note is its author's to delete, and a customer's tag is a change of the customer.
+    # Authors delete their own notes, and taking a tag off changes the customer.
     return "delete" if method == "DELETE" and kind != "notes" and "/tags/" not in path else "write"
 
 
@@ -54,7 +54,7 @@ def test_roles_have_the_documented_permissions() -> None:
 
 @every_route
 def test_a_route_asks_for_the_expected_permission(operation: Operation) -> None:
-    """By its address, which says what it does to what; the route itself is not asked."""
+    """Derived from its address, not from the route itself."""
     assert operation.permission == expected_permission(operation.method, operation.path.split("/admin/", 1)[1])
 
 

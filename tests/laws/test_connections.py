@@ -1,4 +1,4 @@
-"""Who has no business here does not get as far as the database."""
+"""Requests without a valid token, or to unknown addresses, take no database connection."""
 
 from __future__ import annotations
 

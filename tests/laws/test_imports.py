@@ -1,4 +1,4 @@
-"""The floors of the house: imports go down only. One inside a function says why."""
+"""Packages are layers: imports go down only. An import inside a function has a comment that says why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Each may import what stands before it. `admin` stands for its shared part; its resources do not know each other.
+# Each may import those before it. Below `admin`, resources may import only schemas and queries of each other.
 FLOORS = """
     money timezones settings logs web access models db records storage telemetry tracing probes admin console examples
     openapi docs main worker cli dev
@@ -18,7 +18,7 @@ FILES = sorted((ROOT / "app").rglob("*.py"))
 
 
 def imports(path: Path, *, at_the_top: bool = False) -> Iterator[str]:
-    """What a file imports: anywhere, or at its top only."""
+    """The modules that a file imports: anywhere, or only at its top."""
     tree = ast.parse(path.read_text())
     for node in tree.body if at_the_top else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -45,13 +45,13 @@ def test_imports_go_down_only(path: Path) -> None:
     if parts == ("__init__",):
         return
     floor = FLOORS.index(parts[0])
-    # The command line starts what stands above it: the tools of a developer's machine.
+    # Commands may start what is above them: the tools of a developer's machine.
     for name in imports(path, at_the_top=parts[0] == "cli"):
         if name.startswith("app."):
             below = name.split(".")
-            assert FLOORS.index(below[1]) <= floor, f"{name} stands higher"
+            assert FLOORS.index(below[1]) <= floor, f"{name} is in a higher layer"
             if parts[0] == below[1] == "admin" and len(below) > 3 and parts[1] != below[2]:
-                # How a record looks may be shared; what is done with it is its own resource's business.
+                # Schemas and statements may be shared, but not services.
                 assert below[3] in {"schemas", "queries"}, f"{name} is a sibling's"
 
 

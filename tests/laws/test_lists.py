@@ -48,7 +48,7 @@ every_list = pytest.mark.parametrize("operation", LISTS, ids=str)
 
 
 def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
-    """Rows for a list: with equal sort keys and nulls among them, so that only the id tells them apart. Its address."""
+    """Creates rows for a list, some with equal or null sort keys, so that only the ids differ. Returns its address."""
     ids = {name: make(admin, name) for name in operation.parameters}
     url = operation.url(**ids)
     collection = operation.path.replace("/timeline", "/notes")  # what a timeline tells of
@@ -71,7 +71,7 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
 
 @pytest.fixture(scope="module")
 def filled(client: TestClient[Litestar], settings: Settings) -> Callable[[Operation], tuple[Caller, str]]:
-    """A list with rows, in an organization of its own, for those who only read: made once for all its orders."""
+    """A list with rows, in its own organization: created once for all tests that only read it."""
     callers = Callers(client, settings)
 
     @cache
@@ -127,7 +127,7 @@ def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
 
     assert by_cursor == by_page()
     assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS
-    # Pages that are far from the start are found by another way, from the nearer end.
+    # Pages that are far from the start are found in another way, from the nearer end.
     monkeypatch.setattr(walking, "DEEP_OFFSET", 5)
     assert by_cursor == by_page()
     past = admin.ok("GET", url, page=first["total_pages"] + 1, **query)

@@ -1,4 +1,4 @@
-"""With AGENT_READ_SCOPE=own, no address tells an agent of what it may not see, but for the names in its own records."""
+"""With AGENT_READ_SCOPE=own, no address shows agents other people's records, except for the names in their own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from msgspec.structs import fields
 
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation
+from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, make_others
 
-# In everything that an agent may not see.
+# A word in everything that the agent may not see.
 CANARY = "canary"
-# What a record of the agent's own may show of another that it belongs to.
+# What an agent's own record may show of records that it belongs to.
 NAMES = ("Hidden Customer", "Hidden", "Contact", "Hidden deal")
 READS = [
     operation
@@ -24,10 +24,14 @@ READS = [
 
 
 class FakeData:
-    """What is the agent's, and what is not, tied together in every way."""
+    """Records of an agent and records that are hidden from it, which refer to each other in each way."""
 
     def __init__(self, admin: Caller, agent: Caller) -> None:
         tag = admin.tag()["id"]
+        self.shared = {
+            "tag_id": tag,
+            "stage_id": admin.ok("GET", "/admin/pipeline-stages")["data"][0]["id"],
+        }
         hidden = self._customer(admin, "Hidden Customer")
         admin.ok("POST", f"/admin/customers/{hidden}/tags", {"tag_ids": [tag]})
         body = {"first_name": "Hidden", "last_name": "Contact", "is_primary": True} | dict.fromkeys(
@@ -51,11 +55,12 @@ class FakeData:
             "note_id": note,
             "attachment_id": attachment,
         }
+        self.hidden |= make_others(admin, self.hidden | self.shared, name=CANARY, title=CANARY, content=CANARY)
 
         me = agent.user_id
         mine = admin.customer("Mine", assigned_to=me)["id"]
         own_contact = self._make(admin, f"customers/{mine}/contacts", {"first_name": "Kay"})
-        # Mine, and yet of what is not; and not mine, and yet of what is.
+        # The agent's records that belong to hidden ones; and others' records that belong to the agent's.
         own_deal = self._make(admin, "deals", {"title": "Mine", "owner_id": me, **links})
         own_activity = self._make(
             admin, "activities", {"title": "Mine", "type": "call", "assigned_to": me, **links, "deal_id": deal}
@@ -75,10 +80,7 @@ class FakeData:
             "note_id": own_note,
             "attachment_id": own_attachment,
         }
-        self.shared = {
-            "tag_id": tag,
-            "stage_id": admin.ok("GET", "/admin/pipeline-stages")["data"][0]["id"],
-        }
+        self.own |= make_others(agent, self.own | self.shared)
 
     @staticmethod
     def _customer(admin: Caller, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Every regular expression of the service takes linear time, whatever it is asked to match."""
+"""Every regular expression of the service takes linear time, for any input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CORS = Cors(lambda *_: None, ["https://a-*-b-*-c*.example.com", "https://*.*.exa
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
-    """Each one that a module keeps."""
+    """Each pattern that is a variable of a module."""
     yield "app.web.cors", CORS
     for module in pkgutil.walk_packages(app.__path__, "app."):
         if module.name == "app.tracing":  # needs an extra
@@ -52,7 +52,7 @@ def attacks(tree: Any, before: str = "") -> Iterator[str]:
             units = {sample(inside), sample(list(tree)[place + 1 : place + 3])} - {""} if most > LONG else ()
             for unit in units:
                 yield before + unit * (LONG // len(unit)) + "\x00!"
-            # Optional parts are part of the way.
+            # Optional parts belong to what leads there.
             before += sample(inside) * max(1, least)
         elif kind is code.SUBPATTERN:
             yield from attacks(argument[-1], before)

@@ -1,4 +1,4 @@
-"""What a record refers to: named when it is wrong, and no obstacle when it stays as it is."""
+"""References: a wrong one is named, and one that stays as it is does not prevent a change."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import fields
 
+from app.records.resources import RESOURCES
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, valid_body
+from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, make_others, valid_body
 
-# A body's field, and what a wrong one is called.
+# By field of a body: the code for a wrong value.
 CODES = {
     "customer_id": "CUSTOMER_NOT_FOUND",
     "contact_id": "CONTACT_NOT_FOUND",
@@ -21,7 +22,7 @@ CODES = {
     "stage": "INVALID_STAGE",
 }
 UNKNOWN = dict.fromkeys(CODES, UNKNOWN_ID) | {"tag_ids": [UNKNOWN_ID], "stage": "unheard-of"}
-# What must be the one in the path, or the one that the record has, whatever else there is.
+# These must be the ones in the path, or those that the record has already.
 FIXED = {"customer_id", "deal_id"}
 
 
@@ -89,13 +90,14 @@ def world(caller: Caller, **owner: Any) -> dict[str, Any]:
     links = {"customer_id": customer, "deal_id": deal, "activity_id": activity}
     note = caller.ok("POST", "/admin/notes", {"content": "Likes\n cogs. ", "external_id": "erp-88", **links})["id"]
     stages = {stage["name"]: stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]}
-    return {
+    known = {
         **links,
         "contact_id": contact,
         "note_id": note,
         "stage_id": stages["proposal"],
-        "stage": "closed_lost",
     }
+    owners = {resource.owner: owner["owner"] for resource in RESOURCES if resource.owner and owner}
+    return known | make_others(caller, known, **owners) | {"stage": "closed_lost"}
 
 
 def referring() -> list[Any]:
@@ -164,7 +166,7 @@ def test_an_agent_can_send_back_its_own_record_whatever_it_refers_to(
     known["note_id"] = agent.ok(
         "POST", "/admin/notes", {"content": "Mine.", **{name: known[name] for name in ("customer_id", "deal_id")}}
     )["id"]
-    # All that the record refers to becomes somebody else's, but for what makes it the agent's own.
+    # Everything that the record refers to is given to others, except what makes the record the agent's own.
     mine = operation.parameters[0]
     if mine not in {"customer_id", "contact_id"}:
         admin.ok("PATCH", f"/admin/customers/{known['customer_id']}", {"assigned_to": None})

@@ -1,4 +1,4 @@
-"""What the login of the service can do with SQL of its own: it forges nothing, and leaves no tenant."""
+"""The login of the service can't forge anything or leave its tenant, whatever SQL it sends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from app.settings import Settings
 from tests.callers import Caller
 from tests.records.chains import breaks, seal
 
-# What only computes is in indexes and derived columns: who reads and writes them may call it.
+# Functions that only compute are used by indexes and derived columns: roles that read and write those may call them.
 COMPUTERS = {"crm_service", "crm_search", "crm_maintenance"}
-# Every other function of ours that others than its owner may call, and by whom.
+# All other functions that somebody besides their owner may call, and who.
 CALLABLE = {
     "crm_count_tagged(bigint)": {"crm_service"},
     "crm_create_default_stages()": {"crm_service"},
@@ -23,13 +23,13 @@ CALLABLE = {
     "crm_prune_idempotency_keys(bigint)": {"crm_service"},
     "crm_seal_audit(bigint)": {"crm_service"},
     "crm_search(text,text[],boolean,boolean,bigint)": {"crm_service"},
-    # Owned by roles that can do little, and given back to the tables' owner, for `crm attachments`.
+    # Their owner is another role; the owner of the tables may call them, for `crm attachments`.
     "crm_delete_upload(text,bigint)": {"the owner"},
     "crm_list_stored_files()": {"the owner"},
     "crm_purge_attachments(timestamp with time zone)": {"the owner"},
     "crm_trash_attachment(text,bigint)": {"the owner"},
 }
-# Every function that runs as its owner, and what that lets it do beyond the caller's own rights.
+# All functions that run as their owner, and what they do beyond the caller's rights.
 DEFINERS = {
     "crm_audit()": "a trigger: writes audit entries of the rows that a statement changed",
     "crm_contact_name(bigint)": "reads one name of the tenant, also of what is another agent's",
@@ -59,7 +59,7 @@ FUNCTIONS = """
 
 @pytest.fixture
 def login(settings: Settings) -> Iterator[psycopg.Connection]:
-    """A session as the service's login, which may act as what it is a member of."""
+    """A session as the service's login, which may act as the roles that it is a member of."""
     with psycopg.connect(settings.database_dsn, autocommit=True) as connection:
         yield connection
 

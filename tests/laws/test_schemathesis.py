@@ -1,4 +1,4 @@
-"""The served documents are true: Schemathesis tries them with all its checks, against the service as it is run."""
+"""The OpenAPI documents are true: Schemathesis runs all its checks against a running service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the database itself keeps, for every table, against the service's own role and raw SQL."""
+"""What the database ensures for each table, also against raw SQL of the service's role."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.laws.routes import COLLECTIONS, make
 TABLES = sorted(Base.metadata.tables)
 AUDITED = sorted(model.__tablename__ for model in Record.__subclasses__())
 
-# What only the database's own functions read and write.
+# Tables that only functions of the database read and write.
 NOT_THE_SERVICES = {"audit_progress"}
 
 every_table = pytest.mark.parametrize("table", TABLES)
@@ -41,7 +41,7 @@ def test_a_table_keeps_tenants_apart_even_from_its_owner(table: str, catalog: ps
 
 @every_table
 def test_every_key_names_the_tenant(table: str, catalog: psycopg.Connection) -> None:
-    """Primary, unique and foreign keys: without it they tell, or tie to, another tenant's rows."""
+    """Primary, unique and foreign keys: without the tenant they would reveal, or refer to, other tenants' rows."""
     keys = catalog.execute(
         """
         SELECT indexrelid::regclass::text, indkey[0] = attnum
@@ -105,7 +105,7 @@ def test_every_bulk_change_by_raw_sql_leaves_one_exact_entry_a_row(
     entries = admin.audit()
     assert len(entries) == before + len(changed)
     for record_id, new, _ in changed:
-        # Only this statement was nobody's.
+        # Only this statement was made without a person.
         (entry,) = [entry for entry in entries if (entry["resource_id"], entry["user_id"]) == (record_id, None)]
         assert {name: change["new"] for name, change in entry["changes"].items()} == {column: new}
 

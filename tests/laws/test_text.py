@@ -26,7 +26,7 @@ EVERY_FILTER = [
     for query in sorted(QUERIES, key=lambda query: query.__name__)
     for field in fields(query)
 ]
-# One of these at a time is all that makes sense.
+# These take only one value at a time.
 SINGLE = {"sort_by", "sort_order", "deleted", "by"}
 
 

@@ -1,4 +1,4 @@
-"""What is in the trash is nowhere else: derived from the routes, for every type that can be restored."""
+"""A record in the trash is shown nowhere else: for each type that can be restored, derived from the routes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRASHABLE = sorted(
     operation.parameters[0] for operation in ADMIN if operation.path.endswith("/restore") and operation.method == "POST"
 )
 every_type = pytest.mark.parametrize("parameter", TRASHABLE)
-# The audit log tells of everything for ever; so does a list that is asked for the trash.
+# The audit log keeps everything, and lists can show the trash.
 LOOKS = [
     operation
     for operation in ADMIN
@@ -24,7 +24,7 @@ LOOKS = [
     and not operation.path.endswith("/content")
     and len(operation.parameters) < 2
 ]
-# What a way into the trash and back leaves behind, and a link that is signed anew each time.
+# Fields that change on the way into the trash and back, and a link that is signed each time.
 PASSING = {"version", "updated_at", "download_url", "generated_at"}
 
 
@@ -42,7 +42,7 @@ def of_customer(caller: Caller, parameter: str, customer: int) -> int:
 
 
 def everything(caller: Caller, ids: dict[str, int]) -> dict[str, Any]:
-    """What every address shows, for these records where it names one."""
+    """The answers of all addresses, for these records."""
     seen = {}
     for operation in LOOKS:
         known = {name: ids.get(name) or make(caller, name) for name in operation.parameters}

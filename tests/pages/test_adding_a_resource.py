@@ -1,0 +1,143 @@
+"""docs/adding-a-resource.md, followed literally in a copy of the repository; and what the laws say when a part of it is
+forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.settings import Settings
+from tests.pages.steps import apply, steps
+
+ROOT = Path(__file__).parents[2]
+MOST_FILES, MOST_LINES = 6, 260
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the repository in which the page was followed."""
+    for name in ("app", "migrations", "tests", "openapi", "docs", "pyproject.toml"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    for step in steps():
+        apply(step, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(copy: Path, settings: Settings) -> Run:
+    """Runs tests in the copy, against a database of their own on this test's server; returns what they wrote."""
+
+    def run(*arguments: str, passes: bool = True) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments],
+            cwd=copy,
+            env=os.environ
+            | {
+                "PYTHONPATH": str(copy),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "DATABASE_URL": settings.database_dsn,
+                "MIGRATION_DATABASE_URL": settings.migration_dsn,
+            },
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert (done.returncode == 0) is passes, done.stdout[-20_000:] + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def test_a_new_resource_is_small() -> None:
+    app = [step for step in steps() if step.path.startswith("app/")]
+    new = [step.path for step in steps() if not step.edit and not step.path.startswith("tests/")]
+    added = [line for step in app for line in step.text.splitlines() if line.startswith("+") or not step.edit]
+    assert len(new) <= MOST_FILES, new
+    assert len(added) <= MOST_LINES
+
+
+def test_who_follows_the_page_gets_a_resource_that_keeps_all_laws(run: Run, copy: Path) -> None:
+    written = sorted({step.path for step in steps()})
+    ruff = str(Path(sys.executable).with_name("ruff"))
+    for command in (["check"], ["format", "--check"]):
+        checked = subprocess.run([ruff, *command, *written], cwd=copy, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout
+    # Those that name projects, and those that look at everything.
+    laws = "project or each_handler or each_group or each_table_of_records or no_address_shows"
+    run("tests/admin/test_projects.py", "tests/laws", "-k", f"({laws}) and not schemathesis")
+
+
+class Part(NamedTuple):
+    """What is taken out of a file, and the sentence that says what is missing."""
+
+    path: str
+    text: str
+    sentence: str
+    left: str = ""
+
+
+RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openapi.py"
+MIGRATION, SCHEMAS = "migrations/versions/0002_projects.py", "app/admin/projects/schemas.py"
+QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
+KINDS = "app/admin/audit/schemas.py"
+RUN = "let a migration run "
+# Each group is forgotten at once.
+FORGOTTEN = {
+    "rules": [
+        Part(MIGRATION, "run(own_only(", f"{RUN}own_only('projects', …)"),
+        Part(MIGRATION, "run(versioned(", f"{RUN}versioned('projects')"),
+        Part(MIGRATION, "run(searchable(", f"{RUN}searchable('projects', …)"),
+        Part(MIGRATION, "run(counted(", f"{RUN}counted('projects')"),
+        Part(MIGRATION, "run(cascade_", f"{RUN}cascade_soft_delete('customers', 'projects.customer_id')"),
+    ],
+    "audit, indexes and groups": [
+        Part(MIGRATION, "run(audited(", f"{RUN}audited('projects', 'project')"),
+        Part(MIGRATION, "projects_live_name_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, name_folded, id)"),
+        Part(MIGRATION, "projects_customer_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, customer_id, …)"),
+        Part(KINDS, 'PROJECT = "project"', f"add PROJECT = 'project' to ResourceType in {KINDS}"),
+        Part(GROUPS, '"Projects":', f"add 'Projects' to GROUPS in {GROUPS}, with a sentence about it"),
+        Part(ROUTES, ", restore_project]", "add restore_project to the router of app.admin.projects.routes", "]"),
+    ],
+    "declaration and router": [
+        Part(RESOURCES, "    PROJECTS,", f"declare Project as a Resource in {RESOURCES}, and add it to RESOURCES"),
+        Part(MAIN, ", projects)", f"of app.admin.projects.routes, and that router to ADMIN in {MAIN}", ")"),
+    ],
+    "filter of the list": [
+        Part(QUERIES, '"status": ', "ProjectQuery has the filter 'status': add it to the filters of")
+    ],
+    "filter of the query": [
+        Part(SCHEMAS, "status: Maybe[list[", "the list of projects has the filter 'status': add it to ProjectQuery")
+    ],
+    "sort of the query": [
+        Part(SCHEMAS, 'NAME = "name"', "the list of projects has the sort 'name': add it to the sort_by of")
+    ],
+}
+
+
+@pytest.mark.parametrize("what", FORGOTTEN)
+def test_what_is_forgotten_is_named_with_what_to_add(what: str, run: Run, copy: Path) -> None:
+    for path, text, _, left in FORGOTTEN[what]:
+        lines = (copy / path).read_text().splitlines(keepends=True)
+        (found,) = [line for line in lines if text in line]
+        lines[lines.index(found)] = found.replace(text, left) if left else ""
+        (copy / path).write_text("".join(lines))
+    said = run("tests/laws/test_resources.py", passes=False)
+    # As it stands on one line, without the frames around it.
+    said = " ".join(re.sub(r"[│\n]|^E ", " ", said, flags=re.MULTILINE).split())
+    for part in FORGOTTEN[what]:
+        assert part.sentence in said, f"{part.sentence}\n{said[-10_000:]}"
