@@ -1,4 +1,4 @@
-"""What every handler under /admin does: open the person's transaction, and answer out of it."""
+"""What each handler under /admin does: open the person's transaction, and answer inside it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def list_page(
     scope: Mapping[str, Any] | None = None,
     within: Callable[[Transaction], Awaitable[object]] | None = None,
 ) -> Response[Page[Row]]:
-    """One page of a list. `scope` sets filters that the path stands for, `within` checks that the path is there."""
+    """One page of a list. `scope` sets filters that come from the path; `within` checks that its record exists."""
     async with transaction(request) as tx:
         if within is not None:
             await within(tx)
@@ -95,8 +95,8 @@ async def read_page(
     show: Callable[[Row], object] = lambda record: record,
     envelope: Callable[[Page[Any]], object] = lambda page: page,
 ) -> Response[Any]:
-    """The answer for a page, read inside the request's transaction. `show` says how each record is shown, and
-    `envelope` what is around the rows: something whose JSON begins with the list, or with an object's `data`.
+    """The answer for a page, read inside the request's transaction. `show` makes of each record what clients see, and
+    `envelope` what is around the rows: its JSON begins with the list, or with an object whose first field is `data`.
     """
     state = request.app.state
     with EncodedRows() as rows:
@@ -115,7 +115,7 @@ async def read_page(
 
 
 def answer(tx: Transaction, content: T, status: int = 200, *, version: int | None = None) -> Response[T]:
-    """The content as JSON, with an ETag of its version, or of the `version` of the record that it is a part of."""
+    """The content as JSON. The ETag is its version, or `version`, for a part of a record."""
     version = getattr(content, "version", version)
     tag = None if version is None else etag(version)
     body = strict_json.encode(content)
@@ -124,7 +124,7 @@ def answer(tx: Transaction, content: T, status: int = 200, *, version: int | Non
 
 
 def message(tx: Transaction, text: str) -> Response[Message]:
-    """A sentence, where there is no record to show."""
+    """An answer of one sentence, where there is no record to show."""
     return answer(tx, Message(text))
 
 

@@ -1,4 +1,4 @@
-"""How a record shows another that it belongs to; where one sees only one's own, of other people's the name."""
+"""How a record shows the record that it belongs to. People who see only their own records see the names of others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, case, func, null, select
 from app.models import Contact, Customer, Deal
 from app.records.json_columns import JsonColumn
 
-# Under names of their own, so that they are never taken for the same table of a query around.
+# With separate names, so that they are not confused with the same table in the query around.
 customer = Customer.__table__.alias("its_customer").c
 contact = Contact.__table__.alias("its_contact").c
 deal = Deal.__table__.alias("its_deal").c

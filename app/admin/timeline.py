@@ -1,4 +1,4 @@
-"""What happened to a record, newest first: put together from the audit log, the stage history and what hangs on it."""
+"""What happened to a record, newest first: from the audit log, the stage history, and the records that belong to it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ audit = AuditEntry.__table__.c
 move = StageMove.__table__.c
 deal = Deal.__table__.c
 RECORD: ColumnElement[int] = bindparam("timeline_of", type_=BigInteger)
-# How a table's rows may be tied to the record, each way by itself.
+# The ways in which rows of a table may belong to the record: one condition for each way.
 Links: TypeAlias = Callable[[Any], Sequence[ColumnElement[bool]]]
 
 
@@ -88,7 +88,7 @@ def _event(
         func.crm_user_json(user_id).label("user_id"),
         user_name.label("user_name"),
         cast(data, Text).label("data"),
-        # What happened in one moment is told in the order in which it was written, and always in the same.
+        # Events of one moment stand in the order in which they were written, always the same.
         cast(func.concat(kind, ":", func.lpad(cast(tie, Text), 19, "0")), Text).label("id"),
         cast(record_id, BigInteger).label("record_id"),
     ]
@@ -101,7 +101,7 @@ def _audited(kind: str, resource: str, *conditions: ColumnElement[bool], data: A
 
 
 def _writer(kind: str, table: Any) -> LateralFromClause:
-    """Whoever wrote a record down."""
+    """The person who created a record."""
     return (
         select(audit.user_id, audit.user_name)
         .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
@@ -112,14 +112,14 @@ def _writer(kind: str, table: Any) -> LateralFromClause:
 
 
 def created(kind: str, table: Any) -> Select[Any]:
-    """That the record was made, at the moment that it says itself: history may have been brought along."""
+    """The record was created: at its created_at, which may be older than its row."""
     writer = _writer(kind, table)
     event = _event("created", table.c.created_at, writer.c.user_id, writer.c.user_name, null(), table.c.id)
     return select(*event).select_from(table.outerjoin(writer, literal_column("true"))).where(table.c.id == RECORD)
 
 
 def changed(kind: str, resource: str, field: str) -> Select[Any]:
-    """That one of its fields changed."""
+    """A field changed."""
 
     def shown(values: ColumnElement[Any]) -> ColumnElement[Any]:
         if field == "amount":
@@ -133,7 +133,7 @@ def changed(kind: str, resource: str, field: str) -> Select[Any]:
 
 
 def moved(kind: str, *, of_customer: bool) -> Select[Any]:
-    """That a deal came to another stage, after how many seconds in the one before."""
+    """A deal moved to another stage, after so many seconds in the one before."""
     before = StageMove.__table__.alias("before")
     names = PipelineStage.__table__
     come, gone = names.alias("come"), names.alias("gone")
@@ -159,7 +159,7 @@ def moved(kind: str, *, of_customer: bool) -> Select[Any]:
 
 
 def deals_created() -> Select[Any]:
-    """That a deal with the customer was opened."""
+    """A deal with the customer was created."""
     data = func.json_build_object("id", deal.id, "title", deal.title)
     events = _event("deal_created", move.entered_at, move.user_id, move.user_name, data, move.id)
     return (
@@ -170,7 +170,7 @@ def deals_created() -> Select[Any]:
 
 
 def came(kind: str, table: Any, links: Links) -> Select[Any]:
-    """That a record which hangs on it came, by whoever wrote it down. What it says is added to those that are shown."""
+    """A record was added to this one. Its content is read only for the events of the page: see `_data`."""
     writer, key = _writer(kind, table), table.c.id
     event = _event(kind, table.c.created_at, writer.c.user_id, writer.c.user_name, null(), key, key)
     return (
@@ -198,12 +198,12 @@ def _of_deal(table: Any) -> Sequence[ColumnElement[bool]]:
 
 
 def _or_activities(of_record: Links) -> Links:
-    """What belongs to the record itself, or to one of its activities."""
+    """Rows that belong to the record itself, or to one of its activities."""
     return lambda table: (*of_record(table), table.c.activity_id.in_(_ids(activity_table, of_record)))
 
 
 def _ids(table: Any, links: Links) -> CompoundSelect[Any]:
-    # One select for each link, so that each finds its index; an OR of them finds none.
+    # One select for each way, so that each uses its index; an OR would use none.
     row = table.alias()
     return union(*(select(row.c.id).where(link) for link in links(row)))
 
@@ -235,7 +235,7 @@ def _table(parts: Sequence[Select[Any]]) -> Subquery:
 
 
 def _data(events: Subquery) -> ColumnElement[Any]:
-    """What is told of an event: of a record that came, all of it, which can be much and is read for a page only."""
+    """The data of an event. A record that was added is shown whole: it can be large, so it is read for a page only."""
     records = [
         (events.c.type == kind, select(cast(json_object(columns), Text)).where(table.c.id == events.c.record_id))
         for kind, (table, columns) in SHOWN.items()
@@ -254,7 +254,7 @@ def _columns(events: Subquery) -> Columns:
 
 
 def listing(name: str, parts: Sequence[Select[Any]]) -> Listing[TimelineEvent]:
-    """A timeline as a list; what it is of is the parameter `timeline_of`."""
+    """A timeline as a list; the parameter `timeline_of` is the record's id."""
     events = _table(parts)
     return Listing(
         name,
@@ -268,7 +268,7 @@ def listing(name: str, parts: Sequence[Select[Any]]) -> Listing[TimelineEvent]:
 
 
 def newest(parts: Sequence[Select[Any]], count: int) -> Select[Any]:
-    """The first events of a timeline, to be nested."""
+    """The newest events of a timeline, to be nested."""
     events = _table(parts)
     columns = [
         events.c.type,

@@ -1,4 +1,4 @@
-"""Files that belong to records. Their bytes lie in the object store, under `object_key`."""
+"""Files that belong to records. Their bytes are in the object store, under `object_key`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Attachment(Record, SoftDeleted):
 
 
 class AttachmentUpload(Base):
-    """A file that a client was told where to put. Its id is the one that the attachment will have."""
+    """An upload that a client was given a URL for. The attachment will have the same id."""
 
     __tablename__ = "attachment_uploads"
 

@@ -34,7 +34,7 @@ class AuditEntry(Base):
 
 
 class AuditProgress(Base):
-    """Up to where entries may be sealed, as the database's own function for that keeps it: one row, of no tenant."""
+    """Up to which entry the log may be sealed: one row, without a tenant, which only the sealing function changes."""
 
     __tablename__ = "audit_progress"
 
@@ -45,7 +45,7 @@ class AuditProgress(Base):
 
 
 class AuditSeal(Base):
-    """The place of one entry in its tenant's chain; see app.records.audit_chain. Nobody may change it."""
+    """The seal of one entry in its tenant's chain: see app.records.audit_chain. Nobody may change it."""
 
     __tablename__ = "audit_seals"
 

@@ -69,12 +69,12 @@ class SoftDeleted:
 
 
 class Imported(SoftDeleted):
-    """What a client may know by a key of its own."""
+    """A record that a client may give an id of its own, and that has a trash."""
 
     external_id: Mapped[str | None] = mapped_column(String(255))
 
 
 def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:
-    """To a record of the same tenant: foreign-key checks know no row-level security."""
+    """A reference to a record of the same tenant, since foreign keys ignore row-level security."""
     name = f"{table}_{column.removesuffix('_id')}_fkey"
     return ForeignKeyConstraint(["tenant_id", column], [f"{target}.tenant_id", f"{target}.id"], name=name)

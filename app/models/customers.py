@@ -41,11 +41,11 @@ class Customer(Record, Imported):
     next_follow_up_at: Mapped[datetime | None]
     contact_preferences: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     notes: Mapped[str | None] = mapped_column(String(10_000))
-    # The ids stand in the row itself, so that a change of tags is a change of the customer: one version, one audit
-    # entry. A trigger keeps `customer_tags`, which carries the foreign keys and answers "who has this tag".
+    # The ids are in the row itself, so that a change of tags is a change of the customer: one version, one audit
+    # entry. A trigger keeps `customer_tags`, which has the foreign keys and finds the customers of a tag.
     tags: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))
 
-    # Folded by the database once, so that sorting and searching ignore case alike on every server.
+    # Folded once, by the database, so that sorting and searching ignore case in the same way on every server.
     name_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(name)"))
     email_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold_email(email)"))
     company_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold(company)"))
@@ -66,14 +66,14 @@ class Tag(Record):
 
 
 class CustomerTag(Base):
-    """Kept from `customers.tags` by a trigger; nobody writes here."""
+    """A copy of `customers.tags`, which only a trigger writes."""
 
     __tablename__ = "customer_tags"
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tag_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     customer_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    # Whether the customer is; what is in the trash is not counted.
+    # Whether the customer is live: those in the trash are not counted.
     live: Mapped[bool] = mapped_column(server_default=text("true"))
 
     __table_args__ = (

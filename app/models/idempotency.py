@@ -11,7 +11,7 @@ from app.models.base import Base, UserReference
 
 
 class IdempotencyKey(Base):
-    """What one key of one person stands for, and what was answered."""
+    """A key that a person sent: the request that it stands for, and the answer."""
 
     __tablename__ = "idempotency_keys"
 

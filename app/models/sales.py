@@ -57,7 +57,7 @@ class PipelineStage(Record):
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     kind: Mapped[str] = mapped_column(Text, server_default=text("'open'"))
     probability: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    # The built-in stage that it began as; only the database's own function sets it.
+    # The built-in stage that it was at first. Only a function of the database sets it.
     origin: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
@@ -85,8 +85,8 @@ class Deal(Record, Imported):
     lost_reason: Mapped[str | None] = mapped_column(String(255))
     stage_entered_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
-    # What lists go by: row-level security keeps conditions on a numeric out of an index. There are more amounts than
-    # positive bigints, so that the smallest of them is a negative one.
+    # For lists: with row-level security, conditions on a numeric can't use an index. There are more amounts than
+    # positive bigints, so the smallest amount is a negative number here.
     amount_order: Mapped[int] = mapped_column(BigInteger, Computed("(...)::bigint"))
 
     __table_args__ = (
@@ -101,7 +101,7 @@ class Deal(Record, Imported):
 
 
 class StageMove(Base):
-    """How long a deal was in which stage; written by triggers alone."""
+    """How long a deal was in a stage. Only triggers write it."""
 
     __tablename__ = "stage_history"
 
@@ -114,7 +114,7 @@ class StageMove(Base):
     user_name: Mapped[str | None] = mapped_column(Text)
     entered_at: Mapped[datetime]
     left_at: Mapped[datetime | None]
-    # Why a deal was lost, of the stage in which it is.
+    # Why the deal was lost, if this is its present stage.
     reason: Mapped[str | None] = mapped_column(String(255))
 
     __table_args__ = (
@@ -146,7 +146,7 @@ class Activity(Record, Imported):
     title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
     type_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
     priority_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
-    # What is closed is listed by this; null while it is open.
+    # Closed activities are listed by this; null while an activity is open.
     closed_at: Mapped[datetime | None] = mapped_column(Computed("CASE ... END"))
 
     __table_args__ = (
@@ -167,7 +167,7 @@ class Note(Record, Imported):
     activity_id: Mapped[int | None] = mapped_column(BigInteger)
     author_id: Mapped[int | str] = mapped_column(UserReference)
     author_name: Mapped[str | None] = mapped_column(Text)
-    # Folded once: a search looks at some rows, and long texts would take it long.
+    # Folded once: folding long texts in each search would be slow.
     content_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("left(...)"))
 
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""What a tenant has once: its settings, and the people seen in its tokens."""
+"""A tenant's settings, and the people that were seen in its tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.models.base import Base, Record, UserReference
 
 
 class TenantSettings(Record):
-    """One row a tenant, made by its first request."""
+    """One row for each tenant, created by its first request."""
 
     __tablename__ = "settings"
 
@@ -22,7 +22,7 @@ class TenantSettings(Record):
 
 
 class User(Base):
-    """A person as the CMS's tokens described them last. The CMS owns people; this is what names are shown from."""
+    """A person, as the CMS's last token described them. The CMS owns people; this copy is for showing names."""
 
     __tablename__ = "users"
 

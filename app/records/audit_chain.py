@@ -1,4 +1,5 @@
-"""The audit log's chain of hashes: each tenant's entries, in the order of their ids, each seal over the one before.
+"""The audit log's chain of hashes. Each tenant's entries have seals in the order of their ids; each seal is a hash over
+the entry and the seal before it.
 
 Entries are sealed after they were committed, so that writers never wait for one another. The database makes the seals
 (`crm_seal_audit`), so that nobody who can reach it as the service makes a wrong one. Here they are checked, by other
@@ -25,7 +26,7 @@ CHUNK = 5_000
 BEFORE_THE_FIRST = bytes(32)
 LEAST_ID = -(2**63)  # none of ours is below 1, but one that somebody made up may be
 
-# What a seal is over, beside its place. Never to be changed: what is sealed would no longer fit.
+# The fields that a seal covers, beside the sequence. They must never change: old seals would no longer match.
 SEALED = """
     id resource_type resource_id action user_id user_name user_role old_values new_values
     ip_address user_agent request_id created_at
@@ -55,14 +56,14 @@ WALK = text(f"""
 
 
 class Head(Struct, frozen=True):
-    """Where a tenant's chain stands."""
+    """The last seal of a tenant's chain."""
 
     sequence: int = 0
     hash: bytes = BEFORE_THE_FIRST
 
 
 class Break(Struct, frozen=True):
-    """The first place where a tenant's chain does not hold."""
+    """The first place where a tenant's chain is broken."""
 
     tenant: str
     entry_id: int | None
@@ -75,7 +76,7 @@ class Break(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """How many entries were sealed just now, the last one that is, and the newest one that there is."""
+    """How many entries were sealed just now, the last entry that is sealed, and the newest entry."""
 
     count: int
     sealed: int
@@ -83,7 +84,7 @@ class Progress(Struct, frozen=True):
 
 
 def seal_hash(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, Any]) -> bytes:
-    """The seal of one entry: SHA-256 over the seal before it and the entry as sorted, exact JSON."""
+    """The seal of one entry: SHA-256 over the seal before it and the entry as JSON with sorted names."""
     values = {name: entry[name] for name in SEALED}
     values["created_at"] = values["created_at"].astimezone(UTC)
     canonical = strict_json.encode_sorted({"tenant_id": tenant, "sequence": sequence, **values})
@@ -91,9 +92,9 @@ def seal_hash(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, A
 
 
 async def seal(database: Database) -> Progress | None:
-    """Seal a batch of what is certain to be complete: a lower id may be committed later than a higher one.
+    """Seal a batch of entries that no lower id can follow: a lower id may be committed later than a higher one.
 
-    None while somebody else does. Raises AppError.
+    Returns None while another worker does it. Raises AppError.
     """
     async with database.upkeep() as connection:
         count, sealed, newest = (await connection.execute(SEAL, {"most": BATCH})).one()
@@ -101,14 +102,14 @@ async def seal(database: Database) -> Progress | None:
 
 
 async def heads(connection: Session) -> dict[str, Head]:
-    """Where every tenant's chain stands."""
+    """The last seal of each tenant's chain."""
     tenants = (await connection.execute(TENANTS)).scalars().all()
     found = await connection.execute(HEADS, {"tenants": tenants})
     return {tenant: Head(sequence, hash_) for tenant, sequence, hash_ in found}
 
 
 class Walk:
-    """Goes along every chain. `seen` is what a checkpoint saw of them."""
+    """Checks each chain from its start. `seen` are the last seals that a checkpoint saw."""
 
     def __init__(self, connection: Session, seen: Mapping[str, Head]) -> None:
         self._connection = connection
@@ -149,7 +150,7 @@ class Walk:
 
 
 def _fault(head: Head, following: Head, tenant: str, row: RowMapping, seen: Head) -> str | None:
-    """What is wrong with the next place in the chain."""
+    """What is wrong with the next seal of the chain."""
     if row["sequence"] is None:
         return "the entry has no seal: it was inserted later, or its seal was deleted"
     if row["sequence"] != following.sequence:

@@ -1,4 +1,4 @@
-"""What a first request leaves behind: the tenant's settings and stages, and who the person is."""
+"""What the first request of a tenant or a person stores: the tenant's settings and stages, the person's name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_KEYS = 50_000
 
 
 class TenantBootstrap:
-    """One worker's memory of who was here, so that the database hears of it at most every ten minutes."""
+    """Remembers who was here, so that a worker tells the database at most every ten minutes."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -26,9 +26,9 @@ class TenantBootstrap:
         self._seen: dict[tuple[str, str], float] = {}
 
     async def ensure(self, actor: Actor) -> None:
-        """Write down a person who was not seen lately, and the tenant's settings and stages where it has none yet.
+        """Store a person who was not seen lately, and the tenant's settings and stages if it has none yet.
 
-        A transaction of its own, and unaudited: nobody changed anything.
+        This is a separate transaction and not audited, since nobody changed anything.
         """
         person = (actor.tenant_id, actor.user_id)
         if time.monotonic() - self._seen.get(person, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:

@@ -13,13 +13,13 @@ from app.models import TenantSettings
 from app.records.transaction import Transaction
 from app.web.fields import BareDate, read_time
 
-# Asked once in a statement, by a subselect of its own.
+# The start of the current day. A subselect, so that each statement works it out once.
 TODAY_SQL = "(SELECT date_trunc('day', now() AT TIME ZONE timezone) AT TIME ZONE 'UTC' FROM settings)"
 TODAY: ColumnElement[datetime] = literal_column(TODAY_SQL, DateTime(timezone=True))
 
 
 def at_midnight(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a time is that of a whole day, where no column says so."""
+    """Whether a time is midnight in UTC: how whole days are stored in columns that have no all_day beside them."""
     return cast(func.timezone(literal_column("'UTC'"), column), Time) == literal_column("'00:00'")
 
 
@@ -34,7 +34,7 @@ async def zone_of(tx: Transaction) -> ZoneInfo:
 
 
 def day_of(moment: datetime, zone: ZoneInfo) -> date:
-    """The calendar day that a moment is in."""
+    """The calendar day of a moment in this timezone."""
     try:
         return moment.astimezone(zone).date()
     except OverflowError:  # the ends of the calendar
@@ -47,9 +47,9 @@ def midnight(day: date) -> datetime:
 
 
 class Bound(NamedTuple):
-    """Where a period begins or ends: for what happens at a moment, and for what has a whole day.
+    """Where a period begins or ends: as a moment, and as the midnight that a whole day is compared with.
 
-    `suffices` says that the moment alone decides about whole days, too: no midnight is between the two.
+    `suffices` says that comparing with the moment is right for whole days, too: no midnight lies between the two.
     """
 
     moment: datetime
@@ -58,13 +58,13 @@ class Bound(NamedTuple):
 
 
 def lower_bound(text: str, zone: ZoneInfo) -> Bound:
-    """From a moment on, or from a bare date on, which is a day of this timezone."""
+    """The lower bound from a moment, or from a bare date, which is a day of this timezone."""
     moment, day = _bound(text, zone, first_moment)
     return Bound(moment, day, timedelta() <= day - moment < DAY)
 
 
 def upper_bound(text: str, zone: ZoneInfo) -> Bound:
-    """Until a moment, or until the end of a bare date."""
+    """The upper bound from a moment, or from a bare date, whose day still counts."""
     moment, day = _bound(text, zone, last_moment)
     return Bound(moment, day, timedelta() <= moment - day < DAY)
 
@@ -77,18 +77,18 @@ def _bound(text: str, zone: ZoneInfo, moment_of: Callable[[date, ZoneInfo], date
 
 
 def first_moment(day: date, zone: ZoneInfo) -> datetime:
-    """When a day begins; where its midnight is skipped or comes twice, the first moment that is that day."""
+    """The first moment of a day, also where clocks change at its midnight."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
 def last_moment(day: date, zone: ZoneInfo) -> datetime:
-    """When a day ends, to the microsecond."""
+    """The last microsecond of a day."""
     after = next_moment(day, zone)
     return after if after == LAST_OF_ALL else after - timedelta(microseconds=1)
 
 
 def next_moment(day: date, zone: ZoneInfo) -> datetime:
-    """When a day is over; after the calendar's last one nothing comes."""
+    """The first moment of the next day; for the last day of the calendar, its end."""
     try:
         return first_moment(day + timedelta(days=1), zone)
     except OverflowError:

@@ -1,5 +1,6 @@
-"""Totals that the database keeps: triggers add what each statement changed to a row that nobody else is changing, so
-that no writer waits for another. Counting a million rows anew takes 25 times as long as a page of them.
+"""Totals that the database keeps. Triggers add what a statement changed to a counter row that no other transaction uses
+at that moment, so that writers do not wait for each other. Counting a million rows takes 25 times as long as reading a
+page of them.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ FACET: ColumnElement[str] = c.facet
 
 
 class Counted(NamedTuple):
-    """What is counted of a table: its live rows, by a facet. `filters` are those of the list that pick facets."""
+    """The live rows of a table, counted by a facet such as a status. `filters` are the list's, for facets."""
 
     table: str
     filters: Mapping[str, Filter] = MappingProxyType({})
 
     def total(self, filters: tuple[tuple[str, str], ...]) -> Select[Any] | None:
-        """The sum for these filters, or None where the counts do not tell."""
+        """The total for these filters, or None if the counts do not know it."""
         if not all(name in self.filters for name, _ in filters):
             return None
         picked = [self.filters[name].clause(name, variant) for name, variant in filters]

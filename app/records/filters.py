@@ -1,4 +1,4 @@
-"""What narrows a list: each filter of a query as a clause that is built once, and the value that goes into it."""
+"""The filters of lists. Each has a clause that is built once, and reads the value for it from a query."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from app.web.search import read_search
 
 ONE = "one"
 WHOLE_DAYS = "whole days"
-# How a search is done: see FoundIn.
+# The variants of a search: see FoundIn.
 IDS, ANY_ID, WALKED, ANY_WALKED = "", "any", "walked", "any walked"
 AS_WALKED = {IDS: WALKED, ANY_ID: ANY_WALKED}
 
 
 class Filter(NamedTuple):
-    """How one query field narrows a list: a variant of its clause for each shape, and the clause's parameters.
+    """What one field of a query does to a list.
 
-    `clause(name, variant)` is built once; `read(value, actor's id)` gives the variant and the value of its parameter.
-    A filter by time has a `bound` in place of one value. `column` is what has to be one of the values, where the filter
-    says no more than that.
+    `read(value, actor's id)` gives a variant of the clause and the value of its parameter; `clause(name, variant)` is
+    built once for each variant. A filter by time has a `bound` instead of one value. `column` is the column that must
+    have one of the values, if the filter is no more than that.
     """
 
     clause: Callable[[str, str], ColumnElement[bool]]
@@ -50,8 +50,8 @@ class Filter(NamedTuple):
     column: ColumnElement[Any] | None = None
 
     def bounded(self, name: str, value: str, zone: ZoneInfo) -> tuple[str, dict[str, Any]]:
-        """The variant of a filter by time, and what goes into its clause."""
-        assert self.bound is not None  # noqa: S101 -- who calls this asked
+        """The variant of a filter by time, and the parameters of its clause."""
+        assert self.bound is not None  # noqa: S101 -- callers check it
         moment, midnight, suffices = self.bound(value, zone)
         if suffices:
             return "", {name: moment}
@@ -64,7 +64,7 @@ class Filter(NamedTuple):
 
 
 def one_of(column: ColumnElement[Any]) -> Filter:
-    """Any of the given values. One alone is compared by itself, so that an index may go on by the list's order."""
+    """One of the given values. For a single one, by `=`, an index can give the rows in the list's order."""
 
     def clause(name: str, variant: str) -> ColumnElement[bool]:
         if variant == ONE:
@@ -79,13 +79,13 @@ def one_of(column: ColumnElement[Any]) -> Filter:
 
 
 def named_people(given: Sequence[str], me: str) -> list[str]:
-    """The ids in a filter by person, `none` left out. What was given in quotes is an id, whatever it says."""
+    """The ids in a filter by person, without `none`. A value in quotes is always an id."""
     people = (person for person in given if person != "none")
     return [me if person == "me" else person[1:-1] if person.startswith('"') else person for person in people]
 
 
 def user_in(column: ColumnElement[Any]) -> Filter:
-    """Any of the given people; `me` is the one who asks, `none` is nobody."""
+    """One of the given people; `me` is the person who asks, `none` is nobody."""
 
     def clause(name: str, variant: str) -> ColumnElement[bool]:
         if variant == ONE:
@@ -118,14 +118,14 @@ def at_most(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value:
 
 
 def since(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = None) -> Filter:
-    """This time or later. Of a whole day, which is stored as its midnight in UTC, the calendar days are compared."""
+    """This time or later. Whole days, which are stored as midnight in UTC, are compared as calendar days."""
 
     def clause(name: str, variant: str) -> ColumnElement[bool]:
         moment = bindparam(name, type_=column.type)
         if whole_day is None or variant != WHOLE_DAYS:
             return column >= moment
         day, first = (bindparam(f"{name}_{part}", type_=column.type) for part in ("day", "first"))
-        # The first condition follows from the second, and is one that an index can answer.
+        # The first condition follows from the second, but an index can answer it.
         return and_(column >= first, column >= case((whole_day, day), else_=moment))
 
     return Filter(clause, lambda value, _: ("", value), lower_bound)
@@ -145,7 +145,7 @@ def until(column: ColumnElement[Any], whole_day: ColumnElement[bool] | None = No
 
 
 def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: Filter) -> Filter:
-    """A filter of the record that `reference` leads to, by that record's key."""
+    """A filter of the record that `reference` refers to by `key`."""
 
     def clause(name: str, variant: str) -> ColumnElement[bool]:
         return reference.in_(select(key).where(of_target.clause(name, variant)))
@@ -154,20 +154,20 @@ def through(reference: ColumnElement[Any], key: ColumnElement[Any], of_target: F
 
 
 class FoundIn(Filter):
-    """A search. By the variants IDS and ANY_ID, the ids that `crm_search` finds by its index; by WALKED and ANY_WALKED,
-    each row is looked at as it comes, which is the faster way to what many rows have.
+    """A search. The variants IDS and ANY_ID take the ids that `crm_search` finds by its index. WALKED and ANY_WALKED
+    look at each row of the list in turn, which is faster when many rows match.
     """
 
     __slots__ = ()
 
 
 def found_in(resource: str, document: ColumnElement[str], *, phones: bool = False) -> FoundIn:
-    """Words of a document, as `crm_search` knows it for this resource; with `phones`, its lines of digits too."""
+    """Words of a document, the same that `crm_search` looks through for this resource; with `phones`, also digits."""
 
     def clause(name: str, variant: str) -> ColumnElement[bool]:
         if variant in {IDS, ANY_ID}:
             return literal_column(f"{resource}.id").in_(select(crm_search(resource, name, variant)))
-        # A planner takes half of the rows for the answer to a CASE, and so walks until enough are found.
+        # The planner expects a CASE to be true for half of the rows, so it walks the list until it has enough of them.
         return case((holds(document, name, every=variant == WALKED), true()), else_=false())
 
     def read(value: str, _: str) -> tuple[str, Any]:
@@ -178,30 +178,30 @@ def found_in(resource: str, document: ColumnElement[str], *, phones: bool = Fals
 
 
 def crm_search(resource: str, name: str, variant: str, *, live: bool = False, most: int | None = None) -> Any:
-    """The call of the function in the database, for the fragments of this parameter."""
+    """The call of the database's function for the fragments in this parameter."""
     limit: ColumnElement[Any] = null() if most is None else literal_column(str(most))
     flags: Iterator[ColumnElement[bool]] = (literal_column(str(flag).lower()) for flag in (variant == IDS, live))
     return func.crm_search(literal_column(f"'{resource}'"), bindparam(name, type_=ARRAY(Text)), *flags, limit)
 
 
 def holds(document: ColumnElement[str], name: str, *, every: bool = True) -> ColumnElement[bool]:
-    """Whether a folded text has all fragments of this parameter in it, or any of them."""
+    """Whether a folded text contains all fragments in this parameter, or any of them."""
     patterns = func.crm_fragment_patterns(bindparam(name, type_=ARRAY(Text)))
     return document.like(all_(patterns) if every else any_(patterns))
 
 
 def found_among(document: ColumnElement[str]) -> Filter:
-    """Words of a folded text, of few rows."""
+    """Words of a folded text, for lists with few rows: without an index."""
     return Filter(lambda name, _: holds(document, name), lambda value, _: ("", read_search(value).fragments))
 
 
 def matching(condition: Callable[[ColumnElement[Any]], ColumnElement[bool]]) -> Filter:
-    """A condition of the resource's own on the value."""
+    """Any other condition on the value."""
     return Filter(lambda name, _: condition(bindparam(name)), lambda value, _: ("", value))
 
 
 def leading_to(reference: ColumnElement[Any], key: ColumnElement[Any], named: ColumnElement[Any]) -> Filter:
-    """A reference to any of the records whose `named` column has one of the given values."""
+    """A reference to a record whose `named` column has one of the given values."""
 
     def clause(name: str, variant: str) -> ColumnElement[bool]:
         if variant == ONE:

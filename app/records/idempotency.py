@@ -1,4 +1,4 @@
-"""Answers kept under a client's key, in the transaction that they are the answer of."""
+"""Answers that are kept under a client's Idempotency-Key, stored in the same transaction as the work itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_FOR = timedelta(hours=24)
 
 
 class Replay(Exception):
-    """The request was answered before; this is that answer."""
+    """The request was answered before: `answer` is that answer."""
 
     def __init__(self, answer: KeptAnswer) -> None:
         self.answer = answer
@@ -52,8 +52,8 @@ _FINISH = (
 async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
     """Take the key for this request, before it does anything.
 
-    Raises Replay where the same request was answered already, AppError REQUEST_IN_PROGRESS while it runs, and
-    IDEMPOTENCY_KEY_REUSED for another request.
+    Raises Replay if the same request was answered before, AppError REQUEST_IN_PROGRESS while it runs, and
+    IDEMPOTENCY_KEY_REUSED if the key was used for another request.
     """
     name = "\x1f".join((tx.actor.tenant_id, tx.actor.user_id, key))
     if not (await tx.connection.execute(_LOCK, {"name": name})).scalar_one():
@@ -65,7 +65,7 @@ async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
 
 
 async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
-    """Raises Replay or IDEMPOTENCY_KEY_REUSED, as `reserve`, where the key was used; takes nothing."""
+    """Raise Replay or IDEMPOTENCY_KEY_REUSED as `reserve` does, without taking the key."""
     found = await tx.connection.execute(_FIND, {"mine": tx.actor.user_id, "given": key, "kept_for": KEPT_FOR})
     kept = found.one_or_none()
     if kept is None:

@@ -1,4 +1,4 @@
-"""Rows inside a row: built by the database as JSON, read straight into a type of ours."""
+"""Rows inside a row: the database builds them as JSON, and msgspec reads them into a type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOST_NESTED_BYTES = 1024 * 1024
 
 
 class JsonAs(TypeDecorator[Any]):
-    """A JSON document, fetched as text, as this type; null is what `empty` says."""
+    """A JSON document, fetched as text and read as this type; `empty` stands for null."""
 
     impl = Text
     cache_ok = True
@@ -47,7 +47,7 @@ class JsonAs(TypeDecorator[Any]):
 
 
 class JsonColumn:
-    """A JSON expression, and the type that it is read as: where it is selected itself, and where it is nested again."""
+    """A JSON expression and the type that it is read as. It can be selected (`column`) or nested again (`json`)."""
 
     def __init__(self, json: ColumnElement[Any], kind: Any, *, empty: str = "null") -> None:
         self.json = json
@@ -58,7 +58,7 @@ Columns: TypeAlias = dict[str, ColumnElement[Any] | JsonColumn]
 
 
 def view_columns(view: type[View], table: FromClause, **special: ColumnElement[Any] | JsonColumn) -> Columns:
-    """What fills a view, in its order: the table's columns of the same names, but for the special ones."""
+    """The columns of a view in its order: those of the table with the same names, except for the special ones."""
     return {name: special[name] if name in special else table.c[name] for name in view.__struct_fields__}
 
 
@@ -73,7 +73,7 @@ def labelled(columns: Columns) -> list[Label[Any]]:
 
 
 def json_object(columns: Columns) -> ColumnElement[Any]:
-    """A view of the row that is being selected, as one JSON object that is shown as it is: no type reads it again."""
+    """A view of the selected row as one JSON object, for clients as it is: no type reads it again."""
     pairs = (part for name, column in columns.items() for part in (literal_column(f"'{name}'"), _as_shown(column)))
     return func.json_build_object(*pairs)
 
@@ -86,8 +86,8 @@ def nested_rows(rows: Select[Any], kind: Any) -> JsonColumn:
 
 
 def newest_rows(rows: Select[Any], kind: Any, most: int) -> JsonColumn:
-    """The newest of the rows of such a select, which has `created_at` and `id`: so many at most, and of long ones as
-    many as have a mebibyte of JSON together.
+    """The newest rows of such a select, which has `created_at` and `id`: at most so many, and fewer if they are more
+    than a mebibyte of JSON together.
     """
     newest = rows.order_by(rows.selected_columns.created_at.desc(), rows.selected_columns.id.desc()).limit(most)
     row = newest.subquery("newest")
@@ -118,6 +118,6 @@ def _as_shown(column: ColumnElement[Any] | JsonColumn) -> ColumnElement[Any]:
     """Times are written here as msgspec writes them elsewhere: in UTC with `Z`, with six decimals or none."""
     if isinstance(column, JsonColumn) or not isinstance(column.type, DateTime):
         return _as_json(column)
-    # The colons stand in quotes, since tools that send this statement would take :MI for a parameter.
+    # The colons are in quotes, since some tools that send this statement take :MI for a parameter.
     written = func.to_char(func.timezone("UTC", column), literal_column("""'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"'"""))
     return func.replace(written, ".000000Z", "Z")

@@ -1,4 +1,4 @@
-"""The statements of a list: built once for each shape of it, since building one costs more than running it."""
+"""The statements of lists. Each is built once for each shape of a list: building one costs more than running it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from app.records.filters import Filter, FoundIn, crm_search
 from app.records.sorting import Order, Segment
 from app.web.paging import Deleted
 
-# Of one list's statements of a kind, some 10 KB each; there are as many as ways to filter, and sizes of a page.
+# For each kind of statement of a list, some 10 KB each. There is one for each set of filters and each page size.
 MOST_KEPT = 200
 Where: TypeAlias = list[ColumnElement[bool]]
 
@@ -41,7 +41,7 @@ class Shape(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What a statement depends on beside the shape: which segment it reads, how much of it, from where, and in which
+    """What else a statement depends on: which segment of the order it reads, how much of it, from where, and in which
     direction.
 
     The limit stands in the statement: as a parameter it would be unknown to the server's planner, which would then plan
@@ -57,12 +57,12 @@ class Window(NamedTuple):
 
     @property
     def limit_clause(self) -> ColumnElement[int]:
-        """As text."""
+        """The limit as a literal."""
         return literal_column(str(self.limit), BigInteger)
 
     @property
     def offset_clause(self) -> ColumnElement[int] | None:
-        """As a parameter, where there is one."""
+        """The offset as a parameter, if there is one."""
         return bindparam("row_offset", type_=BigInteger) if self.skip else None
 
 
@@ -88,7 +88,7 @@ class Selects:
         self._sorts = sorts
         self._counted = counted
         self.searched = isinstance(filters.get("search"), FoundIn)
-        # What was built before.
+        # Each statement, kept once it was built.
         self.rows = lru_cache(MOST_KEPT)(self._rows)
         self.rows_and_total = lru_cache(MOST_KEPT)(self._rows_and_total)
         self.count = lru_cache(MOST_KEPT)(self._count)
@@ -98,7 +98,7 @@ class Selects:
         self.found_live = lru_cache(MOST_KEPT)(self._found_live)
 
     def _rows(self, shape: Shape, window: Window) -> Select[Any]:
-        """Rows of one segment, each with its sort key and id behind it."""
+        """Rows of one segment, each followed by its sort key and id."""
         keys = [self._segment(shape, window.segment).key, self._key.label("sort_id")]
         wheres = self._wheres(shape, window.segment)
         if isinstance(self._source, Table) and (window.deep or len(wheres) > 1):
@@ -107,13 +107,13 @@ class Selects:
         return _planned(shape, rows.limit(window.limit_clause).offset(window.offset_clause))
 
     def _rows_and_total(self, shape: Shape, window: Window, total: Select[Any]) -> Select[Any]:
-        """The same, and behind it in each row what counts them all: both in one round trip."""
+        """The same, each followed by the total: both in one round trip."""
         return self.rows(shape, window).add_columns(total.scalar_subquery())
 
     def _by_keys(
         self, shape: Shape, window: Window, table: Table, keys: list[ColumnElement[Any]], wheres: list[Where]
     ) -> Select[Any]:
-        # The keys first, from the indexes alone, and then the rows that are shown.
+        # First the keys, from the indexes alone, then the rows of the page.
         found = [self._ordered(shape, window, keys, where) for where in wheres]
         page, limit, offset = found[0], window.limit_clause, window.offset_clause
         if len(found) > 1:
@@ -151,14 +151,14 @@ class Selects:
         return _planned(shape, _sum(self._counted_where(where) for where in self._wheres(shape, index)))
 
     def _kept_total(self, shape: Shape) -> Select[Any] | None:
-        """The sum of the counts that the database keeps, where they tell how many rows these filters match."""
+        """The total from the counts that the database keeps, or None if they do not know how many rows match."""
         kept = None if self._counted is None else self._counted.total(shape.filters)
         if kept is None or (self._deleted_at is not None and shape.deleted is Deleted.ONLY):
             return None
         return _sum([kept, *(self._counted_where(where) for where in self._wheres(shape, None)[1:])])
 
     def _sample(self, shape: Shape, index: int, size: int) -> Select[Any]:
-        """Of the first rows of one segment, how many there are and how many a search finds."""
+        """How many of the first rows of a segment there are, and how many of them a search finds."""
         search = dict(shape.filters)["search"]
         others = shape._replace(filters=tuple(each for each in shape.filters if each[0] != "search"))
         found = self._filters["search"].clause("search", search).label("found")
@@ -167,13 +167,13 @@ class Selects:
         return _planned(shape, select(func.count(), func.count().filter(first.c.found)).select_from(first))
 
     def _count_up_to(self, shape: Shape, most: int) -> Select[Any]:
-        """How many rows the filters match; not more than these many are looked for in the trash, nor out of it."""
+        """How many rows the filters match, at most `most` of the live ones and as many in the trash."""
         limit = literal_column(str(most), BigInteger)
         some = (select(self._key).select_from(self._source).where(*where) for where in self._wheres(shape, None))
         return _planned(shape, _sum(select(func.count()).select_from(each.limit(limit).subquery()) for each in some))
 
     def _found_live(self, shape: Shape, most: int | None) -> Select[Any]:
-        """How many live rows a search finds that nothing else narrows."""
+        """How many live rows a search finds, without any other filter."""
         assert isinstance(self._source, Table)  # noqa: S101 -- only tables are searched
         found = crm_search(self._source.name, "search", dict(shape.filters)["search"], live=True, most=most)
         return _planned(shape, select(func.count()).select_from(found.alias("found")))
@@ -182,7 +182,7 @@ class Selects:
         return select(func.count()).select_from(self._source).where(*where)
 
     def _wheres(self, shape: Shape, index: int | None) -> list[Where]:
-        """The conditions: what is live and what is in the trash have indexes of their own, so that both are two."""
+        """The conditions. Live rows and the trash have separate indexes: a list of both has two sets of conditions."""
         conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
         condition = None if index is None else self._segment(shape, index).condition
         if condition is not None:
@@ -203,7 +203,7 @@ class Selects:
 
 
 def _planned(shape: Shape, statement: Any) -> Select[Any]:
-    """Of few rows that a filter lets through an index of its own is the way; of many, the index of the order."""
+    """With filters, the planner must see the values: the filter's index is best for few rows, the order's for many."""
     return unprepared(statement) if shape.filters else statement
 
 

@@ -1,4 +1,4 @@
-"""What the service does by itself, across tenants: it seals the audit log, and drops idempotency keys of yesterday."""
+"""What the service does in the background, across tenants: it seals the audit log and deletes old idempotency keys."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
 
 async def prune(database: Database) -> int:
-    """Drop a batch of idempotency keys whose day is over; how many. Raises AppError."""
+    """Delete a batch of idempotency keys that are older than a day; returns how many. Raises AppError."""
     async with database.upkeep() as connection:
         return int((await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).scalar_one())
 
 
 class Upkeep:
-    """One worker's turn, every so many seconds. Where another worker is at it, there is nothing to do."""
+    """Runs in each worker, every so many seconds. While one worker does the work, the others skip it."""
 
     def __init__(self, database: Database, seconds: float) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class Upkeep:
         self._pruned_at = -PRUNE_EVERY_SECONDS
 
     async def run(self) -> None:
-        """Go on until cancelled, whatever happens to the database."""
+        """Run until cancelled. A failure is logged and tried again later."""
         failures = 0
         while True:
             await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))

@@ -1,4 +1,4 @@
-"""The records of one kind, one at a time: read, lock, insert, change. What follows from a change, triggers do."""
+"""Reading, locking, creating and changing one record. Versions, audit entries and counts are made by triggers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 Shown = TypeVar("Shown")
-# By constraint: what a client is told when a record runs into it. Asked after the write was undone, with the values
-# that were to be written.
+# By constraint: what a client is told when a write violates it. Called after the write was undone, with the values that
+# should have been written.
 Explanations = Mapping[str, Callable[[Transaction, Mapping[str, Any]], Awaitable[AppError]]]
 
-# Of one table's statements for writing, of which there are as many as sets of columns that a client may send.
+# Statements for writing one table: there is one for each set of columns that clients send.
 MOST_KEPT = 200
 
 
 class Lookup(NamedTuple):
-    """A reference, and the statement that finds what it leads to, if that is live, and keeps it from the trash."""
+    """A reference, and the statement that finds the live record it refers to and keeps it out of the trash."""
 
     column: str
     target: Resource
@@ -76,7 +76,7 @@ class Repository(Generic[Shown]):
         self._lock: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
         self._owns = select(func.crm_owns(literal_column(f"'{table.name}'"), bindparam("record_id")))
         self._count = select(func.count()).select_from(table)
-        # Prebuilt as reads are: for the columns that are written, and those that are returned.
+        # Built once for each set of columns that are written, or returned.
         self._insert = lru_cache(MOST_KEPT)(partial(_insert, table))
         self._update = lru_cache(MOST_KEPT)(partial(_update, table))
 
@@ -102,7 +102,7 @@ class Repository(Generic[Shown]):
             raise AppError(Code.INSUFFICIENT_PERMISSIONS, "This record is not yours: you may read it, not change it")
 
     def not_found(self) -> AppError:
-        """That there is no such record at this address."""
+        """The error for an address without such a record."""
         return AppError(self.resource.not_found, status=404)
 
     # ── locking ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,12 +120,12 @@ class Repository(Generic[Shown]):
         return row
 
     async def lock_parent(self, tx: Transaction, record_id: int) -> None:
-        """Lock a live record until the transaction ends, for what is added to it. Raises AppError: not found."""
+        """Lock a live record until the transaction ends, to add something to it. Raises AppError: not found."""
         if (await tx.connection.execute(self._lock_live, {"record_id": record_id})).first() is None:
             raise self.not_found()
 
     async def lock_parent_for_restore(self, tx: Transaction, record_id: int) -> None:
-        """The same for what comes back to it. Raises AppError PARENT_DELETED where it is in the trash."""
+        """The same for something that is restored. Raises AppError PARENT_DELETED if the record is in the trash."""
         if (await tx.connection.execute(self._lock_live, {"record_id": record_id})).first() is None:
             raise parent_deleted(self.resource, record_id)
 
@@ -154,7 +154,7 @@ class Repository(Generic[Shown]):
     def with_owner(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a new record, which is its creator's unless they say otherwise.
 
-        Raises AppError INSUFFICIENT_PERMISSIONS where they may not.
+        Raises AppError INSUFFICIENT_PERMISSIONS if this person may not create records for others.
         """
         owner = self.resource.owner
         if owner is None:
@@ -165,7 +165,7 @@ class Repository(Generic[Shown]):
         return owned
 
     def check_owner(self, tx: Transaction, row: RowMapping, values: Mapping[str, Any]) -> None:
-        """Raise AppError INSUFFICIENT_PERMISSIONS where a change gives the record to somebody else and may not."""
+        """Raise AppError INSUFFICIENT_PERMISSIONS if this person may not give the record to somebody else."""
         owner = self.resource.owner
         if owner is not None and values.get(owner, row[owner]) != row[owner]:
             tx.actor.require(Permission.MANAGE_ALL)
@@ -178,7 +178,7 @@ class Repository(Generic[Shown]):
     async def insert_returning(
         self, tx: Transaction, values: Mapping[str, Any], columns: tuple[ColumnElement[Any], ...]
     ) -> Any:
-        """Store a new record and return these columns of it, as they are before any trigger ran after it."""
+        """Store a new record and return these columns of it, as they are before triggers run after the insert."""
         most = self.resource.most
         if most is not None and (await tx.connection.execute(self._count)).scalar_one() >= most:
             raise AppError(Code.LIMIT_REACHED, data={"max": most})
@@ -186,8 +186,8 @@ class Repository(Generic[Shown]):
         return (await self._write(tx, self._insert(tuple(values), columns), values, values)).one()
 
     def dated(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of a new record, with the created_at of those who may bring history along: admins and managers.
-        From others it is ignored, as every read-only field is. Raises AppError, a 400, for one in the future.
+        """The values of a new record. Admins and managers may import history, with a created_at in the past; it is
+        ignored from others, as every read-only field is. Raises AppError, a 400, if it is in the future.
         """
         kept = dict(values)
         made = kept.pop("created_at", None)
@@ -198,18 +198,18 @@ class Repository(Generic[Shown]):
         return kept | {"created_at": made}
 
     async def update(self, tx: Transaction, row: RowMapping, values: Mapping[str, Any]) -> bool:
-        """Write those of the values that differ from the locked row; returns whether there was one."""
+        """Write the values that differ from the locked row; returns whether there were any."""
         changed = differing(row, values)
         if changed:
             await self._store(tx, row, changed)
         return bool(changed)
 
     async def check_references(self, tx: Transaction, values: Mapping[str, Any]) -> None:
-        """Raise AppError, a 400, for the first id in these values that is not that of a live record that this person
-        sees. What is found is kept out of the trash until the transaction ends.
+        """Raise AppError, a 400, for the first reference that does not lead to a live record that this person sees. The
+        records that are found can't be trashed until the transaction ends.
 
-        Of a change, check the values that differ: what a record refers to already may be in the trash by now, or
-        somebody else's.
+        For a change, pass only the values that differ: what a record refers to already may be in the trash by now, or
+        hidden from this person.
         """
         for column, target, find in self._references:
             referred = values.get(column)
@@ -234,14 +234,14 @@ class Repository(Generic[Shown]):
         values: Mapping[str, Any],
         explain: Explanations = MappingProxyType({}),
     ) -> Result[Any]:
-        """Execute. Where a constraint that has an explanation refuses it, undo everything and raise that."""
+        """Execute. If the write violates a constraint that has an explanation, undo everything and raise that."""
         try:
             return await tx.connection.execute(statement, parameters)
         except IntegrityError as error:
             explanation = (self._explain | dict(explain)).get(error.diag.constraint_name or "")
             if explanation is None:
                 raise
-            # Not a savepoint: that would be two round trips for each write, and most of them run into nothing.
+            # Not a savepoint: that would cost two round trips for each write, and most writes succeed.
             await tx.begin_again()
             raise await explanation(tx, values) from error
 
@@ -249,18 +249,18 @@ class Repository(Generic[Shown]):
         c = self.resource.table.c
         held = select(c.id).where(c.external_id == values["external_id"], c.deleted_at.is_(None))
         holder = (await tx.connection.execute(held)).scalar_one_or_none()
-        # None: the holder is one that this person may not see.
+        # No id if this person may not see the record that has it.
         data = None if holder is None else {f"{self.resource.kind}_id": holder}
         return AppError(Code.EXTERNAL_ID_EXISTS, data=data)
 
 
 def differing(row: RowMapping, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that a row does not have already."""
+    """The values that differ from the row's."""
     return {name: value for name, value in values.items() if _differs(row[name], value)}
 
 
 def parent_deleted(parent: Resource, record_id: int) -> AppError:
-    """That something can't come back, since what it belongs to is in the trash."""
+    """The error for restoring something whose parent is in the trash."""
     return AppError(Code.PARENT_DELETED, data={"parent": {"type": parent.kind, "id": record_id}})
 
 

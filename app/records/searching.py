@@ -1,4 +1,4 @@
-"""How the rows of a list that is searched are found: by the index of the search, or on the way through the list."""
+"""How a search in a list finds its rows: by the search's index, or by looking at each row of the list in turn."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from app.records.sorting import Order
 from app.records.transaction import Transaction
 from app.web.paging import Deleted
 
-# What is searched is looked for among so many rows first.
+# A search first looks at so many rows, to learn how many of them match.
 SAMPLE = 200
-# From which shares on it is faster to go through the rows: for a page, for a total of those that other filters let
-# through, for a total of all.
+# From these shares of matching rows on, looking at each row is faster: for a page, for a total with other filters, and
+# for a total without.
 WORTH_WALKING, WORTH_COUNTING, WORTH_COUNTING_ALL = 0.01, 0.02, 0.3
-# A fragment of one or two letters, which very many rows have, and up to where such rows are counted.
+# Very many rows have a fragment of one or two letters: they are counted up to this limit.
 SHORT, MOST_COUNTED = 2, 10_000
 
 
@@ -26,7 +26,7 @@ class Search(NamedTuple):
     counted: Shape
     total: int | None = None
     by_index: bool = False
-    # Up to where rows are counted: there is a limit for a search of one or two letters.
+    # The most rows that are counted, for a search of one or two letters.
     most: int | None = None
 
     @property
@@ -38,9 +38,7 @@ class Search(NamedTuple):
 async def choose_search(
     tx: Transaction, selects: Selects, order: Order, shape: Shape, parameters: dict[str, Any]
 ) -> Search:
-    """What many of the first rows have is found on the way through them; what few have, by the ids that the index
-    gives.
-    """
+    """Where many of the first rows match, the list is walked; where few match, the index gives the ids."""
     variant = dict(shape.filters).get("search")
     if variant not in AS_WALKED or not selects.searched:
         return Search(shape, shape)
@@ -54,7 +52,7 @@ async def choose_search(
         seen, found = seen + rows, found + matches
         if seen >= SAMPLE:
             break
-    # Where nothing but the search narrows the list, its index counts alone, and faster.
+    # Without any other filter, the search's index can count alone, which is faster.
     alone = len(shape.filters) == 1 and shape.deleted is Deleted.EXCLUDE and not tx.own_records_only
     through_rows = found >= seen * (WORTH_COUNTING_ALL if alone else WORTH_COUNTING)
     return Search(

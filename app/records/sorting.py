@@ -1,4 +1,4 @@
-"""The orders of lists. A list is read in one or more segments, each of which an index can give in order."""
+"""The orders of lists. An order consists of one or more segments, and an index gives the rows of each in order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from app.records.transaction import Transaction
 
 
 class Segment(NamedTuple):
-    """A part of a list whose rows an index gives in order: by this column, or without one all alike and by id.
+    """A part of a list, in the order of this column, or of the ids if there is none.
 
-    `descending` says which way, where that is not the client's choice.
+    `descending` is set where the direction is not the client's choice.
     """
 
     condition: ColumnElement[bool] | None = None
@@ -23,14 +23,14 @@ class Segment(NamedTuple):
 
     @property
     def key(self) -> ColumnElement[Any]:
-        """What a cursor remembers of a row, beside its segment and its id."""
+        """The value that a cursor remembers of a row, beside its segment and its id."""
         return (null() if self.column is None else self.column).label("sort_key")
 
 
 class Order(NamedTuple):
-    """The segments that make up an order, by their indexes, and how many there are.
+    """The segments of an order, by their indexes, and how many there are.
 
-    `turns` says that the descending order takes them from the last one on.
+    If it `turns`, the descending order begins with the last segment.
     """
 
     segment: Callable[[int], Segment]
@@ -38,7 +38,7 @@ class Order(NamedTuple):
     turns: bool = False
 
     async def indexes(self, tx: Transaction, *, descending: bool) -> Sequence[int]:
-        """The segments in the order in which they are read."""
+        """The indexes of the segments, in the order in which they are read."""
         count = self.segments
         if not isinstance(count, int):
             count = int((await tx.connection.execute(count)).scalar_one())
@@ -51,8 +51,8 @@ def by_segments(*segments: Segment) -> Order:
 
 
 def by_column(column: ColumnElement[Any], *, nullable: bool | None = None) -> Order:
-    """A sort by one column; an expression says whether it is `nullable`. Nulls are a segment of their own, which comes
-    last in either direction.
+    """A sort by one column, or by an expression that may be `nullable`. Nulls are a separate segment: they come last in
+    both directions.
     """
     if nullable if nullable is not None else isinstance(column, Column) and column.nullable:
         return by_segments(Segment(column.is_not(None), column), Segment(column.is_(None)))
@@ -60,5 +60,5 @@ def by_column(column: ColumnElement[Any], *, nullable: bool | None = None) -> Or
 
 
 def by_group(group: Callable[[int], ColumnElement[bool]], groups: int | Select[Any]) -> Order:
-    """A sort by what has few values, in an order of its own."""
+    """A sort by groups of rows, in a fixed order of the groups."""
     return Order(cache(lambda index: Segment(group(index))), groups, turns=True)

@@ -1,4 +1,4 @@
-"""What a service works with: the person who asks, and one open transaction of the person's tenant."""
+"""What services work with: the person who asks, and one open transaction of the person's tenant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.web.preconditions import Precondition
 
 
 class KeptAnswer(Struct, frozen=True):
-    """What was answered, as an Idempotency-Key keeps it."""
+    """An answer, as it is kept under an Idempotency-Key."""
 
     status: int
     body: bytes
@@ -22,7 +22,7 @@ class KeptAnswer(Struct, frozen=True):
 
 
 class Transaction:
-    """A person's transaction, with what the request asks of the records that it changes, and what it is answered."""
+    """A person's transaction, with the request's If-Match and, in the end, its answer."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Transaction:
         self.answer: KeptAnswer | None = None
 
     async def begin_again(self) -> None:
-        """Undo everything so far, and begin anew as the same person: to look why it failed."""
+        """Undo everything so far and begin anew as the same person, to find out why it failed."""
         assert isinstance(self.connection, Writer), "a read writes nothing that could be undone"  # noqa: S101
         await self.connection.begin_again()
 

@@ -1,4 +1,4 @@
-"""Repositories of what has a trash. What belongs to a record goes there with it, and comes back with it."""
+"""Repositories of records that have a trash. The database trashes and restores what belongs to a record with it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TrashRepository(Repository[Shown]):
 async def _external_id_exists_along(
     other: Resource, trashed_at: datetime, tx: Transaction, _: Mapping[str, Any]
 ) -> AppError:
-    """Of what comes back with a record: what went into the trash at the same moment."""
+    """The error if something that would be restored with the record has an external_id that is taken by now."""
     live, back = other.table.c, other.table.alias("back").c
     held = select(live.id).where(
         back.deleted_at == trashed_at, live.external_id == back.external_id, live.deleted_at.is_(None)

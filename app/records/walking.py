@@ -1,4 +1,4 @@
-"""Which rows are on a page: by its number, from whichever end of the list is nearer, or behind the cursor's row."""
+"""Which rows are on a page: by its number, counted from the nearer end of the list, or after the cursor's row."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from app.records.sorting import Order
 from app.records.transaction import Transaction
 from app.web.errors import Code, bad_field
 
-# What became of a record on its page, and what a cursor remembers of it: the sort key, the segment's index, the id.
+# A record as `read` made it, and what a cursor remembers of it: the sort key, the segment's index, the id.
 Found: TypeAlias = tuple[Any, ...]
-# Makes of a row's values what becomes of the record.
+# Makes a record of a row's values.
 Read: TypeAlias = Callable[[tuple[Any, ...]], Any]
 
-# From here on a page by number is found by its keys alone, from the nearer end of the list.
+# From this offset on, a page is found by its keys alone, from the nearer end of the list.
 DEEP_OFFSET = 1000
 
 
 class Walk:
-    """A way through the rows of one kind of list, by any of its orders: one segment of an order after the other."""
+    """Walks through the rows of one kind of list in any of its orders, one segment after the other."""
 
     def __init__(self, selects: Selects, orders: Mapping[str, Order]) -> None:
         self._selects = selects
@@ -33,13 +33,13 @@ class Walk:
     async def numbered(
         self, tx: Transaction, read: Read, search: Search, parameters: dict[str, Any], offset: int, size: int
     ) -> tuple[list[Found], int]:
-        """The rows from an offset on, one more than asked for where there are more, and how many there are in all."""
+        """The rows from an offset on, one more than asked for if there are more, and how many there are in total."""
         shape = search.shape
         if offset < DEEP_OFFSET:
-            # What a search finds is mostly few, and takes long to count.
+            # A search mostly finds few rows, and counting them takes long.
             counting = None if search.is_search else self._counting(tx, search)
             rows, counted = await self._from_offset(tx, read, shape, parameters, offset, size + 1, counting=counting)
-            # The rows themselves tell how many there are where they end on this page.
+            # On the last page, the rows themselves tell the total.
             if len(rows) <= size and (rows or not offset):
                 return rows, offset + len(rows)
             return rows, await self._total(tx, search, parameters) if counted is None else counted
@@ -147,7 +147,7 @@ class Walk:
         return await tx.connection.fetch(statement, parameters, found), counted
 
     async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
-        """How many rows the filters match. Of a search that is counted up to a limit, one more says that there are."""
+        """How many rows the filters match; of a search with a limit, at most one more than the limit."""
         if search.total is not None:
             return search.total
         return int((await tx.connection.execute(self._counting(tx, search), parameters)).scalar_one())

@@ -1,4 +1,4 @@
-"""Activities as the database reads them; overdue is what it says at the moment of asking."""
+"""Activities as the database reads them. Whether one is overdue is worked out by each statement."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from app.web.paging import SortOrder
 c = Row.__table__.c
 
 IS_OPEN: ColumnElement[bool] = c.status == literal_column("'scheduled'")
-# The first condition follows from the second: in no timezone a day begins a day before it does in UTC. Unlike the
-# second it is one that an index can answer, and whose rows the planner can estimate.
+# The first condition follows from the second, since no timezone is a whole day ahead of UTC. But an index can answer
+# it, and the planner can estimate its rows.
 IS_PAST: ColumnElement[bool] = and_(
     c.due_date < func.now() + literal_column("interval '1 day'"),
     c.due_date < case((c.all_day, TODAY), else_=func.now()),
@@ -54,8 +54,8 @@ ALONE = "only "
 
 
 def _status_clause(name: str, variant: str) -> ColumnElement[bool]:
-    """Of the stored statuses and, by variant, of scheduled ones those that are overdue, or are not; or of these alone,
-    since no index is found for one of two conditions.
+    """The stored statuses, and by variant also the scheduled activities that are overdue, or are not. A variant that is
+    ALONE has no stored statuses: an OR of two conditions would use no index.
     """
     stored: ColumnElement[bool] = c.status == any_(bindparam(name, type_=ARRAY(Text)))
     late = {"overdue": IS_OVERDUE, "scheduled": NOT_YET_DUE}

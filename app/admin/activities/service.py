@@ -1,4 +1,4 @@
-"""What can be done with activities, beside what every record can."""
+"""The rules of activities, beyond those of every record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRACE = timedelta(minutes=1)  # between two clocks
 
 
 async def create(tx: Transaction, data: ActivityCreate) -> Activity:
-    """Its creator's unless somebody else's, which an agent's can't be.
+    """Plan an activity, or record one.
 
     Raises AppError INSUFFICIENT_PERMISSIONS, DUE_DATE_IN_PAST, or 400 for a reference.
     """
@@ -47,13 +47,13 @@ async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Act
 
 
 async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Check an activity as it would become, and answer what follows for its day and completed_at."""
+    """Check an activity as it would become, and return what follows for its day and completed_at."""
     now = datetime.now(UTC)
     changed = {name: value for name, value in given.items() if before.get(name) != value}
     follows: dict[str, Any] = _whole_day(after, changed, given)
     after = after | follows
     if after["all_day"] and after["due_date"] and after["due_date"] != midnight(after["due_date"]):
-        # Which day it is, the tenant's timezone says: in the evening, in New York, it is tomorrow in UTC.
+        # The day is that of the tenant's timezone: in the evening in New York, it is tomorrow in UTC.
         after["due_date"] = follows["due_date"] = midnight(day_of(after["due_date"], await zone_of(tx)))
     is_task = after["type"] == "task" and after["status"] == "scheduled"
     rescheduled = "due_date" in changed or after["all_day"] != before["all_day"]
@@ -62,7 +62,7 @@ async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: d
     if changed.get("completed_at") and changed["completed_at"] > now:
         raise invalid(Fault("completed_at", "can't be in the future"))
     await ACTIVITIES.check_references(tx, changed)
-    # Whose contact it must be: the customer's, else the deal's customer's.
+    # The contact must be one of the customer, or of the deal's customer.
     whose = "deal_id" if after["customer_id"] is None else "customer_id"
     if changed.keys() & {"contact_id", "customer_id", whose} and after["contact_id"] is not None:
         await _check_contact(tx, after)
@@ -72,7 +72,7 @@ async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: d
 
 
 def _whole_day(after: dict[str, Any], changed: dict[str, Any], given: dict[str, Any]) -> dict[str, bool]:
-    """What a due date says about all_day, where the client does not say it. One that is sent back says nothing."""
+    """What a new due date means for all_day if the client does not send all_day."""
     due = given.get("due_date")
     if "all_day" in given or ("due_date" not in changed and not isinstance(due, BareDate)):
         return {}
@@ -81,7 +81,7 @@ def _whole_day(after: dict[str, Any], changed: dict[str, Any], given: dict[str, 
 
 
 async def _is_past(tx: Transaction, after: dict[str, Any], now: datetime) -> bool:
-    """A whole day is past when it is over for the tenant."""
+    """Whether a due date is past. A whole day is past when it is over in the tenant's timezone."""
     due: datetime = after["due_date"]
     if not after["all_day"] or due >= now:
         return due < now
@@ -89,7 +89,7 @@ async def _is_past(tx: Transaction, after: dict[str, Any], now: datetime) -> boo
 
 
 async def _check_contact(tx: Transaction, after: dict[str, Any]) -> None:
-    """The contact must be one of the customer that the activity, or its deal, belongs to, where it belongs to any."""
+    """Raise AppError unless the contact is one of the customer of the activity or of its deal, if there is one."""
     if after["customer_id"] is None and after["deal_id"] is None:
         return
     contact, deal = Contact.__table__.c, Deal.__table__.c

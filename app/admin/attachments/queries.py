@@ -31,7 +31,7 @@ LISTING = Listing.of(
 )
 KEY = select(c.object_key).where(c.id == bindparam("attachment_id"), c.deleted_at.is_(None))
 KEPT = select(c.id).where(c.object_key == bindparam("key"))
-# What somebody began to upload is nobody else's.
+# Only the person who began an upload may complete it.
 PENDING = select(AttachmentUpload.__table__).where(
     upload.id == bindparam("attachment_id"), upload.uploaded_by == bindparam("me")
 )

@@ -1,4 +1,4 @@
-"""What can be done with attachments, as far as the database knows them; their bytes are the business of `transfer`."""
+"""The rows of attachments. Their bytes are moved by `transfer`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Parent(NamedTuple):
-    """What an attachment may belong to."""
+    """A kind of record that attachments may belong to."""
 
     column: str
     records: Repository[Any]
@@ -43,7 +43,7 @@ ACTIVITY = Parent("activity_id", ACTIVITIES)
 
 
 class File(NamedTuple):
-    """What was found out about a file that arrived whole."""
+    """A file that has arrived, and its type, size and hash."""
 
     name: str
     content_type: str
@@ -53,8 +53,8 @@ class File(NamedTuple):
 
 
 def object_key(tenant: str) -> str:
-    """A new object's name in the store, which tells nothing of the file's."""
-    # A tenant may be called anything; the store, and the folder behind it, bear less.
+    """The name of a new object in the store. It does not contain the file's name."""
+    # A tenant's id may have characters that the store does not allow.
     plain = PLAIN.fullmatch(tenant) and tenant != INCOMING
     return f"{tenant if plain else '~' + hashlib.sha256(tenant.encode()).hexdigest()}/{uuid.uuid4()}"
 
@@ -71,7 +71,7 @@ def require_acceptable(settings: Settings, size: int, content_type: str, *, fiel
 
 
 async def key_of(tx: Transaction, attachment_id: int) -> str:
-    """Where its bytes lie. Raises AppError ATTACHMENT_NOT_FOUND."""
+    """The name of its object in the store. Raises AppError ATTACHMENT_NOT_FOUND."""
     key = (await tx.connection.execute(queries.KEY, {"attachment_id": attachment_id})).scalar_one_or_none()
     if key is None:
         raise ATTACHMENTS.not_found()
@@ -79,19 +79,19 @@ async def key_of(tx: Transaction, attachment_id: int) -> str:
 
 
 async def create(tx: Transaction, parent: Parent, record_id: int, file: File) -> Attachment:
-    """Raises AppError for a parent that is not there."""
+    """Store the row of a file. Raises AppError if the parent does not exist."""
     await parent.records.lock_parent(tx, record_id)
     return await _insert(tx, {parent.column: record_id, "uploaded_by": tx.actor.user_id}, file)
 
 
 async def is_kept(tx: Transaction, parent: Parent, record_id: int, key: str) -> bool:
-    """Whether there is a row for this object, once every transaction that could still make one has ended."""
+    """Whether there is a row for this object. Waits for transactions that may be creating it."""
     await parent.records.lock_parent(tx, record_id)
     return (await tx.connection.execute(queries.KEPT, {"key": key})).first() is not None
 
 
 async def begin(tx: Transaction, parent: Parent, record_id: int, data: UploadCreate) -> RowMapping:
-    """A row that waits for its file, and is no attachment yet. Raises AppError for a parent that is not there."""
+    """Store a row that waits for its file, not yet an attachment. Raises AppError if the parent does not exist."""
     await parent.records.lock_parent(tx, record_id)
     values = {
         "tenant_id": tx.actor.tenant_id,
@@ -109,19 +109,19 @@ async def begin(tx: Transaction, parent: Parent, record_id: int, data: UploadCre
 
 
 async def pending(tx: Transaction, attachment_id: int) -> RowMapping | None:
-    """What this person began to upload and did not complete."""
+    """An upload that this person began and did not complete."""
     found = await tx.connection.execute(queries.PENDING, {"attachment_id": attachment_id, "me": tx.actor.user_id})
     row: RowMapping | None = found.mappings().one_or_none()
     return row
 
 
 def parent_of(row: RowMapping) -> tuple[Parent, int]:
-    """What a row belongs to."""
+    """The record that a row belongs to."""
     return next((each, row[each.column]) for each in (CUSTOMER, DEAL, ACTIVITY) if row[each.column] is not None)
 
 
 async def complete(tx: Transaction, upload: RowMapping, file: File) -> bool:
-    """Make an upload an attachment; False where another request just did. Raises AppError PARENT_DELETED."""
+    """Make an upload an attachment; returns False if another request just did. Raises AppError PARENT_DELETED."""
     parent, record_id = parent_of(upload)
     await parent.records.lock_parent_for_restore(tx, record_id)
     taken = await tx.connection.execute(queries.TAKEN, {"attachment_id": upload["id"]})

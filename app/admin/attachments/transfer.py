@@ -1,4 +1,4 @@
-"""The bytes of attachments, in and out. While they move, no transaction is open and no connection is held."""
+"""Moves the bytes of attachments, in and out. Meanwhile no transaction is open and no connection is used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("attachments")
 
 
 async def upload(request: CrmRequest, file: FilePart, parent: Parent, record_id: int) -> Response[Attachment]:
-    """Receive a file whole and look at it, then store its bytes, then its row; whoever fails undoes what was done."""
+    """Receive and check a whole file, store its bytes, then its row. A failure undoes what was done."""
     store: ObjectStore = request.app.state.store
     async with Spool() as spool:
         name = safe_name(await file.receive(spool.write))
@@ -48,7 +48,7 @@ async def upload(request: CrmRequest, file: FilePart, parent: Parent, record_id:
 
 
 async def begin(request: CrmRequest, data: UploadCreate, parent: Parent, record_id: int) -> Response[Upload]:
-    """Say where a client may put a file by itself."""
+    """Give the client a URL to put a file to."""
     store: ObjectStore = request.app.state.store
     service.require_acceptable(request.app.state.settings, data.size, data.content_type.lower(), field="size")
     async with transaction(request) as tx:
@@ -58,7 +58,7 @@ async def begin(request: CrmRequest, data: UploadCreate, parent: Parent, record_
 
 
 async def complete(request: CrmRequest, attachment_id: int) -> Response[Attachment]:
-    """Copy what was put, so that nobody can change it any more, look at the copy, and list it."""
+    """Copy the uploaded object, so that the client can't change it any more, check the copy, and list it."""
     store: ObjectStore = request.app.state.store
     async with transaction(request, ahead=True) as tx:
         row = await service.pending(tx, attachment_id)
@@ -141,7 +141,7 @@ async def _fetch(store: ObjectStore, key: str, size: int, spool: Spool) -> None:
 
 @asynccontextmanager
 async def _undone_on_failure(request: CrmRequest, parent: Parent, record_id: int, key: str) -> AsyncIterator[None]:
-    """Delete the object again unless its row is there; where that can't be told, a sweep will."""
+    """On failure, delete the object unless its row exists. If that can't be found out, a sweep deletes it later."""
     try:
         yield
     except BaseException:

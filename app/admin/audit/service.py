@@ -1,4 +1,4 @@
-"""Reading the audit log: stored rows become the values that the records' own answers show."""
+"""Reading the audit log. Values are shown as the records' own answers show them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Values = dict[str, Any] | None
 
 
 def _present(column_type: Any) -> Callable[[Any], Any] | None:
-    """How a stored JSON value of such a column is shown, where that is not as it is."""
+    """How a stored JSON value of such a column is shown, if not as it is stored."""
     if isinstance(column_type, UserReference):
         return present_user
     if column_type.python_type is Decimal:
@@ -37,7 +37,7 @@ def _present(column_type: Any) -> Callable[[Any], Any] | None:
 
 
 def _as_time(text: str) -> datetime | str:
-    """A time as records show it; one that no calendar of ours has, of an old entry, as the database wrote it."""
+    """A time as records show it. Old entries may have years that Python does not know: they stay as they are stored."""
     try:
         return msgspec.convert(text, datetime)
     except msgspec.ValidationError:
@@ -63,7 +63,7 @@ seal = AuditSeal.__table__.c
 
 
 def _with_stage_name(values: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A deal's row holds its stage's id; what everybody else sees of it is the name."""
+    """A deal's row has the id of its stage; clients see its name."""
     name = select(stage.name).where(stage.id == cast(values["stage_id"].astext, BigInteger)).scalar_subquery()
     named = values.op("-")("stage_id").op("||")(func.jsonb_build_object("stage", name))
     return case((values.has_key("stage_id"), named), else_=values).label(None)
@@ -97,7 +97,7 @@ def _entry(*stored: Any) -> AuditEntry:
     entry = AuditEntry(*stored)
     entry.old_values, entry.new_values = _shown(entry.old_values), _shown(entry.new_values)
     old, new = entry.old_values or {}, entry.new_values or {}
-    # Of a change, the trigger stored what differs; of a whole record, what was never filled in is no news.
+    # For an update, the trigger stored what differs. For a whole record, empty fields are left out.
     whole = not (old and new)
     entry.changes = {
         name: Difference(old.get(name), new.get(name))

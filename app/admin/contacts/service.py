@@ -1,4 +1,4 @@
-"""What can be done with contacts, beside what every record can."""
+"""The rules of contacts, beyond those of every record."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ UNNAMED = "is required: a contact has a first or a last name with at least one v
 
 
 async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Contact:
-    """For an own customer. Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS or 400 without a name."""
+    """Add a contact to a customer.
+
+    Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, or 400 without a name.
+    """
     values = _named(data.given(), {"first_name": "", "last_name": None})
     _same_customer(values, customer_id)
-    # Whoever makes a contact primary holds the customer, so that two at once follow each other.
+    # Who makes a contact primary locks the customer first, so that two requests do it one after the other.
     await CUSTOMERS.lock_parent(tx, customer_id)
     await CUSTOMERS.ensure_own(tx, customer_id)
     if values.get("is_primary"):
@@ -59,7 +62,7 @@ async def trash(tx: Transaction, contact_id: int) -> None:
 
 
 async def restore(tx: Transaction, contact_id: int) -> Contact:
-    """A primary contact comes back as an ordinary one where there is another by now.
+    """Restore a contact. It is not primary any more if there is another primary contact by now.
 
     Raises AppError CONTACT_NOT_FOUND, NOT_DELETED or PARENT_DELETED.
     """
@@ -82,7 +85,7 @@ async def _unmake_primary(tx: Transaction, customer_id: int) -> None:
 
 
 def _named(values: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with a first name that is empty where there is none. Raises AppError where there is no name at all."""
+    """The values, with an empty first name instead of null. Raises AppError if there is no name at all."""
     if "first_name" in values:
         values = values | {"first_name": values["first_name"] or ""}
     after = dict(before) | values

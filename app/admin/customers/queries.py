@@ -50,7 +50,7 @@ EMAIL_HOLDER = select(c.id).where(c.email_folded == func.crm_fold_email(bindpara
 
 async def _email_exists(tx: Transaction, values: Mapping[str, Any]) -> AppError:
     holder = (await tx.connection.execute(EMAIL_HOLDER, {"address": values["email"]})).scalar_one_or_none()
-    # None: the holder is somebody that this person may not see.
+    # No id if this person may not see the customer that has it.
     return AppError(Code.EMAIL_EXISTS, data=None if holder is None else {"customer_id": holder})
 
 
@@ -75,10 +75,10 @@ LISTING = Listing.of(
     default_sort=("created_at", SortOrder.DESC),
     facets={"status": one_of(FACET)},
 )
-# What an INSERT returns can't be correlated with what it inserts; and nobody new wears a tag.
+# RETURNING can't have a subselect on the new row. A new customer has no tags.
 NEW = tuple(selected(COLUMNS | {"tags": JsonColumn(null(), list[TagView], empty="[]")}))
 
-# ── the detail page: what hangs on a customer, a little of each ──────────────────────────────────────────────────────
+# ── the detail page: some of the records that belong to a customer ────────────────────────────────────────────────────
 
 MOST = 5
 
@@ -125,7 +125,7 @@ _customer: ColumnElement[int] = bindparam("customer_id", type_=c.id.type)
 
 
 def _hand_over(table: Any, owner: ColumnElement[Any], *conditions: ColumnElement[bool]) -> Select[Any]:
-    """How many of these live rows went from the present owner to the next."""
+    """Gives live rows of the present owner to the next one; returns how many."""
     present, following = (bindparam(name, type_=owner.type) for name in ("present", "next"))
     moved = (
         update(table)

@@ -65,7 +65,7 @@ CustomerName = Annotated[str, Meta(max_length=255, **NAME, examples=["Ada Lovela
 
 
 def check_website(address: str) -> str:
-    """The address as it is. Raises Refused for what is no http or https URL."""
+    """The address as it is. Raises Refused if it is not an http or https URL."""
     try:
         parts = urlsplit(address)
         known = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0

@@ -1,4 +1,4 @@
-"""What can be done with customers, beside what every record can."""
+"""The rules of customers, beyond those of every record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def detail(tx: Transaction, customer_id: int) -> CustomerDetail:
 
 
 async def create(tx: Transaction, data: CustomerCreate) -> Customer:
-    """An agent's new customer is its own. Raises AppError INSUFFICIENT_PERMISSIONS or EMAIL_EXISTS."""
+    """An agent's new customer belongs to the agent. Raises AppError INSUFFICIENT_PERMISSIONS or EMAIL_EXISTS."""
     values = data.given()
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
@@ -52,7 +52,7 @@ async def change(tx: Transaction, customer_id: int, data: CustomerChange) -> Cus
 
 
 async def reassign(tx: Transaction, customer_id: int, data: Reassignment) -> Reassigned:
-    """Its open deals and activities, also those of its deals, go along where they are its present owner's.
+    """Give a customer to another owner, with the open deals and activities that belong to its present owner.
 
     Raises AppError CUSTOMER_NOT_FOUND or VERSION_CONFLICT.
     """

@@ -59,7 +59,7 @@ def stage_at(index: int) -> ColumnElement[int]:
 
 
 def _order_of(amount: Decimal) -> Fraction:
-    """What `amount_order` is of an amount."""
+    """The `amount_order` of an amount."""
     return Fraction(amount) * SMALLEST_PARTS - Fraction(AMOUNT_LIMIT * SMALLEST_PARTS, 2)
 
 
@@ -74,7 +74,7 @@ COLUMNS = view_columns(
     contact=contact_of(c.contact_id),
 )
 DEALS = TrashRepository(resources.DEALS, Deal, COLUMNS)
-# The name of a customer that one does not see is shown with its deal all the same, and found.
+# Also the name of a customer that the person does not see: a deal shows it, so a search finds it.
 _customer_name = func.coalesce(
     select(customer.name).where(customer.id == c.customer_id).scalar_subquery(), func.crm_customer_name(c.customer_id)
 )

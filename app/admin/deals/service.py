@@ -1,4 +1,4 @@
-"""What can be done with deals: the rules of the stages, of amounts and currencies, and of who owns what."""
+"""The rules of deals: about stages, amounts and currencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_CLOSING: dict[str, Any] = {"actual_close_date": None, "lost_reason": None}
 stage = PipelineStage.__table__.c
 STAGE: Select[Any] = select(stage.id, stage.name, stage.order, stage.kind, stage.probability, stage.is_active)
 STAGE_BY_ID = STAGE.where(stage.id == bindparam("stage_id"))
-# A deal enters a stage that nobody deletes or changes meanwhile; see app.admin.pipeline_stages.service.
+# Locks the stage, so that nobody deletes or changes it meanwhile; see app.admin.pipeline_stages.service.
 STAGE_BY_NAME = STAGE.where(stage.name == bindparam("name"), stage.is_active).with_for_update(read=True)
 STAGE_NAMES = select(stage.name)
 FIRST_OPEN_STAGE = (
@@ -34,7 +34,7 @@ DEFAULT_CURRENCY = select(TenantSettings.default_currency)
 
 
 async def detail(tx: Transaction, deal_id: int) -> DealDetail:
-    """The deal with what hangs on it. Raises AppError DEAL_NOT_FOUND."""
+    """A deal with its activities, notes and stage history. Raises AppError DEAL_NOT_FOUND."""
     row = (await tx.connection.execute(DETAIL, {"deal_id": deal_id})).one_or_none()
     if row is None:
         raise DEALS.not_found()
@@ -52,7 +52,7 @@ async def require_stages(tx: Transaction, names: list[str]) -> None:
 
 
 async def create(tx: Transaction, data: DealCreate) -> Deal:
-    """Its creator's unless somebody else's, which an agent's can't be.
+    """Open a deal with a customer.
 
     Raises AppError INSUFFICIENT_PERMISSIONS, WON_NEEDS_AMOUNT, INVALID_STAGE, or 400 for an amount or a reference.
     """
@@ -101,7 +101,7 @@ async def _staged(
     amount: Decimal,
     rollback_roles: tuple[str, ...],
 ) -> dict[str, Any]:
-    """What follows from a move to the named stage, or from staying: the stage that the deal is in is no move."""
+    """What follows from a move to the named stage, or from staying: its present stage is not a move."""
     here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
     moves = name is not None and name != here["name"]
     to = await _find_stage(tx, STAGE_BY_NAME, name=name) if moves else here
@@ -118,9 +118,9 @@ async def _staged(
 
 
 def _closing(before: str | None, after: str, present: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What becomes of the closing date and of why it was lost, where the deal comes from a stage of one kind to one of
-    another; from None where it stays. Values that are sent back as they were read are no news, and a closed deal keeps
-    its closing date: null is as if it were not given.
+    """The closing date and the reason of a loss, after a move from a stage of the kind `before` to one of the kind
+    `after`; `before` is None if the deal stays. Values that are sent back as they were read do not count as given, and
+    neither does null: a closed deal keeps its closing date.
 
     Raises AppError for those that do not go with the stage.
     """

@@ -1,4 +1,4 @@
-"""What can be done with notes. A note belongs to its author, who alone of all agents may change or delete it."""
+"""The rules of notes. A note belongs to its author: other agents may not change or delete it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ALL: Select[Any] = select(*selected(COLUMNS)).order_by(c.order, c.id)
 
 
 class StageOrigin(NamedTuple):
-    """What became of a stage: `origin` is the name of the built-in one that it began as, None for a tenant's own."""
+    """A stage, and the name of the built-in stage that it was at first: None for one that the tenant added."""
 
     name: str
     kind: str
@@ -32,5 +32,5 @@ ORIGINS = select(*(c[name] for name in StageOrigin._fields)).order_by(c.order, c
 
 
 async def list_origins(tx: Transaction) -> list[StageOrigin]:
-    """Every stage in order, with the built-in stage that it began as."""
+    """Every stage in order, with its origin."""
     return [StageOrigin(*row) for row in await tx.connection.execute(ORIGINS)]

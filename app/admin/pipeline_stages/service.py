@@ -1,8 +1,8 @@
-"""What can be done with pipeline stages. The order is always 1, 2, …
+"""The rules of pipeline stages. The order is always 1, 2, …
 
-Whoever changes which stages there are, or their order, holds the tenant's settings, so that one comes after another. A
-deal that enters a stage holds that stage (see app.admin.deals.service), and whoever changes a stage waits for it; but
-nobody who holds a stage ever waits for a deal, so that neither waits for the other for ever.
+A request that changes stages or their order locks the tenant's settings first, so that such requests follow each other.
+A request that moves a deal locks the deal's new stage (see app.admin.deals.service), and a change of that stage waits
+for it. A request that has locked a stage never waits for a deal, so that two requests can't wait for each other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _deals_in(condition: ColumnElement[bool]) -> ScalarSelect[Any]:
 
 
 ORDERED: Select[Any] = select(c.id, c.order, c.kind, c.is_active).order_by(c.order, c.id)
-HOLD_SETTINGS = select(TenantSettings.id).with_for_update(key_share=True)
+LOCK_SETTINGS = select(TenantSettings.id).with_for_update(key_share=True)
 USES: Select[Any] = select(
     _deals_in(deal.deleted_at.is_(None)).label("deals"),
     _deals_in(deal.deleted_at.is_not(None)).label("trashed_deals"),
@@ -53,7 +53,7 @@ USES: Select[Any] = select(
     .scalar_subquery()
     .label("history"),
 )
-A_HOLE = 0  # no stage's id: the place of one that is still to come
+NEW_STAGE = 0  # not the id of a stage: the place of the one that is inserted next
 
 
 async def list_all(tx: Transaction) -> Everything[PipelineStage]:
@@ -64,17 +64,17 @@ async def list_all(tx: Transaction) -> Everything[PipelineStage]:
 
 async def create(tx: Transaction, data: PipelineStageCreate) -> PipelineStage:
     """Raises AppError STAGE_EXISTS."""
-    stages = await _hold(tx)
+    stages = await _lock_all(tx)
     values = data.given()
     closed = [place for place, stage in enumerate(stages) if stage["kind"] != "open"]
     place = min(values.get("order", (closed[0] if closed else len(stages)) + 1), len(stages) + 1)
-    await _arrange(tx, [stage["id"] for stage in stages], A_HOLE, place)
+    await _arrange(tx, [stage["id"] for stage in stages], NEW_STAGE, place)
     return await PIPELINE_STAGES.get(tx, await PIPELINE_STAGES.insert(tx, values | {"order": place}))
 
 
 async def change(tx: Transaction, stage_id: int, data: PipelineStageChange) -> PipelineStage:
     """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, STAGE_EXISTS, LAST_STAGE_OF_KIND or STAGE_IN_USE."""
-    stages = await _hold(tx)
+    stages = await _lock_all(tx)
     row = await PIPELINE_STAGES.get_for_update(tx, stage_id)
     values = data.given()
     place = values.pop("order", None)
@@ -89,7 +89,7 @@ async def change(tx: Transaction, stage_id: int, data: PipelineStageChange) -> P
 
 async def remove(tx: Transaction, stage_id: int) -> None:
     """Raises AppError STAGE_NOT_FOUND, VERSION_CONFLICT, LAST_STAGE_OF_KIND or STAGE_IN_USE."""
-    stages = await _hold(tx)
+    stages = await _lock_all(tx)
     await PIPELINE_STAGES.get_for_update(tx, stage_id)
     _keep_every_kind([dict(stage) for stage in stages if stage["id"] != stage_id])
     await _require_unused(tx, stage_id)
@@ -99,21 +99,21 @@ async def remove(tx: Transaction, stage_id: int) -> None:
 
 async def reorder(tx: Transaction, ids: list[int]) -> Everything[PipelineStage]:
     """Raises AppError INVALID_REQUEST unless every stage is named exactly once."""
-    stages = await _hold(tx)
+    stages = await _lock_all(tx)
     if sorted(ids) != sorted(stage["id"] for stage in stages):
         raise invalid(Fault("ids", f"must hold the id of each of the {len(stages)} stages exactly once"))
     await _write_order(tx, ids)
     return await list_all(tx)
 
 
-async def _hold(tx: Transaction) -> list[RowMapping]:
-    """Every stage as it is, once nobody else changes any."""
-    await tx.connection.execute(HOLD_SETTINGS)
+async def _lock_all(tx: Transaction) -> list[RowMapping]:
+    """Every stage, once no other request changes any."""
+    await tx.connection.execute(LOCK_SETTINGS)
     return list((await tx.connection.execute(ORDERED)).mappings())
 
 
 async def _require_unused(tx: Transaction, stage_id: int, message: str | None = None) -> None:
-    """Raise AppError STAGE_IN_USE where deals are or were in a stage that is locked. Counted, so without waiting."""
+    """Raise AppError STAGE_IN_USE if deals are or were in this locked stage. Counting deals does not wait for them."""
     uses = dict((await tx.connection.execute(USES, {"stage_id": stage_id})).mappings().one())
     if any(uses.values()):
         raise AppError(Code.STAGE_IN_USE, message, data=uses)

@@ -1,4 +1,4 @@
-"""What closed, and what is expected to, period by period."""
+"""The forecast: what was closed and what is expected to be, by period."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The reports' statements: one each, so that all figures of a report are of one moment. They add up; the report shapes.
+"""The statements of the reports: one for each, so that all figures of a report are of one moment.
 
-Trashed rows never count, and row-level security decides whose rows do.
+Rows in the trash do not count. Row-level security decides which people's rows do.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from app.records.json_columns import labelled, nested_rows
 
 
 def at_midnight(column: str) -> str:
-    """Whether a time is that of a whole day, where no column says so."""
+    """Whether a time is midnight in UTC: how whole days are stored in columns that have no all_day beside them."""
     return f"({column} AT TIME ZONE 'UTC')::time = '00:00'"
 
 
 def in_period(column: str, whole_day: str) -> str:
-    """Whether it is between `from` and `to`; of whole days the calendar days are compared."""
+    """Whether a time is between `from` and `to`. Whole days are compared as calendar days."""
     return " AND ".join(
         f"(CAST(:{end} AS timestamptz) IS NULL OR {column} {compare}"
         f" CASE WHEN {whole_day} THEN CAST(:{end}_day AS timestamptz) ELSE CAST(:{end} AS timestamptz) END)"
@@ -31,7 +31,7 @@ def in_period(column: str, whole_day: str) -> str:
 
 
 def first_moment(midnight: str) -> str:
-    """When a day begins in a `zone`: of a midnight that comes twice, as in Havana, the database takes the second."""
+    """The first moment of a day in a `zone`. PostgreSQL takes the second of two midnights, as there are in Havana."""
     return f"(({midnight} - interval '1 microsecond') AT TIME ZONE zone + interval '1 microsecond')"
 
 
@@ -52,8 +52,8 @@ CALENDAR = f"""
                (date_trunc('month', now) + interval '1 month') AT TIME ZONE 'UTC' AS next_month_midnight
         FROM local
     )"""
-# Each table is gone through once: what is asked for is added up from small groups. The calendar is asked by subselects,
-# since a join would keep the database from using several processes.
+# Each table is read once, and the figures are added up from small groups. The calendar is read by subselects, since a
+# join would keep the database from using several processes.
 _OVERVIEW = f"""
     WITH {CALENDAR},
     customer_counts AS (
@@ -145,7 +145,7 @@ _OVERVIEW = f"""
 
 
 def _overview(seen: str) -> Select[Any]:
-    """The sums, and beside them the newest deals as lists have them."""
+    """The sums, and the newest deals as lists show them."""
     figures: ColumnElement[str] = literal_column(f"({_OVERVIEW.format(seen=seen)})", Text)
     newest = (
         select(*labelled(deals.COLUMNS))
@@ -157,7 +157,7 @@ def _overview(seen: str) -> Select[Any]:
 
 
 OVERVIEW = _overview("true")
-# Of people who see only their own, deals may be of customers that they do not see.
+# People who see only their own records may have deals with customers that they do not see.
 OVERVIEW_OF_OWN = _overview("customer_id IN (SELECT id FROM customers)")
 
 _OWNED = "(CAST(:owners AS text[]) IS NULL OR owner_id = ANY (:owners) OR (:nobody AND owner_id IS NULL))"
@@ -201,7 +201,7 @@ _FUNNEL = f"""
         SELECT deal_id, to_stage_id, entered_at, left_at FROM stage_history WHERE :of_chosen
     ),
     ways AS (SELECT array_agg(to_stage_id) AS entered FROM history GROUP BY deal_id),
-    -- Deals by the thousand go the same few ways.
+    -- Thousands of deals take the same few ways.
     common_ways AS MATERIALIZED (
         SELECT entered, count(*) AS deals,
                (SELECT max("order") FROM pipeline_stages
@@ -248,14 +248,14 @@ _FUNNEL = f"""
     )::text
 """
 FUNNEL = unprepared(text(_FUNNEL.replace(":of_chosen", "deal_id IN (SELECT id FROM chosen)")))
-# Of all deals it is quicker to leave out the trash than to look each one up. NOT IN, since that is hashed as long as
-# the trash fits into work_mem: NOT EXISTS goes through it for each row where the planner believes that there is none.
+# For all deals, leaving out the trash is faster than looking up each deal. NOT IN is hashed if the trash fits into
+# work_mem; NOT EXISTS would scan the trash for each row when the planner expects it to be empty.
 FUNNEL_OF_ALL = unprepared(
     text(_FUNNEL.replace(":of_chosen", "deal_id NOT IN (SELECT id FROM deals WHERE deleted_at IS NOT NULL)"))
 )
 
 _PLACE = "CASE WHEN kind = 'open' AND at < :today_{0} THEN -1 ELSE width_bucket(at, CAST(:{0}s AS timestamptz[])) END"
-# A deal's place is that of the period in which it is expected, or was closed, from 1; -1 is overdue, and null is none.
+# A deal's place is the number of the period in which it is expected or was closed, from 1; -1 is overdue, null none.
 FORECAST = unprepared(
     text(f"""
     WITH dated AS (
@@ -276,7 +276,7 @@ FORECAST = unprepared(
 
 TEAM = unprepared(
     text(f"""
-    -- Nobody is '', which is no person's id.
+    -- '' stands for nobody: it is not the id of a person.
     WITH closings AS (
         SELECT coalesce(owner_id, '') AS id, currency, kind, count(*) AS count, sum(amount) AS value,
                count(actual_close_date) AS dated,

@@ -1,4 +1,4 @@
-"""From the sums of one statement to a report."""
+"""Makes each report from the sums of its statement."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class DayRow(Struct):
 
 
 class OverviewRows(Struct):
-    """What the overview is made of."""
+    """The sums of the overview."""
 
     currency: str
     today: date
@@ -82,7 +82,7 @@ class OverviewRows(Struct):
 
 
 class FunnelRow(Struct):
-    """What a stage of the funnel is made of."""
+    """The sums of one stage of the funnel."""
 
     stage: str
     display_name: str
@@ -97,7 +97,7 @@ class FunnelRow(Struct):
 
 
 class FunnelRows(Struct):
-    """What the funnel is made of."""
+    """The sums of the funnel."""
 
     currency: str
     stages: list[FunnelRow]
@@ -115,7 +115,7 @@ class ClosingRow(Struct):
 
 
 class PersonRow(Struct):
-    """What a row of the team is made of."""
+    """The sums of one person in the team's report."""
 
     id: int | str | None
     name: str | None
@@ -126,14 +126,14 @@ class PersonRow(Struct):
 
 
 class TeamRows(Struct):
-    """What the team's report is made of."""
+    """The sums of the team's report."""
 
     currency: str
     people: list[PersonRow]
 
 
 async def overview(tx: Transaction) -> schemas.Overview:
-    """The page with everything on it."""
+    """The overview of everything."""
     statement = queries.OVERVIEW_OF_OWN if tx.own_records_only else queries.OVERVIEW
     figures, recent_deals = (await tx.connection.execute(statement)).one()
     rows = json.decode(figures, type=OverviewRows)
@@ -208,7 +208,7 @@ async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
 
 
 async def team(tx: Transaction, query: PeriodQuery) -> schemas.Team:
-    """The people; for an agent, itself."""
+    """The report for all people; for an agent, only for itself."""
     only = None if tx.actor.can(Permission.MANAGE_ALL) else tx.actor.user_id
     found = await tx.connection.execute(queries.TEAM, await _period(tx, query) | {"only": only})
     rows = json.decode(found.scalar_one(), type=TeamRows)
@@ -280,7 +280,7 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
 
 
 async def _period(tx: Transaction, query: PeriodQuery) -> dict[str, datetime | None]:
-    """The ends, for moments and for whole days."""
+    """Where the period begins and ends, for moments and for whole days."""
     ends: dict[str, datetime | None] = dict.fromkeys(("from", "from_day", "to", "to_day"))
     if query.from_ is not UNSET or query.to is not UNSET:
         zone = await zone_of(tx)
@@ -296,7 +296,7 @@ async def _chosen(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
 
 
 def owners_of(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
-    """Whose deals a report is about."""
+    """The people whose deals a report is about."""
     people = None if query.owner_id is UNSET else query.owner_id
     owners = people and named_people(people, tx.actor.user_id)
     return {"owners": owners, "nobody": people is not None and "none" in people}

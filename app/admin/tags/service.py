@@ -1,4 +1,4 @@
-"""What can be done with tags, beside what every record can."""
+"""The rules of tags, beyond those of every record."""
 
 from __future__ import annotations
 
