@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The service, and nothing that only a developer needs: no compiler, no embedded database, no /docs.
+# The service, and nothing that only a developer needs: no compiler, no app/dev, no embedded database, no /docs.
 # A test replays these steps in an empty directory.
 
 FROM python:3.13-slim-trixie AS build
@@ -9,11 +9,11 @@ COPY pyproject.toml uv.lock ./
 # The version of uv is the lock file's own.
 RUN pip install --no-cache-dir --disable-pip-version-check "$(sed -n '/^name = "uv"$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.lock)"
 # The dependencies are a layer of their own, which changes of the code leave as it is.
-RUN uv sync --locked --no-dev --extra tracing --no-install-project
+RUN uv sync --python "$(command -v python)" --locked --no-dev --extra tracing --no-install-project
 COPY README.md ./
 COPY app ./app
 COPY migrations ./migrations
-RUN uv sync --locked --no-dev --extra tracing --no-editable
+RUN uv sync --python "$(command -v python)" --locked --no-dev --extra tracing --no-editable
 
 FROM python:3.13-slim-trixie
 LABEL org.opencontainers.image.title="crm-service" \

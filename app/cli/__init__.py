@@ -57,9 +57,10 @@ def _seed() -> click.Command:
 
 
 COMMANDS = {"serve": _serve, "db": _db, "audit": _audit, "attachments": _attachments, "openapi": _openapi}
-# These are not in a production image.
+# A production image does not contain these.
+DEVELOPMENT = {"token": _token, "issuer": _issuer, "seed": _seed}
 if find_spec("app.dev") is not None:
-    COMMANDS |= {"token": _token, "issuer": _issuer, "seed": _seed}
+    COMMANDS |= DEVELOPMENT
 # Errors with a cause outside the program, by name, since importing their modules would slow down every start.
 EXPECTED_ERRORS = {
     "alembic.util.exc.CommandError",
@@ -81,6 +82,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- click's form
         """The command of this name."""
+        if cmd_name in DEVELOPMENT.keys() - COMMANDS.keys():
+            raise click.ClickException(
+                f"crm {cmd_name} is for development, and a production image does not contain it: run it in a checkout"
+            )
         if cmd_name not in COMMANDS:
             return None
         return COMMANDS[cmd_name]()

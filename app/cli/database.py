@@ -12,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 from app.cli.environment import data_dir_option, environment
 from app.db.migrations import MigrationError, Migrations
 from app.db.schema import MIGRATIONS
-from migrations.describe import describe, scratch_database
 
 SCHEMA = MIGRATIONS / "schema.sql"
 
@@ -80,6 +79,11 @@ def schema(check: bool, data_dir: Path | None) -> None:
 
     It makes a database beside the configured one, for a moment, so the login must have the right CREATEDB.
     """
+    try:
+        # Inside the function, because a production image does not contain it.
+        from migrations.describe import describe, scratch_database
+    except ModuleNotFoundError:
+        raise click.ClickException("crm db schema writes a file of the repository: run it in a checkout") from None
     with environment(data_dir) as env, scratch_database(env.settings.migration_dsn) as dsn:
         work = Migrations(dsn, dsn)
         work.upgrade()

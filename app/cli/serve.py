@@ -77,7 +77,12 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             raise click.ClickException(str(error)) from None
         if env.has_embedded_database and demo:
             _create_demo(settings)
-        _run(env, host, listening_port, workers, Path(run_dir), demo=demo and not settings.production)
+        _run(env, host, listening_port, workers, Path(run_dir), demo=demo and _has_demo(settings))
+
+
+def _has_demo(settings: Settings) -> bool:
+    """Whether a token of the demo's admin can be shown: not in production, nor in an image that is made for it."""
+    return not settings.production and find_spec("app.dev") is not None
 
 
 def _upgrade(settings: Settings) -> None:

