@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import structlog
-from psycopg import AsyncCursor, Error, errors
+from psycopg import AsyncCursor, Error, capabilities, errors
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Executable
+from sqlalchemy import Executable, text
 
 from app.db.pool import Connection, NoResponseError, Pool
 from app.db.result import Result
@@ -23,7 +23,10 @@ from app.web.errors import AppError, Code
 
 log = structlog.get_logger("database")
 
-ROWS_AT_ONCE = 20  # that are held beside what is made of them
+# Rows: a note has up to 80 KB, and as many requests are answered at once as there are connections.
+MOST_HELD = 50
+STREAMED_AT_ONCE = 10 if capabilities.has_stream_chunked() else 1
+NOTHING = text("SELECT")
 MOST_SCOPES = 50_000
 # A column changed its type since a statement was prepared, or somebody took the statement away: a new connection knows
 # nothing of either.
@@ -89,15 +92,44 @@ class Session(ABC):
         return Result(compiled.read(await cursor.fetchall()), names)
 
     async def fetch(
-        self, statement: Executable, parameters: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T]
+        self, statement: Executable, parameters: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T], *, most: int
     ) -> list[T]:
-        """What `each` makes of a query's rows, of which never all are held at once. Raises as `execute`."""
+        """What `each` makes of a query's rows. There are so many at most: of many, never all are held at once.
+
+        Raises as `execute`.
+        """
         compiled = compile_once(statement)
+        if most > MOST_HELD:
+            return await self._stream(compiled, parameters, each)
         cursor = await self._execute(compiled, parameters)
         compiled.names(cursor)
+        return [each(row) for row in compiled.read(await cursor.fetchall())]
+
+    async def _stream(
+        self, compiled: CompiledStatement, values: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T]
+    ) -> list[T]:
+        if not self._begun:
+            await self._execute(compile_once(NOTHING), {})
+        connection = self._connection
+        if connection is None or not self._begun:
+            raise RuntimeError("rows can be streamed within a transaction only")
         made: list[T] = []
-        while rows := await cursor.fetchmany(ROWS_AT_ONCE):
-            made.extend(map(each, compiled.read(rows)))
+        began = time.time_ns()
+        failure: BaseException | None = None
+        cursor = connection.cursor()
+        # A generator: it holds the connection until it is closed.
+        rows: Any = cursor.stream(compiled.sql, compiled.parameters(values), size=STREAMED_AT_ONCE)
+        try:
+            with connection.limited():
+                async with aclosing(rows):
+                    async for row in rows:
+                        compiled.names(cursor)
+                        made.extend(map(each, compiled.read([row])))
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            record_statement(compiled.sql, began, time.time_ns(), failure, self._slow_ms)
         return made
 
     @abstractmethod

@@ -125,7 +125,7 @@ class Walk:
         def found(row: tuple[Any, ...]) -> Found:
             return (read(row[:-2]), row[-2], window.segment, row[-1])
 
-        return await tx.connection.fetch(self._selects.rows(shape, window), parameters, found)
+        return await tx.connection.fetch(self._selects.rows(shape, window), parameters, found, most=window.limit)
 
     async def _rows_and_total(
         self,
@@ -144,7 +144,7 @@ class Walk:
             return (read(tuple(values)), sort_key, window.segment, sort_id)
 
         statement = self._selects.rows_and_total(shape, window, counting)
-        return await tx.connection.fetch(statement, parameters, found), counted
+        return await tx.connection.fetch(statement, parameters, found, most=window.limit), counted
 
     async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
         """How many rows the filters match; of a search with a limit, at most one more than the limit."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -277,12 +279,56 @@ def test_a_parameter_that_is_missing_is_a_fault_not_a_null(settings: Settings) -
     run(settings, story)
 
 
-def test_rows_are_fetched_in_order_and_each_made_into_something(settings: Settings) -> None:
-    rows = text("SELECT n, n * 2 FROM generate_series(1, :most) AS n")
+@pytest.mark.parametrize("most", [7, 105])
+def test_few_or_many_rows_are_fetched_in_order_and_each_made_into_something(settings: Settings, most: int) -> None:
+    rows = text("SELECT n, n * 2, '{}'::json FROM generate_series(1, :most) AS n")
 
     async def story(database: Database) -> None:
         async with database.reader(ADA) as session:
-            assert await session.fetch(rows, {"most": 105}, lambda row: row[1]) == [2 * n for n in range(1, 106)]
+            for _ in range(2):
+                found = await session.fetch(rows, {"most": most}, lambda row: row[1:], most=most)
+                assert found == [(2 * n, {}) for n in range(1, most + 1)]
+
+    run(settings, story)
+
+
+def test_of_many_rows_never_all_are_held(settings: Settings) -> None:
+    rows = text("SELECT n, repeat('x', 1_000_000) FROM generate_series(1, 100) AS n")
+    held: list[int] = []
+
+    async def story(database: Database) -> None:
+        def note(row: tuple[Any, ...]) -> None:
+            if row[0] == 60:
+                held.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
+
+        async with database.reader(ADA) as session:
+            await session.fetch(rows, {}, note, most=1)  # warm
+            before = held.pop()
+            await session.fetch(rows, {}, note, most=100)
+            assert held.pop() < before - 30_000_000
+
+    run(settings, story)
+
+
+def test_many_rows_that_fail_on_the_way_leave_the_connection_whole(alone: Settings) -> None:
+    rows = text("SELECT 1 / (60 - n) FROM generate_series(1, 100) AS n")
+
+    async def story(database: Database) -> None:
+        async with database.reader(ADA) as session:
+            backend = await backend_of(session)
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await session.fetch(rows, {}, lambda row: row, most=100)
+        async with database.reader(ADA) as session:
+            assert await backend_of(session) == backend
+
+    run(alone, story)
+
+
+def test_a_read_of_one_statement_streams_nothing(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async with database.reader(ADA, one_statement=True) as session:
+            with pytest.raises(RuntimeError, match="within a transaction"):
+                await session.fetch(text("SELECT 1"), {}, lambda row: row, most=100)
 
     run(settings, story)
 
