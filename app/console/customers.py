@@ -43,7 +43,7 @@ async def list_customers(
 ) -> Response[responses.Page[responses.Customer]]:
     """Customers, newest first. `owner_id` filters by assigned_to, `tag_id` by tags."""
     async with transaction(request) as tx:
-        shown = with_column(responses.Customer.shown)
+        shown = with_column(responses.Customer.from_record)
         return await read(request, tx, CUSTOMERS_WITH_PRIMARY_CONTACT, filters.query(), shown)
 
 
@@ -69,7 +69,7 @@ async def change_customer(
 ) -> Response[responses.Customer]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = responses.Customer.shown(await CUSTOMERS.get(tx, customer_id), None)
+        shown = responses.Customer.from_record(await CUSTOMERS.get(tx, customer_id), None)
         return await show_customer(tx, await customers.change(tx, customer_id, data.read_as(CustomerChange, shown)))
 
 
@@ -98,7 +98,7 @@ async def create_contact(
     """Add a contact to a customer; `name` is split at its last blank."""
     async with transaction(request) as tx:
         contact = await contacts.create(tx, customer_id, data.read_as(ContactCreate))
-        return show(tx, responses.Contact.shown(contact), contact, 201)
+        return show(tx, responses.Contact.from_record(contact), contact, 201)
 
 
 @get("/customers/{customer_id:str}/tags", guards=READ)
@@ -136,7 +136,7 @@ async def list_customer_notes(
         await CUSTOMERS.ensure_exists(tx, customer_id)
         scope = {"customer_id": [customer_id]}
         query = filters.read_as(NestedNoteQuery)
-        return await read(request, tx, NOTES_WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
+        return await read(request, tx, NOTES_WITH_AUTHOR, query, with_column(responses.Note.from_record), scope)
 
 
 # ── contacts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +147,7 @@ async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Re
     """One contact."""
     async with transaction(request) as tx:
         contact = await CONTACTS.get(tx, contact_id)
-        return show(tx, responses.Contact.shown(contact), contact)
+        return show(tx, responses.Contact.from_record(contact), contact)
 
 
 @put("/contacts/{contact_id:str}", guards=WRITE)
@@ -156,9 +156,9 @@ async def change_contact(
 ) -> Response[responses.Contact]:
     """Change the fields that differ from what was shown."""
     async with transaction(request) as tx:
-        shown = responses.Contact.shown(await CONTACTS.get(tx, contact_id))
+        shown = responses.Contact.from_record(await CONTACTS.get(tx, contact_id))
         contact = await contacts.change(tx, contact_id, data.read_as(ContactChange, shown))
-        return show(tx, responses.Contact.shown(contact), contact)
+        return show(tx, responses.Contact.from_record(contact), contact)
 
 
 @delete("/contacts/{contact_id:str}", guards=DELETE, status_code=200)
@@ -174,7 +174,7 @@ async def make_contact_primary(request: CrmRequest, contact_id: FromPath[RecordI
     """Make a contact the primary one of its customer. Takes no body."""
     async with transaction(request) as tx:
         contact = await contacts.change(tx, contact_id, ContactChange(is_primary=True))
-        return show(tx, responses.Contact.shown(contact), contact)
+        return show(tx, responses.Contact.from_record(contact), contact)
 
 
 # ── tags ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,7 +184,7 @@ async def make_contact_primary(request: CrmRequest, contact_id: FromPath[RecordI
 async def list_tags(request: CrmRequest) -> Response[list[responses.Tag]]:
     """Every tag, by name."""
     async with transaction(request) as tx:
-        return answer(tx, [responses.Tag.of(tag) for tag in (await tags.list_all(tx)).data])
+        return answer(tx, [responses.Tag.copy_of(tag) for tag in (await tags.list_all(tx)).data])
 
 
 @post("/tags", guards=CONFIGURE)
@@ -192,7 +192,7 @@ async def create_tag(request: CrmRequest, data: JSONBody[requests.NewTagForm]) -
     """Create a tag."""
     async with transaction(request) as tx:
         tag = await TAGS.create(tx, data.read_as(TagCreate).given())
-        return show(tx, responses.Tag.of(tag), tag, 201)
+        return show(tx, responses.Tag.copy_of(tag), tag, 201)
 
 
 @get("/tags/{tag_id:str}", guards=READ)
@@ -200,7 +200,7 @@ async def get_tag(request: CrmRequest, tag_id: FromPath[RecordId]) -> Response[r
     """One tag."""
     async with transaction(request) as tx:
         tag = await TAGS.get(tx, tag_id)
-        return show(tx, responses.Tag.of(tag), tag)
+        return show(tx, responses.Tag.copy_of(tag), tag)
 
 
 @put("/tags/{tag_id:str}", guards=CONFIGURE)
@@ -210,7 +210,7 @@ async def change_tag(
     """Change the fields that are present."""
     async with transaction(request) as tx:
         tag = await TAGS.change(tx, tag_id, data.read_as(TagChange).given())
-        return show(tx, responses.Tag.of(tag), tag)
+        return show(tx, responses.Tag.copy_of(tag), tag)
 
 
 @delete("/tags/{tag_id:str}", guards=CONFIGURE, status_code=200)

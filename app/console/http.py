@@ -68,7 +68,7 @@ async def show_contacts(request: CrmRequest, tx: Transaction, customer_id: int) 
         CustomerContactQuery(page_size=EVERYTHING),
         scope={"customer_id": [customer_id]},
         largest_page=EVERYTHING,
-        show=responses.Contact.shown,
+        show=responses.Contact.from_record,
         envelope=attrgetter("data"),
     )
 
@@ -86,23 +86,23 @@ def show(tx: Transaction, shown: T, record: Any, status: int = 200) -> Response[
 async def show_customer(tx: Transaction, customer: Customer, status: int = 200) -> Response[responses.Customer]:
     """The answer for a customer, with its primary contact."""
     primary = await find_primary_contact(tx, customer.id)
-    return show(tx, responses.Customer.shown(customer, primary), customer, status)
+    return show(tx, responses.Customer.from_record(customer, primary), customer, status)
 
 
 def show_tags(tx: Transaction, customer: Customer) -> Response[list[responses.Tag]]:
     """The answer for a customer's tags."""
-    return show(tx, [responses.Tag.of(tag) for tag in customer.tags], customer)
+    return show(tx, [responses.Tag.copy_of(tag) for tag in customer.tags], customer)
 
 
 async def show_activity(tx: Transaction, activity: Activity, status: int = 200) -> Response[responses.Activity]:
     """The answer for an activity, with its owner's name."""
     owner = None if activity.assigned_to is None else await find_person(tx, activity.assigned_to)
-    return show(tx, responses.Activity.shown(activity, owner), activity, status)
+    return show(tx, responses.Activity.from_record(activity, owner), activity, status)
 
 
 async def show_note(tx: Transaction, note: Note, status: int = 200) -> Response[responses.Note]:
     """The answer for a note, with its author's name."""
-    return show(tx, responses.Note.shown(note, await find_person(tx, note.author_id)), note, status)
+    return show(tx, responses.Note.from_record(note, await find_person(tx, note.author_id)), note, status)
 
 
 def console_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -118,7 +118,7 @@ def console_error(request: Request[Any, Any, Any], error: Exception) -> Response
 def _console_names(handler: HTTPRouteHandler) -> dict[str, str]:
     """Fields of /admin that this handler's body calls by another name."""
     form = input_types(handler).data
-    if form is None or form.view is None or not issubclass(form.view, responses.Shown):
+    if form is None or form.view is None or not issubclass(form.view, responses.ConsoleRecord):
         return {}
     return {theirs: ours for ours, theirs in form.view.names.items() if theirs not in form.__struct_fields__}
 

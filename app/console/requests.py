@@ -148,7 +148,7 @@ class DealFilters(ListQuery):
 
     def query(self, stages: Stages) -> DealQuery:
         """The query for /admin. A stage finds all deals that are shown in it."""
-        stage = UNSET if self.stage is UNSET else stages.shown_as(list(map(Stage, self.stage)))
+        stage = UNSET if self.stage is UNSET else stages.tenant_stages(list(map(Stage, self.stage)))
         return self.read_as(DealQuery, stage=stage)
 
 
@@ -195,7 +195,7 @@ class Form(Body, kw_only=True):
 
     def named(self, kind: type[Change], values: Mapping[str, Any]) -> Change:
         """The body for /admin with these values, under the names of /admin."""
-        names = self.view.names if self.view is not None and issubclass(self.view, responses.Shown) else {}
+        names = self.view.names if self.view is not None and issubclass(self.view, responses.ConsoleRecord) else {}
         read: dict[str, Any] = {}
         for name, value in values.items():
             if read.setdefault(names.get(name, name), value) != value:
@@ -281,7 +281,7 @@ class DealForm(Form, kw_only=True):
         """The body for /admin. A move takes the new stage's probability unless the form gives one."""
         values = self.changes(shown)
         if "stage" in values:
-            values["stage"] = stages.meant_by(Stage(values["stage"]))
+            values["stage"] = stages.target_stage(Stage(values["stage"]))
             if self.probability is not UNSET:
                 values["probability"] = self.probability
         return self.named(kind, values)
@@ -320,7 +320,7 @@ class ActivityForm(Form, kw_only=True):
 
     def read_change(self, activity: Activity) -> ActivityChange:
         """The body for /admin. A whole day stays one if its hour is what was shown."""
-        values = self.changes(responses.Activity.shown(activity, None))
+        values = self.changes(responses.Activity.from_record(activity, None))
         if activity.all_day and "due_at" in values:
             values["due_at"] = read_day(values["due_at"])
         return self.named(ActivityChange, values)

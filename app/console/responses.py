@@ -23,17 +23,16 @@ from app.web import paging
 from app.web.structs import View
 
 Row = TypeVar("Row")
-Kept = TypeVar("Kept")
 
 
-class Shown(View, kw_only=True, omit_defaults=True):
+class ConsoleRecord(View, kw_only=True, omit_defaults=True):
     """A record in the console's shape. `names` maps fields to their names in /admin; `nested` has nested records."""
 
     names: ClassVar[Mapping[str, str]] = {}
     nested: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
-    def of(cls, record: Any, **special: Any) -> Self:
+    def copy_of(cls, record: Any, **special: Any) -> Self:
         """From a record of /admin. `special` has the fields that can't be copied from it."""
         names, read, ids = _plan(cls, *special)
         values = dict(zip(names, read(record)))  # noqa: B905 -- both are of the plan
@@ -42,12 +41,12 @@ class Shown(View, kw_only=True, omit_defaults=True):
                 values[name] = str(values[name])
         for name, kind in cls.nested.items():
             if values[name] is not None:
-                values[name] = kind.of(values[name])
+                values[name] = kind.copy_of(values[name])
         return cls(**values, **special)
 
 
 @cache
-def _plan(kind: type[Shown], *special: str) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
+def _plan(kind: type[ConsoleRecord], *special: str) -> tuple[list[str], Callable[[Any], tuple[Any, ...]], list[str]]:
     """The fields to copy from the record, a getter for them, and which are ids: computed once for each type."""
     names = [name for name in kind.__struct_fields__ if name not in special]
     ids = [name for name in names if name in {"id", "assigned_to"} or name.endswith("_id")]
@@ -70,7 +69,7 @@ class Page(Struct, Generic[Row]):
         return cls(page.data, *counted)
 
 
-class Tag(Shown, kw_only=True):
+class Tag(ConsoleRecord, kw_only=True):
     """A label for customers."""
 
     id: str
@@ -80,7 +79,7 @@ class Tag(Shown, kw_only=True):
     created_at: datetime
 
 
-class Contact(Shown, kw_only=True):
+class Contact(ConsoleRecord, kw_only=True):
     """A contact."""
 
     names: ClassVar[Mapping[str, str]] = {"title": "position"}
@@ -96,12 +95,12 @@ class Contact(Shown, kw_only=True):
     updated_at: datetime
 
     @classmethod
-    def shown(cls, contact: contacts.Contact) -> Contact:
+    def from_record(cls, contact: contacts.Contact) -> Contact:
         """From a contact of /admin: first and last name become one."""
-        return cls.of(contact, name=" ".join(filter(None, (contact.first_name, contact.last_name))))
+        return cls.copy_of(contact, name=" ".join(filter(None, (contact.first_name, contact.last_name))))
 
 
-class Customer(Shown, kw_only=True):
+class Customer(ConsoleRecord, kw_only=True):
     """A customer."""
 
     names: ClassVar[Mapping[str, str]] = {"owner_id": "assigned_to", "follow_up_at": "next_follow_up_at"}
@@ -123,18 +122,18 @@ class Customer(Shown, kw_only=True):
     primary_contact: Contact | None = None
 
     @classmethod
-    def shown(cls, customer: customers.Customer, primary: contacts.Contact | None) -> Customer:
+    def from_record(cls, customer: customers.Customer, primary: contacts.Contact | None) -> Customer:
         """From a customer of /admin and its primary contact."""
-        return cls.of(
+        return cls.copy_of(
             customer,
             status=SHOWN_STATUS[customer.status],
             follow_up_at=shown_day(customer.next_follow_up_at),
-            tags=[Tag.of(tag) for tag in customer.tags],
-            primary_contact=None if primary is None else Contact.shown(primary),
+            tags=[Tag.copy_of(tag) for tag in customer.tags],
+            primary_contact=None if primary is None else Contact.from_record(primary),
         )
 
 
-class CustomerBrief(Shown, kw_only=True):
+class CustomerBrief(ConsoleRecord, kw_only=True):
     """The customer that a record belongs to."""
 
     id: str
@@ -143,7 +142,7 @@ class CustomerBrief(Shown, kw_only=True):
     company: str | None = None
 
 
-class DealBrief(Shown, kw_only=True):
+class DealBrief(ConsoleRecord, kw_only=True):
     """The deal that a record belongs to."""
 
     names: ClassVar[Mapping[str, str]] = {"name": "title"}
@@ -152,7 +151,7 @@ class DealBrief(Shown, kw_only=True):
     name: str
 
 
-class Person(Shown, kw_only=True):
+class Person(ConsoleRecord, kw_only=True):
     """A person, who is never nameless."""
 
     id: str
@@ -160,7 +159,7 @@ class Person(Shown, kw_only=True):
     email: str | None = None
 
     @classmethod
-    def shown(cls, person: int | str, user: User | None, name: str | None = None) -> Person:
+    def from_record(cls, person: int | str, user: User | None, name: str | None = None) -> Person:
         """A person who always has a name. `name` is the one stored in the record, if there is one."""
         seen, email = (None, None) if user is None else (user.name, user.email)
         # Records store the email of a person without a name.
@@ -168,7 +167,7 @@ class Person(Shown, kw_only=True):
         return cls(id=str(person), name=shown_name(signed or seen, email, person), email=email)
 
 
-class Deal(Shown, kw_only=True):
+class Deal(ConsoleRecord, kw_only=True):
     """A deal."""
 
     names: ClassVar[Mapping[str, str]] = {"name": "title"}
@@ -188,12 +187,14 @@ class Deal(Shown, kw_only=True):
     updated_at: datetime
 
     @classmethod
-    def shown(cls, deal: deals.Deal, stages: Stages) -> Deal:
+    def from_record(cls, deal: deals.Deal, stages: Stages) -> Deal:
         """From a deal of /admin, in one of the console's stages."""
-        return cls.of(deal, stage=stages.shown(deal.stage), expected_close_date=shown_day(deal.expected_close_date))
+        return cls.copy_of(
+            deal, stage=stages.console_stage(deal.stage), expected_close_date=shown_day(deal.expected_close_date)
+        )
 
 
-class Activity(Shown, kw_only=True):
+class Activity(ConsoleRecord, kw_only=True):
     """An activity. The console derives its status from due_at and completed_at."""
 
     names: ClassVar[Mapping[str, str]] = {"subject": "title", "owner_id": "assigned_to", "due_at": "due_date"}
@@ -215,17 +216,17 @@ class Activity(Shown, kw_only=True):
     updated_at: datetime
 
     @classmethod
-    def shown(cls, activity: activities.Activity, owner: User | None) -> Activity:
+    def from_record(cls, activity: activities.Activity, owner: User | None) -> Activity:
         """From an activity of /admin and its owner."""
         person = activity.assigned_to
-        return cls.of(
+        return cls.copy_of(
             activity,
-            owner=None if person is None else Person.shown(person, owner),
+            owner=None if person is None else Person.from_record(person, owner),
             due_at=shown_due(activity.due_date, all_day=activity.all_day),
         )
 
 
-class Note(Shown, kw_only=True):
+class Note(ConsoleRecord, kw_only=True):
     """A note."""
 
     nested: ClassVar[Mapping[str, Any]] = {"customer": CustomerBrief, "deal": DealBrief}
@@ -242,9 +243,9 @@ class Note(Shown, kw_only=True):
     updated_at: datetime
 
     @classmethod
-    def shown(cls, note: notes.Note, author: User | None) -> Note:
+    def from_record(cls, note: notes.Note, author: User | None) -> Note:
         """From a note of /admin. The author's name is the one stored with the note."""
-        return cls.of(note, author=Person.shown(note.author_id, author, note.author_name))
+        return cls.copy_of(note, author=Person.from_record(note.author_id, author, note.author_name))
 
 
 class StageFigures(Struct):
@@ -256,7 +257,7 @@ class StageFigures(Struct):
     value_by_currency: reports.ByCurrency
 
 
-class Performer(Shown, kw_only=True):
+class Performer(ConsoleRecord, kw_only=True):
     """One of the people who won most in the last 90 days."""
 
     id: str
@@ -266,9 +267,9 @@ class Performer(Shown, kw_only=True):
     pipeline_value: Decimal
 
     @classmethod
-    def shown(cls, performer: reports.Performer) -> Performer:
+    def from_record(cls, performer: reports.Performer) -> Performer:
         """From a line of the report. A person always has a name."""
-        return cls.of(performer, name=shown_name(performer.name, performer.email, performer.id))
+        return cls.copy_of(performer, name=shown_name(performer.name, performer.email, performer.id))
 
 
 class Overview(Struct):
@@ -280,11 +281,11 @@ class Overview(Struct):
     top_performers: list[Performer]
 
     @classmethod
-    def shown(cls, overview: reports.Overview, stages: Stages) -> Overview:
+    def from_record(cls, overview: reports.Overview, stages: Stages) -> Overview:
         """From the overview of /admin. Stages that the console shows as one are counted as one."""
         by_stage: dict[Stage, StageFigures] = {}
         for figures in overview.deals_by_stage:
-            stage = stages.shown(figures.stage)
+            stage = stages.console_stage(figures.stage)
             total = by_stage.setdefault(stage, StageFigures(stage, 0, Decimal(0), {}))
             total.count += figures.count
             total.value += figures.value
@@ -294,5 +295,5 @@ class Overview(Struct):
             metrics=overview.metrics,
             deals_by_stage=list(by_stage.values()),
             activities_over_time=overview.activities_over_time[::-1],
-            top_performers=[Performer.shown(performer) for performer in overview.top_performers],
+            top_performers=[Performer.from_record(performer) for performer in overview.top_performers],
         )

@@ -54,8 +54,8 @@ async def list_deals(
 ) -> Response[responses.Page[responses.Deal]]:
     """Deals, newest first. `date_from` and `date_to` filter by the expected closing date."""
     async with transaction(request) as tx:
-        stages = await Stages.of(tx)
-        shown = partial(responses.Deal.shown, stages=stages)
+        stages = await Stages.load(tx)
+        shown = partial(responses.Deal.from_record, stages=stages)
         return await read(request, tx, DEAL_LISTING, filters.query(stages), shown)
 
 
@@ -63,9 +63,9 @@ async def list_deals(
 async def create_deal(request: CrmRequest, data: JSONBody[requests.NewDealForm]) -> Response[responses.Deal]:
     """Create a deal of a customer. `name` is its title."""
     async with transaction(request) as tx:
-        stages = await Stages.of(tx)
+        stages = await Stages.load(tx)
         deal = await deals.create(tx, data.read_deal(DealCreate, stages))
-        return show(tx, responses.Deal.shown(deal, stages), deal, 201)
+        return show(tx, responses.Deal.from_record(deal, stages), deal, 201)
 
 
 @get("/deals/{deal_id:str}", guards=READ)
@@ -73,7 +73,7 @@ async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response
     """One deal."""
     async with transaction(request) as tx:
         deal = await DEALS.get(tx, deal_id)
-        return show(tx, responses.Deal.shown(deal, await Stages.of(tx)), deal)
+        return show(tx, responses.Deal.from_record(deal, await Stages.load(tx)), deal)
 
 
 @put("/deals/{deal_id:str}", guards=WRITE)
@@ -94,11 +94,11 @@ async def move_deal(
 
 async def _change_deal(request: CrmRequest, deal_id: int, data: requests.DealForm) -> Response[responses.Deal]:
     async with transaction(request) as tx:
-        stages = await Stages.of(tx)
-        shown = responses.Deal.shown(await DEALS.get(tx, deal_id), stages)
+        stages = await Stages.load(tx)
+        shown = responses.Deal.from_record(await DEALS.get(tx, deal_id), stages)
         rollback_roles = request.app.state.settings.rollback_roles
         deal = await deals.change(tx, deal_id, data.read_deal(DealChange, stages, shown), rollback_roles)
-        return show(tx, responses.Deal.shown(deal, stages), deal)
+        return show(tx, responses.Deal.from_record(deal, stages), deal)
 
 
 @delete("/deals/{deal_id:str}", guards=DELETE, status_code=200)
@@ -118,7 +118,7 @@ async def list_deal_notes(
         await DEALS.ensure_exists(tx, deal_id)
         scope = {"deal_id": [deal_id]}
         query = filters.read_as(NestedNoteQuery)
-        return await read(request, tx, NOTES_WITH_AUTHOR, query, with_column(responses.Note.shown), scope)
+        return await read(request, tx, NOTES_WITH_AUTHOR, query, with_column(responses.Note.from_record), scope)
 
 
 # ── activities ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +131,7 @@ async def list_activities(
     """Activities: open ones by due date, then closed ones, newest first. `date_from`, `date_to`: the due date."""
     async with transaction(request) as tx:
         query = filters.read_as(ActivityQuery, sort_by=AGENDA)
-        return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.shown))
+        return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.from_record))
 
 
 @get("/me/activities", guards=READ)
@@ -141,7 +141,7 @@ async def list_my_activities(
     """My activities in every status: open ones by due date, then closed ones, newest first."""
     async with transaction(request) as tx:
         query, mine = filters.read_as(MyActivityQuery, sort_by=AGENDA), {"assigned_to": ["me"]}
-        return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.shown), mine)
+        return await read(request, tx, ACTIVITIES_WITH_OWNER, query, with_column(responses.Activity.from_record), mine)
 
 
 @post("/activities", guards=WRITE)
@@ -218,7 +218,7 @@ async def delete_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Respo
 async def get_overview(request: CrmRequest) -> Response[responses.Overview]:
     """The dashboard's figures, days newest first. They may be some seconds old: see the header `Age`."""
     kept = await current_overview(request)
-    return overview_response(responses.Overview.shown(kept.report, Stages(kept.stages)), kept.age)
+    return overview_response(responses.Overview.from_record(kept.report, Stages(kept.stages)), kept.age)
 
 
 HANDLERS = [

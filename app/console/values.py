@@ -109,33 +109,33 @@ class Stages:
 
     def __init__(self, stages: list[StageOrigin]) -> None:
         self._stages = stages
-        self._shown: dict[str, Stage] = {}
+        self._console_stages: dict[str, Stage] = {}
         # A tenant's own open stage is shown as the built-in one before it.
         before = Stage.LEAD
         for stage in stages:
             if stage.kind == "open":
                 before = BUILT_IN.get(stage.origin or "", before)
-            self._shown[stage.name] = CLOSED.get(stage.kind, before)
+            self._console_stages[stage.name] = CLOSED.get(stage.kind, before)
 
     @classmethod
-    async def of(cls, tx: Transaction) -> Stages:
+    async def load(cls, tx: Transaction) -> Stages:
         """The stages of the transaction's tenant."""
         return cls(await list_origins(tx))
 
-    def shown(self, name: str) -> Stage:
+    def console_stage(self, name: str) -> Stage:
         """How a stage is shown. A stage that was renamed since the stages were read is shown as the first."""
-        return self._shown.get(name, Stage.LEAD)
+        return self._console_stages.get(name, Stage.LEAD)
 
-    def shown_as(self, wanted: list[Stage]) -> list[str]:
+    def tenant_stages(self, wanted: list[Stage]) -> list[str]:
         """The stages that are shown as one of these."""
-        return [name for name, shown in self._shown.items() if shown in wanted]
+        return [name for name, shown in self._console_stages.items() if shown in wanted]
 
-    def meant_by(self, wanted: Stage) -> str:
+    def target_stage(self, wanted: Stage) -> str:
         """The active stage for a move: the built-in one, else the first that is shown as this one.
 
         If there is none, a name that no stage can have, so that the move fails like one to an unknown stage.
         """
-        active = [stage for stage in self._stages if stage.is_active and self._shown[stage.name] is wanted]
+        active = [stage for stage in self._stages if stage.is_active and self._console_stages[stage.name] is wanted]
         built_in = [stage for stage in active if BUILT_IN.get(stage.origin or "") is wanted]
         for stage in built_in + active:
             return stage.name
