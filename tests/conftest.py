@@ -122,6 +122,14 @@ def client(app: Litestar) -> Iterator[TestClient[Litestar]]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def own_scope(settings: Settings) -> Iterator[TestClient[Litestar]]:
+    """The service where agents see only their own, on the same database."""
+    own = replace(settings, agent_read_scope="own", report_cache_seconds=0)
+    with TestClient(create_app(own), raise_server_exceptions=False) as client:
+        yield client
+
+
 @pytest.fixture
 def variant(settings: Settings) -> Iterator[Callable[..., TestClient[Litestar]]]:
     """The service with other settings, on the same database."""

@@ -6,6 +6,8 @@ import itertools
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from msgspec.structs import fields
 
 from app.web.input import input_types
@@ -94,8 +96,8 @@ class FakeData:
 
 
 @pytest.fixture
-def agent(callers: Callers, tenant: str, variant: Any) -> Caller:
-    return callers.person("agent", tenant, client=variant(agent_read_scope="own", report_cache_seconds=0))
+def agent(callers: Callers, tenant: str, own_scope: TestClient[Litestar]) -> Caller:
+    return callers.person("agent", tenant, client=own_scope)
 
 
 def urls(operation: Operation, *known: dict[str, int]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from msgspec.structs import fields
 
 from app.records.resources import RESOURCES
@@ -159,9 +161,15 @@ def test_a_record_can_be_sent_back_as_it_was_read(operation: Operation, admin: C
 )
 @pytest.mark.parametrize("scope", ["all", "own"])
 def test_an_agent_can_send_back_its_own_record_whatever_it_refers_to(
-    operation: Operation, scope: str, admin: Caller, callers: Callers, tenant: str, variant: Any
+    operation: Operation,
+    scope: str,
+    admin: Caller,
+    callers: Callers,
+    tenant: str,
+    client: TestClient[Litestar],
+    own_scope: TestClient[Litestar],
 ) -> None:
-    agent = callers.person("agent", tenant, client=variant(agent_read_scope=scope))
+    agent = callers.person("agent", tenant, client=own_scope if scope == "own" else client)
     known = world(admin, owner=agent.user_id)
     known["note_id"] = agent.ok(
         "POST", "/admin/notes", {"content": "Mine.", **{name: known[name] for name in ("customer_id", "deal_id")}}
@@ -189,9 +197,9 @@ def test_references_that_stay_are_no_obstacle_in_the_trash_either(admin: Caller)
 
 
 def test_a_contact_of_a_hidden_customer_can_not_be_given_to_a_deal_of_it(
-    admin: Caller, callers: Callers, tenant: str, variant: Any
+    admin: Caller, callers: Callers, tenant: str, own_scope: TestClient[Litestar]
 ) -> None:
-    agent = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    agent = callers.person("agent", tenant, client=own_scope)
     customer = admin.customer()["id"]
     path = f"/admin/customers/{customer}/contacts"
     one, other = (admin.ok("POST", path, {"first_name": name})["id"] for name in ("Grace", "Ada"))
