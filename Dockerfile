@@ -6,9 +6,9 @@ FROM python:3.13-slim-trixie AS build
 ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PROJECT_ENVIRONMENT=/opt/crm
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
-# The version of uv is the lock file's own.
+# The same version of uv as in the lock file.
 RUN pip install --no-cache-dir --disable-pip-version-check "$(sed -n '/^name = "uv"$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.lock)"
-# The dependencies are a layer of their own, which changes of the code leave as it is.
+# Dependencies have a layer of their own, so that a change of the code does not install them again.
 RUN uv sync --python "$(command -v python)" --locked --no-dev --extra tracing --no-install-project
 COPY README.md ./
 COPY app ./app
@@ -20,11 +20,11 @@ LABEL org.opencontainers.image.title="crm-service" \
       org.opencontainers.image.description="A headless, multi-tenant CRM backend on PostgreSQL"
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin crm
 COPY --from=build /opt/crm /opt/crm
-# Its only writable place is /tmp: the root file system may be read-only where that is a tmpfs.
+# It writes to /tmp only: with a tmpfs there, the root file system can be read-only.
 ENV PATH=/opt/crm/bin:$PATH PYTHONUNBUFFERED=1 ENVIRONMENT=production
 USER 10001
 EXPOSE 3000
-# Whether the process answers; whether requests may be sent to it is for /ready, which load balancers ask.
+# Whether the process answers. Load balancers ask /ready whether requests may be sent to it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + (os.getenv('SERVER_PORT') or os.getenv('PORT') or '3000') + '/live', timeout=2)"]
 # Exec form, so that SIGTERM reaches the service; it stops within DRAIN_SECONDS and 25 seconds.

@@ -53,13 +53,13 @@ PAGE = """\
 
 @cache
 def document_as_json(app: Litestar, *, console: bool = False) -> str:
-    """The document as it is served and committed."""
+    """The document, as it is served and as it is in openapi/."""
     return msgspec.json.format(msgspec.json.encode(document(app, console=console)), indent=2).decode() + "\n"
 
 
 @cache
 def document_as_yaml(app: Litestar) -> str:
-    """The same as YAML."""
+    """The same document as YAML."""
     return yaml.safe_dump(msgspec.json.decode(document_as_json(app)), sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -72,7 +72,7 @@ async def front_page(request: Request[Any, Any, Any]) -> Redirect:
 
 
 def docs_router() -> Router:
-    """The pages; Swagger UI comes from the `docs` extra where that is installed, else from its public CDN."""
+    """The pages. Swagger UI is served from the extra `docs` if that is installed, else loaded from a public CDN."""
     spec = find_spec("flask_swagger_ui")
     folder = Path(spec.origin).parent / "dist" if spec and spec.origin else None
     page = PAGE.format(assets="/docs/assets" if folder else CDN)
@@ -100,7 +100,7 @@ def docs_router() -> Router:
             front_page,
             Router("/docs", route_handlers=[reference, as_json, console_as_json, as_yaml, *assets]),
         ],
-        # Swagger UI writes the chosen document into the address, which is then loaded again.
+        # Swagger UI adds the chosen document to the address as a parameter, and the browser loads that address again.
         before_request=skip_input_checks,
         include_in_schema=False,
     )

@@ -1,4 +1,4 @@
-"""The OpenAPI document, read off the routes: their paths, guards, queries, bodies and answers.
+"""The OpenAPI document, made from the routes: their paths, guards, queries, bodies and responses.
 
 Litestar's own document knows neither our envelope nor our bounds; msgspec describes its types exactly, so the little
 that is left is put together here.
@@ -83,7 +83,7 @@ EXAMPLES: dict[int, tuple[Code, Any]] = {
     412: (Code.VERSION_CONFLICT, {"current_version": 4}),
     416: (Code.RANGE_NOT_SATISFIABLE, {"size": 48213}),
 }
-# Answers that carry the version of the customer that they are about.
+# Responses with the ETag of the customer that they are about.
 OF_CUSTOMER = ("/customers/{customer_id}/tags", "/customers/{customer_id}/reassign")
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 FORM = {
@@ -108,8 +108,8 @@ HEADERS = {
 
 
 def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
-    """The whole document as JSON values: of the console's calls, or of all others."""
-    # Sorted, since Litestar keeps them in sets.
+    """The whole document as JSON values: either the console's calls, or all others."""
+    # Sorted, because Litestar keeps methods in sets.
     operations = sorted(
         (each for each in _operations(app) if each[0].startswith(CONSOLE) is console), key=lambda each: each[:2]
     )
@@ -153,7 +153,7 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
 
 
 def _allow_empty(kind: type[Body], form: dict[str, Any]) -> None:
-    """An empty text in the place of each field that it leaves out or, of an optional text, clears."""
+    """Allow an empty text in each field where it means that the field is absent, or that it is cleared."""
     taken = choices(kind) | {
         field.encode_name for field in fields(kind) if is_optional_text(field.type) and _refuses_empty(field.type)
     }
@@ -165,7 +165,7 @@ def _allow_empty(kind: type[Body], form: dict[str, Any]) -> None:
 
 
 def _refuses_empty(kind: Any) -> bool:
-    """Whether what a text must look like can't be empty."""
+    """Whether the pattern or format of a text refuses an empty one."""
     options = _schema(kind).get("anyOf", [])
     return any("format" in option or not re.search(option.get("pattern", ""), "") for option in options)
 
@@ -235,7 +235,7 @@ def _parameters(
             yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": ID_SCHEMA}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
-        # Left empty, it is as if it was not there.
+        # An empty parameter counts as absent.
         parameter: dict[str, Any] = {
             "name": field.encode_name,
             "in": "query",
@@ -246,8 +246,8 @@ def _parameters(
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":
             if "maxLength" in schema["items"]:
-                # Any text is a list of one on its way, so that nothing could be a list and wrong. In double quotes it
-                # is taken as it stands.
+                # Any text is a list with one item, so a type `array` could refuse nothing: the pattern does. An item in
+                # double quotes is taken literally.
                 most = schema["items"]["maxLength"]
                 text = f'([^,"]{{0,{most}}}|"[^"]{{0,{most - 2}}}")'
                 parameter["schema"] = {"type": "string", "pattern": f"^{text}(,{text})*$"}
@@ -330,7 +330,7 @@ def _json(kind: Any) -> dict[str, Any]:
 
 
 def _schema(kind: Any) -> dict[str, Any]:
-    """A reference to a struct, or a small type spelled out; enumerations of queries are small enough."""
+    """A reference to a struct; small types, such as the enumerations of queries, are written out."""
     (schema,), components = msgspec.json.schema_components([kind], ref_template=REFS)
     inlined: dict[str, Any] = _as_on_the_wire(_inlined(schema, components))
     return inlined
@@ -347,7 +347,7 @@ def _as_on_the_wire(schema: Any) -> Any:
     if schema.get("format") == "date-time" and "anyOf" in schema:
         schema = {name: value for name, value in schema.items() if name != "format"}
     if schema.get("type") == "string" and "anyOf" in schema:
-        # Each choice says that it is a text: generators of types look at them one by one.
+        # Each choice must say its type, because generators of client types read them one by one.
         schema = schema | {"anyOf": [{"type": "string"} | choice for choice in schema["anyOf"]]}
     return {name: _as_on_the_wire(value) for name, value in schema.items()}
 

@@ -1,1 +1,1 @@
-"""How the database comes to be, step by step. `crm db upgrade` runs them."""
+"""The migrations that make the database. `crm db upgrade` runs them; schema.sql shows the result."""

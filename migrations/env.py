@@ -7,11 +7,11 @@ from alembic import context
 
 
 def _include(_object: object, _name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
-    # Indexes are the migrations' alone: tests/laws/test_resources.py knows which ones lists need.
+    # The models declare no indexes. tests/laws/test_resources.py checks those that lists need.
     return kind != "index"
 
 
-# Alembic hands SQLAlchemy what it reflected of a deferrable constraint under a name that it does not know.
+# Alembic gives SQLAlchemy an option of deferrable constraints that SQLAlchemy does not know.
 warnings.filterwarnings("ignore", "Can't validate argument 'dialect_options'")
 
 config: Any = context.config

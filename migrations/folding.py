@@ -1,5 +1,7 @@
-"""Which texts are alike, as functions of the database: PostgreSQL 15 has no case folding, and no upgrade of a server
-may change a key. The table is case_folding.txt; a later version of Unicode needs a migration of its own.
+"""Case folding as functions of the database, which decide which texts are equal.
+
+PostgreSQL 15 has no case folding, and an upgrade of the server must not change a key. So the table is our own:
+case_folding.txt, from Unicode. A later version of Unicode needs a migration.
 """
 
 from bisect import bisect
@@ -10,11 +12,11 @@ from pathlib import Path
 from migrations.rules import run
 
 TABLE = Path(__file__).with_name("case_folding.txt")
-# Where scripts begin: Latin, its extensions, Greek, Cyrillic, Armenian and others, more Latin, more Greek, the rest. A
-# text pays for those that it has letters of. A server keeps 32 regular expressions compiled: more would be slow.
+# Where scripts begin: Latin, its extensions, Greek, Cyrillic, Armenian and others, more Latin, more Greek, the rest.
+# Only the scripts of a text's letters cost time. PostgreSQL keeps 32 compiled regular expressions: more would be slow.
 SCRIPTS = (0x80, 0x100, 0x370, 0x400, 0x530, 0x1E00, 0x1F00, 0x2000)
-# What no decomposition takes off, but nobody types who looks for it: strokes, the dotless i, other quotes and dashes,
-# digits of other scripts.
+# Letters that Unicode does not decompose, and what people type in a search instead of them: letters with strokes, the
+# dotless i, other quotes and dashes, digits of other scripts.
 ALSO_ALIKE = {
     "\u0142\u0141\u00f8\u00d8\u0111\u0110\u0127\u0126\u0167\u0166\u0131": "lLoOdDhHtTi",
     "\u2018\u2019\u02bc\u2032": "''''",
@@ -22,7 +24,7 @@ ALSO_ALIKE = {
     "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669": "0123456789",
     "\u06f0\u06f1\u06f2\u06f3\u06f4\u06f5\u06f6\u06f7\u06f8\u06f9": "0123456789",
 }
-# Accents, and what is not seen and comes with pasted text.
+# Accents, and invisible characters that come with pasted text.
 LEFT_OUT = r"\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
 
 ASCII = "octet_length(value) = char_length(value)"
@@ -30,7 +32,7 @@ SLOW = "LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE"
 
 
 def create() -> None:
-    """`crm_fold` for keys and orders, `crm_fold_email` for addresses, `crm_fold_search` for what is looked for."""
+    """Make `crm_fold` for keys and sorting, `crm_fold_email` for addresses, and `crm_fold_search` for search."""
     plain_address = f"{ASCII} AND strpos(lower(value COLLATE \"C\"), 'xn--') = 0"
     for statement in (
         _letters(),
@@ -45,14 +47,14 @@ def create() -> None:
 
 
 def _fast(name: str, plain: str, otherwise: str) -> str:
-    # Not STRICT, so that the server puts the body in the place of the call.
+    # Not STRICT, because PostgreSQL would then not inline the function.
     return f"""
         CREATE FUNCTION {name}(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
         RETURN CASE WHEN {plain} THEN lower(value COLLATE "C") ELSE {otherwise} END"""
 
 
 def _table() -> tuple[dict[int, str], dict[int, str]]:
-    """What one letter becomes: one letter, simply; or several, in full."""
+    """What a letter folds to: to one letter (simple folding), or to several (full folding)."""
     simple: dict[int, str] = {}
     full: dict[int, str] = {}
     for line in TABLE.read_text().splitlines():
@@ -128,7 +130,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-# RFC 3492. A label that is none, or that says no more than plain letters would, stays as it is.
+# RFC 3492. A label that is not valid Punycode, or that decodes to plain letters only, stays as it is.
 PUNYCODE = f"""
 CREATE FUNCTION crm_decode_punycode(label text) RETURNS text {SLOW} AS $$
 DECLARE
@@ -197,8 +199,8 @@ BEGIN
 END $$
 """
 
-# The local part is folded simply: there, \u00df is not ss. The ideographic dots separate labels too. Schemas are named,
-# since a dump is restored without a search path.
+# In the local part, simple folding: \u00df is not ss there. The ideographic dots separate labels too. Calls name the
+# schema, because a dump is restored without a search path.
 EMAIL_LETTERS = f"""
 CREATE FUNCTION crm_unicode_domain(value text) RETURNS text {SLOW} AS $$
 DECLARE

@@ -29,25 +29,25 @@ TRANSITIONS = {
 
 
 def run(statements: str) -> None:
-    """Execute SQL as it stands: neither ':name' nor '%' means anything but itself."""
+    """Execute SQL without parameters: `:name` and `%` have no special meaning."""
     op.get_bind().connection.cursor().execute(statements)
 
 
 def rows(query: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
-    """What a query with the driver's own placeholders answers; nothing where it answers no rows."""
+    """Execute SQL with psycopg's placeholders, and return its rows, if it has any."""
     cursor = op.get_bind().connection.cursor()
     cursor.execute(query, parameters)
     return list(cursor.fetchall()) if cursor.description else []
 
 
 def act_in(tenant: str) -> None:
-    """Make the changes that follow this tenant's, audited as the upgrade's own."""
+    """Let the following changes act in this tenant, with `crm db upgrade` as the actor in the audit log."""
     actor = '{"user_name": "crm db upgrade"}'
     rows("SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true)", [tenant, actor])
 
 
 def isolate(table: str) -> str:
-    """Every statement sees and writes the rows of the transaction's tenant only; without a tenant, none."""
+    """Let every statement see and write only the rows of the transaction's tenant; without a tenant, none."""
     return f"""
         ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
         ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -58,10 +58,10 @@ def isolate(table: str) -> str:
 
 
 def own_only(table: str, condition: str) -> str:
-    """What belongs to a person, said once: those limited to their own records read as crm_service_own, and
+    """Say which rows are a person's own. Whoever is limited to own records reads as the role crm_service_own, and
     `crm_owns(table, id)` asks as that role.
     """
-    # A member that inherits the role, as an owner on PostgreSQL 15 does, is not meant.
+    # The condition names the role, because a policy also binds logins that inherit it, as the owner on PostgreSQL 15.
     return f"""
         CREATE POLICY own ON {table} AS RESTRICTIVE FOR SELECT TO crm_service_own
             USING (current_user <> 'crm_service_own' OR {condition});
@@ -69,7 +69,7 @@ def own_only(table: str, condition: str) -> str:
 
 
 def versioned(table: str, derived: tuple[str, ...] = ()) -> str:
-    """Each real change of a row raises its version. `derived` are columns that the database computes."""
+    """Raise the version of a row with each real change. `derived` are columns that the database computes."""
     return f"""
         CREATE TRIGGER version BEFORE UPDATE ON {table}
             FOR EACH ROW EXECUTE FUNCTION crm_version({array((*NEVER_AUDITED, *derived))});
@@ -84,8 +84,8 @@ def audited(
     events: Iterable[str] = TRANSITIONS,
     built_in: str | None = None,
 ) -> str:
-    """Each changed row gets one audit entry, in the same transaction, whoever changes it and however: one INSERT for
-    all rows of a statement. A new row is no change of anybody's where its column `built_in` is set.
+    """Write one audit entry for each changed row, in the same transaction, for every way to change it. All rows of a
+    statement need one INSERT. New rows whose column `built_in` is set are not audited.
     """
     arguments = f"'{resource_type}', {array((*NEVER_AUDITED, *derived))}"
     function = f"crm_audit({arguments}, '{built_in}')" if built_in else f"crm_audit({arguments})"
@@ -93,9 +93,10 @@ def audited(
 
 
 def on_each_statement(name: str, event: str, table: str, function: str) -> str:
-    """A trigger `<name>_<event>` whose function reads all rows of a statement from old_rows and new_rows.
+    """Make a trigger `<name>_<event>`. Its function reads all rows of a statement from old_rows and new_rows.
 
-    Those of one event fire in the order of their names: a row's audit entry comes before those of what follows from it.
+    Triggers of one event fire in the order of their names. So the audit entry of a row comes before the entries of the
+    changes that follow from it.
     """
     return f"""
         CREATE TRIGGER {name}_{event.lower()} AFTER {event} ON {table} REFERENCING {TRANSITIONS[event]}
@@ -104,7 +105,7 @@ def on_each_statement(name: str, event: str, table: str, function: str) -> str:
 
 
 def owned_by(role: str, *functions: str) -> str:
-    """Let functions run as this role, which must be allowed to make things in the schema for that moment."""
+    """Let functions run as this role. To own them, it must have the right CREATE on the schema for a moment."""
     return f"""
         GRANT CREATE ON SCHEMA public TO {role};
         {"".join(f"ALTER FUNCTION {function} OWNER TO {role};" for function in functions)}
@@ -136,13 +137,13 @@ def searchable(table: str, document: str, query: str | None = None) -> str:
 
 
 def granted(table: str, rights: str) -> str:
-    """What the service may do; TRUNCATE, which ignores row-level security, is never among it."""
+    """Grant rights to the service. Never TRUNCATE, which ignores row-level security."""
     return f"GRANT {rights} ON {table} TO crm_service;"
 
 
 def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
-    """The database keeps how many live rows there are of each facet: see app/records/counts.py. Each statement adds
-    what it changed. `appended` says that rows only ever come.
+    """Keep the number of live rows for each value of `facet` (see app/records/counts.py). Each statement adds what it
+    changed. `appended` says that rows are never changed or deleted.
     """
     parts = {
         "INSERT": counts(facet, live, "new_rows", "count(*)"),
@@ -155,7 +156,7 @@ def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, 
     }
     return "".join(
         f"""
-        -- Plans are kept, and made while the table of counts is small: by its index also when it has many versions.
+        -- Its plan is kept, and made while the table of counts is small. It must use the index when that has grown.
         CREATE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
         SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
         SET enable_seqscan = off SET enable_bitmapscan = off AS $$

@@ -1,1 +1,1 @@
-"""The bytes of attachments: the object store, and what is found out about a file on its way there."""
+"""The bytes of attachments: the object store, and how a file is received, measured and recognized on its way there."""

@@ -1,4 +1,4 @@
-"""The object store: S3, or what speaks like it. Its client's calls wait in threads of ours."""
+"""The object store: S3, or a server with the same API. Calls of its client block, so they run in threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("storage")
 
-# Of our own, so that a store that hangs keeps nobody else's threads.
+# A pool of threads for the store alone: if the store hangs, it blocks no other work.
 THREADS = 32
 CHUNK = 256 * 1024
 tracer = trace.get_tracer("crm-service")
@@ -43,7 +43,7 @@ class StoredObject(NamedTuple):
 
 
 class ObjectStore:
-    """One bucket. Every method raises AppError SERVICE_UNAVAILABLE where the store is away, or none is configured."""
+    """One bucket. Every method raises AppError SERVICE_UNAVAILABLE if the store is away or not configured."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,13 +58,13 @@ class ObjectStore:
         return bool(self._bucket)
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Release threads and connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for client in self._clients.values():
             client.close()
 
     async def put(self, key: str, file: IO[bytes], size: int, content_type: str) -> None:
-        """Store a file, read as it is sent."""
+        """Store a file. It is read while it is sent."""
 
         def put(client: S3Client) -> None:
             file.seek(0)
@@ -73,7 +73,7 @@ class ObjectStore:
         await self._do(put)
 
     async def open(self, key: str, first: int, last: int) -> AsyncIterator[bytes] | None:
-        """Those bytes of an object, chunk by chunk; None where there is no such object."""
+        """The bytes from `first` to `last` of an object, in chunks; None if there is no such object."""
 
         def get(client: S3Client) -> StreamingBody:
             return client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={first}-{last}")["Body"]
@@ -82,7 +82,7 @@ class ObjectStore:
         return None if body is None else self._chunks(body)
 
     async def size(self, key: str) -> int | None:
-        """An object's size; None where there is no such object."""
+        """The size of an object; None if there is no such object."""
 
         def head(client: S3Client) -> int:
             return client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
@@ -90,7 +90,7 @@ class ObjectStore:
         return await self._do(head, absent=None)
 
     async def copy(self, source: str, key: str) -> bool:
-        """Copy within the store; False where there is no such object."""
+        """Copy within the store; False if there is no such object."""
 
         def copy(client: S3Client) -> bool:
             client.copy_object(Bucket=self._bucket, Key=key, CopySource={"Bucket": self._bucket, "Key": source})
@@ -107,12 +107,12 @@ class ObjectStore:
         await self._do(delete)
 
     async def sign_put(self, key: str, size: int, content_type: str, seconds: int) -> str:
-        """A URL that takes exactly this many bytes of this type."""
+        """A URL that accepts an upload of exactly this size and type."""
         parameters = {"Bucket": self._bucket, "Key": key, "ContentLength": size, "ContentType": content_type}
         return await self._signed("put_object", parameters, seconds)
 
     async def sign_get(self, key: str, disposition: str, content_type: str, seconds: int) -> str:
-        """A URL that downloads the object under that name."""
+        """A URL that downloads the object. `disposition` holds the name for the file."""
         parameters = {
             "Bucket": self._bucket,
             "Key": key,
@@ -122,7 +122,7 @@ class ObjectStore:
         return await self._signed("get_object", parameters, seconds)
 
     def every_object(self) -> Iterator[StoredObject]:
-        """All that the bucket holds; for commands, as it blocks."""
+        """All objects of the bucket. It blocks, so it is for commands."""
         after = ""
         while True:
             page = self._call(partial(self._page, after), absent=None)
@@ -133,14 +133,14 @@ class ObjectStore:
                 return
 
     def remove(self, key: str) -> None:
-        """As `delete`, for commands."""
+        """Delete an object, as `delete` does. It blocks, so it is for commands."""
         self._call(lambda client: client.delete_object(Bucket=self._bucket, Key=key), absent=None)
 
     def _page(self, after: str, client: S3Client) -> ListObjectsV2OutputTypeDef:
         return client.list_objects_v2(Bucket=self._bucket, StartAfter=after)
 
     async def _signed(self, operation: str, parameters: dict[str, Any], seconds: int) -> str:
-        # A signature covers the host, so that links for browsers are signed for the name which they use.
+        # The signature covers the host, so links for browsers must be signed for the host that browsers use.
         endpoint = self._settings.s3_public_endpoint_url or self._settings.s3_endpoint_url
 
         def sign() -> str:
@@ -149,7 +149,7 @@ class ObjectStore:
         return await self._in_thread(sign)
 
     def _required(self, endpoint: str) -> S3Client:
-        """A client for this endpoint, made when it is first needed."""
+        """The client for this endpoint. It is made when it is first needed."""
         if not self._bucket:
             raise AppError(Code.SERVICE_UNAVAILABLE, "This service has no store for attachments: S3_BUCKET is not set")
         with self._making:
@@ -178,7 +178,7 @@ class ObjectStore:
                 raise
             if reason in ABSENT:
                 return absent
-            log.warning("the object store did not do it", reason=reason)
+            log.warning("the object store refused a call", reason=reason)
             raise AppError(*REFUSED) from error
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -186,7 +186,7 @@ class ObjectStore:
 
 
 def _s3() -> Any:
-    # Inside the function, because it takes 25 MB with its client, which only a worker that moves files should carry.
+    # Inside the function, because boto3 takes 25 MB: a worker that moves no files does not load it.
     from app.storage import s3
 
     return s3

@@ -1,4 +1,4 @@
-"""boto3, as this service uses it. Loaded by app.storage.objects when the first file comes or goes."""
+"""boto3, as this service uses it. app.storage.objects imports it with the first upload or download."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_SECONDS = 10
 
 
 def client(settings: Settings, endpoint: str, connections: int) -> S3Client:
-    """A client that may be used by several threads."""
+    """A client. Several threads may share it."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint or None,
@@ -32,7 +32,7 @@ def client(settings: Settings, endpoint: str, connections: int) -> S3Client:
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=connections,
-            # Newer defaults add checksums that only Amazon's own servers know.
+            # The newer default adds checksums that only Amazon's own servers understand.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
@@ -40,7 +40,7 @@ def client(settings: Settings, endpoint: str, connections: int) -> S3Client:
 
 
 def refusal(error: Exception) -> str | None:
-    """The store's own word for what went wrong, or the error's name; None for what is a fault of ours."""
+    """The store's error code, or the name of the connection error; None if the error is a bug of ours."""
     if isinstance(error, ClientError):
         return str(error.response["Error"]["Code"])
     return type(error).__name__ if isinstance(error, (BotoCoreError, HTTPClientError, OSError)) else None

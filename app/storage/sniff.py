@@ -1,4 +1,4 @@
-"""What a file is, by its bytes. Its name decides nothing but which kind of plain text it is called."""
+"""The media type of a file, by its bytes. Its name only decides which kind of plain text it is."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import IO
 
 UNKNOWN = "application/octet-stream"
 HEAD = 8192
-# Where a zip archive lists what is in it.
+# The list of a zip archive's files is in its last bytes.
 TAIL = 1024 * 1024
 BLOCK = 1024 * 1024
 
-# By what a file begins with. A table of our own: what is accepted by default is not much more, and libraries that know
-# thousands of formats answer differently from one version to the next.
+# The first bytes of a file, and its type. A table of our own, because few more types are accepted by default, and
+# libraries that know thousands of formats answer differently from one version to the next.
 SIGNATURES = (
     (b"{\\rtf", "application/rtf"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -41,7 +41,7 @@ SIGNATURES = (
     (b"OggS", "audio/ogg"),
     (b"\x1aE\xdf\xa3", "video/webm"),
 )
-# What a RIFF file and an ISO base media file say in their second word.
+# The type that a RIFF file or an ISO base media file names in its second word.
 RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 BRANDS = dict.fromkeys(HEIC, "image/heic") | {
@@ -52,9 +52,9 @@ BRANDS = dict.fromkeys(HEIC, "image/heic") | {
     b"qt  ": "video/quicktime",
     b"M4A ": "audio/mp4",
 }
-# The sizes of a bitmap's second header: that it begins with BM would not be enough.
+# The sizes that a bitmap's second header can have: two letters BM at the start prove too little.
 BITMAP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
-# A signature of letters alone may begin a text.
+# These signatures are letters only, so a plain text may begin with them.
 TEXTUAL = {"application/rtf", "application/postscript"}
 
 PDF = re.compile(rb"%PDF-\d\.\d")
@@ -62,19 +62,19 @@ PDF_HEAD = 1024
 PDF_OBJECT = re.compile(rb"\d obj\b")
 
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-# None of them is in a text of any encoding, but for those of two bytes a letter. Old programs end a file with 0x1a.
+# No text contains these bytes, except in encodings of two bytes a letter. Old programs end a file with 0x1a.
 CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 END_OF_FILE = b"\x1a"
 TEXT_BY_NAME = {"csv": "text/csv", "md": "text/markdown", "markdown": "text/markdown"}
-# What a browser takes for a page, and runs: by the standard on MIME sniffing, and some more.
+# What a browser would take for a page, and run: the tags of the standard on MIME sniffing, and some more.
 PAGE = re.compile(
     r"<(!doctype|!--|html|head|body|script|iframe|frameset|style|title|meta|link|base|object|embed|img|video|audio|form"
     r"|input|button|h[1-6]|div|span|font|table|center|marquee|a|b|p|br|hr|ul|ol|math)(?![a-z0-9-])",
     re.IGNORECASE,
 )
 
-# Headers of mails, among them long ones of those that they passed through.
+# The headers of a mail can be long: each server on its way adds some.
 MAIL_HEAD = 256 * 1024
 HEADER = re.compile(rb"([!-9;-~]{1,200}):")
 WRITTEN_BY = {b"from", b"sender"}
@@ -101,7 +101,7 @@ OLE_STREAMS = {
 
 
 def sniff(file: IO[bytes], name: str) -> str:
-    """The media type of a file; `application/octet-stream` for what nobody knows."""
+    """The media type of a file; `application/octet-stream` if it is unknown."""
     file.seek(0)
     head = file.read(HEAD)
     if head.startswith(b"PK\x03\x04"):
@@ -167,10 +167,10 @@ def _is_text(file: IO[bytes], codec: str | None) -> bool:
 
 
 def _is_mail(file: IO[bytes]) -> bool:
-    """Whether it begins with a mail's headers, each of one line and those that are folded, up to an empty line."""
+    """Whether it begins with the headers of a mail: lines of `Name: value`, some folded, up to an empty line."""
     file.seek(0)
     lines = file.read(MAIL_HEAD).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").split(b"\n")
-    if BEFORE_A_MAIL.match(lines[0].rstrip(b"\r")):  # a mailbox's own line, or the length that Apple's mail writes
+    if BEFORE_A_MAIL.match(lines[0].rstrip(b"\r")):  # the first line of a mailbox, or the length that Apple Mail writes
         lines.pop(0)
     names: set[bytes] = set()
     for line in lines:

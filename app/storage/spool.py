@@ -1,4 +1,4 @@
-"""A file on its way: in a nameless temporary file, so that memory stays flat and a killed process leaves nothing."""
+"""A file that is being received, in an unnamed temporary file: memory stays flat, and nothing outlives the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK = 1024 * 1024
 
 
 class Spool:
-    """Takes bytes as they come; when it is `finish`ed, their number and hash are known."""
+    """Collects bytes as they arrive, with their number and hash. `finish` completes them."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed on exit
@@ -30,18 +30,18 @@ class Spool:
 
     @property
     def sha256(self) -> str:
-        """Of all bytes."""
+        """The hash of all bytes."""
         return self._hash.hexdigest()
 
     async def write(self, data: bytes) -> None:
-        """Take some more."""
+        """Add bytes."""
         self.size += len(data)
         self._block += data
         if len(self._block) >= BLOCK:
             await self.finish()
 
     async def finish(self) -> None:
-        """Write down what came last."""
+        """Write what is still buffered."""
         block, self._block = self._block, bytearray()
         await asyncio.to_thread(self._store, block)
 
