@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from app.dev.postgres import OWNER, EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
+from tests.processes import wait_until
 
 # Property tests have no deadline: how long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("crm", deadline=None)
@@ -95,14 +95,15 @@ def _database(server: Settings) -> Iterator[Settings]:
             database_url=renamed(server.database_dsn, name),
             migration_database_url=renamed(server.migration_dsn, name),
         )
-        for last_try in (False,) * 50 + (True,):
-            try:
-                connection.execute(f'DROP DATABASE "{name}"')
-                break
-            except psycopg.errors.ObjectInUse:  # connections that were closed a moment ago
-                if last_try:
-                    raise
-                time.sleep(0.1)
+        wait_until(lambda: _dropped(connection, name), "the end of connections that were closed a moment ago")
+
+
+def _dropped(connection: psycopg.Connection, name: str) -> bool:
+    try:
+        connection.execute(f'DROP DATABASE "{name}"')
+    except psycopg.errors.ObjectInUse:
+        return False
+    return True
 
 
 def renamed(dsn: str, database: str) -> str:

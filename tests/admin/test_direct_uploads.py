@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from app.admin.attachments import service
 from tests.callers import Caller, Callers, refused
+from tests.processes import wait_until
 
 CONTENT = b"name,amount\nAda,1\n"
 FILE = {"file_name": "../prices.csv", "content_type": "text/csv", "size": len(CONTENT)}
@@ -90,7 +90,7 @@ def test_an_expired_url_gets_nothing_and_takes_nothing(
     upload = begun(admin, customer)
     made = admin.attach(customer).json()
     link = admin.ok("GET", f"/admin/attachments/{made['id']}")["download_url"]
-    time.sleep(2.5)
+    wait_until(lambda: not httpx.get(link).is_success, "the later of both URLs expired")
     taken = httpx.put(upload["upload_url"], content=CONTENT, headers=upload["headers"])
     for answer in (taken, httpx.get(link)):
         assert answer.status_code in {400, 403}
