@@ -11,14 +11,18 @@ import secrets
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from inspect import getdoc
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from app.db.schema import ROLES, VERSION_TABLE
+from app.db.schema import MIGRATIONS, ROLES, VERSION_TABLE
+from app.models import Base
 
+COMMENTED = re.compile(r"((?:^-- .*\n)+)CREATE(?: OR REPLACE)? FUNCTION (\w+)\(", re.MULTILINE)
 WIDTH, LONGEST_LINE = 119, 160
 HEADER = """\
 -- The present schema, for people to read. The migrations make it; `crm db schema` writes this file: don't edit it.
@@ -147,6 +151,8 @@ def _table(
     connection: psycopg.Connection[Any], oid: int, name: str, secured: bool, forced: bool, options: list[str] | None
 ) -> Iterator[str]:
     yield _title(name)
+    if name in _models():
+        yield f"-- {_models()[name]}"
     inside = [line for query in (COLUMNS, CONSTRAINTS) for (line,) in connection.execute(query, [oid])]
     body = ",\n".join(_wrapped(_plain(line), "    ") for line in inside)
     yield f"CREATE TABLE {name} (\n{body}\n)" + (f" WITH ({', '.join(options)})" if options else "") + ";\n"
@@ -162,6 +168,20 @@ def _table(
             yield statements
 
 
+@cache
+def _models() -> dict[str, str]:
+    """The first line of each model's docstring, by its table."""
+    models = [mapper.class_ for mapper in Base.registry.mappers]
+    return {model.__tablename__: (getdoc(model) or "").split("\n")[0] for model in models}
+
+
+@cache
+def _comments() -> dict[str, str]:
+    """The comments above functions in the migrations, which the database does not keep. The newest one counts."""
+    files = [path for path in sorted((MIGRATIONS / "versions").rglob("*")) if path.suffix in {".py", ".sql"}]
+    return {name: comment for path in files for comment, name in COMMENTED.findall(path.read_text())}
+
+
 def _functions(connection: psycopg.Connection[Any]) -> Iterator[str]:
     yield _title("functions")
     if connection.execute(DEFAULTS).fetchone() == (True,):
@@ -173,7 +193,7 @@ def _functions(connection: psycopg.Connection[Any]) -> Iterator[str]:
             text += f"ALTER FUNCTION {name} OWNER TO {owner};\n"
         if callers:
             text += f"GRANT EXECUTE ON FUNCTION {name} TO {', '.join(callers)};\n"
-        yield "\n".join(map(_cut, text.split("\n")))
+        yield _comments().get(name.partition("(")[0], "") + "\n".join(map(_cut, text.split("\n")))
 
 
 def _title(name: str) -> str:
