@@ -8,27 +8,9 @@ from contextlib import contextmanager
 import structlog
 from psycopg import errors
 
-from app.web.errors import AppError, Code, bad_field
+from app.web.errors import AppError, Code
 
 log = structlog.get_logger("database")
-
-# Constraint → what a client reads, and for a 400 the body's field that is to blame.
-REFUSALS: dict[str, tuple[Code, str | None]] = {
-    "customers_live_email_key": (Code.EMAIL_EXISTS, None),
-    # Also of what comes out of the trash along with something else.
-    **{
-        f"{table}_live_external_id_key": (Code.EXTERNAL_ID_EXISTS, None)
-        for table in ("customers", "contacts", "deals", "activities", "notes")
-    },
-    "pipeline_stages_name_key": (Code.STAGE_EXISTS, None),
-    "deals_stage_fkey": (Code.STAGE_IN_USE, None),
-    "stage_history_from_stage_fkey": (Code.STAGE_IN_USE, None),
-    "stage_history_to_stage_fkey": (Code.STAGE_IN_USE, None),
-    "deals_contact_fkey": (Code.CONTACT_NOT_FOUND, "contact_id"),
-    "notes_link_check": (Code.MISSING_LINK, "customer_id"),
-    "tags_name_key": (Code.TAG_EXISTS, None),
-    "customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, "tag_ids"),
-}
 
 # A statement or lock that took too long, a server that is full, going or gone: trying again is right.
 TRANSIENT_ERRORS = (
@@ -42,10 +24,7 @@ PASSING_CLASSES = {"08", "53", "57", "58"}
 
 
 def translate(error: Exception) -> Exception:
-    """The refusal that a database error means to clients; the error itself where it is a fault of ours."""
-    if isinstance(error, errors.IntegrityError) and (refusal := REFUSALS.get(error.diag.constraint_name or "")):
-        code, field = refusal
-        return bad_field(code, field) if field else AppError(code)
+    """SERVICE_UNAVAILABLE for an error that is not ours and may pass; else the error itself."""
     if (
         isinstance(error, (OSError, *TRANSIENT_ERRORS))
         or (

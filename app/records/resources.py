@@ -9,8 +9,8 @@ what is missing where. docs/adding-a-resource.md shows how to add one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sqlalchemy import Table
@@ -28,7 +28,7 @@ from app.models import (
     Tag,
     TenantSettings,
 )
-from app.web.errors import Code
+from app.web.errors import AppError, Code, bad_field
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,6 +54,8 @@ class Resource:
     searched: bool = False
     # So many a tenant may have, where they are always listed whole.
     most: int | None = None
+    # By constraint of the database: the code that a client gets, and for a 400 the field of the body.
+    refusals: Mapping[str, tuple[Code, str | None]] = field(default_factory=dict)
 
     @property
     def table(self) -> Table:
@@ -80,6 +82,7 @@ CUSTOMERS = Resource(
     owned=True,
     counted=True,
     searched=True,
+    refusals={"customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, "tag_ids")},
 )
 CONTACTS = Resource(
     model=Contact,
@@ -99,6 +102,7 @@ DEALS = Resource(
     parents=("customer_id",),
     counted=True,
     searched=True,
+    refusals={"deals_contact_fkey": (Code.CONTACT_NOT_FOUND, "contact_id")},
 )
 ACTIVITIES = Resource(
     model=Activity,
@@ -118,6 +122,7 @@ NOTES = Resource(
     parents=("customer_id", "deal_id", "activity_id"),
     counted=True,
     searched=True,
+    refusals={"notes_link_check": (Code.MISSING_LINK, "customer_id")},
 )
 ATTACHMENTS = Resource(
     model=Attachment,
@@ -126,8 +131,25 @@ ATTACHMENTS = Resource(
     owned=True,
     parents=("customer_id", "deal_id", "activity_id"),
 )
-TAGS = Resource(model=Tag, kind="tag", not_found=Code.TAG_NOT_FOUND, most=1000)
-PIPELINE_STAGES = Resource(model=PipelineStage, kind="pipeline_stage", not_found=Code.STAGE_NOT_FOUND, most=100)
+TAGS = Resource(
+    model=Tag,
+    kind="tag",
+    not_found=Code.TAG_NOT_FOUND,
+    most=1000,
+    refusals={"tags_name_key": (Code.TAG_EXISTS, None)},
+)
+PIPELINE_STAGES = Resource(
+    model=PipelineStage,
+    kind="pipeline_stage",
+    not_found=Code.STAGE_NOT_FOUND,
+    most=100,
+    refusals={
+        "pipeline_stages_name_key": (Code.STAGE_EXISTS, None),
+        "deals_stage_fkey": (Code.STAGE_IN_USE, None),
+        "stage_history_from_stage_fkey": (Code.STAGE_IN_USE, None),
+        "stage_history_to_stage_fkey": (Code.STAGE_IN_USE, None),
+    },
+)
 SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
 
 RESOURCES = (
@@ -157,3 +179,14 @@ def references(resource: Resource) -> Iterator[Reference]:
         for key in keys:
             if key.referred_table is target.table and target.has_trash:
                 yield Reference(key.column_keys[-1], target)
+
+
+REFUSALS = {constraint: refusal for resource in RESOURCES for constraint, refusal in resource.refusals.items()}
+
+
+def refusal_of(constraint: str | None) -> AppError | None:
+    """What a client is told when the database refuses a write by this constraint, if there is something to tell."""
+    if constraint not in REFUSALS:
+        return None
+    code, name = REFUSALS[constraint]
+    return bad_field(code, name) if name else AppError(code)

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from msgspec import Struct
+from psycopg.errors import IntegrityError
 
 from app.access.actor import Actor
 from app.db.database import Database, Origin
 from app.db.session import Session, Writer
+from app.records.resources import refusal_of
 from app.web.preconditions import Precondition
 
 
@@ -55,6 +57,15 @@ async def reading(database: Database, actor: Actor, *, one_statement: bool = Fal
 async def writing(
     database: Database, actor: Actor, origin: Origin, precondition: Precondition | None = None
 ) -> AsyncIterator[Transaction]:
-    """Read and write as this person; committed when the block ends well. Raises AppError as `Database.writer`."""
-    async with database.writer(actor, origin) as session:
-        yield Transaction(actor, session, precondition, own_records_only=database.sees_own_only(actor))
+    """Read and write as this person; committed when the block ends well.
+
+    Raises AppError as `Database.writer`, and for what a constraint refuses as its resource declares.
+    """
+    try:
+        async with database.writer(actor, origin) as session:
+            yield Transaction(actor, session, precondition, own_records_only=database.sees_own_only(actor))
+    except IntegrityError as error:
+        refusal = refusal_of(error.diag.constraint_name)
+        if refusal is None:
+            raise
+        raise refusal from error

@@ -177,6 +177,15 @@ def test_an_external_id_is_of_one_live_record(resource: Resource, catalog: psyco
         assert (["tenant_id", "external_id"], LIVE, True) in made, f"let a migration run {needed}"
 
 
+@every_resource
+def test_what_a_refusal_is_declared_for_is_a_constraint(resource: Resource, catalog: psycopg.Connection) -> None:
+    for constraint in resource.refusals:
+        found = catalog.execute("SELECT FROM pg_constraint WHERE conname = %s", [constraint]).fetchone()
+        assert found is not None, (
+            f"{DECLARATIONS}: no table has the constraint {constraint}, which {resource.kind} names"
+        )
+
+
 # ── routes and lists ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
