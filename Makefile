@@ -27,7 +27,7 @@ $(VENV)/installed: pyproject.toml uv.lock
 run: setup
 	@$(BIN)/crm serve --demo
 
-# Many tests start processes: each would compile the app anew where no bytecode may be written.
+# Many tests start processes. They need bytecode files, or each would compile the app anew.
 # TESTS names some of them, such as TESTS="tests/db tests/laws".
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 test: setup
@@ -84,7 +84,7 @@ check-openapi:
 check-schema:
 	@$(BIN)/crm db schema --check --data-dir .crm/check
 
-# A known vulnerability fails; where nobody can be asked, that is said.
+# A known vulnerability fails. Without network the audit is skipped, with a message.
 audit: setup
 	@said=$$($(BIN)/uv audit --locked --preview-features audit-command $(AUDIT_FLAGS) 2>&1); \
 	case $$? in \

@@ -1,4 +1,4 @@
-"""Time zones as the IANA lists them, whatever the machine has lying about."""
+"""The IANA time zones, from the tzdata package and not from the operating system."""
 
 from importlib.resources import files
 

@@ -19,7 +19,7 @@ GARBAGE_AFTER = 10_000  # objects more than there were
 
 
 def serve_app() -> Litestar:
-    """The application of a worker whose start and stop are its parent's business alone."""
+    """The application of a worker process. Only the parent process starts and stops it."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     if settings.otel_exporter_otlp_endpoint:
@@ -32,7 +32,8 @@ def serve_app() -> Litestar:
         os.setsid()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     app = create_app(settings)
-    # What is here now stays, and need not be looked through for garbage. To look rarely saves a tenth of each request.
+    # Objects from startup live for ever: gc.freeze() exempts them. Rare collections save a tenth of each request's
+    # time.
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER)
     return app

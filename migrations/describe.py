@@ -26,7 +26,7 @@ COMMENTED = re.compile(r"((?:^-- .*\n)+)CREATE(?: OR REPLACE)? FUNCTION (\w+)\("
 WIDTH, LONGEST_LINE = 119, 160
 HEADER = """\
 -- The present schema, for people to read. The migrations make it; `crm db schema` writes this file: don't edit it.
--- CURRENT_USER stands for the login that owns the tables. What only lists letters is cut.
+-- CURRENT_USER stands for the login that owns the tables. Long character tables are shortened.
 """
 
 TABLES = """

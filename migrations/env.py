@@ -11,7 +11,7 @@ def _include(_object: object, _name: str | None, kind: str, _reflected: bool, _o
     return kind != "index"
 
 
-# Alembic gives SQLAlchemy an option of deferrable constraints that SQLAlchemy does not know.
+# For deferrable constraints Alembic passes an option that SQLAlchemy does not know: the warning is harmless.
 warnings.filterwarnings("ignore", "Can't validate argument 'dialect_options'")
 
 config: Any = context.config

@@ -1,7 +1,7 @@
 """Case folding as functions of the database, which decide which texts are equal.
 
-PostgreSQL 15 has no case folding, and an upgrade of the server must not change a key. So the table is our own:
-case_folding.txt, from Unicode. A later version of Unicode needs a migration.
+Folded keys are stored, so the result must not change when PostgreSQL or ICU is upgraded; and PostgreSQL 15 has no case
+folding. So the table is our own: case_folding.txt, from Unicode. A later version of Unicode needs a migration.
 """
 
 from bisect import bisect
@@ -13,10 +13,11 @@ from migrations.rules import run
 
 TABLE = Path(__file__).with_name("case_folding.txt")
 # Where scripts begin: Latin, its extensions, Greek, Cyrillic, Armenian and others, more Latin, more Greek, the rest.
-# Only the scripts of a text's letters cost time. PostgreSQL keeps 32 compiled regular expressions: more would be slow.
+# Only the scripts that occur in a text cost time. PostgreSQL caches 32 compiled regular expressions: more would be
+# slow.
 SCRIPTS = (0x80, 0x100, 0x370, 0x400, 0x530, 0x1E00, 0x1F00, 0x2000)
-# Letters that Unicode does not decompose, and what people type in a search instead of them: letters with strokes, the
-# dotless i, other quotes and dashes, digits of other scripts.
+# Characters that Unicode does not decompose, but that people replace by plain ones in a search: letters with strokes
+# (as in Polish and Danish), the dotless i, curly quotes, other dashes, digits of other scripts.
 ALSO_ALIKE = {
     "\u0142\u0141\u00f8\u00d8\u0111\u0110\u0127\u0126\u0167\u0166\u0131": "lLoOdDhHtTi",
     "\u2018\u2019\u02bc\u2032": "''''",
@@ -54,7 +55,7 @@ def _fast(name: str, plain: str, otherwise: str) -> str:
 
 
 def _table() -> tuple[dict[int, str], dict[int, str]]:
-    """What a letter folds to: to one letter (simple folding), or to several (full folding)."""
+    """Unicode's simple case folding (one letter to one letter), and its full one (one letter to several)."""
     simple: dict[int, str] = {}
     full: dict[int, str] = {}
     for line in TABLE.read_text().splitlines():
@@ -130,7 +131,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-# RFC 3492. A label that is not valid Punycode, or that decodes to plain letters only, stays as it is.
+# RFC 3492. A label that is not valid Punycode, or that decodes to ASCII only, is returned unchanged.
 PUNYCODE = f"""
 CREATE FUNCTION crm_decode_punycode(label text) RETURNS text {SLOW} AS $$
 DECLARE

@@ -61,7 +61,7 @@ def own_only(table: str, condition: str) -> str:
     """Say which rows are a person's own. Whoever is limited to own records reads as the role crm_service_own, and
     `crm_owns(table, id)` asks as that role.
     """
-    # The condition names the role, because a policy also binds logins that inherit it, as the owner on PostgreSQL 15.
+    # This policy must not apply to roles that only inherit crm_service_own, as the owner does on PostgreSQL 15.
     return f"""
         CREATE POLICY own ON {table} AS RESTRICTIVE FOR SELECT TO crm_service_own
             USING (current_user <> 'crm_service_own' OR {condition});
@@ -85,7 +85,7 @@ def audited(
     built_in: str | None = None,
 ) -> str:
     """Write one audit entry for each changed row, in the same transaction, for every way to change it. All rows of a
-    statement need one INSERT. New rows whose column `built_in` is set are not audited.
+    statement need one INSERT. Inserts with a value in the column `built_in` are not audited.
     """
     arguments = f"'{resource_type}', {array((*NEVER_AUDITED, *derived))}"
     function = f"crm_audit({arguments}, '{built_in}')" if built_in else f"crm_audit({arguments})"
@@ -143,7 +143,7 @@ def granted(table: str, rights: str) -> str:
 
 def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
     """Keep the number of live rows for each value of `facet` (see app/records/counts.py). Each statement adds what it
-    changed. `appended` says that rows are never changed or deleted.
+    changed. `appended` means append-only: rows are never updated or deleted.
     """
     parts = {
         "INSERT": counts(facet, live, "new_rows", "count(*)"),
@@ -156,7 +156,7 @@ def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, 
     }
     return "".join(
         f"""
-        -- Its plan is kept, and made while the table of counts is small. It must use the index when that has grown.
+        -- PostgreSQL caches the plan, which was made while the table of counts was small: so the index is forced.
         CREATE FUNCTION crm_count_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
         SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
         SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -177,8 +177,8 @@ def counts(facet: str, live: str, rows: str, count: str) -> str:
 
 
 def cascade_soft_delete(parent: str, *children: str) -> str:
-    """Put these children, as 'table.column', into the trash with their parent, and restore them with it; besides those
-    that already are.
+    """Put these children, as 'table.column', into the trash with their parent, and restore them with it. It keeps the
+    children of earlier calls.
     """
     before = rows(
         "SELECT encode(tgargs, 'escape') FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",

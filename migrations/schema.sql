@@ -1,5 +1,5 @@
 -- The present schema, for people to read. The migrations make it; `crm db schema` writes this file: don't edit it.
--- CURRENT_USER stands for the login that owns the tables. What only lists letters is cut.
+-- CURRENT_USER stands for the login that owns the tables. Long character tables are shortened.
 
 
 -- roles ---------------------------------------------------------------------------------------------------------------
@@ -982,9 +982,9 @@ GRANT INSERT, SELECT, UPDATE ON users TO crm_service;
 
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
--- Adds to a row that no other transaction is changing, or to a new one: nobody waits for anybody. A transaction of many
--- statements leaves a version for each of them: it takes a new key now and then, so that the next statement finds the
--- last version and not all those before.
+-- Adds to a row that no other transaction is changing, or to a new one: nobody waits for anybody. Many updates in one
+-- transaction leave dead row versions, which each lookup by the same key must skip: changing the key at times keeps
+-- lookups short.
 CREATE FUNCTION crm_add_count(tenant text, which text, part text, change bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -1010,9 +1010,9 @@ BEGIN
 END $function$;
 
 -- Writes the audit entries of a statement's rows. Arguments: resource type, columns that are left out, and the column
--- that marks new rows which nobody made. It runs as the tables' owner, because the service may not write audit entries;
--- the transaction's setting crm.actor says who acts. Its plan is kept, and was made for few rows: with many, a nested
--- loop would take forever.
+-- that marks built-in rows, whose INSERT is not audited. It runs as the tables' owner, because the service may not
+-- write audit entries; the transaction's setting crm.actor says who acts. PostgreSQL caches the plan, which was made
+-- for few rows: with many, its nested loop would take forever.
 CREATE FUNCTION crm_audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1106,8 +1106,8 @@ BEGIN
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_canonical_json(jsonb) TO crm_maintenance, crm_search, crm_service;
 
--- Puts the children of a row into the trash with it, at the same moment, and restores those that have this moment when
--- the row is restored. Arguments: the columns that refer to it, as 'contacts.customer_id'.
+-- Puts the children of a row into the trash with it, with the same deleted_at. When the row is restored, it restores
+-- the children with the same deleted_at. Arguments: the columns that refer to it, as 'contacts.customer_id'.
 CREATE FUNCTION crm_cascade_soft_delete()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1451,8 +1451,8 @@ AS $function$
             RETURN NULL;
         END $function$;
 
--- How many live customers have a tag, of those that the caller sees. Not in SQL, which PostgreSQL would put into the
--- statement around it: a list of customers would be estimated with it, and JIT would compile it for nothing.
+-- How many live customers have a tag, of those that the caller sees. Not LANGUAGE sql: PostgreSQL would inline it into
+-- the list's statement, which gives bad estimates and triggers JIT.
 CREATE FUNCTION crm_count_tagged(tag bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -1468,7 +1468,7 @@ BEGIN
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_count_tagged(bigint) TO crm_service;
 
--- The stages that a tenant starts with: nobody's change, so unaudited. Only here can a stage get an origin.
+-- Creates a tenant's default stages, which are not audited. Only this function sets `origin`.
 CREATE FUNCTION crm_create_default_stages()
  RETURNS void
  LANGUAGE plpgsql
@@ -1599,8 +1599,8 @@ END $function$;
 ALTER FUNCTION crm_delete_upload(text,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_delete_upload(text,bigint) TO CURRENT_USER;
 
--- A move gets its moment when it happens. Not now(), at which the transaction began: it may have waited for another move
--- of the same deal.
+-- Sets the time of a move. clock_timestamp(), not now(): now() is the start of the transaction, which may have waited
+-- for another move of the same deal.
 CREATE FUNCTION crm_enter_stage()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1861,8 +1861,8 @@ END $function$;
 ALTER FUNCTION crm_list_stored_files() OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_list_stored_files() TO CURRENT_USER;
 
--- Leaves one row for each facet, and none where nothing is left to count. Rows that another transaction is changing stay
--- as they are.
+-- Leaves one row for each facet, and none where nothing is left to count. Rows that another transaction is changing
+-- stay as they are.
 CREATE FUNCTION crm_merge_counts(which text)
  RETURNS void
  LANGUAGE sql
@@ -1923,8 +1923,8 @@ RETURN ((crm_fold_search(((((((COALESCE(name, ''::text) || '
 '::text || crm_fold_search(crm_unicode_domain(lower((email COLLATE "C"))))) ELSE ''::text END);
 GRANT EXECUTE ON FUNCTION crm_party_text(text,text,text,text) TO crm_maintenance, crm_search, crm_service;
 
--- The digits of a phone number, without leading zeros and with them. They are kept in letters that nobody types, so that
--- only a search for a number finds them (app/web/search.py has the same letters).
+-- The digits of a phone number, without leading zeros and with them. They are stored as private-use Unicode characters,
+-- so that only a search for a number finds them (app/web/search.py has the same characters).
 CREATE FUNCTION crm_phone_lines(phone text)
  RETURNS text
  LANGUAGE plpgsql
@@ -1981,7 +1981,7 @@ ALTER FUNCTION crm_purge_attachments(timestamp with time zone) OWNER TO crm_main
 GRANT EXECUTE ON FUNCTION crm_purge_attachments(timestamp with time zone) TO CURRENT_USER;
 
 -- Seals the next entries, in the order of their ids. Answers how many, the last one that is sealed, and the newest one;
--- nulls while another transaction is sealing. Whoever may call it can't make a wrong seal.
+-- nulls while another transaction is sealing. The service may call it, but can't make a wrong seal with it.
 CREATE FUNCTION crm_seal_audit(most bigint, OUT count bigint, OUT sealed bigint, OUT newest bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -2006,9 +2006,9 @@ BEGIN
     IF newest <= sealed THEN
         RETURN;
     END IF;
-    -- A mark of the future was restored, from another server.
+    -- After a restore on another server, the saved transaction id can be larger than ours.
     IF progress.mark IS NULL OR progress.transaction > pg_current_xact_id()::text::bigint THEN
-        -- Whoever took an id up to the newest one had its transaction's number before that, and so before ours.
+        -- Every id up to `newest` belongs to a transaction older than ours.
         progress.mark := newest;
         progress.transaction := pg_current_xact_id()::text::bigint;
     END IF;
@@ -2194,8 +2194,8 @@ BEGIN
 END $function$;
 
 -- Keeps customer_tags equal to customers.tags; a tag that does not exist fails on the foreign key. A statement that
--- changes no tags costs no more than the comparison. What it changes is planned anew each time, for as many rows as there
--- are.
+-- changes no tags costs no more than the comparison. What it changes is planned anew each time, for as many rows as
+-- there are.
 CREATE FUNCTION crm_sync_customer_tags()
  RETURNS trigger
  LANGUAGE plpgsql

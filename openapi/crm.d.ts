@@ -483,8 +483,8 @@ export interface paths {
         put?: never;
         /**
          * Reassign customer
-         * @description Give a customer to somebody else, with those open deals and activities of it that are its present owner's; of a
-         *     customer without an owner, those that have none.
+         * @description Give a customer to somebody else, and the open deals and activities of the same owner. If the customer has no
+         *     owner, these are the ones without an owner.
          */
         post: operations["reassign_customer"];
         delete?: never;
@@ -1699,7 +1699,7 @@ export interface components {
         };
         /**
          * CustomerDetail
-         * @description A customer with a little of everything that hangs on it.
+         * @description A customer with a part of its related records.
          * @example {
          *       "id": 12,
          *       "name": "Ada Lovelace",
@@ -2108,8 +2108,8 @@ export interface components {
         };
         /**
          * DealDetail
-         * @description A deal with what hangs on it: the 50 newest activities and notes (fewer where they are more than a mebibyte of
-         *         JSON together), and the last 1,000 moves, the oldest first.
+         * @description A deal with its activities, notes and moves: the 50 newest activities and notes (fewer where they are more than a
+         *         mebibyte of JSON together), and the last 1,000 moves, the oldest first.
          * @example {
          *       "id": 7,
          *       "title": "Difference engine, 2 pieces",

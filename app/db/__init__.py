@@ -1,1 +1,1 @@
-"""PostgreSQL: one transaction per request, records, lists, migrations."""
+"""PostgreSQL: the pool, sessions, compiled statements, errors, migrations."""

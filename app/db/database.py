@@ -25,11 +25,11 @@ SETTINGS = {
     "statement_timeout": "'5s'",
     "lock_timeout": "'2s'",
     "idle_in_transaction_session_timeout": "'10s'",
-    # Compiling a statement takes longer than any of ours runs.
+    # JIT costs more than it saves: no statement here runs long enough.
     "jit": "'off'",
 }
-# A read changes nothing that would be audited. Reports hash and sort in memory, as long as there is no more than a
-# million of what they go by.
+# A read needs no crm.actor, because it changes nothing. Its work_mem is enough to hash or sort about a million keys,
+# for reports.
 READS = SETTINGS | {"transaction_read_only": "'on'", "work_mem": "'16MB'"}
 WRITES = SETTINGS | {"crm.actor": "$4"}
 
@@ -109,8 +109,8 @@ class Database:
 
     @asynccontextmanager
     async def oversight(self) -> AsyncIterator[Session]:
-        """Begin as who may read the audit logs of all tenants, which the service's login may not; for commands, whose
-        statements may take long.
+        """A session as crm_auditor, which may read the audit logs of all tenants. For commands: the service's login may
+        not act as it. It has no statement timeout.
 
         Raises AppError as `reader`.
         """

@@ -1,8 +1,8 @@
 """`crm db`: the tables, the roles and their rights. Every command holds one advisory lock, so that many replicas may
 start at once.
 
-Who waits for a table's lock lets nobody else have it meanwhile, readers included. So a migration waits for a moment
-only, is undone, and is tried again later; each one is a transaction of its own.
+An ALTER TABLE that waits for its lock blocks all later statements on the table, reads too. So a migration waits only
+for a moment, is rolled back, and is tried again later. Each migration is a transaction of its own.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ SELECT has_database_privilege('public', current_database(), 'TEMPORARY')
     OR has_schema_privilege('public', current_schema(), 'CREATE')
 """
 
-# Of a table that was written anew nothing counts as visible to all, which index-only scans need; of a new column there
-# are no statistics. A replica that waits for another's migrations keeps it so: the last one to be done finds it.
+# After a rewrite a table's visibility map is empty, so index-only scans are slow; and a new column has no statistics.
+# VACUUM can't help as long as another replica waits for the migrations: the last replica to finish does it.
 NEVER_VACUUMED = """
 SELECT format('%I.%I', nspname, relname)
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -107,7 +107,7 @@ WHERE nspname = current_schema() AND relkind = 'r' AND relallvisible = 0 AND pg_
 """
 
 
-# What holds a lock that a migration may need, or runs another `crm db`; the oldest sessions first.
+# The sessions that hold a lock that a migration may need, or that run another `crm db`.
 BLOCKERS = f"""
 SELECT DISTINCT pid, concat_ws(' ', usename, nullif(application_name, '')) AS name
 FROM pg_locks JOIN pg_stat_activity USING (pid)

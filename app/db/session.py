@@ -23,13 +23,14 @@ from app.web.errors import AppError, Code
 
 log = structlog.get_logger("database")
 
-# Rows: a note has up to 80 KB, and as many requests are answered at once as there are connections.
+# At most so many rows are fetched at once, to limit memory: a note has up to 80 KB, and each connection may read a
+# list.
 MOST_HELD = 50
 STREAMED_AT_ONCE = 10 if capabilities.has_stream_chunked() else 1
 NOTHING = text("SELECT")
 MOST_SCOPES = 50_000
-# A column changed its type since a statement was prepared, or somebody took the statement away: a new connection knows
-# nothing of either.
+# A column's type has changed since a statement was prepared, or the prepared statement is gone. A new connection
+# prepares it again.
 STALE = {"0A000", "26000"}
 # Before `crm db upgrade`: no such role, or one that the login is no member of.
 ROLE_MISSING = (errors.InvalidParameterValue, errors.InsufficientPrivilege)
@@ -50,8 +51,8 @@ class Identity(NamedTuple):
 
 @lru_cache(MOST_SCOPES)
 def _scope(_role: str, _tenant: str) -> int:
-    """A number of ours. A statement is prepared for each role and tenant by itself: a plan that was made for a small
-    tenant can be a bad one for a large one.
+    """A number for each role and tenant. It is put into the SQL as a comment, so that each has prepared statements of
+    its own: a plan that was made for a small tenant can be bad for a large one.
     """
     return next(_numbers)
 
@@ -149,7 +150,7 @@ class Session(ABC):
                 await connection.close()
             if not connection.closed or not first or isinstance(error, NoResponseError):
                 raise
-            # Of a first statement nothing has lasted, and the server may have come back since.
+            # The first statement had no effect yet, so it is safe to retry it on a new connection.
             self._connection, self._begun = None, False
             await self._pool.release(connection)
             return await self._send(compiled, parameters)

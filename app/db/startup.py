@@ -10,7 +10,7 @@ from app.db.schema import SERVICE_ROLE
 log = structlog.get_logger("startup")
 
 CONNECT_SECONDS = 2
-# Of the login, and of what it may act as; then of the role that it lowers itself to, which any login may leave again.
+# First what the login and its roles may do, because a session can always RESET ROLE; then what crm_service may do.
 POWERS = """
     SELECT session_user,
            EXISTS (SELECT FROM pg_roles WHERE (rolsuper OR rolbypassrls) AND pg_has_role(session_user, oid, 'MEMBER')),

@@ -18,9 +18,10 @@ S = TypeVar("S", bound=Executable)
 
 
 def unprepared(statement: S) -> S:
-    """The statement, to be planned for the values that it is sent with, where a plan that suits all would suit few.
+    """The statement, not to be prepared: PostgreSQL plans it for the actual values each time.
 
-    To plan takes about as long as to find one page.
+    For statements whose best plan depends on the values, so that a generic plan would be bad. Planning takes about as
+    long as finding one page.
     """
     return statement.execution_options(prepare=False)
 
@@ -83,7 +84,7 @@ class CompiledStatement:
         return tuple(values)
 
 
-# By the statement itself: most are built once and live as long as the process; a passing one takes its own along.
+# A cache with weak keys: most statements live as long as the process, and the entry of a temporary one goes with it.
 _compiled: WeakKeyDictionary[Executable, CompiledStatement] = WeakKeyDictionary()
 
 

@@ -85,8 +85,8 @@ class Deal(Record, Imported):
     lost_reason: Mapped[str | None] = mapped_column(String(255))
     stage_entered_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     title_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(title)"))
-    # For lists: with row-level security, conditions on a numeric can't use an index. There are more amounts than
-    # positive bigints, so the smallest amount is a negative number here.
+    # For lists: with row-level security, conditions on a numeric can't use an index. The amount times 10,000 does
+    # not fit into the positive bigints, so it is shifted to use the negative ones too.
     amount_order: Mapped[int] = mapped_column(BigInteger, Computed("(...)::bigint"))
 
     __table_args__ = (

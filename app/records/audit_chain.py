@@ -1,8 +1,8 @@
 """The audit log's chain of hashes. Each tenant's entries have seals in the order of their ids; each seal is a hash over
 the entry and the seal before it.
 
-Entries are sealed after they were committed, so that writers never wait for one another. The database makes the seals
-(`crm_seal_audit`), so that nobody who can reach it as the service makes a wrong one. Here they are checked, by other
+Entries are sealed after they were committed, so that writers never wait for one another. A function of the database
+makes the seals (`crm_seal_audit`), so that the service's login can't make a wrong one. Here they are checked, by other
 code.
 """
 
@@ -92,7 +92,8 @@ def seal_hash(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, A
 
 
 async def seal(database: Database) -> Progress | None:
-    """Seal a batch of entries that no lower id can follow: a lower id may be committed later than a higher one.
+    """Seal a batch of entries. A lower id may be committed later than a higher one, so only entries are sealed below
+    which no id can still be committed.
 
     Returns None while another worker does it. Raises AppError.
     """

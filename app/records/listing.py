@@ -35,7 +35,7 @@ Kept = TypeVar("Kept")
 
 # Everything in a query that is not a filter.
 NOT_FILTERS = frozenset({*ListQuery.__struct_fields__, "sort_by"})
-# What a filter is that is not given, where that can be said.
+# The default values of filters.
 DEFAULTS = {"deleted": Deleted.EXCLUDE.value}
 # A cursor holds the filters, and must fit into what a query takes as one.
 MOST_FILTER_BYTES = 8192
@@ -239,7 +239,7 @@ class Listing(Generic[Record]):
         return Shape(tuple(variants), deleted, sort_by, sort_order == SortOrder.DESC), parameters
 
 
-# ── what a query and its list have to agree on, found out when they are imported ─────────────────────────────────────
+# ── checks at import time: a query and its list must agree ───────────────────────────────────────────────────────────
 
 
 def _check_filters(name: str, query: type[ListQuery], filters: Mapping[str, Filter], *, has_trash: bool) -> None:

@@ -1,4 +1,4 @@
-"""The media type of a file, by its bytes. Its name only decides which kind of plain text it is."""
+"""The media type of a file, by its bytes. Its name is used only to tell text types apart (csv, md)."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ OWN = {
     "attachments": f"uploaded_by = {ME} OR {MY_PARENTS}",
     "attachment_uploads": f"uploaded_by = {ME}",
 }
-# What the audit log calls the resource, and the columns that the database derives: they are no change of anybody's.
+# What the audit log calls the resource, and its generated columns, which are not audited.
 RECORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tags": ("tag", ("name_folded",)),
     "customers": (
@@ -90,8 +90,9 @@ SEARCHED = {
     "activities": TITLE,
     "notes": "content_folded",
 }
-# A deal is found by its customer's name too. The longest fragment leads to what may be meant, by either index. LATERAL
-# with OFFSET 0 goes from there to the others, and stops when there are enough: no planner knows how many there are.
+# A deal is found by its customer's name too. Candidates come from either index by the longest fragment, then all
+# fragments are checked, until there are enough rows. OFFSET 0 stops PostgreSQL from flattening the subquery into a
+# join, which it would plan badly because it can't know how many rows match.
 DEAL_HOLDS = """AND crm_fold_search(deals.title) || E'\\n' || crm_fold_search(customers.name) LIKE ALL ($3)
         LIMIT $5"""
 FOUND_DEALS = f"""
@@ -109,7 +110,8 @@ FOUND_DEALS = f"""
             AND crm_fold_search(name) LIKE $7 {DEAL_HOLDS})
         LIMIT $5"""
 
-# By what the live rows of a table are counted, and which rows are live.
+# Table → the column by whose values its rows are counted (the facet), and the condition for live rows, where they
+# differ from the defaults of `counted`.
 COUNTED: dict[str, tuple[str, ...]] = {
     "customers": ("status",),
     "customer_tags": ("tag_id", "live"),
@@ -156,7 +158,7 @@ BEGIN
     PERFORM set_config('role', before, true);
 END $$;
 """
-# Indexes and derived columns need what only computes: whoever reads and writes them may call it.
+# Generated columns and indexes call IMMUTABLE functions: whoever reads or writes them needs EXECUTE on these.
 LET_COMPUTE = """
 DO $$
 DECLARE

@@ -1,1 +1,1 @@
-"""Customers, and the tags they wear."""
+"""Customers, and their tags."""

@@ -34,7 +34,7 @@ from app.web.paging import SortOrder
 
 c = Row.__table__.c
 tag = Tag.__table__.c
-worn = CustomerTag.__table__.c
+tagged = CustomerTag.__table__.c
 stage = PipelineStage.__table__.c
 
 _tags = nested_rows(
@@ -62,7 +62,7 @@ LISTING = Listing.of(
         "status": one_of(c.status),
         "kind": one_of(c.kind),
         "assigned_to": user_in(c.assigned_to),
-        "tags": matching(lambda tags: c.id.in_(select(worn.customer_id).where(worn.tag_id == any_(tags)))),
+        "tags": matching(lambda tags: c.id.in_(select(tagged.customer_id).where(tagged.tag_id == any_(tags)))),
         "contacted": equals(c.contacted),
         "created_from": since(c.created_at),
         "created_to": until(c.created_at),

@@ -87,8 +87,8 @@ async def restore_customer(request: CrmRequest, customer_id: FromPath[RecordId])
 async def reassign_customer(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[Reassignment]
 ) -> Response[Reassigned]:
-    """Give a customer to somebody else, with those open deals and activities of it that are its present owner's; of a
-    customer without an owner, those that have none.
+    """Give a customer to somebody else, and the open deals and activities of the same owner. If the customer has no
+    owner, these are the ones without an owner.
     """
     async with transaction(request) as tx:
         done = await service.reassign(tx, customer_id, data)

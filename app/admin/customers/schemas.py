@@ -54,7 +54,7 @@ class CustomerSort(StrEnum):
 
 
 def check_preferences(preferences: dict[str, Any]) -> dict[str, Any]:
-    """The object as it is. Raises Refused for one that is more than preferences."""
+    """The object, unchanged. Raises Refused if it is larger than 16 KiB."""
     if len(strict_json.encode(preferences)) > MOST_PREFERENCE_BYTES:
         raise Refused(f"must be at most {MOST_PREFERENCE_BYTES} bytes of JSON")
     return preferences
@@ -118,7 +118,7 @@ class Customer(View):
 
 
 class CustomerDetail(Customer):
-    """A customer with a little of everything that hangs on it."""
+    """A customer with a part of its related records."""
 
     contacts_count: int
     open_deals_count: int

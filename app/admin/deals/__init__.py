@@ -1,1 +1,1 @@
-"""Deals: what customers may buy, and how far that is."""
+"""Deals and their stages."""

@@ -114,8 +114,8 @@ class StageMove(View):
 
 
 class DealDetail(Deal):
-    """A deal with what hangs on it: the 50 newest activities and notes (fewer where they are more than a mebibyte of
-    JSON together), and the last 1,000 moves, the oldest first.
+    """A deal with its activities, notes and moves: the 50 newest activities and notes (fewer where they are more than a
+    mebibyte of JSON together), and the last 1,000 moves, the oldest first.
     """
 
     activities: list[Activity]

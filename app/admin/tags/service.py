@@ -13,7 +13,7 @@ from app.web.paging import Everything
 
 tag = models.Tag.__table__.c
 customer = models.Customer.__table__.c
-worn = models.CustomerTag.__table__.c
+tagged = models.CustomerTag.__table__.c
 
 REMOVAL_SECONDS = 60
 
@@ -29,7 +29,7 @@ async def remove(tx: Transaction, tag_id: int) -> None:
     await TAGS.get_for_update(tx, tag_id)
     # Each customer that wears it changes, with a version and an audit entry: a popular tag takes more than 5 s.
     await tx.connection.execute(select(func.set_config("statement_timeout", f"{REMOVAL_SECONDS}s", True)))
-    holders = select(worn.customer_id).where(worn.tag_id == tag_id)
+    holders = select(tagged.customer_id).where(tagged.tag_id == tag_id)
     taken_off = update(models.Customer).where(customer.id.in_(holders))
     with response_timeout(REMOVAL_SECONDS + 1):
         await tx.connection.execute(taken_off.values(tags=func.array_remove(customer.tags, tag_id)))

@@ -58,8 +58,8 @@ CREATE INDEX attachment_uploads_activity_idx ON attachment_uploads (tenant_id, a
     WHERE activity_id IS NOT NULL;
 GRANT USAGE ON SEQUENCE attachments_id_seq TO crm_service;
 
--- `crm attachments` compares the store with these tables for all tenants at once. It runs as the tables' owner, whom
--- row-level security binds too, so a role of their own does these few things.
+-- `crm attachments` compares the store with these tables for all tenants at once. It logs in as the tables' owner, whom
+-- row-level security binds too, so these functions run as crm_maintenance.
 CREATE POLICY maintenance ON attachments TO crm_maintenance USING (true);
 CREATE POLICY maintenance ON attachment_uploads TO crm_maintenance USING (true);
 GRANT SELECT, UPDATE (deleted_at), DELETE ON attachments TO crm_maintenance;

@@ -52,8 +52,8 @@ GRANT SELECT, UPDATE ON audit_progress TO crm_maintenance;
 GRANT SELECT ON audit_entries TO crm_maintenance;
 GRANT SELECT, INSERT ON audit_seals TO crm_maintenance;
 
--- The auditor, as whom `crm audit` reads all tenants' logs. The policies ask for the role by its name, so that a login
--- that is merely a member sees no more than before.
+-- `crm audit` reads the logs of all tenants as the role crm_auditor. The policies compare current_user, so that members
+-- of the role who did not SET ROLE see nothing extra.
 CREATE POLICY auditor ON audit_entries FOR SELECT TO crm_auditor USING (current_user = 'crm_auditor');
 CREATE POLICY auditor ON audit_seals FOR SELECT TO crm_auditor USING (current_user = 'crm_auditor');
 GRANT SELECT ON audit_entries, audit_seals TO crm_auditor;
@@ -93,7 +93,7 @@ BEGIN
 END $$;
 
 -- Seals the next entries, in the order of their ids. Answers how many, the last one that is sealed, and the newest one;
--- nulls while another transaction is sealing. Whoever may call it can't make a wrong seal.
+-- nulls while another transaction is sealing. The service may call it, but can't make a wrong seal with it.
 CREATE FUNCTION crm_seal_audit(most bigint, OUT count bigint, OUT sealed bigint, OUT newest bigint) LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -113,9 +113,9 @@ BEGIN
     IF newest <= sealed THEN
         RETURN;
     END IF;
-    -- A mark of the future was restored, from another server.
+    -- After a restore on another server, the saved transaction id can be larger than ours.
     IF progress.mark IS NULL OR progress.transaction > pg_current_xact_id()::text::bigint THEN
-        -- Whoever took an id up to the newest one had its transaction's number before that, and so before ours.
+        -- Every id up to `newest` belongs to a transaction older than ours.
         progress.mark := newest;
         progress.transaction := pg_current_xact_id()::text::bigint;
     END IF;

@@ -1,7 +1,7 @@
 -- How many live rows each table has, kept by triggers (see app/records/counts.py).
 
--- A count's rows are updated in place (HOT), so that neither table nor index grows. A list reads as many of them as there
--- are facets, and writers at one moment.
+-- Updates are HOT (the new version of a row stays on its page), so that neither table nor index grows. A list reads one
+-- row for each facet and concurrent writer.
 CREATE TABLE record_counts (
     tenant_id varchar(64) NOT NULL CHECK (tenant_id <> ''),
     counted text NOT NULL,
@@ -13,9 +13,9 @@ CREATE TABLE record_counts (
 -- The triggers count the rows of whatever tenants a statement changes, as the tables' owner.
 CREATE POLICY counted ON record_counts FOR INSERT TO CURRENT_USER WITH CHECK (true);
 
--- Adds to a row that no other transaction is changing, or to a new one: nobody waits for anybody. A transaction of many
--- statements leaves a version for each of them: it takes a new key now and then, so that the next statement finds the
--- last version and not all those before.
+-- Adds to a row that no other transaction is changing, or to a new one: nobody waits for anybody. Many updates in one
+-- transaction leave dead row versions, which each lookup by the same key must skip: changing the key at times keeps
+-- lookups short.
 CREATE FUNCTION crm_add_count(tenant text, which text, part text, change bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     free record;
@@ -37,8 +37,8 @@ BEGIN
     END IF;
 END $$;
 
--- Leaves one row for each facet, and none where nothing is left to count. Rows that another transaction is changing stay
--- as they are.
+-- Leaves one row for each facet, and none where nothing is left to count. Rows that another transaction is changing
+-- stay as they are.
 CREATE FUNCTION crm_merge_counts(which text) RETURNS void LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     WITH free AS (

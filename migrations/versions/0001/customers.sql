@@ -75,8 +75,8 @@ CREATE TABLE customer_tags (
 CREATE INDEX customer_tags_customer_idx ON customer_tags (tenant_id, customer_id);
 
 -- Keeps customer_tags equal to customers.tags; a tag that does not exist fails on the foreign key. A statement that
--- changes no tags costs no more than the comparison. What it changes is planned anew each time, for as many rows as there
--- are.
+-- changes no tags costs no more than the comparison. What it changes is planned anew each time, for as many rows as
+-- there are.
 CREATE FUNCTION crm_sync_customer_tags() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -102,8 +102,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- How many live customers have a tag, of those that the caller sees. Not in SQL, which PostgreSQL would put into the
--- statement around it: a list of customers would be estimated with it, and JIT would compile it for nothing.
+-- How many live customers have a tag, of those that the caller sees. Not LANGUAGE sql: PostgreSQL would inline it into
+-- the list's statement, which gives bad estimates and triggers JIT.
 CREATE FUNCTION crm_count_tagged(tag bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN
     RETURN (

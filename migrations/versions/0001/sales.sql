@@ -45,12 +45,12 @@ CREATE TABLE pipeline_stages (
     version integer NOT NULL DEFAULT 1,
     PRIMARY KEY (tenant_id, id),
     CONSTRAINT pipeline_stages_name_key UNIQUE (tenant_id, name),
-    -- Not UNIQUE: PostgreSQL takes that for a key which foreign keys might refer to, and then a change of the order would
-    -- keep every deal of the stage waiting.
+    -- Not UNIQUE: PostgreSQL takes that for a key which foreign keys might refer to, and then a change of the order
+    -- would keep every deal of the stage waiting.
     CONSTRAINT pipeline_stages_order_key EXCLUDE (tenant_id WITH =, "order" WITH =) DEFERRABLE
 );
 
--- The stages that a tenant starts with: nobody's change, so unaudited. Only here can a stage get an origin.
+-- Creates a tenant's default stages, which are not audited. Only this function sets `origin`.
 CREATE FUNCTION crm_create_default_stages() RETURNS void LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -95,8 +95,9 @@ CREATE TABLE deals (
     deleted_at timestamptz,
     version integer NOT NULL DEFAULT 1,
     title_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_fold(title)) STORED,
-    -- Row-level security lets a condition on a bigint use an index, and none on a numeric. There are 10¹⁹ amounts: as many
-    -- as bigints, though more than positive ones.
+    -- For sorting: under row-level security a condition on a bigint can use an index, but one on a numeric can't. There
+    -- are 10¹⁹ amounts, more than positive bigints, so the amount times 10,000 is shifted to use the negative
+    -- ones too.
     amount_order bigint NOT NULL GENERATED ALWAYS AS ((amount * 10000 - 5000000000000000000)::bigint) STORED,
     PRIMARY KEY (tenant_id, id),
     CONSTRAINT deals_amount_limit_check CHECK (amount < 1000000000000000),
@@ -145,8 +146,8 @@ CREATE INDEX stage_history_deal_idx ON stage_history (tenant_id, deal_id, id) IN
 CREATE INDEX stage_history_from_stage_idx ON stage_history (tenant_id, from_stage_id);
 CREATE INDEX stage_history_to_stage_idx ON stage_history (tenant_id, to_stage_id);
 
--- A move gets its moment when it happens. Not now(), at which the transaction began: it may have waited for another move
--- of the same deal.
+-- Sets the time of a move. clock_timestamp(), not now(): now() is the start of the transaction, which may have waited
+-- for another move of the same deal.
 CREATE FUNCTION crm_enter_stage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.stage_entered_at := greatest(clock_timestamp(), OLD.stage_entered_at);
@@ -260,7 +261,7 @@ CREATE TABLE notes (
     updated_at timestamptz NOT NULL DEFAULT now(),
     deleted_at timestamptz,
     version integer NOT NULL DEFAULT 1,
-    -- Folding makes several letters of some: a text that grows beyond this is not searched to its end.
+    -- Folding can lengthen a text. Only the first 40,000 characters are searched.
     content_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (left(crm_fold_search(content), 40000)) STORED,
     PRIMARY KEY (tenant_id, id),
     CONSTRAINT notes_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id) > 0),

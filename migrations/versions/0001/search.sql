@@ -1,7 +1,7 @@
 -- Search: how texts are folded and cut into grams, and the function that finds ids.
 
--- The digits of a phone number, without leading zeros and with them. They are kept in letters that nobody types, so that
--- only a search for a number finds them (app/web/search.py has the same letters).
+-- The digits of a phone number, without leading zeros and with them. They are stored as private-use Unicode characters,
+-- so that only a search for a number finds them (app/web/search.py has the same characters).
 CREATE FUNCTION crm_phone_lines(phone text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
     bare text := public.crm_fold_search(phone);

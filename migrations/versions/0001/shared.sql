@@ -1,6 +1,6 @@
 -- What every table shares: the triggers that raise versions, write audit entries and cascade soft deletes.
 
--- No function is everybody's: each one is granted to those who need it.
+-- By default nobody may call a function: EXECUTE is granted to the roles that need it.
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- Raises version and updated_at when a row really changes. Argument: the columns that do not count. A row keeps its
@@ -21,9 +21,9 @@ BEGIN
 END $$;
 
 -- Writes the audit entries of a statement's rows. Arguments: resource type, columns that are left out, and the column
--- that marks new rows which nobody made. It runs as the tables' owner, because the service may not write audit entries;
--- the transaction's setting crm.actor says who acts. Its plan is kept, and was made for few rows: with many, a nested
--- loop would take forever.
+-- that marks built-in rows, whose INSERT is not audited. It runs as the tables' owner, because the service may not
+-- write audit entries; the transaction's setting crm.actor says who acts. PostgreSQL caches the plan, which was made
+-- for few rows: with many, its nested loop would take forever.
 CREATE FUNCTION crm_audit() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' SET enable_nestloop = off AS $$
 DECLARE
@@ -72,8 +72,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Puts the children of a row into the trash with it, at the same moment, and restores those that have this moment when
--- the row is restored. Arguments: the columns that refer to it, as 'contacts.customer_id'.
+-- Puts the children of a row into the trash with it, with the same deleted_at. When the row is restored, it restores
+-- the children with the same deleted_at. Arguments: the columns that refer to it, as 'contacts.customer_id'.
 CREATE FUNCTION crm_cascade_soft_delete() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     child text;
