@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("crm")
 
 # Each module is run by one process, so that what it makes is made once. These take longest: they come first, so that
 # no process is left alone with one of them at the end.
-LONGEST = ("torture", "bench", "deploy", "laws/test_schemathesis.py", "cli", "console")
+LONGEST = ("torture", "bench", "deploy", "laws/test_schemathesis.py", "pages", "cli", "console")
 
 SECRET = "a secret for tests, of more than thirty-two bytes"
 
