@@ -36,7 +36,7 @@ from app.db.startup import check_role
 from app.docs import docs_router
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
-from app.records.maintenance import Upkeep
+from app.records.maintenance import Maintenance
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.telemetry import Telemetry, forget_dead_workers
@@ -116,18 +116,18 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    async with database, _kept_up(database, app.state.settings.upkeep_seconds):
+    async with database, _maintained(database, app.state.settings.upkeep_seconds):
         yield
     app.state.store.close()
 
 
 @asynccontextmanager
-async def _kept_up(database: Database, seconds: float) -> AsyncIterator[None]:
-    upkeep = asyncio.create_task(Upkeep(database, seconds).run()) if seconds else None
+async def _maintained(database: Database, seconds: float) -> AsyncIterator[None]:
+    maintenance = asyncio.create_task(Maintenance(database, seconds).run()) if seconds else None
     try:
         yield
     finally:
-        if upkeep:
-            upkeep.cancel()
+        if maintenance:
+            maintenance.cancel()
             with suppress(asyncio.CancelledError):
-                await upkeep
+                await maintenance

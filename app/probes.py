@@ -14,7 +14,7 @@ from litestar.enums import MediaType
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.db.schema import VERSION_TABLE, revisions
+from app.db.revisions import VERSION_TABLE, revisions
 from app.settings import DRAIN_FILE, Settings
 from app.telemetry import metrics_page
 from app.web.input import skip_input_checks

@@ -19,7 +19,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
-from app.db.schema import MIGRATIONS, ROLES, VERSION_TABLE
+from app.db.revisions import MIGRATIONS, VERSION_TABLE
+from app.db.roles import ROLES
 from app.models import Base
 
 COMMENTED = re.compile(r"((?:^-- .*\n)+)CREATE(?: OR REPLACE)? FUNCTION (\w+)\(", re.MULTILINE)

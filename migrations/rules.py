@@ -3,7 +3,7 @@
 A new resource's migration calls those that its declaration names: docs/adding-a-resource.md shows it.
 
 Row-level security is forced on the tables' owner too. A migration that changes rows must lift it for its own
-transaction: ALTER TABLE … NO FORCE ROW LEVEL SECURITY, and back.
+transaction: ALTER TABLE … NO FORCE ROW LEVEL SECURITY, and back. For the triggers it sets crm.tenant and crm.actor.
 """
 
 from collections.abc import Iterable
@@ -38,12 +38,6 @@ def rows(query: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
     cursor = op.get_bind().connection.cursor()
     cursor.execute(query, parameters)
     return list(cursor.fetchall()) if cursor.description else []
-
-
-def act_in(tenant: str) -> None:
-    """Let the following changes act in this tenant, with `crm db upgrade` as the actor in the audit log."""
-    actor = '{"user_name": "crm db upgrade"}'
-    rows("SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true)", [tenant, actor])
 
 
 def isolate(table: str) -> str:

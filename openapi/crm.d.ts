@@ -95,7 +95,7 @@ export interface paths {
         put?: never;
         /**
          * Begin activity upload
-         * @description Attach a file to an activity by putting it straight into the store: where to, for the next five minutes.
+         * @description Attach a file to an activity by a direct upload: an address in the store that takes the file for five minutes.
          */
         post: operations["begin_activity_upload"];
         delete?: never;
@@ -159,7 +159,7 @@ export interface paths {
         put?: never;
         /**
          * Complete attachment
-         * @description List a file that was put into the store. Before it is there whole, 409 UPLOAD_INCOMPLETE.
+         * @description Finish a direct upload: the file is listed from now on. While it is incomplete, 409 UPLOAD_INCOMPLETE.
          */
         post: operations["complete_attachment"];
         delete?: never;
@@ -415,7 +415,7 @@ export interface paths {
         put?: never;
         /**
          * Begin customer upload
-         * @description Attach a file to a customer by putting it straight into the store: where to, for the next five minutes.
+         * @description Attach a file to a customer by a direct upload: an address in the store that takes the file for five minutes.
          */
         post: operations["begin_customer_upload"];
         delete?: never;
@@ -676,7 +676,7 @@ export interface paths {
         put?: never;
         /**
          * Begin deal upload
-         * @description Attach a file to a deal by putting it straight into the store: where to, for the next five minutes.
+         * @description Attach a file to a deal by a direct upload: an address in the store that takes the file for five minutes.
          */
         post: operations["begin_deal_upload"];
         delete?: never;
@@ -1030,7 +1030,7 @@ export interface paths {
         };
         /**
          * Get team
-         * @description What everybody has going, and closed and did in the period.
+         * @description Of each person: the open deals, and the closed deals and completed activities of the period.
          */
         get: operations["get_team"];
         put?: never;

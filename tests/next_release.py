@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from app.db.schema import MIGRATIONS, revisions
+from app.db.revisions import MIGRATIONS, revisions
 
 MIGRATION = """\
-from migrations.rules import act_in, rows, run
+from migrations.rules import rows, run
 from alembic import context
 
 revision, down_revision, branch_labels, depends_on = "9999", {last!r}, None, None

@@ -19,7 +19,7 @@ from app.records.listing import Listing
 from app.records.transaction import KeptAnswer, Transaction, reading, writing
 from app.web import strict_json
 from app.web.input import CrmRequest
-from app.web.large import EncodedRows, encoded_response
+from app.web.large_responses import EncodedRows, encoded_response
 from app.web.paging import MAX_PAGE_SIZE, ListQuery, Page
 from app.web.preconditions import Precondition, etag
 from app.web.structs import Message

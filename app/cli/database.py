@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.cli.environment import data_dir_option, environment
 from app.db.migrations import MigrationError, Migrations
-from app.db.schema import MIGRATIONS
+from app.db.revisions import MIGRATIONS
 
 SCHEMA = MIGRATIONS / "schema.sql"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -12,7 +12,7 @@ from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.errors import translate_errors
 from app.db.pool import Pool, response_timeout
-from app.db.schema import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE
+from app.db.roles import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE, set_for_transaction
 from app.db.session import Identity, Reader, Session, SingleReader, Writer
 from app.settings import Settings
 
@@ -34,13 +34,9 @@ READS = SETTINGS | {"transaction_read_only": "'on'", "work_mem": "'16MB'"}
 WRITES = SETTINGS | {"crm.actor": "$4"}
 
 
-def _setting(settings: Mapping[str, str]) -> str:
-    return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
-
-
-BEGIN_READ = _setting(READS)
-BEGIN_WRITE = _setting(WRITES)
-BEGIN_UNLIMITED = _setting(WRITES | {"statement_timeout": "'0'"})
+BEGIN_READ = set_for_transaction(READS)
+BEGIN_WRITE = set_for_transaction(WRITES)
+BEGIN_UNLIMITED = set_for_transaction(WRITES | {"statement_timeout": "'0'"})
 NOBODY = (SERVICE_ROLE, "", "", "")
 AUDITOR = (AUDITOR_ROLE, "", "", "")
 
@@ -99,8 +95,8 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def upkeep(self) -> AsyncIterator[Session]:
-        """Begin as nobody: no tenant's rows are seen, and the functions for upkeep may be called.
+    async def maintenance(self) -> AsyncIterator[Session]:
+        """Begin as nobody: no tenant's rows are seen, and the functions for maintenance may be called.
 
         Raises AppError as `reader`.
         """

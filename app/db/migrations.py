@@ -23,16 +23,8 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from app.db.schema import (
-    MAINTENANCE_ROLE,
-    MIGRATIONS,
-    OWN_RECORDS_ROLE,
-    ROLES,
-    SEARCH_ROLE,
-    SERVICE_ROLE,
-    VERSION_TABLE,
-    revisions,
-)
+from app.db.revisions import MIGRATIONS, VERSION_TABLE, revisions
+from app.db.roles import MAINTENANCE_ROLE, OWN_RECORDS_ROLE, ROLES, SEARCH_ROLE, SERVICE_ROLE
 from app.models import Base
 
 # How long requests may have to wait behind a migration that waits; below the service's own lock_timeout.

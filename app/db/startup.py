@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import structlog
 
-from app.db.schema import SERVICE_ROLE
+from app.db.roles import SERVICE_ROLE
 
 log = structlog.get_logger("startup")
 

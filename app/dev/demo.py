@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from app.access.permissions import Role
-from app.db.schema import SERVICE_ROLE, enter_tenant
+from app.db.roles import SERVICE_ROLE, enter_tenant
 from app.dev.people import PEOPLE
 from app.settings import Settings
 

@@ -97,7 +97,7 @@ async def seal(database: Database) -> Progress | None:
 
     Returns None while another worker does it. Raises AppError.
     """
-    async with database.upkeep() as connection:
+    async with database.maintenance() as connection:
         count, sealed, newest = (await connection.execute(SEAL, {"most": BATCH})).one()
     return None if newest is None else Progress(count, sealed, newest)
 

@@ -15,18 +15,18 @@ LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_EVERY_SECONDS = 60.0
 PRUNED_AT_ONCE = 500
 
-log = structlog.get_logger("upkeep")
+log = structlog.get_logger("maintenance")
 
 PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
 
 async def prune(database: Database) -> int:
     """Delete a batch of idempotency keys that are older than a day; returns how many. Raises AppError."""
-    async with database.upkeep() as connection:
+    async with database.maintenance() as connection:
         return int((await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).scalar_one())
 
 
-class Upkeep:
+class Maintenance:
     """Runs in each worker, every so many seconds. While one worker does the work, the others skip it."""
 
     def __init__(self, database: Database, seconds: float) -> None:
@@ -43,7 +43,7 @@ class Upkeep:
                 await self._turn()
             except Exception as error:
                 if not failures:
-                    log.warning("upkeep failed and is tried again", reason=type(error).__name__, exc_info=error)
+                    log.warning("maintenance failed and is tried again", reason=type(error).__name__, exc_info=error)
                 failures = min(failures + 1, 10)
             else:
                 failures = 0

@@ -20,7 +20,7 @@ import jwt
 import psycopg
 import pytest
 
-from app.db.schema import revisions
+from app.db.revisions import revisions
 from app.dev.postgres import EmbeddedPostgres
 from tests.processes import CRM, ENVIRONMENT, Service, crm, crm_here, wait_until
 

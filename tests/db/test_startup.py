@@ -63,7 +63,7 @@ def test_a_login_of_its_own_is_served_without_a_word(settings: Settings) -> None
     assert said == []
 
 
-@pytest.mark.parametrize("kind", ["read", "write", "upkeep", "oversight"])
+@pytest.mark.parametrize("kind", ["read", "write", "maintenance", "oversight"])
 def test_no_transaction_compiles_its_statements(kind: str, settings: Settings) -> None:
     """Debian's PostgreSQL takes longer for that than for any statement of ours."""
     owner = replace(settings, database_url=settings.migration_dsn)
@@ -73,7 +73,7 @@ def test_no_transaction_compiles_its_statements(kind: str, settings: Settings) -
         begun: dict[str, Callable[[], AbstractAsyncContextManager[Session]]] = {
             "read": lambda: database.reader(actor),
             "write": lambda: database.writer(actor, Origin()),
-            "upkeep": database.upkeep,
+            "maintenance": database.maintenance,
             "oversight": database.oversight,
         }
         async with begun[kind]() as session:

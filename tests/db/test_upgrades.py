@@ -6,15 +6,16 @@ import psycopg
 import pytest
 
 from app.db.migrations import MigrationError, Migrations
-from app.db.schema import MIGRATIONS
+from app.db.revisions import MIGRATIONS
 from app.settings import Settings
 from migrations.describe import describe, scratch_database
 from tests.db.conftest import NextRelease
 
 SHOUT = """
+ACTOR = '{"user_name": "crm db upgrade"}'
 run("ALTER TABLE customers NO FORCE ROW LEVEL SECURITY")
 for (tenant,) in rows("SELECT DISTINCT tenant_id FROM customers ORDER BY 1"):
-    act_in(tenant)
+    rows("SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true)", [tenant, ACTOR])
     rows("UPDATE customers SET name = upper(name) WHERE tenant_id = %s", [tenant])
     told.append(f"The customers of {tenant!r} shout.")
 run("ALTER TABLE customers FORCE ROW LEVEL SECURITY")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from app.db.schema import enter_tenant
+from app.db.roles import enter_tenant
 from app.settings import Settings
 from tests.callers import Caller
 

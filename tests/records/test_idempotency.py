@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from app.db.database import Database
-from app.db.schema import enter_tenant
+from app.db.roles import enter_tenant
 from app.records.maintenance import prune
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused

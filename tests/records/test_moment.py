@@ -10,7 +10,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 
-from app.db.schema import enter_tenant
+from app.db.roles import enter_tenant
 from app.db.session import Session
 from app.settings import Settings
 from tests.callers import Caller

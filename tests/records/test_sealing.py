@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors
 
 from app.db.database import Database
-from app.db.schema import enter_tenant
+from app.db.roles import enter_tenant
 from app.records import audit_chain
 from app.settings import Settings
 from tests.callers import Caller

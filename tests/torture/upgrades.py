@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from app.db.migrations import Migrations
-from app.db.schema import revisions
+from app.db.revisions import revisions
 from app.dev.postgres import LOGIN, OWNER
 from tests.next_release import with_next
 from tests.processes import ENVIRONMENT

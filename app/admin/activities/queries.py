@@ -18,7 +18,7 @@ from app.records.filters import Filter, found_in, one_of, since, until, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import Segment, by_group, by_segments
-from app.records.trash import TrashRepository
+from app.records.trash_repository import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c

@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from app.admin.activities.queries import ACTIVITIES
 from app.admin.activities.schemas import Activity, ActivityChange, ActivityCreate
-from app.models import Contact, Deal
+from app.admin.contacts.queries import check_contact
+from app.models import Deal
 from app.records.calendar import day_of, midnight, zone_of
 from app.records.transaction import Transaction
 from app.web.errors import Code, Fault, bad_field, invalid
@@ -92,9 +93,6 @@ async def _check_contact(tx: Transaction, after: dict[str, Any]) -> None:
     """Raise AppError unless the contact is one of the customer of the activity or of its deal, if there is one."""
     if after["customer_id"] is None and after["deal_id"] is None:
         return
-    contact, deal = Contact.__table__.c, Deal.__table__.c
+    deal = Deal.__table__.c
     of_deal = select(deal.customer_id).where(deal.id == after["deal_id"]).scalar_subquery()
-    customer = of_deal if after["customer_id"] is None else after["customer_id"]
-    found = select(contact.id).where(contact.id == after["contact_id"], contact.customer_id == customer)
-    if (await tx.connection.execute(found)).first() is None:
-        raise bad_field(Code.CONTACT_NOT_FOUND, "contact_id", "The contact is not one of this customer")
+    await check_contact(tx, after["contact_id"], of_deal if after["customer_id"] is None else after["customer_id"])

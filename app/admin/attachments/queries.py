@@ -11,7 +11,7 @@ from app.records import resources
 from app.records.filters import one_of
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
-from app.records.trash import TrashRepository
+from app.records.trash_repository import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c

@@ -45,7 +45,7 @@ async def upload_customer_attachment(
 async def begin_customer_upload(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[UploadCreate]
 ) -> Response[Upload]:
-    """Attach a file to a customer by putting it straight into the store: where to, for the next five minutes."""
+    """Attach a file to a customer by a direct upload: an address in the store that takes the file for five minutes."""
     return await transfer.begin(request, data, service.CUSTOMER, customer_id)
 
 
@@ -70,7 +70,7 @@ async def upload_deal_attachment(
 async def begin_deal_upload(
     request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[UploadCreate]
 ) -> Response[Upload]:
-    """Attach a file to a deal by putting it straight into the store: where to, for the next five minutes."""
+    """Attach a file to a deal by a direct upload: an address in the store that takes the file for five minutes."""
     return await transfer.begin(request, data, service.DEAL, deal_id)
 
 
@@ -95,7 +95,7 @@ async def upload_activity_attachment(
 async def begin_activity_upload(
     request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[UploadCreate]
 ) -> Response[Upload]:
-    """Attach a file to an activity by putting it straight into the store: where to, for the next five minutes."""
+    """Attach a file to an activity by a direct upload: an address in the store that takes the file for five minutes."""
     return await transfer.begin(request, data, service.ACTIVITY, activity_id)
 
 
@@ -117,7 +117,7 @@ async def download_attachment(request: CrmRequest, attachment_id: FromPath[Recor
 
 @post("/attachments/{attachment_id:str}/complete", guards=[Requires(Permission.WRITE)], status_code=200)
 async def complete_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Attachment]:
-    """List a file that was put into the store. Before it is there whole, 409 UPLOAD_INCOMPLETE."""
+    """Finish a direct upload: the file is listed from now on. While it is incomplete, 409 UPLOAD_INCOMPLETE."""
     return await transfer.complete(request, attachment_id)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import case
+from sqlalchemy import ScalarSelect, case, select
 
 from app.admin.contacts.schemas import Contact, ContactQuery, CustomerContactQuery
 from app.models import Contact as Row
@@ -11,7 +11,9 @@ from app.records import resources
 from app.records.filters import found_in, one_of, through, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
-from app.records.trash import TrashRepository
+from app.records.transaction import Transaction
+from app.records.trash_repository import TrashRepository
+from app.web.errors import Code, bad_field
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
@@ -43,3 +45,12 @@ LISTING = Listing.of(
     },
     default_sort=("created_at", SortOrder.DESC),
 )
+
+
+async def check_contact(tx: Transaction, contact_id: int | None, customer_id: int | ScalarSelect[int]) -> None:
+    """Raise AppError CONTACT_NOT_FOUND unless the contact, if there is one, is one of this customer."""
+    if contact_id is None:
+        return
+    of_customer = select(c.id).where(c.id == contact_id, c.customer_id == customer_id)
+    if (await tx.connection.execute(of_customer)).first() is None:
+        raise bad_field(Code.CONTACT_NOT_FOUND, "contact_id", "The contact is not one of this customer")

@@ -28,7 +28,7 @@ from app.records.filters import equals, found_in, matching, one_of, since, until
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
-from app.records.trash import TrashRepository
+from app.records.trash_repository import TrashRepository
 from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 

@@ -27,7 +27,7 @@ from app.records.filters import at_least, at_most, found_in, leading_to, matchin
 from app.records.json_columns import Columns, labelled, nested_rows, newest_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_group
-from app.records.trash import TrashRepository
+from app.records.trash_repository import TrashRepository
 from app.web.paging import SortOrder
 
 c = Row.__table__.c

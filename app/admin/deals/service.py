@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, select
 
+from app.admin.contacts.queries import check_contact
 from app.admin.deals.queries import DEALS, DETAIL
 from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail
 from app.db.result import RowMapping
-from app.models import Contact, PipelineStage, TenantSettings
+from app.models import PipelineStage, TenantSettings
 from app.money import currency_decimals
 from app.records.repository import differing
 from app.records.transaction import Transaction
@@ -69,7 +70,7 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
     if "created_at" in values:
         values["stage_entered_at"] = values["created_at"]
     await DEALS.check_references(tx, values)
-    await _check_contact(tx, values.get("contact_id"), values["customer_id"])
+    await check_contact(tx, values.get("contact_id"), values["customer_id"])
     return await DEALS.get(tx, await DEALS.insert(tx, values))
 
 
@@ -88,7 +89,7 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     changed = differing(row, values)
     await DEALS.check_references(tx, changed)
     if changed.keys() & {"customer_id", "contact_id"}:
-        await _check_contact(tx, after["contact_id"], after["customer_id"])
+        await check_contact(tx, after["contact_id"], after["customer_id"])
     await DEALS.update(tx, row, values)
     return await DEALS.get(tx, deal_id)
 
@@ -153,15 +154,6 @@ async def _find_stage(tx: Transaction, statement: Select[Any], **parameters: Any
     if found is None:
         raise bad_field(Code.INVALID_STAGE, "stage")
     return found
-
-
-async def _check_contact(tx: Transaction, contact_id: int | None, customer_id: int) -> None:
-    if contact_id is None:
-        return
-    contact = Contact.__table__.c
-    of_customer = select(contact.id).where(contact.id == contact_id, contact.customer_id == customer_id)
-    if (await tx.connection.execute(of_customer)).first() is None:
-        raise bad_field(Code.CONTACT_NOT_FOUND, "contact_id", "The contact is not one of this customer")
 
 
 def _check_amount(amount: Decimal, currency: str) -> None:

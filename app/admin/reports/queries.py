@@ -9,16 +9,20 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, literal_column, select, text
 
+from app.admin.activities import queries as activities
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
-from app.db.statements import unprepared
-from app.records.calendar import TODAY_SQL
+from app.db.statements import DIALECT, unprepared
+from app.records.calendar import TODAY_SQL, at_midnight
 from app.records.json_columns import labelled, nested_rows
 
 
-def at_midnight(column: str) -> str:
-    """Whether a time is midnight in UTC: how whole days are stored in columns that have no all_day beside them."""
-    return f"({column} AT TIME ZONE 'UTC')::time = '00:00'"
+def _sql(expression: ColumnElement[Any]) -> str:
+    return f"({expression.compile(dialect=DIALECT)})"
+
+
+def _at_midnight(column: str) -> str:
+    return _sql(at_midnight(literal_column(column)))
 
 
 def in_period(column: str, whole_day: str) -> str:
@@ -35,7 +39,7 @@ def first_moment(midnight: str) -> str:
     return f"(({midnight} - interval '1 microsecond') AT TIME ZONE zone + interval '1 microsecond')"
 
 
-IS_OVERDUE = f"(status = 'scheduled' AND due_date < CASE WHEN all_day THEN {TODAY_SQL} ELSE now() END)"
+IS_OVERDUE = _sql(activities.IS_OVERDUE)
 # What "now", "this week" and "this month" mean to the tenant.
 CALENDAR = f"""
     local AS MATERIALIZED (
@@ -67,7 +71,7 @@ _OVERVIEW = f"""
                count(*) FILTER (
                    WHERE actual_close_date >= (SELECT month - interval '1 day' FROM calendar)
                      AND actual_close_date < (SELECT next_month + interval '1 day' FROM calendar)
-                     AND CASE WHEN {at_midnight("actual_close_date")}
+                     AND CASE WHEN {_at_midnight("actual_close_date")}
                               THEN actual_close_date >= (SELECT month_midnight FROM calendar)
                                AND actual_close_date < (SELECT next_month_midnight FROM calendar)
                               ELSE actual_close_date >= (SELECT month FROM calendar)
@@ -265,7 +269,7 @@ FORECAST = unprepared(
         WHERE deleted_at IS NULL AND {_OWNED}
     ),
     sums AS (
-        SELECT CASE WHEN {at_midnight("at")} THEN {_PLACE.format("midnight")}
+        SELECT CASE WHEN {_at_midnight("at")} THEN {_PLACE.format("midnight")}
                     WHEN at IS NOT NULL THEN {_PLACE.format("moment")} END AS place,
                currency, kind, count(*) AS count, sum(amount) AS value, sum(amount * probability) / 100 AS weighted
         FROM dated WHERE kind = 'open' OR at IS NOT NULL GROUP BY 1, 2, 3
@@ -283,7 +287,7 @@ TEAM = unprepared(
                extract(epoch FROM sum(greatest(actual_close_date - deals.created_at, interval '0'))) AS seconds
         FROM deals JOIN pipeline_stages ON pipeline_stages.id = stage_id
         WHERE deleted_at IS NULL
-          AND (kind = 'open' OR ({in_period("actual_close_date", at_midnight("actual_close_date"))}))
+          AND (kind = 'open' OR ({in_period("actual_close_date", _at_midnight("actual_close_date"))}))
         GROUP BY 1, currency, kind
     ),
     work AS (

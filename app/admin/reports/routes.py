@@ -83,7 +83,7 @@ async def get_forecast(request: CrmRequest, filters: NamedDependency[ForecastQue
 
 @get("/team", guards=[Requires(Permission.READ)])
 async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -> Response[Team]:
-    """What everybody has going, and closed and did in the period."""
+    """Of each person: the open deals, and the closed deals and completed activities of the period."""
     async with transaction(request) as tx:
         return answer(tx, await service.team(tx, filters))
 

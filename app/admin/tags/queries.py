@@ -8,7 +8,7 @@ from sqlalchemy import Select, Text, case, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger
 
 from app.admin.tags.schemas import Tag
-from app.db.schema import OWN_RECORDS_ROLE
+from app.db.roles import OWN_RECORDS_ROLE
 from app.models import RecordCount
 from app.models import Tag as Row
 from app.records import resources

@@ -10,8 +10,8 @@ import pytest
 from litestar import Response
 from litestar.response import Stream
 
-from app.web import large
-from app.web.large import EncodedRows, encoded_response
+from app.web import large_responses
+from app.web.large_responses import EncodedRows, encoded_response
 from tests.callers import Caller
 
 
@@ -35,7 +35,7 @@ def test_rows_are_told_in_the_order_that_is_asked_for(count: int, size: int) -> 
         kept = [rows.add(json.dumps(f"{number}" * size).encode()) for number in range(count)]
         response = rows.response(b'{"data":[', kept[::-1], b"]}")
     assert json.loads(content(response)) == {"data": [f"{number}" * size for number in range(count)][::-1]}
-    assert isinstance(response, Stream) == (count * (size + 2) > large.MAX_BYTES_IN_MEMORY)
+    assert isinstance(response, Stream) == (count * (size + 2) > large_responses.MAX_BYTES_IN_MEMORY)
 
 
 def test_a_long_answer_keeps_its_status_and_headers() -> None:
@@ -49,7 +49,7 @@ def test_a_page_of_long_records_is_whole_and_in_order(admin: Caller, monkeypatch
     for number in range(25):
         admin.ok("POST", "/admin/notes", {"content": f"{number}" + "\U0001f600" * 5_000, "deal_id": deal})
     whole = [admin.ok("GET", "/admin/notes", page_size=size, page=page) for size, page in ((100, 1), (12, 2))]
-    monkeypatch.setattr(large, "MAX_BYTES_IN_MEMORY", 10**9)
+    monkeypatch.setattr(large_responses, "MAX_BYTES_IN_MEMORY", 10**9)
     assert whole == [admin.ok("GET", "/admin/notes", page_size=size, page=page) for size, page in ((100, 1), (12, 2))]
     assert [len(note["content"]) for note in whole[0]["data"]] == [5002] * 15 + [5001] * 10
 
