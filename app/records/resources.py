@@ -42,9 +42,9 @@ class Resource:
     # What the audit log and the data of errors call it: `customer`, as in `customer_id`.
     kind: str
     not_found: Code
-    # It belongs to people: who sees only their own records is held back by the table's policy `own`.
+    # Its records belong to people. The table's policy `own` says which ones are a person's own.
     owned: bool = False
-    # The column that says whose it is: its creator's unless given, which only those may do who manage everybody's.
+    # The column with the person whom a record belongs to, by default its creator. To set another needs MANAGE_ALL.
     owner: str | None = None
     # The references to what it belongs to: it goes into the trash with each of these, and comes back with it.
     parents: tuple[str, ...] = ()
