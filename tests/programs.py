@@ -19,7 +19,7 @@ def missing(what: str) -> NoReturn:
 
 
 def program(*names: str, package: str) -> str:
-    """The path of the first of these programs that is installed; `package` is Debian's, see .ci/peers."""
+    """The path of the first of these programs that is installed. For `package` see .ci/install-test-programs."""
     for name in names:
         if path := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin"):
             return path
