@@ -30,6 +30,8 @@ RECONNECT_SECONDS = 1.0
 RESPONSE_SECONDS = 6.0
 MOST_PREPARED = 200  # of one connection
 
+MAX_STREAMS = 2
+
 ADAPTERS = AdaptersMap(psycopg.adapters)
 set_json_dumps(strict_json.encode, ADAPTERS)
 set_json_loads(msgspec.json.Decoder(float_hook=Decimal).decode, ADAPTERS)
@@ -113,6 +115,8 @@ class Pool:
             open=False,
         )
         self.in_use = 0
+        # Held while rows are streamed.
+        self.streams = asyncio.Semaphore(MAX_STREAMS)
         self._renewed_at = 0.0
 
     async def open(self) -> None:

@@ -26,7 +26,7 @@ log = structlog.get_logger("database")
 # At most so many rows are fetched at once, to limit memory: a note has up to 80 KB, and each connection may read a
 # list.
 MOST_HELD = 50
-STREAMED_AT_ONCE = 10 if capabilities.has_stream_chunked() else 1
+STREAM_CHUNK_ROWS = 10 if capabilities.has_stream_chunked() else 1
 NOTHING = text("SELECT")
 MOST_SCOPES = 50_000
 # A column's type has changed since a statement was prepared, or the prepared statement is gone. A new connection
@@ -109,17 +109,28 @@ class Session(ABC):
     async def _stream(
         self, compiled: CompiledStatement, values: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T]
     ) -> list[T]:
-        if not self._begun:
-            await self._execute(compile_once(NOTHING), {})
-        connection = self._connection
-        if connection is None or not self._begun:
-            raise RuntimeError("rows can be streamed within a transaction only")
+        # Many at once would go on side by side, and all together pass the limit of one statement's time.
+        async with self._pool.streams:
+            if not self._begun:
+                await self._execute(compile_once(NOTHING), {})
+            connection = self._connection
+            if connection is None or not self._begun:
+                raise RuntimeError("rows can be streamed within a transaction only")
+            return await self._streamed(connection, compiled, compiled.parameters(values), each)
+
+    async def _streamed(
+        self,
+        connection: Connection,
+        compiled: CompiledStatement,
+        parameters: list[Any],
+        each: Callable[[tuple[Any, ...]], T],
+    ) -> list[T]:
         made: list[T] = []
         began = time.time_ns()
         failure: BaseException | None = None
         cursor = connection.cursor()
         # A generator: it holds the connection until it is closed.
-        rows: Any = cursor.stream(compiled.sql, compiled.parameters(values), size=STREAMED_AT_ONCE)
+        rows: Any = cursor.stream(compiled.sql, parameters, size=STREAM_CHUNK_ROWS)
         try:
             with connection.limited():
                 async with aclosing(rows):
