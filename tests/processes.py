@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -41,9 +42,16 @@ def crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+one_command = Lock()
+
+
 def crm_here(*arguments: str, **environment: str) -> Result:
-    """A command in this process, which saves the second that a process takes to start."""
-    return CliRunner(env=dict.fromkeys(CONFIGURED) | environment).invoke(commands, arguments)
+    """A command in this process, which saves the second that a process takes to start.
+
+    Its output and environment are the whole process's meanwhile, so that threads take turns.
+    """
+    with one_command:
+        return CliRunner(env=dict.fromkeys(CONFIGURED) | environment).invoke(commands, arguments)
 
 
 class Service:
