@@ -16,7 +16,7 @@ import httpx
 from click.testing import CliRunner, Result
 
 from app.cli import crm as commands
-from app.dev.postgres import EmbeddedPostgres
+from app.dev.postgres import BINARIES, EmbeddedPostgres
 
 CRM = str(Path(sys.executable).with_name("crm"))
 CONFIGURED = """
@@ -40,6 +40,12 @@ def crm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [CRM, *arguments], env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def results_suffix() -> str:
+    """Of the names of files with results: none for the wheel's server, "-15" for /usr/lib/postgresql/15/bin."""
+    installed = os.environ.get(BINARIES)
+    return f"-{Path(installed).parent.name}" if installed else ""
 
 
 one_command = Lock()

