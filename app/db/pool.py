@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any
@@ -16,9 +16,10 @@ import msgspec
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, OperationalError
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import PipelineStatus
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.numeric import Int8Dumper
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from app.web import strict_json
 
@@ -115,8 +116,7 @@ class Pool:
             open=False,
         )
         self.in_use = 0
-        # Held while rows are streamed.
-        self.streams = asyncio.Semaphore(MAX_STREAMS)
+        self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._renewed_at = 0.0
 
     async def open(self) -> None:
@@ -133,9 +133,28 @@ class Pool:
         self.in_use += 1
         return connection
 
+    @asynccontextmanager
+    async def stream_turn(self) -> AsyncIterator[None]:
+        """Stream rows inside. Many at once would go on side by side, and all together pass the limit of a statement's
+        time. Raises psycopg_pool.PoolTimeout where none of those before comes to its end.
+        """
+        try:
+            async with asyncio.timeout(RESPONSE_SECONDS):
+                await self._streams.acquire()
+        except TimeoutError:
+            raise PoolTimeout("too many large reads at once") from None
+        try:
+            yield
+        finally:
+            self._streams.release()
+
     async def release(self, connection: Connection) -> None:
         """Take a connection back. Where it broke, all that were opened before it broke are likely to be broken, too."""
         self.in_use -= 1
+        # A task that was cancelled while it entered a pipeline leaves the connection in it: the next one to borrow it
+        # would get no rows.
+        if not connection.closed and connection.info.pipeline_status != PipelineStatus.OFF:
+            await connection.close()
         broken = connection.closed
         await self._pool.putconn(connection)
         if broken and connection.opened_at > self._renewed_at:

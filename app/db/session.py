@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import structlog
-from psycopg import AsyncCursor, Error, capabilities, errors
+from psycopg import AsyncCursor, Error, OperationalError, capabilities, errors
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable, text
 
@@ -61,6 +61,7 @@ class Session(ABC):
     """Executes statements over one connection, which the pool lends with the first of them."""
 
     _begin: ClassVar[str | None]
+    _one_round_trip: ClassVar[bool] = True
 
     def __init__(self, pool: Pool, identity: Identity, slow_ms: float) -> None:
         self._pool = pool
@@ -71,6 +72,7 @@ class Session(ABC):
         self._connection: Connection | None = None
         # Whether a transaction is open, or was when its connection broke.
         self._begun = False
+        self._failed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,7 +81,9 @@ class Session(ABC):
         if self._connection is None:
             return
         try:
-            await self._end(self._connection)
+            # What goes wrong here is the connection's end, and not what the caller should hear of.
+            with suppress(Error):
+                await self._end(self._connection)
         finally:
             await self._pool.release(self._connection)
 
@@ -87,6 +91,8 @@ class Session(ABC):
         """One statement. Raises psycopg.Error; AppError before `crm db upgrade`."""
         compiled = compile_once(statement)
         cursor = await self._execute(compiled, parameters or {})
+        if cursor.pgresult is None:
+            raise OperationalError("the statement has no result")
         if cursor.rownumber is None:  # it returns no rows
             return Result([])
         names = compiled.names(cursor)
@@ -109,13 +115,13 @@ class Session(ABC):
     async def _stream(
         self, compiled: CompiledStatement, values: Mapping[str, Any], each: Callable[[tuple[Any, ...]], T]
     ) -> list[T]:
-        # Many at once would go on side by side, and all together pass the limit of one statement's time.
-        async with self._pool.streams:
-            if not self._begun:
-                await self._execute(compile_once(NOTHING), {})
-            connection = self._connection
-            if connection is None or not self._begun:
-                raise RuntimeError("rows can be streamed within a transaction only")
+        # First the connection, then the turn: in the other order two sessions could wait for each other.
+        if not self._begun:
+            await self._execute(compile_once(NOTHING), {})
+        connection = self._connection
+        if connection is None or not self._begun:
+            raise RuntimeError("rows can be streamed within a transaction only")
+        async with self._pool.stream_turn():
             return await self._streamed(connection, compiled, compiled.parameters(values), each)
 
     async def _streamed(
@@ -159,6 +165,8 @@ class Session(ABC):
                 raise
             if compiled.prepare and error.sqlstate in STALE:
                 await connection.close()
+                if not first:
+                    raise AppError(Code.SERVICE_UNAVAILABLE) from error
             if not connection.closed or not first or isinstance(error, NoResponseError):
                 raise
             # The first statement had no effect yet, so it is safe to retry it on a new connection.
@@ -179,16 +187,18 @@ class Session(ABC):
             with connection.limited():
                 if self._begun:
                     return await connection.execute(sql, parameters, prepare=prepare)
-                # All in one round trip.
                 async with connection.pipeline():
                     if self._begin is not None:
                         self._begun = True
                         await connection.execute(self._begin, prepare=False)
                     identified = connection.cursor()
                     await identified.execute(self._identity.sql, self._identity.parameters)
-                    return await connection.execute(sql, parameters, prepare=prepare)
+                    if self._one_round_trip:
+                        return await connection.execute(sql, parameters, prepare=prepare)
+                return await connection.execute(sql, parameters, prepare=prepare)
         except BaseException as error:
             failure = error
+            self._failed = True
             if isinstance(error, ROLE_MISSING) and identified is not None and identified.statusmessage is None:
                 log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error))
                 raise AppError(Code.SERVICE_UNAVAILABLE) from error
@@ -204,8 +214,11 @@ class Reader(Session):
 
     async def _end(self, connection: Connection) -> None:
         # Nothing was written. A ROLLBACK would make psycopg forget all prepared statements.
-        with suppress(Error), connection.limited():
+        with connection.limited():
             await connection.commit()
+            if self._failed and connection.prepare_threshold is not None:
+                # psycopg forgets the name of a statement that failed at first, and the server would keep it.
+                await connection.execute("DEALLOCATE ALL", prepare=False)
 
 
 class SingleReader(Reader):
@@ -223,6 +236,9 @@ class Writer(Session):
     """For writing: one transaction, which begins with the first statement."""
 
     _begin = "BEGIN"
+    # After a pipeline the server does not watch how long the transaction is idle: that must not be so once a statement
+    # holds locks.
+    _one_round_trip = False
 
     async def commit(self) -> None:
         """Raises psycopg.Error for what the database refuses only now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from app.models import Tag
 from app.settings import Settings
 from app.web.errors import AppError
 from tests.db.test_pool import ADA, backend_of, run
+from tests.processes import wait_until
 
 TAG = text("INSERT INTO tags (tenant_id, name) VALUES ('default', :name)")
 TAGS = text("SELECT count(*) FROM tags WHERE name = :name")
@@ -363,3 +365,59 @@ def test_a_database_in_passing_trouble_is_unavailable(trouble: type[psycopg.Erro
 def test_a_fault_of_ours_stays_one() -> None:
     fault = errors.UndefinedTable("no such table")
     assert translate(fault) is fault
+
+
+def test_a_change_that_is_idle_after_its_first_statement_is_ended(settings: Settings) -> None:
+    alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+
+    async def story(database: Database) -> None:
+        async with database.writer(ADA, Origin()) as session:
+            first = text("SELECT pg_backend_pid(), set_config('idle_in_transaction_session_timeout', '50ms', true)")
+            backend = (await session.execute(first)).one()[0]
+            with psycopg.connect(settings.migration_dsn, autocommit=True) as watcher:
+                wait_until(lambda: watcher.execute(alive, [backend]).fetchone() == (0,), "the server ends the session")
+            await session.execute(TAG, {"name": "too late"})
+
+    with pytest.raises(AppError) as refused:
+        run(settings, story)
+    assert refused.value.status == 503
+
+
+def test_large_reads_do_not_wait_for_each_other_in_a_circle(settings: Settings) -> None:
+    numbers = text("SELECT generate_series(1, 500)")
+
+    async def story(database: Database) -> None:
+        async def read(*, small_one_first: bool) -> int:
+            async with database.reader(ADA) as session:
+                if small_one_first:
+                    await session.execute(select(1))
+                return len(await session.fetch(numbers, {}, lambda row: row, most=500))
+
+        reads = (read(small_one_first=bool(number % 2)) for number in range(12))
+        assert await asyncio.gather(*reads) == [500] * 12
+
+    run(replace(settings, db_pool_min=2, db_pool_max=2), story)
+
+
+def test_a_connection_that_is_still_in_a_pipeline_is_not_lent_again(alone: Settings) -> None:
+    async def story(database: Database) -> None:
+        connection = await database.pool.acquire()
+        # As a task does that is cancelled on its way into it.
+        await connection.pipeline().__aenter__()
+        await database.pool.release(connection)
+        async with database.reader(ADA) as session:
+            assert [await count_of(session, name) for name in ("one", "two")] == [0, 0]
+
+    run(alone, story)
+
+
+def test_a_read_that_fails_leaves_no_prepared_statement(alone: Settings) -> None:
+    async def story(database: Database) -> None:
+        for one_statement in (False, True) * 3:
+            with pytest.raises(errors.DivisionByZero):
+                async with database.reader(ADA, one_statement=one_statement) as session:
+                    await session.execute(text("SELECT 1 / (SELECT 0) AS never_there"))
+        async with database.reader(ADA) as session:
+            assert await prepared(session, "never_there") == 0
+
+    run(alone, story)
