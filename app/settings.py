@@ -137,7 +137,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         bool,
         Meta(
             description="Whether to use prepared statements. Set `false` behind a pooler in transaction mode that does"
-            " not support them, such as PgBouncer before 1.21."
+            " not support them, such as PgBouncer before 1.22."
         ),
     ] = True
 
