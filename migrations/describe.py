@@ -139,7 +139,8 @@ def scratch_database(dsn: str) -> Iterator[str]:
         try:
             yield make_url(dsn).set(database=name).render_as_string(hide_password=False)
         finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            # Without FORCE, which may not end an autovacuum worker of the superuser's.
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 
 def _roles(connection: psycopg.Connection[Any]) -> Iterator[str]:

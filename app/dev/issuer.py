@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import secrets
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -154,6 +156,9 @@ def issuer(port: int, host: str, file: Path | None, data_dir: Path | None) -> No
         raise click.ClickException("In production only the CMS issues tokens.")
     users = _read(file) if file else _made_up()
     asyncio.run(_serve(create_issuer(settings, users), host, free_port(host, port)))
+    # The web server's threads sometimes abort while the interpreter ends.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _read(file: Path) -> list[User]:

@@ -28,7 +28,7 @@ def next_release(settings: Settings, tmp_path: Path) -> Iterator[NextRelease]:
             name = f"crm_test_{secrets.token_hex(4)}"
             server = databases.enter_context(psycopg.connect(settings.migration_dsn, autocommit=True))
             server.execute(f'CREATE DATABASE "{name}"'.encode())
-            databases.callback(server.execute, f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+            databases.callback(server.execute, f'DROP DATABASE "{name}"'.encode())
             dsn = renamed(settings.migration_dsn, name)
             Migrations(dsn, dsn).upgrade()
             connection = databases.enter_context(psycopg.connect(dsn, autocommit=True))

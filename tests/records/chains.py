@@ -25,11 +25,12 @@ def with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) 
 
 
 def seal(settings: Settings) -> None:
-    """Everything that is there."""
+    """Everything that is there, also where a transaction of somebody else still keeps entries from being sealed."""
 
     async def work(database: Database) -> None:
-        while (progress := await audit_chain.seal(database)) is None or progress.count:
-            pass
+        async with asyncio.timeout(60):
+            while (progress := await audit_chain.seal(database)) is None or progress.sealed < progress.newest:
+                pass
 
     with_database(settings, work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from app.db.roles import enter_tenant
 from app.settings import Settings
 from tests.callers import Caller
+from tests.processes import wait_until
 
 BURST = 3_000
 # A count for each of so many rows would take some 40 pages, and its index as many again.
@@ -104,13 +106,20 @@ def test_a_burst_of_rows_leaves_a_total_that_is_read_off_a_few_pages(
         for _ in range(1 if at_once else BURST):
             login.execute(one.encode(), [admin.tenant, BURST if at_once else 1])
     check_counts(settings, admin.tenant)
-    with psycopg.connect(settings.database_dsn) as login:
-        enter_tenant(login, admin.tenant, {})
+    with psycopg.connect(settings.database_dsn, autocommit=True) as login:
+        login.execute("SET ROLE crm_service")
+        login.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
         total = "SELECT sum(rows) FROM record_counts WHERE counted = %s"
-        for table in ("customers", "audit_entries"):
+
+        def is_few(table: str) -> bool:
             plan = login.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + total.encode(), [table]).fetchone()
             assert plan is not None
-            assert plan[0][0]["Plan"]["Shared Hit Blocks"] + plan[0][0]["Plan"]["Shared Read Blocks"] < FEW_PAGES
+            read: dict[str, int] = plan[0][0]["Plan"]
+            return read["Shared Hit Blocks"] + read["Shared Read Blocks"] < FEW_PAGES
+
+        for name in ("customers", "audit_entries"):
+            # The snapshot of somebody else keeps dead rows for as long as it lasts.
+            wait_until(partial(is_few, name), f"a total of {name} that is read off a few pages", at_most=5)
 
 
 @pytest.mark.parametrize(
