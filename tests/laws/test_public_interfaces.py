@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "app").rglob("*.py"))
 # What named tuples and enumerations have, under such names lest they be taken for fields and members.
-DOCUMENTED = {"_asdict", "_fields", "_make", "_replace", "_value_"}
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_make", "_replace", "_value_"}
 # Ways to get at what nobody hands out.
 TRICKS = {"__closure__", "__globals__", "__code__", "getclosurevars", "currentframe", "setattr", "modules"}
 # The protocol between psycopg and libpq is psycopg's business.
