@@ -295,7 +295,7 @@ def test_few_or_many_rows_are_fetched_in_order_and_each_made_into_something(sett
 
 
 def test_of_many_rows_never_all_are_held(settings: Settings) -> None:
-    rows = text("SELECT n, repeat('x', 1_000_000) FROM generate_series(1, 100) AS n")
+    rows = text("SELECT n, repeat('x', 1000000) FROM generate_series(1, 100) AS n")
     held: list[int] = []
 
     async def story(database: Database) -> None:
