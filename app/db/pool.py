@@ -30,7 +30,6 @@ RECONNECT_SECONDS = 1.0
 # Above the server's statement_timeout, which leaves the connection whole.
 RESPONSE_SECONDS = 6.0
 MOST_PREPARED = 200  # of one connection
-
 MAX_STREAMS = 2
 
 ADAPTERS = AdaptersMap(psycopg.adapters)

@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import UpdateBase
 
 # Parameters are $1, $2 … as the server knows them.
 # Every dialect that comes with SQLAlchemy takes a paramstyle.
-DIALECT = make_url("postgresql+psycopg://").get_dialect()(paramstyle="numeric_dollar")  # type: ignore[call-arg]  # the base class has it not
+DIALECT = make_url("postgresql+psycopg://").get_dialect()(paramstyle="numeric_dollar")  # type: ignore[call-arg]  # the base class does not declare it
 S = TypeVar("S", bound=Executable)
 
 

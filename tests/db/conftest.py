@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from app.db.migrations import Migrations
 from app.settings import Settings
-from tests.conftest import renamed
+from migrations.describe import scratch_database
 from tests.next_release import with_next
 
 NextRelease: TypeAlias = Callable[[str], tuple[Migrations, psycopg.Connection]]
@@ -25,11 +24,7 @@ def next_release(settings: Settings, tmp_path: Path) -> Iterator[NextRelease]:
     with ExitStack() as databases:
 
         def make(body: str) -> tuple[Migrations, psycopg.Connection]:
-            name = f"crm_test_{secrets.token_hex(4)}"
-            server = databases.enter_context(psycopg.connect(settings.migration_dsn, autocommit=True))
-            server.execute(f'CREATE DATABASE "{name}"'.encode())
-            databases.callback(server.execute, f'DROP DATABASE "{name}"'.encode())
-            dsn = renamed(settings.migration_dsn, name)
+            dsn = databases.enter_context(scratch_database(settings.migration_dsn))
             Migrations(dsn, dsn).upgrade()
             connection = databases.enter_context(psycopg.connect(dsn, autocommit=True))
             connection.execute("SELECT set_config('crm.tenant', 'acme', false)")

@@ -106,9 +106,8 @@ def test_a_burst_of_rows_leaves_a_total_that_is_read_off_a_few_pages(
         for _ in range(1 if at_once else BURST):
             login.execute(one.encode(), [admin.tenant, BURST if at_once else 1])
     check_counts(settings, admin.tenant)
-    with psycopg.connect(settings.database_dsn, autocommit=True) as login:
-        login.execute("SET ROLE crm_service")
-        login.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    with psycopg.connect(settings.database_dsn) as login:
+        enter_tenant(login, admin.tenant, {})
         total = "SELECT sum(rows) FROM record_counts WHERE counted = %s"
 
         def is_few(table: str) -> bool:
