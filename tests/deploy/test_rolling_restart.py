@@ -60,7 +60,8 @@ class Proxy:
     def _watch(self) -> None:
         with httpx.Client(timeout=2) as asking:
             while not self._stop.wait(0.05):
-                self._ready = [replica.url for replica in self.replicas if self._is_ready(asking, replica)]
+                # One probe may come late on a busy machine. With none ready, balancers go on with those that were.
+                self._ready = [r.url for r in list(self.replicas) if self._is_ready(asking, r)] or self._ready
 
     @staticmethod
     def _is_ready(asking: httpx.Client, replica: Service) -> bool:
