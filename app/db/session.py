@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -28,6 +28,9 @@ log = structlog.get_logger("database")
 MOST_HELD = 50
 STREAM_CHUNK_ROWS = 10 if capabilities.has_stream_chunked() else 1
 NOTHING = text("SELECT")
+# The innermost savepoint of this name is meant each time.
+SAVEPOINT, RELEASE = text("SAVEPOINT part"), text("RELEASE SAVEPOINT part")
+ROLLBACK_TO = text("ROLLBACK TO SAVEPOINT part")
 MOST_SCOPES = 50_000
 # A column's type has changed since a statement was prepared, or the prepared statement is gone. A new connection
 # prepares it again.
@@ -240,6 +243,27 @@ class Writer(Session):
     # holds locks.
     _one_round_trip = False
 
+    def __init__(self, pool: Pool, identity: Identity, slow_ms: float) -> None:
+        super().__init__(pool, identity, slow_ms)
+        self._savepoints = 0
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part of the transaction: if it fails, it alone is undone. Raises as `execute`."""
+        await self.execute(SAVEPOINT)
+        self._savepoints += 1
+        try:
+            yield
+        except BaseException:
+            if self._connection and self._connection.info.transaction_status in OPEN:
+                await self.execute(ROLLBACK_TO)
+                await self.execute(RELEASE)
+            raise
+        else:
+            await self.execute(RELEASE)
+        finally:
+            self._savepoints -= 1
+
     async def commit(self) -> None:
         """Raises psycopg.Error for what the database refuses only now."""
         connection = self._connection
@@ -252,7 +276,12 @@ class Writer(Session):
             await connection.commit()
 
     async def begin_again(self) -> None:
-        """Undo everything so far; what is executed next begins anew, as the same person."""
+        """Undo everything so far, or in a savepoint what was done in it; what is executed next goes on from there, as
+        the same person.
+        """
+        if self._savepoints:
+            await self.execute(ROLLBACK_TO)
+            return
         if self._connection is not None:
             await self._end(self._connection)
         self._begun = False

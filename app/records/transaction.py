@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from msgspec import Struct
 from psycopg.errors import IntegrityError
@@ -41,9 +41,23 @@ class Transaction:
         self.answer: KeptAnswer | None = None
 
     async def begin_again(self) -> None:
-        """Undo everything so far and begin anew as the same person, to find out why it failed."""
+        """Undo everything so far, or in a savepoint what was done in it, to find out why it failed."""
+        await self._writer.begin_again()
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part of the transaction: if it fails, it alone is undone.
+
+        Raises AppError for what a constraint refuses as its resource declares.
+        """
+        with constraints_as_refusals():
+            async with self._writer.savepoint():
+                yield
+
+    @property
+    def _writer(self) -> Writer:
         assert isinstance(self.connection, Writer), "a read writes nothing that could be undone"  # noqa: S101
-        await self.connection.begin_again()
+        return self.connection
 
 
 @asynccontextmanager
@@ -61,9 +75,16 @@ async def writing(
 
     Raises AppError as `Database.writer`, and for what a constraint refuses as its resource declares.
     """
-    try:
+    with constraints_as_refusals():
         async with database.writer(actor, origin) as session:
             yield Transaction(actor, session, precondition, own_records_only=database.sees_own_only(actor))
+
+
+@contextmanager
+def constraints_as_refusals() -> Iterator[None]:
+    """What a constraint refuses inside, as the AppError that its resource declares for it."""
+    try:
+        yield
     except IntegrityError as error:
         refusal = refusal_of(error.diag.constraint_name)
         if refusal is None:

@@ -20,12 +20,12 @@ from app.access.permissions import Role
 from app.db import pool
 from app.db.database import Database, Origin
 from app.db.errors import translate
-from app.db.session import Session
+from app.db.session import Session, Writer
 from app.db.statements import unprepared
 from app.models import Tag
 from app.settings import Settings
 from app.web.errors import AppError
-from tests.db.test_pool import ADA, backend_of, run
+from tests.db.test_pool import ADA, backend_of, run, terminate
 from tests.processes import wait_until
 
 TAG = text("INSERT INTO tags (tenant_id, name) VALUES ('default', :name)")
@@ -419,5 +419,66 @@ def test_a_read_that_fails_leaves_no_prepared_statement(alone: Settings) -> None
                     await session.execute(text("SELECT 1 / (SELECT 0) AS never_there"))
         async with database.reader(ADA) as session:
             assert await prepared(session, "never_there") == 0
+
+    run(alone, story)
+
+
+def test_what_fails_in_a_savepoint_is_undone_alone_at_any_depth(alone: Settings) -> None:
+    async def fail(session: Writer, name: str) -> None:
+        with suppress(errors.DivisionByZero):
+            async with session.savepoint():
+                await session.execute(TAG, {"name": name})
+                await session.execute(text("SELECT 1 / (SELECT 0)"))
+            pytest.fail("it divided by zero")
+
+    async def story(database: Database) -> None:
+        async with database.writer(ADA, Origin()) as session:
+            await fail(session, "first of all")
+            for number in range(8):
+                await session.execute(TAG, {"name": f"outside {number}"})
+                async with session.savepoint():
+                    await session.execute(TAG, {"name": f"inside {number}"})
+                    await fail(session, f"deep inside {number}")
+                    await session.execute(TAG, {"name": f"after {number}"})
+                await fail(session, f"undone {number}")
+        kept = text("SELECT count(*) FROM tags WHERE name ~ '^(outside|inside|after) [0-7]$'")
+        left = text("SELECT count(*) FROM tags WHERE name ~ '^(first of all|deep inside|undone)'")
+        async with database.reader(ADA) as session:
+            assert (await session.execute(kept)).scalar_one() == 24
+            assert (await session.execute(left)).scalar_one() == 0
+
+    run(alone, story)
+
+
+def test_to_begin_again_in_a_savepoint_keeps_what_was_before_it(settings: Settings) -> None:
+    async def story(database: Database) -> None:
+        async with database.writer(ADA, Origin()) as session:
+            await session.execute(TAG, {"name": "kept before"})
+            async with session.savepoint():
+                await session.execute(TAG, {"name": "begun again"})
+                with suppress(errors.DivisionByZero):
+                    await session.execute(text("SELECT 1 / (SELECT 0)"))
+                await session.begin_again()
+                assert [await count_of(session, name) for name in ("kept before", "begun again")] == [1, 0]
+                await session.execute(TAG, {"name": "kept after"})
+        async with database.reader(ADA) as session:
+            names = ("kept before", "begun again", "kept after")
+            assert [await count_of(session, name) for name in names] == [1, 0, 1]
+
+    run(settings, story)
+
+
+def test_a_connection_that_breaks_in_a_savepoint_is_not_lent_again(alone: Settings) -> None:
+    async def story(database: Database) -> None:
+        async def write() -> None:
+            async with database.writer(ADA, Origin()) as session, session.savepoint():
+                await asyncio.to_thread(terminate, alone, await backend_of(session))
+                await session.execute(TAG, {"name": "broken"})
+
+        with pytest.raises(AppError) as refused:
+            await write()
+        assert refused.value.status == 503
+        async with database.reader(ADA) as session:
+            assert await count_of(session, "broken") == 0
 
     run(alone, story)
