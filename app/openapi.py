@@ -19,10 +19,12 @@ from litestar.routes import HTTPRoute
 from msgspec.structs import fields
 
 from app.access.permissions import Requires
+from app.admin.dry_run import DryRun
+from app.admin.http import never_tried
 from app.examples import example
 from app.web.errors import Code, ErrorBody
 from app.web.fields import is_optional_text
-from app.web.input import InputTypes, choices, input_types
+from app.web.input import WRITING, InputTypes, choices, input_types
 from app.web.structs import Body, View
 
 CONSOLE = "/console"
@@ -100,6 +102,10 @@ HEADERS = {
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 1}},
     "X-Request-ID": {"description": "Names this request in logs and the audit log", "schema": {"type": "string"}},
     "ETag": {"description": "The record's version, for If-Match", "schema": {"type": "string"}},
+    "X-Operation-Id": {
+        "description": "Names all that this request changed, for the audit log and for taking it back",
+        "schema": {"type": "string", "format": "uuid"},
+    },
     "Idempotency-Replayed": {
         "description": "`true` if this is the stored answer of an earlier request",
         "schema": {"type": "string"},
@@ -113,7 +119,9 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
     operations = sorted(
         (each for each in _operations(app) if each[0].startswith(CONSOLE) is console), key=lambda each: each[:2]
     )
-    kinds = {ErrorBody} | {kind for _, _, handler in operations for kind in _kinds(handler)}
+    kinds = {ErrorBody, *([] if console else [DryRun])} | {
+        kind for _, _, handler in operations for kind in _kinds(handler)
+    }
     ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
     for kind in ordered:
@@ -201,7 +209,10 @@ def _streams(handler: HTTPRouteHandler) -> bool:
 
 def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
     wanted = input_types(handler)
-    guarded = any(isinstance(guard, Requires) for guard in handler.resolve_guards())
+    guards = handler.resolve_guards()
+    guarded = any(isinstance(guard, Requires) for guard in guards)
+    # The console does not ask for it.
+    tried = guarded and method in WRITING and never_tried not in guards and not path.startswith(CONSOLE)
     name = handler.fn.__name__
     if len(handler.http_methods) > 1:
         name = f"{name}_by_{method.lower()}"
@@ -210,7 +221,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
         "tags": [_group(path)] if path.startswith(CONSOLE) else sorted(handler.resolve_tags()),
         "summary": name.replace("_", " ").capitalize(),
         "description": inspect.getdoc(handler.fn),
-        "parameters": list(_parameters(path, method, wanted, guarded=guarded, streams=_streams(handler))),
+        "parameters": list(_parameters(path, method, wanted, guarded=guarded, tried=tried, streams=_streams(handler))),
         "responses": _responses(path, method, handler, guarded=guarded),
     }
     if wanted.data is not None:
@@ -228,7 +239,7 @@ def _group(path: str) -> str:
 
 
 def _parameters(
-    path: str, method: str, wanted: InputTypes, *, guarded: bool, streams: bool
+    path: str, method: str, wanted: InputTypes, *, guarded: bool, tried: bool, streams: bool
 ) -> Iterator[dict[str, Any]]:
     for part in path.split("/"):
         if part.startswith("{"):
@@ -260,6 +271,9 @@ def _parameters(
         yield _header("Range", "A part of the file", examples=["bytes=0-1023"])
     if guarded and method == "POST":
         yield _header("Idempotency-Key", "Makes trying again safe for 24 hours", pattern="^[!-~]{1,255}$")
+    if tried:
+        about = "`true`: only show what the request would do. The answer is then a DryRun, and nothing is kept"
+        yield _header("Dry-Run", about, enum=["true", "false"])
     if guarded and method in {"PUT", "PATCH", "DELETE"}:
         yield _header("If-Match", "The ETag of the version that you mean to change", examples=['"3"'])
 
@@ -303,7 +317,13 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
 def _answer_headers(method: str, path: str, answer: Any, *, guarded: bool, streams: bool) -> list[str]:
     of_record = streams or (guarded and (_is_record(path, answer) or path.endswith(OF_CUSTOMER)))
     replayed = guarded and method == "POST"
-    return ["X-Request-ID", *(["ETag"] if of_record else []), *(["Idempotency-Replayed"] if replayed else [])]
+    writes = guarded and method in WRITING
+    return [
+        "X-Request-ID",
+        *(["X-Operation-Id"] if writes else []),
+        *(["ETag"] if of_record else []),
+        *(["Idempotency-Replayed"] if replayed else []),
+    ]
 
 
 def _is_record(path: str, answer: Any) -> bool:

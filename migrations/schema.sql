@@ -263,14 +263,22 @@ CREATE TABLE audit_entries (
     user_agent text,
     request_id text,
     created_at timestamptz NOT NULL DEFAULT now(),
+    version integer,
+    operation_id uuid,
+    via text,
+    salt bytea,
+    old_digest bytea,
+    new_digest bytea,
     CONSTRAINT audit_entries_pkey PRIMARY KEY (tenant_id, id),
-    CONSTRAINT audit_entries_action_check CHECK (action = ANY (ARRAY['create', 'update', 'delete', 'restore'])),
+    CONSTRAINT audit_entries_action_check CHECK (action = ANY (ARRAY['create', 'update', 'delete', 'restore', 'purge',
+        'merge', 'erase', 'export'])) NOT VALID,
     CONSTRAINT audit_entries_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00')
 );
 
 CREATE INDEX audit_entries_created_at_idx ON audit_entries (tenant_id, created_at, id);
 CREATE INDEX audit_entries_id_idx ON audit_entries (id);
+CREATE INDEX audit_entries_operation_idx ON audit_entries (tenant_id, operation_id, id) WHERE operation_id IS NOT NULL;
 CREATE INDEX audit_entries_request_idx ON audit_entries (tenant_id, request_id);
 CREATE INDEX audit_entries_resource_idx ON audit_entries (tenant_id, resource_type, resource_id, id);
 CREATE INDEX audit_entries_user_idx ON audit_entries (tenant_id, user_id, id);
@@ -671,6 +679,7 @@ CREATE TABLE idempotency_keys (
     body bytea,
     etag text,
     created_at timestamptz NOT NULL DEFAULT now(),
+    operation_id uuid,
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, user_id, key),
     CONSTRAINT idempotency_keys_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT idempotency_keys_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
@@ -797,8 +806,9 @@ CREATE POLICY tenant ON pipeline_stages
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, INSERT (tenant_id, name, display_name, "order", color, is_active, kind, probability), SELECT, UPDATE
-    (name, display_name, "order", color, is_active, kind, probability) ON pipeline_stages TO crm_service;
+GRANT DELETE, INSERT (tenant_id, id, name, display_name, "order", color, is_active, kind, probability, created_at,
+    version), SELECT, UPDATE (name, display_name, "order", color, is_active, kind, probability) ON pipeline_stages TO
+    crm_service;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON pipeline_stages REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('pipeline_stage', '{tenant_id,version,updated_at,origin}', 'origin');
@@ -1012,7 +1022,8 @@ END $function$;
 -- Writes the audit entries of a statement's rows. Arguments: resource type, columns that are left out, and the column
 -- that marks built-in rows, whose INSERT is not audited. It runs as the tables' owner, because the service may not
 -- write audit entries; the transaction's setting crm.actor says who acts. PostgreSQL caches the plan, which was made
--- for few rows: with many, its nested loop would take forever.
+-- for few rows: with many, its nested loop would take forever. A deletion for good names what it is as `removal`, and
+-- does not copy the values.
 CREATE FUNCTION crm_audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1022,47 +1033,68 @@ CREATE FUNCTION crm_audit()
  SET enable_nestloop TO 'off'
 AS $function$
 DECLARE
-    actor jsonb := nullif(current_setting('crm.actor', true), '')::jsonb;
+    actor record;
     left_out text[] := TG_ARGV[1];
 BEGIN
+    SELECT * INTO actor FROM jsonb_to_record(coalesce(nullif(current_setting('crm.actor', true), '')::jsonb, '{}')) AS
+        given (user_id text, user_name text, user_role text, ip_address text, user_agent text, request_id text,
+               operation_id uuid, via text, removal text);
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role,
-                                   new_values, ip_address, user_agent, request_id)
-        SELECT tenant_id, TG_ARGV[0], id, 'create', actor ->> 'user_id', actor ->> 'user_name', actor ->> 'user_role',
-               to_jsonb(new_row) - left_out, actor ->> 'ip_address', actor ->> 'user_agent', actor ->> 'request_id'
-        FROM new_rows AS new_row WHERE TG_NARGS < 3 OR to_jsonb(new_row) ->> TG_ARGV[2] IS NULL;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role,
-                                   old_values, ip_address, user_agent, request_id)
-        SELECT tenant_id, TG_ARGV[0], id, 'delete', actor ->> 'user_id', actor ->> 'user_name', actor ->> 'user_role',
-               to_jsonb(old_row) - left_out, actor ->> 'ip_address', actor ->> 'user_agent', actor ->> 'request_id'
-        FROM old_rows AS old_row;
-    ELSE
-        INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role,
-                                   old_values, new_values, ip_address, user_agent, request_id)
-        SELECT tenant_id, TG_ARGV[0], id, action, actor ->> 'user_id', actor ->> 'user_name', actor ->> 'user_role',
-               CASE WHEN action = 'delete' THEN old_values
-                    ELSE (SELECT jsonb_object_agg(key, old_values -> key) FROM jsonb_object_keys(changed) AS key) END,
-               changed, actor ->> 'ip_address', actor ->> 'user_agent', actor ->> 'request_id'
+        INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, version, new_values, salt, new_digest,
+            user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
+        SELECT tenant_id, TG_ARGV[0], id, 'create', version, new_values, salt, crm_values_digest(salt, new_values),
+            actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
+            actor.operation_id, actor.via
         FROM (
-            SELECT *, CASE jsonb_typeof(changed -> 'deleted_at')
-                WHEN 'string' THEN 'delete' WHEN 'null' THEN 'restore' ELSE 'update' END AS action
+            SELECT tenant_id, id, version, to_jsonb(new_row) - left_out AS new_values,
+                   uuid_send(gen_random_uuid()) AS salt
+            FROM new_rows AS new_row WHERE TG_NARGS < 3 OR to_jsonb(new_row) ->> TG_ARGV[2] IS NULL
+            OFFSET 0  -- what is computed here is computed once
+        ) AS rows;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, version, old_values, salt, old_digest,
+            user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
+        SELECT tenant_id, TG_ARGV[0], id, coalesce(actor.removal, 'delete'), version, old_values, salt,
+            crm_values_digest(salt, old_values),
+            actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
+            actor.operation_id, actor.via
+        FROM (
+            SELECT tenant_id, id, version, uuid_send(gen_random_uuid()) AS salt,
+                   CASE WHEN actor.removal IS NULL THEN to_jsonb(old_row) - left_out END AS old_values
+            FROM old_rows AS old_row OFFSET 0
+        ) AS rows;
+    ELSE
+        INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, version, old_values, new_values,
+            salt, old_digest, new_digest,
+            user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
+        SELECT tenant_id, TG_ARGV[0], id, action, version, was, changed,
+            salt, crm_values_digest(salt, was), crm_values_digest(salt, changed),
+            actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
+            actor.operation_id, actor.via
+        FROM (
+            SELECT *, uuid_send(gen_random_uuid()) AS salt, CASE WHEN action = 'delete' THEN old_values
+                ELSE (SELECT jsonb_object_agg(key, old_values -> key) FROM jsonb_object_keys(changed) AS key) END AS was
             FROM (
-                SELECT tenant_id, id, old_values, (
-                    SELECT jsonb_object_agg(key, value) FROM jsonb_each(new_values)
-                    WHERE value IS DISTINCT FROM old_values -> key
-                ) AS changed
+                SELECT *, CASE jsonb_typeof(changed -> 'deleted_at')
+                    WHEN 'string' THEN 'delete' WHEN 'null' THEN 'restore' ELSE 'update' END AS action
                 FROM (
-                    SELECT old_row.tenant_id, old_row.id,
-                           to_jsonb(old_row) - left_out AS old_values, to_jsonb(new_row) - left_out AS new_values
-                    FROM old_rows AS old_row JOIN new_rows AS new_row
-                        ON new_row.tenant_id = old_row.tenant_id AND new_row.id = old_row.id
-                    OFFSET 0  -- what is computed here is computed once
-                ) AS rows
-                OFFSET 0
-            ) AS changes
-            WHERE changed IS NOT NULL
-        ) AS actions ORDER BY id;
+                    SELECT tenant_id, id, version, old_values, (
+                        SELECT jsonb_object_agg(key, value) FROM jsonb_each(new_values)
+                        WHERE value IS DISTINCT FROM old_values -> key
+                    ) AS changed
+                    FROM (
+                        SELECT old_row.tenant_id, old_row.id, new_row.version,
+                               to_jsonb(old_row) - left_out AS old_values, to_jsonb(new_row) - left_out AS new_values
+                        FROM old_rows AS old_row JOIN new_rows AS new_row
+                            ON new_row.tenant_id = old_row.tenant_id AND new_row.id = old_row.id
+                        OFFSET 0
+                    ) AS rows
+                    OFFSET 0
+                ) AS changes
+                WHERE changed IS NOT NULL
+            ) AS actions
+            OFFSET 0
+        ) AS entries ORDER BY id;
     END IF;
     RETURN NULL;
 END $function$;
@@ -2261,6 +2293,14 @@ CREATE FUNCTION crm_user_json(user_id text)
  IMMUTABLE PARALLEL SAFE STRICT
 RETURN CASE WHEN (user_id ~ '^[1-9][0-9]{0,14}$'::text) THEN to_jsonb((user_id)::bigint) ELSE to_jsonb(user_id) END;
 GRANT EXECUTE ON FUNCTION crm_user_json(text) TO crm_maintenance, crm_search, crm_service;
+
+-- The digest of an entry's values. The salt keeps anybody from guessing erased values by their digest.
+CREATE FUNCTION crm_values_digest(salt bytea, document jsonb)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE STRICT
+RETURN sha256((salt || convert_to((document)::text, 'UTF8'::name)));
+GRANT EXECUTE ON FUNCTION crm_values_digest(bytea,jsonb) TO crm_maintenance, crm_search, crm_service;
 
 -- Raises version and updated_at when a row really changes. Argument: the columns that do not count. A row keeps its
 -- key, because its audit entries refer to it.

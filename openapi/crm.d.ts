@@ -1441,11 +1441,12 @@ export interface components {
          * @description What happened to a record.
          * @enum {unknown}
          */
-        AuditAction: "create" | "delete" | "restore" | "update";
+        AuditAction: "create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update";
         /**
          * AuditEntry
-         * @description Who did what to which record, in which request. Its place in the organization's chain, and the SHA-256 over
-         *         all of the chain up to it, are null until it is sealed, some seconds later.
+         * @description Who did what to which record, in which request; `version` is the record's after it, and all that one request or
+         *         job changed has the same `operation_id`. Its place in the organization's chain, and the SHA-256 over all of the
+         *         chain up to it, are null until it is sealed, some seconds later.
          * @example {
          *       "id": 1042,
          *       "resource_type": "customer",
@@ -1469,6 +1470,9 @@ export interface components {
          *       "ip_address": "192.0.2.7",
          *       "user_agent": "Mozilla/5.0",
          *       "request_id": "0b6f1d5c8e3a4f1c9d7e",
+         *       "version": 3,
+         *       "operation_id": null,
+         *       "via": "api",
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "sequence": 1042,
          *       "hash": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
@@ -1490,9 +1494,24 @@ export interface components {
             ip_address: string | null;
             user_agent: string | null;
             request_id: string | null;
+            version: number | null;
+            operation_id: string | null;
+            via: components["schemas"]["Via"] | null;
             created_at: string;
             sequence: number | null;
             hash: string | null;
+        };
+        /**
+         * Change
+         * @description What would become of one record; `resource_id` is null for a new one.
+         */
+        Change: {
+            resource_type: components["schemas"]["ResourceType"];
+            resource_id: number | null;
+            action: components["schemas"]["AuditAction"];
+            changes: {
+                [key: string]: components["schemas"]["Difference"];
+            };
         };
         /**
          * Contact
@@ -2323,6 +2342,33 @@ export interface components {
             new: unknown;
         };
         /**
+         * DryRun
+         * @description The answer of a request with `Dry-Run: true`: `result` is what it would answer, with null for ids that would be
+         *         new. `changes` are the first 1,000 records that would change, and `more` counts the others.
+         * @example {
+         *       "result": null,
+         *       "changes": [
+         *         {
+         *           "resource_type": "customer",
+         *           "resource_id": 12,
+         *           "action": "update",
+         *           "changes": {
+         *             "status": {
+         *               "old": "lead",
+         *               "new": "active"
+         *             }
+         *           }
+         *         }
+         *       ],
+         *       "more": 3
+         *     }
+         */
+        DryRun: {
+            result: unknown;
+            changes: components["schemas"]["Change"][];
+            more: number;
+        };
+        /**
          * ErrorBody
          * @description The body of every answer of 400 and above.
          */
@@ -2909,6 +2955,9 @@ export interface components {
          *           "ip_address": "192.0.2.7",
          *           "user_agent": "Mozilla/5.0",
          *           "request_id": "0b6f1d5c8e3a4f1c9d7e",
+         *           "version": 3,
+         *           "operation_id": null,
+         *           "via": "api",
          *           "created_at": "2026-01-05T09:30:00Z",
          *           "sequence": 1042,
          *           "hash": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
@@ -3659,6 +3708,12 @@ export interface components {
             role: string;
             last_seen_at: string;
         };
+        /**
+         * Via
+         * @description By which way a change came.
+         * @enum {unknown}
+         */
+        Via: "api" | "assistant" | "console" | "import" | "job" | "mcp";
     };
     responses: {
         /** @description A parameter or the body is not valid; `data.fields` names every wrong field */
@@ -3941,6 +3996,8 @@ export interface components {
         "X-Request-ID": string;
         /** @description The record's version, for If-Match */
         ETag: string;
+        /** @description Names all that this request changed, for the audit log and for taking it back */
+        "X-Operation-Id": string;
         /** @description `true` if this is the stored answer of an earlier request */
         "Idempotency-Replayed": string;
     };
@@ -4018,6 +4075,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path?: never;
             cookie?: never;
@@ -4032,6 +4091,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -4095,6 +4155,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4113,6 +4175,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -4141,6 +4204,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4155,6 +4220,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4179,6 +4245,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4197,6 +4265,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -4293,6 +4362,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -4340,6 +4410,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
                 };
@@ -4370,6 +4441,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 activity_id: number;
@@ -4382,6 +4455,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -4443,6 +4517,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4457,6 +4533,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4495,6 +4572,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -4605,6 +4683,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 attachment_id: number;
@@ -4617,6 +4697,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -4644,10 +4725,11 @@ export interface operations {
                 sort_by?: "created_at";
                 resource_type?: ("activity" | "attachment" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
                 resource_id?: number[];
-                action?: ("create" | "delete" | "restore" | "update")[];
+                action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
                 request_id?: string;
+                operation_id?: string[];
                 /** @description This moment or later; a bare date is that day in the organization's timezone */
                 from?: string;
                 /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
@@ -4707,6 +4789,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4814,6 +4897,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4832,6 +4917,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -4860,6 +4946,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4874,6 +4962,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4898,6 +4987,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -4916,6 +5007,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -4946,6 +5038,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 contact_id: number;
@@ -4958,6 +5052,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5048,6 +5143,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path?: never;
             cookie?: never;
@@ -5062,6 +5159,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5125,6 +5223,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -5143,6 +5243,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -5171,6 +5272,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -5185,6 +5288,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5209,6 +5313,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -5227,6 +5333,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -5323,6 +5430,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5370,6 +5478,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
                 };
@@ -5450,6 +5559,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 customer_id: number;
@@ -5466,6 +5577,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5549,6 +5661,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 customer_id: number;
@@ -5565,6 +5679,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5596,6 +5711,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 customer_id: number;
@@ -5612,6 +5729,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5643,6 +5761,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 customer_id: number;
@@ -5655,6 +5775,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5716,6 +5837,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -5734,6 +5857,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -5764,6 +5888,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 customer_id: number;
@@ -5780,6 +5906,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -5811,6 +5938,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 customer_id: number;
@@ -5824,6 +5953,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
                 };
@@ -5849,6 +5979,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -5864,6 +5996,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -6001,6 +6134,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path?: never;
             cookie?: never;
@@ -6015,6 +6150,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -6078,6 +6214,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -6096,6 +6234,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -6124,6 +6263,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -6138,6 +6279,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -6162,6 +6304,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -6180,6 +6324,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -6276,6 +6421,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -6323,6 +6469,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
                 };
@@ -6405,6 +6552,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 deal_id: number;
@@ -6421,6 +6570,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -6452,6 +6602,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 deal_id: number;
@@ -6464,6 +6616,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -6680,6 +6833,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path?: never;
             cookie?: never;
@@ -6694,6 +6849,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -6757,6 +6913,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -6775,6 +6933,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -6803,6 +6962,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -6817,6 +6978,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -6841,6 +7003,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -6859,6 +7023,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -6889,6 +7054,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path: {
                 note_id: number;
@@ -6901,6 +7068,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -6960,6 +7128,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path?: never;
             cookie?: never;
@@ -6974,6 +7144,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -7002,6 +7173,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7018,6 +7191,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -7079,6 +7253,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7097,6 +7273,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -7125,6 +7302,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7139,6 +7318,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -7163,6 +7343,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7181,6 +7363,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -7424,6 +7607,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7440,6 +7625,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -7500,6 +7686,8 @@ export interface operations {
                 "X-Organization-Id"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
             };
             path?: never;
             cookie?: never;
@@ -7514,6 +7702,7 @@ export interface operations {
             201: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
                     [name: string]: unknown;
@@ -7577,6 +7766,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7595,6 +7786,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
@@ -7623,6 +7815,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7637,6 +7831,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -7661,6 +7856,8 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
                 /** @description The ETag of the version that you mean to change */
                 "If-Match"?: string;
             };
@@ -7679,6 +7876,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
                     ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };

@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from litestar import Response
+from litestar.connection import ASGIConnection
 from litestar.enums import HttpMethod
+from litestar.handlers import BaseRouteHandler
 
 from app.access.actor import Actor
+from app.admin.dry_run import Trial, preview
 from app.db.database import Database, Origin
 from app.records import idempotency
 from app.records.bootstrap import TenantBootstrap
@@ -18,6 +22,7 @@ from app.records.idempotency import Replay
 from app.records.listing import Listing
 from app.records.transaction import KeptAnswer, Transaction, reading, writing
 from app.web import strict_json
+from app.web.errors import AppError, Code
 from app.web.input import CrmRequest
 from app.web.large_responses import EncodedRows, encoded_response
 from app.web.paging import MAX_PAGE_SIZE, ListQuery, Page
@@ -38,16 +43,19 @@ async def transaction(
 ) -> AsyncIterator[Transaction]:
     """The request's one transaction: read-only for GET; for a POST with an Idempotency-Key, the key's too.
 
-    It is committed before the handler's answer is sent. `content` stands for the body of a request whose body is not
-    kept. With `ahead` it is a read-only look before the transaction proper; `one_statement` says that a read is
-    a single statement, which saves a round trip. Raises Replay, or AppError.
+    It is committed before the handler's answer is sent; a dry run is undone. `content` stands for the body of a request
+    whose body is not kept. With `ahead` it is a read-only look before the transaction proper; `one_statement` says that
+    a read is a single statement, which saves a round trip. Raises Replay, Trial, or AppError.
     """
     actor: Actor = request.user
     database: Database = request.app.state.database
     bootstrap: TenantBootstrap = request.app.state.bootstrap
     await bootstrap.ensure(actor)
-    key = request.headers.get("idempotency-key") if request.method == "POST" else None
+    dry_run = request.dry_run
+    key = request.headers.get("idempotency-key") if request.method == "POST" and not dry_run else None
     origin = Origin(
+        operation_id=uuid4(),
+        via="console" if request.scope["path"].startswith("/console/") else "api",
         request_id=request.scope["state"]["request_id"],
         ip_address=request.client.host if request.client else None,
         user_agent=(request.headers.get("user-agent") or "")[:500] or None,
@@ -56,12 +64,15 @@ async def transaction(
     if read_only:
         opened = reading(database, actor, one_statement=one_statement)
     else:
-        opened = writing(database, actor, origin, Precondition(request.headers.getall("if-match", [])))
+        precondition = Precondition(request.headers.getall("if-match", []))
+        opened = writing(database, actor, origin, precondition, dry_run=dry_run)
     async with opened as tx:
         if key is not None:
             claim = idempotency.recall if ahead else idempotency.reserve
             await claim(tx, key, _fingerprint(request, await request.body() if content is None else content))
         yield tx
+        if dry_run:
+            raise await preview(tx)
         if key is not None and not ahead:
             assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
             await idempotency.keep(tx, key, tx.answer)
@@ -119,7 +130,7 @@ def answer(tx: Transaction, content: T, status: int = 200, *, version: int | Non
     version = getattr(content, "version", version)
     tag = None if version is None else etag(version)
     body = strict_json.encode(content)
-    tx.answer = KeptAnswer(status, body, tag)
+    tx.answer = KeptAnswer(status, body, tag, tx.operation_id)
     return _response(tx.answer)
 
 
@@ -135,8 +146,21 @@ def replay_response(_: Any, replay: Replay) -> Response[Any]:
     return response
 
 
+def trial_response(_: Any, trial: Trial) -> Response[Any]:
+    """Litestar's handler for Trial."""
+    return encoded_response(trial.body, trial.status, {"Dry-Run": "true"})
+
+
+async def never_tried(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A route's guard, after the one of its permission: what it does can't be undone. Raises AppError."""
+    if connection.headers.getall("dry-run", []) not in ([], ["false"]):
+        raise AppError(Code.DRY_RUN_UNSUPPORTED)
+
+
 def _response(kept: KeptAnswer) -> Response[Any]:
     headers = {"ETag": kept.etag} if kept.etag else {}
+    if kept.operation_id is not None:
+        headers["X-Operation-Id"] = str(kept.operation_id)
     return encoded_response(kept.body, kept.status, headers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
+from uuid import UUID
 
 import msgspec
 
@@ -42,8 +43,10 @@ AUDITOR = (AUDITOR_ROLE, "", "", "")
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a request came from, for the audit log."""
+    """Where a request came from, for the audit log. Everything that it changes is one operation."""
 
+    operation_id: UUID | None = None
+    via: str | None = None
     request_id: str | None = None
     ip_address: str | None = None
     user_agent: str | None = None

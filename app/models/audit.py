@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Identity, Integer, LargeBinary, String, Text, UniqueConstraint, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -31,6 +32,12 @@ class AuditEntry(Base):
     user_agent: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    version: Mapped[int | None] = mapped_column(Integer)
+    operation_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    via: Mapped[str | None] = mapped_column(Text)
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    old_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    new_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class AuditProgress(Base):

@@ -26,7 +26,7 @@ class Replay(Exception):
 _keys = IdempotencyKey.__table__.c
 _mine = (_keys.user_id == bindparam("mine"), _keys.key == bindparam("given"))
 _LOCK = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
-_FIND = select(_keys.fingerprint, _keys.status, _keys.body, _keys.etag).where(
+_FIND = select(_keys.fingerprint, *(_keys[name] for name in KeptAnswer.__struct_fields__)).where(
     *_mine, _keys.created_at >= func.now() - bindparam("kept_for", type_=Interval)
 )
 _fresh: dict[str, Any] = {
@@ -70,10 +70,10 @@ async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
     kept = found.one_or_none()
     if kept is None:
         return
-    kept_fingerprint, status, body, tag = kept
+    kept_fingerprint, *answer = kept
     if kept_fingerprint != fingerprint:
         raise AppError(Code.IDEMPOTENCY_KEY_REUSED)
-    raise Replay(KeptAnswer(status, body, tag))
+    raise Replay(KeptAnswer(*answer))
 
 
 async def keep(tx: Transaction, key: str, answer: KeptAnswer) -> None:

@@ -183,6 +183,8 @@ class Repository(Generic[Shown]):
         if most is not None and (await tx.connection.execute(self._count)).scalar_one() >= most:
             raise AppError(Code.LIMIT_REACHED, data={"max": most})
         values = {"tenant_id": tx.actor.tenant_id, **self.dated(tx, values)}
+        if tx.dry_run:
+            values["id"] = tx.trial_id()
         return (await self._write(tx, self._insert(tuple(values), columns), values, values)).one()
 
     def dated(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from uuid import UUID
 
 from msgspec import Struct
 from psycopg.errors import IntegrityError
@@ -14,6 +16,9 @@ from app.db.session import Session, Writer
 from app.records.resources import refusal_of
 from app.web.preconditions import Precondition
 
+# In a dry run new records get ids from here on: no sequence ever comes so far, and they are easy to tell.
+FIRST_TRIAL_ID = 2**62
+
 
 class KeptAnswer(Struct, frozen=True):
     """An answer, as it is kept under an Idempotency-Key."""
@@ -21,6 +26,7 @@ class KeptAnswer(Struct, frozen=True):
     status: int
     body: bytes
     etag: str | None
+    operation_id: UUID | None
 
 
 class Transaction:
@@ -33,12 +39,25 @@ class Transaction:
         precondition: Precondition | None = None,
         *,
         own_records_only: bool = False,
+        operation_id: UUID | None = None,
+        dry_run: bool = False,
     ) -> None:
         self.actor = actor
+        # What it changes is one operation in the audit log.
+        self.operation_id = operation_id
+        # Whether it is undone in the end.
+        self.dry_run = dry_run
+        # Two dry runs at the same time do not wait for each other's ids.
+        self._next_trial_id = FIRST_TRIAL_ID + (secrets.randbits(40) << 16)
         self.own_records_only = own_records_only
         self.connection = connection
         self.precondition = precondition or Precondition(())
         self.answer: KeptAnswer | None = None
+
+    def trial_id(self) -> int:
+        """An id for a record that a dry run makes: it takes none from a sequence, and is known as one that is new."""
+        self._next_trial_id += 1
+        return self._next_trial_id
 
     async def begin_again(self) -> None:
         """Undo everything so far, or in a savepoint what was done in it, to find out why it failed."""
@@ -69,7 +88,12 @@ async def reading(database: Database, actor: Actor, *, one_statement: bool = Fal
 
 @asynccontextmanager
 async def writing(
-    database: Database, actor: Actor, origin: Origin, precondition: Precondition | None = None
+    database: Database,
+    actor: Actor,
+    origin: Origin,
+    precondition: Precondition | None = None,
+    *,
+    dry_run: bool = False,
 ) -> AsyncIterator[Transaction]:
     """Read and write as this person; committed when the block ends well.
 
@@ -77,7 +101,14 @@ async def writing(
     """
     with constraints_as_refusals():
         async with database.writer(actor, origin) as session:
-            yield Transaction(actor, session, precondition, own_records_only=database.sees_own_only(actor))
+            yield Transaction(
+                actor,
+                session,
+                precondition,
+                own_records_only=database.sees_own_only(actor),
+                operation_id=origin.operation_id,
+                dry_run=dry_run,
+            )
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Code(Enum):
     MISSING_LINK = 400, "A note must belong to a customer, a deal or an activity"
     DUE_DATE_IN_PAST = 400, "A task can't be due in the past"
     WON_NEEDS_AMOUNT = 400, "A won deal needs an amount above 0"
+    DRY_RUN_UNSUPPORTED = 400, "This can't be tried with Dry-Run: send the request without this header to do it"
     EMPTY_FILE = 400, "The file is empty"
     NO_UPDATES = 400, "There is nothing to change: send at least one writable field"
     INVALID_CURSOR = 400, "The cursor is not valid here: start again without one"

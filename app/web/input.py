@@ -33,6 +33,7 @@ MAX_PARAMETERS = 1000
 # A body of this size takes at most some ten milliseconds. Larger ones are read in a thread, one at a time.
 LARGE_BODY = 32 * 1024
 LARGE_BODY_READER = ThreadPoolExecutor(1, "large-bodies")
+WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -59,6 +60,11 @@ class CrmRequest(Request[Any, Any, Any]):
     def inputs(self) -> Inputs:
         """The checked query and body."""
         return cast("Inputs", self.scope["state"]["inputs"])
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether a write is only tried: what it does is shown, and undone."""
+        return self.method in WRITING and self.headers.getall("dry-run", []) == ["true"]
 
     async def json(self) -> Any:
         """The checked body; Litestar's own reading is too lenient."""
@@ -148,6 +154,8 @@ def _read_path(parameters: dict[str, Any], faults: Faults) -> dict[str, Any]:
 
 def _read_headers(request: Request[Any, Any, Any], faults: Faults) -> None:
     keys = request.headers.getall("idempotency-key", [])
+    if request.method in WRITING and request.headers.getall("dry-run", []) not in ([], ["true"], ["false"]):
+        faults.append(Fault("Dry-Run", "must be one header, true or false"))
     if request.method == "POST" and keys and not (len(keys) == 1 and IDEMPOTENCY_KEY.fullmatch(keys[0])):
         faults.append(Fault("Idempotency-Key", "must be one header of 1 to 255 visible ASCII characters"))
 

@@ -41,6 +41,9 @@ def test_a_change_tells_who_did_what_in_which_request(callers: Callers, tenant: 
         "new_values": {"status": "active", "assigned_to": 12, "next_follow_up_at": "2027-03-01T09:00:00Z"},
         "user_agent": "console/1",
         "request_id": "request-7",
+        "version": 2,
+        "operation_id": answer.headers["X-Operation-Id"],
+        "via": "api",
         "sequence": None,
         "hash": None,
     }

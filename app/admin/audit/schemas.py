@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
+from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, field
 
@@ -19,6 +20,10 @@ class AuditAction(StrEnum):
     UPDATE = "update"
     DELETE = "delete"
     RESTORE = "restore"
+    PURGE = "purge"
+    MERGE = "merge"
+    ERASE = "erase"
+    EXPORT = "export"
 
 
 class ResourceType(StrEnum):
@@ -35,6 +40,17 @@ class ResourceType(StrEnum):
     SETTINGS = "settings"
 
 
+class Via(StrEnum):
+    """By which way a change came."""
+
+    API = "api"
+    CONSOLE = "console"
+    MCP = "mcp"
+    ASSISTANT = "assistant"
+    IMPORT = "import"
+    JOB = "job"
+
+
 class AuditSort(StrEnum):
     """What the audit log can be sorted by."""
 
@@ -49,8 +65,9 @@ class Difference(Struct):
 
 
 class AuditEntry(View):
-    """Who did what to which record, in which request. Its place in the organization's chain, and the SHA-256 over
-    all of the chain up to it, are null until it is sealed, some seconds later.
+    """Who did what to which record, in which request; `version` is the record's after it, and all that one request or
+    job changed has the same `operation_id`. Its place in the organization's chain, and the SHA-256 over all of the
+    chain up to it, are null until it is sealed, some seconds later.
     """
 
     id: int
@@ -66,6 +83,9 @@ class AuditEntry(View):
     ip_address: str | None
     user_agent: str | None
     request_id: str | None
+    version: int | None
+    operation_id: UUID | None
+    via: Via | None
     created_at: datetime
     sequence: int | None
     hash: str | None
@@ -83,5 +103,6 @@ class AuditQuery(ListQuery):
     action: Maybe[list[AuditAction]] = UNSET
     user_id: Maybe[UserFilter] = UNSET
     request_id: Maybe[list[RequestId]] = UNSET
+    operation_id: Maybe[list[UUID]] = UNSET
     from_: Maybe[From] = field(default=UNSET, name="from")
     to: Maybe[Until] = UNSET

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, bindparam, case, cast, func, literal, select, type_coerce
@@ -120,12 +121,20 @@ LISTING = Listing(
         "action": one_of(c.action),
         "user_id": user_in(c.user_id),
         "request_id": one_of(c.request_id),
+        "operation_id": one_of(c.operation_id),
         "from_": since(c.created_at),
         "to": until(c.created_at),
     },
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("audit_entries", {"resource_type": one_of(FACET)}),
 )
+OF_OPERATION: Select[Any] = (
+    select(*selected(COLUMNS))
+    .where(c.operation_id == bindparam("operation_id"))
+    .order_by(c.id)
+    .limit(bindparam("most"))
+)
+COUNT_OF_OPERATION = select(func.count()).where(c.operation_id == bindparam("operation_id"))
 ONE: Select[Any] = select(*selected(COLUMNS)).where(c.id == bindparam("entry_id"))
 
 
@@ -135,3 +144,13 @@ async def get(tx: Transaction, entry_id: int) -> AuditEntry:
     if row is None:
         raise AppError(Code.AUDIT_NOT_FOUND)
     return _entry(*row)
+
+
+async def of_operation(tx: Transaction, operation_id: UUID, most: int) -> tuple[list[AuditEntry], int]:
+    """The first entries of an operation, in order, and how many there are in all."""
+    operation = {"operation_id": operation_id}
+    rows = await tx.connection.execute(OF_OPERATION, operation | {"most": most})
+    entries = [_entry(*row) for row in rows]
+    if len(entries) < most:
+        return entries, len(entries)
+    return entries, (await tx.connection.execute(COUNT_OF_OPERATION, operation)).scalar_one()

@@ -1,0 +1,62 @@
+"""What a request would do: it was done, is shown by its audit entries, and is undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import text
+
+from app.admin.audit import service as audit
+from app.admin.audit.schemas import AuditAction, Difference, ResourceType
+from app.records.transaction import FIRST_TRIAL_ID, Transaction
+from app.web import strict_json
+
+MOST_CHANGES = 1000
+CHECK_CONSTRAINTS = text("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+class Change(Struct):
+    """What would become of one record; `resource_id` is null for a new one."""
+
+    resource_type: ResourceType
+    resource_id: int | None
+    action: AuditAction
+    changes: dict[str, Difference]
+
+
+class DryRun(Struct):
+    """The answer of a request with `Dry-Run: true`: `result` is what it would answer, with null for ids that would be
+    new. `changes` are the first 1,000 records that would change, and `more` counts the others.
+    """
+
+    result: Any
+    changes: list[Change]
+    more: int
+
+
+class Trial(Exception):
+    """A dry run that went well. It is raised so that the transaction is undone."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+
+async def preview(tx: Transaction) -> Trial:
+    """What the transaction did. Raises psycopg.Error for what a commit would refuse."""
+    assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
+    assert tx.operation_id is not None, "only a write is tried"  # noqa: S101
+    await tx.connection.execute(CHECK_CONSTRAINTS)
+    entries, count = await audit.of_operation(tx, tx.operation_id, MOST_CHANGES)
+    changes = [Change(each.resource_type, each.resource_id, each.action, each.changes) for each in entries]
+    shown = DryRun(strict_json.decode(tx.answer.body), changes, count - len(changes))
+    return Trial(tx.answer.status, strict_json.encode(_without_new_ids(strict_json.decode(strict_json.encode(shown)))))
+
+
+def _without_new_ids(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {name: _without_new_ids(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [_without_new_ids(item) for item in document]
+    return None if isinstance(document, int) and document >= FIRST_TRIAL_ID else document
