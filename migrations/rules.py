@@ -107,6 +107,14 @@ def owned_by(role: str, *functions: str) -> str:
     """
 
 
+def as_role(role: str, statements: str) -> None:
+    """Execute SQL as this role, which may replace the functions that it owns."""
+    ((before,),) = rows("SELECT current_setting('role')")
+    run(f"GRANT CREATE ON SCHEMA public TO {role}; SET LOCAL ROLE {role}; {statements}")
+    rows("SELECT set_config('role', %s, true)", [before])
+    run(f"REVOKE CREATE ON SCHEMA public FROM {role}")
+
+
 def searchable(table: str, document: str, query: str | None = None) -> str:
     """Let `crm_search` look through an expression of the table, or by a query of its own.
 

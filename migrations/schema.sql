@@ -245,6 +245,40 @@ CREATE TRIGGER version BEFORE UPDATE ON attachments
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at}');
 
 
+-- audit_cuts ----------------------------------------------------------------------------------------------------------
+
+-- Where a tenant's log begins, if retention cut off what was before: after this entry, which is no longer there.
+CREATE TABLE audit_cuts (
+    tenant_id varchar(64) NOT NULL,
+    sequence bigint NOT NULL,
+    entry_id bigint NOT NULL,
+    hash bytea NOT NULL,
+    hash_v1 bytea,
+    until timestamptz NOT NULL,
+    CONSTRAINT audit_cuts_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT audit_cuts_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT audit_cuts_hash_v1_check CHECK (octet_length(hash_v1) = 32),
+    CONSTRAINT audit_cuts_sequence_check CHECK (sequence > 0),
+    CONSTRAINT audit_cuts_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT audit_cuts_years_check CHECK (until >= '0002-01-01 00:00:00+00' AND until <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+ALTER TABLE audit_cuts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE audit_cuts FORCE ROW LEVEL SECURITY;
+CREATE POLICY auditor ON audit_cuts FOR SELECT TO crm_auditor
+    USING (CURRENT_USER = 'crm_auditor');
+CREATE POLICY maintenance ON audit_cuts TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON audit_cuts
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT SELECT ON audit_cuts TO crm_auditor;
+GRANT INSERT, SELECT, UPDATE ON audit_cuts TO crm_maintenance;
+GRANT SELECT ON audit_cuts TO crm_service;
+
+
 -- audit_entries -------------------------------------------------------------------------------------------------------
 
 -- Who changed what in which request. The service may read it and nothing else.
@@ -269,6 +303,7 @@ CREATE TABLE audit_entries (
     salt bytea,
     old_digest bytea,
     new_digest bytea,
+    erased_by bigint,
     CONSTRAINT audit_entries_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT audit_entries_action_check CHECK (action = ANY (ARRAY['create', 'update', 'delete', 'restore', 'purge',
         'merge', 'erase', 'export'])) NOT VALID,
@@ -287,18 +322,25 @@ ALTER TABLE audit_entries ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit_entries FORCE ROW LEVEL SECURITY;
 CREATE POLICY auditor ON audit_entries FOR SELECT TO crm_auditor
     USING (CURRENT_USER = 'crm_auditor');
+CREATE POLICY filling ON audit_entries FOR UPDATE TO crm_maintenance
+    USING (true);
 CREATE POLICY maintenance ON audit_entries FOR SELECT TO crm_maintenance
     USING (true);
+CREATE POLICY noting ON audit_entries FOR INSERT TO crm_maintenance
+    WITH CHECK (true);
 CREATE POLICY tenant ON audit_entries
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT SELECT ON audit_entries TO crm_auditor;
-GRANT SELECT ON audit_entries TO crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (old_values, new_values, salt, old_digest, new_digest, erased_by) ON audit_entries TO
+    crm_maintenance;
 GRANT SELECT ON audit_entries TO crm_service;
 
 CREATE TRIGGER count_insert AFTER INSERT ON audit_entries REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_audit_entries_insert();
+CREATE TRIGGER guard AFTER UPDATE ON audit_entries REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_guard_audit();
 
 
 -- audit_progress ------------------------------------------------------------------------------------------------------
@@ -331,14 +373,17 @@ CREATE TABLE audit_seals (
     tenant_id varchar(64) NOT NULL,
     sequence bigint NOT NULL,
     entry_id bigint NOT NULL,
-    hash bytea NOT NULL,
+    hash_v1 bytea,
+    hash bytea,
     CONSTRAINT audit_seals_pkey PRIMARY KEY (tenant_id, sequence),
     CONSTRAINT audit_seals_entry_key UNIQUE (tenant_id, entry_id),
     CONSTRAINT audit_seals_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT audit_seals_hash_v1_check CHECK (octet_length(hash_v1) = 32),
     CONSTRAINT audit_seals_sequence_check CHECK (sequence > 0)
 );
 
-CREATE INDEX audit_seals_entry_idx ON audit_seals (entry_id);
+CREATE INDEX audit_seals_sealed_idx ON audit_seals (entry_id) WHERE hash IS NOT NULL;
+CREATE INDEX audit_seals_unsealed_idx ON audit_seals (entry_id) WHERE hash IS NULL;
 
 ALTER TABLE audit_seals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit_seals FORCE ROW LEVEL SECURITY;
@@ -351,7 +396,7 @@ CREATE POLICY tenant ON audit_seals
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT SELECT ON audit_seals TO crm_auditor;
-GRANT INSERT, SELECT ON audit_seals TO crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (hash) ON audit_seals TO crm_maintenance;
 GRANT SELECT ON audit_seals TO crm_service;
 
 
@@ -1642,6 +1687,48 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+-- Erases the values of entries of the tenant, and writes the entry that says so and names them; answers its id. Entries
+-- without values, and those that say what was erased or cut, are left as they are.
+CREATE FUNCTION crm_erase_entries(resource text, record_id bigint, details jsonb, entry_ids bigint[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    tenant text := current_setting('crm.tenant', true);
+    actor record;
+    named jsonb;
+    new_salt bytea := uuid_send(gen_random_uuid());
+    erasure bigint;
+BEGIN
+    IF cardinality(entry_ids) > 10000 THEN
+        RAISE program_limit_exceeded USING MESSAGE = 'at most 10000 audit entries are erased at once';
+    END IF;
+    SELECT * INTO actor FROM jsonb_to_record(coalesce(nullif(current_setting('crm.actor', true), '')::jsonb, '{}')) AS
+        given (user_id text, user_name text, user_role text, ip_address text, user_agent text, request_id text,
+               operation_id uuid, via text);
+    SELECT coalesce(jsonb_agg(id), '[]') INTO named FROM (
+        SELECT id FROM audit_entries
+        WHERE tenant_id = tenant AND id = ANY (entry_ids) AND num_nonnulls(old_values, new_values) > 0
+            AND action <> 'erase' AND resource_type <> 'audit_log'
+        ORDER BY id FOR UPDATE
+    ) AS entries;
+    details := coalesce(details, '{}') || jsonb_build_object('entries', named);
+    INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
+        user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
+    VALUES (tenant, resource, record_id, 'erase', details, new_salt, crm_values_digest(new_salt, details),
+        actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
+        actor.operation_id, actor.via)
+    RETURNING id INTO erasure;
+    UPDATE audit_entries SET old_values = NULL, new_values = NULL, salt = NULL, erased_by = erasure
+    WHERE tenant_id = tenant AND id IN (SELECT entry::bigint FROM jsonb_array_elements(named) AS entry);
+    RETURN erasure;
+END $function$;
+ALTER FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO crm_service;
+
 CREATE FUNCTION crm_fold(value text)
  RETURNS text
  LANGUAGE sql
@@ -1878,6 +1965,47 @@ CREATE FUNCTION crm_grams(value text)
 RETURN ((string_to_array(value, NULL::text) || string_to_array(regexp_replace(value, '(..)'::text, ' … -- 239 characters, fed348375fc9
 GRANT EXECUTE ON FUNCTION crm_grams(text) TO crm_maintenance, crm_search, crm_service;
 
+-- An entry keeps what it says, whoever changes it. Digests that are missing may be added. Values may be erased if an
+-- entry of the action `erase` names this one.
+CREATE FUNCTION crm_guard_audit()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    changeable text[] := '{old_values,new_values,salt,old_digest,new_digest,erased_by}';
+BEGIN
+    IF EXISTS (
+        WITH named AS MATERIALIZED (
+            SELECT tenant_id, erasure.id AS erased_by, entry::bigint AS id
+            FROM audit_entries AS erasure CROSS JOIN LATERAL jsonb_array_elements(new_values -> 'entries') AS entry
+            WHERE (tenant_id, erasure.id) IN (SELECT tenant_id, erased_by FROM new_rows) AND action = 'erase'
+        )
+        SELECT FROM new_rows AS after
+            LEFT JOIN old_rows AS before ON before.tenant_id = after.tenant_id AND before.id = after.id
+            LEFT JOIN named ON named.tenant_id = after.tenant_id AND named.id = after.id
+                AND named.erased_by = after.erased_by
+        WHERE NOT coalesce(
+            to_jsonb(after) - changeable = to_jsonb(before) - changeable AND before.erased_by IS NULL
+            AND CASE WHEN after.erased_by IS NULL THEN
+                num_nonnulls(before.salt, before.old_digest, before.new_digest) = 0 AND octet_length(after.salt) = 16
+                AND after.old_values::text IS NOT DISTINCT FROM before.old_values::text
+                AND after.new_values::text IS NOT DISTINCT FROM before.new_values::text
+                AND after.old_digest IS NOT DISTINCT FROM crm_values_digest(after.salt, after.old_values)
+                AND after.new_digest IS NOT DISTINCT FROM crm_values_digest(after.salt, after.new_values)
+            ELSE
+                named.id IS NOT NULL AND before.action <> 'erase' AND before.resource_type <> 'audit_log'
+                AND num_nonnulls(after.old_values, after.new_values, after.salt) = 0
+                AND after.old_digest IS NOT DISTINCT FROM before.old_digest
+                AND after.new_digest IS NOT DISTINCT FROM before.new_digest
+            END,
+            false
+        )
+    ) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'an audit entry is not changed';
+    END IF;
+    RETURN NULL;
+END $function$;
+
 CREATE FUNCTION crm_list_stored_files()
  RETURNS TABLE(kind text, tenant text, record_id bigint, key text, since timestamp with time zone, live boolean)
  LANGUAGE plpgsql
@@ -2013,7 +2141,8 @@ ALTER FUNCTION crm_purge_attachments(timestamp with time zone) OWNER TO crm_main
 GRANT EXECUTE ON FUNCTION crm_purge_attachments(timestamp with time zone) TO CURRENT_USER;
 
 -- Seals the next entries, in the order of their ids. Answers how many, the last one that is sealed, and the newest one;
--- nulls while another transaction is sealing. The service may call it, but can't make a wrong seal with it.
+-- nulls while another transaction is sealing. The service may call it, but can't make a wrong seal with it. Entries
+-- that have a seal of version 1 only come first, because theirs are the lowest ids: their new seal covers the old one.
 CREATE FUNCTION crm_seal_audit(most bigint, OUT count bigint, OUT sealed bigint, OUT newest bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -2026,14 +2155,17 @@ DECLARE
     progress record;
     entry record;
     previous record;
+    last bigint;
     place bigint;
+    seal bytea;
 BEGIN
     SELECT * INTO progress FROM audit_progress FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     SELECT coalesce(max(id), 0) INTO newest FROM audit_entries;
-    SELECT coalesce(max(entry_id), 0) INTO sealed FROM audit_seals;
+    SELECT coalesce(max(entry_id), 0) INTO sealed FROM audit_seals WHERE hash IS NOT NULL;
+    SELECT greatest(max(entry_id), sealed) INTO last FROM audit_seals WHERE hash IS NULL;
     count := 0;
     IF newest <= sealed THEN
         RETURN;
@@ -2050,28 +2182,56 @@ BEGIN
     END IF;
     UPDATE audit_progress SET complete = progress.complete, mark = progress.mark, transaction = progress.transaction;
     FOR entry IN
-        SELECT * FROM audit_entries WHERE id > sealed AND id <= progress.complete ORDER BY id LIMIT least(most, 1000)
+        SELECT audit_entries.*, audit_seals.sequence, audit_seals.hash_v1
+        FROM audit_entries LEFT JOIN audit_seals
+            ON audit_seals.tenant_id = audit_entries.tenant_id AND audit_seals.entry_id = audit_entries.id
+        -- What has no seal among those that have one was inserted later, or lost its seal: it shall show.
+        WHERE id > sealed AND id <= progress.complete AND (sequence IS NOT NULL OR id > last)
+        ORDER BY id LIMIT least(most, 1000)
     LOOP
+        -- Entries that were written before entries had digests, or by hand.
+        IF entry.salt IS NULL AND entry.hash_v1 IS NULL AND num_nonnulls(entry.old_values, entry.new_values) > 0 THEN
+            entry.salt := uuid_send(gen_random_uuid());
+            entry.old_digest := crm_values_digest(entry.salt, entry.old_values);
+            entry.new_digest := crm_values_digest(entry.salt, entry.new_values);
+            UPDATE audit_entries
+            SET salt = entry.salt, old_digest = entry.old_digest, new_digest = entry.new_digest
+            WHERE tenant_id = entry.tenant_id AND id = entry.id;
+        END IF;
         SELECT sequence, hash INTO previous FROM audit_seals
-        WHERE tenant_id = entry.tenant_id ORDER BY sequence DESC LIMIT 1;
-        place := coalesce(previous.sequence, 0) + 1;
-        INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash)
-        VALUES (entry.tenant_id, place, entry.id, sha256(
+        WHERE tenant_id = entry.tenant_id AND sequence < coalesce(entry.sequence, 9223372036854775807)
+        ORDER BY sequence DESC LIMIT 1;
+        IF NOT FOUND THEN
+            SELECT sequence, hash INTO previous FROM audit_cuts WHERE tenant_id = entry.tenant_id;
+        END IF;
+        place := coalesce(entry.sequence, previous.sequence + 1, 1);
+        seal := sha256(
             coalesce(previous.hash, decode(repeat('00', 32), 'hex'))
             || convert_to(crm_canonical_json(jsonb_build_object(
                 'tenant_id', entry.tenant_id, 'sequence', place, 'id', entry.id,
                 'resource_type', entry.resource_type, 'resource_id', entry.resource_id, 'action', entry.action,
+                'version', entry.version, 'operation_id', entry.operation_id, 'via', entry.via,
                 'user_id', entry.user_id, 'user_name', entry.user_name, 'user_role', entry.user_role,
-                'old_values', entry.old_values, 'new_values', entry.new_values, 'ip_address', entry.ip_address,
-                'user_agent', entry.user_agent, 'request_id', entry.request_id,
+                'ip_address', entry.ip_address, 'user_agent', entry.user_agent, 'request_id', entry.request_id,
                 'created_at', to_char(entry.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
                     || CASE WHEN to_char(entry.created_at, 'US') = '000000' THEN ''
-                            ELSE to_char(entry.created_at, '.US') END || 'Z'
+                            ELSE to_char(entry.created_at, '.US') END || 'Z',
+                'old_digest', encode(entry.old_digest, 'hex'), 'new_digest', encode(entry.new_digest, 'hex'),
+                'seal_v1', encode(entry.hash_v1, 'hex')
             )), 'UTF8')
-        ));
+        );
+        IF entry.sequence IS NULL THEN
+            INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash)
+            VALUES (entry.tenant_id, place, entry.id, seal);
+        ELSE
+            UPDATE audit_seals SET hash = seal WHERE tenant_id = entry.tenant_id AND sequence = place;
+        END IF;
         sealed := entry.id;
         count := count + 1;
     END LOOP;
+    IF count = 0 AND most > 0 AND newest <= last THEN
+        sealed := last;  -- only seals are left whose entries somebody deleted
+    END IF;
 END $function$;
 ALTER FUNCTION crm_seal_audit(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_seal_audit(bigint) TO crm_service;

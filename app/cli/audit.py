@@ -105,7 +105,10 @@ def checkpoint(data_dir: Path | None) -> None:
             found = await heads(connection)
         body = {
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "heads": {tenant: {"sequence": head.sequence, "hash": head.hash.hex()} for tenant, head in found.items()},
+            "heads": {
+                tenant: {"sequence": head.sequence, "hash": head.hash.hex(), "version": head.version}
+                for tenant, head in found.items()
+            },
         }
         return json.dumps(body | {"signature": _signature(settings.audit_keys[0], body)}, indent=2)
 
@@ -117,7 +120,7 @@ def checkpoint(data_dir: Path | None) -> None:
 @data_dir_option
 @click.pass_context
 def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) -> None:
-    """Check every chain, and print the first entry that does not fit.
+    """Check every chain, and print the first entry that does not fit, and what was erased by which entry.
 
     The exit code is 1 if entries were changed, deleted, inserted or reordered. Only a checkpoint shows that the end was
     cut off, or that all seals were computed again.
@@ -128,17 +131,21 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
       crm audit verify --checkpoint audit-2026-11-21.json
     """
 
-    async def work(database: Database, settings: Settings) -> tuple[list[str], str]:
+    async def work(database: Database, settings: Settings) -> tuple[list[str], list[str]]:
         seen = {} if file is None else _read_checkpoint(file.read(), settings)
         async with database.oversight() as connection:
             walk = Walk(connection, seen)
             breaks = [str(each) async for each in walk.breaks()]
-        return breaks, f"{walk.entries} entries checked, {walk.waiting} not sealed yet."
+        more = walk.noted - len(walk.notes)
+        return breaks, [
+            *walk.notes,
+            *([f"… and {more} more erasures."] if more else []),
+            f"{walk.entries} entries checked, {walk.waiting} not sealed yet.",
+        ]
 
-    breaks, summary = _with_database(data_dir, work, oversight=True)
-    for line in breaks:
+    breaks, report = _with_database(data_dir, work, oversight=True)
+    for line in (*breaks, *report):
         click.echo(line)
-    click.echo(summary)
     if breaks:
         click.echo(f"TAMPERED WITH: {len(breaks)} of the tenants' logs", err=True)
         ctx.exit(1)
@@ -150,7 +157,10 @@ def _read_checkpoint(raw: bytes, settings: Settings) -> dict[str, Head]:
         body = strict_json.decode(raw)
         signature = body.pop("signature")
         signed = any(hmac.compare_digest(signature, _signature(key, body)) for key in settings.audit_keys)
-        seen = {tenant: Head(head["sequence"], bytes.fromhex(head["hash"])) for tenant, head in body["heads"].items()}
+        seen = {
+            tenant: Head(head["sequence"], bytes.fromhex(head["hash"]), head.get("version", 1))
+            for tenant, head in body["heads"].items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise click.ClickException("The file is not a checkpoint") from None
     if not signed:

@@ -1,7 +1,7 @@
 """The tables, as the migrations make them, without their indexes."""
 
 from app.models.attachments import Attachment, AttachmentUpload
-from app.models.audit import AuditEntry, AuditProgress, AuditSeal
+from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
@@ -13,6 +13,7 @@ __all__ = [
     "Activity",
     "Attachment",
     "AttachmentUpload",
+    "AuditCut",
     "AuditEntry",
     "AuditProgress",
     "AuditSeal",

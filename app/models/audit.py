@@ -38,6 +38,7 @@ class AuditEntry(Base):
     salt: Mapped[bytes | None] = mapped_column(LargeBinary)
     old_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     new_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    erased_by: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class AuditProgress(Base):
@@ -59,6 +60,20 @@ class AuditSeal(Base):
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     entry_id: Mapped[int] = mapped_column(BigInteger)
-    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    hash_v1: Mapped[bytes | None] = mapped_column(LargeBinary)
+    hash: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     __table_args__ = (UniqueConstraint("tenant_id", "entry_id", name="audit_seals_entry_key"),)
+
+
+class AuditCut(Base):
+    """Where a tenant's log begins, if retention cut off what was before: after this entry, which is no longer there."""
+
+    __tablename__ = "audit_cuts"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    entry_id: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    hash_v1: Mapped[bytes | None] = mapped_column(LargeBinary)
+    until: Mapped[datetime]

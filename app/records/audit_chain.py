@@ -4,15 +4,20 @@ the entry and the seal before it.
 Entries are sealed after they were committed, so that writers never wait for one another. A function of the database
 makes the seals (`crm_seal_audit`), so that the service's login can't make a wrong one. Here they are checked, by other
 code.
+
+A seal of version 2 is over salted digests of the entry's values, so that the values can be erased. Entries of before
+have a seal of version 1 too, which is over the values, and their seal of version 2 is over that one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from datetime import UTC
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import text
 
@@ -25,34 +30,58 @@ BATCH = 250
 CHUNK = 5_000
 BEFORE_THE_FIRST = bytes(32)
 LEAST_ID = -(2**63)  # none of ours is below 1, but one that somebody made up may be
+MOST_NOTES, SHOWN = 100, 10  # lines about erasures, and entries that each of them names
 
-# The fields that a seal covers, beside the sequence. They must never change: old seals would no longer match.
-SEALED = """
-    id resource_type resource_id action user_id user_name user_role old_values new_values
-    ip_address user_agent request_id created_at
+# What a seal covers, beside the tenant and the sequence. It must never change: old seals would no longer match.
+PUBLIC = """
+    id resource_type resource_id action user_id user_name user_role ip_address user_agent request_id created_at
 """.split()
+SEALED_V1 = (*PUBLIC, "old_values", "new_values")
+SEALED = (*PUBLIC, "version", "operation_id", "via", "old_digest", "new_digest")
+
+decode_values = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 ENDS = text("""
-    SELECT (SELECT coalesce(max(id), 0) FROM audit_entries), (SELECT coalesce(max(entry_id), 0) FROM audit_seals)
+    SELECT (SELECT coalesce(max(id), 0) FROM audit_entries), greatest(
+        0, (SELECT max(entry_id) FROM audit_seals WHERE hash IS NULL),
+        (SELECT max(entry_id) FROM audit_seals WHERE hash IS NOT NULL)
+    )
 """)
 SEAL = text("SELECT count, sealed, newest FROM crm_seal_audit(:most)")
 HEADS = text("""
-    SELECT tenant, head.sequence, head.hash FROM unnest(CAST(:tenants AS text[])) AS tenant
+    SELECT tenant, head.sequence, head.hash, head.version FROM unnest(CAST(:tenants AS text[])) AS tenant
     CROSS JOIN LATERAL (
-        SELECT sequence, hash FROM audit_seals WHERE tenant_id = tenant ORDER BY sequence DESC LIMIT 1
+        SELECT sequence, coalesce(hash, hash_v1) AS hash, CASE WHEN hash IS NULL THEN 1 ELSE 2 END AS version
+        FROM audit_seals WHERE tenant_id = tenant ORDER BY sequence DESC LIMIT 1
     ) AS head
 """)
 TENANTS = text("SELECT tenant_id FROM audit_entries UNION SELECT tenant_id FROM audit_seals ORDER BY 1")
 WALK = text(f"""
-    SELECT seal.sequence, seal.entry_id, seal.hash, entry.* FROM (
-        SELECT sequence, entry_id, hash FROM audit_seals
+    SELECT seal.*, entry.* FROM (
+        SELECT sequence, entry_id, hash, hash_v1 FROM audit_seals
         WHERE tenant_id = :tenant AND entry_id > :after ORDER BY entry_id LIMIT {CHUNK}
     ) AS seal FULL JOIN (
-        SELECT {", ".join(SEALED)} FROM audit_entries
+        SELECT {", ".join(SEALED)}, old_values::text, new_values::text, salt, erased_by FROM audit_entries
         WHERE tenant_id = :tenant AND id > :after AND id <= :sealed ORDER BY id LIMIT {CHUNK}
     ) AS entry ON entry.id = seal.entry_id
     ORDER BY coalesce(seal.entry_id, entry.id) LIMIT {CHUNK}
 """)  # noqa: S608 -- our own names
+NAMED = text("""
+    SELECT entry.id, erasure.id FROM audit_entries AS erasure
+    CROSS JOIN LATERAL jsonb_array_elements(
+        CASE jsonb_typeof(new_values -> 'entries') WHEN 'array' THEN new_values -> 'entries' ELSE '[]' END
+    ) AS named
+    JOIN unnest(CAST(:entries AS bigint[])) AS entry (id) ON to_jsonb(entry.id) = named
+    WHERE tenant_id = :tenant AND erasure.id = ANY (:erasures) AND action = 'erase'
+""")
+KEPT = text("""
+    SELECT min(id) FROM audit_entries
+    WHERE tenant_id = :tenant AND id = ANY (:entries) AND erased_by IS DISTINCT FROM :erasure
+""")
+NOT_SEALED = text("""
+    SELECT tenant_id, id, user_name, created_at, new_values::text FROM audit_entries
+    WHERE id > :sealed AND action = 'erase' ORDER BY id
+""")
 
 
 class Head(Struct, frozen=True):
@@ -60,6 +89,7 @@ class Head(Struct, frozen=True):
 
     sequence: int = 0
     hash: bytes = BEFORE_THE_FIRST
+    version: int = 2
 
 
 class Break(Struct, frozen=True):
@@ -83,12 +113,32 @@ class Progress(Struct, frozen=True):
     newest: int
 
 
-def seal_hash(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, Any]) -> bytes:
-    """The seal of one entry: SHA-256 over the seal before it and the entry as JSON with sorted names."""
-    values = {name: entry[name] for name in SEALED}
+def seal_v1(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, Any]) -> bytes:
+    """The seal of version 1: SHA-256 over the one before it and the entry, values included."""
+    return _seal(previous, tenant, sequence, {name: entry[name] for name in SEALED_V1})
+
+
+def seal_v2(previous: bytes, tenant: str, sequence: int, entry: Mapping[str, Any], old_seal: bytes | None) -> bytes:
+    """The seal of version 2: SHA-256 over the one before it, the entry with digests for values, and its old seal."""
+    values = {name: entry[name] for name in SEALED} | {"seal_v1": old_seal}
+    return _seal(
+        previous,
+        tenant,
+        sequence,
+        {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()},
+    )
+
+
+def _seal(previous: bytes, tenant: str, sequence: int, values: dict[str, Any]) -> bytes:
+    """SHA-256 over the seal before it and JSON with sorted names."""
     values["created_at"] = values["created_at"].astimezone(UTC)
     canonical = strict_json.encode_sorted({"tenant_id": tenant, "sequence": sequence, **values})
     return hashlib.sha256(previous + canonical).digest()
+
+
+def values_digest(salt: bytes, values: str) -> bytes:
+    """The digest of an entry's values, as the database writes their JSON."""
+    return hashlib.sha256(salt + values.encode()).digest()
 
 
 async def seal(database: Database) -> Progress | None:
@@ -106,17 +156,22 @@ async def heads(connection: Session) -> dict[str, Head]:
     """The last seal of each tenant's chain."""
     tenants = (await connection.execute(TENANTS)).scalars().all()
     found = await connection.execute(HEADS, {"tenants": tenants})
-    return {tenant: Head(sequence, hash_) for tenant, sequence, hash_ in found}
+    return {tenant: Head(sequence, hash_, version) for tenant, sequence, hash_, version in found}
 
 
 class Walk:
-    """Checks each chain from its start. `seen` are the last seals that a checkpoint saw."""
+    """Checks each chain from its start. `seen` are the last seals that a checkpoint saw.
+
+    `notes` are lines about what was erased, the first ones of `noted`.
+    """
 
     def __init__(self, connection: Session, seen: Mapping[str, Head]) -> None:
         self._connection = connection
         self._seen = seen
         self.entries = 0
         self.waiting = 0
+        self.notes: list[str] = []
+        self.noted = 0
 
     async def breaks(self) -> AsyncIterator[Break]:
         """The first break of each tenant's chain."""
@@ -128,38 +183,123 @@ class Walk:
         if newest > sealed:
             count = text("SELECT count(*) FROM audit_entries WHERE id > :sealed")
             self.waiting = (await self._connection.execute(count, {"sealed": sealed})).scalar_one()
+            for row in (await self._connection.execute(NOT_SEALED, {"sealed": sealed})).mappings():
+                self._note_erasure(row["tenant_id"], row, _named(row), ", which is not sealed yet")
 
     async def _first_break(self, tenant: str, sealed: int) -> Break | None:
-        head, after = Head(), LEAST_ID
-        seen = self._seen.get(tenant, Head())
+        chain, after = _Chain(tenant, self._seen.get(tenant, Head())), LEAST_ID
         while True:
             where = {"tenant": tenant, "after": after, "sealed": sealed}
             rows = (await self._connection.execute(WALK, where)).mappings().all()
+            erased = await self._erased(tenant, rows)
             for row in rows:
                 after = row["id"] if row["entry_id"] is None else row["entry_id"]
-                following = Head(head.sequence + 1, row["hash"])
-                if what := _fault(head, following, tenant, row, seen):
-                    return Break(tenant, after, following.sequence, what)
-                head = following
+                what = chain.fault(row, erased)
+                if what is None and row["action"] == "erase":
+                    what = await self._erasure_fault(tenant, row)
+                if what is not None:
+                    return Break(tenant, after, chain.sequence + 1, what)
+                chain.sequence += 1
             self.entries += len(rows)
             if len(rows) < CHUNK:
                 break
-        if head.sequence < seen.sequence:
-            what = f"the chain was cut here: the checkpoint saw {seen.sequence} entries"
-            return Break(tenant, None, head.sequence + 1, what)
+        if chain.sequence < chain.seen.sequence:
+            what = f"the chain was cut here: the checkpoint saw {chain.seen.sequence} entries"
+            return Break(tenant, None, chain.sequence + 1, what)
         return None
 
+    async def _erased(self, tenant: str, rows: Sequence[RowMapping]) -> set[tuple[int, int]]:
+        """Those of these entries, each with its erasure, that the entry of the erasure names."""
+        erased = {row["id"]: row["erased_by"] for row in rows if row["erased_by"] is not None}
+        if not erased:
+            return set()
+        where = {"tenant": tenant, "erasures": list(set(erased.values())), "entries": list(erased)}
+        return {(entry, erasure) for entry, erasure in await self._connection.execute(NAMED, where)}
 
-def _fault(head: Head, following: Head, tenant: str, row: RowMapping, seen: Head) -> str | None:
-    """What is wrong with the next seal of the chain."""
-    if row["sequence"] is None:
-        return "the entry has no seal: it was inserted later, or its seal was deleted"
-    if row["sequence"] != following.sequence:
-        return f"the seal says {row['sequence']}: seals were deleted, inserted or reordered"
-    if row["id"] is None:
-        return "the entry was deleted"
-    if seal_hash(head.hash, tenant, row["sequence"], row) != row["hash"]:
-        return "the entry, or its seal, was changed"
-    if following.sequence == seen.sequence and following.hash != seen.hash:
-        return "the checkpoint saw another seal: the chain was written anew, from here or from earlier on"
-    return None
+    async def _erasure_fault(self, tenant: str, row: RowMapping) -> str | None:
+        """What is wrong with the entries that this one says were erased."""
+        if not (entries := _named(row)):
+            return None
+        where = {"tenant": tenant, "erasure": row["id"], "entries": entries}
+        kept = (await self._connection.execute(KEPT, where)).scalar_one()
+        if kept is not None:
+            return f"it says that entry {kept} was erased, which is not so"
+        self._note_erasure(tenant, row, entries)
+        return None
+
+    def _note_erasure(self, tenant: str, row: RowMapping, entries: list[int], addition: str = "") -> None:
+        if not entries:
+            return
+        self.noted += 1
+        if len(self.notes) < MOST_NOTES:
+            named = ", ".join(map(str, entries[:SHOWN])) + (
+                f" and {len(entries) - SHOWN} more" * (len(entries) > SHOWN)
+            )
+            which = f"entry {named} was" if len(entries) == 1 else f"entries {named} were"
+            when = row["created_at"].astimezone(UTC).isoformat(sep=" ", timespec="seconds")
+            by = f"entry {row['id']} ({row['user_name']!r}, {when})"
+            self.notes.append(f"{tenant}: {which} erased by {by}{addition}")
+
+
+class _Chain:
+    """Where the walk through a tenant's chain is."""
+
+    def __init__(self, tenant: str, seen: Head) -> None:
+        self.seen = seen
+        self.sequence = 0
+        self._tenant = tenant
+        self._v1: bytes | None = BEFORE_THE_FIRST  # none after version 2 took over
+        self._v2: bytes | None = BEFORE_THE_FIRST  # none where old entries still wait for their new seals
+
+    def fault(self, row: RowMapping, erased: Set[tuple[int, int]]) -> str | None:
+        """What is wrong with the next seal of the chain. If nothing is, the walk is now at this seal."""
+        sequence, v1, v2 = self.sequence + 1, row["hash_v1"], row["hash"]
+        if row["sequence"] is None:
+            return "the entry has no seal: it was inserted later, or its seal was deleted"
+        if row["sequence"] != sequence:
+            return f"the seal says {row['sequence']}: seals were deleted, inserted or reordered"
+        if row["id"] is None:
+            return "the entry was deleted"
+        if v1 is not None and self._v1 is None:
+            return "the seal is of version 1, but version 2 had taken over"
+        if v2 is not None and self._v2 is None:
+            return "seals of version 2 were deleted before this one"
+        if row["erased_by"] is None:
+            fits = self._values_fit(row)
+        elif (row["id"], row["erased_by"]) not in erased:
+            return f"its values were erased, but entry {row['erased_by']} does not say so"
+        else:
+            fits = all(row[emptied] is None for emptied in ("old_values", "new_values", "salt"))
+        if not fits or not self._seal_fits(row) or (v1 is None and v2 is None):
+            return "the entry, or its seal, was changed"
+        if sequence == self.seen.sequence and self.seen.hash != (v1 if self.seen.version == 1 else v2):
+            return "the checkpoint saw another seal: the chain was written anew, from here or from earlier on"
+        self._v1, self._v2 = v1, v2
+        return None
+
+    def _values_fit(self, row: RowMapping) -> bool:
+        """Whether the entry's values are those that its digests, or its old seal, were made over."""
+        if (v1 := row["hash_v1"]) is not None and self._v1 is not None:
+            values = {side: row[side] and decode_values(row[side]) for side in ("old_values", "new_values")}
+            if seal_v1(self._v1, self._tenant, row["sequence"], dict(row) | values) != v1:
+                return False
+            if row["salt"] is None:
+                return True
+        salt = row["salt"] or b""
+        return all(
+            row[digest] == (None if row[side] is None else values_digest(salt, row[side]))
+            for side, digest in (("old_values", "old_digest"), ("new_values", "new_digest"))
+        )
+
+    def _seal_fits(self, row: RowMapping) -> bool:
+        v1, v2 = row["hash_v1"], row["hash"]
+        return v2 is None or (self._v2 is not None and seal_v2(self._v2, self._tenant, row["sequence"], row, v1) == v2)
+
+
+def _named(row: RowMapping) -> list[int]:
+    """The entries that an erasure's entry names."""
+    values = {} if row["new_values"] is None else decode_values(row["new_values"])
+    entries = values.get("entries")
+    return (
+        [entry for entry in entries if type(entry) is int and abs(entry) < 2**63] if isinstance(entries, list) else []
+    )

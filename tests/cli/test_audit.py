@@ -74,6 +74,7 @@ def test_a_superuser_who_rewrites_history_is_named_and_the_exit_code_says_so(
             "SELECT entry_id FROM audit_seals WHERE (tenant_id, sequence) = ('acme', 17)"
         ).fetchone()
         assert row is not None
+        superuser.execute("ALTER TABLE audit_entries DISABLE TRIGGER guard")
         superuser.execute("UPDATE audit_entries SET user_name = 'Eve' WHERE id = %s", row)
         superuser.execute("DELETE FROM audit_seals WHERE tenant_id = 'globex' AND sequence > 40")
         superuser.execute(

@@ -19,6 +19,7 @@ COMPUTERS = {"crm_service", "crm_search", "crm_maintenance"}
 CALLABLE = {
     "crm_count_tagged(bigint)": {"crm_service"},
     "crm_create_default_stages()": {"crm_service"},
+    "crm_erase_entries(text,bigint,jsonb,bigint[])": {"crm_service"},
     "crm_owns(text,bigint)": {"crm_service"},
     "crm_prune_idempotency_keys(bigint)": {"crm_service"},
     "crm_seal_audit(bigint)": {"crm_service"},
@@ -38,6 +39,7 @@ DEFINERS = {
     "crm_create_default_stages()": "makes the stages of a tenant that has none",
     "crm_merge_counts(text)": "adds up counts of the tenant; called by triggers",
     "crm_delete_upload(text,bigint)": "across tenants, for the owner",
+    "crm_erase_entries(text,bigint,jsonb,bigint[])": "empties values in the tenant's log, and writes an entry about it",
     "crm_list_stored_files()": "across tenants, for the owner",
     "crm_owns(text,bigint)": "asks whether a record of the tenant is the caller's own",
     "crm_prune_idempotency_keys(bigint)": "across tenants: drops keys that are older than a day",
@@ -134,6 +136,8 @@ def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psyc
         "INSERT INTO record_counts (tenant_id, counted, facet, rows) VALUES ({stranger}, 'customers', 'lead', 1)",
         "INSERT INTO stage_history (tenant_id, deal_id, to_stage_id, entered_at) VALUES ({stranger}, 1, 1, now())",
         "INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash) VALUES ({stranger}, 1, 1, sha256('x'))",
+        "UPDATE audit_entries SET new_values = NULL",
+        "UPDATE audit_cuts SET until = now()",
         "UPDATE audit_progress SET complete = 9223372036854775807",
         "SELECT crm_list_stored_files()",
         "SELECT setval('audit_entries_id_seq', 1)",
@@ -197,6 +201,6 @@ def test_no_role_of_the_login_sees_another_tenant(login: psycopg.Connection, adm
     for role in ("crm_service", "crm_service_own"):
         login.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
         login.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
-        for table in ("audit_entries", "audit_seals", "record_counts", "customers", "idempotency_keys"):
+        for table in ("audit_entries", "audit_seals", "audit_cuts", "record_counts", "customers", "idempotency_keys"):
             seen = login.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = %s", [stranger.tenant]).fetchone()
             assert seen == (0,), table

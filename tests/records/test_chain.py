@@ -6,36 +6,21 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-import psycopg
 import pytest
 
-from app.records.audit_chain import BEFORE_THE_FIRST, Head, seal_hash
+from app.records.audit_chain import BEFORE_THE_FIRST, Head, seal_v1, seal_v2, values_digest
 from app.settings import Settings
 from tests.callers import Caller
-from tests.records.chains import breaks, checkpoint, seal
-
-TABLES = ("audit_entries", "audit_seals", "record_counts")
+from tests.records.chains import TAMPERED, TAMPERED_V2, breaks, checkpoint, seal, tampered, tampering
 
 
 @pytest.fixture
 def tamper(settings: Settings, admin: Caller) -> Iterator[Callable[[str], None]]:
-    """Statements on the log of the admin's tenant, by the owner, with row-level security switched off.
-
-    They may say {tenant}, and {first} to {fifth} for the ids of its entries.
-    """
-    with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
-        for table in TABLES:
-            owner.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
-
-        def run(statements: str) -> None:
-            ids = sorted(entry["id"] for entry in admin.audit())
-            names = dict(zip(("first", "second", "third", "fourth", "fifth"), ids, strict=False))
-            owner.execute(statements.format(tenant=admin.tenant, **names))
-
-        yield run
-        for table in TABLES:
-            owner.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    """Statements on the log of the admin's tenant."""
+    with tampering(settings.migration_dsn) as owner:
+        yield lambda statements: tampered(owner, admin.tenant, statements)
 
 
 def test_a_sealed_entry_shows_its_place_and_hash(five: list[dict[str, Any]], admin: Caller) -> None:
@@ -69,86 +54,42 @@ def test_what_a_seal_is_over_stays_as_it_is() -> None:
         "created_at": datetime(2026, 11, 21, 16, 0, 0, 5, timezone(timedelta(hours=1))),
     }
     expected = "e4dc00b57e40cba03265b432719371e201bfe10e75a9d1d5c298f3eb3d83b3ce"
-    assert seal_hash(BEFORE_THE_FIRST, "acme", 1, entry).hex() == expected
+    assert seal_v1(BEFORE_THE_FIRST, "acme", 1, entry).hex() == expected
     entry["created_at"] = datetime(2026, 11, 21, 15, 0, 0, 5, UTC)
-    assert seal_hash(BEFORE_THE_FIRST, "acme", 1, entry).hex() == expected
+    assert seal_v1(BEFORE_THE_FIRST, "acme", 1, entry).hex() == expected
     entry["old_values"] = {"b": Decimal("0.1"), "a": None}
-    assert seal_hash(BEFORE_THE_FIRST, "acme", 1, entry).hex() != expected
+    assert seal_v1(BEFORE_THE_FIRST, "acme", 1, entry).hex() != expected
 
 
-SWAP_ENTRIES = """
-    UPDATE audit_entries AS one SET resource_id = other.resource_id, new_values = other.new_values
-    FROM audit_entries AS other WHERE (one.id, other.id) IN (({second}, {third}), ({third}, {second}));
-"""
-SWAP_SEALS = """
-    UPDATE audit_seals SET sequence = 99 WHERE entry_id = {second};
-    UPDATE audit_seals SET sequence = 2 WHERE entry_id = {third};
-    UPDATE audit_seals SET sequence = 3 WHERE entry_id = {second};
-"""
-REMOVE = "DELETE FROM audit_entries WHERE id = {third}; DELETE FROM audit_seals WHERE entry_id = {third};"
-CLOSE_UP = "UPDATE audit_seals SET sequence = sequence - 1 WHERE tenant_id = '{tenant}' AND entry_id > {third};"
-INSERT = """
-    INSERT INTO audit_entries (tenant_id, id, resource_type, resource_id, action) OVERRIDING SYSTEM VALUE
-    VALUES ('{tenant}', -1, 'customer', 1, 'create');
-"""
-TAMPERED: dict[str, tuple[str, int, str]] = {
-    "another user": ("UPDATE audit_entries SET user_id = 'x' WHERE id = {third}", 3, "changed"),
-    "another value": (
-        "UPDATE audit_entries SET new_values = jsonb_set(new_values, '{{name}}', '\"Eve\"') WHERE id = {second}",
-        2,
-        "changed",
-    ),
-    "another number of the same value": (
-        """UPDATE audit_entries SET new_values = jsonb_set(new_values, '{{contact_preferences,rate}}', '0.100')
-           WHERE id = {second}""",
-        2,
-        "changed",
-    ),
-    "the last of thirty-one digits": (
-        """UPDATE audit_entries SET new_values = jsonb_set(new_values, '{{contact_preferences,ünicode,1}}',
-           '1000000000000000000000000000001') WHERE id = {second}""",
-        2,
-        "changed",
-    ),
-    "a microsecond later": (
-        "UPDATE audit_entries SET created_at = created_at + interval '1 microsecond' WHERE id = {first}",
-        1,
-        "changed",
-    ),
-    "nobody's address": ("UPDATE audit_entries SET ip_address = NULL WHERE id = {fifth}", 5, "changed"),
-    "an entry given to another tenant": (
-        "UPDATE audit_entries SET tenant_id = 'elsewhere' WHERE id = {third}",
-        3,
-        "deleted",
-    ),
-    "an entry deleted": ("DELETE FROM audit_entries WHERE id = {third}", 3, "deleted"),
-    "an entry deleted with its seal": (REMOVE, 3, "the seal says 4"),
-    "an entry deleted and the gap closed": (REMOVE + CLOSE_UP, 3, "changed"),
-    "the first one deleted with its seal": (
-        "DELETE FROM audit_entries WHERE id = {first}; DELETE FROM audit_seals WHERE entry_id = {first};",
-        1,
-        "the seal says 2",
-    ),
-    "two entries in each other's place": (SWAP_ENTRIES, 2, "changed"),
-    "two seals in each other's place": (SWAP_SEALS, 2, "the seal says 3"),
-    "an entry inserted": (INSERT, 1, "no seal"),
-    "an entry inserted with a seal": (
-        INSERT + "INSERT INTO audit_seals VALUES ('{tenant}', 99, -1, sha256('x'));",
-        1,
-        "the seal says 99",
-    ),
-    "a seal without an entry": (
-        "INSERT INTO audit_seals VALUES ('{tenant}', 6, {fifth} + 1000000, sha256('x'));",
-        6,
-        "deleted",
-    ),
-    "a seal changed": ("UPDATE audit_seals SET hash = sha256('x') WHERE entry_id = {fourth}", 4, "changed"),
-    "a seal deleted": ("DELETE FROM audit_seals WHERE entry_id = {second}", 2, "no seal"),
-}
+def test_what_a_seal_of_version_2_is_over_stays_as_it_is() -> None:
+    entry = {
+        "id": 7,
+        "resource_type": "customer",
+        "resource_id": 3,
+        "action": "update",
+        "version": 2,
+        "operation_id": UUID("6f8bb0a3-17b7-4a3c-9d5e-7d6a4a3a2b1c"),
+        "via": "api",
+        "user_id": "77",
+        "user_name": "Zoë",
+        "user_role": "admin",
+        "ip_address": "203.0.113.9",
+        "user_agent": None,
+        "request_id": "r-1",
+        "created_at": datetime(2026, 11, 21, 16, 0, 0, 5, timezone(timedelta(hours=1))),
+        "old_digest": None,
+        "new_digest": values_digest(bytes(16), '{"name": "Zoë"}'),
+    }
+    expected = "be04d19ef374615d1665eb58bb6b92c6a51d334bbd6b810ee190185df85b1fcb"
+    assert seal_v2(BEFORE_THE_FIRST, "acme", 1, entry, None).hex() == expected
+    expected = "ac89f25719ed08c2a3d171d5ec8518d2be2f93daeb747641ee1bab0fb03be9cd"
+    assert seal_v2(BEFORE_THE_FIRST, "acme", 1, entry, bytes(32)).hex() == expected
 
 
 @pytest.mark.usefixtures("five")
-@pytest.mark.parametrize(("statements", "sequence", "what"), TAMPERED.values(), ids=TAMPERED)
+@pytest.mark.parametrize(
+    ("statements", "sequence", "what"), (TAMPERED | TAMPERED_V2).values(), ids=TAMPERED | TAMPERED_V2
+)
 def test_the_first_entry_that_was_tampered_with_is_named(
     statements: str,
     sequence: int,
