@@ -127,6 +127,8 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "Performer": {"id": PERSON, "name": "Alan Agent", "email": "alan@example.com"},
     "TeamMember": {"id": PERSON, "name": "Alan Agent", "email": "alan@example.com"},
     "TimelineEvent": {"type": "status_changed", "data": {"from": "lead", "to": "active"}},
+    "BulkResult": {"matched": 3, "changed": 1, "unchanged": 1},
+    "BulkRefusal": {"id": 12, "code": "INSUFFICIENT_PERMISSIONS", "message": "This record is not yours"},
     "StatusSum": {"status": "open"},
     "Health": {"status": "healthy", "version": "1.0.0"},
     "Status": {"status": "ready"},

@@ -19,12 +19,14 @@ from litestar.routes import HTTPRoute
 from msgspec.structs import fields
 
 from app.access.permissions import Requires
+from app.admin.bulk import BulkChange
 from app.admin.dry_run import DryRun
 from app.admin.http import never_tried
 from app.examples import example
 from app.web.errors import Code, ErrorBody
-from app.web.fields import is_optional_text
+from app.web.fields import MAX_VALUES, is_optional_text
 from app.web.input import WRITING, InputTypes, choices, input_types
+from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import Body, View
 
 CONSOLE = "/console"
@@ -129,6 +131,10 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
             _allow_empty(kind, schemas[kind.__name__])
     schemas = _as_on_the_wire(schemas)
     for kind in ordered:
+        if isinstance(kind, type) and issubclass(kind, BulkChange):
+            schemas[_filter_name(kind)] = _filter_schema(kind.query)
+            schemas[kind.__name__] = _by_action(kind, schemas[kind.__name__])
+    for kind in ordered:
         if not (isinstance(kind, type) and issubclass(kind, Body | ErrorBody)):
             reference = _schema(kind).get("$ref", "").removeprefix(REFS.format(name=""))
             if reference in schemas:
@@ -178,6 +184,51 @@ def _refuses_empty(kind: Any) -> bool:
     return any("format" in option or not re.search(option.get("pattern", ""), "") for option in options)
 
 
+def _by_action(kind: type[BulkChange], form: dict[str, Any]) -> dict[str, Any]:
+    """What the body of a bulk change looks like for each of its actions."""
+    (actions,) = [field.type for field in fields(kind) if field.name == "action"]
+    known = {name: schema for name, schema in form["properties"].items() if name != "values"}
+    known["filter"] = {"$ref": REFS.format(name=_filter_name(kind))}
+    forms = []
+    for action in actions:
+        properties = {"action": {"const": action.value}} | {n: s for n, s in known.items() if n != "action"}
+        values = kind.values_of.get(action.value)
+        if values is not None:
+            properties["values"] = {"$ref": REFS.format(name=values.__name__)}
+        required = ["action", *(["values"] if values else [])]
+        forms.append(form | {"title": action.value, "properties": properties, "required": required})
+    return {"title": form["title"], "description": form["description"], "oneOf": forms}
+
+
+def _filter_name(kind: type[BulkChange]) -> str:
+    return kind.query.__name__.replace("Query", "Filter")
+
+
+def _filter_schema(query: type[ListQuery]) -> dict[str, Any]:
+    """The filters of a list as a JSON object: one value, or several as a list."""
+    properties: dict[str, Any] = {}
+    for field in fields(query):
+        if field.encode_name in NOT_FILTERS:
+            continue
+        schema = _schema(field.type)
+        if schema.get("type") == "array":
+            several = schema | {"minItems": 1, "maxItems": MAX_VALUES}
+            item = schema["items"]
+            if "maxLength" in item:
+                several["items"], item = item | {"minLength": 1}, _listed_text(item["maxLength"])
+            schema = {name: several.pop(name) for name in ["description"] if name in several}
+            schema["anyOf"] = [item, several]
+        properties[field.encode_name] = schema
+    about = f"The filters of the list, as {query.__name__.removesuffix('Query').lower()} lists have them"
+    return {"description": about, "type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _listed_text(most: int) -> dict[str, Any]:
+    """Comma-separated values. One in double quotes is taken literally."""
+    text = f'([^,"]{{0,{most}}}|"[^"]{{0,{most - 2}}}")'
+    return {"type": "string", "pattern": f"^{text}(,{text})*$"}
+
+
 def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
     for route in app.routes:
         if isinstance(route, HTTPRoute):
@@ -191,6 +242,8 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
     wanted = input_types(handler)
     if wanted.data is not None:
         yield wanted.data
+        if issubclass(wanted.data, BulkChange):
+            yield from wanted.data.values_of.values()
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
 
@@ -257,11 +310,8 @@ def _parameters(
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":
             if "maxLength" in schema["items"]:
-                # Any text is a list with one item, so a type `array` could refuse nothing: the pattern does. An item in
-                # double quotes is taken literally.
-                most = schema["items"]["maxLength"]
-                text = f'([^,"]{{0,{most}}}|"[^"]{{0,{most - 2}}}")'
-                parameter["schema"] = {"type": "string", "pattern": f"^{text}(,{text})*$"}
+                # Any text is a list with one item, so a type `array` could refuse nothing: the pattern does.
+                parameter["schema"] = _listed_text(schema["items"]["maxLength"])
             else:
                 parameter |= {"style": "form", "explode": False}
         yield parameter

@@ -28,6 +28,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/activities/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change activities
+         * @description Change up to 1,000 activities in one transaction, each as by a request of its own.
+         */
+        post: operations["change_activities"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/activities/{activity_id}": {
         parameters: {
             query?: never;
@@ -272,6 +292,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/contacts/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change contacts
+         * @description Change up to 1,000 contacts in one transaction, each as by a request of its own.
+         */
+        post: operations["change_contacts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/contacts/{contact_id}": {
         parameters: {
             query?: never;
@@ -342,6 +382,26 @@ export interface paths {
          * @description Create a customer. An email that a live customer has is 409 EMAIL_EXISTS, with that customer's id.
          */
         post: operations["create_customer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/customers/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change customers
+         * @description Change up to 1,000 customers in one transaction, each as by a request of its own.
+         */
+        post: operations["change_customers"];
         delete?: never;
         options?: never;
         head?: never;
@@ -609,6 +669,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/deals/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change deals
+         * @description Change up to 1,000 deals in one transaction, each as by a request of its own.
+         */
+        post: operations["change_deals"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/deals/{deal_id}": {
         parameters: {
             query?: never;
@@ -807,6 +887,26 @@ export interface paths {
          * @description Write a note on a customer, a deal or an activity.
          */
         post: operations["create_note"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/notes/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change notes
+         * @description Change up to 1,000 notes in one transaction, each as by a request of its own.
+         */
+        post: operations["change_notes"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1226,6 +1326,12 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Action
+         * @description What can be done to many records at once.
+         * @enum {unknown}
+         */
+        Action: "restore" | "trash" | "update";
+        /**
          * Activity
          * @description Work to do, or done: for a customer or a deal, or a to-do of one's own.
          * @example {
@@ -1294,6 +1400,53 @@ export interface components {
             version: number;
         };
         /**
+         * ActivityBulk
+         * @description Which activities, and what to do to each of them.
+         */
+        ActivityBulk: {
+            /** @constant */
+            action: "update";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ActivityFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["ActivityChange"];
+        } | {
+            /** @constant */
+            action: "trash";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ActivityFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "restore";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ActivityFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "reassign";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ActivityFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["ActivityOwner"];
+        };
+        /**
          * ActivityChange
          * @description The fields of an activity that can be written. `overdue` may be sent back, and is no change.
          */
@@ -1353,6 +1506,42 @@ export interface components {
             by_type: {
                 [key: string]: number;
             };
+        };
+        /** @description The filters of the list, as activity lists have them */
+        ActivityFilter: {
+            type?: ("call" | "email" | "meeting" | "note" | "task") | ("call" | "email" | "meeting" | "note" | "task")[];
+            status?: ("cancelled" | "completed" | "overdue" | "scheduled") | ("cancelled" | "completed" | "overdue" | "scheduled")[];
+            customer_id?: number | number[];
+            deal_id?: number | number[];
+            contact_id?: number | number[];
+            priority?: ("high" | "low" | "normal") | ("high" | "low" | "normal")[];
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            due_date_from?: string;
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            due_date_to?: string;
+            external_id?: string | string[];
+            /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+            search?: string;
+            /**
+             * @description Whether a list shows the trash.
+             * @enum {unknown}
+             */
+            deleted?: "exclude" | "include" | "only";
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            assigned_to?: string | string[];
+        };
+        /**
+         * ActivityOwner
+         * @description Who gets an activity.
+         */
+        ActivityOwner: {
+            assigned_to: (number | string) | null;
         };
         /**
          * ActivityStatus
@@ -1502,6 +1691,37 @@ export interface components {
             hash: string | null;
         };
         /**
+         * BulkRefusal
+         * @description A record that could not be changed, and why: as a request for this record alone would be refused.
+         */
+        BulkRefusal: {
+            id: number;
+            code: string;
+            message: string;
+        };
+        /**
+         * BulkResult
+         * @description How many records matched, how many were changed, how many had these values already, and which were refused.
+         * @example {
+         *       "matched": 3,
+         *       "changed": 1,
+         *       "unchanged": 1,
+         *       "refused": [
+         *         {
+         *           "id": 12,
+         *           "code": "INSUFFICIENT_PERMISSIONS",
+         *           "message": "This record is not yours"
+         *         }
+         *       ]
+         *     }
+         */
+        BulkResult: {
+            matched: number;
+            changed: number;
+            unchanged: number;
+            refused: components["schemas"]["BulkRefusal"][];
+        };
+        /**
          * Change
          * @description What would become of one record; `resource_id` is null for a new one.
          */
@@ -1561,6 +1781,42 @@ export interface components {
             phone: string | null;
         };
         /**
+         * ContactBulk
+         * @description Which contacts, and what to do to each of them.
+         */
+        ContactBulk: {
+            /** @constant */
+            action: "update";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ContactFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["ContactChange"];
+        } | {
+            /** @constant */
+            action: "trash";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ContactFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "restore";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ContactFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        };
+        /**
          * ContactChange
          * @description The fields of a contact that can be written; customer_id must be the one that it has.
          */
@@ -1598,6 +1854,20 @@ export interface components {
             notes?: string | null;
             external_id?: string | null;
             created_at?: (string) | null;
+        };
+        /** @description The filters of the list, as contact lists have them */
+        ContactFilter: {
+            customer_id?: number | number[];
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            assigned_to?: string | string[];
+            external_id?: string | string[];
+            /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+            search?: string;
+            /**
+             * @description Whether a list shows the trash.
+             * @enum {unknown}
+             */
+            deleted?: "exclude" | "include" | "only";
         };
         /**
          * Customer
@@ -1670,6 +1940,75 @@ export interface components {
             name: string;
             email: string | null;
             company: string | null;
+        };
+        /**
+         * CustomerBulk
+         * @description Which customers, and what to do to each of them.
+         */
+        CustomerBulk: {
+            /** @constant */
+            action: "update";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["CustomerFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["CustomerChange"];
+        } | {
+            /** @constant */
+            action: "add_tags";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["CustomerFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["TagIds"];
+        } | {
+            /** @constant */
+            action: "remove_tags";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["CustomerFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["TagIds"];
+        } | {
+            /** @constant */
+            action: "trash";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["CustomerFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "restore";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["CustomerFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "reassign";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["CustomerFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["Reassignment"];
         };
         /**
          * CustomerChange
@@ -1965,6 +2304,44 @@ export interface components {
                 [key: string]: number;
             };
         };
+        /** @description The filters of the list, as customer lists have them */
+        CustomerFilter: {
+            status?: ("active" | "churned" | "inactive" | "lead" | "prospect") | ("active" | "churned" | "inactive" | "lead" | "prospect")[];
+            kind?: ("organization" | "person") | ("organization" | "person")[];
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            assigned_to?: string | string[];
+            /** @description Tag ids, comma-separated: any of them */
+            tags?: number | number[];
+            contacted?: boolean;
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            created_from?: string;
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            created_to?: string;
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            follow_up_from?: string;
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            follow_up_to?: string;
+            external_id?: string | string[];
+            /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+            search?: string;
+            /**
+             * @description Whether a list shows the trash.
+             * @enum {unknown}
+             */
+            deleted?: "exclude" | "include" | "only";
+        };
         /**
          * CustomerKind
          * @description What a customer is.
@@ -2059,6 +2436,53 @@ export interface components {
         DealBrief: {
             id: number;
             title: string;
+        };
+        /**
+         * DealBulk
+         * @description Which deals, and what to do to each of them.
+         */
+        DealBulk: {
+            /** @constant */
+            action: "update";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["DealFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["DealChange"];
+        } | {
+            /** @constant */
+            action: "trash";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["DealFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "restore";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["DealFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "reassign";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["DealFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["DealOwner"];
         };
         /**
          * DealChange
@@ -2304,6 +2728,61 @@ export interface components {
             by_stage: {
                 [key: string]: number;
             };
+        };
+        /** @description The filters of the list, as deal lists have them */
+        DealFilter: {
+            /** @description Stage names, comma-separated */
+            stage?: string | string[];
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            owner_id?: string | string[];
+            customer_id?: number | number[];
+            currency?: string | string[];
+            external_id?: string | string[];
+            /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+            search?: string;
+            /**
+             * @description Exact, with at most the currency's own decimals
+             * @example 1500
+             */
+            amount_min?: number;
+            /**
+             * @description Exact, with at most the currency's own decimals
+             * @example 1500
+             */
+            amount_max?: number;
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            expected_close_from?: string;
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            expected_close_to?: string;
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            created_from?: string;
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            created_to?: string;
+            status?: ("lost" | "open" | "won") | ("lost" | "open" | "won")[];
+            /**
+             * @description Whether a list shows the trash.
+             * @enum {unknown}
+             */
+            deleted?: "exclude" | "include" | "only";
+        };
+        /**
+         * DealOwner
+         * @description Who gets a deal.
+         */
+        DealOwner: {
+            owner_id: (number | string) | null;
         };
         /**
          * DealStatus
@@ -2634,6 +3113,42 @@ export interface components {
             version: number;
         };
         /**
+         * NoteBulk
+         * @description Which notes, and what to do to each of them.
+         */
+        NoteBulk: {
+            /** @constant */
+            action: "update";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["NoteFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["NoteChange"];
+        } | {
+            /** @constant */
+            action: "trash";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["NoteFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "restore";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["NoteFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        };
+        /**
          * NoteChange
          * @description The fields of a note that can be written.
          */
@@ -2657,6 +3172,22 @@ export interface components {
             activity_id?: number | null;
             external_id?: string | null;
             created_at?: (string) | null;
+        };
+        /** @description The filters of the list, as note lists have them */
+        NoteFilter: {
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            author_id?: string | string[];
+            external_id?: string | string[];
+            /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+            search?: string;
+            /**
+             * @description Whether a list shows the trash.
+             * @enum {unknown}
+             */
+            deleted?: "exclude" | "include" | "only";
+            customer_id?: number | number[];
+            deal_id?: number | number[];
+            activity_id?: number | number[];
         };
         /**
          * Overview
@@ -2821,6 +3352,12 @@ export interface components {
             activities_over_time: components["schemas"]["DayFigures"][];
             top_performers: components["schemas"]["Performer"][];
         };
+        /**
+         * OwnedAction
+         * @description The same, for records that have an owner.
+         * @enum {unknown}
+         */
+        OwnedAction: "reassign" | "restore" | "trash" | "update";
         /**
          * Page[Activity]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
@@ -3559,6 +4096,12 @@ export interface components {
             tag_ids: number[];
         };
         /**
+         * TaggedAction
+         * @description The same, for records that have an owner and tags.
+         * @enum {unknown}
+         */
+        TaggedAction: "add_tags" | "reassign" | "remove_tags" | "restore" | "trash" | "update";
+        /**
          * Team
          * @description The people, those who won most first. An agent sees its own row.
          * @example {
@@ -4098,6 +4641,52 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Activity"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_activities: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ActivityBulk"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
                 };
             };
             400: components["responses"]["400"];
@@ -4856,6 +5445,52 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    change_contacts: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ContactBulk"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_contact: {
         parameters: {
             query?: never;
@@ -5166,6 +5801,52 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Customer"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_customers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CustomerBulk"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
                 };
             };
             400: components["responses"]["400"];
@@ -6173,6 +6854,52 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    change_deals: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DealBulk"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_deal: {
         parameters: {
             query?: never;
@@ -6856,6 +7583,52 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Note"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_notes: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoteBulk"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
                 };
             };
             400: components["responses"]["400"];

@@ -114,7 +114,8 @@ async def add_customer_tags(
 ) -> Response[list[responses.Tag]]:
     """Add tags to a customer. Answers all of its tags."""
     async with transaction(request) as tx:
-        return show_tags(tx, await customers.add_tags(tx, customer_id, map(int, data.tag_ids)))
+        await customers.add_tags(tx, customer_id, map(int, data.tag_ids))
+        return show_tags(tx, await CUSTOMERS.get(tx, customer_id))
 
 
 @delete("/customers/{customer_id:str}/tags/{tag_id:str}", guards=WRITE, status_code=200)
@@ -123,7 +124,7 @@ async def remove_customer_tag(
 ) -> Response[Message]:
     """Take one tag off a customer."""
     async with transaction(request) as tx:
-        await customers.remove_tag(tx, customer_id, tag_id)
+        await customers.remove_tags(tx, customer_id, [tag_id])
         return message(tx, "Tag removed successfully")
 
 

@@ -12,9 +12,11 @@ from sqlalchemy import (
     FromClause,
     Select,
     Table,
+    and_,
     bindparam,
     func,
     literal_column,
+    or_,
     select,
     tuple_,
     union_all,
@@ -96,6 +98,7 @@ class Selects:
         self.sample = lru_cache(MOST_KEPT)(self._sample)
         self.count_up_to = lru_cache(MOST_KEPT)(self._count_up_to)
         self.found_live = lru_cache(MOST_KEPT)(self._found_live)
+        self.lock = lru_cache(MOST_KEPT)(self._lock)
 
     def _rows(self, shape: Shape, window: Window) -> Select[Any]:
         """Rows of one segment, each followed by its sort key and id."""
@@ -177,6 +180,12 @@ class Selects:
         assert isinstance(self._source, Table)  # noqa: S101 -- only tables are searched
         found = crm_search(self._source.name, "search", dict(shape.filters)["search"], live=True, most=most)
         return _planned(shape, select(func.count()).select_from(found.alias("found")))
+
+    def _lock(self, shape: Shape, most: int) -> Select[Any]:
+        """The keys of what the filters match, locked in their order; at most so many."""
+        matching = or_(*(and_(*where) for where in self._wheres(shape, None)))
+        keys = select(self._key).select_from(self._source).where(matching).order_by(self._key)
+        return _planned(shape, keys.limit(literal_column(str(most), BigInteger)).with_for_update())
 
     def _counted_where(self, where: Where) -> Select[Any]:
         return select(func.count()).select_from(self._source).where(*where)

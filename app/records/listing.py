@@ -28,13 +28,11 @@ from app.records.transaction import Transaction
 from app.records.walking import Walk
 from app.web.cursor import CursorSigner, Position
 from app.web.errors import Code, Fault, bad_field, invalid
-from app.web.paging import MAX_PAGE_SIZE, Deleted, ListQuery, Page, SortOrder
+from app.web.paging import MAX_PAGE_SIZE, NOT_FILTERS, Deleted, ListQuery, Page, SortOrder
 
 Record = TypeVar("Record")
 Kept = TypeVar("Kept")
 
-# Everything in a query that is not a filter.
-NOT_FILTERS = frozenset({*ListQuery.__struct_fields__, "sort_by"})
 # The default values of filters.
 DEFAULTS = {"deleted": Deleted.EXCLUDE.value}
 # A cursor holds the filters, and must fit into what a query takes as one.
@@ -183,6 +181,19 @@ class Listing(Generic[Record]):
             next_cursor=next_cursor,
             total_capped=True if capped else UNSET,
         )
+
+    async def lock(self, tx: Transaction, query: ListQuery, most: int) -> tuple[list[int], int]:
+        """The ids of all records that a query's filters match, locked in their order, and how many these are; of more
+        than `most`, not all ids.
+
+        Raises AppError 403 for the trash.
+        """
+        shape, parameters = await self._shape(tx, query, {}, None)
+        search = await choose_search(tx, self._selects, self.sorts[shape.sort_by], shape, parameters)
+        found = await tx.connection.execute(self._selects.lock(search.shape, most + 1), parameters)
+        ids = found.scalars().all()
+        # More may have been trashed since.
+        return ids, len(ids) if len(ids) <= most else max(len(ids), await self._walk.total(tx, search, parameters))
 
     def _resumed(self, tx: Transaction, query: ListQuery, position: Position, scope: Mapping[str, Any]) -> ListQuery:
         """The query that the cursor's walk began with; a filter given beside it must be the same."""

@@ -142,14 +142,19 @@ class Repository(Generic[Shown]):
         return await self.get(tx, await self.insert(tx, values))
 
     async def change(self, tx: Transaction, record_id: int, values: Mapping[str, Any]) -> Shown:
-        """Change a record. Raises AppError as `get_for_update` and `check_owner`, or a 400 for a new reference that is
-        not live.
+        """Change a record. Raises AppError as `apply`."""
+        await self.apply(tx, record_id, values)
+        return await self.get(tx, record_id)
+
+    async def apply(self, tx: Transaction, record_id: int, values: Mapping[str, Any]) -> bool:
+        """Change a record that nobody wants to see; returns whether anything differed.
+
+        Raises AppError as `get_for_update` and `check_owner`, or a 400 for a new reference that is not live.
         """
         row = await self.get_for_update(tx, record_id)
         self.check_owner(tx, row, values)
         await self.check_references(tx, differing(row, values))
-        await self.update(tx, row, values)
-        return await self.get(tx, record_id)
+        return await self.update(tx, row, values)
 
     def with_owner(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a new record, which is its creator's unless they say otherwise.

@@ -42,8 +42,8 @@ class Walk:
             # On the last page, the rows themselves tell the total.
             if len(rows) <= size and (rows or not offset):
                 return rows, offset + len(rows)
-            return rows, await self._total(tx, search, parameters) if counted is None else counted
-        total = await self._total(tx, search, parameters)
+            return rows, await self.total(tx, search, parameters) if counted is None else counted
+        total = await self.total(tx, search, parameters)
         if search.most is not None and total > search.most:
             rows, _ = await self._from_offset(tx, read, shape, parameters, offset, size + 1, deep=True)
             return rows, total
@@ -146,7 +146,7 @@ class Walk:
         statement = self._selects.rows_and_total(shape, window, counting)
         return await tx.connection.fetch(statement, parameters, found, most=window.limit), counted
 
-    async def _total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
+    async def total(self, tx: Transaction, search: Search, parameters: dict[str, Any]) -> int:
         """How many rows the filters match; of a search with a limit, at most one more than the limit."""
         if search.total is not None:
             return search.total

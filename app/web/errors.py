@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -14,6 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.types import HTTPResponseStartEvent, Send
 
 log = structlog.get_logger("errors")
+
+T = TypeVar("T")
 
 
 class Code(Enum):
@@ -40,6 +42,7 @@ class Code(Enum):
     DRY_RUN_UNSUPPORTED = 400, "This can't be tried with Dry-Run: send the request without this header to do it"
     EMPTY_FILE = 400, "The file is empty"
     NO_UPDATES = 400, "There is nothing to change: send at least one writable field"
+    TOO_MANY_RECORDS = 400, "These are too many records for one request: do it in parts"
     INVALID_CURSOR = 400, "The cursor is not valid here: start again without one"
     ORGANIZATION_REQUIRED = 400, "This token works in several organizations: name one in the header X-Organization-Id"
     MISSING_TOKEN = 401, "A bearer token is required: send the header Authorization: Bearer <token>"
@@ -72,6 +75,8 @@ class Code(Enum):
     LIMIT_REACHED = 409, "There can't be more of them: delete one first"
     CONTACT_HAS_DEALS = 409, "Deals refer to this contact: change or delete them first"
     PARENT_DELETED = 409, "The record that it belongs to is in the trash: restore that one first"
+    COUNT_CHANGED = 409, "Another number of records matches than you expected: nothing was done"
+    BULK_REFUSED = 409, "Some of the records can't be changed, so nothing was done: see data.refused, or allow partial"
     NOT_DELETED = 409, "The record is not in the trash"
     UPLOAD_INCOMPLETE = 409, "The upload is not complete: PUT the whole file to its upload_url first"
     REQUEST_TIMEOUT = 408, "The body did not arrive in time: send the request again"
@@ -137,6 +142,14 @@ class AppError(Exception):
         return msgspec.json.encode(ErrorBody(self.code.name, self.message[:MAX_MESSAGE_LENGTH]))
 
 
+def fitting(details: Sequence[T]) -> Sequence[T]:
+    """As many of the first details as an error shows."""
+    shown = details[:MAX_FAULTS]
+    while len(msgspec.json.encode(shown)) > MAX_FIELDS_BYTES:
+        shown = shown[: len(shown) // 2]
+    return shown
+
+
 class Fault(msgspec.Struct, frozen=True):
     """One wrong field. `code` takes the place of INVALID_REQUEST if this is the only fault."""
 
@@ -170,9 +183,7 @@ class Faults:
         first = self._first
         code = first[0].code if self._count == 1 and first[0].code else Code.INVALID_REQUEST
         message = "; ".join(f"{fault.field} {fault.message}" for fault in first[:5])
-        shown = [{"field": fault.field, "message": fault.message} for fault in first]
-        while len(msgspec.json.encode(shown)) > MAX_FIELDS_BYTES:
-            shown = shown[: len(shown) // 2]
+        shown = fitting([{"field": fault.field, "message": fault.message} for fault in first])
         more = self._count - len(shown)
         return AppError(code, message, data={"fields": shown} | ({"more": more} if more else {}), status=400)
 

@@ -86,6 +86,26 @@ def parameter_reader(kind: Any, *, empty_is_absent: bool = True) -> Reader:
     return read
 
 
+def filter_reader(kind: Any) -> Reader:
+    """The reader of a query parameter that comes as parsed JSON: it means the same, except that an empty one is refused
+    and does not count as absent.
+    """
+    read = parameter_reader(kind)
+    several = get_origin(_plain(kind)) is list
+
+    def read_filter(value: Any) -> Any:
+        if several and isinstance(value, list):
+            text = ",".join(_quoted(_as_text(item)) for item in value)
+        else:
+            text = _as_text(value, or_list=several)
+        result = read(text) if text else UNSET
+        if result is UNSET:
+            raise Refused("must not be empty: leave it out if anything will do")
+        return result
+
+    return read_filter
+
+
 def field_reader(kind: Any) -> Reader:
     """The reader of a body's field, which comes as parsed JSON. The type's Meta may hold in `extra`:
 
@@ -155,6 +175,25 @@ def split_values(text: str, keep_quoted: frozenset[str] = frozenset()) -> list[s
                 raise misplaced
             values += [value for each in plain if (value := each.strip())]
     return values
+
+
+def _as_text(value: Any, *, or_list: bool = False) -> str:
+    """A JSON value as a query has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, str):
+        return value
+    raise Refused("must be text, a number, or true or false" + (", or a list of these" if or_list else ""))
+
+
+def _quoted(text: str) -> str:
+    """One of several comma-separated values."""
+    plain = text and text == text.strip() and not {",", '"'} & set(text)
+    return text if plain else '"' + text.replace('"', '""') + '"'
 
 
 def _choices(kind: Any) -> list[str]:

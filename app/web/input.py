@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, cast
@@ -22,8 +23,9 @@ from msgspec.structs import FieldInfo, fields
 
 from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, Faults
-from app.web.fields import Reader, field_reader, is_choice, parameter_reader, read_into
+from app.web.fields import Reader, field_reader, filter_reader, is_choice, parameter_reader, read_into
 from app.web.multipart import FilePart
+from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import MAX_ID, Body
 
 PATH_ID = re.compile(r"[0-9]{1,19}")
@@ -206,29 +208,72 @@ def _read_body(raw: bytes, wanted: type[Body], faults: Faults) -> Body | None:
             return None
         faults.append(Fault("body", "must be a JSON object"))
         return None
+    return _read_object(document, wanted, faults, unstorable=unstorable)
+
+
+def _read_object(
+    document: dict[str, Any],
+    wanted: type[Body],
+    faults: Faults,
+    *,
+    within: str = "",
+    unstorable: Collection[str] = (),
+) -> Body | None:
+    """An object of a body; `within` says where it is. Members that are unstorable have their fault already."""
     known = _body_fields(wanted)
     chosen = choices(wanted)
     document = {name: value for name, value in wanted.sent(document).items() if value != "" or name not in chosen}
     ignored = wanted.ignored_fields()
+    parts = wanted.parts(document)
     values: dict[str, Any] = {}
     before = len(faults) - len(unstorable)
     for name, value in document.items():
+        place = f"{within}{name}"
         if name in unstorable:
             continue
-        if name in known:
+        if name in parts:
+            values[name] = _read_part(value, parts[name], faults, place)
+        elif name in known:
             field, reader = known[name]
-            read_into(values, faults, name=name, field=field.name, value=value, reader=reader)
+            read_into(values, faults, name=place, field=field.name, value=value, reader=reader)
         elif name not in ignored:
-            faults.append(Fault(name, "is not a field of this request"))
+            faults.append(Fault(place, "is not a field of this request"))
     for name, (field, _) in known.items():
         if field.required and name not in document:
-            faults.append(Fault(name, "is required"))
+            faults.append(Fault(f"{within}{name}", "is required"))
     return wanted(**values) if len(faults) == before else None
+
+
+def _read_part(value: Any, wanted: type[Body | ListQuery], faults: Faults, place: str) -> Struct | None:
+    """An object in a body: with the fields of another body, or the filters of a list."""
+    if not isinstance(value, dict):
+        faults.append(Fault(place, "must be an object"))
+        return None
+    if issubclass(wanted, Body):
+        return _read_object(value, wanted, faults, within=f"{place}.")
+    known = _filters(wanted)
+    values: dict[str, Any] = {}
+    for name, given in value.items():
+        if name in known:
+            field, reader = known[name]
+            read_into(values, faults, name=f"{place}.{name}", field=field.name, value=given, reader=reader)
+        else:
+            faults.append(Fault(f"{place}.{name}", "is not a filter of this list"))
+    return wanted(**values)
 
 
 @cache
 def _parameters(wanted: type[Struct]) -> dict[str, tuple[FieldInfo, Reader]]:
     return {field.encode_name: (field, parameter_reader(field.type)) for field in fields(wanted)}
+
+
+@cache
+def _filters(wanted: type[ListQuery]) -> dict[str, tuple[FieldInfo, Reader]]:
+    return {
+        field.encode_name: (field, filter_reader(field.type))
+        for field in fields(wanted)
+        if field.encode_name not in NOT_FILTERS
+    }
 
 
 @cache

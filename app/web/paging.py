@@ -50,6 +50,9 @@ class ListQuery(Struct, kw_only=True):
     sort_order: Maybe[SortOrder] = UNSET
 
 
+# Everything in a query that is not a filter.
+NOT_FILTERS = frozenset({*ListQuery.__struct_fields__, "sort_by"})
+
 Search = Annotated[
     str,
     Meta(

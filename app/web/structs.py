@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
@@ -149,6 +150,11 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
         return {
             name: value for name, value in document.items() if name not in cls.__struct_fields__ or not _blank(value)
         }
+
+    @classmethod
+    def parts(cls, document: dict[str, Any]) -> Mapping[str, type[Any]]:  # noqa: ARG003 -- for those that have parts
+        """The fields of this JSON object that are objects of their own kind: another body, or the filters of a list."""
+        return {}
 
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, with values for the database."""

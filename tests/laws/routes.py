@@ -13,6 +13,7 @@ from msgspec.structs import fields
 from polyfactory.factories.msgspec_factory import MsgspecFactory
 
 from app.access.permissions import Permission, Requires
+from app.admin.bulk import BulkChange
 from app.admin.contacts.schemas import ContactCreate
 from app.main import create_app
 from app.settings import Settings
@@ -70,7 +71,11 @@ class Operation(NamedTuple):
 
 
 def valid_body(kind: type[Body]) -> dict[str, Any]:
-    """The required fields with made-up values, or one optional one."""
+    """The required fields with made-up values, or one optional one; of a bulk change, for no record at all."""
+    if issubclass(kind, BulkChange):
+        return {"filter": {"search": "nothing is like this"}, "action": "update"} | {
+            "values": valid_body(kind.values_of["update"])
+        }
 
     class Factory(MsgspecFactory[kind]):  # type: ignore[valid-type]  # made for each kind of body
         __model__ = kind

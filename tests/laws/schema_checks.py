@@ -12,6 +12,7 @@ REASONS = set(
     """
     INVALID_CURSOR CUSTOMER_NOT_FOUND CONTACT_NOT_FOUND DEAL_NOT_FOUND ACTIVITY_NOT_FOUND TAG_NOT_FOUND INVALID_STAGE
     INVALID_EMAIL INVALID_CURRENCY MISSING_LINK DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
+    TOO_MANY_RECORDS
     """.split()
 )
 # The same for refusals with a general code.
@@ -33,6 +34,10 @@ WORDS = re.compile(
             "is not a valid address",
             "must be an ISO 4217 code",
             "must be an IANA time zone",
+            "either by ids or by filter",
+            "must not be empty",
+            "must have at most 1000 values",
+            "what is not in the trash can't be restored",
             "NUL",
             "contains a number that is too long",
             # No pattern can say which characters are visible.

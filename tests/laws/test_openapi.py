@@ -31,7 +31,7 @@ def fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[s
     if known.get("customer_id") or "content" in known or ("contact_id" in ids and "customer_id" in known):
         owner = caller.ok("GET", f"/admin/contacts/{ids['contact_id']}") if "contact_id" in ids else ids
         said["customer_id"] = owner.get("customer_id") or make(caller, "customer_id")
-    if "ids" in known:
+    if known.get("ids"):
         said["ids"] = [stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]]
     if "tag_ids" in known:
         said["tag_ids"] = [caller.tag("Seldom")["id"]]

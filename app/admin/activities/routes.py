@@ -12,12 +12,14 @@ from app.admin.activities import service
 from app.admin.activities.queries import ACTIVITIES, LISTING
 from app.admin.activities.schemas import (
     Activity,
+    ActivityBulk,
     ActivityChange,
     ActivityCreate,
     ActivityQuery,
     ActivityStatus,
     MyActivityQuery,
 )
+from app.admin.bulk import REASSIGN, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
@@ -47,6 +49,16 @@ async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -
     """Plan, or write down, an activity; it need not belong to a customer or a deal."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
+
+
+@post("/activities/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
+async def change_activities(request: CrmRequest, data: JSONBody[ActivityBulk]) -> Response[BulkResult]:
+    """Change up to 1,000 activities in one transaction, each as by a request of its own."""
+    acts = usual_acts(ACTIVITIES) | {
+        UPDATE: service.apply,
+        REASSIGN: lambda tx, activity_id, owner: service.apply(tx, activity_id, ActivityChange(**owner.given())),
+    }
+    return await change_many(request, data, LISTING, acts)
 
 
 @get("/activities/{activity_id:str}", guards=[Requires(Permission.READ)])
@@ -86,6 +98,7 @@ router = Router(
         list_activities,
         list_my_activities,
         create_activity,
+        change_activities,
         get_activity,
         change_activity,
         delete_activity,

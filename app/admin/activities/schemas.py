@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta
 
+from app.admin.bulk import BulkChange, OwnedAction
 from app.admin.nested import ContactBrief, CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, ExternalId, From, MadeAt, Maybe, RecordId, Time, Until, UserId, View, ViewType
@@ -148,3 +150,18 @@ class ActivityQuery(MyActivityQuery):
     """Filters and order of a list of everybody's activities."""
 
     assigned_to: Maybe[UserFilter] = UNSET
+
+
+class ActivityOwner(Body):
+    """Who gets an activity."""
+
+    assigned_to: UserId | None
+
+
+class ActivityBulk(BulkChange, kw_only=True):
+    """Which activities, and what to do to each of them."""
+
+    query: ClassVar[type[ListQuery]] = ActivityQuery
+    values_of: ClassVar[Mapping[str, type[Body]]] = {"update": ActivityChange, "reassign": ActivityOwner}
+
+    action: OwnedAction

@@ -36,15 +36,23 @@ async def create(tx: Transaction, data: ActivityCreate) -> Activity:
 
 
 async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Activity:
-    """Raises AppError ACTIVITY_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or as `create`."""
+    """Raises AppError as `apply`."""
+    await apply(tx, activity_id, data)
+    return await ACTIVITIES.get(tx, activity_id)
+
+
+async def apply(tx: Transaction, activity_id: int, data: ActivityChange) -> bool:
+    """Change an activity; returns whether anything differed.
+
+    Raises AppError ACTIVITY_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or as `create`.
+    """
     values = data.given()
     if values.get("status") == "overdue":
         del values["status"]
     row = await ACTIVITIES.get_for_update(tx, activity_id)
     ACTIVITIES.check_owner(tx, row, values)
     values |= await _checked(tx, row, dict(row) | values, values)
-    await ACTIVITIES.update(tx, row, values)
-    return await ACTIVITIES.get(tx, activity_id)
+    return await ACTIVITIES.update(tx, row, values)
 
 
 async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,17 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
+from app.admin.bulk import RESTORE, TRASH, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.contacts import service
 from app.admin.contacts.queries import CONTACTS, LISTING, OF_CUSTOMER
-from app.admin.contacts.schemas import Contact, ContactChange, ContactCreate, ContactQuery, CustomerContactQuery
+from app.admin.contacts.schemas import (
+    Contact,
+    ContactBulk,
+    ContactChange,
+    ContactCreate,
+    ContactQuery,
+    CustomerContactQuery,
+)
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
@@ -41,6 +49,13 @@ async def create_contact(
     """Add a contact to a customer. A new primary one takes the place of the one before."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, customer_id, data), 201)
+
+
+@post("/contacts/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
+async def change_contacts(request: CrmRequest, data: JSONBody[ContactBulk]) -> Response[BulkResult]:
+    """Change up to 1,000 contacts in one transaction, each as by a request of its own."""
+    acts = usual_acts(CONTACTS) | {UPDATE: service.apply, TRASH: service.trash, RESTORE: service.restore}
+    return await change_many(request, data, LISTING, acts)
 
 
 @get("/contacts/{contact_id:str}", guards=[Requires(Permission.READ)])
@@ -80,6 +95,7 @@ router = Router(
         list_contacts,
         list_customer_contacts,
         create_contact,
+        change_contacts,
         get_contact,
         change_contact,
         delete_contact,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta
 
+from app.admin.bulk import Action, BulkChange
 from app.web.email import Email
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, ExternalId, MadeAt, Maybe, RecordId, View, ViewType
@@ -90,3 +92,12 @@ class CustomerContactQuery(ListQuery):
     external_id: Maybe[list[ExternalId]] = UNSET
     search: Maybe[Search] = UNSET
     deleted: Maybe[Deleted] = UNSET
+
+
+class ContactBulk(BulkChange, kw_only=True):
+    """Which contacts, and what to do to each of them."""
+
+    query: ClassVar[type[ListQuery]] = ContactQuery
+    values_of: ClassVar[Mapping[str, type[Body]]] = {"update": ContactChange}
+
+    action: Action

@@ -37,7 +37,16 @@ async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Cont
 
 
 async def change(tx: Transaction, contact_id: int, data: ContactChange) -> Contact:
-    """Raises AppError CONTACT_NOT_FOUND, INSUFFICIENT_PERMISSIONS or VERSION_CONFLICT."""
+    """Raises AppError as `apply`."""
+    await apply(tx, contact_id, data)
+    return await CONTACTS.get(tx, contact_id)
+
+
+async def apply(tx: Transaction, contact_id: int, data: ContactChange) -> bool:
+    """Change a contact; returns whether anything differed.
+
+    Raises AppError CONTACT_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or 400 without a name.
+    """
     values = data.given()
     if values.get("is_primary"):
         await CUSTOMERS.lock_parent(tx, (await CONTACTS.get(tx, contact_id)).customer_id)
@@ -46,8 +55,7 @@ async def change(tx: Transaction, contact_id: int, data: ContactChange) -> Conta
     _same_customer(values, row["customer_id"])
     if values.get("is_primary") and not row["is_primary"]:
         await _unmake_primary(tx, row["customer_id"])
-    await CONTACTS.update(tx, row, values)
-    return await CONTACTS.get(tx, contact_id)
+    return await CONTACTS.update(tx, row, values)
 
 
 async def trash(tx: Transaction, contact_id: int) -> None:

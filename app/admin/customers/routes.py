@@ -9,10 +9,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
+from app.admin.bulk import ADD_TAGS, REASSIGN, REMOVE_TAGS, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.customers import service
 from app.admin.customers.queries import CUSTOMERS, LISTING
 from app.admin.customers.schemas import (
     Customer,
+    CustomerBulk,
     CustomerChange,
     CustomerCreate,
     CustomerDetail,
@@ -41,6 +43,18 @@ async def create_customer(request: CrmRequest, data: JSONBody[CustomerCreate]) -
     """Create a customer. An email that a live customer has is 409 EMAIL_EXISTS, with that customer's id."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
+
+
+@post("/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
+async def change_customers(request: CrmRequest, data: JSONBody[CustomerBulk]) -> Response[BulkResult]:
+    """Change up to 1,000 customers in one transaction, each as by a request of its own."""
+    acts = usual_acts(CUSTOMERS) | {
+        UPDATE: service.apply,
+        ADD_TAGS: lambda tx, customer_id, tags: service.add_tags(tx, customer_id, tags.tag_ids),
+        REMOVE_TAGS: lambda tx, customer_id, tags: service.remove_tags(tx, customer_id, tags.tag_ids),
+        REASSIGN: service.apply_reassignment,
+    }
+    return await change_many(request, data, LISTING, acts)
 
 
 @get("/{customer_id:str}", guards=[Requires(Permission.READ)])
@@ -108,7 +122,8 @@ async def add_customer_tags(
 ) -> Response[Everything[Tag]]:
     """Add tags to those that the customer has."""
     async with transaction(request) as tx:
-        return _tags(tx, await service.add_tags(tx, customer_id, data.tag_ids))
+        await service.add_tags(tx, customer_id, data.tag_ids)
+        return _tags(tx, await CUSTOMERS.get(tx, customer_id))
 
 
 @put("/{customer_id:str}/tags", guards=[Requires(Permission.WRITE)])
@@ -117,7 +132,8 @@ async def replace_customer_tags(
 ) -> Response[Everything[Tag]]:
     """Give the customer exactly these tags."""
     async with transaction(request) as tx:
-        return _tags(tx, await service.replace_tags(tx, customer_id, data.tag_ids))
+        await service.replace_tags(tx, customer_id, data.tag_ids)
+        return _tags(tx, await CUSTOMERS.get(tx, customer_id))
 
 
 @post("/{customer_id:str}/tags/{tag_id:str}", guards=[Requires(Permission.WRITE)], status_code=200)
@@ -136,7 +152,7 @@ async def remove_customer_tag(
 ) -> Response[Message]:
     """Take one tag off; taking it off again changes nothing."""
     async with transaction(request) as tx:
-        await service.remove_tag(tx, customer_id, tag_id)
+        await service.remove_tags(tx, customer_id, [tag_id])
         return message(tx, "Tag removed successfully")
 
 
@@ -149,6 +165,7 @@ router = Router(
     route_handlers=[
         list_customers,
         create_customer,
+        change_customers,
         get_customer,
         get_customer_timeline,
         change_customer,

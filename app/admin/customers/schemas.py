@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import UNSET, Meta, Struct
 
 from app.admin.activities.schemas import Activity
+from app.admin.bulk import BulkChange, TaggedAction
 from app.admin.contacts.schemas import Contact
 from app.admin.deals.schemas import Deal
 from app.admin.tags.schemas import Tag
@@ -198,3 +200,17 @@ class TagIds(Body, kw_only=True):
     """Tags by id."""
 
     tag_ids: Annotated[list[RecordId], Meta(max_length=1000, examples=[[1, 2]])]
+
+
+class CustomerBulk(BulkChange, kw_only=True):
+    """Which customers, and what to do to each of them."""
+
+    query: ClassVar[type[ListQuery]] = CustomerQuery
+    values_of: ClassVar[Mapping[str, type[Body]]] = {
+        "update": CustomerChange,
+        "add_tags": TagIds,
+        "remove_tags": TagIds,
+        "reassign": Reassignment,
+    }
+
+    action: TaggedAction

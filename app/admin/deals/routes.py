@@ -7,11 +7,13 @@ from functools import partial
 from litestar import Response, Router, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
+from app.admin.bulk import REASSIGN, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.deals import service
 from app.admin.deals.queries import DEALS, LISTING
-from app.admin.deals.schemas import Deal, DealChange, DealCreate, DealDetail, DealQuery
+from app.admin.deals.schemas import Deal, DealBulk, DealChange, DealCreate, DealDetail, DealQuery
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.timeline import DEAL_TIMELINE, TimelineEvent, TimelineQuery
 from app.web.input import CrmRequest
@@ -31,6 +33,19 @@ async def create_deal(request: CrmRequest, data: JSONBody[DealCreate]) -> Respon
     """Open a deal with a customer, in the first open stage unless another is named."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
+
+
+@post("/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
+async def change_deals(request: CrmRequest, data: JSONBody[DealBulk]) -> Response[BulkResult]:
+    """Change up to 1,000 deals in one transaction, each as by a request of its own."""
+    apply = partial(service.apply, rollback_roles=request.app.state.settings.rollback_roles)
+    acts = usual_acts(DEALS) | {
+        UPDATE: apply,
+        REASSIGN: lambda tx, deal_id, owner: apply(tx, deal_id, DealChange(**owner.given())),
+    }
+    stages = data.filter.stage if data.filter else UNSET
+    within = partial(service.require_stages, names=stages or [], field="filter.stage")
+    return await change_many(request, data, LISTING, acts, within=within)
 
 
 @get("/{deal_id:str}", guards=[Requires(Permission.READ)])
@@ -77,6 +92,7 @@ router = Router(
     route_handlers=[
         list_deals,
         create_deal,
+        change_deals,
         get_deal,
         change_deal,
         delete_deal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import Annotated, ClassVar
 from msgspec import UNSET, Meta
 
 from app.admin.activities.schemas import Activity
+from app.admin.bulk import BulkChange, OwnedAction
 from app.admin.nested import ContactBrief, CustomerBrief
 from app.admin.notes.schemas import Note
 from app.admin.pipeline_stages.schemas import Percent
@@ -169,3 +171,18 @@ class DealQuery(ListQuery):
     created_to: Maybe[Until] = UNSET
     status: Maybe[list[DealStatus]] = UNSET
     deleted: Maybe[Deleted] = UNSET
+
+
+class DealOwner(Body):
+    """Who gets a deal."""
+
+    owner_id: UserId | None
+
+
+class DealBulk(BulkChange, kw_only=True):
+    """Which deals, and what to do to each of them."""
+
+    query: ClassVar[type[ListQuery]] = DealQuery
+    values_of: ClassVar[Mapping[str, type[Body]]] = {"update": DealChange, "reassign": DealOwner}
+
+    action: OwnedAction

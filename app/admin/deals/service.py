@@ -42,14 +42,14 @@ async def detail(tx: Transaction, deal_id: int) -> DealDetail:
     return DealDetail(*row)
 
 
-async def require_stages(tx: Transaction, names: list[str]) -> None:
+async def require_stages(tx: Transaction, names: list[str], field: str = "stage") -> None:
     """Raises AppError INVALID_STAGE unless the tenant has all stages of these names, active or not."""
     if not names:
         return
     present = set((await tx.connection.execute(STAGE_NAMES)).scalars())
     if unknown := [name for name in names if name not in present]:
         message = f"must be of {', '.join(sorted(present))}, not {unknown[0]}"
-        raise invalid(Fault("stage", message, Code.INVALID_STAGE))
+        raise invalid(Fault(field, message, Code.INVALID_STAGE))
 
 
 async def create(tx: Transaction, data: DealCreate) -> Deal:
@@ -75,7 +75,15 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
 
 
 async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles: tuple[str, ...]) -> Deal:
-    """Raises AppError DEAL_NOT_FOUND, INSUFFICIENT_PERMISSIONS, STAGE_ROLLBACK_FORBIDDEN, VERSION_CONFLICT, or as
+    """Raises AppError as `apply`."""
+    await apply(tx, deal_id, data, rollback_roles)
+    return await DEALS.get(tx, deal_id)
+
+
+async def apply(tx: Transaction, deal_id: int, data: DealChange, rollback_roles: tuple[str, ...]) -> bool:
+    """Change a deal; returns whether anything differed.
+
+    Raises AppError DEAL_NOT_FOUND, INSUFFICIENT_PERMISSIONS, STAGE_ROLLBACK_FORBIDDEN, VERSION_CONFLICT, or as
     `create`.
     """
     values = data.given()
@@ -90,8 +98,7 @@ async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles
     await DEALS.check_references(tx, changed)
     if changed.keys() & {"customer_id", "contact_id"}:
         await check_contact(tx, after["contact_id"], after["customer_id"])
-    await DEALS.update(tx, row, values)
-    return await DEALS.get(tx, deal_id)
+    return await DEALS.update(tx, row, values)
 
 
 async def _staged(

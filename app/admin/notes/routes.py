@@ -9,12 +9,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
+from app.admin.bulk import PERMISSIONS, TRASH, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.notes import service
 from app.admin.notes.queries import LISTING, NOTES
-from app.admin.notes.schemas import NestedNoteQuery, Note, NoteChange, NoteCreate, NoteQuery
+from app.admin.notes.schemas import NestedNoteQuery, Note, NoteBulk, NoteChange, NoteCreate, NoteQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
@@ -31,6 +32,14 @@ async def create_note(request: CrmRequest, data: JSONBody[NoteCreate]) -> Respon
     """Write a note on a customer, a deal or an activity."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
+
+
+@post("/notes/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
+async def change_notes(request: CrmRequest, data: JSONBody[NoteBulk]) -> Response[BulkResult]:
+    """Change up to 1,000 notes in one transaction, each as by a request of its own."""
+    acts = usual_acts(NOTES) | {UPDATE: service.apply}
+    # Agents may delete their own notes.
+    return await change_many(request, data, LISTING, acts, permissions=PERMISSIONS | {TRASH: Permission.WRITE})
 
 
 @get("/notes/{note_id:str}", guards=[Requires(Permission.READ)])
@@ -103,6 +112,7 @@ router = Router(
     route_handlers=[
         list_notes,
         create_note,
+        change_notes,
         get_note,
         change_note,
         delete_note,

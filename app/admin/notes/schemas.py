@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta
 
+from app.admin.bulk import Action, BulkChange
 from app.admin.nested import CustomerBrief, DealBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, ExternalId, MadeAt, Maybe, RecordId, View, ViewType
@@ -76,3 +78,12 @@ class NoteQuery(NestedNoteQuery):
     customer_id: Maybe[list[RecordId]] = UNSET
     deal_id: Maybe[list[RecordId]] = UNSET
     activity_id: Maybe[list[RecordId]] = UNSET
+
+
+class NoteBulk(BulkChange, kw_only=True):
+    """Which notes, and what to do to each of them."""
+
+    query: ClassVar[type[ListQuery]] = NoteQuery
+    values_of: ClassVar[Mapping[str, type[Body]]] = {"update": NoteChange}
+
+    action: Action

@@ -33,13 +33,21 @@ async def create_for_deal(tx: Transaction, deal_id: int, data: NoteCreate) -> No
 
 
 async def change(tx: Transaction, note_id: int, data: NoteChange) -> Note:
-    """Raises AppError NOTE_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or as `create`."""
+    """Raises AppError as `apply`."""
+    await apply(tx, note_id, data)
+    return await NOTES.get(tx, note_id)
+
+
+async def apply(tx: Transaction, note_id: int, data: NoteChange) -> bool:
+    """Change a note; returns whether anything differed.
+
+    Raises AppError NOTE_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or as `create`.
+    """
     row = await NOTES.get_for_update(tx, note_id)
     values = data.given()
     _require_link(dict(row) | values)
     await NOTES.check_references(tx, differing(row, values))
-    await NOTES.update(tx, row, values)
-    return await NOTES.get(tx, note_id)
+    return await NOTES.update(tx, row, values)
 
 
 async def _create(tx: Transaction, values: dict[str, Any]) -> Note:

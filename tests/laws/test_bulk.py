@@ -1,0 +1,146 @@
+"""A bulk change does to each record what a request for it alone does, with the same rights and refusals."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec.structs import fields
+
+from app.admin.bulk import BulkChange
+from app.records.resources import RESOURCES
+from app.web.input import input_types
+from tests.callers import Caller, Callers, refused
+from tests.laws.routes import ADMIN, UNKNOWN_ID, create, valid_body
+
+
+class Bulk(NamedTuple):
+    """One action of one bulk route."""
+
+    collection: str
+    action: str
+    body: type[BulkChange]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.collection}"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Made-up values that any record takes."""
+        kind = self.body.values_of.get(self.action)
+        if kind is None:
+            return {}
+        texts = [field.name for field in fields(kind) if field.name in {"name", "first_name", "title", "content"}]
+        if self.action == "update" and texts:
+            return {texts[0]: "Another"}
+        return {name: [] if name == "tag_ids" else value for name, value in valid_body(kind).items()}
+
+    def send(self, caller: Caller, *ids: int, **more: Any) -> Any:
+        values = {"values": self.values} if self.action in self.body.values_of else {}
+        return caller.post(f"{self.collection}/bulk", {"ids": ids, "action": self.action, **values, **more})
+
+    def send_alone(self, caller: Caller, record_id: int) -> Any:
+        """The same by the request for one record."""
+        path = f"{self.collection}/{record_id}"
+        if self.action == "trash":
+            return caller.delete(path)
+        if self.action == "restore":
+            return caller.post(f"{path}/restore")
+        if self.action in {"add_tags", "remove_tags"}:  # none of them
+            return caller.post(f"{path}/tags", self.values)
+        if self.action == "reassign" and any(o.path == f"{self.collection}/{{customer_id}}/reassign" for o in ADMIN):
+            return caller.post(f"{path}/reassign", self.values)
+        return caller.patch(path, self.values)
+
+
+def bulk_actions() -> list[Bulk]:
+    found = []
+    for operation in ADMIN:
+        wanted = input_types(operation.handler).data
+        if wanted is not None and issubclass(wanted, BulkChange):
+            (actions,) = [field.type for field in fields(wanted) if field.name == "action"]
+            found += [Bulk(operation.path.removesuffix("/bulk"), action.value, wanted) for action in actions]
+    return found
+
+
+ACTIONS = bulk_actions()
+every_action = pytest.mark.parametrize("bulk", ACTIONS, ids=str)
+
+
+def make(caller: Caller, bulk: Bulk, admin: Caller) -> int:
+    """A record of this caller's for the action: to be restored, an admin has put it into the trash."""
+    (creates,) = [o for o in ADMIN if o.method == "POST" and o.path == creating(bulk)]
+    record = int(create(caller, creates)["id"])
+    if bulk.action == "restore":
+        admin.ok("DELETE", f"{bulk.collection}/{record}")
+    return record
+
+
+def creating(bulk: Bulk) -> str:
+    own = [o.path for o in ADMIN if o.method == "POST" and o.path == bulk.collection]
+    return own[0] if own else f"/admin/customers/{{customer_id}}/{bulk.collection.rsplit('/', 1)[1]}"
+
+
+def test_every_kind_of_record_that_lists_can_filter_can_be_changed_in_bulk() -> None:
+    expected = {str(resource.table.name) for resource in RESOURCES if resource.searched}
+    assert {bulk.collection.rsplit("/", 1)[1] for bulk in ACTIONS} == expected
+
+
+@every_action
+def test_it_does_what_the_request_for_one_record_does(bulk: Bulk, admin: Caller) -> None:
+    alone, together, more = (make(admin, bulk, admin) for _ in range(3))
+    assert bulk.send_alone(admin, alone).is_success
+    done = bulk.send(admin, more, together)
+    assert done.status_code == 200, done.text
+    assert done.json()["matched"] == 2
+    kind = {entry["resource_id"]: entry["resource_type"] for entry in admin.audit()}[alone]
+    told = [
+        [(entry["action"], entry["version"], sorted(entry["changes"])) for entry in admin.audit(resource_id=record)]
+        for record in (alone, together, more)
+        if admin.audit(resource_id=record, resource_type=kind)
+    ]
+    assert told[0] == told[1] == told[2]
+    changed = len(told[0]) > (2 if bulk.action == "restore" else 1)
+    assert (done.json()["changed"], done.json()["unchanged"]) == ((2, 0) if changed else (0, 2))
+    gone = [admin.get(f"{bulk.collection}/{record}").status_code for record in (alone, together)]
+    assert gone == [404 if bulk.action == "trash" else 200] * 2
+
+
+@every_action
+@pytest.mark.parametrize("role", ["admin", "manager", "agent"])
+@pytest.mark.parametrize("whose", ["own", "others", "unknown", "foreign"])
+def test_each_role_may_do_to_many_what_it_may_do_to_one(
+    bulk: Bulk, role: str, whose: str, admin: Caller, stranger: Caller, callers: Callers, tenant: str
+) -> None:
+    caller = callers.person(role, tenant)
+    maker = {"foreign": stranger, "others": admin}.get(whose, caller)
+    if whose == "unknown":
+        one = many = UNKNOWN_ID
+    else:
+        one, many = (make(maker, bulk, stranger if maker is stranger else admin) for _ in range(2))
+    alone, together = bulk.send_alone(caller, one), bulk.send(caller, many)
+    if alone.is_success:
+        assert together.status_code == 200, together.text
+    elif together.status_code == 409:
+        (told,) = refused(together, 409, "BULK_REFUSED")["refused"]
+        assert (told["code"], told["message"]) == (alone.json()["code"], alone.json()["message"])
+    else:  # the role alone is refused, whatever the records are
+        refused(together, 403, "INSUFFICIENT_PERMISSIONS")
+        assert alone.status_code in {403, 404}
+
+
+@every_action
+def test_a_refused_one_is_told_beside_those_that_were_changed(bulk: Bulk, admin: Caller) -> None:
+    record = make(admin, bulk, admin)
+    done = bulk.send(admin, UNKNOWN_ID, record, partial=True)
+    assert done.status_code == 200, done.text
+    assert [each["id"] for each in done.json()["refused"]] == [UNKNOWN_ID]
+    assert done.json()["changed"] + done.json()["unchanged"] == 1
+
+
+def test_the_actions_are_those_of_the_records() -> None:
+    operations = {(operation.method, operation.path) for operation in ADMIN}
+    for bulk in ACTIONS:
+        parameter = next(o.parameters[0] for o in ADMIN if o.path.startswith(f"{bulk.collection}/{{"))
+        assert ("PATCH", f"{bulk.collection}/{{{parameter}}}") in operations, bulk
+        assert ("POST", f"{bulk.collection}/{{{parameter}}}/restore") in operations, bulk
