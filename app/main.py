@@ -30,6 +30,7 @@ from app.admin.reports.cache import ReportCache
 from app.admin.reports.routes import router as reports
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
+from app.admin.trash.routes import router as trash
 from app.admin.users.routes import router as users
 from app.console.routes import router as console
 from app.db.database import Database
@@ -51,7 +52,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit),
+    *(tags, me, users, settings_, reports, audit, trash),
 )
 
 

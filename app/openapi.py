@@ -54,9 +54,10 @@ GROUPS = {
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
     "Audit": "Who changed which field from what to what. Only for admins.",
+    "Trash": "What was deleted and can be restored. Not for agents.",
     "Me": "The person whose token this is.",
     "Users": "The people who were seen in tokens, to assign records to.",
-    "Settings": "The organization's currency and timezone. Only admins change them.",
+    "Settings": "The organization's currency, timezone and country, and how long it keeps things. Admins change them.",
     "Operations": "For monitors and load balancers. No token is needed.",
 }
 REFS = "#/components/schemas/{name}"

@@ -192,6 +192,17 @@ def cascade_soft_delete(parent: str, *children: str) -> str:
     return drop + on_each_statement("trash", "UPDATE", parent, f"crm_cascade_soft_delete({arguments})")
 
 
+def trashed(table: str) -> str:
+    """Let the trash be read by time, and keep out of it what belongs to a customer on hold."""
+    refuse = "EXECUTE FUNCTION crm_keep_held()"
+    return f"""
+        CREATE INDEX {table}_trashed_at_idx ON {table} (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
+        CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON {table} FOR EACH ROW
+            WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL) {refuse};
+        CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON {table} FOR EACH ROW {refuse};
+    """
+
+
 def within_years(table: str) -> str:
     """Refuse times that Python and JSON can't say, in all columns of the table that hold one."""
     columns = [column for (column,) in rows(TIMES, [table])]

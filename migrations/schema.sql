@@ -92,6 +92,7 @@ CREATE INDEX activities_open_idx ON activities (tenant_id, assigned_to, due_date
 CREATE INDEX activities_search_idx ON activities USING gin (crm_grams(crm_fold_search(title)) COLLATE "C") WITH
     (gin_pending_list_limit='256');
 CREATE INDEX activities_trash_idx ON activities (tenant_id, due_date, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX activities_trashed_at_idx ON activities (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE activities ENABLE ROW LEVEL SECURITY;
 ALTER TABLE activities FORCE ROW LEVEL SECURITY;
@@ -121,6 +122,10 @@ CREATE TRIGGER count_insert AFTER INSERT ON activities REFERENCING NEW TABLE AS 
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_activities_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_activities_update();
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER trash_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('notes.activity_id', 'attachments.activity_id');
 CREATE TRIGGER version BEFORE UPDATE ON activities
@@ -218,6 +223,7 @@ CREATE INDEX attachments_customer_idx ON attachments (tenant_id, customer_id, cr
     NULL;
 CREATE INDEX attachments_deal_idx ON attachments (tenant_id, deal_id, created_at, id) WHERE deal_id IS NOT NULL;
 CREATE INDEX attachments_trash_idx ON attachments (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX attachments_trashed_at_idx ON attachments (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE attachments ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attachments FORCE ROW LEVEL SECURITY;
@@ -241,6 +247,10 @@ CREATE TRIGGER audit_insert AFTER INSERT ON attachments REFERENCING NEW TABLE AS
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('attachment', '{tenant_id,version,updated_at,object_key}');
 CREATE TRIGGER audit_update AFTER UPDATE ON attachments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('attachment', '{tenant_id,version,updated_at,object_key}');
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON attachments
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at}');
 
@@ -437,6 +447,7 @@ CREATE UNIQUE INDEX contacts_primary_key ON contacts (tenant_id, customer_id) WH
 CREATE INDEX contacts_live_created_at_idx ON contacts (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX contacts_search_idx ON contacts USING gin (crm_grams(search_folded)) WITH (gin_pending_list_limit='256');
 CREATE INDEX contacts_trash_idx ON contacts (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX contacts_trashed_at_idx ON contacts (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE contacts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE contacts FORCE ROW LEVEL SECURITY;
@@ -464,6 +475,10 @@ CREATE TRIGGER count_insert AFTER INSERT ON contacts REFERENCING NEW TABLE AS ne
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_contacts_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON contacts REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_contacts_update();
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON contacts NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON contacts NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON contacts
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,search_folded}');
 
@@ -532,6 +547,7 @@ CREATE TABLE customers (
     email_folded text COLLATE "C" GENERATED ALWAYS AS (crm_fold_email(email)) STORED,
     company_folded text COLLATE "C" GENERATED ALWAYS AS (crm_fold(company)) STORED,
     search_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_party_text(name, email, company, phone)) STORED,
+    hold boolean NOT NULL DEFAULT false,
     CONSTRAINT customers_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT customers_assigned_to_check CHECK (char_length(assigned_to) >= 1 AND char_length(assigned_to) <= 64),
     CONSTRAINT customers_contact_preferences_check CHECK (jsonb_typeof(contact_preferences) = 'object'),
@@ -548,6 +564,7 @@ CREATE TABLE customers (
 
 CREATE UNIQUE INDEX customers_live_email_key ON customers (tenant_id, email_folded) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX customers_live_external_id_key ON customers (tenant_id, external_id) WHERE deleted_at IS NULL;
+CREATE INDEX customers_hold_idx ON customers (tenant_id, created_at, id) WHERE hold;
 CREATE INDEX customers_live_assigned_to_idx ON customers (tenant_id, assigned_to, created_at, id) WHERE deleted_at IS
     NULL;
 CREATE INDEX customers_live_company_idx ON customers (tenant_id, company_folded, id) WHERE deleted_at IS NULL;
@@ -562,6 +579,7 @@ CREATE INDEX customers_live_status_rank_idx ON customers (tenant_id, status_rank
 CREATE INDEX customers_live_updated_at_idx ON customers (tenant_id, updated_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX customers_search_idx ON customers USING gin (crm_grams(search_folded)) WITH (gin_pending_list_limit='256');
 CREATE INDEX customers_trash_idx ON customers (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX customers_trashed_at_idx ON customers (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE customers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customers FORCE ROW LEVEL SECURITY;
@@ -591,6 +609,10 @@ CREATE TRIGGER count_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS n
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_customers_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_customers_update();
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON customers NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON customers NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER tags_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_sync_customer_tags();
 CREATE TRIGGER tags_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -668,6 +690,7 @@ CREATE INDEX deals_search_idx ON deals USING gin (crm_grams(crm_fold_search(titl
     (gin_pending_list_limit='256');
 CREATE INDEX deals_stage_idx ON deals (tenant_id, stage_id);
 CREATE INDEX deals_trash_idx ON deals (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX deals_trashed_at_idx ON deals (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE deals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE deals FORCE ROW LEVEL SECURITY;
@@ -698,6 +721,10 @@ CREATE TRIGGER count_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_r
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_deals_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_deals_update();
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON deals NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON deals NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER stage_entered BEFORE UPDATE OF stage_id ON deals
     FOR EACH ROW WHEN (old.stage_id <> new.stage_id) EXECUTE FUNCTION crm_enter_stage();
 CREATE TRIGGER stage_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_rows
@@ -784,6 +811,7 @@ CREATE INDEX notes_live_author_idx ON notes (tenant_id, author_id, created_at, i
 CREATE INDEX notes_live_created_at_idx ON notes (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX notes_search_idx ON notes USING gin (crm_grams(content_folded)) WITH (gin_pending_list_limit='256');
 CREATE INDEX notes_trash_idx ON notes (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX notes_trashed_at_idx ON notes (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE notes FORCE ROW LEVEL SECURITY;
@@ -810,6 +838,10 @@ CREATE TRIGGER count_insert AFTER INSERT ON notes REFERENCING NEW TABLE AS new_r
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_notes_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON notes REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_notes_update();
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON notes
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,content_folded}');
 
@@ -900,10 +932,16 @@ CREATE TABLE settings (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     version integer NOT NULL DEFAULT 1,
+    country varchar(2),
+    trash_days integer,
+    audit_days integer,
     CONSTRAINT settings_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT settings_tenant_key UNIQUE (tenant_id),
+    CONSTRAINT settings_audit_days_check CHECK (audit_days >= 365 AND audit_days <= 36500),
+    CONSTRAINT settings_country_check CHECK (country ~ '^[A-Z]{2}$'),
     CONSTRAINT settings_default_currency_check CHECK (default_currency ~ '^[A-Z]{3}$'),
     CONSTRAINT settings_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT settings_trash_days_check CHECK (trash_days >= 7 AND trash_days <= 36500),
     CONSTRAINT settings_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00' AND updated_at >= '0002-01-01 00:00:00+00' AND updated_at <= '9999-12-31
         23:59:59.999999+00')
@@ -2002,6 +2040,55 @@ BEGIN
         )
     ) THEN
         RAISE insufficient_privilege USING MESSAGE = 'an audit entry is not changed';
+    END IF;
+    RETURN NULL;
+END $function$;
+
+-- Whether a record is a customer on hold or belongs to one, directly or through another record. What a record belongs
+-- to are the tables whose trigger takes it along into the trash.
+CREATE FUNCTION crm_is_held(tenant text, resource text, record jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+DECLARE
+    owner record;
+    found jsonb;
+BEGIN
+    IF resource = 'customers' THEN
+        RETURN (record ->> 'hold')::boolean;
+    END IF;
+    FOR owner IN
+        SELECT relname AS name, record ->> split_part(named, '.', 2) AS id
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid,
+            unnest(string_to_array(encode(tgargs, 'escape'), '\000')) AS named
+        WHERE tgfoid = 'public.crm_cascade_soft_delete()'::regprocedure AND split_part(named, '.', 1) = resource
+    LOOP
+        IF owner.id IS NOT NULL THEN
+            EXECUTE format('SELECT to_jsonb(owner) FROM %I AS owner WHERE tenant_id = $1 AND id = $2', owner.name)
+            INTO found USING tenant, owner.id::bigint;
+            IF crm_is_held(tenant, owner.name, found) THEN
+                RETURN true;
+            END IF;
+        END IF;
+    END LOOP;
+    RETURN false;
+END $function$;
+
+-- Refuses a row's way into the trash, or its deletion, while its customer is on hold. It runs as the tables' owner,
+-- because a person may not see the customer that an own record belongs to.
+CREATE FUNCTION crm_keep_held()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (SELECT FROM customers WHERE tenant_id = OLD.tenant_id AND hold)
+        AND crm_is_held(OLD.tenant_id, TG_TABLE_NAME, to_jsonb(OLD))
+    THEN
+        RAISE check_violation USING CONSTRAINT = 'held',
+            MESSAGE = format('%s %s belongs to a customer on hold', TG_TABLE_NAME, OLD.id);
     END IF;
     RETURN NULL;
 END $function$;

@@ -1221,6 +1221,26 @@ export interface paths {
         patch: operations["change_tag_by_patch"];
         trace?: never;
     };
+    "/admin/trash": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List trash
+         * @description What is in the trash, of all kinds, newest first. Each is restored at its own address.
+         */
+        get: operations["list_trash"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/users": {
         parameters: {
             query?: never;
@@ -1890,6 +1910,7 @@ export interface components {
          *         "channel": "phone"
          *       },
          *       "notes": "Likes to be called before noon.",
+         *       "hold": false,
          *       "tags": [
          *         {
          *           "id": 2,
@@ -1924,6 +1945,7 @@ export interface components {
             next_follow_up_at: string | null;
             contact_preferences: Record<string, never> | null;
             notes: string | null;
+            hold: boolean;
             tags: components["schemas"]["Tag"][];
             external_id: string | null;
             created_at: string;
@@ -2030,6 +2052,8 @@ export interface components {
             next_follow_up_at?: (string) | null;
             contact_preferences?: Record<string, never> | null;
             notes?: string | null;
+            /** @description While true, nothing of it can be trashed or erased. Set by admins only */
+            hold?: boolean;
             external_id?: string | null;
         };
         /**
@@ -2052,6 +2076,8 @@ export interface components {
             next_follow_up_at?: (string) | null;
             contact_preferences?: Record<string, never> | null;
             notes?: string | null;
+            /** @description While true, nothing of it can be trashed or erased. Set by admins only */
+            hold?: boolean;
             external_id?: string | null;
             created_at?: (string) | null;
         };
@@ -2076,6 +2102,7 @@ export interface components {
          *         "channel": "phone"
          *       },
          *       "notes": "Likes to be called before noon.",
+         *       "hold": false,
          *       "tags": [
          *         {
          *           "id": 2,
@@ -2278,6 +2305,7 @@ export interface components {
             next_follow_up_at: string | null;
             contact_preferences: Record<string, never> | null;
             notes: string | null;
+            hold: boolean;
             tags: components["schemas"]["Tag"][];
             external_id: string | null;
             created_at: string;
@@ -2313,6 +2341,7 @@ export interface components {
             /** @description Tag ids, comma-separated: any of them */
             tags?: number | number[];
             contacted?: boolean;
+            hold?: boolean;
             /**
              * @description This moment or later; a bare date is that day in the organization's timezone
              * @example 2026-01-01
@@ -2811,6 +2840,14 @@ export interface components {
             by_status: components["schemas"]["StatusSum"][];
             new_deals_last_30_days: number;
             average_days_to_close: number | null;
+        };
+        /**
+         * Deleter
+         * @description The person who put a record into the trash.
+         */
+        Deleter: {
+            id: number | string;
+            name: string | null;
         };
         /**
          * Difference
@@ -3585,6 +3622,7 @@ export interface components {
          *             "channel": "phone"
          *           },
          *           "notes": "Likes to be called before noon.",
+         *           "hold": false,
          *           "tags": [
          *             {
          *               "id": 2,
@@ -3771,6 +3809,42 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * Page[Trashed]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "type": "customer",
+         *           "id": 3,
+         *           "title": "Difference engine, 2 pieces",
+         *           "deleted_at": "2026-01-12T14:05:00Z",
+         *           "deleted_by": {
+         *             "id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *             "name": "name"
+         *           }
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Trashed_: {
+            data: components["schemas"]["Trashed"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
          * Page[User]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
@@ -3926,6 +4000,7 @@ export interface components {
          *           "channel": "phone"
          *         },
          *         "notes": "Likes to be called before noon.",
+         *         "hold": false,
          *         "tags": [
          *           {
          *             "id": 2,
@@ -4158,10 +4233,14 @@ export interface components {
         };
         /**
          * TenantSettings
-         * @description The currency that new deals get, and the zone that says where a day begins in reports.
+         * @description The currency that new deals get, the zone that says where a day begins in reports, and the country. What has been
+         *         in the trash for `trash_days` is deleted for good, and so are audit entries after `audit_days`; null keeps them.
          * @example {
          *       "default_currency": "USD",
          *       "timezone": "Europe/London",
+         *       "country": "country",
+         *       "trash_days": 3,
+         *       "audit_days": 3,
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "updated_at": "2026-01-12T14:05:00Z",
          *       "version": 3
@@ -4170,6 +4249,9 @@ export interface components {
         TenantSettings: {
             default_currency: string;
             timezone: string;
+            country: string | null;
+            trash_days: number | null;
+            audit_days: number | null;
             created_at: string;
             updated_at: string;
             version: number;
@@ -4181,6 +4263,9 @@ export interface components {
         TenantSettingsChange: {
             default_currency?: "" | string;
             timezone?: "" | string;
+            country?: "" | string | null;
+            trash_days?: number | null;
+            audit_days?: number | null;
         };
         /**
          * TimelineEvent
@@ -4204,6 +4289,17 @@ export interface components {
             company: string | null;
             deals_count: number;
             deals_value: number;
+        };
+        /**
+         * Trashed
+         * @description A record in the trash. `title` is its name, or the beginning of its text.
+         */
+        Trashed: {
+            type: components["schemas"]["ResourceType"];
+            id: number;
+            title: string;
+            deleted_at: string;
+            deleted_by: components["schemas"]["Deleter"] | null;
         };
         /**
          * Upload
@@ -5720,6 +5816,7 @@ export interface operations {
                 /** @description Tag ids, comma-separated: any of them */
                 tags?: number[];
                 contacted?: boolean;
+                hold?: boolean;
                 /** @description This moment or later; a bare date is that day in the organization's timezone */
                 created_from?: string;
                 /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
@@ -8666,6 +8763,49 @@ export interface operations {
             412: components["responses"]["412"];
             413: components["responses"]["413"];
             415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_trash: {
+        parameters: {
+            query?: {
+                /** @description The trash has one order. */
+                sort_by?: "deleted_at";
+                type?: ("activity" | "attachment" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Trashed_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

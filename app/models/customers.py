@@ -41,6 +41,8 @@ class Customer(Record, Imported):
     next_follow_up_at: Mapped[datetime | None]
     contact_preferences: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     notes: Mapped[str | None] = mapped_column(String(10_000))
+    # Nothing of it can be trashed or deleted: the table's trigger `held` refuses it.
+    hold: Mapped[bool] = mapped_column(server_default=text("false"))
     # The ids are in the row itself, so that a change of tags is a change of the customer: one version, one audit
     # entry. A trigger keeps `customer_tags`, which has the foreign keys and finds the customers of a tag.
     tags: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import String, Text, UniqueConstraint, text
+from sqlalchemy import Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Record, UserReference
@@ -17,6 +17,10 @@ class TenantSettings(Record):
 
     default_currency: Mapped[str] = mapped_column(String(3))
     timezone: Mapped[str] = mapped_column(String(64))
+    country: Mapped[str | None] = mapped_column(String(2))
+    # For so many days the trash and the audit log are kept; null is for ever.
+    trash_days: Mapped[int | None] = mapped_column(Integer)
+    audit_days: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (UniqueConstraint("tenant_id", name="settings_tenant_key"),)
 

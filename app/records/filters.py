@@ -19,6 +19,7 @@ from sqlalchemy import (
     false,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -31,6 +32,7 @@ from app.web.search import read_search
 
 ONE = "one"
 WHOLE_DAYS = "whole days"
+SET = "set"
 # The variants of a search: see FoundIn.
 IDS, ANY_ID, WALKED, ANY_WALKED = "", "any", "walked", "any walked"
 AS_WALKED = {IDS: WALKED, ANY_ID: ANY_WALKED}
@@ -105,6 +107,15 @@ def user_in(column: ColumnElement[Any]) -> Filter:
 def equals(column: ColumnElement[Any]) -> Filter:
     """Exactly this value."""
     return Filter(lambda name, _: column == bindparam(name, type_=column.type), lambda value, _: ("", value))
+
+
+def flagged(column: ColumnElement[bool]) -> Filter:
+    """Whether this is so. An index of the few rows where it is can answer it."""
+
+    def clause(_: str, variant: str) -> ColumnElement[bool]:
+        return column if variant == SET else not_(column)
+
+    return Filter(clause, lambda value, _: (SET if value else "", value))
 
 
 def at_least(column: ColumnElement[Any], of: Callable[[Any], Any] = lambda value: value) -> Filter:

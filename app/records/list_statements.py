@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -21,6 +21,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from app.db.statements import unprepared
 from app.records.counts import Counted
@@ -81,8 +82,10 @@ class Selects:
         filters: Mapping[str, Filter],
         sorts: Mapping[str, Order],
         counted: Counted | None,
+        parts: Sequence[FromClause] = (),
     ) -> None:
         self._columns = columns
+        self._parts = parts
         self._source = source
         self._key = key
         self._deleted_at = deleted_at
@@ -106,6 +109,8 @@ class Selects:
         wheres = self._wheres(shape, window.segment)
         if isinstance(self._source, Table) and (window.deep or len(wheres) > 1):
             return _planned(shape, self._by_keys(shape, window, self._source, keys, wheres))
+        if self._parts:
+            return _planned(shape, self._by_parts(shape, window, keys, wheres[0]))
         rows = self._ordered(shape, window, [*self._columns, *keys], wheres[0])
         return _planned(shape, rows.limit(window.limit_clause).offset(window.offset_clause))
 
@@ -130,6 +135,17 @@ class Selects:
             .select_from(table.join(found_keys, self._key == found_keys.c.sort_id))
             .order_by(*order)
         )
+
+    def _by_parts(self, shape: Shape, window: Window, keys: list[ColumnElement[Any]], where: Where) -> Select[Any]:
+        # Each part gives its first rows by its own index: PostgreSQL would read and sort the whole union.
+        limit, offset = window.limit_clause, window.offset_clause
+        enough = limit if offset is None else limit + offset
+        ordered = self._ordered(shape, window, list(self._source.c), where)
+        firsts = union_all(*(_moved(ordered.limit(enough), self._source, part) for part in self._parts)).subquery()
+        page = select(*self._columns, *keys).select_from(self._source)
+        column = self._segment(shape, window.segment).column
+        page = page.order_by(*self._direction(shape, window, *(() if column is None else (column,)), self._key))
+        return _moved(page.limit(limit).offset(offset), self._source, firsts)
 
     def _ordered(self, shape: Shape, window: Window, columns: list[ColumnElement[Any]], where: Where) -> Select[Any]:
         column = self._segment(shape, window.segment).column
@@ -207,8 +223,24 @@ class Selects:
         after_id = bindparam("after_id", type_=self._key.type)
         if column is None:
             return self._key < after_id if descending else self._key > after_id
-        here, there = tuple_(column, self._key), tuple_(bindparam("after", type_=column.type), after_id)
-        return here < there if descending else here > there
+        after = bindparam("after", type_=column.type)
+        here, there = tuple_(column, self._key), tuple_(after, after_id)
+        beyond = here < there if descending else here > there
+        if isinstance(self._source, Table):
+            return beyond
+        # The key of several tables together is in no index. What follows from the condition is.
+        return and_(column <= after if descending else column >= after, beyond)
+
+
+def _moved(statement: Select[Any], source: FromClause, other: FromClause) -> Select[Any]:
+    """The same statement of another source, which has the same columns."""
+
+    def replace(element: Any, **_: Any) -> Any:
+        if element is source:
+            return other
+        return other.c[element.key] if getattr(element, "table", None) is source else None
+
+    return cast("Select[Any]", replacement_traverse(statement, {}, replace))
 
 
 def _planned(shape: Shape, statement: Any) -> Select[Any]:

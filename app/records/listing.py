@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from enum import StrEnum
 from functools import partial
@@ -43,7 +43,8 @@ class Listing(Generic[Record]):
     """One kind of list. What a row looks like is the view's business.
 
     `query` is what clients send: each of its filters has one in `filters`. It may be sorted by what its `sort_by`
-    knows: each by the column of that name, or as `sorts` says. `scope` are filters that only a path sets.
+    knows: each by the column of that name, or as `sorts` says. `scope` are filters that only a path sets. `parts` are
+    what the source is a union of, with the same columns.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Listing(Generic[Record]):
         default_sort: tuple[str, SortOrder],
         deleted_at: ColumnElement[Any] | None = None,
         counted: Counted | None = None,
+        parts: Sequence[FromClause] = (),
     ) -> None:
         _check_filters(name, query, filters, has_trash=deleted_at is not None)
         self.name = name
@@ -78,6 +80,7 @@ class Listing(Generic[Record]):
             filters=self.filters,
             sorts=self.sorts,
             counted=counted,
+            parts=parts,
         )
         self._columns = selected(columns)
         self._use(self._columns)

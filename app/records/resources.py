@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table, func
 
 from app.models import (
     Activity,
@@ -29,6 +29,8 @@ from app.models import (
     TenantSettings,
 )
 from app.web.errors import AppError, Code, bad_field
+
+LONGEST_TITLE = 255
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,6 +54,8 @@ class Resource:
     counted: bool = False
     # `crm_search` finds it.
     searched: bool = False
+    # What people call one: the text of these columns. What has a trash is listed under it there.
+    title: tuple[str, ...] = ()
     # So many a tenant may have, where they are always listed whole.
     most: int | None = None
     # By constraint of the database: the code that a client gets, and for a 400 the field of the body.
@@ -63,6 +67,12 @@ class Resource:
         table = self.model.__table__
         assert isinstance(table, Table)  # noqa: S101 -- not a subquery
         return table
+
+    @property
+    def shown_title(self) -> ColumnElement[str]:
+        """The title of one, for people to recognize it: its beginning, in one line."""
+        parts = func.concat_ws(" ", *(self.table.c[name] for name in self.title))
+        return func.btrim(func.regexp_replace(func.left(parts, LONGEST_TITLE), r"\s+", " ", "g"))
 
     @property
     def has_trash(self) -> bool:
@@ -82,7 +92,8 @@ CUSTOMERS = Resource(
     owned=True,
     counted=True,
     searched=True,
-    refusals={"customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, "tag_ids")},
+    title=("name",),
+    refusals={"customer_tags_tag_fkey": (Code.TAG_NOT_FOUND, "tag_ids"), "held": (Code.ON_HOLD, None)},
 )
 CONTACTS = Resource(
     model=Contact,
@@ -92,6 +103,7 @@ CONTACTS = Resource(
     parents=("customer_id",),
     counted=True,
     searched=True,
+    title=("first_name", "last_name"),
 )
 DEALS = Resource(
     model=Deal,
@@ -102,6 +114,7 @@ DEALS = Resource(
     parents=("customer_id",),
     counted=True,
     searched=True,
+    title=("title",),
     refusals={"deals_contact_fkey": (Code.CONTACT_NOT_FOUND, "contact_id")},
 )
 ACTIVITIES = Resource(
@@ -113,6 +126,7 @@ ACTIVITIES = Resource(
     parents=("customer_id", "deal_id"),
     counted=True,
     searched=True,
+    title=("title",),
 )
 NOTES = Resource(
     model=Note,
@@ -122,6 +136,7 @@ NOTES = Resource(
     parents=("customer_id", "deal_id", "activity_id"),
     counted=True,
     searched=True,
+    title=("content",),
     refusals={"notes_link_check": (Code.MISSING_LINK, "customer_id")},
 )
 ATTACHMENTS = Resource(
@@ -130,6 +145,7 @@ ATTACHMENTS = Resource(
     not_found=Code.ATTACHMENT_NOT_FOUND,
     owned=True,
     parents=("customer_id", "deal_id", "activity_id"),
+    title=("file_name",),
 )
 TAGS = Resource(
     model=Tag,

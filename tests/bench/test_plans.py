@@ -38,6 +38,8 @@ VALUES = {
     "stage": "proposal",
     "currency": "EUR",
     "contacted": "true",
+    "hold": "true",
+    "type": "note",
     "search": "zyxm",
     "amount_min": "99000",
     "amount_max": "200",

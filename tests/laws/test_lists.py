@@ -52,6 +52,8 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
         if operation.path == "/admin/users":
             name = None if number % 3 else "Same"
             callers.person("agent", admin.tenant, name=name).ok("GET", "/admin/me")
+        elif operation.path == "/admin/trash":
+            admin.ok("DELETE", f"/admin/customers/{admin.customer()['id']}")
         elif operation.parameters and creates[0].path == collection:
             creates[0].send(admin, creates[0].url(**ids))
         elif creates:

@@ -135,6 +135,20 @@ def test_what_belongs_to_a_record_goes_into_the_trash_with_it(resource: Resource
 
 
 @every_resource
+def test_the_trash_is_listed_by_time_and_kept_empty_of_what_is_on_hold(
+    resource: Resource, catalog: psycopg.Connection
+) -> None:
+    if not resource.has_trash:
+        return
+    table, made = resource.table.name, triggers(catalog, resource.table.name)
+    assert resource.title, f"{DECLARATIONS}: say by the `title` of {resource.kind} what the trash calls one"
+    found = catalog.execute(INDEXES, [table]).fetchall()
+    needed = f"let a migration run trashed({table!r})"
+    assert (["tenant_id", "deleted_at", "id"], "(deleted_at IS NOT NULL)", False) in found, needed
+    assert {"held", "held_delete"} <= made.keys(), needed
+
+
+@every_resource
 def test_rows_are_counted_where_that_is_declared(resource: Resource, catalog: psycopg.Connection) -> None:
     table, made = resource.table.name, triggers(catalog, resource.table.name)
     counted = {f"count_{event}" for event in ("insert", "update", "delete")} <= made.keys()

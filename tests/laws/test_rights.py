@@ -37,6 +37,7 @@ DEFINERS = {
     "crm_customer_name(bigint)": "reads one name of the tenant, also of what is another agent's",
     "crm_deal_title(bigint)": "reads one name of the tenant, also of what is another agent's",
     "crm_create_default_stages()": "makes the stages of a tenant that has none",
+    "crm_keep_held()": "a trigger: refuses the deletion of what belongs to a customer on hold",
     "crm_merge_counts(text)": "adds up counts of the tenant; called by triggers",
     "crm_delete_upload(text,bigint)": "across tenants, for the owner",
     "crm_erase_entries(text,bigint,jsonb,bigint[])": "empties values in the tenant's log, and writes an entry about it",

@@ -24,7 +24,7 @@ from app.models import Deal as Deals
 from app.records import resources
 from app.records.calendar import at_midnight
 from app.records.counts import FACET
-from app.records.filters import equals, found_in, matching, one_of, since, until, user_in
+from app.records.filters import equals, flagged, found_in, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
@@ -64,6 +64,7 @@ LISTING = Listing.of(
         "assigned_to": user_in(c.assigned_to),
         "tags": matching(lambda tags: c.id.in_(select(tagged.customer_id).where(tagged.tag_id == any_(tags)))),
         "contacted": equals(c.contacted),
+        "hold": flagged(c.hold),
         "created_from": since(c.created_at),
         "created_to": until(c.created_at),
         "follow_up_from": since(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),

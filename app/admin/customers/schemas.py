@@ -111,6 +111,7 @@ class Customer(View):
     next_follow_up_at: datetime | None
     contact_preferences: dict[str, Any] | None
     notes: str | None
+    hold: bool
     tags: list[Tag]
     external_id: str | None
     created_at: datetime
@@ -152,6 +153,9 @@ class CustomerChange(Body, kw_only=True):
     next_follow_up_at: Maybe[Time | None] = UNSET
     contact_preferences: Maybe[Preferences | None] = UNSET
     notes: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET
+    hold: Maybe[
+        Annotated[bool, Meta(description="While true, nothing of it can be trashed or erased. Set by admins only")]
+    ] = UNSET
     external_id: Maybe[ExternalId | None] = UNSET
 
 
@@ -171,6 +175,7 @@ class CustomerQuery(ListQuery):
     assigned_to: Maybe[UserFilter] = UNSET
     tags: Maybe[Annotated[list[RecordId], Meta(description="Tag ids, comma-separated: any of them")]] = UNSET
     contacted: Maybe[bool] = UNSET
+    hold: Maybe[bool] = UNSET
     created_from: Maybe[From] = UNSET
     created_to: Maybe[Until] = UNSET
     follow_up_from: Maybe[From] = UNSET

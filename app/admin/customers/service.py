@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from sqlalchemy import BigInteger, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -40,6 +41,7 @@ async def create(tx: Transaction, data: CustomerCreate) -> Customer:
     values = data.given()
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
+    _check_hold(tx, values, present=False)
     stored = await CUSTOMERS.insert_returning(tx, values, queries.NEW)
     return Customer(*stored)
 
@@ -59,6 +61,7 @@ async def apply(tx: Transaction, customer_id: int, data: CustomerChange) -> bool
     row = await CUSTOMERS.get_for_update(tx, customer_id)
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.get("assigned_to", tx.actor.reference))
+    _check_hold(tx, values, present=row["hold"])
     return await CUSTOMERS.update(tx, row, values)
 
 
@@ -127,6 +130,12 @@ async def _lock_with_tags(tx: Transaction, customer_id: int, tag_ids: Collection
     if found.scalar_one() < len(set(tag_ids)):
         raise AppError(Code.TAG_NOT_FOUND)
     return await CUSTOMERS.get_for_update(tx, customer_id)
+
+
+def _check_hold(tx: Transaction, values: Mapping[str, Any], *, present: bool) -> None:
+    """Raise AppError INSUFFICIENT_PERMISSIONS if this person may not put the customer on hold, or take it off."""
+    if values.get("hold", present) != present and not tx.actor.can(Permission.CONFIGURE):
+        raise AppError(Code.INSUFFICIENT_PERMISSIONS, "Only admins put a customer on hold, or take it off")
 
 
 def _refuse_reassignment(tx: Transaction, assigned_to: int | str | None) -> None:
