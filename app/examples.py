@@ -23,6 +23,8 @@ VALUES: dict[str, Any] = {
     "activity_id": 52,
     "resource_id": 12,
     "resource_type": "customer",
+    "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+    "via": "api",
     "user_name": "Alan Agent",
     "user_role": "agent",
     "author_name": "Alan Agent",

@@ -22,6 +22,7 @@ from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import Trial
+from app.admin.history.routes import router as operations
 from app.admin.http import replay_response, trial_response
 from app.admin.me.routes import router as me
 from app.admin.notes.routes import router as notes
@@ -52,7 +53,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, trash),
+    *(tags, me, users, settings_, reports, audit, trash, operations),
 )
 
 

@@ -53,6 +53,7 @@ GROUPS = {
     "Tags": "Labels for customers. Only admins change them.",
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
+    "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
     "Trash": "What was deleted and can be restored. Not for agents.",
     "Me": "The person whose token this is.",
@@ -61,6 +62,7 @@ GROUPS = {
     "Operations": "For monitors and load balancers. No token is needed.",
 }
 REFS = "#/components/schemas/{name}"
+UUID_SCHEMA = {"type": "string", "format": "uuid"}
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 REFUSALS = {
     400: "A parameter or the body is not valid; `data.fields` names every wrong field",
@@ -297,7 +299,9 @@ def _parameters(
 ) -> Iterator[dict[str, Any]]:
     for part in path.split("/"):
         if part.startswith("{"):
-            yield {"name": part.strip("{}"), "in": "path", "required": True, "schema": ID_SCHEMA}
+            name = part.strip("{}")
+            kind = UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
+            yield {"name": name, "in": "path", "required": True, "schema": kind}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
         # An empty parameter counts as absent.

@@ -183,6 +183,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         Meta(description="The roles that may move a deal backward or reopen a closed deal, comma-separated."),
     ] = "admin"
 
+    undo_minutes: Annotated[
+        Limit, Meta(description="How long whoever made a change may take it back, whatever the role may do.")
+    ] = 15
+    undo_days: Annotated[Limit, Meta(description="For how many days a whole operation can be taken back.")] = 30
+
     rate_limit_per_minute: Annotated[
         Limit, Meta(description="Requests of one person in a minute, counted by each worker. 0 means no limit.")
     ] = 1200

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import text
 
-from app.admin.audit import service as audit
+from app.admin.audit import queries as audit
 from app.admin.audit.schemas import AuditAction, Difference, ResourceType
 from app.records.transaction import FIRST_TRIAL_ID, Transaction
 from app.web import strict_json

@@ -71,6 +71,7 @@ class Repository(Generic[Shown]):
         if resource.has_trash:
             live.append(table.c.deleted_at.is_(None))
         self._one: Select[Any] = select(*selected(columns)).where(*live)
+        self._one_in_trash_too: Select[Any] = select(*selected(columns)).where(live[0])
         self._exists = select(table.c.id).where(*live)
         self._lock_live = self._exists.with_for_update()
         self._lock: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
@@ -88,6 +89,11 @@ class Repository(Generic[Shown]):
         if row is None:
             raise self.not_found()
         return self.view(*row)
+
+    async def get_in_trash_too(self, tx: Transaction, record_id: int) -> Shown | None:
+        """A record, in the trash or not; None if it is gone."""
+        row = (await tx.connection.execute(self._one_in_trash_too, {"record_id": record_id})).one_or_none()
+        return None if row is None else self.view(*row)
 
     async def ensure_exists(self, tx: Transaction, record_id: int) -> None:
         """Raise AppError unless this is a live record that the person sees."""
@@ -222,6 +228,15 @@ class Repository(Generic[Shown]):
             referred = values.get(column)
             if referred is not None and not (await tx.connection.execute(find, {"referred": referred})).first():
                 raise bad_field(target.not_found, column)
+
+    async def require_live(self, tx: Transaction, values: Mapping[str, Any]) -> None:
+        """Raise AppError PARENT_DELETED for the first reference among these values whose record is in the trash. The
+        others can't be trashed until the transaction ends.
+        """
+        for column, target, find in self._references:
+            referred = values.get(column)
+            if referred is not None and not (await tx.connection.execute(find, {"referred": referred})).first():
+                raise parent_deleted(target, referred)
 
     async def _store(
         self,

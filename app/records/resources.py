@@ -58,6 +58,8 @@ class Resource:
     title: tuple[str, ...] = ()
     # So many a tenant may have, where they are always listed whole.
     most: int | None = None
+    # Fields that make sense only together: an undo takes back all of them, or none.
+    together: tuple[frozenset[str], ...] = ()
     # By constraint of the database: the code that a client gets, and for a 400 the field of the body.
     refusals: Mapping[str, tuple[Code, str | None]] = field(default_factory=dict)
 
@@ -115,6 +117,11 @@ DEALS = Resource(
     counted=True,
     searched=True,
     title=("title",),
+    together=(
+        frozenset({"stage_id", "actual_close_date", "lost_reason"}),
+        frozenset({"amount", "currency"}),
+        frozenset({"customer_id", "contact_id"}),
+    ),
     refusals={"deals_contact_fkey": (Code.CONTACT_NOT_FOUND, "contact_id")},
 )
 ACTIVITIES = Resource(
@@ -127,6 +134,11 @@ ACTIVITIES = Resource(
     counted=True,
     searched=True,
     title=("title",),
+    together=(
+        frozenset({"status", "completed_at"}),
+        frozenset({"due_date", "all_day"}),
+        frozenset({"customer_id", "deal_id", "contact_id"}),
+    ),
 )
 NOTES = Resource(
     model=Note,

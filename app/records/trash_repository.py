@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Executable, bindparam, func, select, update
 
 from app.db.result import RowMapping
-from app.records.repository import Repository, Shown, parent_deleted
+from app.records.repository import Repository, Shown
 from app.records.resources import RESOURCES, Resource
 from app.records.transaction import Transaction
 from app.web.errors import AppError, Code
@@ -20,18 +20,23 @@ from app.web.errors import AppError, Code
 class TrashRepository(Repository[Shown]):
     """The records of one kind that has a trash."""
 
-    async def trash(self, tx: Transaction, record_id: int) -> None:
-        """Put a record into the trash. Raises AppError as `get_for_update`."""
-        await self.trash_row(tx, await self.get_for_update(tx, record_id))
+    async def trash(self, tx: Transaction, record_id: int, at: datetime | None = None) -> None:
+        """Put a record into the trash, as if it were there since then. Raises AppError as `get_for_update`."""
+        await self.trash_row(tx, await self.get_for_update(tx, record_id), at)
 
-    async def trash_row(self, tx: Transaction, row: RowMapping) -> None:
+    async def trash_row(self, tx: Transaction, row: RowMapping, at: datetime | None = None) -> None:
         """Put a locked record into the trash."""
-        await tx.connection.execute(self._into_trash, {"record_id": row["id"]})
+        await tx.connection.execute(self._into_trash, {"record_id": row["id"], "since": at})
 
     @cached_property
     def _into_trash(self) -> Executable:
         table = self.resource.table
-        return update(table).where(table.c.id == bindparam("record_id")).values(deleted_at=func.now())
+        since = bindparam("since", type_=table.c.deleted_at.type)
+        return (
+            update(table)
+            .where(table.c.id == bindparam("record_id"))
+            .values(deleted_at=func.coalesce(since, func.now()))
+        )
 
     async def restore(self, tx: Transaction, record_id: int) -> Shown:
         """Take a record out of the trash. Raises AppError as `get_trashed_for_update` and `restore_row`."""
@@ -54,9 +59,7 @@ class TrashRepository(Repository[Shown]):
 
         Raises AppError PARENT_DELETED, or as for a new record: a key may have been given to another one meanwhile.
         """
-        for column, target, find in self._references:
-            if row[column] is not None and not (await tx.connection.execute(find, {"referred": row[column]})).first():
-                raise parent_deleted(target, row[column])
+        await self.require_live(tx, row)
         along = {
             other.external_id_key: partial(_external_id_exists_along, other, row["deleted_at"])
             for other in RESOURCES

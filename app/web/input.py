@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
+from uuid import UUID
 
 from litestar import Request
 from litestar.exceptions import InternalServerException
@@ -28,6 +29,7 @@ from app.web.multipart import FilePart
 from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import MAX_ID, Body
 
+PATH_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 PATH_ID = re.compile(r"[0-9]{1,19}")
 # Possessive quantifiers (*+), so that matching takes linear time.
 JSON_TYPE = re.compile(r'\s*+application/json\s*+(;\s*+charset\s*+=\s*+"?utf-8"?\s*+)?;?\s*+', re.IGNORECASE)
@@ -45,6 +47,7 @@ class InputTypes(Struct, frozen=True):
     query: type[Struct] | None
     data: type[Body] | None
     file: bool = False
+    uuids: frozenset[str] = frozenset()
 
 
 class Inputs(Struct):
@@ -101,10 +104,10 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     inputs = Inputs()
     if wanted.file:
         inputs.file = FilePart(request, request.app.state.settings.attachment_max_bytes)
-    # A new dict, since the router caches its own.
-    request.scope["path_params"] = _read_path(request.path_params, faults)
     _read_headers(request, faults)
-    if request.method != "OPTIONS":  # OPTIONS asks what the address can do: the query does not matter
+    if request.method != "OPTIONS":  # OPTIONS asks what the address can do: which record it is does not matter
+        # A new dict, since the router caches its own.
+        request.scope["path_params"] = _read_path(request.path_params, wanted.uuids, faults)
         inputs.query = _read_query(request.scope["query_string"], wanted.query, faults)
     if wanted.data is not None:
         if len(body) <= LARGE_BODY:
@@ -127,6 +130,7 @@ def input_types(handler: HTTPRouteHandler) -> InputTypes:
         query=parameters["filters"].annotation if "filters" in parameters else None,
         data=parameters["data"].annotation if "data" in parameters else None,
         file="file" in parameters,
+        uuids=frozenset(name for name, parameter in parameters.items() if parameter.annotation is UUID),
     )
 
 
@@ -144,10 +148,15 @@ async def _whole_body(request: Request[Any, Any, Any]) -> bytes:
         raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
 
 
-def _read_path(parameters: dict[str, Any], faults: Faults) -> dict[str, Any]:
+def _read_path(parameters: dict[str, Any], uuids: frozenset[str], faults: Faults) -> dict[str, Any]:
     ids: dict[str, Any] = {}
     for name, text in parameters.items():
-        if PATH_ID.fullmatch(text) and 1 <= int(text) <= MAX_ID:
+        if name in uuids:
+            if PATH_UUID.fullmatch(text):
+                ids[name] = UUID(text)
+            else:
+                faults.append(Fault(name, "must be a UUID", Code.INVALID_ID))
+        elif PATH_ID.fullmatch(text) and 1 <= int(text) <= MAX_ID:
             ids[name] = int(text)
         else:
             faults.append(Fault(name, "must be a positive integer", Code.INVALID_ID))

@@ -6,6 +6,7 @@ import re
 import uuid
 from typing import Any, NamedTuple
 
+import httpx
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import UNSET, to_builtins
@@ -22,6 +23,7 @@ from app.web.structs import Body
 from tests.callers import Caller
 
 UNKNOWN_ID = 2**62
+UNKNOWN_OPERATION = uuid.UUID(int=0)
 # Of these, no single field is required, but one of several.
 ONE_OF: dict[type[Body], list[str]] = {ContactCreate: ["first_name"]}
 # Made-up values of these fields would be refused.
@@ -48,7 +50,8 @@ class Operation(NamedTuple):
         return re.findall(r"{(\w+)}", self.path)
 
     def url(self, **ids: object) -> str:
-        return self.path.format(**dict.fromkeys(self.parameters, UNKNOWN_ID) | ids)
+        unknown = dict.fromkeys(self.parameters, UNKNOWN_ID) | {"operation_id": UNKNOWN_OPERATION}
+        return self.path.format(**unknown | ids)
 
     def body(self) -> dict[str, Any] | None:
         """A valid JSON body, if the route takes one."""
@@ -115,8 +118,12 @@ COLLECTIONS = {
 }
 
 
-def make(caller: Caller, parameter: str) -> int:
-    """A record of this caller's for a path parameter: created if its collection takes a POST, else found there."""
+def make(caller: Caller, parameter: str) -> Any:
+    """A record of this caller's for a path parameter: created if its collection takes a POST, else found there. For an
+    operation, one that has made a customer.
+    """
+    if parameter == "operation_id":
+        return caller.post("/admin/customers", {"name": "Ada"}).headers["X-Operation-Id"]
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -140,6 +147,30 @@ def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
         body["customer_id"] = make(caller, "customer_id")
     created: dict[str, Any] = caller.ok("POST", operation.url(**ids), body | more)
     return created
+
+
+# A field of each kind of record that a test may change, by the record's collection.
+TEXTS = {
+    "customers": "company",
+    "contacts": "position",
+    "deals": "title",
+    "activities": "title",
+    "notes": "content",
+    "tags": "name",
+    "pipeline-stages": "display_name",
+}
+
+
+def change(caller: Caller, url: str, number: int) -> httpx.Response:
+    """Change the record at this address: each number makes another change."""
+    collection = url.split("/")[2]
+    if collection == "settings":
+        return caller.put(url, {"timezone": ("Europe/Berlin", "UTC")[number % 2]})
+    if collection in TEXTS:
+        return caller.patch(url, {TEXTS[collection]: f"Change {number}"})
+    # A file never changes: it goes into the trash, and comes back.
+    deleted = caller.delete(url)
+    return deleted if deleted.is_success else caller.post(f"{url}/restore")
 
 
 def make_others(caller: Caller, known: dict[str, Any], **more: Any) -> dict[str, int]:

@@ -19,9 +19,10 @@ from app.settings import Settings
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, Operation, create, make
+from tests.laws.routes import ADMIN, Operation, change, create, make
 
 ROWS = 23
+VERSIONS = "/versions"
 
 LISTS = [
     operation
@@ -44,6 +45,10 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
     """Creates rows for a list, some with equal or null sort keys, so that only the ids differ. Returns its address."""
     ids = {name: make(admin, name) for name in operation.parameters}
     url = operation.url(**ids)
+    if operation.path.endswith(VERSIONS):
+        for number in range(ROWS + 1):
+            assert change(admin, url.removesuffix(VERSIONS), number).is_success
+        return url
     collection = operation.path.replace("/timeline", "/notes")  # what a timeline tells of
     creates = [o for o in ADMIN if (o.method, o.path) == ("POST", collection)] or [
         o for o in ADMIN if o.method == "POST" and o.path.endswith("/" + operation.path.rsplit("/", 1)[1])
@@ -79,6 +84,9 @@ def filled(client: TestClient[Litestar], settings: Settings) -> Callable[[Operat
 
 def fill_one(operation: Operation, url: str, admin: Caller, callers: Callers) -> None:
     """One more row."""
+    if operation.path.endswith(VERSIONS):
+        assert change(admin, url.removesuffix(VERSIONS), ROWS + 1).is_success
+        return
     callers.person("agent", admin.tenant, name="Aa").ok("GET", "/admin/me")
     for other in ADMIN:
         if (other.method, other.path) == ("POST", operation.path.replace("/timeline", "/notes")):

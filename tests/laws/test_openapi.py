@@ -9,7 +9,7 @@ from msgspec.structs import fields
 
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, Operation, make
+from tests.laws.routes import ADMIN, CONSOLE, Operation, change, make
 
 
 @pytest.mark.parametrize(("name", "operations"), [("openapi", ADMIN), ("console", CONSOLE)])
@@ -35,6 +35,10 @@ def fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[s
         said["ids"] = [stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]]
     if "tag_ids" in known:
         said["tag_ids"] = [caller.tag("Seldom")["id"]]
+    if "entry_id" in known:
+        url = operation.url(**ids).removesuffix("/undo")
+        assert change(caller, url, 0).is_success
+        said["entry_id"] = caller.ok("GET", f"{url}/versions")["data"][0]["id"]
     if known.get("name"):
         said["name"] = "seldom-used"
     return said

@@ -19,6 +19,7 @@ from psycopg import errors
 from sqlalchemy import Column, Table
 
 import app
+from app.admin.audit.queries import VERSIONS
 from app.admin.audit.schemas import ResourceType
 from app.models import Record, SoftDeleted
 from app.openapi import GROUPS
@@ -238,7 +239,8 @@ def test_a_counted_table_has_a_list_that_uses_the_counts() -> None:
 OF_TABLES = [
     pytest.param(listing, listing.source, id=listing.name)
     for listing in LISTINGS.values()
-    if isinstance(listing.source, Table)
+    # The versions of one record are found by audit_entries_resource_idx, in the order of their ids.
+    if isinstance(listing.source, Table) and listing is not VERSIONS
 ]
 INDEXES = """
     SELECT array(SELECT coalesce(attname, '') FROM unnest(indkey) WITH ORDINALITY AS key (number, place)

@@ -15,13 +15,15 @@ TRASHABLE = sorted(
     operation.parameters[0] for operation in ADMIN if operation.path.endswith("/restore") and operation.method == "POST"
 )
 every_type = pytest.mark.parametrize("parameter", TRASHABLE)
+# Whoever sees the trash sees the history of what is there, and may take its deletion back.
+OF_HISTORY = ("/versions", "/undo")
 # The audit log keeps everything, and lists can show the trash, which has one of its own.
 LOOKS = [
     operation
     for operation in ADMIN
     if operation.method == "GET"
     and not operation.path.startswith(("/admin/audit", "/admin/trash"))
-    and not operation.path.endswith("/content")
+    and not operation.path.endswith(("/content", *OF_HISTORY))
     and len(operation.parameters) < 2
 ]
 # Fields that change on the way into the trash and back, and a link that is signed each time.
@@ -84,7 +86,7 @@ def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(param
 
 
 def routes_of(parameter: str) -> list[Operation]:
-    return [o for o in ADMIN if o.parameters == [parameter] and not o.path.endswith("/restore")]
+    return [o for o in ADMIN if o.parameters == [parameter] and not o.path.endswith(("/restore", *OF_HISTORY))]
 
 
 @pytest.mark.parametrize("operation", [o for name in TRASHABLE for o in routes_of(name)], ids=str)

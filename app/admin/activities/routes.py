@@ -19,7 +19,10 @@ from app.admin.activities.schemas import (
     ActivityStatus,
     MyActivityQuery,
 )
+from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.bulk import REASSIGN, UPDATE, BulkResult, change_many, usual_acts
+from app.admin.history import service as history
+from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
@@ -62,8 +65,12 @@ async def change_activities(request: CrmRequest, data: JSONBody[ActivityBulk]) -
 
 
 @get("/activities/{activity_id:str}", guards=[Requires(Permission.READ)])
-async def get_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
+async def get_activity(
+    request: CrmRequest, activity_id: FromPath[RecordId], filters: NamedDependency[AsOf]
+) -> Response[Activity]:
     """One activity."""
+    if filters.as_of is not UNSET:
+        return await history.as_of(request, ACTIVITIES, activity_id, filters.as_of)
     async with transaction(request, one_statement=True) as tx:
         return answer(tx, await ACTIVITIES.get(tx, activity_id))
 
@@ -92,6 +99,22 @@ async def restore_activity(request: CrmRequest, activity_id: FromPath[RecordId])
         return answer(tx, await ACTIVITIES.restore(tx, activity_id))
 
 
+@get("/activities/{activity_id:str}/versions", guards=[Requires(Permission.READ)])
+async def list_activity_versions(
+    request: CrmRequest, activity_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
+) -> Response[Page[AuditEntry]]:
+    """Every change of an activity, newest first. Addresses and user agents are for admins."""
+    return await history.versions(request, ACTIVITIES, activity_id, filters)
+
+
+@post("/activities/{activity_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_activity_change(
+    request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[EntryUndo]
+) -> Response[Activity]:
+    """Take one change back. What was changed again since is 409 CHANGED_SINCE."""
+    return await history.undo(request, ACTIVITIES, activity_id, data)
+
+
 router = Router(
     "/",
     route_handlers=[
@@ -103,6 +126,8 @@ router = Router(
         change_activity,
         delete_activity,
         restore_activity,
+        list_activity_versions,
+        undo_activity_change,
     ],
     tags=["Activities"],
 )

@@ -9,14 +9,18 @@ from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
+from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
 from app.admin.activities.queries import ACTIVITIES
 from app.admin.attachments import service, transfer
 from app.admin.attachments.queries import ATTACHMENTS, LISTING
 from app.admin.attachments.schemas import Attachment, AttachmentDetail, AttachmentQuery, Upload, UploadCreate
+from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
+from app.admin.history import service as history
+from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import answer, list_page, message, never_tried, transaction
 from app.web.input import CrmRequest
 from app.web.multipart import FilePart
@@ -108,8 +112,12 @@ async def begin_activity_upload(
 
 
 @get("/attachments/{attachment_id:str}", guards=[Requires(Permission.READ)])
-async def get_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[AttachmentDetail]:
+async def get_attachment(
+    request: CrmRequest, attachment_id: FromPath[RecordId], filters: NamedDependency[AsOf]
+) -> Response[AttachmentDetail]:
     """One attachment, with a link to its bytes that lives five minutes."""
+    if filters.as_of is not UNSET:
+        return await history.as_of(request, ATTACHMENTS, attachment_id, filters.as_of)
     return await transfer.detail(request, attachment_id)
 
 
@@ -144,6 +152,22 @@ async def restore_attachment(request: CrmRequest, attachment_id: FromPath[Record
         return answer(tx, await ATTACHMENTS.restore(tx, attachment_id))
 
 
+@get("/attachments/{attachment_id:str}/versions", guards=[Requires(Permission.READ)])
+async def list_attachment_versions(
+    request: CrmRequest, attachment_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
+) -> Response[Page[AuditEntry]]:
+    """Every change of an attachment, newest first. Addresses and user agents are for admins."""
+    return await history.versions(request, ATTACHMENTS, attachment_id, filters)
+
+
+@post("/attachments/{attachment_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_attachment_change(
+    request: CrmRequest, attachment_id: FromPath[RecordId], data: JSONBody[EntryUndo]
+) -> Response[Attachment]:
+    """Take one change back. What was changed again since is 409 CHANGED_SINCE."""
+    return await history.undo(request, ATTACHMENTS, attachment_id, data)
+
+
 router = Router(
     "/",
     route_handlers=[
@@ -161,6 +185,8 @@ router = Router(
         complete_attachment,
         delete_attachment,
         restore_attachment,
+        list_attachment_versions,
+        undo_attachment_change,
     ],
     tags=["Attachments"],
 )

@@ -106,3 +106,15 @@ class AuditQuery(ListQuery):
     operation_id: Maybe[list[UUID]] = UNSET
     from_: Maybe[From] = field(default=UNSET, name="from")
     to: Maybe[Until] = UNSET
+
+
+class VersionSort(StrEnum):
+    """Versions have one order."""
+
+    CREATED_AT = "created_at"
+
+
+class VersionQuery(ListQuery):
+    """Versions are walked, not filtered."""
+
+    sort_by: Maybe[VersionSort] = UNSET

@@ -7,8 +7,10 @@ from functools import partial
 from litestar import Response, Router, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
+from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.bulk import RESTORE, TRASH, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.contacts import service
 from app.admin.contacts.queries import CONTACTS, LISTING, OF_CUSTOMER
@@ -21,6 +23,8 @@ from app.admin.contacts.schemas import (
     CustomerContactQuery,
 )
 from app.admin.customers.queries import CUSTOMERS
+from app.admin.history import service as history
+from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
@@ -59,8 +63,12 @@ async def change_contacts(request: CrmRequest, data: JSONBody[ContactBulk]) -> R
 
 
 @get("/contacts/{contact_id:str}", guards=[Requires(Permission.READ)])
-async def get_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -> Response[Contact]:
+async def get_contact(
+    request: CrmRequest, contact_id: FromPath[RecordId], filters: NamedDependency[AsOf]
+) -> Response[Contact]:
     """One contact."""
+    if filters.as_of is not UNSET:
+        return await history.as_of(request, CONTACTS, contact_id, filters.as_of)
     async with transaction(request, one_statement=True) as tx:
         return answer(tx, await CONTACTS.get(tx, contact_id))
 
@@ -89,6 +97,22 @@ async def restore_contact(request: CrmRequest, contact_id: FromPath[RecordId]) -
         return answer(tx, await service.restore(tx, contact_id))
 
 
+@get("/contacts/{contact_id:str}/versions", guards=[Requires(Permission.READ)])
+async def list_contact_versions(
+    request: CrmRequest, contact_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
+) -> Response[Page[AuditEntry]]:
+    """Every change of a contact, newest first. Addresses and user agents are for admins."""
+    return await history.versions(request, CONTACTS, contact_id, filters)
+
+
+@post("/contacts/{contact_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_contact_change(
+    request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[EntryUndo]
+) -> Response[Contact]:
+    """Take one change back. What was changed again since is 409 CHANGED_SINCE."""
+    return await history.undo(request, CONTACTS, contact_id, data)
+
+
 router = Router(
     "/",
     route_handlers=[
@@ -100,6 +124,8 @@ router = Router(
         change_contact,
         delete_contact,
         restore_contact,
+        list_contact_versions,
+        undo_contact_change,
     ],
     tags=["Contacts"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -58,7 +59,7 @@ async def apply(tx: Transaction, contact_id: int, data: ContactChange) -> bool:
     return await CONTACTS.update(tx, row, values)
 
 
-async def trash(tx: Transaction, contact_id: int) -> None:
+async def trash(tx: Transaction, contact_id: int, at: datetime | None = None) -> None:
     """Raises AppError CONTACT_NOT_FOUND, VERSION_CONFLICT or CONTACT_HAS_DEALS."""
     row = await CONTACTS.get_for_update(tx, contact_id)
     deal = Deal.__table__.c
@@ -66,7 +67,7 @@ async def trash(tx: Transaction, contact_id: int) -> None:
     ids = (await tx.connection.execute(referring.limit(20))).scalars().all()
     if ids:
         raise AppError(Code.CONTACT_HAS_DEALS, data={"deal_ids": list(ids)})
-    await CONTACTS.trash_row(tx, row)
+    await CONTACTS.trash_row(tx, row, at)
 
 
 async def restore(tx: Transaction, contact_id: int) -> Contact:

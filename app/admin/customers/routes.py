@@ -7,8 +7,10 @@ from functools import partial
 from litestar import Response, Router, delete, get, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
+from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.bulk import ADD_TAGS, REASSIGN, REMOVE_TAGS, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.customers import service
 from app.admin.customers.queries import CUSTOMERS, LISTING
@@ -23,6 +25,8 @@ from app.admin.customers.schemas import (
     Reassignment,
     TagIds,
 )
+from app.admin.history import service as history
+from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.tags.schemas import Tag
 from app.admin.timeline import CUSTOMER_TIMELINE, TimelineEvent, TimelineQuery
@@ -58,8 +62,12 @@ async def change_customers(request: CrmRequest, data: JSONBody[CustomerBulk]) ->
 
 
 @get("/{customer_id:str}", guards=[Requires(Permission.READ)])
-async def get_customer(request: CrmRequest, customer_id: FromPath[RecordId]) -> Response[CustomerDetail]:
+async def get_customer(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[AsOf]
+) -> Response[CustomerDetail]:
     """One customer, with its contacts, open deals, work to do, and what happened last."""
+    if filters.as_of is not UNSET:
+        return await history.as_of(request, CUSTOMERS, customer_id, filters.as_of)
     async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.detail(tx, customer_id))
 
@@ -160,6 +168,22 @@ def _tags(tx: Transaction, customer: Customer) -> Response[Everything[Tag]]:
     return answer(tx, Everything(customer.tags, len(customer.tags)), version=customer.version)
 
 
+@get("/{customer_id:str}/versions", guards=[Requires(Permission.READ)])
+async def list_customer_versions(
+    request: CrmRequest, customer_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
+) -> Response[Page[AuditEntry]]:
+    """Every change of a customer, newest first. Addresses and user agents are for admins."""
+    return await history.versions(request, CUSTOMERS, customer_id, filters)
+
+
+@post("/{customer_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_customer_change(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[EntryUndo]
+) -> Response[Customer]:
+    """Take one change back. What was changed again since is 409 CHANGED_SINCE."""
+    return await history.undo(request, CUSTOMERS, customer_id, data)
+
+
 router = Router(
     "/customers",
     route_handlers=[
@@ -177,6 +201,8 @@ router = Router(
         replace_customer_tags,
         add_customer_tag,
         remove_customer_tag,
+        list_customer_versions,
+        undo_customer_change,
     ],
     tags=["Customers"],
 )

@@ -10,10 +10,13 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
+from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.bulk import REASSIGN, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.deals import service
 from app.admin.deals.queries import DEALS, LISTING
 from app.admin.deals.schemas import Deal, DealBulk, DealChange, DealCreate, DealDetail, DealQuery
+from app.admin.history import service as history
+from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.timeline import DEAL_TIMELINE, TimelineEvent, TimelineQuery
 from app.web.input import CrmRequest
@@ -49,8 +52,12 @@ async def change_deals(request: CrmRequest, data: JSONBody[DealBulk]) -> Respons
 
 
 @get("/{deal_id:str}", guards=[Requires(Permission.READ)])
-async def get_deal(request: CrmRequest, deal_id: FromPath[RecordId]) -> Response[DealDetail]:
+async def get_deal(
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[AsOf]
+) -> Response[DealDetail]:
     """One deal with its activities, notes and stage history."""
+    if filters.as_of is not UNSET:
+        return await history.as_of(request, DEALS, deal_id, filters.as_of)
     async with transaction(request, one_statement=True) as tx:
         return answer(tx, await service.detail(tx, deal_id))
 
@@ -87,6 +94,22 @@ async def get_deal_timeline(
     return await list_page(request, DEAL_TIMELINE, filters, scope=scope, within=within)
 
 
+@get("/{deal_id:str}/versions", guards=[Requires(Permission.READ)])
+async def list_deal_versions(
+    request: CrmRequest, deal_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
+) -> Response[Page[AuditEntry]]:
+    """Every change of a deal, newest first. Addresses and user agents are for admins."""
+    return await history.versions(request, DEALS, deal_id, filters)
+
+
+@post("/{deal_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_deal_change(
+    request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[EntryUndo]
+) -> Response[Deal]:
+    """Take one change back. What was changed again since is 409 CHANGED_SINCE."""
+    return await history.undo(request, DEALS, deal_id, data)
+
+
 router = Router(
     "/deals",
     route_handlers=[
@@ -98,6 +121,8 @@ router = Router(
         delete_deal,
         restore_deal,
         get_deal_timeline,
+        list_deal_versions,
+        undo_deal_change,
     ],
     tags=["Deals"],
 )

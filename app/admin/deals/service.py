@@ -101,6 +101,20 @@ async def apply(tx: Transaction, deal_id: int, data: DealChange, rollback_roles:
     return await DEALS.update(tx, row, values)
 
 
+async def require_move(tx: Transaction, here: int, to: int, rollback_roles: tuple[str, ...]) -> None:
+    """Raise AppError STAGE_ROLLBACK_FORBIDDEN unless this person may move a deal between stages of these ids."""
+    present, following = [await _find_stage(tx, STAGE_BY_ID, stage_id=stage_id) for stage_id in (here, to)]
+    _require_move(tx, present, following, rollback_roles)
+
+
+async def check_put_back(tx: Transaction, deal_id: int, fields: Mapping[str, Any]) -> None:
+    """Raise AppError if a deal breaks a rule, now that these fields have the values that they had before."""
+    if fields.keys() & {"stage_id", "amount", "currency"}:
+        deal = await DEALS.get_for_update(tx, deal_id)
+        _check_amount(deal["amount"], deal["currency"])
+        _require_amount(await _find_stage(tx, STAGE_BY_ID, stage_id=deal["stage_id"]), deal["amount"])
+
+
 async def _staged(
     tx: Transaction,
     row: RowMapping,
@@ -113,8 +127,8 @@ async def _staged(
     here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
     moves = name is not None and name != here["name"]
     to = await _find_stage(tx, STAGE_BY_NAME, name=name) if moves else here
-    if moves and (here["kind"] != OPEN or to["order"] < here["order"]) and tx.actor.role not in rollback_roles:
-        raise AppError(Code.STAGE_ROLLBACK_FORBIDDEN)
+    if moves:
+        _require_move(tx, here, to, rollback_roles)
     if moves or amount != row["amount"]:
         _require_amount(to, amount)
     follows = _closing(here["kind"] if moves else None, to["kind"], dict(row), given)
@@ -149,6 +163,11 @@ def _closing(before: str | None, after: str, present: Mapping[str, Any], given: 
     if after == LOST:
         closing["lost_reason"] = given.get("lost_reason", present["lost_reason"])
     return closing
+
+
+def _require_move(tx: Transaction, here: RowMapping, to: RowMapping, rollback_roles: tuple[str, ...]) -> None:
+    if (here["kind"] != OPEN or to["order"] < here["order"]) and tx.actor.role not in rollback_roles:
+        raise AppError(Code.STAGE_ROLLBACK_FORBIDDEN)
 
 
 def _require_amount(stage: RowMapping, amount: Decimal) -> None:

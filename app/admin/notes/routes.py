@@ -7,11 +7,15 @@ from functools import partial
 from litestar import Response, Router, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
+from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.bulk import PERMISSIONS, TRASH, UPDATE, BulkResult, change_many, usual_acts
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
+from app.admin.history import service as history
+from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.notes import service
 from app.admin.notes.queries import LISTING, NOTES
@@ -43,8 +47,10 @@ async def change_notes(request: CrmRequest, data: JSONBody[NoteBulk]) -> Respons
 
 
 @get("/notes/{note_id:str}", guards=[Requires(Permission.READ)])
-async def get_note(request: CrmRequest, note_id: FromPath[RecordId]) -> Response[Note]:
+async def get_note(request: CrmRequest, note_id: FromPath[RecordId], filters: NamedDependency[AsOf]) -> Response[Note]:
     """One note."""
+    if filters.as_of is not UNSET:
+        return await history.as_of(request, NOTES, note_id, filters.as_of)
     async with transaction(request, one_statement=True) as tx:
         return answer(tx, await NOTES.get(tx, note_id))
 
@@ -107,6 +113,22 @@ async def create_deal_note(
         return answer(tx, await service.create_for_deal(tx, deal_id, data), 201)
 
 
+@get("/notes/{note_id:str}/versions", guards=[Requires(Permission.READ)])
+async def list_note_versions(
+    request: CrmRequest, note_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
+) -> Response[Page[AuditEntry]]:
+    """Every change of a note, newest first. Addresses and user agents are for admins."""
+    return await history.versions(request, NOTES, note_id, filters)
+
+
+@post("/notes/{note_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_note_change(
+    request: CrmRequest, note_id: FromPath[RecordId], data: JSONBody[EntryUndo]
+) -> Response[Note]:
+    """Take one change back. What was changed again since is 409 CHANGED_SINCE."""
+    return await history.undo(request, NOTES, note_id, data)
+
+
 router = Router(
     "/",
     route_handlers=[
@@ -121,6 +143,8 @@ router = Router(
         create_customer_note,
         list_deal_notes,
         create_deal_note,
+        list_note_versions,
+        undo_note_change,
     ],
     tags=["Notes"],
 )

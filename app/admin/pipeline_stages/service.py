@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -53,6 +54,7 @@ USES: Select[Any] = select(
     .scalar_subquery()
     .label("history"),
 )
+DEFER_ORDER = text("SET CONSTRAINTS pipeline_stages_order_key DEFERRED")
 NEW_STAGE = 0  # not the id of a stage: the place of the one that is inserted next
 
 
@@ -104,6 +106,19 @@ async def reorder(tx: Transaction, ids: list[int]) -> Everything[PipelineStage]:
         raise invalid(Fault("ids", f"must hold the id of each of the {len(stages)} stages exactly once"))
     await _write_order(tx, ids)
     return await list_all(tx)
+
+
+async def prepare_put_back(tx: Transaction) -> None:
+    """Lock the stages, and let two of them have the same place until `settle`."""
+    await tx.connection.execute(LOCK_SETTINGS)
+    await tx.connection.execute(DEFER_ORDER)
+
+
+async def settle(tx: Transaction) -> None:
+    """Number the stages 1, 2, … after some were put back. Raises AppError LAST_STAGE_OF_KIND."""
+    stages = list((await tx.connection.execute(ORDERED)).mappings())
+    _keep_every_kind([dict(stage) for stage in stages])
+    await _write_order(tx, [stage["id"] for stage in stages])
 
 
 async def _lock_all(tx: Transaction) -> list[RowMapping]:

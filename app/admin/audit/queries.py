@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, case, cast, func, liter
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
-from app.admin.audit.schemas import AuditEntry, AuditQuery, Difference
+from app.admin.audit.schemas import AuditEntry, AuditQuery, Difference, VersionQuery
 from app.models import AuditEntry as Row
 from app.models import AuditSeal, PipelineStage, Record, UserReference
 from app.records.counts import FACET, Counted
@@ -28,7 +28,7 @@ from app.web.structs import present_user
 Values = dict[str, Any] | None
 
 
-def _present(column_type: Any) -> Callable[[Any], Any] | None:
+def _presenter(column_type: Any) -> Callable[[Any], Any] | None:
     """How a stored JSON value of such a column is shown, if not as it is stored."""
     if isinstance(column_type, UserReference):
         return present_user
@@ -53,10 +53,10 @@ def _without_zeros(amount: Decimal | int) -> Decimal:
 
 # Column names mean the same in every table, so one map serves all resource types.
 PRESENTERS = {
-    column.name: present
+    column.name: presenter
     for record in Record.__subclasses__()
     for column in record.__table__.columns
-    if (present := _present(column.type)) is not None
+    if (presenter := _presenter(column.type)) is not None
 }
 c = Row.__table__.c
 stage = PipelineStage.__table__.c
@@ -85,9 +85,8 @@ COLUMNS = view_columns(
 )
 
 
-def _shown(values: Values) -> Values:
-    if values is None:
-        return None
+def present(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored values as answers show them."""
     return {
         name: value if value is None or name not in PRESENTERS else PRESENTERS[name](value)
         for name, value in values.items()
@@ -96,7 +95,7 @@ def _shown(values: Values) -> Values:
 
 def _entry(*stored: Any) -> AuditEntry:
     entry = AuditEntry(*stored)
-    entry.old_values, entry.new_values = _shown(entry.old_values), _shown(entry.new_values)
+    entry.old_values, entry.new_values = (values and present(values) for values in (entry.old_values, entry.new_values))
     old, new = entry.old_values or {}, entry.new_values or {}
     # For an update, the trigger stored what differs. For a whole record, empty fields are left out.
     whole = not (old and new)
@@ -127,6 +126,18 @@ LISTING = Listing(
     },
     default_sort=("created_at", SortOrder.DESC),
     counted=Counted("audit_entries", {"resource_type": one_of(FACET)}),
+)
+VERSIONS = Listing(
+    "versions",
+    _entry,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    query=VersionQuery,
+    scope={"resource_type": one_of(c.resource_type), "resource_id": one_of(c.resource_id)},
+    # By id: of two changes at a time, the one that waited has the earlier moment.
+    sorts={"created_at": c.id},
+    default_sort=("created_at", SortOrder.DESC),
 )
 OF_OPERATION: Select[Any] = (
     select(*selected(COLUMNS))

@@ -1,0 +1,1 @@
+"""What records were, and taking changes back."""

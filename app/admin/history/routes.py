@@ -1,0 +1,29 @@
+"""/admin/operations."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from litestar import Response, Router, post
+from litestar.params import FromPath, JSONBody
+
+from app.access.permissions import Permission, Requires
+from app.admin.history.schemas import ChangedSince, OperationUndo, Undone
+from app.admin.history.undo import undo_operation
+from app.admin.http import answer, transaction
+from app.web.input import CrmRequest
+
+
+@post("/{operation_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
+async def undo_operation_(
+    request: CrmRequest, operation_id: FromPath[UUID], data: JSONBody[OperationUndo]
+) -> Response[Undone]:
+    """Take back all that one request or job changed, whole or not at all; with `changed_since: keep`, all but what was
+    changed since. An undo is an operation too, and can be taken back.
+    """
+    async with transaction(request) as tx:
+        keep = data.changed_since is ChangedSince.KEEP
+        return answer(tx, await undo_operation(tx, operation_id, request.app.state.settings, keep=keep))
+
+
+router = Router("/operations", route_handlers=[undo_operation_], tags=["History"])

@@ -1,0 +1,386 @@
+"""Taking changes back: each audit entry of an operation is inverted, the newest first.
+
+What somebody changed since is not overwritten: the undo is refused, or leaves it and says so. What was trashed or
+restored with a record comes and goes with it again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from msgspec import convert
+from psycopg.errors import IntegrityError
+
+from app.access.permissions import Permission
+from app.admin.activities import service as activities
+from app.admin.activities.queries import ACTIVITIES
+from app.admin.attachments.queries import ATTACHMENTS
+from app.admin.audit.schemas import ResourceType
+from app.admin.contacts import service as contacts
+from app.admin.contacts.queries import CONTACTS
+from app.admin.customers.queries import CUSTOMERS
+from app.admin.deals import service as deals
+from app.admin.deals.queries import DEALS
+from app.admin.history.schemas import Kept, Undone
+from app.admin.notes.queries import NOTES
+from app.admin.pipeline_stages import service as stages
+from app.admin.pipeline_stages.queries import PIPELINE_STAGES
+from app.admin.settings.queries import SETTINGS
+from app.admin.tags import service as tags
+from app.admin.tags.queries import TAGS
+from app.records import history
+from app.records.history import Entry, Values
+from app.records.repository import Repository
+from app.records.resources import RESOURCES, references, refusal_of
+from app.records.transaction import Transaction
+from app.records.trash_repository import TrashRepository
+from app.settings import Settings
+from app.web import strict_json
+from app.web.errors import MAX_FAULTS, AppError, Code, bad_field
+from app.web.preconditions import Precondition
+
+MOST_CHANGES = 1000
+MOST_ENTRIES = 10_000
+# Refusals that are about one change, and not about who asks.
+OF_ONE_CHANGE = {400, 404, 409}
+# These fields need more than the right to change the record.
+FIELD_PERMISSIONS = {"assigned_to": Permission.MANAGE_ALL, "owner_id": Permission.MANAGE_ALL}
+
+
+class Undoable(NamedTuple):
+    """How a kind of record is removed and restored, and the rights that this needs."""
+
+    repository: Repository[Any]
+    remove: Callable[[Transaction, int, datetime | None], Awaitable[object]]
+    restore: Callable[[Transaction, int], Awaitable[object]]
+    change: Permission = Permission.WRITE
+    removal: Permission = Permission.DELETE
+
+
+def _with_trash(repository: TrashRepository[Any], removal: Permission = Permission.DELETE) -> Undoable:
+    return Undoable(repository, repository.trash, repository.restore, removal=removal)
+
+
+def _without_trash(
+    repository: Repository[Any], remove: Callable[[Transaction, int], Awaitable[object]] | None = None
+) -> Undoable:
+    async def removed(tx: Transaction, record_id: int, _: datetime | None) -> None:
+        assert remove is not None, "the first request makes it, unaudited"  # noqa: S101
+        await remove(tx, record_id)
+
+    return Undoable(repository, removed, repository.get, Permission.CONFIGURE, Permission.CONFIGURE)
+
+
+KINDS = {
+    each.repository.resource.kind: each
+    for each in (
+        _with_trash(CUSTOMERS),
+        Undoable(CONTACTS, contacts.trash, contacts.restore),
+        _with_trash(DEALS),
+        _with_trash(ACTIVITIES),
+        _with_trash(NOTES, Permission.WRITE),  # agents delete their own
+        _with_trash(ATTACHMENTS),
+        _without_trash(TAGS, tags.remove),
+        _without_trash(PIPELINE_STAGES, stages.remove),
+        _without_trash(SETTINGS),
+    )
+}
+# Others are called by the name that clients see.
+SHOWN = {"stage_id": "stage"}
+
+
+class Inverse(NamedTuple):
+    """What takes one entry back: the fields of an update that get their old values."""
+
+    entry: Entry
+    fields: Values
+
+
+async def undo_entry(
+    tx: Transaction, repository: Repository[Any], record_id: int, entry_id: int, settings: Settings
+) -> None:
+    """Take one change of a record back.
+
+    Raises AppError: not found, AUDIT_NOT_FOUND (400), CHANGED_SINCE, HISTORY_CUT, INSUFFICIENT_PERMISSIONS,
+    VERSION_CONFLICT, or as the opposite change.
+    """
+    entry = await history.get_entry(tx, entry_id)
+    kind = repository.resource
+    rows = await history.lock_rows(tx, kind, [record_id])
+    if record_id not in rows and not (entry and entry.record == (kind.kind, record_id) and entry.deleted_for_good):
+        raise repository.not_found()
+    if entry is None or entry.record != (kind.kind, record_id):
+        raise _bad_entry()
+    if record_id in rows:
+        tx.precondition.check(rows[record_id]["version"])
+    await _Undo(tx, [entry], settings).run()
+
+
+async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings, *, keep: bool) -> Undone:
+    """Take back all that an operation did; with `keep` all but what was changed since.
+
+    Raises AppError OPERATION_NOT_FOUND, UNDO_EXPIRED, TOO_MANY_RECORDS, or as `undo_entry`.
+    """
+    entries = await history.get_operation(tx, operation_id, MOST_ENTRIES + 1)
+    if not entries:
+        raise AppError(Code.OPERATION_NOT_FOUND)
+    if entries[0].created_at < datetime.now(UTC) - timedelta(days=settings.undo_days):
+        raise AppError(Code.UNDO_EXPIRED, f"Operations can be taken back for {settings.undo_days} days")
+    undo = _Undo(tx, entries, settings, keep=keep)
+    await undo.run()
+    return Undone(operation_id, undo.changed, undo.kept)
+
+
+class _Undo:
+    """One undo. `kept` is what could not be taken back; `changed` counts the entries that were."""
+
+    def __init__(self, tx: Transaction, entries: Sequence[Entry], settings: Settings, *, keep: bool = False) -> None:
+        self.kept: list[Kept] = []
+        self.changed = 0
+        self._tx = tx
+        self._settings = settings
+        self._keep = keep
+        self._entries = entries
+        # The records as they are, and then as they will be.
+        self._state: dict[tuple[str, int], Values] = {}
+
+    async def run(self) -> None:
+        """Do it. Raises AppError."""
+        # The precondition was looked at; it is about the record as it was before.
+        self._tx.precondition = Precondition(())
+        if any(entry.action not in INVERSES for entry in self._entries):
+            raise AppError(Code.HISTORY_CUT, "What was merged, purged or erased can't be taken back by this")
+        of_stages = any(entry.kind == PIPELINE_STAGES.resource.kind for entry in self._entries)
+        if of_stages:
+            await stages.prepare_put_back(self._tx)
+        await self._lock()
+        roots = self._without_followers()
+        if len(roots) > MOST_CHANGES or len(self._entries) > MOST_ENTRIES:
+            raise AppError(
+                Code.TOO_MANY_RECORDS,
+                f"At most {MOST_CHANGES} changes can be taken back at once: undo the changes of single records",
+                data={"max": MOST_CHANGES},
+            )
+        for entry in roots:
+            await self._authorize(entry)
+        added = await self._added(roots)
+        inverses = [inverse for entry in reversed(roots) if (inverse := self._invert(entry, added))]
+        if self.kept and not self._keep:
+            raise self._changed_since()
+        for inverse in inverses:
+            await self._apply(inverse)
+        if of_stages:
+            await stages.settle(self._tx)
+
+    async def _lock(self) -> None:
+        ids: dict[str, set[int]] = defaultdict(set)
+        for entry in self._entries:
+            ids[entry.kind].add(entry.record_id)
+        for resource in RESOURCES:  # in the order of locking
+            if resource.kind in ids:
+                rows = await history.lock_rows(self._tx, resource, ids[resource.kind])
+                self._state |= {(resource.kind, record_id): row for record_id, row in rows.items()}
+
+    def _without_followers(self) -> list[Entry]:
+        """The entries but those of records that were trashed or restored with another one: they follow it again."""
+        led: set[tuple[str, str, int, Any]] = set()
+        roots = []
+        for entry in self._entries:
+            since = _trashed_at(entry)
+            row = self._state.get(entry.record, {})
+            parents = _parents(entry, row)
+            if since is None or not any((entry.action, *parent, since) in led for parent in parents):
+                roots.append(entry)
+            if since is not None:
+                led.add((entry.action, *entry.record, since))
+        return roots
+
+    async def _authorize(self, entry: Entry) -> None:
+        """Raise AppError unless this person may make the opposite change, or made this one just now."""
+        tx, undoable = self._tx, KINDS[entry.kind]
+        row = self._state.get(entry.record)
+        if row is not None:
+            await undoable.repository.ensure_own(tx, entry.record_id)
+        elif not entry.deleted_for_good and tx.own_records_only:
+            raise AppError(Code.OPERATION_NOT_FOUND)
+        age = datetime.now(UTC) - entry.created_at
+        if entry.user_id == tx.actor.reference and age < timedelta(minutes=self._settings.undo_minutes):
+            return
+        tx.actor.require(undoable.change if entry.action == "update" else undoable.removal)
+        if entry.action != "update":
+            return
+        for field in FIELD_PERMISSIONS.keys() & (entry.new or {}):
+            tx.actor.require(FIELD_PERMISSIONS[field])
+        if entry.kind == DEALS.resource.kind and "stage_id" in (entry.new or {}):
+            here, to = (values["stage_id"] for values in (entry.new or {}, entry.old or {}))
+            await deals.require_move(tx, here, to, self._settings.rollback_roles)
+
+    async def _added(self, roots: Iterable[Entry]) -> dict[tuple[str, int], str]:
+        """By record that the operation made: a kind of live record that others have added to it since."""
+        made: dict[str, set[int]] = defaultdict(set)
+        for entry in self._entries:
+            if entry.action == "create":
+                made[entry.kind].add(entry.record_id)
+        added: dict[tuple[str, int], str] = {}
+        for kind in {entry.kind for entry in roots if entry.action == "create"}:
+            found = await history.added_to(self._tx, KINDS[kind].repository.resource, sorted(made[kind]), made)
+            added |= {(kind, record_id): child for record_id, child in found.items()}
+        return added
+
+    # ── what is to be done ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _invert(self, entry: Entry, added: dict[tuple[str, int], str]) -> Inverse | None:
+        """What takes an entry back; None if there is nothing to do, or nothing that may be done."""
+        row = self._state.get(entry.record)
+        return INVERSES[entry.action](self, entry, row, added)
+
+    def _invert_create(self, entry: Entry, row: Values | None, added: dict[tuple[str, int], str]) -> Inverse | None:
+        if row is None or row.get("deleted_at") is not None:
+            return None
+        fields = [name for name, value in (entry.new or {}).items() if name in row and not _same(row[name], value)]
+        if entry.record in added:
+            fields.append(f"{added[entry.record]}s")
+        if fields:
+            self._leave(entry, fields)
+            return None
+        row["deleted_at"] = ""
+        return Inverse(entry, {})
+
+    def _invert_update(self, entry: Entry, row: Values | None, _: object) -> Inverse | None:
+        old, new = entry.old or {}, entry.new or {}
+        if row is None or row.get("deleted_at") is not None:
+            self._leave(entry, ["deleted_at"])
+            return None
+        wrong = {name for name in new if not _same(row.get(name), new[name]) and not _same(row.get(name), old[name])}
+        for group in KINDS[entry.kind].repository.resource.together:
+            if wrong & group:
+                wrong |= group & new.keys()
+        if wrong:
+            self._leave(entry, sorted(wrong))
+        fields = {name: old[name] for name in new if name not in wrong and not _same(row.get(name), old[name])}
+        row |= fields
+        return Inverse(entry, fields) if fields else None
+
+    def _invert_delete(self, entry: Entry, row: Values | None, _: object) -> Inverse | None:
+        if entry.deleted_for_good:
+            if row is not None:
+                return None
+            self._state[entry.record] = dict(entry.old or {})
+            return Inverse(entry, {})
+        if row is not None and row["deleted_at"] is None:
+            return None
+        if row is None or not _same(row["deleted_at"], (entry.new or {})["deleted_at"]):
+            self._leave(entry, ["deleted_at"])
+            return None
+        row["deleted_at"] = None
+        return Inverse(entry, {})
+
+    def _invert_restore(self, entry: Entry, row: Values | None, _: object) -> Inverse | None:
+        if row is None or row["deleted_at"] is not None:
+            return None
+        old, new = entry.old or {}, entry.new or {}
+        row |= {name: old[name] for name in new if _same(row.get(name), new[name])}
+        return Inverse(entry, {name: row[name] for name in new if name != "deleted_at"})
+
+    def _leave(self, entry: Entry, fields: Iterable[str]) -> None:
+        kind = ResourceType(entry.kind)
+        self.kept.extend(Kept(kind, entry.record_id, SHOWN.get(name, name)) for name in fields)
+
+    def _changed_since(self) -> AppError:
+        fields = [
+            ({"resource_type": each.resource_type, "resource_id": each.resource_id} if len(self._entries) > 1 else {})
+            | {"field": each.field, "message": "was changed since"}
+            for each in self.kept[:MAX_FAULTS]
+        ]
+        more = {"more": len(self.kept) - MAX_FAULTS} if len(self.kept) > MAX_FAULTS else {}
+        return AppError(Code.CHANGED_SINCE, data={"fields": fields} | more)
+
+    # ── doing it ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _apply(self, inverse: Inverse) -> None:
+        if not self._keep:
+            await self._write(inverse)
+        else:
+            try:
+                async with self._tx.savepoint():
+                    await self._write(inverse)
+            except AppError as error:
+                if (error.status or error.code.status) not in OF_ONE_CHANGE:
+                    raise
+                self._leave(inverse.entry, inverse.fields or ["deleted_at"])
+                return
+        self.changed += 1
+
+    async def _write(self, inverse: Inverse) -> None:
+        """Raises AppError for what the rules or the database refuse."""
+        tx, entry = self._tx, inverse.entry
+        undoable = KINDS[entry.kind]
+        kind = undoable.repository.resource
+        try:
+            if entry.action == "create":
+                await undoable.remove(tx, entry.record_id, None)
+            elif entry.action == "restore":
+                await undoable.remove(tx, entry.record_id, _time((entry.old or {})["deleted_at"]))
+            elif entry.deleted_for_good:
+                await history.insert_back(tx, kind, entry)
+            elif entry.action == "delete":
+                await undoable.restore(tx, entry.record_id)
+            if inverse.fields:
+                await undoable.repository.require_live(tx, inverse.fields)
+                await history.write_back(tx, kind, entry.record_id, inverse.fields)
+                if check := CHECKS.get(entry.kind):
+                    await check(tx, entry.record_id, inverse.fields)
+        except IntegrityError as error:
+            raise refusal_of(error.diag.constraint_name) or self._conflict(inverse) from error
+
+    def _conflict(self, inverse: Inverse) -> AppError:
+        fields = [
+            {"field": SHOWN.get(name, name), "message": "can't go back: another record has it"}
+            for name in inverse.fields
+        ]
+        return AppError(Code.CHANGED_SINCE, data={"fields": fields})
+
+
+INVERSES: dict[str, Callable[[_Undo, Entry, Values | None, dict[tuple[str, int], str]], Inverse | None]] = {
+    "create": _Undo._invert_create,
+    "update": _Undo._invert_update,
+    "delete": _Undo._invert_delete,
+    "restore": _Undo._invert_restore,
+}
+# What the rules say about a record whose fields were put back.
+CHECKS: dict[str, Callable[[Transaction, int, Values], Awaitable[None]]] = {
+    DEALS.resource.kind: deals.check_put_back,
+    ACTIVITIES.resource.kind: activities.check_put_back,
+}
+
+
+def _trashed_at(entry: Entry) -> Any:
+    """The moment of the trashing that an entry is, or takes back; None for any other change."""
+    values = entry.new if entry.action == "delete" else entry.old if entry.action == "restore" else None
+    return (values or {}).get("deleted_at")
+
+
+def _parents(entry: Entry, row: Values) -> list[tuple[str, int]]:
+    """The records that a record goes into the trash with."""
+    resource = KINDS[entry.kind].repository.resource
+    return [
+        (target.kind, row[column])
+        for column, target in references(resource)
+        if column in resource.parents and row.get(column)
+    ]
+
+
+def _same(present: Any, other: Any) -> bool:
+    return strict_json.encode_sorted(present) == strict_json.encode_sorted(other)
+
+
+def _time(text: str) -> datetime:
+    return convert(text, datetime)
+
+
+def _bad_entry() -> AppError:
+    return bad_field(Code.AUDIT_NOT_FOUND, "entry_id", "This is not a version of the record")

@@ -1,0 +1,204 @@
+"""What records were, read from the audit log, and written back into them. Values are JSON, as the log has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Executable, Select, bindparam, or_, select, text
+
+from app.models import AuditEntry
+from app.records.resources import RESOURCES, Resource
+from app.records.transaction import Transaction
+from app.web import strict_json
+from app.web.errors import AppError, Code
+
+Values = dict[str, Any]
+
+audit = AuditEntry.__table__.c
+
+
+class Entry(NamedTuple):
+    """One change of one record: the values before and after of what it changed, or of all where there was nothing."""
+
+    id: int
+    kind: str
+    record_id: int
+    action: str
+    user_id: int | str | None
+    created_at: datetime
+    old: Values | None
+    new: Values | None
+    version: int | None
+
+    @property
+    def record(self) -> tuple[str, int]:
+        """The record that it is about."""
+        return self.kind, self.record_id
+
+    @property
+    def deleted_for_good(self) -> bool:
+        """Whether the record has no trash, so that all of it is in the log alone."""
+        return self.action == "delete" and self.new is None
+
+
+_COLUMNS = (
+    *(audit.id, audit.resource_type, audit.resource_id, audit.action, audit.user_id, audit.created_at),
+    *(audit.old_values, audit.new_values, audit.version),
+)
+_ERASED = or_(
+    audit.old_values.is_(None) & audit.old_digest.is_not(None),
+    audit.new_values.is_(None) & audit.new_digest.is_not(None),
+)
+_ENTRY: Select[Any] = select(*_COLUMNS, _ERASED).where(audit.id == bindparam("entry_id"))
+_OPERATION: Select[Any] = (
+    select(*_COLUMNS, _ERASED)
+    .where(audit.operation_id == bindparam("operation_id"))
+    .order_by(audit.id)
+    .limit(bindparam("most"))
+)
+_of_record = (audit.resource_type == bindparam("kind"), audit.resource_id == bindparam("record_id"))
+_FIRST_AFTER: Select[Any] = (
+    select(*_COLUMNS).where(*_of_record, audit.created_at > bindparam("moment")).order_by(audit.id).limit(1)
+)
+_REMOVAL_AFTER: Select[Any] = (
+    select(*_COLUMNS)
+    .where(*_of_record, audit.id >= bindparam("first"), audit.action == "delete", audit.new_values.is_(None))
+    .order_by(audit.id)
+    .limit(1)
+)
+# The first change of each field after a moment has its value at that moment.
+_AT = text("""
+    SELECT (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM (
+        SELECT DISTINCT ON (key) key, old_values -> key AS value
+        FROM audit_entries CROSS JOIN LATERAL jsonb_object_keys(new_values) AS key
+        WHERE resource_type = :kind AND resource_id = :record_id AND id >= :first AND id < :end
+          AND jsonb_typeof(old_values) = 'object'
+        ORDER BY key, id
+    ) AS fields),
+    (SELECT count(*) FROM audit_entries
+     WHERE resource_type = :kind AND resource_id = :record_id AND id >= :first AND id < :end),
+    (SELECT created_at FROM audit_entries
+     WHERE resource_type = :kind AND resource_id = :record_id AND id < :first ORDER BY id DESC LIMIT 1)
+""")
+LAST = 2**63 - 1
+
+
+async def get_entry(tx: Transaction, entry_id: int) -> Entry | None:
+    """One audit entry. Raises AppError HISTORY_CUT if its values are gone."""
+    found = (await tx.connection.execute(_ENTRY, {"entry_id": entry_id})).all()
+    return _entries(found)[0] if found else None
+
+
+async def get_operation(tx: Transaction, operation_id: UUID, most: int) -> list[Entry]:
+    """The entries of an operation in order, so many at most. Raises AppError HISTORY_CUT if some values are gone."""
+    return _entries((await tx.connection.execute(_OPERATION, {"operation_id": operation_id, "most": most})).all())
+
+
+def _entries(found: Iterable[Sequence[Any]]) -> list[Entry]:
+    rows = list(found)
+    if any(erased for *_, erased in rows):
+        raise AppError(Code.HISTORY_CUT, "What this change was has been erased")
+    return [Entry(*values) for *values, _ in rows]
+
+
+async def lock_rows(tx: Transaction, kind: Resource, ids: Iterable[int]) -> dict[int, Values]:
+    """The records of these ids as they are, in the trash too, locked until the transaction ends."""
+    found = await tx.connection.execute(_row(kind, locked=True), {"ids": sorted(set(ids))})
+    return {record_id: strict_json.decode(row.encode()) for record_id, row in found}
+
+
+async def as_of(tx: Transaction, kind: Resource, record_id: int, moment: datetime) -> Values | None:
+    """The stored values of a record at a moment; None if it was not there then."""
+    record = {"kind": kind.kind, "record_id": record_id}
+    present = (await tx.connection.execute(_row(kind, locked=False), {"ids": [record_id]})).all()
+    state: Values | None = strict_json.decode(present[0][1].encode()) if present else None
+    found = (await tx.connection.execute(_FIRST_AFTER, record | {"moment": moment})).all()
+    if not found:
+        return state
+    first = Entry(*found[0])
+    if first.action == "create":
+        return None
+    removals = (await tx.connection.execute(_REMOVAL_AFTER, record | {"first": first.id})).all()
+    end = LAST
+    if removals:
+        removal = Entry(*removals[0])
+        end, state = removal.id, dict(removal.old or {})
+    if state is None:
+        return None
+    before, count, changed_at = (await tx.connection.execute(_AT, record | {"first": first.id, "end": end})).one()
+    version = {"version": state["version"] - count} if "version" in state else {}
+    then: Values = state | before | version | {"updated_at": changed_at or state.get("created_at")}
+    return then
+
+
+@lru_cache
+def _row(kind: Resource, *, locked: bool) -> Executable:
+    table = kind.table.name
+    lock = " ORDER BY id FOR UPDATE" if locked else ""
+    return text(f"SELECT id, to_jsonb({table}.*)::text FROM {table} WHERE id = ANY(CAST(:ids AS bigint[])){lock}")  # noqa: S608 -- our own names
+
+
+async def write_back(tx: Transaction, kind: Resource, record_id: int, values: Mapping[str, Any]) -> None:
+    """Give fields of a record values that they had. Raises psycopg.Error."""
+    given = {"record_id": record_id, "given": strict_json.encode(values).decode()}
+    await tx.connection.execute(_write_back(kind, tuple(values)), given)
+
+
+async def insert_back(tx: Transaction, kind: Resource, removal: Entry) -> None:
+    """Make a record anew that was deleted for good, under its id, with the version that follows the one that it had.
+
+    Raises psycopg.Error.
+    """
+    back = {"tenant_id": tx.actor.tenant_id, **(removal.old or {}), "version": (removal.version or 0) + 1}
+    await tx.connection.execute(_insert_back(kind, tuple(back)), {"given": strict_json.encode(back).decode()})
+
+
+@lru_cache
+def _write_back(kind: Resource, names: tuple[str, ...]) -> Executable:
+    table = kind.table.name
+    new = ", ".join(f'"{name}" = given."{name}"' for name in names)
+    return text(
+        f"UPDATE {table} SET {new} FROM jsonb_populate_record(CAST(NULL AS {table}), CAST(:given AS jsonb)) AS given"  # noqa: S608 -- our own names
+        f" WHERE {table}.id = :record_id"
+    )
+
+
+@lru_cache
+def _insert_back(kind: Resource, names: tuple[str, ...]) -> Executable:
+    table = kind.table.name
+    columns = ", ".join(f'"{name}"' for name in names)
+    return text(
+        f"INSERT INTO {table} ({columns}) SELECT {columns}"  # noqa: S608 -- our own names
+        f" FROM jsonb_populate_record(CAST(NULL AS {table}), CAST(:given AS jsonb)) AS given"
+    )
+
+
+async def added_to(tx: Transaction, kind: Resource, ids: Sequence[int], own: Mapping[str, set[int]]) -> dict[int, str]:
+    """By id, one kind of live record that belongs to one of these records and is none of the `own` ones."""
+    found: dict[int, str] = {}
+    for child in RESOURCES:
+        for column in child.parents:
+            if _refers(child, column, kind):
+                given = {"ids": list(ids), "own": sorted(own.get(child.kind, ()))}
+                rows = await tx.connection.execute(_added(child, column), given)
+                found |= {parent: child.kind for (parent,) in rows}
+    return found
+
+
+def _refers(child: Resource, column: str, target: Resource) -> bool:
+    return any(
+        key.column_keys[-1] == column and key.referred_table is target.table
+        for key in child.table.foreign_key_constraints
+    )
+
+
+@lru_cache
+def _added(child: Resource, column: str) -> Executable:
+    return text(
+        f"SELECT DISTINCT {column} FROM {child.table.name} WHERE {column} = ANY(CAST(:ids AS bigint[]))"  # noqa: S608 -- our own names
+        " AND deleted_at IS NULL AND NOT id = ANY(CAST(:own AS bigint[]))"
+    )
