@@ -15,7 +15,7 @@ from tests.bench.server import running
 from tests.processes import results_suffix
 
 SIZES = [1_000, 100_000, 1_000_000]
-QUICK_SIZES = [500, 5_000]
+QUICK_SIZES = [500, 2_000]
 WORKERS = 2
 HERE = Path(__file__).parent
 
@@ -36,7 +36,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
-    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=2 if quick else 5) as place:
+    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=1 if quick else 5) as place:
         measured = goals.measure(place, seconds, quick=quick)
         for goal in measured:
             click.echo(goal.line())
@@ -44,7 +44,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
             goals=measured,
             parts=obstacles.measure(place, seconds / 2, rounds=1 if quick else 3),
             shares=shares.measure(place, seconds / 2, quick=quick),
-            profiles=profile.measure(place, seconds),
+            profiles=profile.measure(place, seconds, quick=quick),
             growth=growth.measure(place, seconds / 2, quick=quick),
             costs=indexes.measure(place, quick=quick),
         )

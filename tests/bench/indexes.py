@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 def measure(bench: Bench, *, quick: bool) -> list[Cost]:
     """Every index of these tables that no constraint needs."""
     size = bench.sizes[1]
-    rounds = 2 if quick else ROUNDS
+    rounds = 1 if quick else ROUNDS
     serves = _served(bench, size)
     costs = []
     with psycopg.connect(bench.superuser) as connection:
