@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import fields
 
+from app.settings import Settings
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, make_others
@@ -100,14 +102,24 @@ def agent(callers: Callers, tenant: str, own_scope: TestClient[Litestar]) -> Cal
     return callers.person("agent", tenant, client=own_scope)
 
 
+@pytest.fixture(scope="module")
+def known(
+    client: TestClient[Litestar], own_scope: TestClient[Litestar], settings: Settings
+) -> tuple[FakeData, Caller, Caller]:
+    """Records, an admin and an agent of one organization: made once for all tests that change nothing."""
+    callers, tenant = Callers(client, settings), f"tenant-{uuid.uuid4().hex[:12]}"
+    admin, agent = callers.person("admin", tenant), callers.person("agent", tenant, client=own_scope)
+    return FakeData(admin, agent), admin, agent
+
+
 def urls(operation: Operation, *known: dict[str, int]) -> list[str]:
     """The operation's address with every choice of these records."""
     choices = [[ids[name] for ids in known if name in ids] for name in operation.parameters]
     return [operation.url(**dict(zip(operation.parameters, ids, strict=True))) for ids in itertools.product(*choices)]
 
 
-def test_no_address_shows_what_is_hidden(admin: Caller, agent: Caller) -> None:
-    world = FakeData(admin, agent)
+def test_no_address_shows_what_is_hidden(known: tuple[FakeData, Caller, Caller]) -> None:
+    world, admin, agent = known
     seen = admin.get("/admin/customers").text + admin.get("/admin/activities").text + admin.get("/admin/deals").text
     assert CANARY in seen
     for operation in READS:
@@ -127,8 +139,10 @@ def test_no_address_shows_what_is_hidden(admin: Caller, agent: Caller) -> None:
 @pytest.mark.parametrize(
     "operation", [o for o in READS if o.parameters and o.parameters[0] not in {"tag_id", "stage_id"}], ids=str
 )
-def test_a_hidden_record_answers_exactly_as_an_unknown_one(operation: Operation, admin: Caller, agent: Caller) -> None:
-    world, same = FakeData(admin, agent), {"X-Request-ID": "same"}
+def test_a_hidden_record_answers_exactly_as_an_unknown_one(
+    operation: Operation, known: tuple[FakeData, Caller, Caller]
+) -> None:
+    (world, _, agent), same = known, {"X-Request-ID": "same"}
     hidden = agent.call("GET", operation.url(**world.hidden | world.shared), headers=same)
     unknown = agent.call("GET", operation.url(), headers=same)
     assert (hidden.status_code, hidden.content) == (404, unknown.content)
