@@ -108,6 +108,9 @@ def test_a_burst_of_rows_leaves_a_total_that_is_read_off_a_few_pages(
     check_counts(settings, admin.tenant)
     with psycopg.connect(settings.database_dsn) as login:
         enter_tenant(login, admin.tenant, {})
+        # Who comes to a dead row by the index marks it, and the next one passes it by. A bitmap scan, which the planner
+        # may prefer once the table was analyzed, leaves no marks: there, only a vacuum helps.
+        login.execute("SET LOCAL enable_bitmapscan = off")
         total = "SELECT sum(rows) FROM record_counts WHERE counted = %s"
 
         def is_few(table: str) -> bool:
@@ -118,7 +121,7 @@ def test_a_burst_of_rows_leaves_a_total_that_is_read_off_a_few_pages(
 
         for name in ("customers", "audit_entries"):
             # The snapshot of somebody else keeps dead rows for as long as it lasts.
-            wait_until(partial(is_few, name), f"a total of {name} that is read off a few pages", at_most=5)
+            wait_until(partial(is_few, name), f"a total of {name} that is read off a few pages")
 
 
 @pytest.mark.parametrize(
