@@ -71,7 +71,7 @@ def one_version_fifty_times(place: Place) -> Finding:
 
 def two_tenants_on_two_connections(place: Place) -> Finding:
     """Requests of two organizations in turn, on a pool of 2; and the service's role without any organization."""
-    count = place.times(10_000, 1_000)
+    count = place.times(10_000, 400)
     tenants = {mark: place.tenant() for mark in ("alpha", "omega")}
     tokens = {mark: place.token(tenant) for mark, tenant in tenants.items()}
     leaks: list[str] = []
