@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,16 +29,27 @@ from tests.processes import wait_until
 hypothesis.settings.register_profile("crm", deadline=None)
 hypothesis.settings.load_profile("crm")
 
-# Each module is run by one process, so that what it makes is made once. These take longest: they come first, so that
-# no process is left alone with one of them at the end.
-LONGEST = ("torture", "bench", "deploy", "laws/test_schemathesis.py", "pages", "cli", "console")
+# Each module is run by one process, so that what it makes is made once. These take longest: they come first, in this
+# order, so that no process is left alone with one of them at the end.
+LONGEST = ("torture", "bench/test_bench.py", "deploy", "laws/test_schemathesis.py", "pages", "cli", "console")
 
 SECRET = "a secret for tests, of more than thirty-two bytes"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors, since some tests only wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the modules that take longest first."""
-    items.sort(key=lambda item: not item.nodeid.startswith(tuple(f"tests/{name}" for name in LONGEST)))
+    begins = [f"tests/{name}" for name in LONGEST]
+
+    def place(item: pytest.Item) -> int:
+        return next((place for place, begin in enumerate(begins) if item.nodeid.startswith(begin)), len(begins))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
