@@ -12,7 +12,7 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test test-database coverage torture nightly check check-types check-typescript check-style check-deploy check-openapi \
+.PHONY: setup run test test-database coverage torture walk nightly check check-types check-typescript check-style check-deploy check-openapi \
 	check-schema audit bench docs format clean
 
 setup:
@@ -48,8 +48,12 @@ test-database: test
 torture: setup
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
+# A long random walk of writes, taken back step by step.
+walk: setup
+	@CRM_WALK_STEPS=2000 $(BIN)/pytest -q tests/laws/test_dry_run_and_undo.py -k random_walk
+
 # What takes too long for each change; `make -k nightly` goes on after a failure.
-nightly: coverage torture bench
+nightly: coverage torture bench walk
 
 # The checks need nothing of each other, so they run side by side; the longest begins first.
 check: setup

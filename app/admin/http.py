@@ -51,7 +51,7 @@ async def transaction(
     database: Database = request.app.state.database
     bootstrap: TenantBootstrap = request.app.state.bootstrap
     await bootstrap.ensure(actor)
-    dry_run = request.dry_run
+    dry_run = request.dry_run and not ahead
     key = request.headers.get("idempotency-key") if request.method == "POST" and not dry_run else None
     origin = Origin(
         operation_id=uuid4(),

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import fields
 
-from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, Operation, change, make
+from tests.laws.routes import ADMIN, CONSOLE, Operation, ready
 
 
 @pytest.mark.parametrize(("name", "operations"), [("openapi", ADMIN), ("console", CONSOLE)])
@@ -23,46 +21,21 @@ def test_every_route_is_described_with_its_refusals(name: str, operations: list[
         assert ("requestBody" in described) == (operation.payload() != {}), operation
 
 
-def fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[str, Any]:
-    """What a made-up body must say so that it is accepted."""
-    wanted = input_types(operation.handler).data
-    known = {field.encode_name: field.required for field in fields(wanted)} if wanted else {}
-    said: dict[str, Any] = {}
-    if known.get("customer_id") or "content" in known or ("contact_id" in ids and "customer_id" in known):
-        owner = caller.ok("GET", f"/admin/contacts/{ids['contact_id']}") if "contact_id" in ids else ids
-        said["customer_id"] = owner.get("customer_id") or make(caller, "customer_id")
-    if known.get("ids"):
-        said["ids"] = [stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]]
-    if "tag_ids" in known:
-        said["tag_ids"] = [caller.tag("Seldom")["id"]]
-    if "entry_id" in known:
-        url = operation.url(**ids).removesuffix("/undo")
-        assert change(caller, url, 0).is_success
-        said["entry_id"] = caller.ok("GET", f"{url}/versions")["data"][0]["id"]
-    if known.get("name"):
-        said["name"] = "seldom-used"
-    return said
-
-
 # To complete an upload, a file must have been put into the store.
 ANSWERED_AT_ONCE = [operation for operation in ADMIN + CONSOLE if not operation.path.endswith("/complete")]
 
 
 @pytest.mark.parametrize("operation", ANSWERED_AT_ONCE, ids=str)
 def test_the_headers_of_an_answer_are_those_that_are_described(operation: Operation, admin: Caller) -> None:
-    ids = {name: make(admin, name) for name in operation.parameters}
-    body, headers = operation.payload(), {"Idempotency-Key": "once"}
-    if "json" in body:
-        body["json"] |= fitting(admin, operation, ids)
-    if operation.path.endswith("/restore"):
-        admin.ok("DELETE", operation.url(**ids).removesuffix("/restore"))
-    answer = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
+    url, body = ready(admin, operation)
+    headers = {"Idempotency-Key": "once"}
+    answer = admin.call(operation.method, url, **body, headers=headers)
     assert answer.is_success, answer.text
     name = "console" if operation in CONSOLE else "openapi"
     document = admin.client.get(f"/docs/{name}.json").json()
     described = document["paths"][operation.path][operation.method.lower()]["responses"][str(answer.status_code)]
     assert ("ETag" in answer.headers) == ("ETag" in described["headers"])
-    again = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
+    again = admin.call(operation.method, url, **body, headers=headers)
     assert ("Idempotency-Replayed" in again.headers) == ("Idempotency-Replayed" in described["headers"])
 
 

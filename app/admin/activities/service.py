@@ -56,12 +56,10 @@ async def apply(tx: Transaction, activity_id: int, data: ActivityChange) -> bool
     return await ACTIVITIES.update(tx, row, values)
 
 
-async def check_put_back(tx: Transaction, activity_id: int, fields: Mapping[str, Any]) -> None:
+async def check_put_back(tx: Transaction, activity: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Raise AppError if the contact is not one of the customer, now that these fields are as they were before."""
-    if fields.keys() & {"contact_id", "customer_id", "deal_id"}:
-        activity = dict(await ACTIVITIES.get_for_update(tx, activity_id))
-        if activity["contact_id"] is not None:
-            await _check_contact(tx, activity)
+    if fields.keys() & {"contact_id", "customer_id", "deal_id"} and activity["contact_id"] is not None:
+        await _check_contact(tx, dict(activity))
 
 
 async def _checked(tx: Transaction, before: Any, after: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -107,12 +107,12 @@ async def require_move(tx: Transaction, here: int, to: int, rollback_roles: tupl
     _require_move(tx, present, following, rollback_roles)
 
 
-async def check_put_back(tx: Transaction, deal_id: int, fields: Mapping[str, Any]) -> None:
+async def check_put_back(tx: Transaction, deal: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Raise AppError if a deal breaks a rule, now that these fields have the values that they had before."""
     if fields.keys() & {"stage_id", "amount", "currency"}:
-        deal = await DEALS.get_for_update(tx, deal_id)
-        _check_amount(deal["amount"], deal["currency"])
-        _require_amount(await _find_stage(tx, STAGE_BY_ID, stage_id=deal["stage_id"]), deal["amount"])
+        amount = Decimal(deal["amount"])
+        _check_amount(amount, deal["currency"])
+        _require_amount(await _find_stage(tx, STAGE_BY_ID, stage_id=deal["stage_id"]), amount)
 
 
 async def _staged(

@@ -252,8 +252,8 @@ class _Undo:
 
     def _invert_update(self, entry: Entry, row: Values | None, _: object) -> Inverse | None:
         old, new = entry.old or {}, entry.new or {}
-        if row is None or row.get("deleted_at") is not None:
-            self._leave(entry, ["deleted_at"])
+        if row is None:
+            self._leave(entry, ["id"])
             return None
         wrong = {name for name in new if not _same(row.get(name), new[name]) and not _same(row.get(name), old[name])}
         for group in KINDS[entry.kind].repository.resource.together:
@@ -333,7 +333,7 @@ class _Undo:
                 await undoable.repository.require_live(tx, inverse.fields)
                 await history.write_back(tx, kind, entry.record_id, inverse.fields)
                 if check := CHECKS.get(entry.kind):
-                    await check(tx, entry.record_id, inverse.fields)
+                    await check(tx, self._state[entry.record], inverse.fields)
         except IntegrityError as error:
             raise refusal_of(error.diag.constraint_name) or self._conflict(inverse) from error
 
@@ -351,8 +351,8 @@ INVERSES: dict[str, Callable[[_Undo, Entry, Values | None, dict[tuple[str, int],
     "delete": _Undo._invert_delete,
     "restore": _Undo._invert_restore,
 }
-# What the rules say about a record whose fields were put back.
-CHECKS: dict[str, Callable[[Transaction, int, Values], Awaitable[None]]] = {
+# What the rules say about a record, as it is when these fields are put back.
+CHECKS: dict[str, Callable[[Transaction, Values, Values], Awaitable[None]]] = {
     DEALS.resource.kind: deals.check_put_back,
     ACTIVITIES.resource.kind: activities.check_put_back,
 }
