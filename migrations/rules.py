@@ -143,7 +143,14 @@ def granted(table: str, rights: str) -> str:
     return f"GRANT {rights} ON {table} TO crm_service;"
 
 
-def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, appended: bool = False) -> str:
+def counted(
+    table: str,
+    facet: str = "''",
+    live: str = "deleted_at IS NULL",
+    *,
+    appended: bool = False,
+    events: Iterable[str] = TRANSITIONS,
+) -> str:
     """Keep the number of live rows for each value of `facet` (see app/records/counts.py). Each statement adds what it
     changed. `appended` means append-only: rows are never updated or deleted.
     """
@@ -170,7 +177,7 @@ def counted(table: str, facet: str = "''", live: str = "deleted_at IS NULL", *, 
         {on_each_statement("count", event, table, f"crm_count_{table}_{event.lower()}()")}
         """
         for event, changes in parts.items()
-        if event == "INSERT" or not appended
+        if event in events and (event == "INSERT" or not appended)
     )
 
 

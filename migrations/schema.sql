@@ -332,6 +332,8 @@ ALTER TABLE audit_entries ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit_entries FORCE ROW LEVEL SECURITY;
 CREATE POLICY auditor ON audit_entries FOR SELECT TO crm_auditor
     USING (CURRENT_USER = 'crm_auditor');
+CREATE POLICY cutting ON audit_entries FOR DELETE TO crm_maintenance
+    USING (true);
 CREATE POLICY filling ON audit_entries FOR UPDATE TO crm_maintenance
     USING (true);
 CREATE POLICY maintenance ON audit_entries FOR SELECT TO crm_maintenance
@@ -343,10 +345,12 @@ CREATE POLICY tenant ON audit_entries
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT SELECT ON audit_entries TO crm_auditor;
-GRANT INSERT, SELECT, UPDATE (old_values, new_values, salt, old_digest, new_digest, erased_by) ON audit_entries TO
-    crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE (old_values, new_values, salt, old_digest, new_digest, erased_by) ON audit_entries
+    TO crm_maintenance;
 GRANT SELECT ON audit_entries TO crm_service;
 
+CREATE TRIGGER count_delete AFTER DELETE ON audit_entries REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_audit_entries_delete();
 CREATE TRIGGER count_insert AFTER INSERT ON audit_entries REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_audit_entries_insert();
 CREATE TRIGGER guard AFTER UPDATE ON audit_entries REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -406,7 +410,7 @@ CREATE POLICY tenant ON audit_seals
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT SELECT ON audit_seals TO crm_auditor;
-GRANT INSERT, SELECT, UPDATE (hash) ON audit_seals TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE (hash) ON audit_seals TO crm_maintenance;
 GRANT SELECT ON audit_seals TO crm_service;
 
 
@@ -949,10 +953,13 @@ CREATE TABLE settings (
 
 ALTER TABLE settings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE settings FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON settings FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY tenant ON settings
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT (tenant_id, audit_days) ON settings TO crm_maintenance;
 GRANT INSERT, SELECT, UPDATE ON settings TO crm_service;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON settings REFERENCING OLD TABLE AS old_rows
@@ -1322,6 +1329,20 @@ AS $function$
             RETURN NULL;
         END $function$;
 
+CREATE FUNCTION crm_count_audit_entries_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'audit_entries', facet, rows::bigint)
+            FROM (SELECT tenant_id, (resource_type)::text, -count(*) FROM old_rows WHERE true GROUP BY 1, 2) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
 CREATE FUNCTION crm_count_audit_entries_insert()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1618,6 +1639,87 @@ CREATE FUNCTION crm_customer_name(customer bigint)
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
 RETURN (SELECT customers.name FROM customers WHERE (customers.id = crm_customer_name.customer));
 ALTER FUNCTION crm_customer_name(bigint) OWNER TO crm_service;
+
+-- Deletes the next audit entries that are older than their tenant keeps them, with their seals; answers how many. Days
+-- end at midnight, so that there is at most one cut of a tenant a day, unless there is very much to cut. First the cut
+-- and an entry that names it are written; then the entries before it are deleted, over as many calls as it takes.
+-- Nothing is cut that is not sealed, nor where it would only be what earlier cuts left.
+CREATE FUNCTION crm_cut_audit(most bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+DECLARE
+    log record;
+    oldest record;
+    cut record;
+    note jsonb;
+    salt bytea;
+    last bigint;
+    gone bigint;
+    deleted bigint := 0;
+BEGIN
+    PERFORM FROM audit_progress FOR UPDATE SKIP LOCKED;  -- nobody seals meanwhile
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    most := least(most, 1000);
+    FOR log IN
+        SELECT tenant_id, date_trunc('day', now()) - make_interval(days => audit_days) AS before, entry_id
+        FROM (SELECT tenant_id, audit_days FROM settings WHERE audit_days IS NOT NULL) AS kept
+        FULL JOIN audit_cuts USING (tenant_id)
+    LOOP
+        SELECT id, created_at INTO oldest FROM audit_entries WHERE tenant_id = log.tenant_id ORDER BY id LIMIT 1;
+        CONTINUE WHEN NOT FOUND;
+        IF oldest.created_at < log.before AND (log.entry_id IS NULL OR oldest.id > log.entry_id) THEN
+            SELECT * INTO cut FROM (
+                SELECT id, sequence, hash, hash_v1, max(created_at) OVER so_far AS until,
+                       bool_and(created_at < log.before AND hash IS NOT NULL) OVER so_far AS old,
+                       bool_or(resource_type <> 'audit_log') OVER so_far AS worth_it
+                FROM (
+                    SELECT entry.id, entry.created_at, entry.resource_type, seal.sequence, seal.hash, seal.hash_v1
+                    FROM audit_entries AS entry LEFT JOIN audit_seals AS seal
+                        ON seal.tenant_id = entry.tenant_id AND seal.entry_id = entry.id
+                    WHERE entry.tenant_id = log.tenant_id AND entry.id >= oldest.id
+                    ORDER BY entry.id LIMIT 100000
+                ) AS entries
+                WINDOW so_far AS (ORDER BY id)
+            ) AS entries WHERE old AND worth_it ORDER BY id DESC LIMIT 1;
+            IF FOUND THEN
+                log.entry_id := cut.id;
+                note := jsonb_build_object(
+                    'sequence', cut.sequence, 'entry_id', cut.id, 'until', cut.until,
+                    'hash', encode(cut.hash, 'hex'), 'hash_v1', encode(cut.hash_v1, 'hex')
+                );
+                salt := uuid_send(gen_random_uuid());
+                INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
+                    via)
+                VALUES (log.tenant_id, 'audit_log', cut.id, 'purge', note, salt, crm_values_digest(salt, note), 'job');
+                INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, hash_v1, until)
+                VALUES (log.tenant_id, cut.sequence, cut.id, cut.hash, cut.hash_v1, cut.until)
+                ON CONFLICT (tenant_id) DO UPDATE SET sequence = EXCLUDED.sequence, entry_id = EXCLUDED.entry_id,
+                    hash = EXCLUDED.hash, hash_v1 = EXCLUDED.hash_v1,
+                    until = greatest(audit_cuts.until, EXCLUDED.until);
+            END IF;
+        END IF;
+        SELECT max(id) INTO last FROM (
+            SELECT id FROM audit_entries WHERE tenant_id = log.tenant_id AND id <= log.entry_id
+            ORDER BY id LIMIT most - deleted
+        ) AS entries;
+        DELETE FROM audit_entries WHERE tenant_id = log.tenant_id AND id <= last;
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        DELETE FROM audit_seals WHERE tenant_id = log.tenant_id AND entry_id <= last;
+        deleted := deleted + gone;
+        EXIT WHEN deleted >= most;
+    END LOOP;
+    RETURN deleted;
+END $function$;
+ALTER FUNCTION crm_cut_audit(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_cut_audit(bigint) TO crm_service;
 
 -- The names of somebody else's records, where an own record refers to them.
 CREATE FUNCTION crm_deal_title(deal bigint)
@@ -2277,7 +2379,9 @@ BEGIN
         ORDER BY id LIMIT least(most, 1000)
     LOOP
         -- Entries that were written before entries had digests, or by hand.
-        IF entry.salt IS NULL AND entry.hash_v1 IS NULL AND num_nonnulls(entry.old_values, entry.new_values) > 0 THEN
+        IF num_nonnulls(entry.old_values, entry.new_values) > 0
+            AND num_nonnulls(entry.hash_v1, entry.salt, entry.old_digest, entry.new_digest, entry.erased_by) = 0
+        THEN
             entry.salt := uuid_send(gen_random_uuid());
             entry.old_digest := crm_values_digest(entry.salt, entry.old_values);
             entry.new_digest := crm_values_digest(entry.salt, entry.new_values);

@@ -4452,10 +4452,10 @@ export interface components {
         };
         /**
          * ResourceType
-         * @description The kinds of record whose changes are audited.
+         * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag";
+        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag";
         /**
          * StageFigures
          * @description The deals that are in a stage now.
@@ -6039,7 +6039,7 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
                 resource_id?: number[];
                 action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
@@ -10134,7 +10134,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

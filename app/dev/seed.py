@@ -104,9 +104,13 @@ def _store(connection: psycopg.Connection, tenant: str, batch: Batch) -> None:
         made = model.__table__
         columns = [f'"{c.name}"' for c in made.columns if c.computed is None and c.name not in NEVER_AUDITED]
         connection.execute(
-            "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role,"
-            " new_values, created_at) SELECT %s, %s, id, 'create', 'seed', 'Seed', 'admin', to_jsonb(made), created_at"
-            f" FROM (SELECT {', '.join(columns)} FROM {model.__tablename__} WHERE id = ANY (%s)) AS made",
+            "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, version, user_id, user_name,"
+            " user_role, new_values, salt, new_digest, created_at)"
+            " SELECT %s, %s, id, 'create', 1, 'seed', 'Seed', 'admin', new_values, salt,"
+            " crm_values_digest(salt, new_values), created_at"
+            " FROM (SELECT id, created_at, to_jsonb(made) AS new_values,"
+            f" uuid_send(gen_random_uuid()) AS salt FROM (SELECT {', '.join(columns)} FROM {model.__tablename__}"
+            " WHERE id = ANY (%s)) AS made OFFSET 0) AS entries",
             [tenant, resource_type, ids[model.__tablename__]],
         )
         connection.execute(f"ALTER TABLE {model.__tablename__} ENABLE TRIGGER USER")

@@ -27,10 +27,12 @@ from app.db.session import Session
 from app.web import strict_json
 
 BATCH = 250
+CUT_AT_ONCE = 500
 CHUNK = 5_000
 BEFORE_THE_FIRST = bytes(32)
 LEAST_ID = -(2**63)  # none of ours is below 1, but one that somebody made up may be
 MOST_NOTES, SHOWN = 100, 10  # lines about erasures, and entries that each of them names
+WRITTEN_ANEW = "the checkpoint saw another seal: the chain was written anew, from here or from earlier on"
 
 # What a seal covers, beside the tenant and the sequence. It must never change: old seals would no longer match.
 PUBLIC = """
@@ -55,7 +57,12 @@ HEADS = text("""
         FROM audit_seals WHERE tenant_id = tenant ORDER BY sequence DESC LIMIT 1
     ) AS head
 """)
-TENANTS = text("SELECT tenant_id FROM audit_entries UNION SELECT tenant_id FROM audit_seals ORDER BY 1")
+TENANTS = text("""
+    SELECT tenant_id FROM audit_entries UNION SELECT tenant_id FROM audit_seals UNION SELECT tenant_id FROM audit_cuts
+    ORDER BY 1
+""")
+CUT = text("SELECT crm_cut_audit(:most)")
+CUT_OF = text("SELECT sequence, entry_id, hash, hash_v1 FROM audit_cuts WHERE tenant_id = :tenant")
 WALK = text(f"""
     SELECT seal.*, entry.* FROM (
         SELECT sequence, entry_id, hash, hash_v1 FROM audit_seals
@@ -79,8 +86,8 @@ KEPT = text("""
     WHERE tenant_id = :tenant AND id = ANY (:entries) AND erased_by IS DISTINCT FROM :erasure
 """)
 NOT_SEALED = text("""
-    SELECT tenant_id, id, user_name, created_at, new_values::text FROM audit_entries
-    WHERE id > :sealed AND action = 'erase' ORDER BY id
+    SELECT id, action, resource_type, user_name, created_at, new_values::text FROM audit_entries
+    WHERE tenant_id = :tenant AND id > :sealed AND (action = 'erase' OR resource_type = 'audit_log') ORDER BY id
 """)
 
 
@@ -90,6 +97,21 @@ class Head(Struct, frozen=True):
     sequence: int = 0
     hash: bytes = BEFORE_THE_FIRST
     version: int = 2
+
+
+class Cut(Struct, frozen=True):
+    """The last of the seals that retention deleted: a chain begins after it."""
+
+    sequence: int = 0
+    entry_id: int = LEAST_ID
+    hash: bytes = BEFORE_THE_FIRST
+    hash_v1: bytes | None = BEFORE_THE_FIRST
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the entry says that names this cut."""
+        old = None if self.hash_v1 is None else self.hash_v1.hex()
+        return {"sequence": self.sequence, "entry_id": self.entry_id, "hash": self.hash.hex(), "hash_v1": old}
 
 
 class Break(Struct, frozen=True):
@@ -152,6 +174,15 @@ async def seal(database: Database) -> Progress | None:
     return None if newest is None else Progress(count, sealed, newest)
 
 
+async def cut(database: Database) -> int:
+    """Delete a batch of entries that are older than their tenant keeps them, with their seals; returns how many.
+
+    Raises AppError.
+    """
+    async with database.maintenance() as connection:
+        return int((await connection.execute(CUT, {"most": CUT_AT_ONCE})).scalar_one())
+
+
 async def heads(connection: Session) -> dict[str, Head]:
     """The last seal of each tenant's chain."""
     tenants = (await connection.execute(TENANTS)).scalars().all()
@@ -162,7 +193,7 @@ async def heads(connection: Session) -> dict[str, Head]:
 class Walk:
     """Checks each chain from its start. `seen` are the last seals that a checkpoint saw.
 
-    `notes` are lines about what was erased, the first ones of `noted`.
+    `notes` are lines about what was erased or cut off, the first ones of `noted`.
     """
 
     def __init__(self, connection: Session, seen: Mapping[str, Head]) -> None:
@@ -178,35 +209,79 @@ class Walk:
         newest, sealed = (await self._connection.execute(ENDS)).one()
         tenants = set((await self._connection.execute(TENANTS)).scalars())
         for tenant in sorted(tenants | set(self._seen)):
-            if broken := await self._first_break(tenant, sealed):
+            if broken := await self._broken(tenant, sealed):
                 yield broken
         if newest > sealed:
             count = text("SELECT count(*) FROM audit_entries WHERE id > :sealed")
             self.waiting = (await self._connection.execute(count, {"sealed": sealed})).scalar_one()
-            for row in (await self._connection.execute(NOT_SEALED, {"sealed": sealed})).mappings():
-                self._note_erasure(row["tenant_id"], row, _named(row), ", which is not sealed yet")
 
-    async def _first_break(self, tenant: str, sealed: int) -> Break | None:
-        chain, after = _Chain(tenant, self._seen.get(tenant, Head())), LEAST_ID
+    async def _broken(self, tenant: str, sealed: int) -> Break | None:
+        while True:
+            cut = await self._cut(tenant)
+            broken = await self._first_break(tenant, sealed, cut)
+            if broken is None or cut == await self._cut(tenant):
+                return broken  # else the log was cut meanwhile
+
+    async def _cut(self, tenant: str) -> Cut:
+        found = (await self._connection.execute(CUT_OF, {"tenant": tenant})).one_or_none()
+        return Cut(*found) if found else Cut()
+
+    async def _first_break(self, tenant: str, sealed: int, cut: Cut) -> Break | None:
+        seen = self._seen.get(tenant, Head())
+        if 0 < seen.sequence < cut.sequence:
+            what = f"the log was cut after sequence {seen.sequence}, which the checkpoint saw: take a newer checkpoint"
+            return Break(tenant, None, cut.sequence, what)
+        chain, after = _Chain(tenant, cut, seen), cut.entry_id
+        if seen.sequence == cut.sequence and chain.differs_from_checkpoint(cut.hash_v1, cut.hash):
+            return Break(tenant, None, cut.sequence, WRITTEN_ANEW)
         while True:
             where = {"tenant": tenant, "after": after, "sealed": sealed}
             rows = (await self._connection.execute(WALK, where)).mappings().all()
             erased = await self._erased(tenant, rows)
             for row in rows:
                 after = row["id"] if row["entry_id"] is None else row["entry_id"]
-                what = chain.fault(row, erased)
-                if what is None and row["action"] == "erase":
-                    what = await self._erasure_fault(tenant, row)
-                if what is not None:
-                    return Break(tenant, after, chain.sequence + 1, what)
+                if (fault := chain.fault(row, erased) or await self._untrue(chain, row)) is not None:
+                    return Break(tenant, after, chain.sequence + 1, fault)
                 chain.sequence += 1
             self.entries += len(rows)
             if len(rows) < CHUNK:
                 break
-        if chain.sequence < chain.seen.sequence:
-            what = f"the chain was cut here: the checkpoint saw {chain.seen.sequence} entries"
+        if chain.sequence < seen.sequence:
+            what = f"the chain was cut here: the checkpoint saw {seen.sequence} entries"
             return Break(tenant, None, chain.sequence + 1, what)
+        for row in (await self._connection.execute(NOT_SEALED, {"tenant": tenant, "sealed": sealed})).mappings():
+            if (fault := await self._untrue(chain, row, ", which is not sealed yet")) is not None:
+                return Break(tenant, row["id"], chain.sequence + 1, fault)
+        if cut.sequence and not chain.cut_is_named:
+            return Break(tenant, None, cut.sequence, "the beginning of the log was cut off, and no entry says so")
         return None
+
+    async def _untrue(self, chain: _Chain, row: RowMapping, addition: str = "") -> str | None:
+        """What is wrong with what this entry says about others: that they were erased, or cut off."""
+        if row["action"] == "erase" and (entries := _named(row)):
+            where = {"tenant": chain.tenant, "erasure": row["id"], "entries": entries}
+            kept = (await self._connection.execute(KEPT, where)).scalar_one()
+            if kept is not None:
+                return f"it says that entry {kept} was erased, which is not so"
+            named = ", ".join(map(str, entries[:SHOWN]))
+            more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
+            what = f"entry {named} was" if len(entries) == 1 else f"entries {named}{more} were"
+            self._note(f"{chain.tenant}: {what} erased by {_described(row)}{addition}")
+        elif row["resource_type"] == "audit_log":
+            values, cut = _values(row), chain.cut
+            if _is_id(values.get("sequence")) and values["sequence"] < cut.sequence:
+                return None  # an earlier cut
+            if any(values.get(name) != value for name, value in cut.values.items()):
+                return "it says that the log was cut at another place than where it begins"
+            chain.cut_is_named = True
+            what = f"entries up to {cut.entry_id} (sequence {cut.sequence}) were cut off"
+            self._note(f"{chain.tenant}: {what} by {_described(row)}{addition}")
+        return None
+
+    def _note(self, line: str) -> None:
+        self.noted += 1
+        if len(self.notes) < MOST_NOTES:
+            self.notes.append(line)
 
     async def _erased(self, tenant: str, rows: Sequence[RowMapping]) -> set[tuple[int, int]]:
         """Those of these entries, each with its erasure, that the entry of the erasure names."""
@@ -216,40 +291,18 @@ class Walk:
         where = {"tenant": tenant, "erasures": list(set(erased.values())), "entries": list(erased)}
         return {(entry, erasure) for entry, erasure in await self._connection.execute(NAMED, where)}
 
-    async def _erasure_fault(self, tenant: str, row: RowMapping) -> str | None:
-        """What is wrong with the entries that this one says were erased."""
-        if not (entries := _named(row)):
-            return None
-        where = {"tenant": tenant, "erasure": row["id"], "entries": entries}
-        kept = (await self._connection.execute(KEPT, where)).scalar_one()
-        if kept is not None:
-            return f"it says that entry {kept} was erased, which is not so"
-        self._note_erasure(tenant, row, entries)
-        return None
-
-    def _note_erasure(self, tenant: str, row: RowMapping, entries: list[int], addition: str = "") -> None:
-        if not entries:
-            return
-        self.noted += 1
-        if len(self.notes) < MOST_NOTES:
-            named = ", ".join(map(str, entries[:SHOWN])) + (
-                f" and {len(entries) - SHOWN} more" * (len(entries) > SHOWN)
-            )
-            which = f"entry {named} was" if len(entries) == 1 else f"entries {named} were"
-            when = row["created_at"].astimezone(UTC).isoformat(sep=" ", timespec="seconds")
-            by = f"entry {row['id']} ({row['user_name']!r}, {when})"
-            self.notes.append(f"{tenant}: {which} erased by {by}{addition}")
-
 
 class _Chain:
     """Where the walk through a tenant's chain is."""
 
-    def __init__(self, tenant: str, seen: Head) -> None:
+    def __init__(self, tenant: str, cut: Cut, seen: Head) -> None:
+        self.tenant = tenant
+        self.cut = cut
+        self.cut_is_named = False
         self.seen = seen
-        self.sequence = 0
-        self._tenant = tenant
-        self._v1: bytes | None = BEFORE_THE_FIRST  # none after version 2 took over
-        self._v2: bytes | None = BEFORE_THE_FIRST  # none where old entries still wait for their new seals
+        self.sequence = cut.sequence
+        self._v1 = cut.hash_v1  # none after version 2 took over
+        self._v2: bytes | None = cut.hash  # none where old entries still wait for their new seals
 
     def fault(self, row: RowMapping, erased: Set[tuple[int, int]]) -> str | None:
         """What is wrong with the next seal of the chain. If nothing is, the walk is now at this seal."""
@@ -272,16 +325,19 @@ class _Chain:
             fits = all(row[emptied] is None for emptied in ("old_values", "new_values", "salt"))
         if not fits or not self._seal_fits(row) or (v1 is None and v2 is None):
             return "the entry, or its seal, was changed"
-        if sequence == self.seen.sequence and self.seen.hash != (v1 if self.seen.version == 1 else v2):
-            return "the checkpoint saw another seal: the chain was written anew, from here or from earlier on"
+        if sequence == self.seen.sequence and self.differs_from_checkpoint(v1, v2):
+            return WRITTEN_ANEW
         self._v1, self._v2 = v1, v2
         return None
+
+    def differs_from_checkpoint(self, v1: bytes | None, v2: bytes | None) -> bool:
+        return self.seen.hash != (v1 if self.seen.version == 1 else v2)
 
     def _values_fit(self, row: RowMapping) -> bool:
         """Whether the entry's values are those that its digests, or its old seal, were made over."""
         if (v1 := row["hash_v1"]) is not None and self._v1 is not None:
             values = {side: row[side] and decode_values(row[side]) for side in ("old_values", "new_values")}
-            if seal_v1(self._v1, self._tenant, row["sequence"], dict(row) | values) != v1:
+            if seal_v1(self._v1, self.tenant, row["sequence"], dict(row) | values) != v1:
                 return False
             if row["salt"] is None:
                 return True
@@ -293,13 +349,23 @@ class _Chain:
 
     def _seal_fits(self, row: RowMapping) -> bool:
         v1, v2 = row["hash_v1"], row["hash"]
-        return v2 is None or (self._v2 is not None and seal_v2(self._v2, self._tenant, row["sequence"], row, v1) == v2)
+        return v2 is None or (self._v2 is not None and seal_v2(self._v2, self.tenant, row["sequence"], row, v1) == v2)
+
+
+def _values(row: RowMapping) -> dict[str, Any]:
+    return {} if row["new_values"] is None else decode_values(row["new_values"])
 
 
 def _named(row: RowMapping) -> list[int]:
     """The entries that an erasure's entry names."""
-    values = {} if row["new_values"] is None else decode_values(row["new_values"])
-    entries = values.get("entries")
-    return (
-        [entry for entry in entries if type(entry) is int and abs(entry) < 2**63] if isinstance(entries, list) else []
-    )
+    entries = _values(row).get("entries")
+    return [entry for entry in entries if _is_id(entry)] if isinstance(entries, list) else []
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**63
+
+
+def _described(row: RowMapping) -> str:
+    who = "" if row["user_name"] is None else f"{row['user_name']!r}, "
+    return f"entry {row['id']} ({who}{row['created_at'].astimezone(UTC).isoformat(sep=' ', timespec='seconds')})"

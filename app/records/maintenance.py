@@ -1,4 +1,6 @@
-"""What the service does in the background, across tenants: it seals the audit log and deletes old idempotency keys."""
+"""What the service does in the background, across tenants: it seals the audit log, deletes old idempotency keys, and
+entries that are older than their tenant keeps them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import structlog
 from sqlalchemy import text
 
 from app.db.database import Database
-from app.records.audit_chain import BATCH, seal
+from app.records.audit_chain import BATCH, CUT_AT_ONCE, cut, seal
 
 LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_EVERY_SECONDS = 60.0
@@ -53,5 +55,7 @@ class Maintenance:
             pass
         if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
             while await prune(self._database) == PRUNED_AT_ONCE:
+                pass
+            while await cut(self._database) == CUT_AT_ONCE:
                 pass
             self._pruned_at = time.monotonic()

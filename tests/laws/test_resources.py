@@ -69,7 +69,7 @@ def test_the_audit_log_knows_the_kind(resource: Resource) -> None:
 
 def test_the_audit_log_knows_no_other_kind() -> None:
     kinds = {resource.kind for resource in RESOURCES}
-    for kind in ResourceType:
+    for kind in set(ResourceType) - {ResourceType.AUDIT_LOG}:
         assert kind in kinds, f"{DECLARATIONS} has no resource of the kind {kind.value!r} of ResourceType"
 
 

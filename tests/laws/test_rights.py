@@ -19,6 +19,7 @@ COMPUTERS = {"crm_service", "crm_search", "crm_maintenance"}
 CALLABLE = {
     "crm_count_tagged(bigint)": {"crm_service"},
     "crm_create_default_stages()": {"crm_service"},
+    "crm_cut_audit(bigint)": {"crm_service"},
     "crm_erase_entries(text,bigint,jsonb,bigint[])": {"crm_service"},
     "crm_owns(text,bigint)": {"crm_service"},
     "crm_prune_idempotency_keys(bigint)": {"crm_service"},
@@ -40,6 +41,7 @@ DEFINERS = {
     "crm_keep_held()": "a trigger: refuses the deletion of what belongs to a customer on hold",
     "crm_merge_counts(text)": "adds up counts of the tenant; called by triggers",
     "crm_delete_upload(text,bigint)": "across tenants, for the owner",
+    "crm_cut_audit(bigint)": "across tenants: deletes audit entries that are older than their tenant keeps them",
     "crm_erase_entries(text,bigint,jsonb,bigint[])": "empties values in the tenant's log, and writes an entry about it",
     "crm_list_stored_files()": "across tenants, for the owner",
     "crm_owns(text,bigint)": "asks whether a record of the tenant is the caller's own",

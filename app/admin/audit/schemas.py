@@ -27,7 +27,7 @@ class AuditAction(StrEnum):
 
 
 class ResourceType(StrEnum):
-    """The kinds of record whose changes are audited."""
+    """The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself."""
 
     CUSTOMER = "customer"
     CONTACT = "contact"
@@ -38,6 +38,7 @@ class ResourceType(StrEnum):
     ATTACHMENT = "attachment"
     TAG = "tag"
     SETTINGS = "settings"
+    AUDIT_LOG = "audit_log"
 
 
 class Via(StrEnum):

@@ -43,7 +43,9 @@ BEGIN
         ORDER BY id LIMIT least(most, 1000)
     LOOP
         -- Entries that were written before entries had digests, or by hand.
-        IF entry.salt IS NULL AND entry.hash_v1 IS NULL AND num_nonnulls(entry.old_values, entry.new_values) > 0 THEN
+        IF num_nonnulls(entry.old_values, entry.new_values) > 0
+            AND num_nonnulls(entry.hash_v1, entry.salt, entry.old_digest, entry.new_digest, entry.erased_by) = 0
+        THEN
             entry.salt := uuid_send(gen_random_uuid());
             entry.old_digest := crm_values_digest(entry.salt, entry.old_values);
             entry.new_digest := crm_values_digest(entry.salt, entry.new_values);
