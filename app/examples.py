@@ -131,6 +131,7 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "TimelineEvent": {"type": "status_changed", "data": {"from": "lead", "to": "active"}},
     "BulkResult": {"matched": 3, "changed": 1, "unchanged": 1},
     "BulkRefusal": {"id": 12, "code": "INSUFFICIENT_PERMISSIONS", "message": "This record is not yours"},
+    "BatchAnswers": {"data": [{"id": 12, "name": "Ada Lovelace", "version": 1}]},
     "StatusSum": {"status": "open"},
     "Health": {"status": "healthy", "version": "1.0.0"},
     "Status": {"status": "ready"},

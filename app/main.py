@@ -18,6 +18,8 @@ from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
+from app.admin.batch.routes import router as batch
+from app.admin.batch.service import only_changes_of_records
 from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
@@ -53,7 +55,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, trash, operations),
+    *(tags, me, users, settings_, reports, audit, trash, operations, batch),
 )
 
 
@@ -65,7 +67,7 @@ def create_app(settings: Settings) -> Litestar:
     database = Database(settings)
     app = Litestar(
         route_handlers=[
-            Router("/admin", route_handlers=ADMIN),
+            Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
             *([console] if settings.console_dialect else []),
             probes.router,
             *([] if settings.production else [docs_router()]),
@@ -94,6 +96,7 @@ def create_app(settings: Settings) -> Litestar:
             }
         ),
     )
+    app.state.router = app.asgi_handler
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
     limited = RequestLimits(app.asgi_handler)
     measured = Telemetry(Cors(limited, settings.allowed_origins), database.pool, settings.db_pool_max)

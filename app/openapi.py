@@ -52,6 +52,7 @@ GROUPS = {
     "Notes": "Notes on customers, deals and activities.",
     "Tags": "Labels for customers. Only admins change them.",
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
+    "Batch": "Several requests in one transaction, all or none.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
     "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
@@ -69,6 +70,7 @@ REFUSALS = {
     401: "No valid token",
     403: "The role or the organization does not allow it, or the record belongs to somebody else",
     404: "No such record",
+    405: "The address does not accept this method",
     408: "The body did not arrive in time",
     409: "It conflicts with another record",
     412: "The record has another version than If-Match",
@@ -342,6 +344,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     if guarded:
         statuses |= {401, 403, 429, 503}
         statuses |= {404} if "{" in path else set()
+        # It is refused as one of its requests is.
+        statuses |= {404, 405, 412} if path == "/admin/batch" else set()
         statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {409, 412}}.get(
             method, set()
         )

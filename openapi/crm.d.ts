@@ -352,6 +352,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send batch
+         * @description Create, change, trash and restore records in one transaction, all or none. If a request is refused, so is the
+         *     batch, with its place in `data.index`.
+         */
+        post: operations["send_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/contacts": {
         parameters: {
             query?: never;
@@ -2090,6 +2111,46 @@ export interface components {
             created_at: string;
             sequence: number | null;
             hash: string | null;
+        };
+        /**
+         * Batch
+         * @description Requests that are done in this order, all or none.
+         */
+        Batch: {
+            requests: components["schemas"]["BatchRequest"][];
+        };
+        /**
+         * BatchAnswers
+         * @description What each request answers, in the order of the requests.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 12,
+         *           "name": "Ada Lovelace",
+         *           "version": 1
+         *         }
+         *       ]
+         *     }
+         */
+        BatchAnswers: {
+            data: unknown[];
+        };
+        /**
+         * BatchRequest
+         * @description A request that creates, changes, trashes or restores a record.
+         *
+         *         `{{0.id}}`, as a part of the path between slashes or as a whole value in the body, is the id in the answer of the
+         *         first request, `{{1.id}}` that of the second, and so on.
+         */
+        BatchRequest: {
+            /** @enum {string} */
+            method: "POST" | "PUT" | "PATCH" | "DELETE";
+            /** @example /admin/customers/12 */
+            path: string;
+            /** @default null */
+            body: Record<string, never> | null;
+            /** @default null */
+            if_match: string | null;
         };
         /**
          * BulkRefusal
@@ -4865,6 +4926,23 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
+        /** @description The address does not accept this method */
+        405: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "code": "METHOD_NOT_ALLOWED",
+                 *       "message": "This address does not accept this method",
+                 *       "data": null
+                 *     }
+                 */
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
         /** @description The body did not arrive in time */
         408: {
             headers: {
@@ -6116,6 +6194,55 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    send_batch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Batch"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchAnswers"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            405: components["responses"]["405"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -41,6 +41,10 @@ PERMISSIONS: dict[Role, tuple[Permission, ...]] = {
 RANK = {role: rank for rank, role in enumerate(Role)}
 
 
+# The key, in the scope's state of a request inside a batch, of the actor who sent the batch.
+SENDER = "sender"
+
+
 class Requires:
     """A route's guard: requires a valid token whose role has this permission.
 
@@ -52,7 +56,8 @@ class Requires:
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Put the actor into the scope. Raises AppError 401, 429, 403, or 400 ORGANIZATION_REQUIRED."""
-        actor = connection.app.state.authenticator.authenticate(connection)
+        # A request inside a batch comes with the person whose token was verified for the batch.
+        actor = connection.scope["state"].get(SENDER) or connection.app.state.authenticator.authenticate(connection)
         connection.scope["user"] = actor
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)

@@ -16,11 +16,12 @@ from litestar.handlers import BaseRouteHandler
 from app.access.actor import Actor
 from app.admin.dry_run import Trial, preview
 from app.db.database import Database, Origin
+from app.db.errors import translate_errors
 from app.records import idempotency
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.listing import Listing
-from app.records.transaction import KeptAnswer, Transaction, reading, writing
+from app.records.transaction import KeptAnswer, Transaction, constraints_as_refusals, reading, writing
 from app.web import strict_json
 from app.web.errors import AppError, Code
 from app.web.input import CrmRequest
@@ -32,6 +33,8 @@ from app.web.structs import Message
 # Both change the fields that are present; a PATCH without any is refused when its body is read.
 CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
 READING = (HttpMethod.GET, HttpMethod.HEAD)
+# The key, in the scope's state of a request inside a batch, of the batch's transaction.
+OUTER = "outer"
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -47,6 +50,12 @@ async def transaction(
     whose body is not kept. With `ahead` it is a read-only look before the transaction proper; `one_statement` says that
     a read is a single statement, which saves a round trip. Raises Replay, Trial, or AppError.
     """
+    if (outer := request.scope["state"].get(OUTER)) is not None:
+        # One of a batch's requests: with an If-Match of its own, and everything else is the batch's.
+        outer.precondition = Precondition(request.headers.getall("if-match", []))
+        with translate_errors(), constraints_as_refusals():
+            yield outer
+        return
     actor: Actor = request.user
     database: Database = request.app.state.database
     bootstrap: TenantBootstrap = request.app.state.bootstrap

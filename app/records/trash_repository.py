@@ -35,7 +35,8 @@ class TrashRepository(Repository[Shown]):
         return (
             update(table)
             .where(table.c.id == bindparam("record_id"))
-            .values(deleted_at=func.coalesce(since, func.now()))
+            # Not the transaction's time: what goes with a record has the record's time, and nothing else may have it.
+            .values(deleted_at=func.coalesce(since, func.clock_timestamp()))
         )
 
     async def restore(self, tx: Transaction, record_id: int) -> Shown:

@@ -79,6 +79,15 @@ def test_one_that_is_refused_keeps_all_as_they_are_unless_a_part_will_do(admin: 
     assert admin.ok("GET", f"/admin/customers/{taken['id']}")["email"] == "Ada@example.com"
 
 
+def test_a_customer_on_hold_is_refused_and_the_others_go(admin: Caller) -> None:
+    held, free = admin.customer("Held", hold=True)["id"], admin.customer("Free")["id"]
+    body = {"filter": {}, "action": "trash"}
+    data = refused(admin.post(CUSTOMERS, body), 409, "BULK_REFUSED")
+    assert [(each["id"], each["code"]) for each in data["refused"]] == [(held, "ON_HOLD")]
+    assert admin.ok("POST", CUSTOMERS, body | {"partial": True})["changed"] == 1
+    assert admin.get(f"/admin/customers/{free}").status_code == 404
+
+
 def test_what_a_refused_record_had_written_already_is_undone_too(admin: Caller) -> None:
     customer = admin.customer()["id"]
     path = f"/admin/customers/{customer}/contacts"

@@ -14,6 +14,7 @@ from msgspec.structs import fields
 from polyfactory.factories.msgspec_factory import MsgspecFactory
 
 from app.access.permissions import Permission, Requires
+from app.admin.batch.schemas import Batch
 from app.admin.bulk import BulkChange
 from app.admin.contacts.schemas import ContactCreate
 from app.main import create_app
@@ -75,6 +76,8 @@ class Operation(NamedTuple):
 
 def valid_body(kind: type[Body]) -> dict[str, Any]:
     """The required fields with made-up values, or one optional one; of a bulk change, for no record at all."""
+    if kind is Batch:
+        return {"requests": [{"method": "POST", "path": "/admin/customers", "body": {"name": "Ada"}}]}
     if issubclass(kind, BulkChange):
         return {"filter": {"search": "nothing is like this"}, "action": "update"} | {
             "values": valid_body(kind.values_of["update"])

@@ -93,7 +93,7 @@ class Part(NamedTuple):
 
 
 RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openapi.py"
-MIGRATION, SCHEMAS = "migrations/versions/0002_projects.py", "app/admin/projects/schemas.py"
+MIGRATION, SCHEMAS = "migrations/versions/0006_projects.py", "app/admin/projects/schemas.py"
 QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
 KINDS = "app/admin/audit/schemas.py"
 RUN = "let a migration run "
@@ -112,7 +112,7 @@ FORGOTTEN = {
         Part(MIGRATION, "projects_customer_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, customer_id, …)"),
         Part(KINDS, 'PROJECT = "project"', f"add PROJECT = 'project' to ResourceType in {KINDS}"),
         Part(GROUPS, '"Projects":', f"add 'Projects' to GROUPS in {GROUPS}, with a sentence about it"),
-        Part(ROUTES, ", restore_project]", "add restore_project to the router of app.admin.projects.routes", "]"),
+        Part(ROUTES, "        restore_project,", "add restore_project to the router of app.admin.projects.routes"),
     ],
     "declaration and router": [
         Part(RESOURCES, "    PROJECTS,", f"declare Project as a Resource in {RESOURCES}, and add it to RESOURCES"),

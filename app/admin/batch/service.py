@@ -1,0 +1,192 @@
+"""How a batch works: each of its requests goes through the app's own routes, in the batch's transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.types import HTTPScope, Message, Receive
+
+from app.access.permissions import SENDER
+from app.admin.batch.schemas import PATH, WRITING, BatchRequest
+from app.admin.http import OUTER
+from app.records.resources import RESOURCES
+from app.records.transaction import Transaction
+from app.web import strict_json
+from app.web.errors import AppError, Code, ErrorBody, Fault, Faults
+from app.web.input import CrmRequest
+
+REFERENCE = re.compile(r"\{\{([0-9]{1,10})\.(\w{1,100})\}\}")
+ADDRESS = re.compile(PATH)
+_KIND = "(" + "|".join(str(resource.table.name).replace("_", "-") for resource in RESOURCES) + ")"
+_ID = r"\{\w+_id(:str)?\}"
+# What a batch may do, by method and the route's template.
+ALLOWED = re.compile(
+    rf"POST /admin/{_KIND}(/{_ID}/(contacts|notes|tags|tags/{_ID}|reassign|restore))?"
+    rf"|(PUT|PATCH|DELETE) /admin/{_KIND}/({_ID}(/tags|/tags/{_ID})?|order)"
+)
+# Headers of an answer that a refusal keeps.
+KEPT_HEADERS = {b"allow": "Allow", b"retry-after": "Retry-After"}
+
+
+class Answer(NamedTuple):
+    """What a route answered."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+async def only_changes_of_records(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """The guard of all routes under /admin: inside a batch, raises AppError where the route is not for batches."""
+    scope: Any = connection.scope
+    if SENDER in scope["state"] and not ALLOWED.fullmatch(f"{scope['method']} {scope['path_template']}"):
+        message = "can't be in a batch: a batch creates, changes, trashes and restores records"
+        raise Faults(Fault("path", message)).error()
+
+
+async def run(request: CrmRequest, tx: Transaction, requests: list[BatchRequest]) -> list[msgspec.Raw]:
+    """The answers to all requests. Raises AppError as the first one that is refused, with its index."""
+    referred = _check(requests)
+    ids: dict[int, Any] = {}
+    answers: list[msgspec.Raw] = []
+    for index, each in enumerate(requests):
+        faults = Faults()
+        path = "/".join(str(_resolved(part, ids, faults, "path")) for part in each.path.split("/"))
+        body = _resolved(each.body, ids, faults, "body")
+        if faults:
+            raise _at(index, faults.error())
+        answer = await _send(request, tx, each, path, body)
+        if answer.status >= 400:
+            raise _at(index, _refusal(answer))
+        if index in referred:
+            ids[index] = _id_in(answer.body)
+        answers.append(msgspec.Raw(answer.body))
+    return answers
+
+
+# ── references ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check(requests: list[BatchRequest]) -> set[int]:
+    """Which answers are referred to. Raises AppError for the first request that can't be sent."""
+    referred: set[int] = set()
+    for index, each in enumerate(requests):
+        faults = Faults()
+        if each.method not in WRITING:
+            faults.append(Fault("method", f"must be one of {', '.join(WRITING)}"))
+        for place, text in [*(("path", part) for part in each.path.split("/")), *_texts(each.body, "body")]:
+            if reference := REFERENCE.fullmatch(text):
+                number = int(reference[1])
+                if reference[2] != "id":
+                    faults.append(Fault(place, f"{text}: only the id of an answer can be referred to"))
+                elif number >= index:
+                    faults.append(Fault(place, f"{text}: only an earlier request can be referred to, from 0 on"))
+                referred.add(number)
+        if not faults and not ADDRESS.fullmatch(each.path):
+            faults.append(Fault("path", "must be an address under /admin, without a query"))
+        if faults:
+            raise _at(index, faults.error())
+    return referred
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    """All texts in a value, and where they are."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{place}.{name}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _texts(item, f"{place}[{number}]")
+
+
+def _resolved(value: Any, ids: dict[int, Any], faults: Faults, place: str) -> Any:
+    """The value with ids in place of references."""
+    if isinstance(value, dict):
+        return {name: _resolved(item, ids, faults, f"{place}.{name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, ids, faults, f"{place}[{number}]") for number, item in enumerate(value)]
+    if isinstance(value, str) and (reference := REFERENCE.fullmatch(value)):
+        found = ids[int(reference[1])]
+        if found is None:
+            faults.append(Fault(place, f"{value}: the answer of that request has no id"))
+        return found
+    return value
+
+
+def _id_in(body: bytes) -> Any:
+    document = msgspec.json.decode(body)
+    return document.get("id") if isinstance(document, dict) else None
+
+
+def _at(index: int, refusal: AppError) -> AppError:
+    """The refusal of one request as that of the batch."""
+    data = refusal.data if isinstance(refusal.data, dict) else {}
+    return AppError(
+        refusal.code,
+        refusal.message,
+        data=data | {"index": index},
+        status=refusal.status,
+        headers=refusal.headers,
+    )
+
+
+# ── one request ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _send(request: CrmRequest, tx: Transaction, each: BatchRequest, path: str, body: Any) -> Answer:
+    """What the app's router answers, with the batch's transaction and the person who sent the batch.
+
+    It is below the layers that count, limit and log: a batch is one request for them.
+    """
+    headers = [(b"content-type", b"application/json")]
+    if each.if_match is not None:
+        headers.append((b"if-match", each.if_match.encode()))
+    state = {"request_id": request.scope["state"]["request_id"], SENDER: request.user, OUTER: tx}
+    scope: HTTPScope = {
+        **request.scope,
+        "method": each.method,  # type: ignore[typeddict-item]  # it was checked
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "state": state,
+    }
+    answer = Answer(0, [], b"")
+    chunks: list[bytes] = []
+
+    async def send(message: Message) -> None:
+        nonlocal answer
+        if message["type"] == "http.response.start":
+            answer = Answer(message["status"], list(message["headers"]), b"")
+        elif message["type"] == "http.response.body":
+            chunks.append(message["body"])
+
+    await request.app.state.router(scope, _once(b"" if body is None else strict_json.encode(body)), send)
+    return answer._replace(body=b"".join(chunks))
+
+
+def _once(content: bytes) -> Receive:
+    """What a client sends who then waits."""
+    messages: list[Any] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def receive() -> Any:
+        if not messages:
+            await asyncio.get_running_loop().create_future()
+        return messages.pop()
+
+    return receive
+
+
+def _refusal(answer: Answer) -> AppError:
+    """The error that a route answered."""
+    told = msgspec.json.decode(answer.body, type=ErrorBody)
+    headers = {KEPT_HEADERS[name]: value.decode() for name, value in answer.headers if name in KEPT_HEADERS}
+    return AppError(Code[told.code], told.message, data=told.data, status=answer.status, headers=headers)
