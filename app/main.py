@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import Trial
+from app.admin.erasure.routes import router as erasure
 from app.admin.history.routes import router as operations
 from app.admin.http import replay_response, trial_response
 from app.admin.me.routes import router as me
@@ -44,6 +46,7 @@ from app.records.idempotency import Replay
 from app.records.maintenance import Maintenance
 from app.settings import Settings
 from app.storage.objects import ObjectStore
+from app.storage.removed import delete_removed_objects
 from app.telemetry import Telemetry, forget_dead_workers
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
@@ -55,7 +58,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, trash, operations, batch),
+    *(tags, me, users, settings_, reports, audit, trash, erasure, operations, batch),
 )
 
 
@@ -122,14 +125,15 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    async with database, _maintained(database, app.state.settings.upkeep_seconds):
+    async with database, _maintained(database, app.state.store, settings.upkeep_seconds):
         yield
     app.state.store.close()
 
 
 @asynccontextmanager
-async def _maintained(database: Database, seconds: float) -> AsyncIterator[None]:
-    maintenance = asyncio.create_task(Maintenance(database, seconds).run()) if seconds else None
+async def _maintained(database: Database, store: ObjectStore, seconds: float) -> AsyncIterator[None]:
+    upkeep = Maintenance(database, seconds, partial(delete_removed_objects, database, store))
+    maintenance = asyncio.create_task(upkeep.run()) if seconds else None
     try:
         yield
     finally:

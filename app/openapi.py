@@ -57,6 +57,7 @@ GROUPS = {
     "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
     "Trash": "What was deleted and can be restored. Not for agents.",
+    "Erasure": "Deleting for good what is known of a person, in the audit log and the store too. Only for admins.",
     "Me": "The person whose token this is.",
     "Users": "The people who were seen in tokens, to assign records to.",
     "Settings": "The organization's currency, timezone and country, and how long it keeps things. Admins change them.",

@@ -210,6 +210,14 @@ def trashed(table: str) -> str:
     """
 
 
+def logged_under(reference: str) -> str:
+    """Let an erasure find what once belonged to a record, by what the audit log says of its deletion."""
+    return f"""
+        CREATE INDEX audit_entries_{reference}_idx ON audit_entries (tenant_id, (old_values ->> '{reference}'))
+            WHERE action = 'delete';
+    """
+
+
 def within_years(table: str) -> str:
     """Refuse times that Python and JSON can't say, in all columns of the table that hold one."""
     columns = [column for (column,) in rows(TIMES, [table])]

@@ -321,7 +321,12 @@ CREATE TABLE audit_entries (
         23:59:59.999999+00')
 );
 
+CREATE INDEX audit_entries_activity_id_idx ON audit_entries (tenant_id, (old_values ->> 'activity_id')) WHERE action =
+    'delete';
 CREATE INDEX audit_entries_created_at_idx ON audit_entries (tenant_id, created_at, id);
+CREATE INDEX audit_entries_customer_id_idx ON audit_entries (tenant_id, (old_values ->> 'customer_id')) WHERE action =
+    'delete';
+CREATE INDEX audit_entries_deal_id_idx ON audit_entries (tenant_id, (old_values ->> 'deal_id')) WHERE action = 'delete';
 CREATE INDEX audit_entries_id_idx ON audit_entries (id);
 CREATE INDEX audit_entries_operation_idx ON audit_entries (tenant_id, operation_id, id) WHERE operation_id IS NOT NULL;
 CREATE INDEX audit_entries_request_idx ON audit_entries (tenant_id, request_id);
@@ -925,6 +930,30 @@ CREATE POLICY tenant ON record_counts
 GRANT SELECT ON record_counts TO crm_service;
 
 
+-- removed_objects -----------------------------------------------------------------------------------------------------
+
+-- An object of the store that is to be deleted. Only functions of the database read and write these.
+CREATE TABLE removed_objects (
+    tenant_id varchar(64) NOT NULL,
+    object_key text NOT NULL,
+    due_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT removed_objects_pkey PRIMARY KEY (tenant_id, object_key),
+    CONSTRAINT removed_objects_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT removed_objects_years_check CHECK (due_at >= '0002-01-01 00:00:00+00' AND due_at <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+ALTER TABLE removed_objects ENABLE ROW LEVEL SECURITY;
+ALTER TABLE removed_objects FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON removed_objects TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON removed_objects
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, SELECT ON removed_objects TO crm_maintenance;
+
+
 -- settings ------------------------------------------------------------------------------------------------------------
 
 -- One row for each tenant, created by its first request.
@@ -959,7 +988,7 @@ CREATE POLICY tenant ON settings
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT SELECT (tenant_id, audit_days) ON settings TO crm_maintenance;
+GRANT SELECT (tenant_id, trash_days, audit_days) ON settings TO crm_maintenance;
 GRANT INSERT, SELECT, UPDATE ON settings TO crm_service;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON settings REFERENCING OLD TABLE AS old_rows
@@ -1266,6 +1295,18 @@ BEGIN
     END LOOP;
     RETURN NULL;
 END $function$;
+
+-- What goes into the trash with a record, by the column that refers to it.
+CREATE FUNCTION crm_cascades()
+ RETURNS TABLE(parent text, child text, reference text)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT relname::text, split_part(named, '.', 1), split_part(named, '.', 2)
+    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid,
+        unnest(string_to_array(encode(tgargs, 'escape'), '\000')) AS named
+    WHERE tgfoid = 'public.crm_cascade_soft_delete()'::regprocedure AND named <> ''
+$function$;
 
 CREATE FUNCTION crm_contact_name(contact bigint)
  RETURNS json
@@ -1816,6 +1857,23 @@ END $function$;
 ALTER FUNCTION crm_delete_upload(text,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_delete_upload(text,bigint) TO CURRENT_USER;
 
+-- Records of a kind that the log says belonged to one of these when they went into the trash. It runs as the role that
+-- sees all tenants' logs, since row-level security would keep it from the index.
+CREATE FUNCTION crm_deleted_under(tenant text, kind text, reference text, parents text[])
+ RETURNS SETOF bigint
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT DISTINCT resource_id FROM audit_entries'
+        ' WHERE tenant_id = $1 AND action = ''delete'' AND old_values ->> %L = ANY ($2) AND resource_type = $3', reference
+    ) USING tenant, parents, kind;
+END $function$;
+ALTER FUNCTION crm_deleted_under(text,text,text,text[]) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_deleted_under(text,text,text,text[]) TO CURRENT_USER;
+
 -- Sets the time of a move. clock_timestamp(), not now(): now() is the start of the transaction, which may have waited
 -- for another move of the same deal.
 CREATE FUNCTION crm_enter_stage()
@@ -1868,6 +1926,59 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO crm_service;
+
+-- Deletes a record of the transaction's tenant for good, with what belongs to it, and the kept answers that mention any
+-- of it. Answers how many records of each table it were, and the audit entries about them, whose values are to be
+-- erased. If they are more than the two limits, it does nothing.
+CREATE FUNCTION crm_erase_record(resource text, record_id bigint, most_records bigint, most_entries  … -- 167 characters, 7161913ad9b9
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+DECLARE
+    tenant CONSTANT text := current_setting('crm.tenant', true);
+    tree jsonb;
+    known jsonb;
+    held boolean;
+BEGIN
+    IF NOT EXISTS (SELECT FROM crm_cascades() WHERE resource IN (parent, child)) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no records of this name are erased';
+    END IF;
+    tree := crm_tree(tenant, resource, ARRAY[record_id], most_records, '{}');
+    EXECUTE format('SELECT crm_is_held($1, $2, to_jsonb(root)) FROM %I AS root WHERE tenant_id = $1 AND id = $3', resource)
+    INTO held USING tenant, resource, record_id;
+    IF held THEN
+        RAISE check_violation USING CONSTRAINT = 'held', MESSAGE = 'it belongs to a customer on hold';
+    END IF;
+    records := crm_size(tree);
+    SELECT coalesce(jsonb_object_agg(key, jsonb_array_length(value)), '{}') INTO counts FROM jsonb_each(tree);
+    known := crm_tree_in_log(tenant, jsonb_build_object(resource, ARRAY[record_id]) || tree);
+    SELECT coalesce(array_agg(id), '{}') INTO entries FROM (
+        SELECT entry.id FROM jsonb_object_keys(known) AS key CROSS JOIN LATERAL (
+            SELECT id FROM audit_entries
+            WHERE tenant_id = tenant AND resource_type = crm_kind(key) AND resource_id = ANY (crm_ids(known, key))
+                AND num_nonnulls(old_values, new_values) > 0 AND action <> 'erase'
+        ) AS entry LIMIT most_entries + 1
+    ) AS about;
+    IF records > most_records OR cardinality(entries) > most_entries THEN
+        RETURN;
+    END IF;
+    UPDATE idempotency_keys SET body = NULL
+    WHERE tenant_id = tenant AND body IS NOT NULL AND (
+        operation_id IN (SELECT operation_id FROM audit_entries WHERE tenant_id = tenant AND id = ANY (entries))
+        OR EXISTS (
+            SELECT FROM regexp_matches(convert_from(body, 'UTF8'), '"(?:[a-z]+_)?id":(\d{1,18})\M', 'g') AS mentioned
+            WHERE mentioned[1]::bigint IN (
+                SELECT id::bigint FROM jsonb_each(known), jsonb_array_elements_text(value) AS id
+            )
+        )
+    );
+    IF records > 0 THEN
+        PERFORM crm_remove(tenant, tree, 'erase');
+    END IF;
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_erase_record(text,bigint,bigint,bigint) TO crm_service;
 
 CREATE FUNCTION crm_fold(value text)
  RETURNS text
@@ -2082,6 +2193,19 @@ AS $function$
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_search_letters(text) TO crm_maintenance, crm_search, crm_service;
 
+CREATE FUNCTION crm_forget_removed_objects(keys text[], OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM removed_objects WHERE object_key = ANY (keys) AND due_at <= now();
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_forget_removed_objects(text[]) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_forget_removed_objects(text[]) TO CURRENT_USER, crm_service;
+
 CREATE FUNCTION crm_fragment_grams(fragments text[])
  RETURNS text[]
  LANGUAGE sql
@@ -2146,6 +2270,14 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- The ids that a tree, an object of ids by table, has of this table.
+CREATE FUNCTION crm_ids(tree jsonb, resource text)
+ RETURNS bigint[]
+ LANGUAGE sql
+ IMMUTABLE
+RETURN ARRAY(SELECT (id.value)::bigint AS id FROM jsonb_array_elements_text(COALESCE((crm_ids.tree -> crm_ids.resource), '[]'::jsonb)) id(value));
+GRANT EXECUTE ON FUNCTION crm_ids(jsonb,text) TO crm_maintenance, crm_search, crm_service;
+
 -- Whether a record is a customer on hold or belongs to one, directly or through another record. What a record belongs
 -- to are the tables whose trigger takes it along into the trash.
 CREATE FUNCTION crm_is_held(tenant text, resource text, record jsonb)
@@ -2194,6 +2326,51 @@ BEGIN
     END IF;
     RETURN NULL;
 END $function$;
+
+-- What the audit log calls the records of a table.
+CREATE FUNCTION crm_kind(resource text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT split_part(encode(tgargs, 'escape'), '\000', 1)
+    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE tgname = 'audit_delete' AND relname = resource AND relnamespace = 'public'::regnamespace
+$function$;
+
+-- The part of a tree that nothing else of it belongs to: no more than `most` records. `resources` are tables, each after
+-- those that it belongs to.
+CREATE FUNCTION crm_leaves(tree jsonb, resources text[], most bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+AS $function$
+DECLARE
+    leaves jsonb := '{}';
+    taken bigint[];
+BEGIN
+    FOR place IN REVERSE cardinality(resources)..1 LOOP
+        taken := (crm_ids(tree, resources[place]))[1 : most - crm_size(leaves)];
+        IF cardinality(taken) > 0 THEN
+            leaves := leaves || jsonb_build_object(resources[place], to_jsonb(taken));
+        END IF;
+    END LOOP;
+    RETURN leaves;
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_leaves(jsonb,text[],bigint) TO crm_maintenance, crm_search, crm_service;
+
+-- Objects to delete in the store, of all tenants; and those that the store has deleted.
+CREATE FUNCTION crm_list_removed_objects(most bigint)
+ RETURNS SETOF text
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN QUERY SELECT object_key FROM removed_objects ORDER BY due_at, object_key LIMIT most;
+END $function$;
+ALTER FUNCTION crm_list_removed_objects(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_list_removed_objects(bigint) TO CURRENT_USER, crm_service;
 
 CREATE FUNCTION crm_list_stored_files()
  RETURNS TABLE(kind text, tenant text, record_id bigint, key text, since timestamp with time zone, live boolean)
@@ -2310,24 +2487,160 @@ END $function$;
 ALTER FUNCTION crm_prune_idempotency_keys(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_idempotency_keys(bigint) TO crm_service;
 
--- Deletes for good what has been in the trash since before this moment, and answers the keys to delete in the store.
+-- Deletes for good the attachments that have been in the trash since before this moment; answers how many. The store
+-- then deletes the removed objects.
 CREATE FUNCTION crm_purge_attachments(trashed_before timestamp with time zone)
- RETURNS SETOF text
+ RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
 AS $function$
 DECLARE
     tenant text;
+    gone bigint := 0;
 BEGIN
     FOR tenant IN SELECT DISTINCT tenant_id FROM attachments WHERE deleted_at < trashed_before LOOP
-        PERFORM set_config('crm.tenant', tenant, true);
-        RETURN QUERY DELETE FROM attachments WHERE tenant_id = tenant AND deleted_at < trashed_before
-            RETURNING object_key;
+        gone := gone + crm_purge_tenant(tenant, trashed_before, '{attachments}', 1000000);
     END LOOP;
+    RETURN gone;
 END $function$;
 ALTER FUNCTION crm_purge_attachments(timestamp with time zone) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_purge_attachments(timestamp with time zone) TO CURRENT_USER;
+
+-- Deletes for good what a tenant has had in the trash since before this moment, about `most` records; answers how many.
+-- A record goes together with what belongs to it, unless that is too much at once. What is on hold stays.
+CREATE FUNCTION crm_purge_tenant(tenant text, trashed_before timestamp with time zone, resources text[], most bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+DECLARE
+    actor CONSTANT text := current_setting('crm.actor', true);
+    previous CONSTANT text := current_setting('crm.tenant', true);
+    resource text;
+    roots bigint[];
+    skipped bigint[];
+    tree jsonb;
+    any_held boolean;
+    gone bigint := 0;
+    at_once bigint := 100;
+BEGIN
+    PERFORM set_config('crm.tenant', tenant, true), set_config('crm.actor', (coalesce(nullif(actor, '')::jsonb, '{}')
+        || jsonb_build_object('via', 'job', 'operation_id', gen_random_uuid()))::text, true);
+    any_held := EXISTS (SELECT FROM customers WHERE tenant_id = tenant AND hold);
+    FOREACH resource IN ARRAY resources LOOP
+        IF NOT EXISTS (SELECT FROM crm_cascades() AS edge WHERE resource IN (edge.parent, edge.child)) THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'no records of this name have a trash';
+        END IF;
+        skipped := '{}';
+        WHILE gone < most LOOP
+            EXECUTE format(
+                'SELECT array_agg(id) FROM (SELECT id FROM %1$I AS candidate'
+                ' WHERE tenant_id = $1 AND deleted_at < $2 AND id <> ALL ($3)'
+                ' AND NOT ($4 AND crm_is_held($1, %1$L, to_jsonb(candidate)))'
+                ' ORDER BY deleted_at, id LIMIT $5) AS oldest', resource
+            ) INTO roots USING tenant, trashed_before, skipped, any_held, at_once;
+            EXIT WHEN roots IS NULL;
+            tree := crm_tree(tenant, resource, roots, most, '{}');
+            EXIT WHEN tree = '{}';
+            IF crm_size(tree) > most AND at_once > 1 THEN
+                at_once := at_once / 10;
+                CONTINUE;
+            ELSIF crm_size(tree) > most THEN
+                tree := crm_leaves(tree, resources, most);
+            END IF;
+            BEGIN
+                PERFORM crm_remove(tenant, tree, 'purge');
+                gone := gone + crm_size(tree);
+            EXCEPTION WHEN check_violation THEN
+                -- Something of it belongs to a customer on hold too: the others are tried one by one.
+                IF at_once = 1 THEN
+                    skipped := skipped || roots;
+                END IF;
+                at_once := 1;
+            END;
+        END LOOP;
+    END LOOP;
+    PERFORM set_config('crm.tenant', coalesce(previous, ''), true), set_config('crm.actor', coalesce(actor, ''), true);
+    RETURN gone;
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_purge_tenant(text,timestamp with time zone,text[],bigint) TO crm_maintenance;
+
+-- The same for all tenants that say how long their trash is kept.
+CREATE FUNCTION crm_purge_trash(resources text[], most bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+DECLARE
+    kept record;
+    gone bigint := 0;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('crm_purge_trash', 0)) THEN
+        RETURN 0;
+    END IF;
+    most := least(most, 1000);
+    -- In any order, so that no tenant keeps the others waiting.
+    FOR kept IN SELECT tenant_id, trash_days FROM settings WHERE trash_days IS NOT NULL ORDER BY random() LOOP
+        gone := gone + crm_purge_tenant(
+            kept.tenant_id, now() - make_interval(days => kept.trash_days), resources, most - gone);
+        EXIT WHEN gone >= most;
+    END LOOP;
+    RETURN gone;
+END $function$;
+ALTER FUNCTION crm_purge_trash(text[],bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_purge_trash(text[],bigint) TO crm_service;
+
+-- Deletes the records of a tree for good. Rows that are no records, such as the stage history, go with them; other
+-- records that refer to them, as a deal to a contact, no longer do. The audit entries name the kind of removal and have
+-- no values. All is one statement, so that the order of the tables does not matter to their foreign keys.
+CREATE FUNCTION crm_remove(tenant text, tree jsonb, removal text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    actor CONSTANT text := current_setting('crm.actor', true);
+    reference record;
+    removing text;
+BEGIN
+    PERFORM set_config('crm.actor', (coalesce(nullif(actor, '')::jsonb, '{}')
+        || jsonb_build_object('removal', removal))::text, true);
+    FOR reference IN
+        SELECT child.relname::text AS child, parent.relname::text AS parent, attname::text AS name,
+               EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid AND attname = 'deleted_at') AS is_record,
+               EXISTS (SELECT FROM pg_attribute WHERE attrelid = conrelid AND attname = 'object_key') AS has_object
+        FROM pg_constraint JOIN pg_class AS child ON child.oid = conrelid JOIN pg_class AS parent ON parent.oid = confrelid
+            JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[cardinality(conkey)]
+        WHERE contype = 'f' AND child.relnamespace = 'public'::regnamespace AND tree ? parent.relname
+            AND (parent.relname, child.relname, attname) NOT IN (
+                SELECT edge.parent, edge.child, edge.reference FROM crm_cascades() AS edge)
+    LOOP
+        IF reference.is_record THEN
+            EXECUTE format('UPDATE %I SET %I = NULL WHERE tenant_id = $1 AND %I = ANY ($2) AND id <> ALL ($3)',
+                reference.child, reference.name, reference.name)
+            USING tenant, crm_ids(tree, reference.parent), crm_ids(tree, reference.child);
+            CONTINUE;
+        END IF;
+        IF reference.has_object THEN
+            EXECUTE format('INSERT INTO removed_objects (tenant_id, object_key, due_at)'
+                ' SELECT tenant_id, object_key, expires_at FROM %I WHERE tenant_id = $1 AND %I = ANY ($2)'
+                ' ON CONFLICT DO NOTHING', reference.child, reference.name)
+            USING tenant, crm_ids(tree, reference.parent);
+        END IF;
+        EXECUTE format('DELETE FROM %I WHERE tenant_id = $1 AND %I = ANY ($2)', reference.child, reference.name)
+        USING tenant, crm_ids(tree, reference.parent);
+    END LOOP;
+    INSERT INTO removed_objects (tenant_id, object_key)
+    SELECT tenant_id, object_key FROM attachments WHERE tenant_id = tenant AND id = ANY (crm_ids(tree, 'attachments'))
+    ON CONFLICT DO NOTHING;
+    SELECT 'WITH ' || string_agg(format(
+        '%I AS (DELETE FROM %I WHERE tenant_id = $1 AND id = ANY (crm_ids($2, %L)))', 'from_' || key, key, key
+    ), ', ') || ' SELECT' INTO removing FROM jsonb_object_keys(tree) AS key;
+    EXECUTE removing USING tenant, tree;
+    PERFORM set_config('crm.actor', coalesce(actor, ''), true);
+END $function$;
 
 -- Seals the next entries, in the order of their ids. Answers how many, the last one that is sealed, and the newest one;
 -- nulls while another transaction is sealing. The service may call it, but can't make a wrong seal with it. Entries
@@ -2538,6 +2851,13 @@ AS $function$
         LIMIT $5$function$;
 ALTER FUNCTION crm_search_notes(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
 
+CREATE FUNCTION crm_size(tree jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (SELECT COALESCE(sum(jsonb_array_length(jsonb_each.value)), (0)::bigint) AS "coalesce" FROM jsonb_each(crm_size.tree) jsonb_each(key, value));
+GRANT EXECUTE ON FUNCTION crm_size(jsonb) TO crm_maintenance, crm_search, crm_service;
+
 -- Writes the stage history of a statement's deals; the creation is the first move.
 CREATE FUNCTION crm_stage_history()
  RETURNS trigger
@@ -2621,6 +2941,64 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_trash_attachment(text,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_trash_attachment(text,bigint) TO CURRENT_USER;
+
+-- Adds records to a tree, and what belongs to them, live or in the trash. They are locked, so that nothing is added to
+-- them meanwhile. Of what belongs to a record, no more than `most` and one more are added for each reference.
+CREATE FUNCTION crm_tree(tenant text, resource text, record_ids bigint[], most bigint, tree jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    edge record;
+    found bigint[];
+BEGIN
+    EXECUTE format(
+        'SELECT array_agg(id) FROM (SELECT id FROM %I WHERE tenant_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE)'
+        ' AS locked', resource
+    ) INTO found USING tenant, record_ids;
+    IF found IS NULL THEN
+        RETURN tree;
+    END IF;
+    tree := tree || jsonb_build_object(resource, to_jsonb(crm_ids(tree, resource) || found));
+    record_ids := found;
+    FOR edge IN SELECT child, reference FROM crm_cascades() WHERE parent = resource ORDER BY child, reference LOOP
+        EXECUTE format(
+            'SELECT array_agg(id) FROM (SELECT id FROM %I WHERE tenant_id = $1 AND %I = ANY ($2) AND id <> ALL ($3)'
+            ' ORDER BY id LIMIT $4 + 1) AS belonging', edge.child, edge.reference
+        ) INTO found USING tenant, record_ids, crm_ids(tree, edge.child), most;
+        IF found IS NOT NULL THEN
+            tree := crm_tree(tenant, edge.child, found, most, tree);
+        END IF;
+    END LOOP;
+    RETURN tree;
+END $function$;
+
+-- Adds to a tree what once belonged to it and was deleted for good before.
+CREATE FUNCTION crm_tree_in_log(tenant text, tree jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    edge record;
+    found bigint[];
+    grown boolean := true;
+BEGIN
+    WHILE grown LOOP
+        grown := false;
+        FOR edge IN SELECT parent, child, reference FROM crm_cascades() WHERE tree ? parent LOOP
+            EXECUTE format(
+                'SELECT array_agg(gone) FROM crm_deleted_under($1, $2, $3, $4) AS gone WHERE gone <> ALL ($5)'
+                ' AND NOT EXISTS (SELECT FROM %I AS present WHERE tenant_id = $1 AND present.id = gone)', edge.child
+            ) INTO found USING tenant, crm_kind(edge.child), edge.reference, crm_ids(tree, edge.parent)::text[],
+                crm_ids(tree, edge.child);
+            IF found IS NOT NULL THEN
+                tree := tree || jsonb_build_object(edge.child, to_jsonb(crm_ids(tree, edge.child) || found));
+                grown := true;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN tree;
+END $function$;
 
 CREATE FUNCTION crm_unicode_domain(value text)
  RETURNS text

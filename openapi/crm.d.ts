@@ -445,6 +445,26 @@ export interface paths {
         patch: operations["change_contact_by_patch"];
         trace?: never;
     };
+    "/admin/contacts/{contact_id}/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase contact
+         * @description Erase a contact for good, live or in the trash. Deals and activities that name it stay, without it.
+         */
+        post: operations["erase_contact"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/contacts/{contact_id}/restore": {
         parameters: {
             query?: never;
@@ -643,6 +663,26 @@ export interface paths {
          * @description Add a contact to a customer. A new primary one takes the place of the one before.
          */
         post: operations["create_contact"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/customers/{customer_id}/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase customer
+         * @description Erase a customer for good, live or in the trash, with all that belongs to it, its log and its files.
+         */
+        post: operations["erase_customer"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3344,6 +3384,58 @@ export interface components {
             entry_id: number;
         };
         /**
+         * Erased
+         * @description How many records of each type were erased, and the receipt; a dry run has none.
+         * @example {
+         *       "erased": {},
+         *       "receipt": {
+         *         "organization": "organization",
+         *         "type": "type",
+         *         "id": 3,
+         *         "created_at": "2026-01-05T09:30:00Z",
+         *         "erased": {},
+         *         "reason": "reason",
+         *         "erased_at": "2026-01-12T14:05:00Z",
+         *         "erased_by": {
+         *           "id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "name": "name"
+         *         },
+         *         "entry_id": 3,
+         *         "signature": "signature"
+         *       }
+         *     }
+         */
+        Erased: {
+            erased: {
+                [key: string]: number;
+            };
+            receipt: components["schemas"]["Receipt"] | null;
+        };
+        /**
+         * Eraser
+         * @description The person who erased a record.
+         */
+        Eraser: {
+            id: number | string | null;
+            name: string | null;
+        };
+        /**
+         * Erasure
+         * @description Why a record is erased, and its name as it is shown, so that nobody erases another one by mistake.
+         */
+        Erasure: {
+            /**
+             * @description Kept in the log: no personal data
+             * @example Request of 2 May
+             */
+            reason: string;
+            /**
+             * @description Its name as it is shown
+             * @example Ada Lovelace
+             */
+            confirm: string;
+        };
+        /**
          * ErrorBody
          * @description The body of every answer of 400 and above.
          */
@@ -4510,6 +4602,26 @@ export interface components {
             assigned_to: (number | string) | null;
             open_deals?: boolean;
             open_activities?: boolean;
+        };
+        /**
+         * Receipt
+         * @description What was erased, when, by whom and why, by which audit entry. It is signed by this service. `created_at` tells
+         *         the record from another one that has its id after a restore.
+         */
+        Receipt: {
+            organization: string;
+            type: string;
+            id: number;
+            created_at: string;
+            erased: {
+                [key: string]: number;
+            };
+            reason: string;
+            erased_at: string;
+            erased_by: components["schemas"]["Eraser"];
+            entry_id: number;
+            /** @default  */
+            signature: string;
         };
         /**
          * ResourceType
@@ -6522,6 +6634,55 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    erase_contact: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                contact_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Erasure"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erased"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     restore_contact: {
         parameters: {
             query?: never;
@@ -7221,6 +7382,55 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Contact"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    erase_customer: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Erasure"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erased"];
                 };
             };
             400: components["responses"]["400"];

@@ -112,11 +112,20 @@ def purge(age: int, data_dir: Path | None) -> None:
     """
     with _work(data_dir, "purge") as work:
         before = datetime.now(UTC) - timedelta(seconds=age)
-        # Rows first: a sweep finds an object without a row, but a row without its object would be a lost file.
-        keys = work.connection.execute("SELECT crm_purge_attachments(%s)", [before]).fetchall()
-        for (key,) in keys:
-            work.store.remove(key)
-        click.echo(f"Deleted for good: {len(keys)} attachments.")
+        ((count,),) = work.connection.execute("SELECT crm_purge_attachments(%s)", [before]).fetchall()
+        remove_objects(work.connection, work.store)
+        click.echo(f"Deleted for good: {count} attachments.")
+
+
+def remove_objects(connection: psycopg.Connection[Any], store: ObjectStore) -> None:
+    """Delete the objects in the store whose rows are gone."""
+    while True:
+        keys = [key for (key,) in connection.execute("SELECT crm_list_removed_objects(1000)")]
+        for key in keys:
+            store.remove(key)
+        ((forgotten,),) = connection.execute("SELECT crm_forget_removed_objects(%s)", [keys]).fetchall()
+        if not forgotten:
+            return
 
 
 def _compare(work: Work) -> None:

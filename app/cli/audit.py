@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import click
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from app.cli.environment import Duration, data_dir_option, environment
 from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Head, Walk, heads
+from app.records.signatures import CHECKPOINT, is_signed, sign
 from app.settings import Settings
 from app.web import strict_json
 from app.web.errors import AppError
@@ -110,7 +110,7 @@ def checkpoint(data_dir: Path | None) -> None:
                 for tenant, head in found.items()
             },
         }
-        return json.dumps(body | {"signature": _signature(settings.audit_keys[0], body)}, indent=2)
+        return json.dumps(body | {"signature": sign(settings, CHECKPOINT, body)}, indent=2)
 
     click.echo(_with_database(data_dir, work, oversight=True))
 
@@ -156,7 +156,7 @@ def _read_checkpoint(raw: bytes, settings: Settings) -> dict[str, Head]:
     try:
         body = strict_json.decode(raw)
         signature = body.pop("signature")
-        signed = any(hmac.compare_digest(signature, _signature(key, body)) for key in settings.audit_keys)
+        signed = is_signed(settings, CHECKPOINT, body, signature)
         seen = {
             tenant: Head(head["sequence"], bytes.fromhex(head["hash"]), head.get("version", 1))
             for tenant, head in body["heads"].items()
@@ -166,8 +166,3 @@ def _read_checkpoint(raw: bytes, settings: Settings) -> dict[str, Head]:
     if not signed:
         raise click.ClickException("The checkpoint was not signed with AUDIT_KEY or JWT_SECRET: it proves nothing")
     return seen
-
-
-def _signature(secret: str, body: dict[str, Any]) -> str:
-    key = hmac.digest(secret.encode(), b"crm audit checkpoint", "sha256")
-    return hmac.digest(key, strict_json.encode_sorted(body), "sha256").hex()

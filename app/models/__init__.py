@@ -1,6 +1,6 @@
 """The tables, as the migrations make them, without their indexes."""
 
-from app.models.attachments import Attachment, AttachmentUpload
+from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
@@ -27,6 +27,7 @@ __all__ = [
     "PipelineStage",
     "Record",
     "RecordCount",
+    "RemovedObject",
     "SoftDeleted",
     "StageMove",
     "Tag",

@@ -57,3 +57,13 @@ class AttachmentUpload(Base):
         reference("attachment_uploads", "deal_id", "deals"),
         reference("attachment_uploads", "activity_id", "activities"),
     )
+
+
+class RemovedObject(Base):
+    """An object of the store that is to be deleted. Only functions of the database read and write these."""
+
+    __tablename__ = "removed_objects"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    object_key: Mapped[str] = mapped_column(Text, primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

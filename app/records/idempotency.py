@@ -53,7 +53,7 @@ async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
     """Take the key for this request, before it does anything.
 
     Raises Replay if the same request was answered before, AppError REQUEST_IN_PROGRESS while it runs, and
-    IDEMPOTENCY_KEY_REUSED if the key was used for another request.
+    IDEMPOTENCY_KEY_REUSED if the key was used for another request, ANSWER_ERASED if what it answered was erased since.
     """
     name = "\x1f".join((tx.actor.tenant_id, tx.actor.user_id, key))
     if not (await tx.connection.execute(_LOCK, {"name": name})).scalar_one():
@@ -65,7 +65,7 @@ async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
 
 
 async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
-    """Raise Replay or IDEMPOTENCY_KEY_REUSED as `reserve` does, without taking the key."""
+    """Raise Replay, IDEMPOTENCY_KEY_REUSED or ANSWER_ERASED as `reserve` does, without taking the key."""
     found = await tx.connection.execute(_FIND, {"mine": tx.actor.user_id, "given": key, "kept_for": KEPT_FOR})
     kept = found.one_or_none()
     if kept is None:
@@ -73,7 +73,10 @@ async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
     kept_fingerprint, *answer = kept
     if kept_fingerprint != fingerprint:
         raise AppError(Code.IDEMPOTENCY_KEY_REUSED)
-    raise Replay(KeptAnswer(*answer))
+    answered = KeptAnswer(*answer)
+    if answered.body is None:
+        raise AppError(Code.ANSWER_ERASED)
+    raise Replay(answered)
 
 
 async def keep(tx: Transaction, key: str, answer: KeptAnswer) -> None:

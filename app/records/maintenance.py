@@ -1,17 +1,19 @@
-"""What the service does in the background, across tenants: it seals the audit log, deletes old idempotency keys, and
-entries that are older than their tenant keeps them.
+"""What the service does in the background, across tenants: it seals the audit log, and deletes idempotency keys and
+what an organization has kept long enough: audit entries, and records in the trash.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 from sqlalchemy import text
 
 from app.db.database import Database
 from app.records.audit_chain import BATCH, CUT_AT_ONCE, cut, seal
+from app.records.resources import RESOURCES
 
 LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_EVERY_SECONDS = 60.0
@@ -21,6 +23,16 @@ log = structlog.get_logger("maintenance")
 
 PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
+PURGE = text("SELECT crm_purge_trash(CAST(:resources AS text[]), :most)")
+WITH_TRASH = [str(resource.table.name) for resource in RESOURCES if resource.has_trash]
+
+
+async def purge_trash(database: Database) -> int:
+    """Delete for good about a batch of what is in the trash too long; returns how many records. Raises AppError."""
+    async with database.maintenance() as connection:
+        given = {"resources": WITH_TRASH, "most": PRUNED_AT_ONCE}
+        return int((await connection.execute(PURGE, given)).scalar_one())
+
 
 async def prune(database: Database) -> int:
     """Delete a batch of idempotency keys that are older than a day; returns how many. Raises AppError."""
@@ -29,11 +41,14 @@ async def prune(database: Database) -> int:
 
 
 class Maintenance:
-    """Runs in each worker, every so many seconds. While one worker does the work, the others skip it."""
+    """Runs in each worker, every so many seconds. While one worker does the work, the others skip it. `also` is done
+    after it, again while it returns that it did something.
+    """
 
-    def __init__(self, database: Database, seconds: float) -> None:
+    def __init__(self, database: Database, seconds: float, also: Callable[[], Awaitable[int]] | None = None) -> None:
         self._database = database
         self._seconds = seconds
+        self._also = also
         self._pruned_at = -PRUNE_EVERY_SECONDS
 
     async def run(self) -> None:
@@ -57,5 +72,9 @@ class Maintenance:
             while await prune(self._database) == PRUNED_AT_ONCE:
                 pass
             while await cut(self._database) == CUT_AT_ONCE:
+                pass
+            while await purge_trash(self._database) >= PRUNED_AT_ONCE:
+                pass
+            while self._also and await self._also():
                 pass
             self._pruned_at = time.monotonic()

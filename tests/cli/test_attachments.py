@@ -205,7 +205,7 @@ def test_a_purge_deletes_for_good_what_is_in_the_trash_long_enough(service: Serv
     assert service.call("POST", f"/admin/attachments/{made['id']}/restore", token).status_code == 404
     assert service.call("GET", f"{path}/attachments?deleted=include", token).json()["total"] == 1
     newest = service.call("GET", "/admin/audit?resource_type=attachment", token).json()["data"][0]
-    assert (newest["action"], newest["user_name"]) == ("delete", "crm attachments purge")
+    assert (newest["action"], newest["user_name"]) == ("purge", "crm attachments purge")
 
 
 def test_a_store_that_dies_is_started_again_and_the_rest_goes_on(service: Service) -> None:

@@ -216,6 +216,9 @@ def _fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[
         url = operation.url(**ids).removesuffix("/undo")
         assert change(caller, url, 0).is_success
         said["entry_id"] = caller.ok("GET", f"{url}/versions")["data"][0]["id"]
+    if known.get("confirm"):
+        shown = caller.ok("GET", operation.url(**ids).removesuffix("/erase"))
+        said["confirm"] = shown.get("name") or f"{shown['first_name']} {shown['last_name'] or ''}"
     if known.get("name"):
         said["name"] = "seldom-used"
     return said

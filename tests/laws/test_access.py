@@ -30,9 +30,11 @@ def expected_permission(method: str, path: str) -> str:
     kind = path.split("/", 1)[0]
     if kind == "audit":
         return "audit"
+    if kind == "trash":
+        return "delete"
     if method in {"GET", "HEAD"}:
         return "read"
-    if kind in {"tags", "pipeline-stages", "settings"}:
+    if kind in {"tags", "pipeline-stages", "settings"} or path.endswith("/erase"):
         return "configure"
     if path.endswith("/restore"):
         return "delete"

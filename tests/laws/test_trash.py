@@ -86,7 +86,9 @@ def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(param
 
 
 def routes_of(parameter: str) -> list[Operation]:
-    return [o for o in ADMIN if o.parameters == [parameter] and not o.path.endswith(("/restore", *OF_HISTORY))]
+    return [
+        o for o in ADMIN if o.parameters == [parameter] and not o.path.endswith(("/restore", "/erase", *OF_HISTORY))
+    ]
 
 
 @pytest.mark.parametrize("operation", [o for name in TRASHABLE for o in routes_of(name)], ids=str)

@@ -1,0 +1,52 @@
+"""/admin/customers/{id}/erase and /admin/contacts/{id}/erase."""
+
+from __future__ import annotations
+
+import structlog
+from litestar import Response, Router, post
+from litestar.params import FromPath, JSONBody
+
+from app.access.permissions import Permission, Requires
+from app.admin.erasure.schemas import Erasure
+from app.admin.http import answer, transaction
+from app.records import resources
+from app.records.erasure import Erased, erase
+from app.records.resources import Resource
+from app.storage.removed import delete_removed_objects
+from app.web.errors import AppError
+from app.web.input import CrmRequest
+from app.web.structs import RecordId
+
+log = structlog.get_logger("erasure")
+
+
+@post("/customers/{customer_id:str}/erase", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+async def erase_customer(
+    request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[Erasure]
+) -> Response[Erased]:
+    """Erase a customer for good, live or in the trash, with all that belongs to it, its log and its files."""
+    return await _erase(request, resources.CUSTOMERS, customer_id, data)
+
+
+@post("/contacts/{contact_id:str}/erase", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+async def erase_contact(
+    request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[Erasure]
+) -> Response[Erased]:
+    """Erase a contact for good, live or in the trash. Deals and activities that name it stay, without it."""
+    return await _erase(request, resources.CONTACTS, contact_id, data)
+
+
+async def _erase(request: CrmRequest, resource: Resource, record_id: int, data: Erasure) -> Response[Erased]:
+    state = request.app.state
+    async with transaction(request) as tx:
+        erased = await erase(tx, resource, record_id, reason=data.reason, confirm=data.confirm, settings=state.settings)
+        answered = answer(tx, erased)
+    try:
+        await delete_removed_objects(state.database, state.store)
+    except AppError as error:
+        # It is done: the upkeep deletes the files later.
+        log.warning("files of erased records are deleted later", reason=error.code.name)
+    return answered
+
+
+router = Router("/", route_handlers=[erase_customer, erase_contact], tags=["Erasure"])

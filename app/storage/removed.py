@@ -1,0 +1,35 @@
+"""Objects of the store whose rows are gone: the database lists them until the store has deleted them."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from app.db.database import Database
+from app.storage.objects import ObjectStore
+from app.web.errors import AppError
+
+AT_ONCE = 100
+
+LIST = text("SELECT crm_list_removed_objects(:most)")
+FORGET = text("SELECT crm_forget_removed_objects(CAST(:keys AS text[]))")
+
+
+async def delete_removed_objects(database: Database, store: ObjectStore) -> int:
+    """Delete a batch of them; returns how many are done with. While the store is away, they stay listed, and an upload
+    as long as its address takes a file. Raises AppError if the database is away.
+    """
+    if not store.configured:
+        return 0
+    async with database.maintenance() as connection:
+        keys = list((await connection.execute(LIST, {"most": AT_ONCE})).scalars())
+    deleted = []
+    for key in keys:
+        try:
+            await store.delete(key)
+        except AppError:
+            break
+        deleted.append(key)
+    if not deleted:
+        return 0
+    async with database.maintenance() as connection:
+        return int((await connection.execute(FORGET, {"keys": deleted})).scalar_one())

@@ -1,0 +1,128 @@
+"""Erasing a customer or a contact, with all that belongs to it, for good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from msgspec import convert
+
+from app.records.erasure import Receipt
+from app.settings import Settings
+from tests.admin.test_trash import fill
+from tests.callers import Caller, refused
+from tests.records.chains import breaks, seal
+
+ALL = {"customers": 1, "contacts": 1, "deals": 1, "activities": 1, "notes": 1, "attachments": 1}
+
+
+def erase(caller: Caller, path: str, confirm: str, **more: Any) -> Any:
+    response = caller.post(f"{path}/erase", {"reason": "Asked for it", "confirm": confirm}, **more)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_a_customer_is_erased_with_everything_that_belongs_to_it(admin: Caller, settings: Settings) -> None:
+    made, other = fill(admin, "Ada"), fill(admin, "Grace")
+    path = f"/admin/customers/{made['customer']}"
+    admin.ok("DELETE", f"/admin/notes/{made['note']}")
+    refused(admin.post(f"{path}/erase", {"reason": "why", "confirm": "Adam"}), 400, "INVALID_REQUEST")
+    erased = erase(admin, path, "Ada")
+    assert erased["erased"] == ALL
+    receipt = convert(erased["receipt"], Receipt)
+    assert receipt.is_genuine(settings)
+    assert (receipt.organization, receipt.type, receipt.id) == (admin.tenant, "customer", made["customer"])
+    assert (receipt.reason, str(receipt.erased_by.id)) == ("Asked for it", admin.user_id)
+    refused(admin.get(path), 404, "CUSTOMER_NOT_FOUND")
+    assert admin.ok("GET", "/admin/trash")["total"] == 0
+    for plural in ("customers", "contacts", "deals", "activities", "notes"):
+        assert admin.ok("GET", f"/admin/{plural}", deleted="include")["total"] == 1
+    assert admin.ok("GET", f"/admin/customers/{other['customer']}")["contacts_count"] == 1
+    about = admin.ok("GET", f"/admin/audit/{receipt.entry_id}")
+    assert about["action"] == "erase"
+    assert about["new_values"]["reason"] == "Asked for it"
+    for entry in admin.audit(resource_type="customer", resource_id=made["customer"]):
+        assert entry["action"] == "erase" or entry["changes"] == {}
+    seal(settings)
+    assert breaks(settings, admin.tenant) == []
+
+
+def test_what_is_in_the_trash_is_erased_too_and_a_dry_run_erases_nothing(admin: Caller) -> None:
+    made = fill(admin)
+    path = f"/admin/customers/{made['customer']}"
+    admin.ok("DELETE", path)
+    tried = erase(admin, path, "Ada", headers={"Dry-Run": "true"})
+    assert tried["result"] == {"erased": ALL, "receipt": None}
+    assert {(each["resource_type"], each["resource_id"]) for each in tried["changes"] if each["action"] == "erase"} == {
+        *made.items()
+    }
+    assert admin.ok("GET", "/admin/trash")["total"] == 6
+    assert erase(admin, path, "Ada")["erased"] == ALL
+    assert admin.ok("GET", "/admin/trash")["total"] == 0
+
+
+def test_a_contact_is_erased_and_its_deals_stay(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    contact = admin.ok("POST", f"/admin/customers/{customer}/contacts", {"first_name": "Grace", "last_name": "Hopper"})
+    fields = {"customer_id": customer, "contact_id": contact["id"]}
+    deal = admin.ok("POST", "/admin/deals", {"title": "Ship", **fields})
+    call = admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", **fields})
+    assert erase(admin, f"/admin/contacts/{contact['id']}", "Grace  Hopper ")["erased"] == {"contacts": 1}
+    assert admin.ok("GET", f"/admin/deals/{deal['id']}")["contact_id"] is None
+    assert admin.ok("GET", f"/admin/activities/{call['id']}")["contact_id"] is None
+    changes = admin.audit(resource_type="deal", resource_id=deal["id"])[0]["changes"]
+    assert changes == {"contact_id": {"old": contact["id"], "new": None}}
+
+
+def test_only_admins_erase_and_nothing_on_hold(admin: Caller, manager: Caller, stranger: Caller) -> None:
+    made = fill(admin)
+    wanted = {"reason": "why", "confirm": "Ada"}
+    path = f"/admin/customers/{made['customer']}"
+    refused(manager.post(f"{path}/erase", wanted), 403, "INSUFFICIENT_PERMISSIONS")
+    refused(stranger.post(f"{path}/erase", wanted), 404, "CUSTOMER_NOT_FOUND")
+    admin.ok("PATCH", path, {"hold": True})
+    refused(admin.post(f"{path}/erase", wanted), 409, "ON_HOLD")
+    contact = f"/admin/contacts/{made['contact']}"
+    refused(admin.post(f"{contact}/erase", wanted | {"confirm": "Ada Contact"}), 409, "ON_HOLD")
+    admin.ok("PATCH", path, {"hold": False})
+    erase(admin, path, "Ada")
+
+
+def test_more_than_a_request_may_take_is_refused_whole(admin: Caller, settings: Settings) -> None:
+    customer = admin.customer("Ada")["id"]
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        insert = "INSERT INTO notes (tenant_id, customer_id, content, author_id) SELECT %s, %s, 'x', 'me'"
+        owner.execute(f"{insert} FROM generate_series(1, 1000)", [admin.tenant, customer])
+    wanted = {"reason": "why", "confirm": "Ada"}
+    refused(admin.post(f"/admin/customers/{customer}/erase", wanted), 400, "TOO_MANY_RECORDS")
+    assert admin.ok("GET", "/admin/notes")["total"] == 1000
+
+
+def test_a_kept_answer_that_mentions_it_is_emptied_and_its_key_stays(admin: Caller) -> None:
+    key = {"Idempotency-Key": "first"}
+    customer = admin.post("/admin/customers", {"name": "Ada"}, headers=key).json()["id"]
+    again = {"Idempotency-Key": "second"}
+    same = {"assigned_to": None}
+    admin.call("POST", f"/admin/customers/{customer}/reassign", json=same, headers=again)
+    other = {"Idempotency-Key": "other"}
+    kept = admin.post("/admin/customers", {"name": "Grace"}, headers=other).json()
+    erase(admin, f"/admin/customers/{customer}", "Ada")
+    refused(admin.post("/admin/customers", {"name": "Ada"}, headers=key), 410, "ANSWER_ERASED")
+    reassigned = admin.call("POST", f"/admin/customers/{customer}/reassign", json=same, headers=again)
+    refused(reassigned, 410, "ANSWER_ERASED")
+    assert admin.post("/admin/customers", {"name": "Grace"}, headers=other).json() == kept
+    assert admin.ok("GET", "/admin/customers")["total"] == 1
+
+
+def test_what_was_deleted_for_good_before_is_erased_from_the_log(admin: Caller, settings: Settings) -> None:
+    made = fill(admin)
+    admin.ok("DELETE", f"/admin/activities/{made['activity']}")
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute("""SELECT set_config('crm.actor', '{"removal": "purge"}', false)""")
+        owner.execute("DELETE FROM notes")
+    erase(admin, f"/admin/customers/{made['customer']}", "Ada")
+    told = admin.audit(resource_type="note")
+    assert told
+    assert {str(entry["changes"]) for entry in told} == {"{}"}
