@@ -230,6 +230,20 @@ def test_a_batch_is_tried_without_a_trace(admin: Caller) -> None:
     assert len(done(admin, *requests)) == 2
 
 
+def test_undoing_its_operation_takes_back_a_batch(admin: Caller) -> None:
+    known = admin.customer("Known")
+    answer = send(
+        admin,
+        ask("POST", "/admin/customers", {"name": "Ada"}),
+        ask("POST", "/admin/deals", {"title": "Engine", "customer_id": "{{0.id}}"}),
+        ask("PATCH", f"/admin/customers/{known['id']}", {"status": "active"}),
+    )
+    admin.ok("POST", f"/admin/operations/{answer.headers['X-Operation-Id']}/undo", {})
+    (left,) = admin.ok("GET", "/admin/customers")["data"]
+    assert (left["id"], left["status"]) == (known["id"], known["status"])
+    assert admin.ok("GET", "/admin/deals")["total"] == 0
+
+
 def test_the_second_of_two_with_one_email_is_refused_and_so_is_the_first(admin: Caller) -> None:
     same = ask("POST", "/admin/customers", {"name": "Ada", "email": "ada@example.com"})
     assert refused(send(admin, same, same), 409, "EMAIL_EXISTS") == {"index": 1}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
+from app.db.roles import enter_tenant
+from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import UNKNOWN_ID
+from tests.processes import wait_until
 
 CUSTOMERS = "/admin/customers/bulk"
 
@@ -191,6 +196,57 @@ def test_a_filter_means_what_it_means_in_a_list(admin: Caller) -> None:
     for least, found in ((10.5, 1), (10.51, 0), (10, 1)):
         body = {"filter": {"amount_min": least}, "action": "update", "values": {"title": f"{least}"}}
         assert admin.ok("POST", "/admin/deals/bulk", body)["matched"] == found
+
+
+def test_undoing_its_operation_takes_back_a_bulk_change(admin: Caller) -> None:
+    before = [admin.customer(f"Lead {number}", status=status) for number, status in enumerate(("lead", "active"))]
+    body = {"filter": {}, "action": "update", "values": {"status": "churned"}}
+    operation = admin.post(CUSTOMERS, body).headers["X-Operation-Id"]
+    admin.ok("POST", f"/admin/operations/{operation}/undo", {})
+    for customer in before:
+        now = admin.ok("GET", f"/admin/customers/{customer['id']}")
+        assert (now["status"], now["version"]) == (customer["status"], 3)
+    operation = admin.post(CUSTOMERS, {"ids": ids_of(before), "action": "trash"}).headers["X-Operation-Id"]
+    assert admin.ok("GET", "/admin/customers")["total"] == 0
+    admin.ok("POST", f"/admin/operations/{operation}/undo", {})
+    assert admin.ok("GET", "/admin/customers")["total"] == 2
+
+
+def test_bulk_changes_at_the_same_time_wait_for_each_other_in_one_order(admin: Caller) -> None:
+    ids = ids_of([admin.customer(f"Customer {number}") for number in range(30)])
+
+    def change(number: int) -> Any:
+        chosen: dict[str, Any] = {"filter": {}} if number % 3 == 0 else {"ids": ids if number % 3 == 1 else ids[::-1]}
+        return admin.post(CUSTOMERS, chosen | {"action": "update", "values": {"role": f"Role {number}"}})
+
+    with ThreadPoolExecutor(6) as pool:
+        assert [answer.json().get("changed") for answer in pool.map(change, range(12))] == [30] * 12
+    assert {admin.ok("GET", f"/admin/customers/{each}")["version"] for each in ids} == {13}
+    assert len({admin.ok("GET", f"/admin/customers/{each}")["role"] for each in ids}) == 1
+
+
+def test_what_no_longer_matches_when_it_is_locked_is_left_alone(admin: Caller, settings: Settings) -> None:
+    ids = ids_of([admin.customer(f"Customer {number}") for number in range(2)])
+    body = {"filter": {"status": "lead"}, "action": "update", "values": {"role": "Seen as a lead"}}
+    with psycopg.connect(settings.migration_dsn) as other, ThreadPoolExecutor(1) as pool:
+        enter_tenant(other, admin.tenant, {"user_id": "somebody"})
+        other.execute("UPDATE customers SET status = 'churned' WHERE id = %s", [ids[0]])
+        pending = pool.submit(admin.post, CUSTOMERS, body)
+        wait_until(lambda: waiting(settings), "the bulk change to wait for the row")
+        other.commit()
+        done = pending.result().json()
+    assert (done["matched"], done["changed"]) == (1, 1)
+    assert admin.ok("GET", f"/admin/customers/{ids[0]}")["role"] is None
+
+
+def waiting(settings: Settings) -> bool:
+    """Whether a statement waits for a lock."""
+    with psycopg.connect(settings.migration_dsn) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        ).fetchone()
+        return bool(found and found[0])
 
 
 def test_more_than_a_thousand_are_refused_with_what_to_do(admin: Caller, manager: Caller) -> None:
