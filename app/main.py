@@ -33,6 +33,7 @@ from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.reports.cache import ReportCache
 from app.admin.reports.routes import router as reports
+from app.admin.search.routes import router as search
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.trash.routes import router as trash
@@ -58,7 +59,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, trash, erasure, operations, batch),
+    *(tags, me, users, settings_, reports, audit, trash, erasure, operations, batch, search),
 )
 
 

@@ -52,6 +52,7 @@ GROUPS = {
     "Notes": "Notes on customers, deals and activities.",
     "Tags": "Labels for customers. Only admins change them.",
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
+    "Search": "Everything at once, best first.",
     "Batch": "Several requests in one transaction, all or none.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
     "History": "Taking back what a request or a job did.",
@@ -308,12 +309,8 @@ def _parameters(
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
         # An empty parameter counts as absent.
-        parameter: dict[str, Any] = {
-            "name": field.encode_name,
-            "in": "query",
-            "allowEmptyValue": True,
-            "schema": schema,
-        }
+        absent = "required" if field.required else "allowEmptyValue"
+        parameter: dict[str, Any] = {"name": field.encode_name, "in": "query", absent: True, "schema": schema}
         if "description" in schema:
             parameter["description"] = schema.pop("description")
         if schema.get("type") == "array":

@@ -2818,6 +2818,18 @@ AS $function$
         LIMIT $5$function$;
 ALTER FUNCTION crm_search_customers(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
 
+CREATE FUNCTION crm_search_deal_titles(text, text[], text[], boolean, bigint, text[], text)
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ STABLE
+AS $function$
+            SELECT id FROM deals
+            WHERE tenant_id = $1 AND crm_grams(crm_fold_search(title)) COLLATE "C" @> $2
+                AND crm_fold_search(title) LIKE ALL ($3) AND (deleted_at IS NULL OR NOT $4)
+            LIMIT $5
+        $function$;
+ALTER FUNCTION crm_search_deal_titles(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
+
 CREATE FUNCTION crm_search_deals(text, text[], text[], boolean, bigint, text[], text)
  RETURNS SETOF bigint
  LANGUAGE sql
@@ -2857,6 +2869,40 @@ CREATE FUNCTION crm_size(tree jsonb)
  IMMUTABLE
 RETURN (SELECT COALESCE(sum(jsonb_array_length(jsonb_each.value)), (0)::bigint) AS "coalesce" FROM jsonb_each(crm_size.tree) jsonb_each(key, value));
 GRANT EXECUTE ON FUNCTION crm_size(jsonb) TO crm_maintenance, crm_search, crm_service;
+
+CREATE FUNCTION crm_snippet(content text, folded text, fragments text[])
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE STRICT
+AS $function$
+        DECLARE
+            place int := coalesce((
+                SELECT min(nullif(strpos(folded, crm_fold_fragment(fragment)), 0))
+                FROM unnest(fragments) AS fragment), 1);
+            size int := char_length(content);
+            start int := 0;
+            passed int := 0;
+            piece int;
+        BEGIN
+            IF char_length(folded) = size THEN
+                start := place - 1;
+            ELSE
+                -- Folding makes several letters of some. So the place in the text is found by halves, each folded.
+                WHILE size > 1 LOOP
+                    size := (size + 1) / 2;
+                    piece := char_length(public.crm_fold_search(substr(content, start + 1, size)));
+                    IF passed + piece < place THEN
+                        passed := passed + piece;
+                        start := start + size;
+                    END IF;
+                END LOOP;
+            END IF;
+            start := greatest(start - 30, 1);
+            RETURN CASE WHEN start > 1 THEN '…' ELSE '' END
+                || btrim(regexp_replace(substr(content, start, 90), '\s+', ' ', 'g'))
+                || CASE WHEN start + 90 <= char_length(content) THEN '…' ELSE '' END;
+        END $function$;
+GRANT EXECUTE ON FUNCTION crm_snippet(text,text,text[]) TO crm_service;
 
 -- Writes the stage history of a statement's deals; the creation is the first move.
 CREATE FUNCTION crm_stage_history()

@@ -1503,6 +1503,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search
+         * @description Customers, contacts, deals, activities and notes, the best first: whole words, then beginnings of words, then
+         *     other parts; open before closed, recent before old.
+         */
+        get: operations["search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/settings": {
         parameters: {
             query?: never;
@@ -3543,6 +3564,18 @@ export interface components {
             lost_value: number;
         };
         /**
+         * Found
+         * @description A record that was found: its name or title, or a part of a note, and a line that tells it from others.
+         */
+        Found: {
+            type: components["schemas"]["SearchType"];
+            id: number;
+            title: string;
+            subtitle: string | null;
+            matched: components["schemas"]["MatchedField"];
+            updated_at: string;
+        };
+        /**
          * Funnel
          * @description Every stage in order.
          * @example {
@@ -3614,6 +3647,12 @@ export interface components {
             resource_id: number;
             field: string;
         };
+        /**
+         * MatchedField
+         * @description Where the words were found. `customer` is the name of the customer that a deal belongs to.
+         * @enum {unknown}
+         */
+        MatchedField: "company" | "content" | "customer" | "email" | "name" | "phone" | "title";
         /**
          * Me
          * @description Who is asking, and what this service and the token's issuer let them do.
@@ -4629,6 +4668,31 @@ export interface components {
          * @enum {unknown}
          */
         ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag";
+        /**
+         * SearchResults
+         * @description The best records, best first.
+         * @example {
+         *       "data": [
+         *         {
+         *           "type": "customer",
+         *           "id": 3,
+         *           "title": "Difference engine, 2 pieces",
+         *           "subtitle": "subtitle",
+         *           "matched": "name",
+         *           "updated_at": "2026-01-12T14:05:00Z"
+         *         }
+         *       ]
+         *     }
+         */
+        SearchResults: {
+            data: components["schemas"]["Found"][];
+        };
+        /**
+         * SearchType
+         * @description The kinds of record that are found.
+         * @enum {unknown}
+         */
+        SearchType: "activity" | "contact" | "customer" | "deal" | "note";
         /**
          * StageFigures
          * @description The deals that are in a stage now.
@@ -9935,6 +9999,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Team"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    search: {
+        parameters: {
+            query: {
+                /** @description Words that must all be found in a record, as in the `search` of lists */
+                q: string;
+                types?: ("activity" | "contact" | "customer" | "deal" | "note")[];
+                /** @description 20 unless given. Over 100 counts as 100 */
+                limit?: number;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchResults"];
                 };
             };
             400: components["responses"]["400"];

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, case, func, null, select
+from sqlalchemy import ColumnElement, Text, and_, case, func, null, select
 
 from app.models import Contact, Customer, Deal
 from app.records.json_columns import JsonColumn
@@ -73,3 +73,15 @@ def _seen_or(
 ) -> ColumnElement[Any]:
     seen = select(full).where(same).scalar_subquery()
     return func.coalesce(seen, case((reference.is_not(None), name_only)))
+
+
+def customer_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    """The name of the customer whose id this column holds."""
+    seen = select(customer.name).where(customer.id == reference).scalar_subquery()
+    return func.coalesce(seen, case((reference.is_not(None), func.crm_customer_name(reference))), type_=Text)
+
+
+def deal_title(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    """The title of the deal whose id this column holds."""
+    seen = select(deal.title).where(deal.id == reference).scalar_subquery()
+    return func.coalesce(seen, case((reference.is_not(None), func.crm_deal_title(reference))), type_=Text)

@@ -184,6 +184,10 @@ class Faults:
                 Fault(fault.field[:MAX_FIELD_NAME_LENGTH], fault.message[:MAX_FAULT_MESSAGE_LENGTH], fault.code)
             )
 
+    def name(self, field: str) -> bool:
+        """Whether one of the first hundred is about this field."""
+        return any(fault.field == field for fault in self._first)
+
     def error(self) -> AppError:
         """One error for all faults."""
         first = self._first

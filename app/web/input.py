@@ -19,7 +19,7 @@ from uuid import UUID
 from litestar import Request
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import FieldInfo, fields
 
 from app.web import strict_json
@@ -191,7 +191,10 @@ def _read_query(raw: bytes, wanted: type[Struct] | None, faults: Faults) -> Stru
             read_into(values, faults, name=name, field=field.name, value=text, reader=reader)
         if name:
             seen.add(name)
-    return wanted(**values) if wanted else None
+    for name, (field, _) in known.items():
+        if field.required and values.get(field.name, UNSET) is UNSET and not faults.name(name):
+            faults.append(Fault(name, "is required"))
+    return wanted(**values) if wanted and not faults else None
 
 
 def _decoded(piece: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import httpx
 from litestar.handlers import HTTPRouteHandler
@@ -29,6 +30,8 @@ UNKNOWN_OPERATION = uuid.UUID(int=0)
 ONE_OF: dict[type[Body], list[str]] = {ContactCreate: ["first_name"]}
 # Made-up values of these fields would be refused.
 KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage": "proposal", "default_currency": "EUR"}
+# Every made-up record has this letter somewhere.
+QUERY: dict[str, object] = {"q": "e"}
 
 
 class Operation(NamedTuple):
@@ -51,8 +54,13 @@ class Operation(NamedTuple):
         return re.findall(r"{(\w+)}", self.path)
 
     def url(self, **ids: object) -> str:
+        """With these ids, and values of what its query requires; without one, with a made-up one."""
+        query = input_types(self.handler).query
+        required = [field.encode_name for field in fields(query) if field.required] if query else []
+        values = {name: (QUERY | ids)[name] for name in required}
         unknown = dict.fromkeys(self.parameters, UNKNOWN_ID) | {"operation_id": UNKNOWN_OPERATION}
-        return self.path.format(**unknown | ids)
+        path = self.path.format(**unknown | ids)
+        return f"{path}?{urlencode(values)}" if values else path
 
     def body(self) -> dict[str, Any] | None:
         """A valid JSON body, if the route takes one."""

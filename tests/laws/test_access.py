@@ -104,7 +104,8 @@ def test_an_id_is_a_positive_63_bit_integer(operation: Operation, admin: Caller)
 
 @every_route
 def test_an_unknown_parameter_is_named(operation: Operation, admin: Caller) -> None:
-    answer = admin.call(operation.method, f"{operation.url()}?colour=red", **operation.payload())
+    url = operation.url()
+    answer = admin.call(operation.method, f"{url}{'&' if '?' in url else '?'}colour=red", **operation.payload())
     data = refused(answer, 400, "INVALID_REQUEST")
     assert operation.method == "HEAD" or data["fields"][0]["field"] == "colour"
 

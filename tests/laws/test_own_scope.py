@@ -115,7 +115,10 @@ def known(
 def urls(operation: Operation, *known: dict[str, int]) -> list[str]:
     """The operation's address with every choice of these records."""
     choices = [[ids[name] for ids in known if name in ids] for name in operation.parameters]
-    return [operation.url(**dict(zip(operation.parameters, ids, strict=True))) for ids in itertools.product(*choices)]
+    return [
+        operation.url(q=CANARY, **dict(zip(operation.parameters, ids, strict=True)))
+        for ids in itertools.product(*choices)
+    ]
 
 
 def test_no_address_shows_what_is_hidden(known: tuple[FakeData, Caller, Caller]) -> None:

@@ -21,6 +21,8 @@ from sqlalchemy import Column, Table
 import app
 from app.admin.audit.queries import VERSIONS
 from app.admin.audit.schemas import ResourceType
+from app.admin.search.kinds import KINDS as FINDABLE
+from app.admin.search.schemas import SearchType
 from app.models import Record, SoftDeleted
 from app.openapi import GROUPS
 from app.records.filters import FoundIn
@@ -65,6 +67,15 @@ def test_each_table_of_records_is_declared_as_a_resource() -> None:
 def test_the_audit_log_knows_the_kind(resource: Resource) -> None:
     missing = f"add {resource.kind.upper()} = {resource.kind!r} to ResourceType in app/admin/audit/schemas.py"
     assert resource.kind in list(ResourceType), missing
+
+
+@every_resource
+def test_the_search_over_everything_finds_the_kind(resource: Resource) -> None:
+    if resource.searched:
+        name, kind = resource.kind.upper(), repr(resource.kind)
+        assert resource.kind in list(SearchType), f"add {name} = {kind} to SearchType in app/admin/search/schemas.py"
+        missing = f"add a Findable of resources.{resource.table.name.upper()} to KINDS in app/admin/search/kinds.py"
+        assert resource in [each.resource for each in FINDABLE], missing
 
 
 def test_the_audit_log_knows_no_other_kind() -> None:

@@ -27,6 +27,7 @@ CALLABLE = {
     "crm_erase_record(text,bigint,bigint,bigint)": {"crm_service"},
     "crm_seal_audit(bigint)": {"crm_service"},
     "crm_search(text,text[],boolean,boolean,bigint)": {"crm_service"},
+    "crm_snippet(text,text,text[])": {"crm_service"},
     # Their owner is another role; the owner of the tables may call them, for `crm attachments`.
     "crm_delete_upload(text,bigint)": {"the owner"},
     "crm_deleted_under(text,text,text,text[])": {"the owner"},

@@ -93,9 +93,9 @@ class Part(NamedTuple):
 
 
 RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openapi.py"
-MIGRATION, SCHEMAS = "migrations/versions/0006_projects.py", "app/admin/projects/schemas.py"
+MIGRATION, SCHEMAS = "migrations/versions/0008_projects.py", "app/admin/projects/schemas.py"
 QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
-KINDS = "app/admin/audit/schemas.py"
+KINDS, FOUND = "app/admin/audit/schemas.py", "app/admin/search/schemas.py"
 RUN = "let a migration run "
 # Each group is forgotten at once.
 FORGOTTEN = {
@@ -111,6 +111,7 @@ FORGOTTEN = {
         Part(MIGRATION, "projects_live_name_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, name_folded, id)"),
         Part(MIGRATION, "projects_customer_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, customer_id, …)"),
         Part(KINDS, 'PROJECT = "project"', f"add PROJECT = 'project' to ResourceType in {KINDS}"),
+        Part(FOUND, 'PROJECT = "project"', f"add PROJECT = 'project' to SearchType in {FOUND}"),
         Part(GROUPS, '"Projects":', f"add 'Projects' to GROUPS in {GROUPS}, with a sentence about it"),
         Part(ROUTES, "        restore_project,", "add restore_project to the router of app.admin.projects.routes"),
     ],

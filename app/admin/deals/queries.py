@@ -74,15 +74,15 @@ COLUMNS = view_columns(
     contact=contact_of(c.contact_id),
 )
 DEALS = TrashRepository(resources.DEALS, Deal, COLUMNS)
-# Also the name of a customer that the person does not see: a deal shows it, so a search finds it.
-_customer_name = func.coalesce(
-    select(customer.name).where(customer.id == c.customer_id).scalar_subquery(), func.crm_customer_name(c.customer_id)
+# Also the name of a customer that the person does not see: a deal shows it, so a search finds it. The first line of
+# what is searched of a customer is the folded name.
+_folded_name = func.split_part(customer.search_folded, literal_column(r"E'\n'"), literal_column("1"))
+CUSTOMER_FOLDED = func.coalesce(
+    select(_folded_name).where(customer.id == c.customer_id).scalar_subquery(),
+    func.crm_fold_search(func.crm_customer_name(c.customer_id)),
+    type_=Text,
 )
-_document = (
-    func.crm_fold_search(c.title, type_=Text)
-    + literal_column(r"E'\n'", Text)
-    + func.crm_fold_search(_customer_name, type_=Text)
-)
+DOCUMENT = func.crm_fold_search(c.title, type_=Text) + literal_column(r"E'\n'", Text) + CUSTOMER_FOLDED
 LISTING = Listing.of(
     DEALS,
     DealQuery,
@@ -93,7 +93,7 @@ LISTING = Listing.of(
         "customer_id": one_of(c.customer_id),
         "currency": one_of(c.currency),
         "external_id": one_of(c.external_id),
-        "search": found_in("deals", _document),
+        "search": found_in("deals", DOCUMENT),
         "amount_min": at_least(c.amount_order, lambda amount: math.ceil(_order_of(amount))),
         "amount_max": at_most(c.amount_order, lambda amount: math.floor(_order_of(amount))),
         "expected_close_from": since(c.expected_close_date, at_midnight(c.expected_close_date)),
