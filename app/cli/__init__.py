@@ -32,6 +32,12 @@ def _attachments() -> click.Command:
     return attachments
 
 
+def _erase() -> click.Command:
+    from app.cli.erase import erase
+
+    return erase
+
+
 def _openapi() -> click.Command:
     from app.cli.openapi import openapi
 
@@ -56,7 +62,14 @@ def _seed() -> click.Command:
     return seed
 
 
-COMMANDS = {"serve": _serve, "db": _db, "audit": _audit, "attachments": _attachments, "openapi": _openapi}
+COMMANDS = {
+    "serve": _serve,
+    "db": _db,
+    "audit": _audit,
+    "attachments": _attachments,
+    "erase": _erase,
+    "openapi": _openapi,
+}
 # A production image does not contain these.
 DEVELOPMENT = {"token": _token, "issuer": _issuer, "seed": _seed}
 if find_spec("app.dev") is not None:

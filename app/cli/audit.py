@@ -26,9 +26,11 @@ from app.web.errors import AppError
 T = TypeVar("T")
 
 
-def _with_database(
+def with_database(
     data_dir: Path | None, work: Callable[[Database, Settings], Awaitable[T]], *, oversight: bool = False
 ) -> T:
+    """What the work returns. With `oversight`, it may read the logs of all organizations."""
+
     async def run(settings: Settings) -> T:
         connected = replace(settings, database_url=settings.migration_dsn) if oversight else settings
         try:
@@ -82,7 +84,7 @@ def seal(wait: int, data_dir: Path | None) -> None:
                 await asyncio.sleep(0.1)
         return count, False
 
-    count, everything = _with_database(data_dir, work)
+    count, everything = with_database(data_dir, work)
     click.echo(f"Sealed {count} entries.")
     if not everything:
         raise click.ClickException("The others wait for a running transaction, or another process is sealing")
@@ -112,7 +114,7 @@ def checkpoint(data_dir: Path | None) -> None:
         }
         return json.dumps(body | {"signature": sign(settings, CHECKPOINT, body)}, indent=2)
 
-    click.echo(_with_database(data_dir, work, oversight=True))
+    click.echo(with_database(data_dir, work, oversight=True))
 
 
 @audit.command()
@@ -143,7 +145,7 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
             f"{walk.entries} entries checked, {walk.waiting} not sealed yet.",
         ]
 
-    breaks, report = _with_database(data_dir, work, oversight=True)
+    breaks, report = with_database(data_dir, work, oversight=True)
     for line in (*breaks, *report):
         click.echo(line)
     if breaks:

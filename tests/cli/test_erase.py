@@ -1,0 +1,90 @@
+"""`crm erase`: receipts, and erasing again after a restore."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+
+from app.settings import Settings
+from tests.admin.test_erasure import erase
+from tests.callers import Caller
+from tests.processes import crm_here
+from tests.records.chains import breaks, seal
+
+
+def command(settings: Settings, *arguments: str) -> Result:
+    return crm_here(
+        "erase",
+        *arguments,
+        DATABASE_URL=settings.database_dsn,
+        MIGRATION_DATABASE_URL=settings.migration_dsn,
+        JWT_SECRET=settings.jwt_secret,
+        S3_ENDPOINT_URL=settings.s3_endpoint_url,
+        S3_BUCKET=settings.s3_bucket,
+        S3_ACCESS_KEY_ID=settings.s3_access_key_id,
+        S3_SECRET_ACCESS_KEY=settings.s3_secret_access_key,
+    )
+
+
+def bring_back(settings: Settings, customer: dict[str, Any], tenant: str, **more: object) -> None:
+    """The customer, as a restore of an older backup would bring it back."""
+    row = {name: customer[name] for name in ("id", "name", "created_at")} | {"tenant_id": tenant} | more
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+        names, places = ", ".join(row), ", ".join("%s" for _ in row)
+        owner.execute(f"INSERT INTO customers ({names}) VALUES ({places})", [*row.values()])
+
+
+def test_what_a_restore_brought_back_is_erased_again(admin: Caller, settings: Settings, tmp_path: Path) -> None:
+    customer = admin.customer("Ada")
+    receipt = erase(admin, f"/admin/customers/{customer['id']}", "Ada")["receipt"]
+    printed = command(settings, "receipts", "--tenant", admin.tenant)
+    assert printed.exit_code == 0, printed.stderr
+    assert json.loads(printed.stdout) == [receipt]
+    file = tmp_path / "receipts.json"
+    file.write_text(printed.stdout)
+    assert "nothing to do" in command(settings, "replay", str(file)).stdout
+    bring_back(settings, customer, admin.tenant)
+    again = command(settings, "replay", str(file))
+    assert (again.exit_code, "erased again, 1 records" in again.stdout) == (0, True), again.output
+    assert admin.ok("GET", "/admin/customers", deleted="include")["total"] == 0
+    file.write_text(json.dumps(receipt))
+    assert "nothing to do" in command(settings, "replay", str(file)).stdout
+    seal(settings)
+    assert breaks(settings, admin.tenant) == []
+
+
+def test_another_record_with_the_same_id_and_one_on_hold_stay(
+    admin: Caller, settings: Settings, tmp_path: Path
+) -> None:
+    customer = admin.customer("Ada")
+    file = tmp_path / "receipt.json"
+    file.write_text(json.dumps(erase(admin, f"/admin/customers/{customer['id']}", "Ada")["receipt"]))
+    bring_back(settings, customer, admin.tenant, created_at="2026-01-01T00:00:00Z")
+    assert "nothing to do" in command(settings, "replay", str(file)).stdout
+    assert admin.ok("GET", f"/admin/customers/{customer['id']}")["name"] == "Ada"
+    held = admin.customer("Grace")
+    file.write_text(json.dumps(erase(admin, f"/admin/customers/{held['id']}", "Grace")["receipt"]))
+    bring_back(settings, held, admin.tenant, hold=True)
+    refused = command(settings, "replay", str(file))
+    assert (refused.exit_code, "on hold" in refused.stdout) == (1, True)
+    assert admin.ok("GET", f"/admin/customers/{held['id']}")["hold"] is True
+
+
+@pytest.mark.parametrize("field", ["id", "organization", "reason", "signature"])
+def test_a_forged_receipt_erases_nothing(field: str, admin: Caller, settings: Settings, tmp_path: Path) -> None:
+    genuine = erase(admin, f"/admin/customers/{admin.customer('Ada')['id']}", "Ada")["receipt"]
+    spared = admin.customer("Grace")
+    forged = genuine | {field: {"id": spared["id"]}.get(field, "other")}
+    file = tmp_path / "receipts.json"
+    file.write_text(json.dumps([genuine, forged]))
+    refused = command(settings, "replay", str(file))
+    assert refused.exit_code == 1
+    assert "nothing was erased" in refused.stderr
+    file.write_text("[{}]")
+    assert "The file holds no receipts" in command(settings, "replay", str(file)).stderr
