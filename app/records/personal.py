@@ -1,0 +1,44 @@
+"""Which columns hold what is known of customers and their contacts: what an erasure must leave nothing of.
+
+Each column of text, JSON or bytes is in one of the two lists: tests/laws/test_personal.py says so of a new one. A table
+with personal columns is erased with the record that its rows belong to, or is one of EMPTIED.
+"""
+
+from __future__ import annotations
+
+PERSONAL = {
+    "activities": "description external_id outcome title title_folded",
+    "attachment_uploads": "file_name",
+    "attachments": "file_name sha256",
+    "audit_entries": "new_values old_values salt",
+    "contacts": "email external_id first_name last_name notes phone position search_folded",
+    "customers": "company company_folded contact_preferences email email_folded external_id industry name name_folded"
+    " notes phone role search_folded website",
+    "deals": "description external_id lost_reason title title_folded",
+    "idempotency_keys": "body",
+    "notes": "content content_folded external_id",
+    "stage_history": "reason",
+}
+# Words of ours, ids, keys and hashes; and who of the organization's own people did something.
+NOT_PERSONAL = {
+    "activities": "assigned_to priority status type",
+    "attachment_uploads": "content_type object_key uploaded_by",
+    "attachments": "content_type object_key uploaded_by",
+    "audit_cuts": "hash hash_v1",
+    "audit_entries": "action ip_address new_digest old_digest request_id resource_type user_agent user_id user_name"
+    " user_role via",
+    "audit_seals": "hash hash_v1",
+    "customers": "assigned_to kind status",
+    "deals": "currency owner_id",
+    "idempotency_keys": "etag fingerprint key user_id",
+    "notes": "author_id author_name",
+    "pipeline_stages": "color display_name kind name origin",
+    "record_counts": "counted facet",
+    "removed_objects": "object_key",
+    "settings": "country default_currency timezone",
+    "stage_history": "user_id user_name",
+    "tags": "color name name_folded",
+    "users": "email id name role",
+}
+# Of these the rows stay, without what is personal in them.
+EMPTIED = frozenset({"audit_entries", "idempotency_keys"})
