@@ -122,7 +122,7 @@ def checkpoint(data_dir: Path | None) -> None:
 @data_dir_option
 @click.pass_context
 def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) -> None:
-    """Check every chain, and print the first entry that does not fit, and what was erased by which entry.
+    """Check every chain, and print the first entry that does not fit, and what was erased or cut off by which entry.
 
     The exit code is 1 if entries were changed, deleted, inserted or reordered. Only a checkpoint shows that the end was
     cut off, or that all seals were computed again.
@@ -141,7 +141,7 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
         more = walk.noted - len(walk.notes)
         return breaks, [
             *walk.notes,
-            *([f"… and {more} more erasures."] if more else []),
+            *([f"… and {more} more erasures and cuts."] if more else []),
             f"{walk.entries} entries checked, {walk.waiting} not sealed yet.",
         ]
 

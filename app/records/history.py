@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Executable, Select, bindparam, or_, select, text
+from sqlalchemy import Executable, Select, bindparam, select, text
 
 from app.models import AuditEntry
 from app.records.resources import RESOURCES, Resource
@@ -49,10 +49,7 @@ _COLUMNS = (
     *(audit.id, audit.resource_type, audit.resource_id, audit.action, audit.user_id, audit.created_at),
     *(audit.old_values, audit.new_values, audit.version),
 )
-_ERASED = or_(
-    audit.old_values.is_(None) & audit.old_digest.is_not(None),
-    audit.new_values.is_(None) & audit.new_digest.is_not(None),
-)
+_ERASED = audit.erased_by.is_not(None)
 _ENTRY: Select[Any] = select(*_COLUMNS, _ERASED).where(audit.id == bindparam("entry_id"))
 _OPERATION: Select[Any] = (
     select(*_COLUMNS, _ERASED)

@@ -12,6 +12,8 @@ import pytest
 from click.testing import Result
 
 from app.dev.postgres import OWNER, EmbeddedPostgres
+from app.records.signatures import CHECKPOINT, sign
+from app.settings import Settings
 from tests.processes import crm, crm_here
 
 SECRET = "a secret of the command's own, of more than thirty-two bytes"
@@ -110,6 +112,39 @@ def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: Embedded
     file.write_text(audit(server, "checkpoint").stdout)
     changed = {"JWT_SECRET": "another secret of more than thirty-two bytes", "JWT_SECRET_PREVIOUS": SECRET}
     assert audit(server, "verify", "--checkpoint", str(file), **changed).exit_code == 0
+
+
+def test_a_checkpoint_of_an_older_release_is_compared_with_the_old_seals(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """It does not say of which version its seals are; here there are no old ones."""
+    body = json.loads(audit(server, "checkpoint").stdout)
+    del body["signature"]
+    for head in body["heads"].values():
+        assert head.pop("version") == 2
+    body["signature"] = sign(Settings(jwt_secret=SECRET), CHECKPOINT, body)
+    (file := tmp_path / "checkpoint.json").write_text(json.dumps(body))
+    found = audit(server, "verify", "--checkpoint", str(file))
+    assert found.exit_code == 1
+    assert "the checkpoint saw another seal" in found.stdout
+
+
+def test_what_was_erased_is_told_with_the_entry_that_says_so(server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.dsn(user="postgres"), autocommit=True) as superuser:
+        superuser.execute("CREATE DATABASE erased TEMPLATE crm")
+    with psycopg.connect(server.dsn(database="erased")) as service:
+        actor = '{"user_name": "Zoë\\u001b[2J"}'
+        service.execute("SELECT set_config('crm.tenant', 'acme', false), set_config('crm.actor', %s, false)", [actor])
+        service.execute("SET ROLE crm_service")
+        ids = [row[0] for row in service.execute("SELECT id FROM audit_entries ORDER BY id LIMIT 12")]
+        erasure = service.execute("SELECT crm_erase_entries('customer', 1, '{}', %s)", [ids]).fetchone()
+        assert erasure is not None
+    audit(server, "seal", database="erased")
+    verified = audit(server, "verify", database="erased")
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+    first, _, *_ = verified.stdout.splitlines()
+    named = ", ".join(map(str, ids[:10]))
+    assert first.startswith(f"acme: entries {named} and 2 more were erased by entry {erasure[0]} ('Zoë\\x1b[2J', 20")
 
 
 def test_the_chain_survives_dump_and_restore(server: EmbeddedPostgres, tmp_path: Path) -> None:
