@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Executable, Select, bindparam, select, text
 
-from app.models import AuditEntry
+from app.models import AuditCut, AuditEntry
 from app.records.resources import RESOURCES, Resource
 from app.records.transaction import Transaction
 from app.web import strict_json
@@ -19,6 +19,7 @@ from app.web.errors import AppError, Code
 Values = dict[str, Any]
 
 audit = AuditEntry.__table__.c
+cut = AuditCut.__table__.c
 
 
 class Entry(NamedTuple):
@@ -81,12 +82,16 @@ _AT = text("""
     (SELECT created_at FROM audit_entries
      WHERE resource_type = :kind AND resource_id = :record_id AND id < :first ORDER BY id DESC LIMIT 1)
 """)
+# By retention: entries up to this one are gone, and what was before this time can't be told any more.
+_CUT: Select[Any] = select(cut.entry_id, cut.until)
 LAST = 2**63 - 1
 
 
 async def get_entry(tx: Transaction, entry_id: int) -> Entry | None:
-    """One audit entry. Raises AppError HISTORY_CUT if its values are gone."""
+    """One audit entry. Raises AppError HISTORY_CUT if it, or its values, are gone."""
     found = (await tx.connection.execute(_ENTRY, {"entry_id": entry_id})).all()
+    if not found and any(entry_id <= last for last, _ in (await tx.connection.execute(_CUT)).all()):
+        raise AppError(Code.HISTORY_CUT)
     return _entries(found)[0] if found else None
 
 
@@ -109,7 +114,12 @@ async def lock_rows(tx: Transaction, kind: Resource, ids: Iterable[int]) -> dict
 
 
 async def as_of(tx: Transaction, kind: Resource, record_id: int, moment: datetime) -> Values | None:
-    """The stored values of a record at a moment; None if it was not there then."""
+    """The stored values of a record at a moment; None if it was not there then.
+
+    Raises AppError HISTORY_CUT for a moment from which the log does not reach on.
+    """
+    if any(moment < until for _, until in (await tx.connection.execute(_CUT)).all()):
+        raise AppError(Code.HISTORY_CUT)
     record = {"kind": kind.kind, "record_id": record_id}
     present = (await tx.connection.execute(_row(kind, locked=False), {"ids": [record_id]})).all()
     state: Values | None = strict_json.decode(present[0][1].encode()) if present else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 
 
@@ -177,6 +179,41 @@ def test_an_operation_of_long_ago_stays(
     answer = admin.post("/admin/customers", {"name": "Ada"})
     late = callers.person("admin", admin.tenant, client=variant(undo_days=0))
     refused(late.post(f"/admin/operations/{operation(answer)}/undo", {}), 409, "UNDO_EXPIRED")
+
+
+@pytest.fixture
+def cut(settings: Settings) -> Iterator[Callable[[str, int], None]]:
+    """Cuts a tenant's log after an entry, as retention does."""
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+        owner.execute("ALTER TABLE audit_cuts NO FORCE ROW LEVEL SECURITY")
+        insert = (
+            "INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, until) VALUES (%s, 1, %s, sha256(''), now())"
+        )
+        yield lambda tenant, entry: owner.execute(insert, [tenant, entry])
+        owner.execute("DELETE FROM audit_cuts")
+        owner.execute("ALTER TABLE audit_cuts FORCE ROW LEVEL SECURITY")
+
+
+def test_what_retention_cut_can_not_be_told_any_more(admin: Caller, cut: Callable[[str, int], None]) -> None:
+    path = f"/admin/customers/{admin.customer('Ada')['id']}"
+    entry = newest(admin, path)
+    cut(admin.tenant, entry["id"] + 1000)
+    refused(admin.get(path, as_of="2026-01-01"), 410, "HISTORY_CUT")
+    refused(admin.post(f"{path}/undo", {"entry_id": entry["id"] + 999}), 410, "HISTORY_CUT")
+    assert undo(admin, path, entry)["deleted_at"] is not None
+
+
+def test_an_agent_who_sees_its_own_only_learns_nothing_of_others(
+    callers: Callers, tenant: str, own_scope: TestClient[Litestar]
+) -> None:
+    admin = callers.person("admin", tenant)
+    agent = callers.person("agent", tenant, client=own_scope)
+    answer = admin.post("/admin/customers", {"name": "Ada"})
+    path = f"/admin/customers/{answer.json()['id']}"
+    refused(agent.post(f"/admin/operations/{operation(answer)}/undo", {}), 404, "OPERATION_NOT_FOUND")
+    refused(agent.get(f"{path}/versions"), 404, "CUSTOMER_NOT_FOUND")
+    refused(agent.get(path, as_of="9999-12-31"), 404, "CUSTOMER_NOT_FOUND")
+    refused(agent.post(f"{path}/undo", {"entry_id": newest(admin, path)["id"]}), 404, "CUSTOMER_NOT_FOUND")
 
 
 def test_stages_and_their_order_come_back(admin: Caller) -> None:
