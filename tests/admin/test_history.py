@@ -189,7 +189,11 @@ def cut(settings: Settings) -> Iterator[Callable[[str, int], None]]:
         insert = (
             "INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, until) VALUES (%s, 1, %s, sha256(''), now())"
         )
-        yield lambda tenant, entry: owner.execute(insert, [tenant, entry])
+
+        def cut_after(tenant: str, entry: int) -> None:
+            owner.execute(insert, [tenant, entry])
+
+        yield cut_after
         owner.execute("DELETE FROM audit_cuts")
         owner.execute("ALTER TABLE audit_cuts FORCE ROW LEVEL SECURITY")
 

@@ -158,7 +158,10 @@ class Walker:
         if choice in {2, 3}:
             amount = self.random.randrange(3) * 10
             return self.made(
-                "deals", {"title": self.word(), "customer_id": customer, "contact_id": contact, "amount": amount}
+                "deals",
+                # Not in a new stage: one that deals have been in can't be taken back any more.
+                {"title": self.word(), "customer_id": customer, "contact_id": contact, "amount": amount}
+                | {"stage": "prospecting"},
             )
         if choice == 4:
             kind = self.random.choice(["call", "task", "meeting"])
@@ -189,7 +192,6 @@ class Walker:
         return self.caller.patch(f"/admin/{collection}/{record or 1}", self.BODIES[collection](self))
 
     def move(self) -> httpx.Response:
-        # Not into a new one: a stage that deals have been in can't be taken back any more.
         stage = self.random.choice(["prospecting", "qualification", "proposal", "closed_won", "closed_lost"])
         return self.caller.patch(f"/admin/deals/{self.pick('deals') or 1}", {"stage": stage})
 

@@ -21,6 +21,7 @@ from sqlalchemy import Column, Table
 import app
 from app.admin.audit.queries import VERSIONS
 from app.admin.audit.schemas import ResourceType
+from app.admin.history.undo import KINDS
 from app.admin.search.kinds import KINDS as FINDABLE
 from app.admin.search.schemas import SearchType
 from app.models import Record, SoftDeleted
@@ -309,3 +310,15 @@ def has_few_values(kind: Any) -> bool:
     """Whether a filter is by one of a few words, each of which many rows have."""
     parts = [kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part))]
     return any(isinstance(part, type) and issubclass(part, StrEnum) for part in parts)
+
+
+# ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_each_resource_has_its_history_and_can_be_taken_back(resource: Resource) -> None:
+    assert resource.kind in KINDS, f"add {resource.table.name.upper()} to KINDS in app/admin/history/undo.py"
+    collection = f"/admin/{resource.table.name.replace('_', '-')}"
+    for method, last in (("GET", "versions"), ("POST", "undo")):
+        found = [o for o in ADMIN if o.method == method and o.path.startswith(collection) and o.path.endswith(last)]
+        assert found, f"add {method} {collection}/…/{last} to its routes: docs/adding-a-resource.md shows it"

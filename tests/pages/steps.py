@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from app.db.revisions import revisions
+
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-resource.md"
 # A file's path on a line of its own, and the blocks that follow it: the whole file, or edits of one.
 PATH = re.compile(r"^`([\w./-]+)`$")
@@ -26,7 +28,8 @@ def steps() -> Iterator[Step]:
     block: list[str] = []
     for line in PAGE.read_text().splitlines():
         if line == "```":
-            yield Step(path, language == "diff", "".join(f"{each}\n" for each in block))
+            text = "".join(f"{each}\n" for each in block).replace('"0099"', f'"{revisions()[0]}"')
+            yield Step(path, language == "diff", text)
             block, language = [], ""
         elif language:
             block.append(line)

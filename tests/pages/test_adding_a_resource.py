@@ -19,7 +19,8 @@ from app.settings import Settings
 from tests.pages.steps import apply, steps
 
 ROOT = Path(__file__).parents[2]
-MOST_FILES, MOST_LINES = 6, 260
+# 260 lines before there were bulk changes, versions and undo: these take some 30 more.
+MOST_FILES, MOST_LINES = 6, 290
 Run = Callable[..., str]
 
 
@@ -93,9 +94,10 @@ class Part(NamedTuple):
 
 
 RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openapi.py"
-MIGRATION, SCHEMAS = "migrations/versions/0008_projects.py", "app/admin/projects/schemas.py"
+MIGRATION, SCHEMAS = "migrations/versions/0100_projects.py", "app/admin/projects/schemas.py"
 QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
 KINDS, FOUND = "app/admin/audit/schemas.py", "app/admin/search/schemas.py"
+UNDO = "app/admin/history/undo.py"
 RUN = "let a migration run "
 # Each group is forgotten at once.
 FORGOTTEN = {
@@ -114,6 +116,7 @@ FORGOTTEN = {
         Part(FOUND, 'PROJECT = "project"', f"add PROJECT = 'project' to SearchType in {FOUND}"),
         Part(GROUPS, '"Projects":', f"add 'Projects' to GROUPS in {GROUPS}, with a sentence about it"),
         Part(ROUTES, "        restore_project,", "add restore_project to the router of app.admin.projects.routes"),
+        Part(UNDO, "_with_trash(PROJECTS)", f"add PROJECTS to KINDS in {UNDO}"),
     ],
     "declaration and router": [
         Part(RESOURCES, "    PROJECTS,", f"declare Project as a Resource in {RESOURCES}, and add it to RESOURCES"),
