@@ -1901,6 +1901,9 @@ DECLARE
     new_salt bytea := uuid_send(gen_random_uuid());
     erasure bigint;
 BEGIN
+    IF coalesce(tenant, '') = '' OR jsonb_typeof(details) IS DISTINCT FROM 'object' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'an erasure is of a tenant, and its details are an object';
+    END IF;
     IF cardinality(entry_ids) > 10000 THEN
         RAISE program_limit_exceeded USING MESSAGE = 'at most 10000 audit entries are erased at once';
     END IF;
@@ -1913,7 +1916,7 @@ BEGIN
             AND action <> 'erase' AND resource_type <> 'audit_log'
         ORDER BY id FOR UPDATE
     ) AS entries;
-    details := coalesce(details, '{}') || jsonb_build_object('entries', named);
+    details := details || jsonb_build_object('entries', named);
     INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
         user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
     VALUES (tenant, resource, record_id, 'erase', details, new_salt, crm_values_digest(new_salt, details),

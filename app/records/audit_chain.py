@@ -41,7 +41,7 @@ PUBLIC = """
 SEALED_V1 = (*PUBLIC, "old_values", "new_values")
 SEALED = (*PUBLIC, "version", "operation_id", "via", "old_digest", "new_digest")
 
-decode_values = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+decode_values = msgspec.json.Decoder(float_hook=Decimal).decode
 
 ENDS = text("""
     SELECT (SELECT coalesce(max(id), 0) FROM audit_entries), greatest(
@@ -353,7 +353,8 @@ class _Chain:
 
 
 def _values(row: RowMapping) -> dict[str, Any]:
-    return {} if row["new_values"] is None else decode_values(row["new_values"])
+    values = None if row["new_values"] is None else decode_values(row["new_values"])
+    return values if isinstance(values, dict) else {}
 
 
 def _named(row: RowMapping) -> list[int]:

@@ -132,6 +132,15 @@ def test_very_many_at_once_are_refused(service: psycopg.Connection) -> None:
         erase(service, list(range(10_001)))
 
 
+@pytest.mark.parametrize(("tenant", "details"), [("", "{}"), ("acme", "[1]"), ("acme", "null"), ("acme", None)])
+def test_an_erasure_is_of_a_tenant_and_its_details_are_an_object(
+    tenant: str, details: str | None, service: psycopg.Connection
+) -> None:
+    service.execute("SELECT set_config('crm.tenant', %s, true)", [tenant])
+    with pytest.raises(errors.InvalidParameterValue):
+        service.execute("SELECT crm_erase_entries('customer', 1, %s, '{}')", [details])
+
+
 EMPTY = "old_values = NULL, new_values = NULL, salt = NULL"
 REFUSED = {
     "another value": "UPDATE audit_entries SET new_values = '{{}}' WHERE id = {first}",
@@ -209,6 +218,7 @@ def test_an_erasure_that_was_only_said_shows(service: psycopg.Connection, settin
         ("UPDATE audit_entries SET resource_id = 99 WHERE id = {mine}", "changed"),
         ("UPDATE audit_entries SET new_values = '{{\"entries\": [1]}}' WHERE id = {erasure}", "does not say so"),
         ('UPDATE audit_entries SET new_values = \'{{"entries": "x"}}\' WHERE id = {erasure}', "does not say so"),
+        ("UPDATE audit_entries SET new_values = '[1]' WHERE id = {erasure}", "does not say so"),
         ("DELETE FROM audit_entries WHERE id = {erasure}", "does not say so"),
         (
             f"""UPDATE audit_entries SET new_values = '{{{{"entries": [{{mine}}, {{other}}]}}}}' WHERE id = {{erasure}};
