@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
+from app.db.roles import enter_tenant
+from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import UNKNOWN_ID
 
@@ -258,6 +261,38 @@ def test_what_is_trashed_before_its_customer_does_not_come_back_with_it(admin: C
     done(admin, ask("DELETE", f"/admin/notes/{first}"), ask("DELETE", f"/admin/customers/{customer}"))
     admin.ok("POST", f"/admin/customers/{customer}/restore")
     assert [note["id"] for note in admin.ok("GET", "/admin/notes")["data"]] == [second]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_somebody_else_holds_is_to_be_tried_again(many: bool, admin: Caller, settings: Settings) -> None:
+    first, held = admin.customer()["id"], admin.customer()["id"]
+    with psycopg.connect(settings.migration_dsn) as other:
+        enter_tenant(other, admin.tenant, {"user_id": "somebody"})
+        other.execute("SELECT FROM customers WHERE id = %s FOR UPDATE", [held])
+        if many:
+            body = {"ids": [first, held], "action": "update", "values": {"status": "active"}, "partial": True}
+            answer = admin.post("/admin/customers/bulk", body)
+        else:
+            answer = send(
+                admin, *(ask("PATCH", f"/admin/customers/{each}", {"status": "active"}) for each in (first, held))
+            )
+        assert refused(answer, 503, "SERVICE_UNAVAILABLE") == ({} if many else {"index": 1})
+        assert answer.headers["Retry-After"] == "1"
+    assert admin.ok("GET", f"/admin/customers/{first}")["version"] == 1
+
+
+def test_an_error_of_the_service_in_one_request_undoes_all(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("app.admin.notes.service._require_link", broken)
+    answer = send(
+        admin,
+        ask("POST", "/admin/customers", {"name": "Ada"}),
+        ask("POST", "/admin/notes", {"content": "x", "customer_id": "{{0.id}}"}),
+    )
+    assert refused(answer, 500, "INTERNAL_ERROR") == {"index": 1}
+    assert admin.ok("GET", "/admin/customers")["total"] == 0
 
 
 def test_large_answers_of_requests_arrive_whole(admin: Caller) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import fields
 
 from app.admin.bulk import BulkChange
+from app.records import searching
 from app.records.resources import RESOURCES
+from app.web.fields import _leaves
 from app.web.input import input_types
+from app.web.paging import NOT_FILTERS
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, UNKNOWN_ID, create, valid_body
 
@@ -136,6 +141,45 @@ def test_a_refused_one_is_told_beside_those_that_were_changed(bulk: Bulk, admin:
     assert done.status_code == 200, done.text
     assert [each["id"] for each in done.json()["refused"]] == [UNKNOWN_ID]
     assert done.json()["changed"] + done.json()["unchanged"] == 1
+
+
+SAMPLES = {"search": "an", "deleted": "include", "stage": "prospecting", "currency": "USD", "assigned_to": "me"}
+
+
+def sample(name: str, kind: Any) -> Any:
+    """A value of a filter."""
+    leaves = {leaf for leaf in _leaves(kind) if isinstance(leaf, type)}
+    choices = [leaf for leaf in leaves if issubclass(leaf, StrEnum)]
+    if name in SAMPLES:
+        return SAMPLES[name]
+    if choices:
+        return next(iter(choices[0])).value
+    if name.endswith(("_from", "_to")):
+        return "2026-01-31"
+    return True if bool in leaves else 1 if leaves & {int, Decimal} else "x"
+
+
+@pytest.mark.parametrize("body", list(dict.fromkeys(bulk.body for bulk in ACTIONS)))
+@pytest.mark.parametrize("by_index", [False, True])
+def test_each_filter_matches_what_the_list_shows(
+    body: type[BulkChange], by_index: bool, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_index:  # as a search does that finds few of many rows
+        monkeypatch.setattr(searching, "SAMPLE", 1)
+        monkeypatch.setattr(searching, "WORTH_WALKING", 2)
+    bulk = next(bulk for bulk in ACTIONS if bulk.body is body and bulk.action == "update")
+    for _ in range(2):
+        make(admin, bulk, admin)
+    admin.ok("DELETE", f"{bulk.collection}/{make(admin, bulk, admin)}")
+    for field in fields(body.query):
+        if field.encode_name not in NOT_FILTERS:
+            name, value = field.encode_name, sample(field.encode_name, field.type)
+            listed = admin.get(bulk.collection, **{name: str(value).lower() if value is True else value})
+            assert listed.status_code == 200, listed.text
+            change = {"filter": {name: value}, "action": "update", "values": bulk.values, "partial": True}
+            done = admin.post(f"{bulk.collection}/bulk", change)
+            assert done.status_code == 200, f"{name}: {done.text}"
+            assert done.json()["matched"] == listed.json()["total"], name
 
 
 def test_the_actions_are_those_of_the_records() -> None:
