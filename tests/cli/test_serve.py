@@ -321,7 +321,7 @@ def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> 
 
 COMMANDS = """
     serve, db, db upgrade, audit, audit seal, audit checkpoint, audit verify, attachments, attachments sweep,
-    attachments purge, token, issuer, seed, openapi
+    attachments purge, erase, erase receipts, erase replay, token, issuer, seed, openapi
 """.split(",")
 
 
@@ -329,7 +329,7 @@ COMMANDS = """
 def test_help_has_an_example(command: str) -> None:
     shown = crm_here(*command.split(), "--help")
     assert shown.exit_code == 0
-    assert command in {"db", "audit", "attachments"} or "Example" in shown.output
+    assert command in {"db", "audit", "attachments", "erase"} or "Example" in shown.output
 
 
 def test_the_committed_document_is_what_the_routes_say() -> None:
