@@ -110,6 +110,14 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             at_most(f"search, {name}, to a primary-key read", 20, p50s(address(f"customers found by {name}"), contact))
             for name in ("one letter", "two letters", "a rare pair of letters")
         ),
+        *(
+            at_most(
+                f"search over everything, {name}, to a primary-key read",
+                limit,
+                p50s(address(f"everything found by {name}"), contact),
+            )
+            for name, limit in (("a rare fragment", 10), ("one letter", 20), ("two letters", 20))
+        ),
         _statements(bench, address("one customer with all that hangs on it")),
         at_least(
             CREATE_GOAL,
