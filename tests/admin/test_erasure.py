@@ -12,6 +12,7 @@ from app.settings import Settings
 from tests.admin.test_trash import fill
 from tests.callers import Caller, refused
 from tests.records.chains import breaks, seal
+from tests.records.test_purging import age, purge
 
 ALL = {"customers": 1, "contacts": 1, "deals": 1, "activities": 1, "notes": 1, "attachments": 1}
 
@@ -126,3 +127,34 @@ def test_what_was_deleted_for_good_before_is_erased_from_the_log(admin: Caller, 
     told = admin.audit(resource_type="note")
     assert told
     assert {str(entry["changes"]) for entry in told} == {"{}"}
+
+
+def test_a_customer_that_was_purged_is_erased_from_the_log(admin: Caller, settings: Settings) -> None:
+    made = fill(admin)
+    path = f"/admin/customers/{made['customer']}"
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    admin.ok("DELETE", path)
+    age(settings, admin.tenant, 8)
+    assert purge(settings) == 6
+    refused(admin.post(f"{path}/erase", {"reason": "why", "confirm": "Adam"}), 400, "INVALID_REQUEST")
+    erased = erase(admin, path, "Ada")
+    assert erased["erased"] == {}
+    for kind in made:
+        assert {str(entry["changes"]) for entry in admin.audit(resource_type=kind) if entry["action"] != "erase"} == {
+            "{}"
+        }
+    refused(admin.post(f"{path}/erase", {"reason": "why", "confirm": "Ada"}), 404, "CUSTOMER_NOT_FOUND")
+
+
+def test_what_an_erasure_changed_is_not_taken_back(admin: Caller) -> None:
+    customer = admin.customer()["id"]
+    contact = admin.ok("POST", f"/admin/customers/{customer}/contacts", {"last_name": "Hopper"})["id"]
+    fields = {"title": "Ship", "customer_id": customer, "contact_id": contact}
+    deal = f"/admin/deals/{admin.ok('POST', '/admin/deals', fields)['id']}"
+    done = admin.post(f"/admin/contacts/{contact}/erase", {"reason": "why", "confirm": "Hopper"})
+    assert done.is_success
+    undo = admin.post(f"/admin/operations/{done.headers['X-Operation-Id']}/undo", {})
+    refused(undo, 410, "HISTORY_CUT")
+    entry = admin.ok("GET", f"{deal}/versions")["data"][0]
+    assert not admin.post(f"{deal}/undo", {"entry_id": entry["id"]}).is_success
+    assert admin.ok("GET", deal)["contact_id"] is None

@@ -64,3 +64,21 @@ def test_only_admins_put_a_customer_on_hold(admin: Caller, manager: Caller) -> N
     assert admin.audit(resource_type="customer")[0]["changes"].keys() == {"name"}
     admin.ok("PATCH", path, {"hold": False})
     assert admin.audit(resource_type="customer")[0]["changes"] == {"hold": {"old": True, "new": False}}
+
+
+def test_only_admins_take_back_that_a_customer_was_put_on_hold(admin: Caller, manager: Caller) -> None:
+    path = f"/admin/customers/{admin.customer()['id']}"
+    admin.ok("PATCH", path, {"hold": True})
+    (entry, _) = admin.ok("GET", f"{path}/versions")["data"]
+    refused(manager.post(f"{path}/undo", {"entry_id": entry["id"]}), 403, "INSUFFICIENT_PERMISSIONS")
+    admin.ok("POST", f"{path}/undo", {"entry_id": entry["id"]})
+    assert manager.ok("GET", path)["hold"] is False
+
+
+def test_a_bulk_deletion_says_which_are_on_hold(admin: Caller) -> None:
+    held, free = admin.customer(hold=True)["id"], admin.customer()["id"]
+    wanted = {"ids": [held, free], "action": "trash", "partial": True}
+    done = admin.ok("POST", "/admin/customers/bulk", wanted)
+    assert [(each["id"], each["code"]) for each in done["refused"]] == [(held, "ON_HOLD")]
+    assert done["changed"] == 1
+    assert admin.ok("GET", f"/admin/customers/{held}")["hold"] is True

@@ -48,7 +48,11 @@ MOST_ENTRIES = 10_000
 # Refusals that are about one change, and not about who asks.
 OF_ONE_CHANGE = {400, 404, 409}
 # These fields need more than the right to change the record.
-FIELD_PERMISSIONS = {"assigned_to": Permission.MANAGE_ALL, "owner_id": Permission.MANAGE_ALL}
+FIELD_PERMISSIONS = {
+    "assigned_to": Permission.MANAGE_ALL,
+    "owner_id": Permission.MANAGE_ALL,
+    "hold": Permission.CONFIGURE,
+}
 
 
 class Undoable(NamedTuple):
