@@ -123,8 +123,8 @@ async def erase(
     if records > MOST_RECORDS or len(entries) > MOST_ENTRIES:
         raise AppError(
             Code.TOO_MANY_RECORDS,
-            f"One request erases at most {MOST_RECORDS} records and {MOST_ENTRIES} audit entries: erase what belongs"
-            " to it first, in parts",
+            f"One request erases at most {MOST_RECORDS} records and {MOST_ENTRIES} audit entries, and this would be"
+            " more: erase its contacts first, or let a part of it be purged from the trash",
         )
     details = {"reason": reason, "erased": counts, "created_at": created_at.isoformat()}
     about = {
