@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy import text
 
 from app.db.database import Database
 from app.storage.objects import ObjectStore
-from app.web.errors import AppError
 
 AT_ONCE = 100
 
@@ -22,13 +23,9 @@ async def delete_removed_objects(database: Database, store: ObjectStore) -> int:
         return 0
     async with database.maintenance() as connection:
         keys = list((await connection.execute(LIST, {"most": AT_ONCE})).scalars())
-    deleted = []
-    for key in keys:
-        try:
-            await store.delete(key)
-        except AppError:
-            break
-        deleted.append(key)
+    # At the same time, as many as the store has threads.
+    done = await asyncio.gather(*map(store.delete, keys), return_exceptions=True)
+    deleted = [key for key, failure in zip(keys, done, strict=True) if failure is None]
     if not deleted:
         return 0
     async with database.maintenance() as connection:

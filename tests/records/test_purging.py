@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 
 from app.db.database import Database
 from app.records import maintenance
-from app.records.maintenance import purge_trash
+from app.records.maintenance import Maintenance, purge_trash
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
@@ -113,6 +114,30 @@ def test_what_belongs_to_a_customer_on_hold_too_stays_and_the_others_go(admin: C
     assert purge(settings) == 1
     left = admin.ok("GET", "/admin/trash")["data"]
     assert {(row["type"], row["id"]) for row in left} == {("customer", first), ("deal", deal), ("note", both)}
+
+
+def test_the_upkeep_purges_and_deletes_files_by_itself(admin: Caller, settings: Settings) -> None:
+    made = fill(admin)
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    admin.ok("DELETE", f"/admin/customers/{made['customer']}")
+    age(settings, admin.tenant, 8)
+    before = len(keys(settings))
+
+    async def work() -> None:
+        store = ObjectStore(settings)
+        async with Database(settings) as database:
+            upkeep = Maintenance(database, 0.01, partial(delete_removed_objects, database, store))
+            running = asyncio.create_task(upkeep.run())
+            for _ in range(500):
+                await asyncio.sleep(0.02)
+                if len(await asyncio.to_thread(keys, settings)) < before:
+                    break
+            running.cancel()
+        store.close()
+
+    asyncio.run(work())
+    assert len(keys(settings)) == before - 1
+    assert admin.ok("GET", "/admin/trash")["total"] == 0
 
 
 @pytest.mark.parametrize(("field", "days"), [("trash_days", 6), ("audit_days", 364)])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import structlog
 from litestar import Response, Router, post
+from litestar.background_tasks import BackgroundTask
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
 from app.admin.erasure.schemas import Erasure
 from app.admin.http import answer, transaction
+from app.db.database import Database
 from app.records import resources
 from app.records.erasure import Erased, erase
 from app.records.resources import Resource
+from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
 from app.web.errors import AppError
 from app.web.input import CrmRequest
@@ -41,12 +44,16 @@ async def _erase(request: CrmRequest, resource: Resource, record_id: int, data: 
     async with transaction(request) as tx:
         erased = await erase(tx, resource, record_id, reason=data.reason, confirm=data.confirm, settings=state.settings)
         answered = answer(tx, erased)
-    try:
-        await delete_removed_objects(state.database, state.store)
-    except AppError as error:
-        # It is done: the upkeep deletes the files later.
-        log.warning("files of erased records are deleted later", reason=error.code.name)
+    # The client does not wait for the store.
+    answered.background = BackgroundTask(_delete_files, state.database, state.store)
     return answered
+
+
+async def _delete_files(database: Database, store: ObjectStore) -> None:
+    try:
+        await delete_removed_objects(database, store)
+    except AppError as error:
+        log.warning("files of erased records are deleted later", reason=error.code.name)
 
 
 router = Router("/", route_handlers=[erase_customer, erase_contact], tags=["Erasure"])
