@@ -13,7 +13,8 @@ PATH = "/admin/customers"
 BODY = '{{"name":"Ada Lovelace","email":"{email}","company":"Engines"}}'
 # A request's body must differ each time, since emails are unique.
 LUA = """
-local headers = {{["Content-Type"] = "application/json", ["Authorization"] = "Bearer {token}"}}
+local headers = {{["Content-Type"] = "application/json", ["Authorization"] = "Bearer {token}",
+    ["Dry-Run"] = "{dry_run}"}}
 local number = 0
 request = function()
   number = number + 1
@@ -22,11 +23,12 @@ end
 """
 
 
-def through_service(bench: Bench, *, connections: int, seconds: float) -> float:
-    """Customers a second, each validated, audited, counted and answered."""
+def through_service(bench: Bench, *, connections: int, seconds: float, dry_run: bool = False) -> float:
+    """Customers a second, each validated, audited, counted and answered; or only tried."""
     body = BODY.format(email=f"{uuid.uuid4().hex[:8]}.%d@example.com")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA.format(path=PATH, body=body, token=bench.token(CREATED)))
+        tried = "true" if dry_run else "false"
+        script.write(LUA.format(path=PATH, body=body, token=bench.token(CREATED), dry_run=tried))
         script.flush()
         return wrk(bench, PATH, CREATED, connections=connections, seconds=seconds, script=Path(script.name)).rate
 

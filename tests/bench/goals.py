@@ -128,6 +128,14 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             ),
         ),
         at_most(
+            "a dry run of a create to the create",
+            1.3,
+            ratio(
+                partial(create.through_service, bench, connections=1, seconds=seconds),
+                partial(create.through_service, bench, connections=1, seconds=seconds, dry_run=True),
+            ),
+        ),
+        at_most(
             "overview report to the one statement that it needs",
             2,
             ratio(partial(_once, bench, overview, reported), partial(_statement_ms, bench, overview, reported)),
