@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
+from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, ValidationError, convert
 
@@ -207,6 +208,8 @@ def _convert(value: Any, kind: Any, choices: list[str], *, strict: bool = True) 
     except ValidationError:
         if choices:
             raise Refused(f"must be one of {', '.join(choices)}") from None
+        if kind is UUID:
+            raise Refused("must be a UUID") from None
         raise
 
 

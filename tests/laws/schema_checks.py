@@ -11,7 +11,7 @@ import schemathesis
 REASONS = set(
     """
     INVALID_CURSOR CUSTOMER_NOT_FOUND CONTACT_NOT_FOUND DEAL_NOT_FOUND ACTIVITY_NOT_FOUND TAG_NOT_FOUND INVALID_STAGE
-    INVALID_EMAIL INVALID_CURRENCY MISSING_LINK DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
+    INVALID_EMAIL INVALID_CURRENCY MISSING_LINK AUDIT_NOT_FOUND DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
     TOO_MANY_RECORDS
     """.split()
 )
@@ -22,6 +22,7 @@ WORDS = re.compile(
             "does not go together with cursor",
             "must be the customer that the contact belongs to",
             "must be the one in the path",
+            "must be the name of the (customer|contact) as it is shown",
             "is overdue by its due date",
             "must hold the id of each",
             "differs from another field that means the same",
