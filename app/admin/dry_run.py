@@ -13,6 +13,7 @@ from app.records.transaction import FIRST_TRIAL_ID, Transaction
 from app.web import strict_json
 
 MOST_CHANGES = 1000
+DIGITS = len(str(FIRST_TRIAL_ID))
 CHECK_CONSTRAINTS = text("SET CONSTRAINTS ALL IMMEDIATE")
 
 
@@ -50,13 +51,19 @@ async def preview(tx: Transaction) -> Trial:
     await tx.connection.execute(CHECK_CONSTRAINTS)
     entries, count = await audit.of_operation(tx, tx.operation_id, MOST_CHANGES)
     changes = [Change(each.resource_type, each.resource_id, each.action, each.changes) for each in entries]
-    shown = DryRun(strict_json.decode(tx.answer.body), changes, count - len(changes))
-    return Trial(tx.answer.status, strict_json.encode(_without_new_ids(strict_json.decode(strict_json.encode(shown)))))
+    shown = strict_json.decode(
+        strict_json.encode(DryRun(strict_json.decode(tx.answer.body), changes, count - len(changes)))
+    )
+    return Trial(tx.answer.status, strict_json.encode(_without(tx.trial_ids, shown)))
 
 
-def _without_new_ids(document: Any) -> Any:
+def _without(new: range, document: Any) -> Any:
+    """The document with null for ids of new records, which the console gets as text."""
     if isinstance(document, dict):
-        return {name: _without_new_ids(value) for name, value in document.items()}
+        return {name: _without(new, value) for name, value in document.items()}
     if isinstance(document, list):
-        return [_without_new_ids(item) for item in document]
-    return None if isinstance(document, int) and document >= FIRST_TRIAL_ID else document
+        return [_without(new, item) for item in document]
+    is_id = isinstance(document, int) or (
+        isinstance(document, str) and document.isdecimal() and len(document) == DIGITS
+    )
+    return None if is_id and int(document) in new else document

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Executable, Select, bindparam, select, text
+from sqlalchemy import Executable, Select, bindparam, func, select, text
 
+from app.db.roles import OWN_RECORDS_ROLE, SERVICE_ROLE
 from app.models import AuditCut, AuditEntry
-from app.records.resources import RESOURCES, Resource
+from app.records.resources import CUSTOMERS, RESOURCES, TAGS, Resource, references
 from app.records.transaction import Transaction
 from app.web import strict_json
 from app.web.errors import AppError, Code
@@ -53,11 +55,9 @@ _COLUMNS = (
 _ERASED = audit.erased_by.is_not(None)
 _ENTRY: Select[Any] = select(*_COLUMNS, _ERASED).where(audit.id == bindparam("entry_id"))
 _OPERATION: Select[Any] = (
-    select(*_COLUMNS, _ERASED)
-    .where(audit.operation_id == bindparam("operation_id"))
-    .order_by(audit.id)
-    .limit(bindparam("most"))
+    select(*_COLUMNS, _ERASED).where(audit.operation_id == bindparam("operation_id")).order_by(audit.id)
 )
+_COUNT = select(func.count()).where(audit.operation_id == bindparam("operation_id"))
 _of_record = (audit.resource_type == bindparam("kind"), audit.resource_id == bindparam("record_id"))
 _FIRST_AFTER: Select[Any] = (
     select(*_COLUMNS).where(*_of_record, audit.created_at > bindparam("moment")).order_by(audit.id).limit(1)
@@ -82,6 +82,11 @@ _AT = text("""
     (SELECT created_at FROM audit_entries
      WHERE resource_type = :kind AND resource_id = :record_id AND id < :first ORDER BY id DESC LIMIT 1)
 """)
+_SET_ROLE = text("SELECT set_config('role', :role, true)")
+_TAGGED = text("""
+    SELECT DISTINCT tag_id FROM customer_tags
+    WHERE tag_id = ANY(CAST(:ids AS bigint[])) AND live AND NOT customer_id = ANY(CAST(:own AS bigint[]))
+""")
 # By retention: entries up to this one are gone, and what was before this time can't be told any more.
 _CUT: Select[Any] = select(cut.entry_id, cut.until)
 LAST = 2**63 - 1
@@ -95,9 +100,14 @@ async def get_entry(tx: Transaction, entry_id: int) -> Entry | None:
     return _entries(found)[0] if found else None
 
 
-async def get_operation(tx: Transaction, operation_id: UUID, most: int) -> list[Entry]:
-    """The entries of an operation in order, so many at most. Raises AppError HISTORY_CUT if some values are gone."""
-    return _entries((await tx.connection.execute(_OPERATION, {"operation_id": operation_id, "most": most})).all())
+async def count_of_operation(tx: Transaction, operation_id: UUID) -> int:
+    """How many entries an operation has."""
+    return int((await tx.connection.execute(_COUNT, {"operation_id": operation_id})).scalar_one())
+
+
+async def get_operation(tx: Transaction, operation_id: UUID) -> list[Entry]:
+    """The entries of an operation in order. Raises AppError HISTORY_CUT if some values are gone."""
+    return _entries((await tx.connection.execute(_OPERATION, {"operation_id": operation_id})).all())
 
 
 def _entries(found: Iterable[Sequence[Any]]) -> list[Entry]:
@@ -133,7 +143,7 @@ async def as_of(tx: Transaction, kind: Resource, record_id: int, moment: datetim
     end = LAST
     if removals:
         removal = Entry(*removals[0])
-        end, state = removal.id, dict(removal.old or {})
+        end, state = removal.id, {**(removal.old or {}), "version": removal.version}
     if state is None:
         return None
     before, count, changed_at = (await tx.connection.execute(_AT, record | {"first": first.id, "end": end})).one()
@@ -184,23 +194,33 @@ def _insert_back(kind: Resource, names: tuple[str, ...]) -> Executable:
     )
 
 
-async def added_to(tx: Transaction, kind: Resource, ids: Sequence[int], own: Mapping[str, set[int]]) -> dict[int, str]:
-    """By id, one kind of live record that belongs to one of these records and is none of the `own` ones."""
+@asynccontextmanager
+async def seeing_all(tx: Transaction) -> AsyncIterator[None]:
+    """What is done inside sees all records of the tenant, also where the person sees its own only."""
+    if tx.own_records_only:
+        await tx.connection.execute(_SET_ROLE, {"role": SERVICE_ROLE})
+    yield
+    if tx.own_records_only:
+        await tx.connection.execute(_SET_ROLE, {"role": OWN_RECORDS_ROLE})
+
+
+async def added_to(
+    tx: Transaction, kind: Resource, ids: Sequence[int], own: Mapping[str, set[int]], *, belongs: bool
+) -> dict[int, str]:
+    """By id, one kind of live record that refers to one of these records and is none of the `own` ones; or only one
+    that `belongs` to it.
+    """
+    if kind is TAGS:
+        rows = await tx.connection.execute(_TAGGED, {"ids": list(ids), "own": sorted(own.get(CUSTOMERS.kind, ()))})
+        return {tag_id: CUSTOMERS.kind for (tag_id,) in rows}
     found: dict[int, str] = {}
     for child in RESOURCES:
-        for column in child.parents:
-            if _refers(child, column, kind):
+        for column, target in references(child):
+            if target is kind and (column in child.parents or not belongs):
                 given = {"ids": list(ids), "own": sorted(own.get(child.kind, ()))}
                 rows = await tx.connection.execute(_added(child, column), given)
                 found |= {parent: child.kind for (parent,) in rows}
     return found
-
-
-def _refers(child: Resource, column: str, target: Resource) -> bool:
-    return any(
-        key.column_keys[-1] == column and key.referred_table is target.table
-        for key in child.table.foreign_key_constraints
-    )
 
 
 @lru_cache

@@ -48,7 +48,8 @@ class Transaction:
         # Whether it is undone in the end.
         self.dry_run = dry_run
         # Two dry runs at the same time do not wait for each other's ids.
-        self._next_trial_id = FIRST_TRIAL_ID + (secrets.randbits(40) << 16)
+        first = FIRST_TRIAL_ID + (secrets.randbits(40) << 16)
+        self.trial_ids = range(first, first)
         self.own_records_only = own_records_only
         self.connection = connection
         self.precondition = precondition or Precondition(())
@@ -56,8 +57,8 @@ class Transaction:
 
     def trial_id(self) -> int:
         """An id for a record that a dry run makes: it takes none from a sequence, and is known as one that is new."""
-        self._next_trial_id += 1
-        return self._next_trial_id
+        self.trial_ids = range(self.trial_ids.start, self.trial_ids.stop + 1)
+        return self.trial_ids[-1]
 
     async def begin_again(self) -> None:
         """Undo everything so far, or in a savepoint what was done in it, to find out why it failed."""

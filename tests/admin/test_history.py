@@ -248,3 +248,76 @@ def test_a_won_deal_keeps_an_amount(admin: Caller, amount: int) -> None:
         assert undo(admin, path, raised)["amount"] == amount
     else:
         refused(admin.post(f"{path}/undo", {"entry_id": raised["id"]}), 400, "WON_NEEDS_AMOUNT")
+
+
+def test_what_is_in_the_trash_is_not_changed_there(callers: Callers, tenant: str) -> None:
+    admin, agent = callers.person("admin", tenant), callers.person("agent", tenant)
+    path = f"/admin/customers/{agent.customer('Ada')['id']}"
+    admin.ok("POST", f"{path}/contacts", {"first_name": "One", "is_primary": True})
+    two = admin.post(f"{path}/contacts", {"first_name": "Two", "is_primary": True})
+    agent.ok("PATCH", path, {"company": "Engines"})
+    renamed = newest(agent, path)
+    admin.ok("DELETE", path)
+    refused(agent.post(f"{path}/undo", {"entry_id": renamed["id"]}), 404, "CUSTOMER_NOT_FOUND")
+    refused(admin.post(f"{path}/undo", {"entry_id": renamed["id"]}), 409, "CHANGED_SINCE")
+    refused(admin.post(f"/admin/operations/{operation(two)}/undo", {}), 409, "CHANGED_SINCE")
+    assert admin.ok("POST", f"{path}/restore")["company"] == "Engines"
+
+
+def test_what_others_added_since_a_restore_is_not_taken_along(callers: Callers, tenant: str) -> None:
+    admin, agent = callers.person("admin", tenant), callers.person("agent", tenant)
+    made = agent.post("/admin/customers", {"name": "Ada"})
+    path = f"/admin/customers/{made.json()['id']}"
+    gone = agent.post(f"/admin/operations/{operation(made)}/undo", {})
+    back = agent.post(f"/admin/operations/{operation(gone)}/undo", {})
+    admin.ok("POST", f"{path}/notes", {"content": "Mine"})
+    fields = refused(agent.post(f"/admin/operations/{operation(back)}/undo", {}), 409, "CHANGED_SINCE")["fields"]
+    assert [field["field"] for field in fields] == ["notes"]
+
+
+def test_an_agent_who_sees_its_own_only_takes_nothing_of_others_along(
+    callers: Callers, tenant: str, own_scope: TestClient[Litestar]
+) -> None:
+    admin, agent = callers.person("admin", tenant), callers.person("agent", tenant, client=own_scope)
+    made = agent.post("/admin/customers", {"name": "Ada"})
+    admin.ok("POST", f"/admin/customers/{made.json()['id']}/notes", {"content": "Mine"})
+    refused(agent.post(f"/admin/operations/{operation(made)}/undo", {}), 409, "CHANGED_SINCE")
+
+
+def test_a_tag_that_others_use_stays(callers: Callers, tenant: str) -> None:
+    admin, manager = callers.person("admin", tenant), callers.person("manager", tenant)
+    made = admin.post("/admin/tags", {"name": "VIP"})
+    customer = manager.customer("Ada")["id"]
+    manager.ok("POST", f"/admin/customers/{customer}/tags", {"tag_ids": [made.json()["id"]]})
+    fields = refused(admin.post(f"/admin/operations/{operation(made)}/undo", {}), 409, "CHANGED_SINCE")["fields"]
+    assert [field["field"] for field in fields] == ["customers"]
+
+
+def test_an_agent_does_not_restore_what_an_admin_deleted(callers: Callers, tenant: str) -> None:
+    admin, agent = callers.person("admin", tenant), callers.person("agent", tenant)
+    customer = agent.customer("Ada")["id"]
+    note = agent.ok("POST", f"/admin/customers/{customer}/notes", {"content": "Mine"})["id"]
+    by_admin = operation(admin.delete(f"/admin/notes/{note}"))
+    refused(agent.post(f"/admin/operations/{by_admin}/undo", {}), 403, "INSUFFICIENT_PERMISSIONS")
+    undo_operation(admin, by_admin)
+    undo_operation(agent, operation(agent.delete(f"/admin/notes/{note}")))
+
+
+def test_of_several_fields_those_that_fit_go_back(admin: Caller) -> None:
+    customer = admin.customer("Ada", email="ada@example.com", phone="030 1")
+    path = f"/admin/customers/{customer['id']}"
+    answer = admin.patch(path, {"email": "lovelace@example.com", "phone": "030 2"})
+    admin.customer("Other", email="ada@example.com")
+    fields = refused(admin.post(f"/admin/operations/{operation(answer)}/undo", {}), 409, "CHANGED_SINCE")["fields"]
+    assert [field["field"] for field in fields] == ["email"]
+    result = undo_operation(admin, operation(answer), changed_since="keep")
+    assert [kept["field"] for kept in result["kept"]] == ["email"]
+    after = admin.ok("GET", path)
+    assert (after["email"], after["phone"]) == ("lovelace@example.com", "030 1")
+
+
+def test_a_tag_is_shown_as_it_was_before_it_was_gone(admin: Caller) -> None:
+    tag = admin.tag("VIP")
+    undo_operation(admin, operation(admin.delete(f"/admin/tags/{tag['id']}")))
+    then = admin.ok("GET", f"/admin/tags/{tag['id']}", as_of=tag["updated_at"])
+    assert (then["name"], then["version"]) == ("VIP", 1)

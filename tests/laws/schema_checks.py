@@ -35,6 +35,7 @@ WORDS = re.compile(
             "is not a valid address",
             "must be an ISO 4217 code",
             "must be an IANA time zone",
+            "must be an ISO 3166 code",
             "either by ids or by filter",
             "must not be empty",
             "must have at most 1000 values",

@@ -117,6 +117,11 @@ async def undo_entry(
     rows = await history.lock_rows(tx, kind, [record_id])
     if record_id not in rows and not (entry and entry.record == (kind.kind, record_id) and entry.deleted_for_good):
         raise repository.not_found()
+    undone_deletion = entry is not None and entry.action == "delete" and _just_made(tx, entry, settings)
+    in_trash = record_id in rows and rows[record_id].get("deleted_at") is not None
+    # Whoever does not see the trash learns nothing of what is there.
+    if in_trash and not undone_deletion and not tx.actor.can(Permission.DELETE):
+        raise repository.not_found()
     if entry is None or entry.record != (kind.kind, record_id):
         raise _bad_entry()
     if record_id in rows:
@@ -129,9 +134,12 @@ async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings
 
     Raises AppError OPERATION_NOT_FOUND, UNDO_EXPIRED, TOO_MANY_RECORDS, or as `undo_entry`.
     """
-    entries = await history.get_operation(tx, operation_id, MOST_ENTRIES + 1)
-    if not entries:
+    count = await history.count_of_operation(tx, operation_id)
+    if not count:
         raise AppError(Code.OPERATION_NOT_FOUND)
+    if count > MOST_ENTRIES:
+        raise _too_many()
+    entries = await history.get_operation(tx, operation_id)
     if entries[0].created_at < datetime.now(UTC) - timedelta(days=settings.undo_days):
         raise AppError(Code.UNDO_EXPIRED, f"Operations can be taken back for {settings.undo_days} days")
     undo = _Undo(tx, entries, settings, keep=keep)
@@ -151,6 +159,10 @@ class _Undo:
         self._entries = entries
         # The records as they are, and then as they will be.
         self._state: dict[tuple[str, int], Values] = {}
+        # New records that stay, because others have added something, let stay what they belong to.
+        self._stays: dict[tuple[str, int], str] = {}
+        # Records of which a later change could not be taken back: earlier ones stay too.
+        self._failed: set[tuple[str, int]] = set()
 
     async def run(self) -> None:
         """Do it. Raises AppError."""
@@ -163,15 +175,11 @@ class _Undo:
             await stages.prepare_put_back(self._tx)
         await self._lock()
         roots = self._without_followers()
-        if len(roots) > MOST_CHANGES or len(self._entries) > MOST_ENTRIES:
-            raise AppError(
-                Code.TOO_MANY_RECORDS,
-                f"At most {MOST_CHANGES} changes can be taken back at once: undo the changes of single records",
-                data={"max": MOST_CHANGES},
-            )
+        if len(roots) > MOST_CHANGES:
+            raise _too_many()
         for entry in roots:
             await self._authorize(entry)
-        added = await self._added(roots)
+        added = await self._added()
         inverses = [inverse for entry in reversed(roots) if (inverse := self._invert(entry, added))]
         if self.kept and not self._keep:
             raise self._changed_since()
@@ -211,10 +219,11 @@ class _Undo:
             await undoable.repository.ensure_own(tx, entry.record_id)
         elif not entry.deleted_for_good and tx.own_records_only:
             raise AppError(Code.OPERATION_NOT_FOUND)
-        age = datetime.now(UTC) - entry.created_at
-        if entry.user_id == tx.actor.reference and age < timedelta(minutes=self._settings.undo_minutes):
+        if _just_made(tx, entry, self._settings):
             return
-        tx.actor.require(undoable.change if entry.action == "update" else undoable.removal)
+        restores = entry.action == "delete" and not entry.deleted_for_good
+        removal = Permission.DELETE if restores else undoable.removal
+        tx.actor.require(undoable.change if entry.action == "update" else removal)
         if entry.action != "update":
             return
         for field in FIELD_PERMISSIONS.keys() & (entry.new or {}):
@@ -223,16 +232,21 @@ class _Undo:
             here, to = (values["stage_id"] for values in (entry.new or {}, entry.old or {}))
             await deals.require_move(tx, here, to, self._settings.rollback_roles)
 
-    async def _added(self, roots: Iterable[Entry]) -> dict[tuple[str, int], str]:
-        """By record that the operation made: a kind of live record that others have added to it since."""
-        made: dict[str, set[int]] = defaultdict(set)
+    async def _added(self) -> dict[tuple[str, int], str]:
+        """By record that the operation made or restored: a kind of live record that others have added to it since."""
+        came: dict[tuple[str, str], set[int]] = defaultdict(set)
+        own: dict[str, set[int]] = defaultdict(set)
         for entry in self._entries:
-            if entry.action == "create":
-                made[entry.kind].add(entry.record_id)
+            own[entry.kind].add(entry.record_id)
+            if entry.action in {"create", "restore"}:
+                came[entry.kind, entry.action].add(entry.record_id)
         added: dict[tuple[str, int], str] = {}
-        for kind in {entry.kind for entry in roots if entry.action == "create"}:
-            found = await history.added_to(self._tx, KINDS[kind].repository.resource, sorted(made[kind]), made)
-            added |= {(kind, record_id): child for record_id, child in found.items()}
+        async with history.seeing_all(self._tx):
+            for (kind, action), ids in came.items():
+                resource = KINDS[kind].repository.resource
+                # What only names a record may have done so while that was in the trash.
+                found = await history.added_to(self._tx, resource, sorted(ids), own, belongs=action == "restore")
+                added |= {(kind, record_id): child for record_id, child in found.items()}
         return added
 
     # ── what is to be done ───────────────────────────────────────────────────────────────────────────────────────────
@@ -246,9 +260,11 @@ class _Undo:
         if row is None or row.get("deleted_at") is not None:
             return None
         fields = [name for name, value in (entry.new or {}).items() if name in row and not _same(row[name], value)]
-        if entry.record in added:
-            fields.append(f"{added[entry.record]}s")
+        child = added.get(entry.record) or self._stays.get(entry.record)
+        if child:
+            fields.append(_many(child))
         if fields:
+            self._stays |= dict.fromkeys(_parents(entry, row), entry.kind)
             self._leave(entry, fields)
             return None
         row["deleted_at"] = ""
@@ -258,6 +274,10 @@ class _Undo:
         old, new = entry.old or {}, entry.new or {}
         if row is None:
             self._leave(entry, ["id"])
+            return None
+        since = row.get("deleted_at")
+        if since and _time(since) > entry.created_at:
+            self._leave(entry, ["deleted_at"])
             return None
         wrong = {name for name in new if not _same(row.get(name), new[name]) and not _same(row.get(name), old[name])}
         for group in KINDS[entry.kind].repository.resource.together:
@@ -283,8 +303,12 @@ class _Undo:
         row["deleted_at"] = None
         return Inverse(entry, {})
 
-    def _invert_restore(self, entry: Entry, row: Values | None, _: object) -> Inverse | None:
+    def _invert_restore(self, entry: Entry, row: Values | None, added: dict[tuple[str, int], str]) -> Inverse | None:
         if row is None or row["deleted_at"] is not None:
+            return None
+        together = [each for each in self._entries if _trashed_at(each) == _trashed_at(entry)]
+        if children := {_many(added[each.record]) for each in together if each.record in added}:
+            self._leave(entry, sorted(children))
             return None
         old, new = entry.old or {}, entry.new or {}
         row |= {name: old[name] for name in new if _same(row.get(name), new[name])}
@@ -308,16 +332,29 @@ class _Undo:
     async def _apply(self, inverse: Inverse) -> None:
         if not self._keep:
             await self._write(inverse)
+            self.changed += 1
+        elif inverse.entry.record in self._failed:
+            self._leave(inverse.entry, inverse.fields or ["deleted_at"])
         else:
-            try:
-                async with self._tx.savepoint():
-                    await self._write(inverse)
-            except AppError as error:
-                if (error.status or error.code.status) not in OF_ONE_CHANGE:
-                    raise
-                self._leave(inverse.entry, inverse.fields or ["deleted_at"])
-                return
-        self.changed += 1
+            await self._apply_what_fits(inverse)
+
+    async def _apply_what_fits(self, inverse: Inverse) -> None:
+        """Leave what is refused; of several fields, the others still go back."""
+        entry = inverse.entry
+        try:
+            async with self._tx.savepoint():
+                await self._write(inverse)
+        except AppError as error:
+            if error.status not in OF_ONE_CHANGE:
+                raise
+            self._failed.add(entry.record)
+            refused = error.fields if isinstance(error, Conflict) else inverse.fields.keys()
+            self._leave(entry, refused or ["deleted_at"])
+            rest = {name: value for name, value in inverse.fields.items() if name not in refused}
+            if rest and len(rest) < len(inverse.fields):
+                await self._apply_what_fits(Inverse(entry, rest))
+        else:
+            self.changed += 1
 
     async def _write(self, inverse: Inverse) -> None:
         """Raises AppError for what the rules or the database refuse."""
@@ -339,14 +376,21 @@ class _Undo:
                 if check := CHECKS.get(entry.kind):
                     await check(tx, self._state[entry.record], inverse.fields)
         except IntegrityError as error:
-            raise refusal_of(error.diag.constraint_name) or self._conflict(inverse) from error
+            raise Conflict(error.diag.constraint_name or "", inverse.fields) from error
 
-    def _conflict(self, inverse: Inverse) -> AppError:
-        fields = [
-            {"field": SHOWN.get(name, name), "message": "can't go back: another record has it"}
-            for name in inverse.fields
-        ]
-        return AppError(Code.CHANGED_SINCE, data={"fields": fields})
+
+class Conflict(AppError):
+    """A constraint refuses values that a record had: what was changed since does not fit to them."""
+
+    def __init__(self, constraint: str, values: Values) -> None:
+        # A constraint that is named after some of the fields is about those.
+        named = [name for name in values if name.removeprefix("is_").removesuffix("_id") in constraint]
+        self.fields = set(named or values)
+        refusal = refusal_of(constraint)
+        message = "does not fit to what was changed since, such as a value that another record has by now"
+        faults = [{"field": SHOWN.get(name, name), "message": message} for name in sorted(self.fields)]
+        code, text = (Code.CHANGED_SINCE, None) if refusal is None else (refusal.code, refusal.message)
+        super().__init__(code, text, status=409, data={"fields": faults})
 
 
 INVERSES: dict[str, Callable[[_Undo, Entry, Values | None, dict[tuple[str, int], str]], Inverse | None]] = {
@@ -376,6 +420,22 @@ def _parents(entry: Entry, row: Values) -> list[tuple[str, int]]:
         for column, target in references(resource)
         if column in resource.parents and row.get(column)
     ]
+
+
+def _just_made(tx: Transaction, entry: Entry, settings: Settings) -> bool:
+    """Whether this person made the change some minutes ago, and so may take it back."""
+    age = datetime.now(UTC) - entry.created_at
+    return entry.user_id == tx.actor.reference and age < timedelta(minutes=settings.undo_minutes)
+
+
+def _many(kind: str) -> str:
+    """What clients call several records of a kind."""
+    return str(KINDS[kind].repository.resource.table.name)
+
+
+def _too_many() -> AppError:
+    message = f"At most {MOST_CHANGES} changes can be taken back at once: undo the changes of single records"
+    return AppError(Code.TOO_MANY_RECORDS, message, data={"max": MOST_CHANGES})
 
 
 def _same(present: Any, other: Any) -> bool:
