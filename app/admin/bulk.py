@@ -172,8 +172,6 @@ def _check(data: BulkChange, action: str) -> None:
     faults = []
     if (data.ids is UNSET) is (data.filter is UNSET):
         faults.append(Fault("ids", "name the records either by ids or by filter"))
-    if data.filter is not UNSET and not _narrows(data.filter):
-        faults.append(Fault("filter", "must not be empty, since that means every record: name at least one filter"))
     if data.values is UNSET and action in data.values_of:
         faults.append(Fault("values", f"is required to {action.replace('_', ' ')}"))
     if action == RESTORE and data.filter is not UNSET and data.filter.deleted is not Deleted.ONLY:
@@ -182,12 +180,6 @@ def _check(data: BulkChange, action: str) -> None:
         raise invalid(*faults)
     if action == UPDATE and not data.values.given():
         raise AppError(Code.NO_UPDATES)
-
-
-def _narrows(query: ListQuery) -> bool:
-    """Whether it has a filter besides the one of the trash."""
-    given = {name: value for name in query.__struct_fields__ if (value := getattr(query, name)) is not UNSET}
-    return given.pop("deleted", None) is Deleted.ONLY or bool(given)
 
 
 async def _chosen(tx: Transaction, data: BulkChange, listing: Listing[Any]) -> tuple[list[int], int]:
