@@ -21,6 +21,10 @@ SELECT attname::text FROM pg_attribute
 WHERE attrelid = %s::regclass AND atttypid = 'timestamptz'::regtype AND attgenerated = '' AND NOT attisdropped
 ORDER BY attnum
 """
+LINKS = """
+SELECT split_part(named, '.', 2) FROM pg_trigger, unnest(string_to_array(encode(tgargs, 'escape'), '\\000')) AS named
+WHERE tgfoid = 'crm_cascade_soft_delete'::regproc AND split_part(named, '.', 1) = %s ORDER BY 1
+"""
 TRANSITIONS = {
     "INSERT": "NEW TABLE AS new_rows",
     "UPDATE": "OLD TABLE AS old_rows NEW TABLE AS new_rows",
@@ -200,12 +204,15 @@ def cascade_soft_delete(parent: str, *children: str) -> str:
 
 
 def trashed(table: str) -> str:
-    """Let the trash be read by time, and keep out of it what belongs to a customer on hold."""
+    """Let the trash be read by time, and keep out of it what belongs to a customer on hold. It comes after each
+    `cascade_soft_delete` that names the table, because such a record can't be moved away either.
+    """
     refuse = "EXECUTE FUNCTION crm_keep_held()"
+    moved = "".join(f" OR OLD.{link} IS DISTINCT FROM NEW.{link}" for (link,) in rows(LINKS, [table]))
     return f"""
         CREATE INDEX {table}_trashed_at_idx ON {table} (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
         CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON {table} FOR EACH ROW
-            WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL) {refuse};
+            WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL{moved}) {refuse};
         CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON {table} FOR EACH ROW {refuse};
     """
 

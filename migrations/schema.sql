@@ -123,7 +123,8 @@ CREATE TRIGGER count_insert AFTER INSERT ON activities REFERENCING NEW TABLE AS 
 CREATE TRIGGER count_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_activities_update();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
-    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.customer_id IS DISTINCT FROM
+    new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER trash_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -248,7 +249,9 @@ CREATE TRIGGER audit_insert AFTER INSERT ON attachments REFERENCING NEW TABLE AS
 CREATE TRIGGER audit_update AFTER UPDATE ON attachments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('attachment', '{tenant_id,version,updated_at,object_key}');
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
-    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.activity_id IS DISTINCT FROM
+    new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id)
+    EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON attachments
@@ -485,7 +488,8 @@ CREATE TRIGGER count_insert AFTER INSERT ON contacts REFERENCING NEW TABLE AS ne
 CREATE TRIGGER count_update AFTER UPDATE ON contacts REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_contacts_update();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON contacts NOT DEFERRABLE INITIALLY IMMEDIATE
-    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.customer_id IS DISTINCT FROM
+    new.customer_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON contacts NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON contacts
@@ -731,7 +735,8 @@ CREATE TRIGGER count_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_r
 CREATE TRIGGER count_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_deals_update();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON deals NOT DEFERRABLE INITIALLY IMMEDIATE
-    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.customer_id IS DISTINCT FROM
+    new.customer_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON deals NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER stage_entered BEFORE UPDATE OF stage_id ON deals
@@ -848,7 +853,9 @@ CREATE TRIGGER count_insert AFTER INSERT ON notes REFERENCING NEW TABLE AS new_r
 CREATE TRIGGER count_update AFTER UPDATE ON notes REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_notes_update();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
-    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.activity_id IS DISTINCT FROM
+    new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id)
+    EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON notes
@@ -2312,8 +2319,8 @@ BEGIN
     RETURN false;
 END $function$;
 
--- Refuses a row's way into the trash, or its deletion, while its customer is on hold. It runs as the tables' owner,
--- because a person may not see the customer that an own record belongs to.
+-- Refuses a row's way into the trash, its deletion, or its move to where nothing is on hold, while its customer is. It
+-- runs as the tables' owner, because a person may not see the customer that an own record belongs to.
 CREATE FUNCTION crm_keep_held()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2323,6 +2330,8 @@ AS $function$
 BEGIN
     IF EXISTS (SELECT FROM customers WHERE tenant_id = OLD.tenant_id AND hold)
         AND crm_is_held(OLD.tenant_id, TG_TABLE_NAME, to_jsonb(OLD))
+        AND (TG_OP = 'DELETE' OR OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL
+            OR NOT crm_is_held(NEW.tenant_id, TG_TABLE_NAME, to_jsonb(NEW)))
     THEN
         RAISE check_violation USING CONSTRAINT = 'held',
             MESSAGE = format('%s %s belongs to a customer on hold', TG_TABLE_NAME, OLD.id);

@@ -82,7 +82,7 @@ class Code(Enum):
     COUNT_CHANGED = 409, "Another number of records matches than you expected: nothing was done"
     BULK_REFUSED = 409, "Some of the records can't be changed, so nothing was done: see data.refused, or allow partial"
     NOT_DELETED = 409, "The record is not in the trash"
-    ON_HOLD = 409, "The customer is on hold: nothing of it can be deleted until an admin takes it off hold"
+    ON_HOLD = 409, "The customer is on hold: nothing of it is deleted or moved away until an admin takes it off hold"
     UPLOAD_INCOMPLETE = 409, "The upload is not complete: PUT the whole file to its upload_url first"
     REQUEST_TIMEOUT = 408, "The body did not arrive in time: send the request again"
     REQUEST_IN_PROGRESS = 409, "A request with this idempotency key is still running: try again in a moment"

@@ -54,6 +54,41 @@ def test_what_is_in_the_trash_already_is_not_deleted_for_good(admin: Caller, set
                 owner.execute(statement)
 
 
+def test_nothing_is_moved_away_from_a_customer_on_hold(admin: Caller, agent: Caller) -> None:
+    made, free = fill(admin), admin.customer("Grace")["id"]
+    deal, activity = f"/admin/deals/{made['deal']}", f"/admin/activities/{made['activity']}"
+    mine, other = (agent.ok("POST", "/admin/customers", {"name": name})["id"] for name in ("Alan", "Edith"))
+    note = f"/admin/notes/{agent.ok('POST', '/admin/notes', {'content': 'Mine', 'customer_id': mine})['id']}"
+    for customer in (made["customer"], mine):
+        admin.ok("PATCH", f"/admin/customers/{customer}", {"hold": True})
+    refused(admin.patch(deal, {"customer_id": free}), 409, "ON_HOLD")
+    refused(admin.patch(activity, {"deal_id": None}), 409, "ON_HOLD")
+    refused(admin.patch(activity, {"deal_id": None, "customer_id": free}), 409, "ON_HOLD")
+    refused(agent.patch(note, {"customer_id": other}), 409, "ON_HOLD")
+    body = {"ids": [made["note"]], "action": "update", "values": {"activity_id": None, "customer_id": free}}
+    data = refused(admin.post("/admin/notes/bulk", body), 409, "BULK_REFUSED")
+    assert [each["code"] for each in data["refused"]] == ["ON_HOLD"]
+    # It may be moved to where it is kept as well.
+    admin.ok("PATCH", activity, {"deal_id": None, "customer_id": made["customer"]})
+    admin.ok("PATCH", deal, {"customer_id": mine})
+    admin.ok("PATCH", f"/admin/customers/{mine}", {"hold": False})
+    admin.ok("PATCH", deal, {"customer_id": free})
+    agent.ok("PATCH", note, {"customer_id": other})
+
+
+@pytest.mark.parametrize("table", ["contacts", "deals", "activities", "notes", "attachments"])
+def test_the_database_itself_keeps_it_with_the_customer(table: str, admin: Caller, settings: Settings) -> None:
+    made = fill(admin)
+    away = f"UPDATE {table} SET customer_id = {admin.customer()['id']}"
+    links = {"activities": "deal_id", "notes": "activity_id", "attachments": "activity_id"}
+    away += f", {links[table]} = NULL" if table in links else ""
+    admin.ok("PATCH", f"/admin/customers/{made['customer']}", {"hold": True})
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        with pytest.raises(errors.CheckViolation, match="on hold"):
+            owner.execute(away)
+
+
 def test_only_admins_put_a_customer_on_hold(admin: Caller, manager: Caller) -> None:
     refused(manager.post("/admin/customers", {"name": "Ada", "hold": True}), 403, "INSUFFICIENT_PERMISSIONS")
     path = f"/admin/customers/{admin.customer(hold=True)['id']}"

@@ -159,6 +159,8 @@ def test_the_trash_is_listed_by_time_and_kept_empty_of_what_is_on_hold(
     needed = f"let a migration run trashed({table!r})"
     assert (["tenant_id", "deleted_at", "id"], "(deleted_at IS NOT NULL)", False) in found, needed
     assert {"held", "held_delete"} <= made.keys(), needed
+    for link in resource.parents:
+        assert f"new.{link}" in made["held"], f"{needed} after each cascade_soft_delete(…, '{table}.…')"
 
 
 @every_resource

@@ -1,4 +1,4 @@
--- A customer on hold, and what belongs to it, can't be put into the trash or deleted.
+-- A customer on hold, and what belongs to it, can't be put into the trash, deleted, or moved away.
 
 ALTER TABLE customers ADD COLUMN hold boolean NOT NULL DEFAULT false;
 CREATE INDEX customers_hold_idx ON customers (tenant_id, created_at, id) WHERE hold;
@@ -35,13 +35,15 @@ BEGIN
     RETURN false;
 END $$;
 
--- Refuses a row's way into the trash, or its deletion, while its customer is on hold. It runs as the tables' owner,
--- because a person may not see the customer that an own record belongs to.
+-- Refuses a row's way into the trash, its deletion, or its move to where nothing is on hold, while its customer is. It
+-- runs as the tables' owner, because a person may not see the customer that an own record belongs to.
 CREATE FUNCTION crm_keep_held() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM customers WHERE tenant_id = OLD.tenant_id AND hold)
         AND crm_is_held(OLD.tenant_id, TG_TABLE_NAME, to_jsonb(OLD))
+        AND (TG_OP = 'DELETE' OR OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL
+            OR NOT crm_is_held(NEW.tenant_id, TG_TABLE_NAME, to_jsonb(NEW)))
     THEN
         RAISE check_violation USING CONSTRAINT = 'held',
             MESSAGE = format('%s %s belongs to a customer on hold', TG_TABLE_NAME, OLD.id);
