@@ -1955,7 +1955,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM crm_cascades() WHERE resource IN (parent, child)) THEN
         RAISE invalid_parameter_value USING MESSAGE = 'no records of this name are erased';
     END IF;
-    tree := crm_tree(tenant, resource, ARRAY[record_id], most_records, '{}');
+    tree := crm_tree(tenant, resource, ARRAY[record_id], most_records, '{}', false);
     EXECUTE format('SELECT crm_is_held($1, $2, to_jsonb(root)) FROM %I AS root WHERE tenant_id = $1 AND id = $3', resource)
     INTO held USING tenant, resource, record_id;
     IF held THEN
@@ -2280,6 +2280,25 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- The same as `crm_is_held` for many rows: a condition on the rows of a table that a query calls `alias`.
+CREATE FUNCTION crm_held_condition(resource text, alias text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    IF resource = 'customers' THEN
+        RETURN format('%I.hold', alias);
+    END IF;
+    RETURN (
+        SELECT coalesce(string_agg(format(
+            'EXISTS (SELECT FROM %1$I AS %2$I WHERE %2$I.tenant_id = %3$I.tenant_id AND %2$I.id = %3$I.%4$I AND (%5$s))',
+            parent, alias || '_owner', alias, reference, crm_held_condition(parent, alias || '_owner')
+        ), ' OR '), 'false')
+        FROM crm_cascades() WHERE child = resource AND parent <> resource
+    );
+END $function$;
+
 -- The ids that a tree, an object of ids by table, has of this table.
 CREATE FUNCTION crm_ids(tree jsonb, resource text)
  RETURNS bigint[]
@@ -2519,8 +2538,9 @@ END $function$;
 ALTER FUNCTION crm_purge_attachments(timestamp with time zone) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_purge_attachments(timestamp with time zone) TO CURRENT_USER;
 
--- Deletes for good what a tenant has had in the trash since before this moment, about `most` records; answers how many.
--- A record goes together with what belongs to it, unless that is too much at once. What is on hold stays.
+-- Deletes for good what a tenant has had in the trash, unchanged, since before this moment, about `most` records;
+-- answers how many. A record goes together with what belongs to it, unless that is too much at once. What is on hold
+-- stays, and so does what somebody is changing: it may be a restore.
 CREATE FUNCTION crm_purge_tenant(tenant text, trashed_before timestamp with time zone, resources text[], most bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -2534,28 +2554,27 @@ DECLARE
     roots bigint[];
     skipped bigint[];
     tree jsonb;
-    any_held boolean;
+    kept text;
     gone bigint := 0;
     at_once bigint := 100;
 BEGIN
     PERFORM set_config('crm.tenant', tenant, true), set_config('crm.actor', (coalesce(nullif(actor, '')::jsonb, '{}')
         || jsonb_build_object('via', 'job', 'operation_id', gen_random_uuid()))::text, true);
-    any_held := EXISTS (SELECT FROM customers WHERE tenant_id = tenant AND hold);
     FOREACH resource IN ARRAY resources LOOP
         IF NOT EXISTS (SELECT FROM crm_cascades() AS edge WHERE resource IN (edge.parent, edge.child)) THEN
             RAISE invalid_parameter_value USING MESSAGE = 'no records of this name have a trash';
         END IF;
         skipped := '{}';
+        kept := CASE WHEN EXISTS (SELECT FROM customers WHERE tenant_id = tenant AND hold)
+            THEN crm_held_condition(resource, 'candidate') ELSE 'false' END;
         WHILE gone < most LOOP
             EXECUTE format(
-                'SELECT array_agg(id) FROM (SELECT id FROM %1$I AS candidate'
-                ' WHERE tenant_id = $1 AND deleted_at < $2 AND id <> ALL ($3)'
-                ' AND NOT ($4 AND crm_is_held($1, %1$L, to_jsonb(candidate)))'
-                ' ORDER BY deleted_at, id LIMIT $5) AS oldest', resource
-            ) INTO roots USING tenant, trashed_before, skipped, any_held, at_once;
+                'SELECT array_agg(id) FROM (SELECT id FROM %I AS candidate'
+                ' WHERE tenant_id = $1 AND deleted_at < $2 AND updated_at < $2 AND id <> ALL ($3) AND NOT (%s)'
+                ' ORDER BY deleted_at, id LIMIT $4 FOR UPDATE SKIP LOCKED) AS oldest', resource, kept
+            ) INTO roots USING tenant, trashed_before, skipped, at_once;
             EXIT WHEN roots IS NULL;
-            tree := crm_tree(tenant, resource, roots, most, '{}');
-            EXIT WHEN tree = '{}';
+            tree := crm_tree(tenant, resource, roots, most, '{}', true);
             IF crm_size(tree) > most AND at_once > 1 THEN
                 at_once := at_once / 10;
                 CONTINUE;
@@ -2565,8 +2584,8 @@ BEGIN
             BEGIN
                 PERFORM crm_remove(tenant, tree, 'purge');
                 gone := gone + crm_size(tree);
-            EXCEPTION WHEN check_violation THEN
-                -- Something of it belongs to a customer on hold too: the others are tried one by one.
+            EXCEPTION WHEN check_violation OR foreign_key_violation THEN
+                -- Something of it belongs to a customer on hold too, or is live: the others are tried one by one.
                 IF at_once = 1 THEN
                     skipped := skipped || roots;
                 END IF;
@@ -3000,9 +3019,10 @@ END $function$;
 ALTER FUNCTION crm_trash_attachment(text,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_trash_attachment(text,bigint) TO CURRENT_USER;
 
--- Adds records to a tree, and what belongs to them, live or in the trash. They are locked, so that nothing is added to
--- them meanwhile. Of what belongs to a record, no more than `most` and one more are added for each reference.
-CREATE FUNCTION crm_tree(tenant text, resource text, record_ids bigint[], most bigint, tree jsonb)
+-- Adds records to a tree, and what belongs to them, live or in the trash; with `trashed`, only what is in the trash.
+-- They are locked, so that nothing is added to them meanwhile. Of what belongs to a record, no more than `most` and one
+-- more are added for each reference.
+CREATE FUNCTION crm_tree(tenant text, resource text, record_ids bigint[], most bigint, tree jsonb, trashed boolean)
  RETURNS jsonb
  LANGUAGE plpgsql
 AS $function$
@@ -3011,9 +3031,9 @@ DECLARE
     found bigint[];
 BEGIN
     EXECUTE format(
-        'SELECT array_agg(id) FROM (SELECT id FROM %I WHERE tenant_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE)'
-        ' AS locked', resource
-    ) INTO found USING tenant, record_ids;
+        'SELECT array_agg(id) FROM (SELECT id FROM %I WHERE tenant_id = $1 AND id = ANY ($2)'
+        ' AND (deleted_at IS NOT NULL OR NOT $3) ORDER BY id FOR UPDATE) AS locked', resource
+    ) INTO found USING tenant, record_ids, trashed;
     IF found IS NULL THEN
         RETURN tree;
     END IF;
@@ -3025,7 +3045,7 @@ BEGIN
             ' ORDER BY id LIMIT $4 + 1) AS belonging', edge.child, edge.reference
         ) INTO found USING tenant, record_ids, crm_ids(tree, edge.child), most;
         IF found IS NOT NULL THEN
-            tree := crm_tree(tenant, edge.child, found, most, tree);
+            tree := crm_tree(tenant, edge.child, found, most, tree, trashed);
         END IF;
     END LOOP;
     RETURN tree;

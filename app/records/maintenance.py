@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from sqlalchemy import text
@@ -42,7 +43,7 @@ async def prune(database: Database) -> int:
 
 class Maintenance:
     """Runs in each worker, every so many seconds. While one worker does the work, the others skip it. `also` is done
-    after it, again while it returns that it did something.
+    after it, again while it returns that it did something. A step that fails does not keep the others from their work.
     """
 
     def __init__(self, database: Database, seconds: float, also: Callable[[], Awaitable[int]] | None = None) -> None:
@@ -50,31 +51,36 @@ class Maintenance:
         self._seconds = seconds
         self._also = also
         self._pruned_at = -PRUNE_EVERY_SECONDS
+        self._failing: set[str] = set()
 
     async def run(self) -> None:
-        """Run until cancelled. A failure is logged and tried again later."""
+        """Run until cancelled. A step's failure is logged once, and the step is tried again later."""
         failures = 0
         while True:
             await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
-            try:
-                await self._turn()
-            except Exception as error:
-                if not failures:
-                    log.warning("maintenance failed and is tried again", reason=type(error).__name__, exc_info=error)
-                failures = min(failures + 1, 10)
-            else:
-                failures = 0
+            failures = 0 if await self._try("seal", self._seal, BATCH) else min(failures + 1, 10)
+            if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
+                await self._try("prune", partial(prune, self._database), PRUNED_AT_ONCE)
+                await self._try("cut", partial(cut, self._database), CUT_AT_ONCE)
+                await self._try("purge", partial(purge_trash, self._database), PRUNED_AT_ONCE)
+                if self._also:
+                    await self._try("also", self._also, 1)
+                self._pruned_at = time.monotonic()
 
-    async def _turn(self) -> None:
-        while (progress := await seal(self._database)) and progress.count == BATCH:
-            pass
-        if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
-            while await prune(self._database) == PRUNED_AT_ONCE:
+    async def _try(self, name: str, step: Callable[[], Awaitable[int]], batch: int) -> bool:
+        """Do a step while it does a whole batch; returns whether it succeeded."""
+        try:
+            while await step() >= batch:
                 pass
-            while await cut(self._database) == CUT_AT_ONCE:
-                pass
-            while await purge_trash(self._database) >= PRUNED_AT_ONCE:
-                pass
-            while self._also and await self._also():
-                pass
-            self._pruned_at = time.monotonic()
+        except Exception as error:
+            if name not in self._failing:
+                reason = type(error).__name__
+                log.warning("maintenance failed and is tried again", step=name, reason=reason, exc_info=error)
+            self._failing.add(name)
+            return False
+        self._failing.discard(name)
+        return True
+
+    async def _seal(self) -> int:
+        progress = await seal(self._database)
+        return progress.count if progress else 0

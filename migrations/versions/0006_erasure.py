@@ -43,7 +43,7 @@ def downgrade() -> None:
         run(f"DROP INDEX audit_entries_{parent}_idx")
     run("""
         DROP FUNCTION crm_purge_tenant, crm_leaves, crm_erase_record, crm_tree_in_log, crm_remove, crm_size, crm_tree;
-        DROP FUNCTION crm_ids, crm_kind, crm_cascades;
+        DROP FUNCTION crm_held_condition, crm_ids, crm_kind, crm_cascades;
         REVOKE SELECT (tenant_id, trash_days) ON settings FROM crm_maintenance;
         DROP TABLE removed_objects;
     """)

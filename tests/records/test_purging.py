@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from app.db.database import Database
 from app.records import maintenance
@@ -41,8 +43,13 @@ def age(settings: Settings, tenant: str, days: int) -> None:
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
         for table in maintenance.WITH_TRASH:
-            moved = f"UPDATE {table} SET deleted_at = deleted_at - make_interval(days => %s)"
-            owner.execute(f"{moved} WHERE deleted_at IS NOT NULL", [days])
+            owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            owner.execute(
+                f"UPDATE {table} SET deleted_at = deleted_at - age, updated_at = updated_at - age"
+                " FROM make_interval(days => %s) AS age WHERE deleted_at IS NOT NULL",
+                [days],
+            )
+            owner.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
 
 def keys(settings: Settings) -> list[str]:
@@ -114,6 +121,106 @@ def test_what_belongs_to_a_customer_on_hold_too_stays_and_the_others_go(admin: C
     assert purge(settings) == 1
     left = admin.ok("GET", "/admin/trash")["data"]
     assert {(row["type"], row["id"]) for row in left} == {("customer", first), ("deal", deal), ("note", both)}
+
+
+def test_what_somebody_is_restoring_is_not_purged(admin: Caller, settings: Settings) -> None:
+    made, other = fill(admin), admin.customer()["id"]
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    for customer in (made["customer"], other):
+        admin.ok("DELETE", f"/admin/customers/{customer}")
+    age(settings, admin.tenant, 8)
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute("UPDATE customers SET deleted_at = NULL WHERE id = %s", [made["customer"]])
+        assert purge(settings) == 1
+    assert purge(settings) == 0
+    assert admin.ok("GET", "/admin/trash")["total"] == 0
+    assert admin.ok("GET", f"/admin/notes/{made['note']}")["id"] == made["note"]
+
+
+def test_what_is_live_stays_with_what_it_belongs_to(admin: Caller, settings: Settings) -> None:
+    made, other = fill(admin), admin.customer()["id"]
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    for customer in (made["customer"], other):
+        admin.ok("DELETE", f"/admin/customers/{customer}")
+    age(settings, admin.tenant, 8)
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute("UPDATE notes SET deleted_at = NULL WHERE id = %s", [made["note"]])
+    purge(settings)
+    assert admin.ok("GET", f"/admin/notes/{made['note']}")["id"] == made["note"]
+    left = {row["type"]: row["id"] for row in admin.ok("GET", "/admin/trash")["data"]}
+    assert left == {kind: made[kind] for kind in ("customer", "deal", "activity")}
+
+
+def test_what_an_undo_puts_back_into_the_trash_has_its_days_again(admin: Caller, settings: Settings) -> None:
+    made = fill(admin)
+    path = f"/admin/customers/{made['customer']}"
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    admin.ok("DELETE", path)
+    age(settings, admin.tenant, 8)
+    admin.ok("POST", f"{path}/restore")
+    (restored,) = admin.audit(resource_type="customer", action="restore")
+    admin.ok("POST", f"{path}/undo", {"entry_id": restored["id"]})
+    assert admin.ok("GET", "/admin/trash")["total"] == 6
+    assert purge(settings) == 0
+    age(settings, admin.tenant, 8)
+    assert purge(settings) == 6
+
+
+def test_a_large_trash_of_a_customer_on_hold_is_passed_over_quickly(admin: Caller, settings: Settings) -> None:
+    made, free = fill(admin), admin.customer()["id"]
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute(
+            "INSERT INTO notes (tenant_id, content, author_id, activity_id)"
+            " SELECT %s, 'Old', 'u', %s FROM generate_series(1, 10000)",
+            [admin.tenant, made["activity"]],
+        )
+    admin.ok("DELETE", f"/admin/activities/{made['activity']}")
+    admin.ok("DELETE", f"/admin/customers/{free}")
+    age(settings, admin.tenant, 8)
+    admin.ok("PATCH", f"/admin/customers/{made['customer']}", {"hold": True})
+    began = time.monotonic()
+    assert purge(settings) == 1
+    assert time.monotonic() - began < 2
+
+
+def test_a_step_that_fails_does_not_stop_the_others(
+    admin: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Database) -> int:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(maintenance, "PRUNE_EVERY_SECONDS", 0.0)
+    for step in ("seal", "prune", "cut"):
+        monkeypatch.setattr(maintenance, step, fail)
+    made = fill(admin)
+    admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+    admin.ok("DELETE", f"/admin/customers/{made['customer']}")
+    age(settings, admin.tenant, 8)
+    turns = 0
+    enough = asyncio.Event()
+
+    async def also() -> int:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            enough.set()
+        return 0
+
+    async def work() -> None:
+        async with Database(settings) as database:
+            running = asyncio.create_task(Maintenance(database, 0.01, also).run())
+            await enough.wait()
+            running.cancel()
+
+    with capture_logs() as logged:
+        asyncio.run(asyncio.wait_for(work(), 20))
+    assert admin.ok("GET", "/admin/trash")["total"] == 0
+    assert [each["step"] for each in logged if "step" in each] == ["seal", "prune", "cut"]
+    purge(settings)  # the file
 
 
 def test_the_upkeep_purges_and_deletes_files_by_itself(admin: Caller, settings: Settings) -> None:
