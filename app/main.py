@@ -24,10 +24,10 @@ from app.admin.batch.service import only_changes_of_records
 from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
-from app.admin.dry_run import Trial
+from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
 from app.admin.history.routes import router as operations
-from app.admin.http import replay_response, trial_response
+from app.admin.http import dry_run_response, replay_response
 from app.admin.me.routes import router as me
 from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Litestar:
             "filters": Provide(provide_filters, sync_to_thread=False),
             "file": Provide(provide_file, sync_to_thread=False),
         },
-        exception_handlers={Replay: replay_response, Trial: trial_response, Exception: error_response},
+        exception_handlers={Replay: replay_response, DryRunDone: dry_run_response, Exception: error_response},
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # see app.openapi
         lifespan=[_lifespan],

@@ -21,7 +21,7 @@ from msgspec.structs import fields
 from app.access.permissions import Requires
 from app.admin.bulk import BulkChange
 from app.admin.dry_run import DryRun
-from app.admin.http import never_tried
+from app.admin.http import refuse_dry_run
 from app.examples import example
 from app.web.errors import Code, ErrorBody
 from app.web.fields import MAX_VALUES, is_optional_text
@@ -272,7 +272,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
     guards = handler.resolve_guards()
     guarded = any(isinstance(guard, Requires) for guard in guards)
     # The console does not ask for it.
-    tried = guarded and method in WRITING and never_tried not in guards and not path.startswith(CONSOLE)
+    tried = guarded and method in WRITING and refuse_dry_run not in guards and not path.startswith(CONSOLE)
     name = handler.fn.__name__
     if len(handler.http_methods) > 1:
         name = f"{name}_by_{method.lower()}"

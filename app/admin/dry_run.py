@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from app.admin.audit import queries as audit
 from app.admin.audit.schemas import AuditAction, Difference, ResourceType
-from app.records.transaction import FIRST_TRIAL_ID, Transaction
+from app.records.transaction import FIRST_PLACEHOLDER_ID, Transaction
 from app.web import strict_json
 
 MOST_CHANGES = 1000
-DIGITS = len(str(FIRST_TRIAL_ID))
+DIGITS = len(str(FIRST_PLACEHOLDER_ID))
 CHECK_CONSTRAINTS = text("SET CONSTRAINTS ALL IMMEDIATE")
 
 
@@ -36,7 +36,7 @@ class DryRun(Struct):
     more: int
 
 
-class Trial(Exception):
+class DryRunDone(Exception):
     """A dry run that went well. It is raised so that the transaction is undone."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -44,7 +44,7 @@ class Trial(Exception):
         self.body = body
 
 
-async def preview(tx: Transaction) -> Trial:
+async def preview(tx: Transaction) -> DryRunDone:
     """What the transaction did. Raises psycopg.Error for what a commit would refuse."""
     assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
     assert tx.operation_id is not None, "only a write is tried"  # noqa: S101
@@ -54,7 +54,7 @@ async def preview(tx: Transaction) -> Trial:
     shown = strict_json.decode(
         strict_json.encode(DryRun(strict_json.decode(tx.answer.body), changes, count - len(changes)))
     )
-    return Trial(tx.answer.status, strict_json.encode(_without(tx.trial_ids, shown)))
+    return DryRunDone(tx.answer.status, strict_json.encode(_without(tx.placeholder_ids, shown)))
 
 
 def _without(new: range, document: Any) -> Any:

@@ -14,7 +14,7 @@ from litestar.enums import HttpMethod
 from litestar.handlers import BaseRouteHandler
 
 from app.access.actor import Actor
-from app.admin.dry_run import Trial, preview
+from app.admin.dry_run import DryRunDone, preview
 from app.db.database import Database, Origin
 from app.db.errors import translate_errors
 from app.records import idempotency
@@ -48,7 +48,7 @@ async def transaction(
 
     It is committed before the handler's answer is sent; a dry run is undone. `content` stands for the body of a request
     whose body is not kept. With `ahead` it is a read-only look before the transaction proper; `one_statement` says that
-    a read is a single statement, which saves a round trip. Raises Replay, Trial, or AppError.
+    a read is a single statement, which saves a round trip. Raises Replay, DryRunDone, or AppError.
     """
     if (outer := request.scope["state"].get(OUTER)) is not None:
         # One of a batch's requests: with an If-Match of its own, and everything else is the batch's.
@@ -155,12 +155,12 @@ def replay_response(_: Any, replay: Replay) -> Response[Any]:
     return response
 
 
-def trial_response(_: Any, trial: Trial) -> Response[Any]:
-    """Litestar's handler for Trial."""
-    return encoded_response(trial.body, trial.status, {"Dry-Run": "true"})
+def dry_run_response(_: Any, done: DryRunDone) -> Response[Any]:
+    """Litestar's handler for DryRunDone."""
+    return encoded_response(done.body, done.status, {"Dry-Run": "true"})
 
 
-async def never_tried(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def refuse_dry_run(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """A route's guard, after the one of its permission: what it does can't be undone. Raises AppError."""
     if connection.headers.getall("dry-run", []) not in ([], ["false"]):
         raise AppError(Code.DRY_RUN_UNSUPPORTED)

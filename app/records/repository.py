@@ -195,7 +195,7 @@ class Repository(Generic[Shown]):
             raise AppError(Code.LIMIT_REACHED, data={"max": most})
         values = {"tenant_id": tx.actor.tenant_id, **self.dated(tx, values)}
         if tx.dry_run:
-            values["id"] = tx.trial_id()
+            values["id"] = tx.placeholder_id()
         return (await self._write(tx, self._insert(tuple(values), columns), values, values)).one()
 
     def dated(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:

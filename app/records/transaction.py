@@ -17,7 +17,7 @@ from app.records.resources import refusal_of
 from app.web.preconditions import Precondition
 
 # In a dry run new records get ids from here on: no sequence ever comes so far, and they are easy to tell.
-FIRST_TRIAL_ID = 2**62
+FIRST_PLACEHOLDER_ID = 2**62
 
 
 class KeptAnswer(Struct, frozen=True):
@@ -48,17 +48,17 @@ class Transaction:
         # Whether it is undone in the end.
         self.dry_run = dry_run
         # Two dry runs at the same time do not wait for each other's ids.
-        first = FIRST_TRIAL_ID + (secrets.randbits(40) << 16)
-        self.trial_ids = range(first, first)
+        first = FIRST_PLACEHOLDER_ID + (secrets.randbits(40) << 16)
+        self.placeholder_ids = range(first, first)
         self.own_records_only = own_records_only
         self.connection = connection
         self.precondition = precondition or Precondition(())
         self.answer: KeptAnswer | None = None
 
-    def trial_id(self) -> int:
+    def placeholder_id(self) -> int:
         """An id for a record that a dry run makes: it takes none from a sequence, and is known as one that is new."""
-        self.trial_ids = range(self.trial_ids.start, self.trial_ids.stop + 1)
-        return self.trial_ids[-1]
+        self.placeholder_ids = range(self.placeholder_ids.start, self.placeholder_ids.stop + 1)
+        return self.placeholder_ids[-1]
 
     async def begin_again(self) -> None:
         """Undo everything so far, or in a savepoint what was done in it, to find out why it failed."""

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from psycopg.rows import scalar_row
 
-from app.admin.http import never_tried
+from app.admin.http import refuse_dry_run
 from app.records.resources import RESOURCES
 from app.settings import Settings
 from tests.callers import Caller, refused
 from tests.laws.routes import ADMIN, Operation, ready
 
 WRITES = [each for each in ADMIN if each.method not in {"GET", "HEAD"}]
-TRIED = [each for each in WRITES if never_tried not in each.handler.resolve_guards()]
+TRIED = [each for each in WRITES if refuse_dry_run not in each.handler.resolve_guards()]
 UNTRIED = [each for each in WRITES if each not in TRIED]
 # What these do is meant to stay.
 FINAL = ("/erase",)

@@ -21,7 +21,7 @@ from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.history import service as history
 from app.admin.history.schemas import AsOf, EntryUndo
-from app.admin.http import answer, list_page, message, never_tried, transaction
+from app.admin.http import answer, list_page, message, refuse_dry_run, transaction
 from app.web.input import CrmRequest
 from app.web.multipart import FilePart
 from app.web.paging import Page
@@ -39,7 +39,7 @@ async def list_customer_attachments(
 
 @post(
     "/customers/{customer_id:str}/attachments",
-    guards=[Requires(Permission.WRITE), never_tried],
+    guards=[Requires(Permission.WRITE), refuse_dry_run],
     request_max_body_size=None,
 )
 async def upload_customer_attachment(
@@ -49,7 +49,7 @@ async def upload_customer_attachment(
     return await transfer.upload(request, file, service.CUSTOMER, customer_id)
 
 
-@post("/customers/{customer_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), never_tried])
+@post("/customers/{customer_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), refuse_dry_run])
 async def begin_customer_upload(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[UploadCreate]
 ) -> Response[Upload]:
@@ -66,7 +66,9 @@ async def list_deal_attachments(
     return await list_page(request, LISTING, filters, scope=scope, within=within)
 
 
-@post("/deals/{deal_id:str}/attachments", guards=[Requires(Permission.WRITE), never_tried], request_max_body_size=None)
+@post(
+    "/deals/{deal_id:str}/attachments", guards=[Requires(Permission.WRITE), refuse_dry_run], request_max_body_size=None
+)
 async def upload_deal_attachment(
     request: CrmRequest, deal_id: FromPath[RecordId], file: NamedDependency[FilePart]
 ) -> Response[Attachment]:
@@ -74,7 +76,7 @@ async def upload_deal_attachment(
     return await transfer.upload(request, file, service.DEAL, deal_id)
 
 
-@post("/deals/{deal_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), never_tried])
+@post("/deals/{deal_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), refuse_dry_run])
 async def begin_deal_upload(
     request: CrmRequest, deal_id: FromPath[RecordId], data: JSONBody[UploadCreate]
 ) -> Response[Upload]:
@@ -93,7 +95,7 @@ async def list_activity_attachments(
 
 @post(
     "/activities/{activity_id:str}/attachments",
-    guards=[Requires(Permission.WRITE), never_tried],
+    guards=[Requires(Permission.WRITE), refuse_dry_run],
     request_max_body_size=None,
 )
 async def upload_activity_attachment(
@@ -103,7 +105,7 @@ async def upload_activity_attachment(
     return await transfer.upload(request, file, service.ACTIVITY, activity_id)
 
 
-@post("/activities/{activity_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), never_tried])
+@post("/activities/{activity_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), refuse_dry_run])
 async def begin_activity_upload(
     request: CrmRequest, activity_id: FromPath[RecordId], data: JSONBody[UploadCreate]
 ) -> Response[Upload]:
@@ -131,7 +133,7 @@ async def download_attachment(request: CrmRequest, attachment_id: FromPath[Recor
     return await transfer.download(request, attachment_id)
 
 
-@post("/attachments/{attachment_id:str}/complete", guards=[Requires(Permission.WRITE), never_tried], status_code=200)
+@post("/attachments/{attachment_id:str}/complete", guards=[Requires(Permission.WRITE), refuse_dry_run], status_code=200)
 async def complete_attachment(request: CrmRequest, attachment_id: FromPath[RecordId]) -> Response[Attachment]:
     """Finish a direct upload: the file is listed from now on. While it is incomplete, 409 UPLOAD_INCOMPLETE."""
     return await transfer.complete(request, attachment_id)
