@@ -766,6 +766,7 @@ CREATE TABLE idempotency_keys (
     etag text,
     created_at timestamptz NOT NULL DEFAULT now(),
     operation_id uuid,
+    mentions bigint[] GENERATED ALWAYS AS (crm_mentioned(body)) STORED,
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, user_id, key),
     CONSTRAINT idempotency_keys_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT idempotency_keys_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
@@ -1148,8 +1149,8 @@ END $function$;
 -- Writes the audit entries of a statement's rows. Arguments: resource type, columns that are left out, and the column
 -- that marks built-in rows, whose INSERT is not audited. It runs as the tables' owner, because the service may not
 -- write audit entries; the transaction's setting crm.actor says who acts. PostgreSQL caches the plan, which was made
--- for few rows: with many, its nested loop would take forever. A deletion for good names what it is as `removal`, and
--- does not copy the values.
+-- for few rows: with many, its nested loop would take forever. A deletion for good names what it is as `removal`, `purge`
+-- or `erase`, and does not copy the values.
 CREATE FUNCTION crm_audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1165,6 +1166,9 @@ BEGIN
     SELECT * INTO actor FROM jsonb_to_record(coalesce(nullif(current_setting('crm.actor', true), '')::jsonb, '{}')) AS
         given (user_id text, user_name text, user_role text, ip_address text, user_agent text, request_id text,
                operation_id uuid, via text, removal text);
+    IF actor.removal NOT IN ('purge', 'erase') THEN
+        actor.removal := NULL;
+    END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, version, new_values, salt, new_digest,
             user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
@@ -1893,8 +1897,9 @@ BEGIN
 END $function$;
 
 -- Erases the values of entries of the tenant, and writes the entry that says so and names them; answers its id. Entries
--- without values, and those that say what was erased or cut, are left as they are.
-CREATE FUNCTION crm_erase_entries(resource text, record_id bigint, details jsonb, entry_ids bigint[])
+-- without values, and those that say what was erased or cut, are left as they are. Only what deletes the records for
+-- good calls it: the service may not empty the log of others.
+CREATE FUNCTION crm_erase_entries(kind text, record_id bigint, details jsonb, entry_ids bigint[])
  RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1911,6 +1916,11 @@ BEGIN
     IF coalesce(tenant, '') = '' OR jsonb_typeof(details) IS DISTINCT FROM 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'an erasure is of a tenant, and its details are an object';
     END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgname = 'audit_delete' AND split_part(encode(tgargs, 'escape'), '\000', 1) = kind
+    ) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no records of this kind are in the audit log';
+    END IF;
     IF cardinality(entry_ids) > 10000 THEN
         RAISE program_limit_exceeded USING MESSAGE = 'at most 10000 audit entries are erased at once';
     END IF;
@@ -1926,7 +1936,7 @@ BEGIN
     details := details || jsonb_build_object('entries', named);
     INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
         user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
-    VALUES (tenant, resource, record_id, 'erase', details, new_salt, crm_values_digest(new_salt, details),
+    VALUES (tenant, kind, record_id, 'erase', details, new_salt, crm_values_digest(new_salt, details),
         actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
         actor.operation_id, actor.via)
     RETURNING id INTO erasure;
@@ -1935,60 +1945,76 @@ BEGIN
     RETURN erasure;
 END $function$;
 ALTER FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) OWNER TO crm_maintenance;
-GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO crm_service;
+GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO CURRENT_USER;
 
--- Deletes a record of the transaction's tenant for good, with what belongs to it, and the kept answers that mention any
--- of it. Answers how many records of each table it were, and the audit entries about them, whose values are to be
--- erased. If they are more than the two limits, it does nothing.
-CREATE FUNCTION crm_erase_record(resource text, record_id bigint, most_records bigint, most_entries  … -- 167 characters, 7161913ad9b9
+-- Erases a record of the transaction's tenant, which was made at this moment: deletes it for good, with what belongs to
+-- it, and empties the kept answers that mention any of it and the audit entries about it. Answers how many records of
+-- each table it were, how many audit entries, and the entry that says so, which has the reason. Each entry names at most
+-- 10,000 others: there are more of them if necessary. It does nothing, and answers no entry, if there is no such record
+-- or if it is more than the two limits.
+CREATE FUNCTION crm_erase_record(resource text, record_id bigint, made_at timestamp with time zone,  … -- 232 characters, a99aba706365
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
 AS $function$
 DECLARE
     tenant CONSTANT text := current_setting('crm.tenant', true);
+    at_once CONSTANT bigint := 10000;
     tree jsonb;
     known jsonb;
+    known_ids bigint[];
+    entry_ids bigint[];
     held boolean;
 BEGIN
     IF NOT EXISTS (SELECT FROM crm_cascades() WHERE resource IN (parent, child)) THEN
         RAISE invalid_parameter_value USING MESSAGE = 'no records of this name are erased';
     END IF;
+    -- A tenant's erasures go one after the other, so that the second one of a record finds nothing.
+    PERFORM pg_advisory_xact_lock(hashtextextended('crm_erase_record ' || tenant, 0));
     tree := crm_tree(tenant, resource, ARRAY[record_id], most_records, '{}', false);
+    records := crm_size(tree);
+    SELECT coalesce(jsonb_object_agg(key, jsonb_array_length(value)), '{}') INTO counts FROM jsonb_each(tree);
+    entries := 0;
+    IF crm_made_at(tenant, resource, record_id) IS DISTINCT FROM made_at OR made_at IS NULL THEN
+        records := 0;
+        RETURN;
+    END IF;
     EXECUTE format('SELECT crm_is_held($1, $2, to_jsonb(root)) FROM %I AS root WHERE tenant_id = $1 AND id = $3', resource)
     INTO held USING tenant, resource, record_id;
     IF held THEN
         RAISE check_violation USING CONSTRAINT = 'held', MESSAGE = 'it belongs to a customer on hold';
     END IF;
-    records := crm_size(tree);
-    SELECT coalesce(jsonb_object_agg(key, jsonb_array_length(value)), '{}') INTO counts FROM jsonb_each(tree);
     known := crm_tree_in_log(tenant, jsonb_build_object(resource, ARRAY[record_id]) || tree);
-    SELECT coalesce(array_agg(id), '{}') INTO entries FROM (
+    SELECT coalesce(array_agg(id), '{}') INTO entry_ids FROM (
         SELECT entry.id FROM jsonb_object_keys(known) AS key CROSS JOIN LATERAL (
             SELECT id FROM audit_entries
             WHERE tenant_id = tenant AND resource_type = crm_kind(key) AND resource_id = ANY (crm_ids(known, key))
                 AND num_nonnulls(old_values, new_values) > 0 AND action <> 'erase'
         ) AS entry LIMIT most_entries + 1
     ) AS about;
-    IF records > most_records OR cardinality(entries) > most_entries THEN
+    entries := cardinality(entry_ids);
+    IF records > most_records OR entries > most_entries THEN
         RETURN;
     END IF;
+    SELECT array_agg(DISTINCT id::bigint) INTO known_ids FROM jsonb_each(known), jsonb_array_elements_text(value) AS id;
     UPDATE idempotency_keys SET body = NULL
     WHERE tenant_id = tenant AND body IS NOT NULL AND (
-        operation_id IN (SELECT operation_id FROM audit_entries WHERE tenant_id = tenant AND id = ANY (entries))
-        OR EXISTS (
-            SELECT FROM regexp_matches(convert_from(body, 'UTF8'), '"(?:[a-z]+_)?id":(\d{1,18})\M', 'g') AS mentioned
-            WHERE mentioned[1]::bigint IN (
-                SELECT id::bigint FROM jsonb_each(known), jsonb_array_elements_text(value) AS id
-            )
-        )
+        operation_id IN (SELECT operation_id FROM audit_entries WHERE tenant_id = tenant AND id = ANY (entry_ids))
+        OR EXISTS (SELECT FROM unnest(mentions) AS mentioned WHERE mentioned = ANY (known_ids))
     );
     IF records > 0 THEN
         PERFORM crm_remove(tenant, tree, 'erase');
     END IF;
+    erasure := crm_erase_entries(crm_kind(resource), record_id,
+        jsonb_build_object('reason', reason, 'erased', counts, 'created_at', made_at), entry_ids[1 : at_once]);
+    FOR place IN 1 .. (entries - 1) / at_once LOOP
+        PERFORM crm_erase_entries(crm_kind(resource), record_id, jsonb_build_object('continues', erasure),
+            entry_ids[place * at_once + 1 : (place + 1) * at_once]);
+    END LOOP;
 END $function$;
-GRANT EXECUTE ON FUNCTION crm_erase_record(text,bigint,bigint,bigint) TO crm_service;
+GRANT EXECUTE ON FUNCTION crm_erase_record(text,bigint,timestamp with time zone,text,bigint,bigint) TO crm_service;
 
 CREATE FUNCTION crm_fold(value text)
  RETURNS text
@@ -2417,6 +2443,33 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_list_stored_files() OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_list_stored_files() TO CURRENT_USER;
+
+-- When a record was made, live, in the trash, or deleted for good: the log knows it then.
+CREATE FUNCTION crm_made_at(tenant text, resource text, record_id bigint)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+DECLARE
+    made_at timestamptz;
+BEGIN
+    EXECUTE format('SELECT created_at FROM %I WHERE tenant_id = $1 AND id = $2', resource)
+    INTO made_at USING tenant, record_id;
+    RETURN coalesce(made_at, (
+        SELECT (old_values ->> 'created_at')::timestamptz FROM audit_entries
+        WHERE tenant_id = tenant AND resource_type = crm_kind(resource) AND resource_id = record_id
+            AND action = 'delete' AND old_values IS NOT NULL
+        ORDER BY id DESC LIMIT 1
+    ));
+END $function$;
+
+-- The ids that a kept answer mentions, of records of all kinds: numbers, or texts as the console has them.
+CREATE FUNCTION crm_mentioned(body bytea)
+ RETURNS bigint[]
+ LANGUAGE sql
+ IMMUTABLE STRICT
+RETURN ARRAY(SELECT DISTINCT (mentioned.mentioned[1])::bigint AS mentioned FROM regexp_matches(conve … -- 217 characters, 7d9caf14ff49
+GRANT EXECUTE ON FUNCTION crm_mentioned(bytea) TO crm_maintenance, crm_search, crm_service;
 
 -- Leaves one row for each facet, and none where nothing is left to count. Rows that another transaction is changing
 -- stay as they are.

@@ -85,8 +85,12 @@ def replay(ctx: click.Context, file: IO[bytes], data_dir: Path | None) -> None:
             for receipt in found:
                 try:
                     what = _again(connection, receipt)
-                except psycopg.errors.CheckViolation:
-                    what, refused = "it is on hold now, and stays", refused + 1
+                except psycopg.Error as error:
+                    if connection.closed:
+                        raise
+                    on_hold = isinstance(error, psycopg.errors.CheckViolation)
+                    what = "it is on hold now, and stays" if on_hold else f"not erased: {error.diag.message_primary}"
+                    refused += 1
                 click.echo(f"{receipt.type} {receipt.id} of {receipt.organization}: {what}")
             if store.configured:
                 connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(SERVICE_ROLE)))
@@ -113,7 +117,6 @@ def _read(raw: bytes, settings: Settings) -> list[Receipt]:
 
 def _again(connection: psycopg.Connection[Any], receipt: Receipt) -> str:
     """Erase in one transaction what a receipt says, and say what was done."""
-    table = TABLES[receipt.type]
     actor = {"user_name": "crm erase replay", "via": "job", "operation_id": str(uuid4())}
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(SERVICE_ROLE)))
@@ -121,18 +124,8 @@ def _again(connection: psycopg.Connection[Any], receipt: Receipt) -> str:
             "SELECT set_config('crm.tenant', %s, true), set_config('crm.actor', %s, true)",
             [receipt.organization, json.dumps(actor)],
         )
-        present = connection.execute(
-            sql.SQL("SELECT FROM {} WHERE id = %s AND created_at = %s").format(sql.Identifier(table)),
-            [receipt.id, receipt.created_at],
-        )
-        if present.fetchone() is None:
-            return "nothing to do"
-        ((records, counts, entries),) = connection.execute(
-            "SELECT records, counts, entries FROM crm_erase_record(%s, %s, %s, %s)",
-            [table, receipt.id, NO_LIMIT, NO_LIMIT],
+        ((records, entries, erasure),) = connection.execute(
+            "SELECT records, entries, erasure FROM crm_erase_record(%s, %s, %s, %s, %s, %s)",
+            [TABLES[receipt.type], receipt.id, receipt.created_at, receipt.reason, NO_LIMIT, NO_LIMIT],
         ).fetchall()
-        details = {"reason": receipt.reason, "erased": counts, "created_at": receipt.created_at.isoformat()}
-        connection.execute(
-            "SELECT crm_erase_entries(%s, %s, %s, %s)", [receipt.type, receipt.id, json.dumps(details), entries]
-        )
-        return f"erased again, {records} records"
+        return "nothing to do" if erasure is None else f"erased again, {records} records and {entries} audit entries"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, SmallInteger, String, Text, Uuid, text
+from sqlalchemy import ARRAY, BigInteger, Computed, LargeBinary, SmallInteger, String, Text, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, UserReference
@@ -24,4 +24,5 @@ class IdempotencyKey(Base):
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
     etag: Mapped[str | None] = mapped_column(Text)
     operation_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    mentions: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger), Computed("crm_mentioned(body)"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

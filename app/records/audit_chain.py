@@ -87,7 +87,9 @@ KEPT = text("""
 """)
 NOT_SEALED = text("""
     SELECT id, action, resource_type, user_name, created_at, new_values::text FROM audit_entries
-    WHERE tenant_id = :tenant AND id > :sealed AND (action = 'erase' OR resource_type = 'audit_log') ORDER BY id
+    WHERE tenant_id = :tenant AND id > :sealed AND (
+        action = 'erase' OR resource_type = 'audit_log' AND action = 'purge'
+    ) ORDER BY id
 """)
 
 
@@ -240,7 +242,7 @@ class Walk:
             erased = await self._erased(tenant, rows)
             for row in rows:
                 after = row["id"] if row["entry_id"] is None else row["entry_id"]
-                if (fault := chain.fault(row, erased) or await self._untrue(chain, row)) is not None:
+                if (fault := chain.fault(row, erased) or await self._false_claim(chain, row)) is not None:
                     return Break(tenant, after, chain.sequence + 1, fault)
                 chain.sequence += 1
             self.entries += len(rows)
@@ -250,13 +252,13 @@ class Walk:
             what = f"the chain was cut here: the checkpoint saw {seen.sequence} entries"
             return Break(tenant, None, chain.sequence + 1, what)
         for row in (await self._connection.execute(NOT_SEALED, {"tenant": tenant, "sealed": sealed})).mappings():
-            if (fault := await self._untrue(chain, row, ", which is not sealed yet")) is not None:
+            if (fault := await self._false_claim(chain, row, ", which is not sealed yet")) is not None:
                 return Break(tenant, row["id"], chain.sequence + 1, fault)
         if cut.sequence and not chain.cut_is_named:
             return Break(tenant, None, cut.sequence, "the beginning of the log was cut off, and no entry says so")
         return None
 
-    async def _untrue(self, chain: _Chain, row: RowMapping, addition: str = "") -> str | None:
+    async def _false_claim(self, chain: _Chain, row: RowMapping, addition: str = "") -> str | None:
         """What is wrong with what this entry says about others: that they were erased, or cut off."""
         if row["action"] == "erase" and (entries := _named(row)):
             where = {"tenant": chain.tenant, "erasure": row["id"], "entries": entries}
@@ -267,7 +269,7 @@ class Walk:
             more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
             what = f"entry {named} was" if len(entries) == 1 else f"entries {named}{more} were"
             self._note(f"{chain.tenant}: {what} erased by {_described(row)}{addition}")
-        elif row["resource_type"] == "audit_log":
+        elif row["resource_type"] == "audit_log" and row["action"] == "purge":
             values, cut = _values(row), chain.cut
             if _is_id(values.get("sequence")) and values["sequence"] < cut.sequence:
                 return None  # an earlier cut

@@ -17,7 +17,6 @@ from app.records.resources import Resource
 from app.records.signatures import RECEIPT, is_signed, sign
 from app.records.transaction import Transaction
 from app.settings import Settings
-from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.structs import present_user
 
@@ -26,11 +25,8 @@ MOST_ENTRIES = 10_000
 
 audit = AuditEntry.__table__.c
 ERASE_RECORD = text("""
-    SELECT records, counts, entries
-    FROM crm_erase_record(:resource, :record_id, :most_records, :most_entries)
-""")
-ERASE_ENTRIES = text("""
-    SELECT crm_erase_entries(:kind, :record_id, CAST(:details AS jsonb), CAST(:entries AS bigint[]))
+    SELECT records, counts, entries, erasure
+    FROM crm_erase_record(:resource, :record_id, :created_at, :reason, :most_records, :most_entries)
 """)
 ENTRY = select(audit.id, audit.created_at, audit.user_id, audit.user_name).where(audit.id == bindparam("entry_id"))
 LAST_VALUES = (
@@ -118,25 +114,20 @@ async def erase(
     if title.split() != confirm.split():
         raise invalid(Fault("confirm", f"must be the name of the {resource.kind} as it is shown"))
     limits = {"most_records": MOST_RECORDS, "most_entries": MOST_ENTRIES}
-    given = {"resource": resource.table.name, "record_id": record_id}
-    records, counts, entries = (await tx.connection.execute(ERASE_RECORD, given | limits)).one()
-    if records > MOST_RECORDS or len(entries) > MOST_ENTRIES:
+    given = {"resource": resource.table.name, "record_id": record_id, "created_at": created_at, "reason": reason}
+    records, counts, entries, entry_id = (await tx.connection.execute(ERASE_RECORD, given | limits)).one()
+    if records > MOST_RECORDS or entries > MOST_ENTRIES:
         raise AppError(
             Code.TOO_MANY_RECORDS,
             f"One request erases at most {MOST_RECORDS} records and {MOST_ENTRIES} audit entries, and this would be"
             " more: erase its contacts first, or let a part of it be purged from the trash",
         )
-    details = {"reason": reason, "erased": counts, "created_at": created_at.isoformat()}
-    about = {
-        "kind": resource.kind,
-        "record_id": record_id,
-        "details": strict_json.encode(details).decode(),
-        "entries": list(entries),
-    }
-    entry_id = (await tx.connection.execute(ERASE_ENTRIES, about)).scalar_one()
+    if entry_id is None:  # somebody else erased it meanwhile
+        raise AppError(resource.not_found, status=404)
     if tx.dry_run:
         return Erased(counts, None)
     entry = (await tx.connection.execute(ENTRY, {"entry_id": entry_id})).one()
+    details = {"reason": reason, "erased": counts, "created_at": created_at.isoformat()}
     receipt = receipt_of(tx.actor.tenant_id, resource.kind, record_id, details, tuple(entry))
     return Erased(counts, receipt.signed(settings))
 

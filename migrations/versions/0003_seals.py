@@ -11,13 +11,16 @@ depends_on = None
 
 SQL = Path(__file__).with_name("0003")
 BEFORE = Path(__file__).with_name("0001") / "audit.sql"
+ERASE_ENTRIES = "crm_erase_entries(text, bigint, jsonb, bigint[])"
 
 
 def upgrade() -> None:
     run((SQL / "seals.sql").read_text())
     run(isolate("audit_cuts") + granted("audit_cuts", "SELECT") + within_years("audit_cuts"))
-    run(owned_by("crm_maintenance", "crm_erase_entries(text, bigint, jsonb, bigint[])"))
-    as_role("crm_maintenance", (SQL / "sealing.sql").read_text())
+    run(owned_by("crm_maintenance", ERASE_ENTRIES))
+    ((owner,),) = rows("SELECT quote_ident(current_user)")
+    for_owner = f"GRANT EXECUTE ON FUNCTION {ERASE_ENTRIES} TO {owner};"
+    as_role("crm_maintenance", for_owner + (SQL / "sealing.sql").read_text())
 
 
 def downgrade() -> None:

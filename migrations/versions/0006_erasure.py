@@ -20,7 +20,7 @@ FOR_OWNER = (
     PURGE_ATTACHMENTS,
 )
 ACROSS_TENANTS = (*FOR_OWNER[:3], "crm_purge_trash(text[], bigint)")
-COMPUTING = "crm_ids(jsonb, text), crm_size(jsonb), crm_leaves(jsonb, text[], bigint)"
+COMPUTING = "crm_ids(jsonb, text), crm_size(jsonb), crm_leaves(jsonb, text[], bigint), crm_mentioned(bytea)"
 PARENTS = ("customer_id", "deal_id", "activity_id")
 
 
@@ -42,8 +42,9 @@ def downgrade() -> None:
     for parent in PARENTS:
         run(f"DROP INDEX audit_entries_{parent}_idx")
     run("""
+        ALTER TABLE idempotency_keys DROP COLUMN mentions;
         DROP FUNCTION crm_purge_tenant, crm_leaves, crm_erase_record, crm_tree_in_log, crm_remove, crm_size, crm_tree;
-        DROP FUNCTION crm_held_condition, crm_ids, crm_kind, crm_cascades;
+        DROP FUNCTION crm_held_condition, crm_ids, crm_made_at, crm_mentioned, crm_kind, crm_cascades;
         REVOKE SELECT (tenant_id, trash_days) ON settings FROM crm_maintenance;
         DROP TABLE removed_objects;
     """)

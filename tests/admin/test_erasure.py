@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
+import pytest
 from msgspec import convert
 
 from app.records.erasure import Receipt
@@ -14,6 +17,7 @@ from tests.callers import Caller, refused
 from tests.records.chains import breaks, seal
 from tests.records.test_purging import age, purge
 
+CANARY = "Unmistakable-7f3a"
 ALL = {"customers": 1, "contacts": 1, "deals": 1, "activities": 1, "notes": 1, "attachments": 1}
 
 
@@ -114,6 +118,46 @@ def test_a_kept_answer_that_mentions_it_is_emptied_and_its_key_stays(admin: Call
     refused(reassigned, 410, "ANSWER_ERASED")
     assert admin.post("/admin/customers", {"name": "Grace"}, headers=other).json() == kept
     assert admin.ok("GET", "/admin/customers")["total"] == 1
+
+
+def test_a_kept_answer_of_the_console_that_mentions_it_is_emptied(admin: Caller, settings: Settings) -> None:
+    """Its ids are texts. The activity that was answered belongs to another customer by then."""
+    mentioned, other = admin.customer(CANARY)["id"], admin.customer("Grace")["id"]
+    headers = {"Idempotency-Key": "call"}
+    body = {"type": "call", "subject": "Call", "customer_id": str(mentioned)}
+    made = admin.post("/console/admin/activities", body, headers=headers)
+    assert (made.status_code, CANARY in made.text, f'"id":"{mentioned}"' in made.text) == (201, True, True), made.text
+    admin.ok("PATCH", f"/admin/activities/{made.json()['id']}", {"customer_id": other})
+    erase(admin, f"/admin/customers/{mentioned}", CANARY)
+    refused(admin.post("/console/admin/activities", body, headers=headers), 410, "ANSWER_ERASED")
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        kept = owner.execute("SELECT body, mentions FROM idempotency_keys WHERE key = 'call'").fetchall()
+    assert kept == [(None, None)]
+
+
+@pytest.mark.parametrize("purged", [False, True])
+def test_of_those_who_erase_it_at_the_same_time_one_does(purged: bool, admin: Caller, settings: Settings) -> None:
+    path = f"/admin/customers/{admin.customer('Ada')['id']}"
+    if purged:
+        admin.ok("PUT", "/admin/settings", {"trash_days": 7})
+        admin.ok("DELETE", path)
+        age(settings, admin.tenant, 8)
+        assert purge(settings) == 1
+    wanted = {"reason": "why", "confirm": "Ada"}
+    with ThreadPoolExecutor() as pool, psycopg.connect(settings.migration_dsn) as owner:
+        # They all have read the record before the first one erases it.
+        owner.execute("SELECT pg_advisory_xact_lock(hashtextextended('crm_erase_record ' || %s, 0))", [admin.tenant])
+        started = [pool.submit(admin.post, f"{path}/erase", wanted) for _ in range(3)]
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        deadline = monotonic() + 10
+        while owner.execute(waiting).fetchone() != (3,) and monotonic() < deadline:
+            sleep(0.01)
+        owner.rollback()
+        answers = [each.result() for each in started]
+    assert sorted(each.status_code for each in answers) == [200, 404, 404]
+    assert {each.json()["code"] for each in answers if each.status_code == 404} == {"CUSTOMER_NOT_FOUND"}
+    assert len(admin.audit(resource_type="customer", action="erase")) == (1 if purged else 2)
 
 
 def test_what_was_deleted_for_good_before_is_erased_from_the_log(admin: Caller, settings: Settings) -> None:

@@ -132,12 +132,11 @@ def test_a_checkpoint_of_an_older_release_is_compared_with_the_old_seals(
 def test_what_was_erased_is_told_with_the_entry_that_says_so(server: EmbeddedPostgres) -> None:
     with psycopg.connect(server.dsn(user="postgres"), autocommit=True) as superuser:
         superuser.execute("CREATE DATABASE erased TEMPLATE crm")
-    with psycopg.connect(server.dsn(database="erased")) as service:
+    with psycopg.connect(server.dsn(user=OWNER, database="erased")) as owner:
         actor = '{"user_name": "Zoë\\u001b[2J"}'
-        service.execute("SELECT set_config('crm.tenant', 'acme', false), set_config('crm.actor', %s, false)", [actor])
-        service.execute("SET ROLE crm_service")
-        ids = [row[0] for row in service.execute("SELECT id FROM audit_entries ORDER BY id LIMIT 12")]
-        erasure = service.execute("SELECT crm_erase_entries('customer', 1, '{}', %s)", [ids]).fetchone()
+        owner.execute("SELECT set_config('crm.tenant', 'acme', false), set_config('crm.actor', %s, false)", [actor])
+        ids = [row[0] for row in owner.execute("SELECT id FROM audit_entries ORDER BY id LIMIT 12")]
+        erasure = owner.execute("SELECT crm_erase_entries('customer', 1, '{}', %s)", [ids]).fetchone()
         assert erasure is not None
     audit(server, "seal", database="erased")
     verified = audit(server, "verify", database="erased")

@@ -195,10 +195,8 @@ def tampered(owner: psycopg.Connection, tenant: str, statements: str, column: st
 
 
 def erase(connection: psycopg.Connection, entries: list[int], **details: str) -> int:
-    """Erase the values of these entries of the connection's tenant, as the service; returns the erasure's entry."""
-    connection.execute("SET ROLE crm_service")
+    """Erase the values of these entries of the connection's tenant, as the owner; returns the erasure's entry."""
     row = connection.execute("SELECT crm_erase_entries('customer', 1, %s, %s)", [Jsonb(details), entries]).fetchone()
-    connection.execute("RESET ROLE")
     assert row is not None
     return int(row[0])
 

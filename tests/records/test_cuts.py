@@ -144,9 +144,9 @@ def test_a_cut_is_made_over_several_calls_and_holds_from_the_first(
 def test_erased_entries_and_their_erasure_may_be_cut(
     old: list[dict[str, Any]], settings: Settings, admin: Caller
 ) -> None:
-    with psycopg.connect(settings.database_dsn) as service:
-        service.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
-        erasure = erase(service, [old[0]["id"], old[4]["id"]])
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        erasure = erase(owner, [old[0]["id"], old[4]["id"]])
     seal(settings)
     assert cut(settings) == 3
     seal(settings)

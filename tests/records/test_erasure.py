@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +18,9 @@ CANARY = "Unmistakable-7f3a"
 
 
 @pytest.fixture
-def service(settings: Settings, admin: Caller) -> Iterator[psycopg.Connection]:
-    """A transaction of the service's login in the admin's tenant."""
-    with psycopg.connect(settings.database_dsn) as connection:
+def session(settings: Settings, admin: Caller) -> Iterator[psycopg.Connection]:
+    """A transaction of the tables' owner in the admin's tenant."""
+    with psycopg.connect(settings.migration_dsn) as connection:
         enter(connection, admin)
         yield connection
 
@@ -36,15 +37,15 @@ def ids(entries: list[dict[str, Any]]) -> list[int]:
 
 
 def test_erased_values_are_gone_and_the_entry_says_by_whom(
-    service: psycopg.Connection, settings: Settings, admin: Caller
+    session: psycopg.Connection, settings: Settings, admin: Caller
 ) -> None:
     customer = admin.customer(CANARY)
     admin.ok("PATCH", f"/admin/customers/{customer['id']}", {"name": f"{CANARY} again"})
     other = admin.customer("Bob")
     seal(settings)
     named = ids(admin.audit(resource_id=customer["id"], resource_type="customer"))
-    erasure = erase(service, named, reason="asked for")
-    service.commit()
+    erasure = erase(session, named, reason="asked for")
+    session.commit()
     found, notes = verified(settings, admin.tenant)
     assert found == []
     assert f"entries {named[0]}, {named[1]} were erased by entry {erasure} ('Zoë', 20" in notes[0]
@@ -63,17 +64,17 @@ def test_erased_values_are_gone_and_the_entry_says_by_whom(
         assert rows == [(None, erasure)] * 2
 
 
-def test_what_is_not_sealed_yet_is_erased_too(service: psycopg.Connection, settings: Settings, admin: Caller) -> None:
+def test_what_is_not_sealed_yet_is_erased_too(session: psycopg.Connection, settings: Settings, admin: Caller) -> None:
     admin.customer(CANARY)
     (entry,) = admin.audit()
-    erase(service, [entry["id"]])
-    service.commit()
+    erase(session, [entry["id"]])
+    session.commit()
     seal(settings)
     assert verified(settings, admin.tenant)[0] == []
 
 
 def test_what_was_written_by_hand_without_digests_is_erased_too(
-    service: psycopg.Connection, settings: Settings, admin: Caller
+    session: psycopg.Connection, settings: Settings, admin: Caller
 ) -> None:
     admin.customer(CANARY)
     admin.customer(CANARY)
@@ -83,8 +84,8 @@ def test_what_was_written_by_hand_without_digests_is_erased_too(
             [admin.tenant],
         )
     first, second = ids(admin.audit())
-    erase(service, [first])
-    service.commit()
+    erase(session, [first])
+    session.commit()
     seal(settings)
     assert breaks(settings, admin.tenant) == []
     with tampering(settings.migration_dsn) as owner:
@@ -93,15 +94,15 @@ def test_what_was_written_by_hand_without_digests_is_erased_too(
 
 
 def test_an_erasure_names_what_it_erased_and_nothing_else(
-    service: psycopg.Connection, settings: Settings, admin: Caller, stranger: Caller
+    session: psycopg.Connection, settings: Settings, admin: Caller, stranger: Caller
 ) -> None:
     """Not what belongs to others, what has no values, and what says that something else was erased."""
     stranger.customer()
     admin.customer()
     (mine,), (foreign,) = ids(admin.audit()), ids(stranger.audit())
-    first = erase(service, [mine])
-    second = erase(service, [mine, foreign, first, 2**62, -1])
-    service.commit()
+    first = erase(session, [mine])
+    second = erase(session, [mine, foreign, first, 2**62, -1])
+    session.commit()
     entries = {entry["id"]: entry["new_values"] for entry in admin.audit()}
     assert entries == {mine: None, first: {"entries": [mine]}, second: {"entries": []}}
     assert stranger.audit()[0]["new_values"]["name"]
@@ -109,17 +110,17 @@ def test_an_erasure_names_what_it_erased_and_nothing_else(
     assert breaks(settings, admin.tenant) == breaks(settings, stranger.tenant) == []
 
 
-def test_two_who_erase_the_same_do_not_stumble(service: psycopg.Connection, settings: Settings, admin: Caller) -> None:
+def test_two_who_erase_the_same_do_not_stumble(session: psycopg.Connection, settings: Settings, admin: Caller) -> None:
     admin.customer()
     (mine,) = ids(admin.audit())
-    with psycopg.connect(settings.database_dsn) as other:
+    with psycopg.connect(settings.migration_dsn) as other:
         enter(other, admin)
-        first = erase(service, [mine])
+        first = erase(session, [mine])
         other.execute("SET LOCAL lock_timeout = '100ms'")
         with pytest.raises(errors.LockNotAvailable):
             erase(other, [mine])
         other.rollback()
-        service.commit()
+        session.commit()
         enter(other, admin)
         second = erase(other, [mine])
         other.commit()
@@ -127,18 +128,51 @@ def test_two_who_erase_the_same_do_not_stumble(service: psycopg.Connection, sett
     assert entries == {mine: None, first: {"entries": [mine]}, second: {"entries": []}}
 
 
-def test_very_many_at_once_are_refused(service: psycopg.Connection) -> None:
+def test_very_many_at_once_are_refused(session: psycopg.Connection) -> None:
     with pytest.raises(errors.ProgramLimitExceeded):
-        erase(service, list(range(10_001)))
+        erase(session, list(range(10_001)))
 
 
 @pytest.mark.parametrize(("tenant", "details"), [("", "{}"), ("acme", "[1]"), ("acme", "null"), ("acme", None)])
 def test_an_erasure_is_of_a_tenant_and_its_details_are_an_object(
-    tenant: str, details: str | None, service: psycopg.Connection
+    tenant: str, details: str | None, session: psycopg.Connection
 ) -> None:
-    service.execute("SELECT set_config('crm.tenant', %s, true)", [tenant])
+    session.execute("SELECT set_config('crm.tenant', %s, true)", [tenant])
     with pytest.raises(errors.InvalidParameterValue):
-        service.execute("SELECT crm_erase_entries('customer', 1, %s, '{}')", [details])
+        session.execute("SELECT crm_erase_entries('customer', 1, %s, '{}')", [details])
+
+
+@pytest.mark.parametrize("kind", ["audit_log", "customers", "", None])
+def test_an_erasure_is_of_a_kind_of_record(kind: str | None, session: psycopg.Connection) -> None:
+    with pytest.raises(errors.InvalidParameterValue):
+        session.execute("SELECT crm_erase_entries(%s, 1, '{}', '{}')", [kind])
+
+
+@pytest.mark.parametrize("removal", ["create", "audit_log", "", "erase "])
+def test_a_removal_is_a_purge_or_an_erasure_and_else_a_deletion_with_values(
+    removal: str, settings: Settings, admin: Caller
+) -> None:
+    tag = admin.ok("POST", "/admin/tags", {"name": CANARY})
+    with psycopg.connect(settings.database_dsn) as login:
+        enter(login, admin)
+        login.execute("SET LOCAL ROLE crm_service")
+        login.execute("SELECT set_config('crm.actor', %s, true)", [json.dumps({"removal": removal})])
+        login.execute("DELETE FROM tags WHERE id = %s", [tag["id"]])
+    entry = admin.audit(resource_type="tag", resource_id=tag["id"])[0]
+    assert (entry["action"], entry["old_values"]["name"]) == ("delete", CANARY)
+
+
+def test_an_entry_about_the_log_that_is_no_purge_claims_no_cut(settings: Settings, admin: Caller) -> None:
+    with tampering(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute(
+            "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action)"
+            " VALUES (%s, 'audit_log', 1, 'erase')",
+            [admin.tenant],
+        )
+    assert breaks(settings, admin.tenant) == []
+    seal(settings)
+    assert breaks(settings, admin.tenant) == []
 
 
 EMPTY = "old_values = NULL, new_values = NULL, salt = NULL"
@@ -172,14 +206,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
 def test_no_entry_is_changed_in_another_way_even_by_the_owner(
-    statement: str, service: psycopg.Connection, settings: Settings, admin: Caller
+    statement: str, session: psycopg.Connection, settings: Settings, admin: Caller
 ) -> None:
     for name in ("Ada", "Bob", "Cleo"):
         admin.customer(name, contact_preferences={"rate": 0.10})
     first, named, erased = ids(admin.audit())
-    erase(service, [erased])
-    erasure = erase(service, [named])
-    service.commit()
+    erase(session, [erased])
+    erasure = erase(session, [named])
+    session.commit()
     with psycopg.connect(settings.migration_dsn) as owner:
         enter(owner, admin)
         with tampering(settings.migration_dsn) as other:
@@ -193,11 +227,11 @@ def test_no_entry_is_changed_in_another_way_even_by_the_owner(
             owner.execute(statement.format(first=first, named=named, erased=erased, erasure=erasure))
 
 
-def test_an_erasure_that_was_only_said_shows(service: psycopg.Connection, settings: Settings, admin: Caller) -> None:
+def test_an_erasure_that_was_only_said_shows(session: psycopg.Connection, settings: Settings, admin: Caller) -> None:
     admin.customer("Ada", contact_preferences={"rate": 0.10})
     (mine,) = ids(admin.audit())
-    erasure = erase(service, [mine])
-    service.commit()
+    erasure = erase(session, [mine])
+    session.commit()
     for sealed in (False, True):
         if sealed:
             seal(settings)
@@ -228,13 +262,13 @@ def test_an_erasure_that_was_only_said_shows(service: psycopg.Connection, settin
     ],
 )
 def test_an_erasure_that_was_tampered_with_shows(
-    statement: str, what: str, service: psycopg.Connection, settings: Settings, admin: Caller
+    statement: str, what: str, session: psycopg.Connection, settings: Settings, admin: Caller
 ) -> None:
     admin.customer("Ada")
     admin.customer("Bob")
     mine, other = ids(admin.audit())
-    erasure = erase(service, [mine])
-    service.commit()
+    erasure = erase(session, [mine])
+    session.commit()
     seal(settings)
     assert breaks(settings, admin.tenant) == []
     with tampering(settings.migration_dsn) as owner:

@@ -26,8 +26,8 @@ GRANT EXECUTE ON FUNCTION crm_values_digest(bytea, jsonb) TO crm_service, crm_se
 -- Writes the audit entries of a statement's rows. Arguments: resource type, columns that are left out, and the column
 -- that marks built-in rows, whose INSERT is not audited. It runs as the tables' owner, because the service may not
 -- write audit entries; the transaction's setting crm.actor says who acts. PostgreSQL caches the plan, which was made
--- for few rows: with many, its nested loop would take forever. A deletion for good names what it is as `removal`, and
--- does not copy the values.
+-- for few rows: with many, its nested loop would take forever. A deletion for good names what it is as `removal`, `purge`
+-- or `erase`, and does not copy the values.
 CREATE OR REPLACE FUNCTION crm_audit() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' SET enable_nestloop = off AS $$
 DECLARE
@@ -37,6 +37,9 @@ BEGIN
     SELECT * INTO actor FROM jsonb_to_record(coalesce(nullif(current_setting('crm.actor', true), '')::jsonb, '{}')) AS
         given (user_id text, user_name text, user_role text, ip_address text, user_agent text, request_id text,
                operation_id uuid, via text, removal text);
+    IF actor.removal NOT IN ('purge', 'erase') THEN
+        actor.removal := NULL;
+    END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, version, new_values, salt, new_digest,
             user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)

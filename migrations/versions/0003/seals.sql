@@ -79,8 +79,9 @@ CREATE TRIGGER guard AFTER UPDATE ON audit_entries REFERENCING OLD TABLE AS old_
     FOR EACH STATEMENT EXECUTE FUNCTION crm_guard_audit();
 
 -- Erases the values of entries of the tenant, and writes the entry that says so and names them; answers its id. Entries
--- without values, and those that say what was erased or cut, are left as they are.
-CREATE FUNCTION crm_erase_entries(resource text, record_id bigint, details jsonb, entry_ids bigint[]) RETURNS bigint
+-- without values, and those that say what was erased or cut, are left as they are. Only what deletes the records for
+-- good calls it: the service may not empty the log of others.
+CREATE FUNCTION crm_erase_entries(kind text, record_id bigint, details jsonb, entry_ids bigint[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     tenant text := current_setting('crm.tenant', true);
@@ -91,6 +92,11 @@ DECLARE
 BEGIN
     IF coalesce(tenant, '') = '' OR jsonb_typeof(details) IS DISTINCT FROM 'object' THEN
         RAISE invalid_parameter_value USING MESSAGE = 'an erasure is of a tenant, and its details are an object';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgname = 'audit_delete' AND split_part(encode(tgargs, 'escape'), '\000', 1) = kind
+    ) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no records of this kind are in the audit log';
     END IF;
     IF cardinality(entry_ids) > 10000 THEN
         RAISE program_limit_exceeded USING MESSAGE = 'at most 10000 audit entries are erased at once';
@@ -107,7 +113,7 @@ BEGIN
     details := details || jsonb_build_object('entries', named);
     INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
         user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
-    VALUES (tenant, resource, record_id, 'erase', details, new_salt, crm_values_digest(new_salt, details),
+    VALUES (tenant, kind, record_id, 'erase', details, new_salt, crm_values_digest(new_salt, details),
         actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
         actor.operation_id, actor.via)
     RETURNING id INTO erasure;
@@ -115,4 +121,3 @@ BEGIN
     WHERE tenant_id = tenant AND id IN (SELECT entry::bigint FROM jsonb_array_elements(named) AS entry);
     RETURN erasure;
 END $$;
-GRANT EXECUTE ON FUNCTION crm_erase_entries(text, bigint, jsonb, bigint[]) TO crm_service;

@@ -146,55 +146,93 @@ BEGIN
     RETURN tree;
 END $$;
 
--- Deletes a record of the transaction's tenant for good, with what belongs to it, and the kept answers that mention any
--- of it. Answers how many records of each table it were, and the audit entries about them, whose values are to be
--- erased. If they are more than the two limits, it does nothing.
-CREATE FUNCTION crm_erase_record(resource text, record_id bigint, most_records bigint, most_entries bigint,
-    OUT records bigint, OUT counts jsonb, OUT entries bigint[])
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+-- The ids that a kept answer mentions, of records of all kinds: numbers, or texts as the console has them.
+CREATE FUNCTION crm_mentioned(body bytea) RETURNS bigint[] LANGUAGE sql IMMUTABLE STRICT
+RETURN ARRAY(
+    SELECT DISTINCT mentioned[1]::bigint
+    FROM regexp_matches(convert_from(body, 'UTF8'), '"(?:[a-z]+_)*id":"?(\d{1,18})\M', 'g') AS mentioned
+);
+ALTER TABLE idempotency_keys ADD COLUMN mentions bigint[] GENERATED ALWAYS AS (crm_mentioned(body)) STORED;
+
+-- When a record was made, live, in the trash, or deleted for good: the log knows it then.
+CREATE FUNCTION crm_made_at(tenant text, resource text, record_id bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    made_at timestamptz;
+BEGIN
+    EXECUTE format('SELECT created_at FROM %I WHERE tenant_id = $1 AND id = $2', resource)
+    INTO made_at USING tenant, record_id;
+    RETURN coalesce(made_at, (
+        SELECT (old_values ->> 'created_at')::timestamptz FROM audit_entries
+        WHERE tenant_id = tenant AND resource_type = crm_kind(resource) AND resource_id = record_id
+            AND action = 'delete' AND old_values IS NOT NULL
+        ORDER BY id DESC LIMIT 1
+    ));
+END $$;
+
+-- Erases a record of the transaction's tenant, which was made at this moment: deletes it for good, with what belongs to
+-- it, and empties the kept answers that mention any of it and the audit entries about it. Answers how many records of
+-- each table it were, how many audit entries, and the entry that says so, which has the reason. Each entry names at most
+-- 10,000 others: there are more of them if necessary. It does nothing, and answers no entry, if there is no such record
+-- or if it is more than the two limits.
+CREATE FUNCTION crm_erase_record(resource text, record_id bigint, made_at timestamptz, reason text,
+    most_records bigint, most_entries bigint, OUT records bigint, OUT counts jsonb, OUT entries bigint, OUT erasure bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     tenant CONSTANT text := current_setting('crm.tenant', true);
+    at_once CONSTANT bigint := 10000;
     tree jsonb;
     known jsonb;
+    known_ids bigint[];
+    entry_ids bigint[];
     held boolean;
 BEGIN
     IF NOT EXISTS (SELECT FROM crm_cascades() WHERE resource IN (parent, child)) THEN
         RAISE invalid_parameter_value USING MESSAGE = 'no records of this name are erased';
     END IF;
+    -- A tenant's erasures go one after the other, so that the second one of a record finds nothing.
+    PERFORM pg_advisory_xact_lock(hashtextextended('crm_erase_record ' || tenant, 0));
     tree := crm_tree(tenant, resource, ARRAY[record_id], most_records, '{}', false);
+    records := crm_size(tree);
+    SELECT coalesce(jsonb_object_agg(key, jsonb_array_length(value)), '{}') INTO counts FROM jsonb_each(tree);
+    entries := 0;
+    IF crm_made_at(tenant, resource, record_id) IS DISTINCT FROM made_at OR made_at IS NULL THEN
+        records := 0;
+        RETURN;
+    END IF;
     EXECUTE format('SELECT crm_is_held($1, $2, to_jsonb(root)) FROM %I AS root WHERE tenant_id = $1 AND id = $3', resource)
     INTO held USING tenant, resource, record_id;
     IF held THEN
         RAISE check_violation USING CONSTRAINT = 'held', MESSAGE = 'it belongs to a customer on hold';
     END IF;
-    records := crm_size(tree);
-    SELECT coalesce(jsonb_object_agg(key, jsonb_array_length(value)), '{}') INTO counts FROM jsonb_each(tree);
     known := crm_tree_in_log(tenant, jsonb_build_object(resource, ARRAY[record_id]) || tree);
-    SELECT coalesce(array_agg(id), '{}') INTO entries FROM (
+    SELECT coalesce(array_agg(id), '{}') INTO entry_ids FROM (
         SELECT entry.id FROM jsonb_object_keys(known) AS key CROSS JOIN LATERAL (
             SELECT id FROM audit_entries
             WHERE tenant_id = tenant AND resource_type = crm_kind(key) AND resource_id = ANY (crm_ids(known, key))
                 AND num_nonnulls(old_values, new_values) > 0 AND action <> 'erase'
         ) AS entry LIMIT most_entries + 1
     ) AS about;
-    IF records > most_records OR cardinality(entries) > most_entries THEN
+    entries := cardinality(entry_ids);
+    IF records > most_records OR entries > most_entries THEN
         RETURN;
     END IF;
+    SELECT array_agg(DISTINCT id::bigint) INTO known_ids FROM jsonb_each(known), jsonb_array_elements_text(value) AS id;
     UPDATE idempotency_keys SET body = NULL
     WHERE tenant_id = tenant AND body IS NOT NULL AND (
-        operation_id IN (SELECT operation_id FROM audit_entries WHERE tenant_id = tenant AND id = ANY (entries))
-        OR EXISTS (
-            SELECT FROM regexp_matches(convert_from(body, 'UTF8'), '"(?:[a-z]+_)?id":(\d{1,18})\M', 'g') AS mentioned
-            WHERE mentioned[1]::bigint IN (
-                SELECT id::bigint FROM jsonb_each(known), jsonb_array_elements_text(value) AS id
-            )
-        )
+        operation_id IN (SELECT operation_id FROM audit_entries WHERE tenant_id = tenant AND id = ANY (entry_ids))
+        OR EXISTS (SELECT FROM unnest(mentions) AS mentioned WHERE mentioned = ANY (known_ids))
     );
     IF records > 0 THEN
         PERFORM crm_remove(tenant, tree, 'erase');
     END IF;
+    erasure := crm_erase_entries(crm_kind(resource), record_id,
+        jsonb_build_object('reason', reason, 'erased', counts, 'created_at', made_at), entry_ids[1 : at_once]);
+    FOR place IN 1 .. (entries - 1) / at_once LOOP
+        PERFORM crm_erase_entries(crm_kind(resource), record_id, jsonb_build_object('continues', erasure),
+            entry_ids[place * at_once + 1 : (place + 1) * at_once]);
+    END LOOP;
 END $$;
-GRANT EXECUTE ON FUNCTION crm_erase_record(text, bigint, bigint, bigint) TO crm_service;
+GRANT EXECUTE ON FUNCTION crm_erase_record(text, bigint, timestamptz, text, bigint, bigint) TO crm_service;
 
 -- Objects to delete in the store, of all tenants; and those that the store has deleted.
 CREATE FUNCTION crm_list_removed_objects(most bigint) RETURNS SETOF text LANGUAGE plpgsql STABLE
