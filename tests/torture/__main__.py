@@ -42,7 +42,7 @@ from tests.torture.place import Finding, Place
 RESULTS = Path(__file__).with_name(f"RESULTS{results_suffix()}.md")
 
 
-class DryRunDone(NamedTuple):
+class Trial(NamedTuple):
     """One way to break a promise. `slow` ones are what other tests already do, and left out by --quick."""
 
     promise: int
@@ -51,44 +51,44 @@ class DryRunDone(NamedTuple):
     slow: bool = False
 
 
-def _law(promise: int, name: str, files: tuple[str, ...], what: str) -> DryRunDone:
-    return DryRunDone(promise, name, lambda place: laws.proven_by(place, files, what), slow=True)
+def _law(promise: int, name: str, files: tuple[str, ...], what: str) -> Trial:
+    return Trial(promise, name, lambda place: laws.proven_by(place, files, what), slow=True)
 
 
 TRIALS = (
-    DryRunDone(1, "no acknowledged write is lost", database.killed_at_fifty_writes_a_second),
-    DryRunDone(2, "no row without its audit entry", processes.killed_in_the_middle_of_writing),
-    DryRunDone(3, "a failed COMMIT is never a success", database.a_commit_that_fails),
-    DryRunDone(4, "one Idempotency-Key, one row", races.one_key_fifty_times),
-    DryRunDone(5, "one If-Match, one change", races.one_version_fifty_times),
+    Trial(1, "no acknowledged write is lost", database.killed_at_fifty_writes_a_second),
+    Trial(2, "no row without its audit entry", processes.killed_in_the_middle_of_writing),
+    Trial(3, "a failed COMMIT is never a success", database.a_commit_that_fails),
+    Trial(4, "one Idempotency-Key, one row", races.one_key_fifty_times),
+    Trial(5, "one If-Match, one change", races.one_version_fifty_times),
     _law(6, "no forged token gets in", laws.TOKENS, "forged and broken tokens, and no connection taken"),
     _law(7, "every route has its roles", laws.ACCESS, "every route with every role, or none"),
     _law(8, "another tenant's ids are unknown ones", laws.ACCESS, "every route with another tenant's ids"),
-    DryRunDone(9, "tenants do not leak", races.two_tenants_on_two_connections),
+    Trial(9, "tenants do not leak", races.two_tenants_on_two_connections),
     _law(10, "references stay in the tenant", laws.TABLES, "rows and references into other tenants"),
     _law(11, "every change is audited", laws.TABLES, "bulk changes by raw SQL, and history that nobody rewrites"),
     _law(12, "tampering shows", laws.CHAIN, "the chain, tampered with in every way"),
-    DryRunDone(13, "logs and audit hold no secret", clients.secrets_on_their_way),
+    Trial(13, "logs and audit hold no secret", clients.secrets_on_their_way),
     _law(14, "the trash is nowhere", laws.TRASH, "every answer before, and after something went into the trash"),
-    DryRunDone(15, "the documents are true", laws.documents, slow=True),
+    Trial(15, "the documents are true", laws.documents, slow=True),
     _law(16, "every error has the envelope", laws.BAD_INPUT, "the corpus of bad input"),
-    DryRunDone(17, "bad requests leave nothing behind", clients.bad_requests),
-    DryRunDone(18, "a pool that is used up is said", limits.no_connection_left),
-    DryRunDone(19, "who hangs up leaves nothing behind", clients.hanging_up),
-    DryRunDone(20, "nothing takes for ever", limits.slow_and_locked),
-    DryRunDone(21, "a stop finishes what runs", processes.told_to_stop_under_load),
+    Trial(17, "bad requests leave nothing behind", clients.bad_requests),
+    Trial(18, "a pool that is used up is said", limits.no_connection_left),
+    Trial(19, "who hangs up leaves nothing behind", clients.hanging_up),
+    Trial(20, "nothing takes for ever", limits.slow_and_locked),
+    Trial(21, "a stop finishes what runs", processes.told_to_stop_under_load),
     _law(21, "a rolling restart fails nothing", laws.ROLLING_RESTART, "two replicas restarted under load"),
-    DryRunDone(22, "a database that is away is said", database.away),
-    DryRunDone(22, "a store that is away concerns files only", store.stopped),
-    DryRunDone(23, "metrics are right with two workers", processes.counted_by_two_workers),
-    DryRunDone(24, "walks meet every row once", walks.over_many_rows),
+    Trial(22, "a database that is away is said", database.away),
+    Trial(22, "a store that is away concerns files only", store.stopped),
+    Trial(23, "metrics are right with two workers", processes.counted_by_two_workers),
+    Trial(24, "walks meet every row once", walks.over_many_rows),
     _law(24, "walks in every list", laws.LISTS, "every list under every sort"),
-    DryRunDone(25, "no request keeps a worker busy", worst.worst_requests),
-    DryRunDone(26, "who is slow keeps nobody waiting", crowds.slow_and_silent),
+    Trial(25, "no request keeps a worker busy", worst.worst_requests),
+    Trial(26, "who is slow keeps nobody waiting", crowds.slow_and_silent),
     _law(27, "the service's login forges nothing", laws.RIGHTS, "raw SQL as that login"),
-    DryRunDone(28, "memory is bounded", memory.large_answers),
-    DryRunDone(29, "twelve at the stages", races.twelve_at_the_stages),
-    DryRunDone(30, "a migration keeps nobody waiting", upgrades.beside_who_holds_its_locks),
+    Trial(28, "memory is bounded", memory.large_answers),
+    Trial(29, "twelve at the stages", races.twelve_at_the_stages),
+    Trial(30, "a migration keeps nobody waiting", upgrades.beside_who_holds_its_locks),
 )
 
 
@@ -123,7 +123,7 @@ def main() -> int:
     return 1 if broken else 0
 
 
-def _attempt(trial: DryRunDone, place: Place) -> Finding:
+def _attempt(trial: Trial, place: Place) -> Finding:
     try:
         return trial.attempt(place)
     except Exception as error:  # noqa: BLE001 -- one that can't be tried is not kept, and the others are tried on
