@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -188,7 +189,19 @@ async def _serve(app: Litestar, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, server.stop)
-        click.echo(f"ready http://{f'[{host}]' if ':' in host else host}:{port}")
 
     server.on_startup(started)
+    # It says that it starts a moment before it listens.
+    told = asyncio.create_task(_tell_when_ready(host, port))
     await server.serve()
+    told.cancel()
+
+
+async def _tell_when_ready(host: str, port: int) -> None:
+    while True:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            break
+        await asyncio.sleep(0.02)
+    click.echo(f"ready http://{f'[{host}]' if ':' in host else host}:{port}")

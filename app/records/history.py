@@ -57,6 +57,8 @@ _ENTRY: Select[Any] = select(*_COLUMNS, _ERASED).where(audit.id == bindparam("en
 _OPERATION: Select[Any] = (
     select(*_COLUMNS, _ERASED).where(audit.operation_id == bindparam("operation_id")).order_by(audit.id)
 )
+_operation_of = select(audit.operation_id).where(audit.id == bindparam("entry_id")).scalar_subquery()
+_COMPANIONS: Select[Any] = select(audit.resource_type, audit.resource_id).where(audit.operation_id == _operation_of)
 _COUNT = select(func.count()).where(audit.operation_id == bindparam("operation_id"))
 _of_record = (audit.resource_type == bindparam("kind"), audit.resource_id == bindparam("record_id"))
 _FIRST_AFTER: Select[Any] = (
@@ -98,6 +100,11 @@ async def get_entry(tx: Transaction, entry_id: int) -> Entry | None:
     if not found and any(entry_id <= last for last, _ in (await tx.connection.execute(_CUT)).all()):
         raise AppError(Code.HISTORY_CUT)
     return _entries(found)[0] if found else None
+
+
+async def companions(tx: Transaction, entry_id: int) -> set[tuple[str, int]]:
+    """The records that the operation of this entry changed."""
+    return {(kind, record_id) for kind, record_id in await tx.connection.execute(_COMPANIONS, {"entry_id": entry_id})}
 
 
 async def count_of_operation(tx: Transaction, operation_id: UUID) -> int:

@@ -126,7 +126,8 @@ async def undo_entry(
         raise _bad_entry()
     if record_id in rows:
         tx.precondition.check(rows[record_id]["version"])
-    await _Undo(tx, [entry], settings).run()
+    # What came with the record, such as its contacts when it was restored, was not added since.
+    await _Undo(tx, [entry], settings, companions=await history.companions(tx, entry_id)).run()
 
 
 async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings, *, keep: bool) -> Undone:
@@ -150,13 +151,22 @@ async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings
 class _Undo:
     """One undo. `kept` is what could not be taken back; `changed` counts the entries that were."""
 
-    def __init__(self, tx: Transaction, entries: Sequence[Entry], settings: Settings, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        entries: Sequence[Entry],
+        settings: Settings,
+        *,
+        keep: bool = False,
+        companions: Iterable[tuple[str, int]] = (),
+    ) -> None:
         self.kept: list[Kept] = []
         self.changed = 0
         self._tx = tx
         self._settings = settings
         self._keep = keep
         self._entries = entries
+        self._own = {*companions, *(entry.record for entry in entries)}
         # The records as they are, and then as they will be.
         self._state: dict[tuple[str, int], Values] = {}
         # New records that stay, because others have added something, let stay what they belong to.
@@ -236,8 +246,9 @@ class _Undo:
         """By record that the operation made or restored: a kind of live record that others have added to it since."""
         came: dict[tuple[str, str], set[int]] = defaultdict(set)
         own: dict[str, set[int]] = defaultdict(set)
+        for kind, record_id in self._own:
+            own[kind].add(record_id)
         for entry in self._entries:
-            own[entry.kind].add(entry.record_id)
             if entry.action in {"create", "restore"}:
                 came[entry.kind, entry.action].add(entry.record_id)
         added: dict[tuple[str, int], str] = {}
