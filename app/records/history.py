@@ -154,9 +154,8 @@ async def as_of(tx: Transaction, kind: Resource, record_id: int, moment: datetim
     if state is None:
         return None
     before, count, changed_at = (await tx.connection.execute(_AT, record | {"first": first.id, "end": end})).one()
-    version = {"version": state["version"] - count} if "version" in state else {}
-    then: Values = state | before | version | {"updated_at": changed_at or state.get("created_at")}
-    return then
+    then = {"version": state["version"] - count, "updated_at": changed_at or state.get("created_at")}
+    return {**state, **before, **then}
 
 
 @lru_cache

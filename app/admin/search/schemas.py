@@ -11,8 +11,6 @@ from msgspec import UNSET, Meta, Struct
 from app.web.structs import Maybe
 from app.web.text import SEARCH
 
-MOST_FOUND = 100
-
 
 class SearchType(StrEnum):
     """The kinds of record that are found."""
