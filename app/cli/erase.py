@@ -19,7 +19,7 @@ from app.cli.environment import TenantName, data_dir_option, environment
 from app.db.database import Database
 from app.db.roles import SERVICE_ROLE
 from app.records.erasure import Receipt, receipt_of
-from app.records.resources import RESOURCES
+from app.records.resources import WITH_TRASH
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 
@@ -27,7 +27,7 @@ RECEIPTS = text("""
     SELECT tenant_id, resource_type, resource_id, new_values, id, created_at, user_id, user_name FROM audit_entries
     WHERE action = 'erase' AND new_values ? 'reason' AND tenant_id = coalesce(:tenant, tenant_id) ORDER BY tenant_id, id
 """)
-TABLES = {resource.kind: resource.table.name for resource in RESOURCES if resource.has_trash}
+TABLES = {resource.kind: resource.table.name for resource in WITH_TRASH}
 NO_LIMIT = 2**31 - 1
 
 

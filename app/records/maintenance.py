@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app.db.database import Database
 from app.records.audit_chain import BATCH, CUT_AT_ONCE, cut, seal
-from app.records.resources import RESOURCES
+from app.records.resources import WITH_TRASH
 
 LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_EVERY_SECONDS = 60.0
@@ -25,13 +25,13 @@ log = structlog.get_logger("maintenance")
 PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
 PURGE = text("SELECT crm_purge_trash(CAST(:resources AS text[]), :most)")
-WITH_TRASH = [str(resource.table.name) for resource in RESOURCES if resource.has_trash]
+TABLES_WITH_TRASH = [str(resource.table.name) for resource in WITH_TRASH]
 
 
 async def purge_trash(database: Database) -> int:
     """Delete for good about a batch of what is in the trash too long; returns how many records. Raises AppError."""
     async with database.maintenance() as connection:
-        given = {"resources": WITH_TRASH, "most": PRUNED_AT_ONCE}
+        given = {"resources": TABLES_WITH_TRASH, "most": PRUNED_AT_ONCE}
         return int((await connection.execute(PURGE, given)).scalar_one())
 
 

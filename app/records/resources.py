@@ -193,6 +193,9 @@ RESOURCES = (
 )
 
 
+WITH_TRASH = tuple(resource for resource in RESOURCES if resource.has_trash)
+
+
 class Reference(NamedTuple):
     """A column that holds the id of a record that can be in the trash."""
 

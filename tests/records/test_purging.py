@@ -42,7 +42,7 @@ def age(settings: Settings, tenant: str, days: int) -> None:
     """Let everything in the trash have been there for so many days."""
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
-        for table in maintenance.WITH_TRASH:
+        for table in maintenance.TABLES_WITH_TRASH:
             owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
             owner.execute(
                 f"UPDATE {table} SET deleted_at = deleted_at - age, updated_at = updated_at - age"

@@ -12,7 +12,7 @@ from app.models import AuditEntry
 from app.records.filters import one_of
 from app.records.json_columns import Columns, JsonColumn
 from app.records.listing import Listing
-from app.records.resources import RESOURCES, Resource
+from app.records.resources import WITH_TRASH, Resource
 from app.web.paging import SortOrder
 
 audit = AuditEntry.__table__.c
@@ -29,7 +29,6 @@ def _trash(resource: Resource) -> Select[Any]:
     ).where(c.deleted_at.is_not(None))
 
 
-WITH_TRASH = [resource for resource in RESOURCES if resource.has_trash]
 PARTS = [_trash(resource) for resource in WITH_TRASH]
 trash = union_all(*PARTS).subquery("trash")
 
