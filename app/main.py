@@ -51,7 +51,7 @@ from app.storage.removed import delete_removed_objects
 from app.telemetry import Telemetry, forget_dead_workers
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
-from app.web.errors import error_response
+from app.web.error_responses import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
 from app.web.limits import RequestLimits
 from app.web.proxies import Proxies

@@ -31,7 +31,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from app.db.pool import Pool
-from app.web.errors import as_app_error, send_refusal
+from app.web.error_responses import as_app_error, send_refusal
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 # The standard requires 512. The library takes quadratic time for longer ones.

@@ -13,14 +13,14 @@ from msgspec import Struct
 
 from app.access.actor import Actor
 from app.access.permissions import RANK, Role
+from app.access.tenants import is_tenant_id
 from app.settings import Settings
 from app.web.errors import AppError, Code
 from app.web.structs import is_user_id
-from app.web.text import CONTROL, INVISIBLE, trimmed
+from app.web.text import CONTROL, INVISIBLE, is_text, trimmed
 
 LEEWAY_SECONDS = 30
 LAST_SECOND_OF_9999 = 253_402_300_799
-MAX_ID_LENGTH = 64
 MAX_NAME_LENGTH = 255
 DEFAULT_TENANT = "default"
 # Verified tokens are cached. Tokens of the CMS have less than a thousand characters.
@@ -128,15 +128,15 @@ class TokenVerifier:
         if claims["exp"] > LAST_SECOND_OF_9999:
             raise _invalid_claim("exp")
         for name in ("name", "email", "iss", "role", "jti"):
-            if claims.get(name) is not None and not _is_text(claims[name]):
+            if claims.get(name) is not None and not is_text(claims[name]):
                 raise _invalid_claim(name)
         for name in ("roles", "permissions"):
             value = claims.get(name)
-            if value is not None and not (isinstance(value, list) and all(_is_text(item) for item in value)):
+            if value is not None and not (isinstance(value, list) and all(is_text(item) for item in value)):
                 raise _invalid_claim(name)
         audience = claims.get("aud")
         if audience is not None and not (
-            _is_text(audience) or (isinstance(audience, list) and all(_is_text(item) for item in audience))
+            is_text(audience) or (isinstance(audience, list) and all(is_text(item) for item in audience))
         ):
             raise _invalid_claim("aud")
 
@@ -168,7 +168,7 @@ def _user_id(claims: Mapping[str, Any]) -> str:
     if not stated:
         raise _invalid_claim("sub")
     for value in stated:
-        if not (type(value) is int or _is_text(value)) or not is_user_id(str(value)):
+        if not (type(value) is int or is_text(value)) or not is_user_id(str(value)):
             raise _invalid_claim("sub")
     ids = {str(value) for value in stated}
     if len(ids) > 1:
@@ -205,20 +205,6 @@ def _select_tenant(tenants: tuple[str, ...], wanted: list[str]) -> str:
     if len(names) > 1 or not names <= set(tenants):
         raise AppError(Code.ORGANIZATION_FORBIDDEN)
     return names.pop()
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
-
-
-def is_tenant_id(value: Any) -> bool:
-    """Whether this is a valid organization: 1 to 64 visible characters, with blanks only between them."""
-    return (
-        _is_text(value)
-        and 1 <= len(value) <= MAX_ID_LENGTH
-        and value == value.strip(" ")
-        and not any(INVISIBLE.fullmatch(character) for character in value.replace(" ", ""))
-    )
 
 
 def _text_claim(claims: Mapping[str, Any], name: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from app.access.tokens import MAX_ID_LENGTH, is_tenant_id
+from app.access.tenants import MAX_ID_LENGTH, is_tenant_id
 from app.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:

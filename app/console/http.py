@@ -22,7 +22,7 @@ from app.console.queries import find_person, find_primary_contact
 from app.console.values import shown_id
 from app.records.listing import Listing
 from app.records.transaction import Transaction
-from app.web.errors import as_app_error, error_response
+from app.web.error_responses import as_app_error, error_response
 from app.web.input import CrmRequest, input_types
 from app.web.paging import ListQuery
 

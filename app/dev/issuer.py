@@ -24,7 +24,8 @@ from msgspec import Meta, Struct
 
 from app.access.actor import Actor
 from app.access.permissions import PERMISSIONS, Role
-from app.access.tokens import DEFAULT_TENANT, TokenVerifier, is_tenant_id
+from app.access.tenants import is_tenant_id
+from app.access.tokens import DEFAULT_TENANT, TokenVerifier
 from app.admin.me.routes import Me, Person
 from app.cli.environment import data_dir_option, read_settings
 from app.cli.serve import free_port
@@ -32,7 +33,8 @@ from app.dev.people import PEOPLE, user_id_of
 from app.dev.token import make_token
 from app.settings import Settings
 from app.web.cors import Cors
-from app.web.errors import ErrorBody, error_response
+from app.web.error_responses import error_response
+from app.web.errors import ErrorBody
 from app.web.input import CrmRequest, read_input
 from app.web.structs import Body
 

@@ -9,7 +9,8 @@ from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
-from app.web.errors import AppError, Code, send_refusal
+from app.web.error_responses import send_refusal
+from app.web.errors import AppError, Code
 
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = (

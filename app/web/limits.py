@@ -22,7 +22,8 @@ from litestar.types import (
     WebSocketReceiveMessage,
 )
 
-from app.web.errors import AppError, Code, send_refusal
+from app.web.error_responses import send_refusal
+from app.web.errors import AppError, Code
 
 WINDOW_SECONDS = 60.0
 MAX_KEYS = 50_000

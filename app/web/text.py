@@ -28,6 +28,11 @@ MAX_MARKS = 30
 ANY_MARK = bytes([0] + [1] * 255)
 
 
+def is_text(value: Any) -> bool:
+    """Whether it is text that can be stored: PostgreSQL has no NUL, and UTF-8 no surrogates."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def normalized(text: str) -> str:
     """The text in Unicode's normal form C. Raises Refused for a letter with too many marks."""
     if text.isascii():
