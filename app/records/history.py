@@ -127,7 +127,7 @@ def _entries(found: Iterable[Sequence[Any]]) -> list[Entry]:
 async def lock_rows(tx: Transaction, kind: Resource, ids: Iterable[int]) -> dict[int, Values]:
     """The records of these ids as they are, in the trash too, locked until the transaction ends."""
     found = await tx.connection.execute(_row(kind, locked=True), {"ids": sorted(set(ids))})
-    return {record_id: strict_json.decode(row.encode()) for record_id, row in found}
+    return {record_id: strict_json.decode_own(row) for record_id, row in found}
 
 
 async def as_of(tx: Transaction, kind: Resource, record_id: int, moment: datetime) -> Values | None:
@@ -139,7 +139,7 @@ async def as_of(tx: Transaction, kind: Resource, record_id: int, moment: datetim
         raise AppError(Code.HISTORY_CUT)
     record = {"kind": kind.kind, "record_id": record_id}
     present = (await tx.connection.execute(_row(kind, locked=False), {"ids": [record_id]})).all()
-    state: Values | None = strict_json.decode(present[0][1].encode()) if present else None
+    state: Values | None = strict_json.decode_own(present[0][1]) if present else None
     found = (await tx.connection.execute(_FIRST_AFTER, record | {"moment": moment})).all()
     if not found:
         return state

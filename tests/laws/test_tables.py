@@ -59,6 +59,13 @@ def test_every_key_names_the_tenant(table: str, catalog: psycopg.Connection) -> 
 
 
 @every_table
+def test_no_constraint_waits_for_the_commit(table: str, catalog: psycopg.Connection) -> None:
+    """A dry run never commits: it would not see what such a constraint refuses."""
+    late = "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND condeferred"
+    assert catalog.execute(late, [table]).fetchall() == []
+
+
+@every_table
 def test_without_a_tenant_there_are_no_rows(table: str, service_connection: psycopg.Connection, admin: Caller) -> None:
     if table in NOT_THE_SERVICES:
         with pytest.raises(errors.InsufficientPrivilege):

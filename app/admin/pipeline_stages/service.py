@@ -55,6 +55,7 @@ USES: Select[Any] = select(
     .label("history"),
 )
 DEFER_ORDER = text("SET CONSTRAINTS pipeline_stages_order_key DEFERRED")
+CHECK_ORDER = text("SET CONSTRAINTS pipeline_stages_order_key IMMEDIATE")
 NEW_STAGE = 0  # not the id of a stage: the place of the one that is inserted next
 
 
@@ -119,6 +120,7 @@ async def settle(tx: Transaction) -> None:
     stages = list((await tx.connection.execute(ORDERED)).mappings())
     _keep_every_kind([dict(stage) for stage in stages])
     await _write_order(tx, [stage["id"] for stage in stages])
+    await tx.connection.execute(CHECK_ORDER)
 
 
 async def _lock_all(tx: Transaction) -> list[RowMapping]:
