@@ -14,7 +14,7 @@ import click
 from msgspec.structs import replace
 from psycopg.errors import InsufficientPrivilege
 
-from app.cli.environment import Duration, data_dir_option, environment
+from app.cli.environment import Duration, TenantName, data_dir_option, environment
 from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Head, Walk, heads
@@ -119,9 +119,10 @@ def checkpoint(data_dir: Path | None) -> None:
 
 @audit.command()
 @click.option("--checkpoint", "file", type=click.File("rb"), help="A file that `crm audit checkpoint` printed.")
+@click.option("--tenant", type=TenantName(), help="Only this organization's.  [default: all of them]")
 @data_dir_option
 @click.pass_context
-def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) -> None:
+def verify(ctx: click.Context, file: IO[bytes] | None, tenant: str | None, data_dir: Path | None) -> None:
     """Check every chain, and print the first entry that does not fit, and what was erased or cut off by which entry.
 
     The exit code is 1 if entries were changed, deleted, inserted or reordered. Only a checkpoint shows that the end was
@@ -131,13 +132,16 @@ def verify(ctx: click.Context, file: IO[bytes] | None, data_dir: Path | None) ->
     Examples:
       crm audit verify
       crm audit verify --checkpoint audit-2026-11-21.json
+      crm audit verify --tenant acme
     """
 
     async def work(database: Database, settings: Settings) -> tuple[list[str], list[str]]:
         seen = {} if file is None else _read_checkpoint(file.read(), settings)
         async with database.oversight() as connection:
-            walk = Walk(connection, seen)
+            walk = Walk(connection, seen, tenant)
             breaks = [str(each) async for each in walk.breaks()]
+        if tenant is not None and not (walk.entries or breaks):
+            raise click.ClickException(f"The log of {tenant!r} has no sealed entries: is this the organization's name?")
         more = walk.noted - len(walk.notes)
         return breaks, [
             *walk.notes,

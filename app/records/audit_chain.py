@@ -49,6 +49,7 @@ ENDS = text("""
         (SELECT max(entry_id) FROM audit_seals WHERE hash IS NOT NULL)
     )
 """)
+WAITING = text("SELECT count(*) FROM audit_entries WHERE id > :sealed AND tenant_id = coalesce(:only, tenant_id)")
 SEAL = text("SELECT count, sealed, newest FROM crm_seal_audit(:most)")
 HEADS = text("""
     SELECT tenant, head.sequence, head.hash, head.version FROM unnest(CAST(:tenants AS text[])) AS tenant
@@ -193,14 +194,15 @@ async def heads(connection: Session) -> dict[str, Head]:
 
 
 class Walk:
-    """Checks each chain from its start. `seen` are the last seals that a checkpoint saw.
+    """Checks each chain, or only this tenant's, from its start. `seen` are the last seals that a checkpoint saw.
 
     `notes` are lines about what was erased or cut off, the first ones of `noted`.
     """
 
-    def __init__(self, connection: Session, seen: Mapping[str, Head]) -> None:
+    def __init__(self, connection: Session, seen: Mapping[str, Head], only: str | None = None) -> None:
         self._connection = connection
         self._seen = seen
+        self._only = only
         self.entries = 0
         self.waiting = 0
         self.notes: list[str] = []
@@ -209,13 +211,18 @@ class Walk:
     async def breaks(self) -> AsyncIterator[Break]:
         """The first break of each tenant's chain."""
         newest, sealed = (await self._connection.execute(ENDS)).one()
-        tenants = set((await self._connection.execute(TENANTS)).scalars())
-        for tenant in sorted(tenants | set(self._seen)):
+        if self._only is None:
+            tenants = sorted({*(await self._connection.execute(TENANTS)).scalars(), *self._seen})
+        else:
+            tenants = [self._only]
+        for tenant in tenants:
             if broken := await self._broken(tenant, sealed):
                 yield broken
         if newest > sealed:
-            count = text("SELECT count(*) FROM audit_entries WHERE id > :sealed")
-            self.waiting = (await self._connection.execute(count, {"sealed": sealed})).scalar_one()
+            count = text(
+                "SELECT count(*) FROM audit_entries WHERE id > :sealed AND tenant_id = coalesce(:only, tenant_id)"
+            )
+            self.waiting = (await self._connection.execute(count, {"sealed": sealed, "only": self._only})).scalar_one()
 
     async def _broken(self, tenant: str, sealed: int) -> Break | None:
         while True:

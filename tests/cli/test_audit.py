@@ -89,6 +89,11 @@ def test_a_superuser_who_rewrites_history_is_named_and_the_exit_code_says_so(
     assert first == f"acme: sequence 17, entry {row[0]}: the entry, or its seal, was changed"
     assert second.startswith("globex: sequence 41: the chain was cut here")
     assert "TAMPERED WITH: 2 of" in found.stderr
+    alone = audit(server, "verify", "--tenant", "acme", "--checkpoint", str(file), database="spoiled")
+    assert (alone.exit_code, alone.stdout.splitlines()[0]) == (1, first)
+    assert "globex" not in alone.stdout
+    mistyped = audit(server, "verify", "--tenant", "acne", database="spoiled")
+    assert (mistyped.exit_code, "is this the organization's name?" in mistyped.stderr) == (1, True)
 
 
 def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: EmbeddedPostgres, tmp_path: Path) -> None:

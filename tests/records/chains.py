@@ -159,13 +159,12 @@ def checkpoint(settings: Settings) -> dict[str, Head]:
 
 
 def verified(settings: Settings, tenant: str, seen: dict[str, Head] | None = None) -> tuple[list[Break], list[str]]:
-    """The breaks and the notes of this tenant; others may have been tampered with by other tests."""
+    """The breaks and the notes of this tenant."""
 
     async def work(database: Database) -> tuple[list[Break], list[str]]:
         async with database.oversight() as connection:
-            walk = Walk(connection, seen or {})
-            breaks = [each async for each in walk.breaks() if each.tenant == tenant]
-        return breaks, [note for note in walk.notes if note.startswith(f"{tenant}: ")]
+            walk = Walk(connection, seen or {}, tenant)
+            return [each async for each in walk.breaks()], walk.notes
 
     return with_database(_owner(settings), work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,8 @@ def worst_requests(place: Place) -> Finding:
     with place.service(
         CORS_ALLOWED_ORIGINS=ORIGINS, TRUSTED_PROXIES="127.0.0.0/8", ATTACHMENT_MAX_BYTES=str(2**22)
     ) as service:
-        known = dict(_cases(service, token))
+        # In a quick run each fourth of them.
+        known = dict(itertools.islice(_cases(service, token), 0, None, place.times(1, 4)))
         for name, case in known.items():
             small, twice_as_large = case.build(case.size), case.build(2 * case.size)
             (once, _), (twice, live) = _cost(service, small, tries), _cost(service, twice_as_large, tries)
