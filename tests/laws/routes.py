@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
+from copy import deepcopy
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -91,16 +93,24 @@ def valid_body(kind: type[Body]) -> dict[str, Any]:
             "values": valid_body(kind.values_of["update"])
         }
 
+    made = deepcopy(_made_up(kind))
+    required = {field.name for field in fields(kind) if field.required}
+    optional = [field.name for field in fields(kind) if not field.required and made.get(field.name) is not UNSET]
+    return {name: (made | KNOWN)[name] for name in required or ONE_OF.get(kind) or optional[:1]}
+
+
+@cache
+def _made_up(kind: type[Body]) -> dict[str, Any]:
+    """A value for each field: the same each time, and it takes long."""
+
     class Factory(MsgspecFactory[kind]):  # type: ignore[valid-type]  # made for each kind of body
         __model__ = kind
         __random_seed__ = 1
         __randomize_collection_length__ = True
         __min_collection_length__ = 1
 
-    made = to_builtins(Factory.build())
-    required = {field.name for field in fields(kind) if field.required}
-    optional = [field.name for field in fields(kind) if not field.required and made.get(field.name) is not UNSET]
-    return {name: (made | KNOWN)[name] for name in required or ONE_OF.get(kind) or optional[:1]}
+    made: dict[str, Any] = to_builtins(Factory.build())
+    return made
 
 
 def operations() -> list[Operation]:
