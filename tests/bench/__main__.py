@@ -32,7 +32,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
     """Fill a database once, serve it as in production, and measure."""
     if not has_wrk():
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
-    seconds = 1.0 if quick else 4.0
+    seconds = 0.2 if quick else 4.0
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")

@@ -113,7 +113,7 @@ def statements(bench: Bench, path: str, size: int) -> list[str]:
 
 
 def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) -> float:
-    """Transactions per second of the same SQL, prepared, over as many connections; in no seconds, one of each."""
+    """Transactions per second of the same SQL, prepared, over as many connections; in less than a second, one of each."""
     host = re.search(r"host=([^&]+)", bench.superuser)
     assert host
     # In JSON `":null` would be a variable of pgbench's.
@@ -130,7 +130,7 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
                 "-n",
                 f"-c{connections}",
                 "-j2",
-                f"-T{max(1, round(seconds))}" if seconds else "-t1",
+                f"-T{round(seconds)}" if seconds >= 1 else "-t1",
                 f"-f{file.name}",
                 f"host={unquoted(host[1])} user={LOGIN} dbname=crm",
             ],
