@@ -113,7 +113,7 @@ def statements(bench: Bench, path: str, size: int) -> list[str]:
 
 
 def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) -> float:
-    """Transactions per second of the same SQL, prepared, over as many connections; in less than a second, one of each."""
+    """Transactions per second of the same SQL, prepared, over as many connections; below a second one of each."""
     host = re.search(r"host=([^&]+)", bench.superuser)
     assert host
     # In JSON `":null` would be a variable of pgbench's.
