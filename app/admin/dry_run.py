@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from app.admin.audit import queries as audit
-from app.admin.audit.schemas import AuditAction, Difference, ResourceType
+from app.records.audit_values import AuditAction, Difference, ResourceType
 from app.records.transaction import FIRST_PLACEHOLDER_ID, Transaction
 from app.web import strict_json
 

@@ -20,12 +20,12 @@ from sqlalchemy import Column, Table
 
 import app
 from app.admin.audit.queries import VERSIONS
-from app.admin.audit.schemas import ResourceType
 from app.admin.history.undo import KINDS
 from app.admin.search.kinds import KINDS as FINDABLE
 from app.admin.search.schemas import SearchType
 from app.models import Record, SoftDeleted
 from app.openapi import GROUPS
+from app.records.audit_values import ResourceType
 from app.records.filters import FoundIn
 from app.records.listing import Listing
 from app.records.resources import RESOURCES, SETTINGS, Resource, references
@@ -66,7 +66,7 @@ def test_each_table_of_records_is_declared_as_a_resource() -> None:
 
 @every_resource
 def test_the_audit_log_knows_the_kind(resource: Resource) -> None:
-    missing = f"add {resource.kind.upper()} = {resource.kind!r} to ResourceType in app/admin/audit/schemas.py"
+    missing = f"add {resource.kind.upper()} = {resource.kind!r} to ResourceType in app/records/audit_values.py"
     assert resource.kind in list(ResourceType), missing
 
 

@@ -96,7 +96,7 @@ class Part(NamedTuple):
 RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openapi.py"
 MIGRATION, SCHEMAS = "migrations/versions/0100_projects.py", "app/admin/projects/schemas.py"
 QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
-KINDS, FOUND = "app/admin/audit/schemas.py", "app/admin/search/schemas.py"
+KINDS, FOUND = "app/records/audit_values.py", "app/admin/search/schemas.py"
 UNDO = "app/admin/history/undo.py"
 RUN = "let a migration run "
 # Each group is forgotten at once.

@@ -7,38 +7,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, field
+from msgspec import UNSET, Meta, field
 
+from app.records.audit_values import AuditAction, Difference, ResourceType
 from app.web.paging import ListQuery, UserFilter
 from app.web.structs import From, Maybe, RecordId, Until, View
-
-
-class AuditAction(StrEnum):
-    """What happened to a record."""
-
-    CREATE = "create"
-    UPDATE = "update"
-    DELETE = "delete"
-    RESTORE = "restore"
-    PURGE = "purge"
-    MERGE = "merge"
-    ERASE = "erase"
-    EXPORT = "export"
-
-
-class ResourceType(StrEnum):
-    """The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself."""
-
-    CUSTOMER = "customer"
-    CONTACT = "contact"
-    PIPELINE_STAGE = "pipeline_stage"
-    DEAL = "deal"
-    ACTIVITY = "activity"
-    NOTE = "note"
-    ATTACHMENT = "attachment"
-    TAG = "tag"
-    SETTINGS = "settings"
-    AUDIT_LOG = "audit_log"
 
 
 class Via(StrEnum):
@@ -56,13 +29,6 @@ class AuditSort(StrEnum):
     """What the audit log can be sorted by."""
 
     CREATED_AT = "created_at"
-
-
-class Difference(Struct):
-    """A field before and after; null where there was, or is, nothing."""
-
-    old: Any
-    new: Any
 
 
 class AuditEntry(View):

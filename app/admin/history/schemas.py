@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct
 
-from app.admin.audit.schemas import ResourceType
+from app.records.audit_values import ResourceType
 from app.web.structs import DATES, Body, Maybe, RecordId, check_bound
 
 

@@ -9,13 +9,14 @@ from litestar import Response
 from sqlalchemy import bindparam, select, text
 
 from app.access.permissions import Permission
-from app.admin.audit.queries import VERSIONS, present
+from app.admin.audit.queries import VERSIONS
 from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.history.schemas import EntryUndo
 from app.admin.history.undo import undo_entry
 from app.admin.http import answer, read_page, transaction
 from app.models import PipelineStage
 from app.records import history
+from app.records.audit_values import present
 from app.records.calendar import upper_bound, zone_of
 from app.records.repository import Repository
 from app.records.transaction import Transaction

@@ -19,7 +19,6 @@ from app.access.permissions import Permission
 from app.admin.activities import service as activities
 from app.admin.activities.queries import ACTIVITIES
 from app.admin.attachments.queries import ATTACHMENTS
-from app.admin.audit.schemas import ResourceType
 from app.admin.contacts import service as contacts
 from app.admin.contacts.queries import CONTACTS
 from app.admin.customers.queries import CUSTOMERS
@@ -33,6 +32,7 @@ from app.admin.settings.queries import SETTINGS
 from app.admin.tags import service as tags
 from app.admin.tags.queries import TAGS
 from app.records import history
+from app.records.audit_values import ResourceType
 from app.records.history import Entry, Values
 from app.records.repository import Repository
 from app.records.resources import RESOURCES, references, refusal_of

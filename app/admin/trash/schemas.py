@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import UNSET, Struct
 
-from app.admin.audit.schemas import ResourceType
+from app.records.audit_values import ResourceType
 from app.web.paging import ListQuery
 from app.web.structs import Maybe, View
 
