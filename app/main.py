@@ -26,6 +26,7 @@ from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
+from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
 from app.admin.http import dry_run_response, replay_response
 from app.admin.me.routes import router as me
@@ -42,6 +43,7 @@ from app.console.routes import router as console
 from app.db.database import Database
 from app.db.startup import check_role
 from app.docs import docs_router
+from app.events.waiting import NewEvents
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.maintenance import Maintenance
@@ -59,7 +61,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, trash, erasure, operations, batch, search),
+    *(tags, me, users, settings_, reports, audit, events, trash, erasure, operations, batch, search),
 )
 
 
@@ -93,6 +95,7 @@ def create_app(settings: Settings) -> Litestar:
                 "database": database,
                 "authenticator": Authenticator(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
+                "new_events": NewEvents(database),
                 "report_cache": ReportCache(settings.report_cache_seconds),
                 "bootstrap": TenantBootstrap(database, settings),
                 "prober": probes.Prober(settings),
@@ -128,6 +131,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
     async with database, _maintained(database, app.state.store, settings.upkeep_seconds):
         yield
+        await app.state.new_events.close()
     app.state.store.close()
 
 

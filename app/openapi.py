@@ -57,6 +57,7 @@ GROUPS = {
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
     "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
+    "Events": "The feed of all changes, in order and without gaps, for other systems. Only for admins.",
     "Trash": "What was deleted and can be restored. Not for agents.",
     "Erasure": "Deleting for good what is known of a person, in the audit log and the store too. Only for admins.",
     "Me": "The person whose token this is.",
@@ -75,6 +76,7 @@ REFUSALS = {
     405: "The address does not accept this method",
     408: "The body did not arrive in time",
     409: "It conflicts with another record",
+    410: "It was deleted by retention",
     412: "The record has another version than If-Match",
     413: "The body, or the file, is too large",
     415: "The body is not of the right type, or the file's type is not accepted",
@@ -342,6 +344,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     if guarded:
         statuses |= {401, 403, 429, 503}
         statuses |= {404} if "{" in path else set()
+        statuses |= {410} if path == "/admin/events" else set()
         # It is refused as one of its requests is.
         statuses |= {404, 405, 412} if path == "/admin/batch" else set()
         statuses |= {"POST": {409, 422}, "PUT": {409, 412}, "PATCH": {409, 412}, "DELETE": {409, 412}}.get(

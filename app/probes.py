@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,8 +13,9 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.db.revisions import VERSION_TABLE, revisions
-from app.settings import DRAIN_FILE, Settings
+from app.settings import Settings
 from app.telemetry import metrics_page
+from app.web.draining import is_draining
 from app.web.input import skip_input_checks
 
 TIMEOUT_SECONDS = 0.7
@@ -81,9 +80,7 @@ async def health(request: Request[Any, Any, Any]) -> Response[Health]:
 @get("/ready")
 async def ready(request: Request[Any, Any, Any]) -> Response[Status]:
     """Whether requests may be sent here: not if the database is away, migrations are missing, or the service stops."""
-    drain_file = os.environ.get(DRAIN_FILE)
-    draining = drain_file is not None and Path(drain_file).exists()  # noqa: ASYNC240 -- one stat of a local file
-    if draining or not await request.app.state.prober.migrated():
+    if is_draining() or not await request.app.state.prober.migrated():
         return Response(Status("not_ready"), status_code=503)
     return Response(Status("ready"))
 

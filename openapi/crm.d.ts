@@ -1090,6 +1090,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List events
+         * @description What happened after a sequence, oldest first, each change once. If retention deleted some: 410 HISTORY_CUT.
+         */
+        get: operations["list_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/me": {
         parameters: {
             query?: never;
@@ -3467,6 +3487,69 @@ export interface components {
             data: unknown;
         };
         /**
+         * Event
+         * @description One change of one record. `types` are all that it is called, the most special first, which is `type`; `record` is
+         *         the record as it is when the event is read, as its list shows it, and null if it is in the trash or gone.
+         */
+        Event: {
+            sequence: number;
+            type: string;
+            types: string[];
+            at: string;
+            resource_type: components["schemas"]["ResourceType"];
+            resource_id: number;
+            version: number | null;
+            user_id: number | string | null;
+            user_name: string | null;
+            request_id: string | null;
+            changes: {
+                [key: string]: components["schemas"]["Difference"];
+            };
+            record: unknown;
+        };
+        /**
+         * Events
+         * @description Events, oldest first. `last_sequence` is the organization's newest, whatever was asked for. If `has_more` is
+         *         true, go on after the last event here, else after `last_sequence`.
+         * @example {
+         *       "data": [
+         *         {
+         *           "sequence": 1042,
+         *           "type": "customer.assigned",
+         *           "types": [
+         *             "customer.assigned",
+         *             "customer.updated"
+         *           ],
+         *           "at": "2026-01-12T14:05:00Z",
+         *           "resource_type": "customer",
+         *           "resource_id": 12,
+         *           "version": 3,
+         *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "user_name": "Alan Agent",
+         *           "request_id": "0b6f1d5c8e3a4f1c9d7e",
+         *           "changes": {
+         *             "assigned_to": {
+         *               "old": null,
+         *               "new": "6f9619ff-8b86-4d11-b42d-00c04fc964ff"
+         *             }
+         *           },
+         *           "record": {
+         *             "id": 12,
+         *             "name": "Ada Lovelace",
+         *             "version": 3
+         *           }
+         *         }
+         *       ],
+         *       "last_sequence": 1042,
+         *       "has_more": false
+         *     }
+         */
+        Events: {
+            data: components["schemas"]["Event"][];
+            last_sequence: number;
+            has_more: boolean;
+        };
+        /**
          * Everything[PipelineStage]
          * @description A short list with all of its records.
          * @example {
@@ -5150,6 +5233,23 @@ export interface components {
                  *       "data": {
                  *         "customer_id": 12
                  *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description It was deleted by retention */
+        410: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "code": "HISTORY_CUT",
+                 *       "message": "The history does not reach back so far",
+                 *       "data": null
                  *     }
                  */
                 "application/json": components["schemas"]["ErrorBody"];
@@ -8826,6 +8926,48 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_events: {
+        parameters: {
+            query?: {
+                /** @description The last sequence that you have seen; 0 is the beginning. Without it, only last_sequence is answered: where to go on from now */
+                after?: number;
+                /** @description How many at most; 100 by default */
+                limit?: number;
+                /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
+                types?: string;
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
+                wait?: number;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Events"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            410: components["responses"]["410"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,12 +149,16 @@ def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *,
         log_dictconfig=log_config(settings.log_level, settings.log_format),
     )
 
-    def drain(_signal: int, _frame: FrameType | None) -> None:
-        drain_file.touch()
-        threading.Timer(settings.drain_seconds, server.signal_handler_interrupt).start()
+    def stop_after(seconds: float) -> Callable[[int, FrameType | None], None]:
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            drain_file.touch()  # /ready fails, and who waits for an event waits no longer
+            threading.Timer(seconds, server.signal_handler_interrupt).start()
+
+        return stop
 
     # Load balancers see /ready fail before the service stops accepting connections; Ctrl-C does not wait.
-    server.on_startup(lambda: signal.signal(signal.SIGTERM, drain))
+    server.on_startup(lambda: signal.signal(signal.SIGTERM, stop_after(settings.drain_seconds)))
+    server.on_startup(lambda: signal.signal(signal.SIGINT, stop_after(0)))
     server.on_startup(
         lambda: threading.Thread(target=_announce, args=(settings, host, port, demo), daemon=True).start()
     )

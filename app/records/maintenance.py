@@ -10,15 +10,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
+from prometheus_client import Gauge
 from sqlalchemy import text
 
 from app.db.database import Database
-from app.records.audit_chain import BATCH, CUT_AT_ONCE, cut, seal
+from app.records.audit_chain import BATCH, CUT_AT_ONCE, Progress, cut, seal
 from app.records.resources import WITH_TRASH
 
 LONGEST_PAUSE_SECONDS = 30.0
 PRUNE_EVERY_SECONDS = 60.0
 PRUNED_AT_ONCE = 500
+
+HELD = Gauge(
+    "crm_feed_held_seconds",
+    "How long committed changes have waited for their place in the feed",
+    multiprocess_mode="livemax",
+)
 
 log = structlog.get_logger("maintenance")
 
@@ -41,6 +48,26 @@ async def prune(database: Database) -> int:
         return int((await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).scalar_one())
 
 
+class Held:
+    """How long the sealing has been behind: a transaction that stays open anywhere on the server holds it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # An entry that was not sealed when it was first seen, and when that was.
+        self._waiting: tuple[int, float] | None = None
+
+    def note(self, progress: Progress) -> None:
+        """How far the sealing is now."""
+        if self._waiting and progress.sealed >= self._waiting[0]:
+            self._waiting = None
+        if self._waiting is None and progress.sealed < progress.newest:
+            self._waiting = progress.newest, self._clock()
+
+    def seconds(self) -> float:
+        """For so long, an entry has been seen to wait."""
+        return self._clock() - self._waiting[1] if self._waiting else 0.0
+
+
 class Maintenance:
     """Runs in each worker, every so many seconds. While one worker does the work, the others skip it. `also` is done
     after it, again while it returns that it did something. A step that fails does not keep the others from their work.
@@ -52,6 +79,7 @@ class Maintenance:
         self._also = also
         self._pruned_at = -PRUNE_EVERY_SECONDS
         self._failing: set[str] = set()
+        self._held = Held()
 
     async def run(self) -> None:
         """Run until cancelled. A step's failure is logged once, and the step is tried again later."""
@@ -59,6 +87,7 @@ class Maintenance:
         while True:
             await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
             failures = 0 if await self._try("seal", self._seal, BATCH) else min(failures + 1, 10)
+            HELD.set(self._held.seconds())
             if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
                 await self._try("prune", partial(prune, self._database), PRUNED_AT_ONCE)
                 await self._try("cut", partial(cut, self._database), CUT_AT_ONCE)
@@ -83,4 +112,7 @@ class Maintenance:
 
     async def _seal(self) -> int:
         progress = await seal(self._database)
-        return progress.count if progress else 0
+        if progress is None:
+            return 0
+        self._held.note(progress)
+        return progress.count

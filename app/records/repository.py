@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -10,10 +10,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from psycopg.errors import IntegrityError
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Executable,
     Select,
     Table,
+    any_,
     bindparam,
     func,
     insert,
@@ -72,6 +74,9 @@ class Repository(Generic[Shown]):
             live.append(table.c.deleted_at.is_(None))
         self._one: Select[Any] = select(*selected(columns)).where(*live)
         self._one_in_trash_too: Select[Any] = select(*selected(columns)).where(live[0])
+        self._many: Select[Any] = select(table.c.id, *selected(columns)).where(
+            table.c.id == any_(bindparam("ids", type_=ARRAY(table.c.id.type))), *live[1:]
+        )
         self._exists = select(table.c.id).where(*live)
         self._lock_live = self._exists.with_for_update()
         self._lock: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
@@ -89,6 +94,10 @@ class Repository(Generic[Shown]):
         if row is None:
             raise self.not_found()
         return self.view(*row)
+
+    async def get_live(self, tx: Transaction, ids: Sequence[int]) -> dict[int, Shown]:
+        """Those of these records that are there and not in the trash, by id."""
+        return {record_id: self.view(*row) for record_id, *row in await tx.connection.execute(self._many, {"ids": ids})}
 
     async def get_in_trash_too(self, tx: Transaction, record_id: int) -> Shown | None:
         """A record, in the trash or not; None if it is gone."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -121,6 +122,20 @@ def test_every_line_of_the_log_is_json_with_the_request_and_no_secret(service: S
     assert "canary" not in text
 
 
+def test_who_hangs_up_waits_no_longer(service: Service) -> None:
+    """Else a client that comes and goes would soon have as many open requests as a person may have."""
+    lines = [
+        "GET /admin/events?after=0&wait=30 HTTP/1.1",
+        "Host: crm",
+        f"Authorization: Bearer {service.token('admin')}",
+    ]
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port)) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        time.sleep(0.5)
+    ended = 'crm_http_requests_total{endpoint="/admin/events"'
+    wait_until(lambda: ended in httpx.get(f"{service.url}/metrics").text, "the end of its request", at_most=5)
+
+
 def test_health_ready_and_live(service: Service) -> None:
     health = httpx.get(f"{service.url}/health")
     assert health.status_code == 200
@@ -193,11 +208,14 @@ def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> 
             while not stop.is_set():
                 statuses.append(client.post("/admin/customers", json={"name": "Under load"}).status_code)
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         workers = [pool.submit(load) for _ in range(4)]
         wait_until(lambda: len(statuses) > 20, "a load")
+        waiting = pool.submit(service.call, "GET", f"/admin/events?after={2**60}&wait=30", token)
+        time.sleep(0.5)
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: httpx.get(f"{service.url}/ready").status_code == 503, "not ready")
+        assert waiting.result(2).json()["data"] == []
         stop.set()
         for worker in workers:
             worker.result()
@@ -208,8 +226,13 @@ def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> 
 
 def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
     service = Service(tmp_path / "data", "--workers", "2")
+    token = service.token("admin")
     group = os.getpgid(service.process.pid)
-    os.killpg(group, signal.SIGINT)  # as a terminal does
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(service.call, "GET", "/admin/events?after=0&wait=30", token)
+        time.sleep(0.5)
+        os.killpg(group, signal.SIGINT)  # as a terminal does
+        assert waiting.result(5).json()["data"] == []
     service.process.wait(30)
     service.stop()
     assert service.postgres_pid is None

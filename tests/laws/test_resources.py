@@ -20,6 +20,7 @@ from sqlalchemy import Column, Table
 
 import app
 from app.admin.audit.queries import VERSIONS
+from app.admin.events.queries import SHOWN
 from app.admin.history.undo import KINDS
 from app.admin.search.kinds import KINDS as FINDABLE
 from app.admin.search.schemas import SearchType
@@ -324,3 +325,8 @@ def test_each_resource_has_its_history_and_can_be_taken_back(resource: Resource)
     for method, last in (("GET", "versions"), ("POST", "undo")):
         found = [o for o in ADMIN if o.method == method and o.path.startswith(collection) and o.path.endswith(last)]
         assert found, f"add {method} {collection}/…/{last} to its routes: docs/adding-a-resource.md shows it"
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_each_resource_is_shown_in_the_change_feed(resource: Resource) -> None:
+    assert resource.kind in SHOWN, f"add {resource.table.name.upper()} to SHOWN in app/admin/events/queries.py"

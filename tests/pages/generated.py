@@ -13,8 +13,10 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo, fields
 
 from app.cli.openapi import SETTINGS
+from app.events.types import DERIVED, VERBS
 from app.main import create_app
 from app.openapi import document
+from app.records.audit_values import ResourceType
 from app.settings import Settings
 from app.web.errors import Code
 from tests.laws.routes import EVERY
@@ -106,6 +108,13 @@ def codes() -> str:
     return "\n".join(lines)
 
 
+def event_types() -> str:
+    """For docs/api.md: every type of events."""
+    kinds, verbs = (", ".join(f"`{name}`" for name in names) for names in (ResourceType, VERBS.values()))
+    lines = ["| type | when |", "|---|---|", *(f"| `{each.name}` | {each.when} |" for each in DERIVED)]
+    return "\n".join([*lines, f"| `<record>.<action>` | always; the records are {kinds}, and the actions {verbs} |"])
+
+
 def calls() -> str:
     """For docs/api.md: every call under /admin, by its group."""
     return "\n".join(_calls(document(create_app(SETTINGS)), "/admin/"))
@@ -163,7 +172,7 @@ def rules_of_tables() -> str:
 # The generated parts of each page: what stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`.
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/settings.md": {"settings": settings_tables},
-    "docs/api.md": {"codes": codes, "calls": calls},
+    "docs/api.md": {"types": event_types, "codes": codes, "calls": calls},
     "docs/console.md": {"calls": console_calls},
     "docs/architecture.md": {"imports": diagram, "rules": rules_of_tables},
 }

@@ -97,7 +97,7 @@ RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openap
 MIGRATION, SCHEMAS = "migrations/versions/0100_projects.py", "app/admin/projects/schemas.py"
 QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
 KINDS, FOUND = "app/records/audit_values.py", "app/admin/search/schemas.py"
-UNDO = "app/admin/history/undo.py"
+UNDO, FEED = "app/admin/history/undo.py", "app/admin/events/queries.py"
 RUN = "let a migration run "
 # Each group is forgotten at once.
 FORGOTTEN = {
@@ -116,6 +116,7 @@ FORGOTTEN = {
         Part(FOUND, 'PROJECT = "project"', f"add PROJECT = 'project' to SearchType in {FOUND}"),
         Part(GROUPS, '"Projects":', f"add 'Projects' to GROUPS in {GROUPS}, with a sentence about it"),
         Part(ROUTES, "        restore_project,", "add restore_project to the router of app.admin.projects.routes"),
+        Part(FEED, "        PROJECTS,", f"add PROJECTS to SHOWN in {FEED}"),
         Part(UNDO, "_with_trash(PROJECTS)", f"add PROJECTS to KINDS in {UNDO}"),
     ],
     "declaration and router": [

@@ -12,6 +12,7 @@ from psycopg import errors
 from app.db.database import Database
 from app.db.roles import enter_tenant
 from app.records import audit_chain
+from app.records.maintenance import Held
 from app.settings import Settings
 from tests.callers import Caller
 from tests.records.chains import breaks, seal, with_database
@@ -42,6 +43,29 @@ def test_an_entry_that_is_committed_late_is_waited_for(older: str, settings: Set
     assert with_database(settings, work) == ({0}, 2)
     sequences = {entry["new_values"]["name"]: entry["sequence"] for entry in admin.audit(resource_type="tag")}
     assert sequences == {"late": 1, "early": 2}
+
+
+def test_how_long_the_feed_is_held_is_measured(settings: Settings, admin: Caller) -> None:
+    now = 100.0
+    held = Held(lambda: now)
+
+    async def sealed(database: Database) -> float:
+        while (progress := await audit_chain.seal(database)) is None:
+            pass
+        held.note(progress)
+        return held.seconds()
+
+    seal(settings)
+    assert with_database(settings, sealed) == 0
+    with psycopg.connect(settings.database_dsn) as elsewhere:
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        admin.tag("held")
+        assert with_database(settings, sealed) == 0
+        now += 60
+        admin.tag("later")
+        assert with_database(settings, sealed) == 60
+    with_database(settings, sealed)
+    assert with_database(settings, sealed) == 0
 
 
 def test_a_transaction_that_is_rolled_back_leaves_no_gap(settings: Settings, admin: Caller) -> None:

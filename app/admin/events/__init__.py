@@ -1,0 +1,1 @@
+"""The change feed, to be read by other systems."""

@@ -1,0 +1,28 @@
+"""How the feed shows each kind of record: as its list does."""
+
+from __future__ import annotations
+
+from app.admin.activities.queries import ACTIVITIES
+from app.admin.attachments.queries import ATTACHMENTS
+from app.admin.contacts.queries import CONTACTS
+from app.admin.customers.queries import CUSTOMERS
+from app.admin.deals.queries import DEALS
+from app.admin.notes.queries import NOTES
+from app.admin.pipeline_stages.queries import PIPELINE_STAGES
+from app.admin.settings.queries import SETTINGS
+from app.admin.tags.queries import TAGS
+
+SHOWN = {
+    repository.resource.kind: repository
+    for repository in (
+        CUSTOMERS,
+        CONTACTS,
+        DEALS,
+        ACTIVITIES,
+        NOTES,
+        ATTACHMENTS,
+        TAGS,
+        PIPELINE_STAGES,
+        SETTINGS,
+    )
+}

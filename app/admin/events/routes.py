@@ -1,0 +1,73 @@
+"""/admin/events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Response, Router, get
+from litestar.di import NamedDependency
+from msgspec import UNSET
+
+from app.access.permissions import Permission, Requires
+from app.admin.events.queries import SHOWN
+from app.admin.events.schemas import EventQuery, Events
+from app.admin.http import answer, transaction
+from app.events import feed
+from app.events.feed import Selection
+from app.events.types import matching
+from app.events.waiting import NewEvents
+from app.web import strict_json
+from app.web.input import CrmRequest
+from app.web.large_responses import EncodedRows
+
+
+@get("/", guards=[Requires(Permission.AUDIT)])
+async def list_events(request: CrmRequest, filters: NamedDependency[EventQuery]) -> Response[Events]:
+    """What happened after a sequence, oldest first, each change once. If retention deleted some: 410 HISTORY_CUT."""
+    if filters.after is UNSET:
+        async with transaction(request, one_statement=True) as tx:
+            return answer(tx, Events([], await feed.newest(tx), has_more=False))
+    selection = Selection(
+        None if filters.types is UNSET else matching(filters.types),
+        None if filters.resource_type is UNSET else filters.resource_type,
+    )
+    new_events: NewEvents = request.app.state.new_events
+    after, until = filters.after, time.monotonic() + filters.wait
+    async with _noticing(request) as gone:
+        with EncodedRows() as rows:
+            while True:
+                async with transaction(request) as tx:
+                    part = await feed.read(
+                        tx, after, filters.limit, selection, SHOWN, lambda event: rows.add(strict_json.encode(event))
+                    )
+                if part.events or gone.done():
+                    return _answer(rows, part)
+                after = max(after, part.none_until)
+                if not part.has_more and not await new_events.wait(request.user, after, until - time.monotonic(), gone):
+                    return _answer(rows, part)
+
+
+def _answer(rows: EncodedRows, part: feed.Part) -> Response[Events]:
+    before, bracket, after = strict_json.encode(Events([], part.newest, part.has_more)).partition(b"[")
+    return rows.response(before + bracket, part.events, after)
+
+
+@asynccontextmanager
+async def _noticing(request: CrmRequest) -> AsyncIterator[asyncio.Future[None]]:
+    """What is done when the client hangs up."""
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        yield gone
+    finally:
+        gone.cancel()
+
+
+async def _hung_up(request: CrmRequest) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+router = Router("/events", route_handlers=[list_events], tags=["Events"])

@@ -1,0 +1,1 @@
+"""What happened, once and in order, for other systems that want to know."""
