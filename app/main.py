@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -16,20 +16,28 @@ from litestar.enums import MediaType
 
 from app import probes
 from app.access.authenticator import Authenticator
+from app.admin.activities.routes import BULK as BULK_OF_ACTIVITIES
 from app.admin.activities.routes import router as activities
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
 from app.admin.batch.service import only_changes_of_records
+from app.admin.bulk import change_in_steps
+from app.admin.contacts.routes import BULK as BULK_OF_CONTACTS
 from app.admin.contacts.routes import router as contacts
+from app.admin.customers.routes import BULK as BULK_OF_CUSTOMERS
 from app.admin.customers.routes import router as customers
+from app.admin.deals.routes import BULK as BULK_OF_DEALS
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
 from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
 from app.admin.http import dry_run_response, replay_response
+from app.admin.jobs.routes import router as jobs
+from app.admin.jobs.schemas import JobKind
 from app.admin.me.routes import router as me
+from app.admin.notes.routes import BULK as BULK_OF_NOTES
 from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.reports.cache import ReportCache
@@ -44,6 +52,8 @@ from app.db.database import Database
 from app.db.startup import check_role
 from app.docs import docs_router
 from app.events.waiting import NewEvents
+from app.jobs.queue import Kinds, prune_jobs
+from app.jobs.worker import JobWorker
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.maintenance import Maintenance
@@ -61,8 +71,9 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, events, trash, erasure, operations, batch, search),
+    *(tags, me, users, settings_, reports, audit, events, trash, erasure, operations, jobs, batch, search),
 )
+BULKS = (BULK_OF_CUSTOMERS, BULK_OF_CONTACTS, BULK_OF_DEALS, BULK_OF_ACTIVITIES, BULK_OF_NOTES)
 
 
 log = structlog.get_logger("startup")
@@ -129,20 +140,44 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    async with database, _maintained(database, app.state.store, settings.upkeep_seconds):
+    jobs = settings.serves_jobs
+    async with database, _maintained(settings, database, app.state.store), running_jobs(settings, database, on=jobs):
         yield
         await app.state.new_events.close()
     app.state.store.close()
 
 
+def job_kinds(settings: Settings) -> Kinds:
+    """All that a job can do."""
+    return {JobKind.BULK: change_in_steps(BULKS, settings)}
+
+
 @asynccontextmanager
-async def _maintained(database: Database, store: ObjectStore, seconds: float) -> AsyncIterator[None]:
-    upkeep = Maintenance(database, seconds, partial(delete_removed_objects, database, store))
-    maintenance = asyncio.create_task(upkeep.run()) if seconds else None
+async def running_jobs(settings: Settings, database: Database, *, on: bool = True) -> AsyncIterator[None]:
+    """Run jobs while the block does. At its end, each one comes to the end of its step and goes on elsewhere."""
+    async with _beside(JobWorker(database, settings, job_kinds(settings)).run() if on else None):
+        yield
+
+
+@asynccontextmanager
+async def _maintained(settings: Settings, database: Database, store: ObjectStore) -> AsyncIterator[None]:
+    also = {
+        "objects": partial(delete_removed_objects, database, store),
+        "jobs": partial(prune_jobs, database, settings.job_retention_days),
+    }
+    upkeep = Maintenance(database, settings.upkeep_seconds, also)
+    async with _beside(upkeep.run() if settings.upkeep_seconds else None):
+        yield
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """Do this, if anything, beside the block."""
+    task = None if work is None else asyncio.create_task(work)
     try:
         yield
     finally:
-        if maintenance:
-            maintenance.cancel()
+        if task:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await maintenance
+                await task

@@ -275,6 +275,19 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             " this service never does."
         ),
     ] = 1.0
+    jobs_in_service: Annotated[
+        bool | None,
+        Meta(
+            description="Whether `crm serve` runs jobs itself, such as large bulk changes. If not set, it does outside"
+            " production; in production `crm worker` runs them."
+        ),
+    ] = None
+    job_concurrency: Annotated[
+        int, Meta(ge=1, le=100, description="Jobs that each worker process runs at the same time.")
+    ] = 4
+    job_retention_days: Annotated[
+        int, Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long finished jobs are kept.")
+    ] = 30
     audit_key: Annotated[
         str,
         Meta(
@@ -311,6 +324,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def production(self) -> bool:
         """Whether what only development has (embedded servers, /docs, a generated secret) is off."""
         return self.environment == "production"
+
+    @property
+    def serves_jobs(self) -> bool:
+        """Whether `crm serve` runs jobs itself."""
+        return not self.production if self.jobs_in_service is None else self.jobs_in_service
 
     @property
     def database_dsn(self) -> str:

@@ -81,6 +81,7 @@ def settings(data_dir: Path) -> Iterator[Settings]:
             auth_failures_per_minute=0,
             # Nothing happens by itself while a test looks.
             upkeep_seconds=0,
+            jobs_in_service=False,
         )
 
 

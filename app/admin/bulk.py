@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 from litestar import Response
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct, convert, to_builtins
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
-from app.admin.http import answer, transaction
+from app.admin.http import ACCEPTED, answer, transaction
+from app.admin.jobs import queries as jobs
+from app.admin.jobs.schemas import JobKind, JobStarted
+from app.jobs.queue import Job, Step, Work, enqueue, targets
 from app.records.listing import Listing
 from app.records.transaction import Transaction
 from app.records.trash_repository import TrashRepository
+from app.settings import Settings
+from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, fitting, invalid
-from app.web.input import CrmRequest
+from app.web.input import CrmRequest, read_again
 from app.web.paging import Deleted, ListQuery
 from app.web.preconditions import Precondition
 from app.web.structs import Body, Maybe, RecordId
 
-# So many are changed in one request. More ids may be named, so that the refusal says how many there are.
-MOST_RECORDS, MOST_IDS = 1000, 10_000
+# So many are changed in one transaction, by the request itself. More become a job.
+MOST_AT_ONCE, MOST_IDS, MOST_IN_JOB = 1000, 10_000, 1_000_000
+# A job's step takes a second or so, and locks its records for as long.
+STEP = 200
+# So many refusals are kept of a job; the others are counted.
+MOST_REFUSED = 1000
 UPDATE, TRASH, RESTORE, REASSIGN = "update", "trash", "restore", "reassign"
 ADD_TAGS, REMOVE_TAGS = "add_tags", "remove_tags"
 # As for the routes that do the same to one record.
@@ -109,12 +118,15 @@ class BulkRefusal(Struct):
 
 
 class BulkResult(Struct):
-    """How many records matched, how many were changed, how many had these values already, and which were refused."""
+    """How many records matched, how many were changed, how many had these values already, and which were refused. The
+    result of a job names the first 1,000 of these, and `more` counts the others.
+    """
 
     matched: int
     changed: int
     unchanged: int
     refused: list[BulkRefusal]
+    more: Maybe[int] = UNSET
 
 
 # Changes one record: gets its id, and the values where the action has any. Returns False where there was nothing to
@@ -131,39 +143,50 @@ def usual_acts(repository: TrashRepository[Any]) -> dict[str, Act]:
     return {UPDATE: apply, REASSIGN: apply, TRASH: repository.trash, RESTORE: repository.restore}
 
 
-async def change_many(
-    request: CrmRequest,
-    data: BulkChange,
-    listing: Listing[Any],
-    acts: Mapping[str, Act],
-    *,
-    permissions: Mapping[str, Permission] = PERMISSIONS,
-    within: Callable[[Transaction], Awaitable[object]] | None = None,
-) -> Response[BulkResult]:
-    """The answer to a change of many records. `acts` do the actions; `within` looks at the filters first.
+class Bulk(NamedTuple):
+    """What bulk changes of one kind of record are made of. `acts` do the actions, by the rules of the settings;
+    `within` looks at the filters first.
+    """
 
-    Raises AppError INSUFFICIENT_PERMISSIONS, INVALID_REQUEST, NO_UPDATES, TOO_MANY_RECORDS, COUNT_CHANGED, or
-    BULK_REFUSED with what would have been refused record by record.
+    name: str
+    body: type[BulkChange]
+    listing: Listing[Any]
+    acts: Callable[[Settings], Mapping[str, Act]]
+    permissions: Mapping[str, Permission] = PERMISSIONS
+    within: Callable[[Transaction, Any], Awaitable[object]] | None = None
+
+    def act(self, tx: Transaction, data: BulkChange, settings: Settings) -> Callable[[int], Awaitable[bool]]:
+        """What changes one record."""
+        do = self.acts(settings)[data.action.value]
+        values = [] if data.values is UNSET or isinstance(data.values, NoValues) else [data.values]
+
+        async def act(record_id: int) -> bool:
+            return await do(tx, record_id, *values) is not False
+
+        return act
+
+
+async def change_many(request: CrmRequest, data: BulkChange, bulk: Bulk) -> Response[Any]:
+    """The answer to a change of many records; of more than 1,000, the job that it becomes.
+
+    Raises AppError INSUFFICIENT_PERMISSIONS, INVALID_REQUEST, NO_UPDATES, TOO_MANY_RECORDS, COUNT_CHANGED,
+    DRY_RUN_UNSUPPORTED, or BULK_REFUSED with what would have been refused record by record.
     """
     actor: Actor = request.user
     action: str = data.action.value
-    actor.require(permissions[action])
+    actor.require(bulk.permissions[action])
     _check(data, action)
     async with transaction(request) as tx:
         # One version can't be that of many records.
         tx.precondition = Precondition(())
-        if within is not None:
-            await within(tx)
-        ids, matched = await _chosen(tx, data, listing)
-        if matched > MOST_RECORDS:
-            raise _too_many(matched)
-        if data.expected not in {UNSET, matched}:
-            raise AppError(Code.COUNT_CHANGED, data={"expected": data.expected, "matched": matched})
-        values = [] if data.values is UNSET or isinstance(data.values, NoValues) else [data.values]
-
-        async def act(record_id: int) -> bool:
-            return await acts[action](tx, record_id, *values) is not False
-
+        if bulk.within is not None and data.filter is not UNSET:
+            await bulk.within(tx, data.filter)
+        ids = await _chosen(tx, data, bulk.listing)
+        if data.expected not in {UNSET, len(ids)}:
+            raise AppError(Code.COUNT_CHANGED, data={"expected": data.expected, "matched": len(ids)})
+        if len(ids) > MOST_AT_ONCE:
+            return await _enqueue(tx, data, bulk, ids)
+        act = bulk.act(tx, data, request.app.state.settings)
         return answer(tx, await _change(tx, ids, act, partial=data.partial is True))
 
 
@@ -182,17 +205,20 @@ def _check(data: BulkChange, action: str) -> None:
         raise AppError(Code.NO_UPDATES)
 
 
-async def _chosen(tx: Transaction, data: BulkChange, listing: Listing[Any]) -> tuple[list[int], int]:
-    """The ids of the records, in the order in which they are locked, and how many there are."""
-    if data.filter is not UNSET:
-        return await listing.lock(tx, data.filter, MOST_RECORDS)
-    ids = sorted(set(data.ids or ()))
-    return ids, len(ids)
+async def _chosen(tx: Transaction, data: BulkChange, listing: Listing[Any]) -> list[int]:
+    """The ids of the records, in the order in which they are locked; few of them are locked already.
 
-
-def _too_many(matched: int) -> AppError:
-    text = f"These are {matched} records, and at most {MOST_RECORDS} can be changed at once: change them in parts"
-    return AppError(Code.TOO_MANY_RECORDS, text, data={"max": MOST_RECORDS, "matched": matched})
+    Raises AppError TOO_MANY_RECORDS.
+    """
+    if data.filter is UNSET:
+        return sorted(set(data.ids or ()))
+    ids = await listing.ids(tx, data.filter, MOST_AT_ONCE + 1, lock=True)
+    if len(ids) > MOST_AT_ONCE:
+        ids = await listing.ids(tx, data.filter, MOST_IN_JOB + 1)
+    if len(ids) > MOST_IN_JOB:
+        text = f"These are more than {MOST_IN_JOB} records: change them in parts"
+        raise AppError(Code.TOO_MANY_RECORDS, text, data={"max": MOST_IN_JOB})
+    return ids
 
 
 async def _change(
@@ -218,7 +244,86 @@ async def _change(
                 raise
             refused.append(BulkRefusal(record_id, refusal.code.name, refusal.message))
     if refused and not partial:
-        shown = fitting(refused)
-        more = len(refused) - len(shown)
-        raise AppError(Code.BULK_REFUSED, data={"refused": shown} | ({"more": more} if more else {}))
+        raise _refused(refused)
     return BulkResult(len(ids), changed, len(ids) - changed - len(refused), refused)
+
+
+def _refused(refused: list[BulkRefusal], more: int = 0) -> AppError:
+    shown = fitting(refused)
+    more += len(refused) - len(shown)
+    return AppError(Code.BULK_REFUSED, data={"refused": shown} | ({"more": more} if more else {}))
+
+
+# ── as a job ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Progress(Struct):
+    """What a job knows of its steps so far. `tried` records were changed and put back, to see what is refused."""
+
+    tried: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: list[BulkRefusal] = []
+    more: int = 0
+
+    def refuse(self, refused: list[BulkRefusal]) -> None:
+        room = max(MOST_REFUSED - len(self.refused), 0)
+        self.refused += refused[:room]
+        self.more += len(refused[room:])
+
+
+class _Tried(Exception):
+    """Undoes a step that was only tried."""
+
+
+async def _enqueue(tx: Transaction, data: BulkChange, bulk: Bulk, ids: list[int]) -> Response[Any]:
+    if tx.dry_run:
+        text = f"These are {len(ids)} records: more than {MOST_AT_ONCE} become a job, which can't be tried"
+        raise AppError(Code.DRY_RUN_UNSUPPORTED, text, data={"matched": len(ids)})
+    body = {"action": data.action, "values": data.values, "partial": data.partial}
+    sent = {name: value for name, value in body.items() if value is not UNSET}
+    arguments = {"of": bulk.name, "body": Raw(strict_json.encode(sent))}
+    job_id = await enqueue(tx, JobKind.BULK, arguments, targets=ids, total=len(ids))
+    return answer(tx, JobStarted(await jobs.get(tx, job_id)), ACCEPTED)
+
+
+def change_in_steps(bulks: Iterable[Bulk], settings: Settings) -> Work:
+    """The work of jobs that change many records."""
+    known = {bulk.name: bulk for bulk in bulks}
+
+    async def step(tx: Transaction, job: Job) -> Step:
+        bulk = known[job.arguments["of"]]
+        data: BulkChange = read_again(job.arguments["body"], bulk.body)
+        tx.actor.require(bulk.permissions[data.action.value])
+        act = bulk.act(tx, data, settings)
+        progress = convert(job.state, _Progress)
+        if data.partial is not True and progress.tried < (job.total or 0):
+            await _try_some(tx, job, act, progress)
+            return Step(0, to_builtins(progress))
+        ids = await targets(tx, job, job.done, STEP)
+        some = await _change(tx, ids, act, partial=data.partial is True)
+        progress.changed += some.changed
+        progress.unchanged += some.unchanged
+        progress.refuse(some.refused)
+        done = job.done + len(ids)
+        if done < (job.total or 0):
+            return Step(done, to_builtins(progress))
+        result = BulkResult(done, progress.changed, progress.unchanged, progress.refused, progress.more or UNSET)
+        return Step(done, {}, to_builtins(result))
+
+    return step
+
+
+async def _try_some(tx: Transaction, job: Job, act: Callable[[int], Awaitable[bool]], progress: _Progress) -> None:
+    """Change the next records and undo it. Whoever does not allow a part gets nothing where some are refused: so all
+    are tried before the first is changed. Raises AppError BULK_REFUSED at the end of the trial.
+    """
+    ids = await targets(tx, job, progress.tried, STEP)
+    try:
+        async with tx.savepoint():
+            progress.refuse((await _change(tx, ids, act, partial=True)).refused)
+            raise _Tried
+    except _Tried:
+        progress.tried += len(ids)
+    if progress.refused and progress.tried >= (job.total or 0):
+        raise _refused(progress.refused, progress.more)

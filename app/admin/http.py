@@ -35,6 +35,8 @@ CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
 READING = (HttpMethod.GET, HttpMethod.HEAD)
 # The key, in the scope's state of a request inside a batch, of the batch's transaction.
 OUTER = "outer"
+# What became a job: the answer has it as `job`.
+ACCEPTED = 202
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -170,6 +172,8 @@ def _response(kept: KeptAnswer) -> Response[Any]:
     headers = {"ETag": kept.etag} if kept.etag else {}
     if kept.operation_id is not None:
         headers["X-Operation-Id"] = str(kept.operation_id)
+    if kept.status == ACCEPTED:
+        headers["Location"] = f"/admin/jobs/{strict_json.decode_own(kept.body)['job']['id']}"
     return encoded_response(kept.body, kept.status, headers)
 
 

@@ -107,6 +107,15 @@ class Database:
             yield session
 
     @asynccontextmanager
+    async def in_tenant(self, tenant_id: str) -> AsyncIterator[Session]:
+        """Begin in this tenant as nobody: for what the service itself notes there, such as the state of a job.
+
+        Raises AppError as `reader`.
+        """
+        async with self._writer(Identity(BEGIN_WRITE, (SERVICE_ROLE, tenant_id, "", ""))) as session:
+            yield session
+
+    @asynccontextmanager
     async def oversight(self) -> AsyncIterator[Session]:
         """A session as crm_auditor, which may read the audit logs of all tenants. For commands: the service's login may
         not act as it. It has no statement timeout.

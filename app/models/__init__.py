@@ -6,6 +6,7 @@ from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.idempotency import IdempotencyKey
+from app.models.jobs import Job
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
 from app.models.tenants import TenantSettings, User
 
@@ -23,6 +24,7 @@ __all__ = [
     "CustomerTag",
     "Deal",
     "IdempotencyKey",
+    "Job",
     "Note",
     "PipelineStage",
     "Record",

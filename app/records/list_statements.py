@@ -101,7 +101,7 @@ class Selects:
         self.sample = lru_cache(MOST_KEPT)(self._sample)
         self.count_up_to = lru_cache(MOST_KEPT)(self._count_up_to)
         self.found_live = lru_cache(MOST_KEPT)(self._found_live)
-        self.lock = lru_cache(MOST_KEPT)(self._lock)
+        self.keys = lru_cache(MOST_KEPT)(self._keys)
 
     def _rows(self, shape: Shape, window: Window) -> Select[Any]:
         """Rows of one segment, each followed by its sort key and id."""
@@ -197,11 +197,12 @@ class Selects:
         found = crm_search(self._source.name, "search", dict(shape.filters)["search"], live=True, most=most)
         return _planned(shape, select(func.count()).select_from(found.alias("found")))
 
-    def _lock(self, shape: Shape, most: int) -> Select[Any]:
-        """The keys of what the filters match, locked in their order; at most so many."""
+    def _keys(self, shape: Shape, most: int, *, lock: bool) -> Select[Any]:
+        """The keys of what the filters match, in their order, in which they can be locked; at most so many."""
         matching = or_(*(and_(*where) for where in self._wheres(shape, None)))
         keys = select(self._key).select_from(self._source).where(matching).order_by(self._key)
-        return _planned(shape, keys.limit(literal_column(str(most), BigInteger)).with_for_update())
+        keys = keys.limit(literal_column(str(most), BigInteger))
+        return _planned(shape, keys.with_for_update() if lock else keys)
 
     def _counted_where(self, where: Where) -> Select[Any]:
         return select(func.count()).select_from(self._source).where(*where)

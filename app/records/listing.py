@@ -185,18 +185,15 @@ class Listing(Generic[Record]):
             total_capped=True if capped else UNSET,
         )
 
-    async def lock(self, tx: Transaction, query: ListQuery, most: int) -> tuple[list[int], int]:
-        """The ids of all records that a query's filters match, locked in their order, and how many these are; of more
-        than `most`, not all ids.
+    async def ids(self, tx: Transaction, query: ListQuery, most: int, *, lock: bool = False) -> list[int]:
+        """The ids of all records that a query's filters match, in order, at most so many; with `lock`, locked.
 
         Raises AppError 403 for the trash.
         """
         shape, parameters = await self._shape(tx, query, {}, None)
         search = await choose_search(tx, self._selects, self.sorts[shape.sort_by], shape, parameters)
-        found = await tx.connection.execute(self._selects.lock(search.shape, most + 1), parameters)
-        ids = found.scalars().all()
-        # More may have been trashed since.
-        return ids, len(ids) if len(ids) <= most else max(len(ids), await self._walk.total(tx, search, parameters))
+        found = await tx.connection.execute(self._selects.keys(search.shape, most, lock=lock), parameters)
+        return found.scalars().all()
 
     def _resumed(self, tx: Transaction, query: ListQuery, position: Position, scope: Mapping[str, Any]) -> ListQuery:
         """The query that the cursor's walk began with; a filter given beside it must be the same."""

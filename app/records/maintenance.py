@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 import structlog
 from prometheus_client import Gauge
@@ -69,11 +70,17 @@ class Held:
 
 
 class Maintenance:
-    """Runs in each worker, every so many seconds. While one worker does the work, the others skip it. `also` is done
-    after it, again while it returns that it did something. A step that fails does not keep the others from their work.
+    """Runs in each worker, every so many seconds. While one worker does the work, the others skip it. Once a minute
+    each of `also` is done too, again while it returns that it did something. A step that fails does not keep the others
+    from their work.
     """
 
-    def __init__(self, database: Database, seconds: float, also: Callable[[], Awaitable[int]] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seconds: float,
+        also: Mapping[str, Callable[[], Awaitable[int]]] = MappingProxyType({}),
+    ) -> None:
         self._database = database
         self._seconds = seconds
         self._also = also
@@ -92,8 +99,8 @@ class Maintenance:
                 await self._try("prune", partial(prune, self._database), PRUNED_AT_ONCE)
                 await self._try("cut", partial(cut, self._database), CUT_AT_ONCE)
                 await self._try("purge", partial(purge_trash, self._database), PRUNED_AT_ONCE)
-                if self._also:
-                    await self._try("also", self._also, 1)
+                for name, step in self._also.items():
+                    await self._try(name, step, 1)
                 self._pruned_at = time.monotonic()
 
     async def _try(self, name: str, step: Callable[[], Awaitable[int]], batch: int) -> bool:

@@ -78,7 +78,8 @@ def test_neither_unknown_paths_nor_wrong_methods_take_one(connections: list[obje
 
 
 def test_what_has_no_token_is_refused_alike_while_the_database_is_away() -> None:
-    away = Settings(jwt_secret=SECRET, database_url="postgresql://crm@127.0.0.1:1/crm", upkeep_seconds=0)
+    nowhere = "postgresql://crm@127.0.0.1:1/crm"
+    away = Settings(jwt_secret=SECRET, database_url=nowhere, upkeep_seconds=0, jobs_in_service=False)
     with TestClient(create_app(away), raise_server_exceptions=False) as client:
         assert client.get("/health").status_code == 503
         refused(client.get("/admin/customers"), 401, "MISSING_TOKEN")

@@ -49,6 +49,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
             migration_database_url=server.dsn(user=OWNER),
             jwt_secret="s" * 32,
             upkeep_seconds=0,
+            jobs_in_service=False,
         )
         Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
         with TestClient(create_app(settings), raise_server_exceptions=False) as client:

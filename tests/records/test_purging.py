@@ -212,7 +212,7 @@ def test_a_step_that_fails_does_not_stop_the_others(
 
     async def work() -> None:
         async with Database(settings) as database:
-            running = asyncio.create_task(Maintenance(database, 0.01, also).run())
+            running = asyncio.create_task(Maintenance(database, 0.01, {"also": also}).run())
             await enough.wait()
             running.cancel()
 
@@ -233,7 +233,7 @@ def test_the_upkeep_purges_and_deletes_files_by_itself(admin: Caller, settings: 
     async def work() -> None:
         store = ObjectStore(settings)
         async with Database(settings) as database:
-            upkeep = Maintenance(database, 0.01, partial(delete_removed_objects, database, store))
+            upkeep = Maintenance(database, 0.01, {"objects": partial(delete_removed_objects, database, store)})
             running = asyncio.create_task(upkeep.run())
             for _ in range(500):
                 await asyncio.sleep(0.02)

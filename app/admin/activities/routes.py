@@ -20,7 +20,7 @@ from app.admin.activities.schemas import (
     MyActivityQuery,
 )
 from app.admin.audit.schemas import AuditEntry, VersionQuery
-from app.admin.bulk import REASSIGN, UPDATE, BulkResult, change_many, usual_acts
+from app.admin.bulk import REASSIGN, UPDATE, Bulk, BulkResult, change_many, usual_acts
 from app.admin.history import service as history
 from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
@@ -29,6 +29,18 @@ from app.web.paging import Page
 from app.web.structs import Message, RecordId
 
 TO_DO = [ActivityStatus.SCHEDULED, ActivityStatus.OVERDUE]
+BULK = Bulk(
+    "activities",
+    ActivityBulk,
+    LISTING,
+    acts=lambda _: (
+        usual_acts(ACTIVITIES)
+        | {
+            UPDATE: service.apply,
+            REASSIGN: lambda tx, activity_id, owner: service.apply(tx, activity_id, ActivityChange(**owner.given())),
+        }
+    ),
+)
 
 
 @get("/activities", guards=[Requires(Permission.READ)])
@@ -56,12 +68,8 @@ async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -
 
 @post("/activities/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
 async def change_activities(request: CrmRequest, data: JSONBody[ActivityBulk]) -> Response[BulkResult]:
-    """Change up to 1,000 activities in one transaction, each as by a request of its own."""
-    acts = usual_acts(ACTIVITIES) | {
-        UPDATE: service.apply,
-        REASSIGN: lambda tx, activity_id, owner: service.apply(tx, activity_id, ActivityChange(**owner.given())),
-    }
-    return await change_many(request, data, LISTING, acts)
+    """Change many activities, each as by a request of its own: up to 1,000 in one transaction, more as a job."""
+    return await change_many(request, data, BULK)
 
 
 @get("/activities/{activity_id:str}", guards=[Requires(Permission.READ)])

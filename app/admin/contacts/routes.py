@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
 from app.admin.audit.schemas import AuditEntry, VersionQuery
-from app.admin.bulk import RESTORE, TRASH, UPDATE, BulkResult, change_many, usual_acts
+from app.admin.bulk import RESTORE, TRASH, UPDATE, Bulk, BulkResult, change_many, usual_acts
 from app.admin.contacts import service
 from app.admin.contacts.queries import CONTACTS, LISTING, OF_CUSTOMER
 from app.admin.contacts.schemas import (
@@ -29,6 +29,13 @@ from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
+
+BULK = Bulk(
+    "contacts",
+    ContactBulk,
+    LISTING,
+    acts=lambda _: usual_acts(CONTACTS) | {UPDATE: service.apply, TRASH: service.trash, RESTORE: service.restore},
+)
 
 
 @get("/contacts", guards=[Requires(Permission.READ)])
@@ -57,9 +64,8 @@ async def create_contact(
 
 @post("/contacts/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
 async def change_contacts(request: CrmRequest, data: JSONBody[ContactBulk]) -> Response[BulkResult]:
-    """Change up to 1,000 contacts in one transaction, each as by a request of its own."""
-    acts = usual_acts(CONTACTS) | {UPDATE: service.apply, TRASH: service.trash, RESTORE: service.restore}
-    return await change_many(request, data, LISTING, acts)
+    """Change many contacts, each as by a request of its own: up to 1,000 in one transaction, more as a job."""
+    return await change_many(request, data, BULK)
 
 
 @get("/contacts/{contact_id:str}", guards=[Requires(Permission.READ)])

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
 from app.admin.audit.schemas import AuditEntry, VersionQuery
-from app.admin.bulk import ADD_TAGS, REASSIGN, REMOVE_TAGS, UPDATE, BulkResult, change_many, usual_acts
+from app.admin.bulk import ADD_TAGS, REASSIGN, REMOVE_TAGS, UPDATE, Bulk, BulkResult, change_many, usual_acts
 from app.admin.customers import service
 from app.admin.customers.queries import CUSTOMERS, LISTING
 from app.admin.customers.schemas import (
@@ -35,6 +35,21 @@ from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
 from app.web.structs import Message, RecordId
 
+BULK = Bulk(
+    "customers",
+    CustomerBulk,
+    LISTING,
+    acts=lambda _: (
+        usual_acts(CUSTOMERS)
+        | {
+            UPDATE: service.apply,
+            ADD_TAGS: lambda tx, customer_id, tags: service.add_tags(tx, customer_id, tags.tag_ids),
+            REMOVE_TAGS: lambda tx, customer_id, tags: service.remove_tags(tx, customer_id, tags.tag_ids),
+            REASSIGN: service.apply_reassignment,
+        }
+    ),
+)
+
 
 @get("/", guards=[Requires(Permission.READ)])
 async def list_customers(request: CrmRequest, filters: NamedDependency[CustomerQuery]) -> Response[Page[Customer]]:
@@ -51,14 +66,8 @@ async def create_customer(request: CrmRequest, data: JSONBody[CustomerCreate]) -
 
 @post("/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
 async def change_customers(request: CrmRequest, data: JSONBody[CustomerBulk]) -> Response[BulkResult]:
-    """Change up to 1,000 customers in one transaction, each as by a request of its own."""
-    acts = usual_acts(CUSTOMERS) | {
-        UPDATE: service.apply,
-        ADD_TAGS: lambda tx, customer_id, tags: service.add_tags(tx, customer_id, tags.tag_ids),
-        REMOVE_TAGS: lambda tx, customer_id, tags: service.remove_tags(tx, customer_id, tags.tag_ids),
-        REASSIGN: service.apply_reassignment,
-    }
-    return await change_many(request, data, LISTING, acts)
+    """Change many customers, each as by a request of its own: up to 1,000 in one transaction, more as a job."""
+    return await change_many(request, data, BULK)
 
 
 @get("/{customer_id:str}", guards=[Requires(Permission.READ)])

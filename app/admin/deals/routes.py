@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
 from app.admin.audit.schemas import AuditEntry, VersionQuery
-from app.admin.bulk import REASSIGN, UPDATE, BulkResult, change_many, usual_acts
+from app.admin.bulk import REASSIGN, UPDATE, Act, Bulk, BulkResult, change_many, usual_acts
 from app.admin.deals import service
 from app.admin.deals.queries import DEALS, LISTING
 from app.admin.deals.schemas import Deal, DealBulk, DealChange, DealCreate, DealDetail, DealQuery
@@ -19,9 +19,26 @@ from app.admin.history import service as history
 from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.timeline import DEAL_TIMELINE, TimelineEvent, TimelineQuery
+from app.records.transaction import Transaction
+from app.settings import Settings
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
+
+
+def _acts(settings: Settings) -> dict[str, Act]:
+    apply = partial(service.apply, rollback_roles=settings.rollback_roles)
+    return usual_acts(DEALS) | {
+        UPDATE: apply,
+        REASSIGN: lambda tx, deal_id, owner: apply(tx, deal_id, DealChange(**owner.given())),
+    }
+
+
+async def _require_stages(tx: Transaction, filters: DealQuery) -> None:
+    await service.require_stages(tx, names=filters.stage or [], field="filter.stage")
+
+
+BULK = Bulk("deals", DealBulk, LISTING, acts=_acts, within=_require_stages)
 
 
 @get("/", guards=[Requires(Permission.READ)])
@@ -40,15 +57,8 @@ async def create_deal(request: CrmRequest, data: JSONBody[DealCreate]) -> Respon
 
 @post("/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
 async def change_deals(request: CrmRequest, data: JSONBody[DealBulk]) -> Response[BulkResult]:
-    """Change up to 1,000 deals in one transaction, each as by a request of its own."""
-    apply = partial(service.apply, rollback_roles=request.app.state.settings.rollback_roles)
-    acts = usual_acts(DEALS) | {
-        UPDATE: apply,
-        REASSIGN: lambda tx, deal_id, owner: apply(tx, deal_id, DealChange(**owner.given())),
-    }
-    stages = data.filter.stage if data.filter else UNSET
-    within = partial(service.require_stages, names=stages or [], field="filter.stage")
-    return await change_many(request, data, LISTING, acts, within=within)
+    """Change many deals, each as by a request of its own: up to 1,000 in one transaction, more as a job."""
+    return await change_many(request, data, BULK)
 
 
 @get("/{deal_id:str}", guards=[Requires(Permission.READ)])

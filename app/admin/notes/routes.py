@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires
 from app.admin.audit.schemas import AuditEntry, VersionQuery
-from app.admin.bulk import PERMISSIONS, TRASH, UPDATE, BulkResult, change_many, usual_acts
+from app.admin.bulk import PERMISSIONS, TRASH, UPDATE, Bulk, BulkResult, change_many, usual_acts
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.history import service as history
@@ -23,6 +23,15 @@ from app.admin.notes.schemas import NestedNoteQuery, Note, NoteBulk, NoteChange,
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
+
+BULK = Bulk(
+    "notes",
+    NoteBulk,
+    LISTING,
+    acts=lambda _: usual_acts(NOTES) | {UPDATE: service.apply},
+    # Agents may delete their own notes.
+    permissions=PERMISSIONS | {TRASH: Permission.WRITE},
+)
 
 
 @get("/notes", guards=[Requires(Permission.READ)])
@@ -40,10 +49,8 @@ async def create_note(request: CrmRequest, data: JSONBody[NoteCreate]) -> Respon
 
 @post("/notes/bulk", guards=[Requires(Permission.WRITE)], status_code=200)
 async def change_notes(request: CrmRequest, data: JSONBody[NoteBulk]) -> Response[BulkResult]:
-    """Change up to 1,000 notes in one transaction, each as by a request of its own."""
-    acts = usual_acts(NOTES) | {UPDATE: service.apply}
-    # Agents may delete their own notes.
-    return await change_many(request, data, LISTING, acts, permissions=PERMISSIONS | {TRASH: Permission.WRITE})
+    """Change many notes, each as by a request of its own: up to 1,000 in one transaction, more as a job."""
+    return await change_many(request, data, BULK)
 
 
 @get("/notes/{note_id:str}", guards=[Requires(Permission.READ)])

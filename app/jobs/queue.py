@@ -1,0 +1,179 @@
+"""Jobs as the database keeps them: they are enqueued, begin, move on step by step, and end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import ARRAY, BigInteger, bindparam, func, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.access.actor import Actor
+from app.access.permissions import RANK, Role
+from app.db.database import Database, Origin
+from app.db.session import Session
+from app.models import Job as Row
+from app.records.transaction import Transaction
+from app.web.errors import AppError
+
+PRUNED_AT_ONCE = 500
+ENQUEUE = text("SELECT crm_enqueue_job(:kind, :arguments, :targets, :total)").bindparams(
+    bindparam("arguments", type_=JSONB), bindparam("targets", type_=ARRAY(BigInteger))
+)
+# Who gave way to other jobs, or to a restart, goes on with the same attempt.
+BEGIN = text("""
+    UPDATE jobs SET status = 'running', started_at = coalesce(started_at, now()), steps = steps + 1,
+        attempts = attempts + CASE WHEN status = 'queued' AND started_at IS NOT NULL THEN 0 ELSE 1 END
+    WHERE id = :id AND finished_at IS NULL
+    RETURNING kind, arguments, state, done, total, steps, failures, user_id, user_name, user_role, request_id,
+        operation_id, started_at, (SELECT role FROM users WHERE users.id = jobs.user_id) AS role_now
+""")
+TARGETS = text("SELECT targets[:first + 1 : :first + :most] FROM jobs WHERE id = :id")
+c = Row.__table__.c
+# Nothing is changed where the job was cancelled, or another worker took it over.
+OURS = (
+    update(Row).where(c.id == bindparam("job_id"), c.steps == bindparam("seen"), c.status == "running").returning(c.id)
+)
+MOVE_ON = OURS.values(done=bindparam("done"), state=bindparam("state"), steps=c.steps + 1, failures=0)
+FINISH = OURS.values(
+    status=bindparam("status"),
+    done=func.coalesce(bindparam("done", type_=BigInteger), c.done),
+    result=bindparam("result"),
+    error=bindparam("error"),
+    finished_at=func.clock_timestamp(),
+)
+GIVE_WAY = OURS.values(status="queued")
+FAILED_STEP = OURS.values(failures=c.failures + 1)
+TEND = text("SELECT waiting, oldest FROM crm_tend_jobs(:silent)")
+PRUNE = text("SELECT crm_prune_jobs(:days, :most)")
+
+
+class Superseded(Exception):
+    """The job was cancelled, or another worker took it over: this one must not go on with it."""
+
+
+class Job(Struct):
+    """A job that a worker has begun. `actor` is who asked, as of then, with a role that has become smaller since."""
+
+    id: int
+    kind: str
+    arguments: dict[str, Any]
+    state: dict[str, Any]
+    done: int
+    total: int | None
+    steps: int
+    failures: int
+    actor: Actor
+    request_id: str | None
+    operation_id: UUID
+    started_at: datetime
+
+    def after(self, step: Step) -> Job:
+        """The job, once this step of it is committed."""
+        return replace(self, done=step.done, state=step.state, steps=self.steps + 1, failures=0)
+
+    @property
+    def origin(self) -> Origin:
+        """For the audit log: all that the job changes is one operation, of the request that asked for it."""
+        return Origin(operation_id=self.operation_id, via="job", request_id=self.request_id)
+
+
+class Step(NamedTuple):
+    """How far a job has come. The one with a `result` is the last."""
+
+    done: int
+    state: dict[str, Any]
+    result: Any = None
+
+
+# Does a part of a job that takes seconds at most, in one transaction. Raises AppError, which ends the job unless trying
+# again can help.
+Work: TypeAlias = Callable[[Transaction, Job], Awaitable[Step]]
+Kinds: TypeAlias = Mapping[str, Work]
+
+
+async def enqueue(
+    tx: Transaction, kind: str, arguments: Mapping[str, Any], *, targets: Sequence[int] | None, total: int | None
+) -> int:
+    """The id of a new job, which is there if the transaction is committed. It runs as the transaction's person."""
+    given = {"kind": kind, "arguments": arguments, "targets": targets, "total": total}
+    return int((await tx.connection.execute(ENQUEUE, given)).scalar_one())
+
+
+async def begin(database: Database, tenant_id: str, job_id: int) -> Job | None:
+    """The job, which this worker runs from now on; None where it is finished. Raises AppError."""
+    async with database.in_tenant(tenant_id) as session:
+        row = (await session.execute(BEGIN, {"id": job_id})).mappings().first()
+    if row is None:
+        return None
+    values = dict(row)
+    roles = [Role(values.pop("user_role"))]
+    if (now := values.pop("role_now")) is not None:
+        roles.append(Role(now))
+    actor = Actor(
+        user_id=values.pop("user_id"),
+        tenant_id=tenant_id,
+        role=min(roles, key=RANK.__getitem__),
+        name=values.pop("user_name"),
+    )
+    return Job(id=job_id, actor=actor, **values)
+
+
+async def targets(tx: Transaction, job: Job, first: int, most: int) -> list[int]:
+    """Some of the records that the job is about."""
+    given = {"id": job.id, "first": first, "most": most}
+    return list((await tx.connection.execute(TARGETS, given)).scalar_one() or ())
+
+
+async def move_on(tx: Transaction, job: Job, step: Step) -> None:
+    """Keep how far the job has come, in the transaction of what it did. Raises Superseded, so that it is undone. Once
+    it is committed, the caller goes on from `Job.after`.
+    """
+    if step.result is not None:
+        ended = {"status": "done", "done": step.done, "result": step.result, "error": None}
+        await _ours(tx.connection, FINISH, job, ended)
+    else:
+        await _ours(tx.connection, MOVE_ON, job, {"done": step.done, "state": step.state})
+
+
+async def fail(database: Database, job: Job, error: AppError) -> None:
+    """End the job with the reason. Raises AppError, or Superseded."""
+    reason = {"code": error.code.name, "message": error.message, "data": error.data}
+    ended = {"status": "failed", "done": None, "result": None, "error": reason}
+    async with database.in_tenant(job.actor.tenant_id) as session:
+        await _ours(session, FINISH, job, ended)
+
+
+async def give_way(database: Database, job: Job) -> None:
+    """Let the job wait for its next turn. Raises AppError, or Superseded."""
+    async with database.in_tenant(job.actor.tenant_id) as session:
+        await _ours(session, GIVE_WAY, job, {})
+
+
+async def note_failure(database: Database, job: Job) -> None:
+    """Count a step that failed and is tried again. Raises AppError, or Superseded."""
+    async with database.in_tenant(job.actor.tenant_id) as session:
+        await _ours(session, FAILED_STEP, job, {})
+
+
+async def _ours(session: Session, statement: Any, job: Job, values: Mapping[str, Any]) -> None:
+    found = await session.execute(statement, {"job_id": job.id, "seen": job.steps, **values})
+    if found.first() is None:
+        raise Superseded
+
+
+async def tend(database: Database, silent_seconds: float) -> tuple[int, float]:
+    """Let jobs go on whose worker is dead. How many jobs wait, and for how long the oldest. Raises AppError."""
+    async with database.maintenance() as session:
+        waiting, oldest = (await session.execute(TEND, {"silent": silent_seconds})).one()
+        return int(waiting), float(oldest)
+
+
+async def prune_jobs(database: Database, days: int) -> int:
+    """Delete some of the jobs that were finished so many days ago; returns how many. Raises AppError."""
+    async with database.maintenance() as session:
+        return int((await session.execute(PRUNE, {"days": days, "most": PRUNED_AT_ONCE})).scalar_one())
