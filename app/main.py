@@ -122,6 +122,17 @@ def create_app(settings: Settings) -> Litestar:
     return app
 
 
+def create_worker(settings: Settings) -> Litestar:
+    """What runs jobs and nothing else, with these settings. It answers probes and monitors."""
+    return Litestar(
+        route_handlers=[probes.router],
+        openapi_config=None,
+        lifespan=[_worker_lifespan],
+        logging_config=None,
+        state=State({"settings": settings, "database": Database(settings), "prober": probes.Prober(settings)}),
+    )
+
+
 async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
     await read_input(request)
     if request.method != "OPTIONS":
@@ -145,6 +156,14 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
         yield
         await app.state.new_events.close()
     app.state.store.close()
+
+
+@asynccontextmanager
+async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    forget_dead_workers()
+    async with app.state.database as database, running_jobs(settings, database):
+        yield
 
 
 def job_kinds(settings: Settings) -> Kinds:

@@ -1,4 +1,4 @@
-"""What each worker process of `crm serve` runs."""
+"""What each worker process of `crm serve`, and of `crm worker`, runs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from litestar import Litestar
 
 from app.logs import configure_logging
-from app.main import create_app
-from app.settings import load_settings
+from app.main import create_app, create_worker
+from app.settings import Settings, load_settings
 
 GARBAGE_AFTER = 10_000  # objects more than there were
 
 
 def serve_app() -> Litestar:
-    """The application of a worker process. Only the parent process starts and stops it."""
+    """The service. Only the parent process starts and stops it."""
+    return _started(create_app)
+
+
+def jobs_app() -> Litestar:
+    """What runs jobs, and answers probes only. Only the parent process starts and stops it."""
+    return _started(create_worker)
+
+
+def _started(create: Callable[[Settings], Litestar]) -> Litestar:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     if settings.otel_exporter_otlp_endpoint:
@@ -31,7 +41,7 @@ def serve_app() -> Litestar:
         # A terminal's Ctrl-C, or a signal to the whole group, would otherwise stop it before it has drained.
         os.setsid()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    app = create_app(settings)
+    app = create(settings)
     # Objects from startup live for ever: gc.freeze() exempts them. Rare collections save a tenth of each request's
     # time.
     gc.freeze()

@@ -14,6 +14,12 @@ def _serve() -> click.Command:
     return serve
 
 
+def _worker() -> click.Command:
+    from app.cli.worker import worker
+
+    return worker
+
+
 def _db() -> click.Command:
     from app.cli.database import db
 
@@ -64,6 +70,7 @@ def _seed() -> click.Command:
 
 COMMANDS = {
     "serve": _serve,
+    "worker": _worker,
     "db": _db,
     "audit": _audit,
     "attachments": _attachments,
@@ -124,6 +131,7 @@ def crm() -> None:
     \b
     Examples:
       crm serve --demo              serve on port 3000, with a database of its own and demo data
+      crm worker                    run jobs, in production
       crm db upgrade                bring the configured database up to this release
       crm token --role admin        a token for trying out requests
     """

@@ -64,11 +64,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with environment(data_dir, with_store=True) as env, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         settings = env.settings
-        if settings.otel_exporter_otlp_endpoint and find_spec("opentelemetry.sdk") is None:
-            raise click.ClickException(
-                "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages, run uv sync --extra tracing"
-            )
-        configure_logging(settings.log_level, settings.log_format)
+        prepare(settings)
         listening_port = free_port(host, settings.server_port if port is None else port)
         try:
             if env.has_embedded_database or migrate:
@@ -78,7 +74,16 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             raise click.ClickException(str(error)) from None
         if env.has_embedded_database and demo:
             _create_demo(settings)
-        _run(env, host, listening_port, workers, Path(run_dir), demo=demo and _has_demo(settings))
+        run_server(env, "serve_app", host, listening_port, workers, Path(run_dir), demo=demo and _has_demo(settings))
+
+
+def prepare(settings: Settings) -> None:
+    """Check what tracing needs, and begin to log."""
+    if settings.otel_exporter_otlp_endpoint and find_spec("opentelemetry.sdk") is None:
+        raise click.ClickException(
+            "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages, run uv sync --extra tracing"
+        )
+    configure_logging(settings.log_level, settings.log_format)
 
 
 def _has_demo(settings: Settings) -> bool:
@@ -117,7 +122,10 @@ def free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *, demo: bool) -> None:
+def run_server(
+    env: Environment, app: str, host: str, port: int, workers: int, run_dir: Path, *, demo: bool = False
+) -> None:
+    """Serve a function of app/worker.py in worker processes, until a signal stops them."""
     settings = env.settings
     metrics_dir = run_dir / "metrics"
     metrics_dir.mkdir()
@@ -131,7 +139,7 @@ def _run(env: Environment, host: str, port: int, workers: int, run_dir: Path, *,
     }
     multiprocessing.set_start_method("spawn", force=True)
     server = Server(
-        "app.worker:serve_app",
+        f"app.worker:{app}",
         factory=True,
         address=host,
         port=port,

@@ -15,6 +15,17 @@ from tests.records.chains import breaks, seal
 
 # Functions that only compute are used by indexes and derived columns: roles that read and write those may call them.
 COMPUTERS = {"crm_service", "crm_search", "crm_maintenance"}
+QUEUE = {
+    "procrastinate_fetch_job_v2(character varying[],bigint)": "across tenants: takes the next job from the queue",
+    "procrastinate_finish_job_v1(bigint,procrastinate_job_status,boolean)": "across tenants: takes a job off the queue",
+    "procrastinate_prune_stalled_workers_v1(double precision)": "forgets workers that are dead",
+    "procrastinate_register_worker_v1()": "notes a worker",
+    "procrastinate_retry_job_v2(bigint,timestamp with time zone,integer,character varying,character varying)": (
+        "across tenants: puts a job back into the queue"
+    ),
+    "procrastinate_unregister_worker_v1(bigint)": "forgets a worker",
+    "procrastinate_update_heartbeat_v1(bigint)": "notes that a worker is alive",
+}
 # All other functions that somebody besides their owner may call, and who.
 CALLABLE = {
     "crm_count_tagged(bigint)": {"crm_service"},
@@ -23,7 +34,10 @@ CALLABLE = {
     "crm_owns(text,bigint)": {"crm_service"},
     "crm_prune_idempotency_keys(bigint)": {"crm_service"},
     "crm_purge_trash(text[],bigint)": {"crm_service"},
+    "crm_enqueue_job(text,jsonb,bigint[],bigint)": {"crm_service"},
     "crm_erase_record(text,bigint,timestamp with time zone,text,bigint,bigint)": {"crm_service"},
+    "crm_prune_jobs(bigint,bigint)": {"crm_service"},
+    "crm_tend_jobs(double precision)": {"crm_service"},
     "crm_seal_audit(bigint)": {"crm_service"},
     "crm_search(text,text[],boolean,boolean,bigint)": {"crm_service"},
     "crm_snippet(text,text,text[])": {"crm_service"},
@@ -37,6 +51,9 @@ CALLABLE = {
     "crm_list_stored_files()": {"the owner"},
     "crm_purge_attachments(timestamp with time zone)": {"the owner"},
     "crm_trash_attachment(text,bigint)": {"the owner"},
+    # Of the queue's library, what a worker calls; never what adds a job.
+    "procrastinate_defer_jobs_v1(procrastinate_job_to_defer_v1[])": {"crm_maintenance"},
+    **{name: {"crm_service"} for name in QUEUE},
 }
 # All functions that run as their owner, and what they do beyond the caller's rights.
 DEFINERS = {
@@ -49,6 +66,10 @@ DEFINERS = {
     "crm_merge_counts(text)": "adds up counts of the tenant; called by triggers",
     "crm_delete_upload(text,bigint)": "across tenants, for the owner",
     "crm_cut_audit(bigint)": "across tenants: deletes audit entries that are older than their tenant keeps them",
+    "crm_enqueue_job(text,jsonb,bigint[],bigint)": "makes a job of the tenant and the person",
+    "crm_prune_jobs(bigint,bigint)": "across tenants: drops jobs that were finished long ago",
+    "crm_tend_jobs(double precision)": "across tenants: puts jobs of dead workers back into the queue",
+    **QUEUE,
     "crm_erase_entries(text,bigint,jsonb,bigint[])": "empties values in the tenant's log and says so, for the owner",
     "crm_deleted_under(text,text,text,text[])": "across tenants, for the owner: reads ids in the log",
     "crm_erase_record(text,bigint,timestamp with time zone,text,bigint,bigint)": "erases a record of the tenant",
@@ -71,7 +92,7 @@ FUNCTIONS = """
            provolatile = 'i' AND NOT prosecdef,
            ARRAY(SELECT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END
                  FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee <> proowner)
-    FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'crm\\_%'
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname ~ '^(crm|procrastinate)_'
 """
 
 
@@ -160,6 +181,14 @@ def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psyc
         "SELECT setval('audit_entries_id_seq', 1)",
         "UPDATE customers SET id = id + 1000000",
         "UPDATE customers SET tenant_id = {stranger}",
+        "INSERT INTO jobs (kind) VALUES ('bulk')",
+        "UPDATE jobs SET user_id = 'somebody else'",
+        "UPDATE jobs SET arguments = '{{}}'",
+        "DELETE FROM jobs",
+        "SELECT crm_queue_job({stranger}, 1, 0)",
+        "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('jobs', 'run')",
+        "SELECT procrastinate_defer_jobs_v1('{{}}')",
+        "SELECT FROM procrastinate_jobs",
     ],
 )
 def test_what_the_database_keeps_is_not_forged(
@@ -218,6 +247,14 @@ def test_no_role_of_the_login_sees_another_tenant(login: psycopg.Connection, adm
     for role in ("crm_service", "crm_service_own"):
         login.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
         login.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
-        for table in ("audit_entries", "audit_seals", "audit_cuts", "record_counts", "customers", "idempotency_keys"):
+        for table in (
+            "audit_entries",
+            "audit_seals",
+            "audit_cuts",
+            "record_counts",
+            "customers",
+            "idempotency_keys",
+            "jobs",
+        ):
             seen = login.execute(f"SELECT count(*) FROM {table} WHERE tenant_id = %s", [stranger.tenant]).fetchone()
             assert seen == (0,), table

@@ -1,0 +1,47 @@
+"""`crm worker`: a process that runs jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from app.cli.environment import data_dir_option, environment
+from app.cli.serve import free_port, prepare, run_server
+from app.db.startup import UnsafeRoleError, check_role
+
+
+@click.command()
+@click.option(
+    "--concurrency", type=click.IntRange(1, 100), help="Jobs at the same time.  [default: JOB_CONCURRENCY, 4]"
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="0 picks a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for every address of the machine.")
+@data_dir_option
+def worker(concurrency: int | None, port: int, host: str, data_dir: Path | None) -> None:
+    """Run jobs, such as large bulk changes.
+
+    In production this is a process of its own; elsewhere `crm serve` runs jobs too. Any number of workers take turns.
+    It serves /live, /ready, /health and /metrics. Once it is told to stop, each job comes to the end of its step, and
+    another worker goes on with it.
+
+    \b
+    Examples:
+      crm worker
+      ENVIRONMENT=production DATABASE_URL=postgresql://crm@db/crm JWT_SECRET=... crm worker --concurrency 8
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if concurrency is not None:
+        os.environ["JOB_CONCURRENCY"] = str(concurrency)  # for the process that runs them
+    with environment(data_dir) as env, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
+        prepare(env.settings)
+        listening_port = free_port(host, port)
+        try:
+            check_role(env.settings.database_dsn, production=env.settings.production)
+        except UnsafeRoleError as error:
+            raise click.ClickException(str(error)) from None
+        run_server(env, "jobs_app", host, listening_port, 1, Path(run_dir))
