@@ -139,6 +139,13 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "Events": {"last_sequence": 1042},
     "BulkResult": {"matched": 3, "changed": 1, "unchanged": 1},
     "BulkRefusal": {"id": 12, "code": "INSUFFICIENT_PERMISSIONS", "message": "This record is not yours"},
+    "Job": {
+        "id": 61,
+        "status": "done",
+        "attempts": 1,
+        "result": {"matched": 1800, "changed": 1790, "unchanged": 10, "refused": []},
+    },
+    "JobProgress": {"done": 1800, "total": 1800},
     "BatchAnswers": {"data": [{"id": 12, "name": "Ada Lovelace", "version": 1}]},
     "StatusSum": {"status": "open"},
     "Health": {"status": "healthy", "version": "1.0.0"},
@@ -146,7 +153,7 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
 }
 # Fields that are null in the examples.
 NULL_FIELDS = frozenset(
-    "deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor".split()
+    "deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor error".split()
 )
 
 

@@ -22,6 +22,7 @@ from app.access.permissions import Requires
 from app.admin.bulk import BulkChange
 from app.admin.dry_run import DryRun
 from app.admin.http import refuse_dry_run
+from app.admin.jobs.schemas import JobStarted
 from app.examples import example
 from app.web.errors import Code, ErrorBody
 from app.web.fields import MAX_VALUES, is_optional_text
@@ -55,6 +56,7 @@ GROUPS = {
     "Search": "Everything at once, best first.",
     "Batch": "Several requests in one transaction, all or none.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
+    "Jobs": "What takes longer than a request: how far it is, and what came of it.",
     "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
     "Events": "The feed of all changes, in order and without gaps, for other systems. Only for admins.",
@@ -117,6 +119,7 @@ HEADERS = {
         "description": "Names all that this request changed, for the audit log and for taking it back",
         "schema": {"type": "string", "format": "uuid"},
     },
+    "Location": {"description": "The address of the job", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
         "description": "`true` if this is the stored answer of an earlier request",
         "schema": {"type": "string"},
@@ -253,6 +256,7 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
         yield wanted.data
         if issubclass(wanted.data, BulkChange):
             yield from wanted.data.values_of.values()
+            yield JobStarted
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
 
@@ -364,6 +368,12 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:
         success["content"] = _json(answer)
+    wanted = input_types(handler).data
+    accepted: dict[str, Any] = {}
+    if wanted is not None and issubclass(wanted, BulkChange):
+        location = {"Location": {"$ref": "#/components/headers/Location"}}
+        about = "It became a job: the address in Location shows how far it is"
+        accepted["202"] = {"description": about, "headers": headers | location, "content": _json(JobStarted)}
     refusals: dict[str, Any] = {
         str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)
     }
@@ -371,7 +381,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         refusals["503"] = success | {"description": "Not now"}
     if _streams(handler) and method == "GET":
         refusals["206"] = success | {"description": "The range that was asked for"}
-    return dict(sorted(({str(handler.status_code): success} | refusals).items()))
+    return dict(sorted(({str(handler.status_code): success} | accepted | refusals).items()))
 
 
 def _answer_headers(method: str, path: str, answer: Any, *, guarded: bool, streams: bool) -> list[str]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,10 +16,12 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin import bulk
 from app.db.roles import enter_tenant
 from app.settings import Settings
-from tests.callers import Caller
-from tests.processes import wait_until
+from tests.callers import Caller, refused
+from tests.laws.routes import UNKNOWN_ID
+from tests.processes import CRM, ENVIRONMENT, wait_until
 
 BULK = "/admin/customers/bulk"
 MANY = 1050
@@ -70,3 +78,141 @@ def test_a_change_of_many_is_a_job_that_shows_how_far_it_is(admin: Caller, manag
     assert entries["total"] == MANY
     seen = {(e["user_id"], e["via"], e["request_id"], e["version"]) for e in entries["data"]}
     assert seen == {(manager.user_id, "job", answer.headers["X-Request-ID"], 2)}
+
+
+@pytest.mark.usefixtures("working")
+def test_where_one_is_refused_nothing_is_done_unless_a_part_will_do(admin: Caller, settings: Settings) -> None:
+    fill(settings, admin.tenant)
+    ids = [*ids_of(settings, admin.tenant), UNKNOWN_ID]
+    body = {"ids": ids, "action": "update", "values": {"status": "prospect"}}
+    failed = ended(admin, admin.ok("POST", BULK, body)["job"]["id"])
+    assert (failed["status"], failed["result"], failed["progress"]["done"]) == ("failed", None, 0)
+    assert failed["error"]["code"] == "BULK_REFUSED"
+    assert [(each["id"], each["code"]) for each in failed["error"]["data"]["refused"]] == [
+        (UNKNOWN_ID, "CUSTOMER_NOT_FOUND")
+    ]
+    assert admin.ok("GET", "/admin/customers", status="prospect")["total"] == 0
+    assert admin.ok("GET", "/admin/audit", operation_id=failed["operation_id"])["total"] == 0
+
+    done = ended(admin, admin.ok("POST", BULK, body | {"partial": True})["job"]["id"])
+    result = done["result"]
+    assert (result["matched"], result["changed"], result["unchanged"]) == (len(ids), MANY, 0)
+    assert [each["id"] for each in result["refused"]] == [UNKNOWN_ID]
+
+
+@pytest.mark.usefixtures("working")
+def test_an_agent_changes_no_more_in_a_job_than_by_itself(admin: Caller, agent: Caller, settings: Settings) -> None:
+    fill(settings, admin.tenant)
+    mine = [agent.customer(f"Mine {number}")["id"] for number in range(2)]
+    done = ended(agent, start(agent, values={"contacted": True}, partial=True).json()["job"]["id"])
+    assert done["result"] | {"refused": len(done["result"]["refused"])} == {
+        "matched": MANY + 2,
+        "changed": 2,
+        "unchanged": 0,
+        "refused": 1000,
+        "more": MANY - 1000,
+    }
+    entries = admin.audit(operation_id=done["operation_id"])
+    assert {entry["resource_id"] for entry in entries} == set(mine)
+    refused(agent.post(BULK, {"filter": {}, "action": "trash"}), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+def test_what_would_become_a_job_can_not_be_tried_and_is_counted_before_it_begins(
+    admin: Caller, settings: Settings
+) -> None:
+    fill(settings, admin.tenant)
+    body = {"filter": {}, "action": "trash"}
+    tried = admin.post(BULK, body, headers={"Dry-Run": "true"})
+    assert refused(tried, 400, "DRY_RUN_UNSUPPORTED") == {"matched": MANY}
+    counted = refused(admin.post(BULK, body | {"expected": MANY - 1}), 409, "COUNT_CHANGED")
+    assert counted == {"expected": MANY - 1, "matched": MANY}
+    assert admin.ok("GET", "/admin/jobs")["total"] == 0
+
+
+def test_the_same_request_again_answers_the_same_job(admin: Caller, settings: Settings) -> None:
+    fill(settings, admin.tenant)
+    body = {"filter": {}, "action": "trash"}
+    first, again = (admin.post(BULK, body, headers={"Idempotency-Key": "once"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.json() == first.json()
+    assert admin.ok("GET", "/admin/jobs")["total"] == 1
+
+
+@pytest.mark.parametrize("collection", ["customers", "contacts", "deals", "activities", "notes"])
+def test_each_kind_of_record_is_changed_by_a_job_as_by_a_request(
+    collection: str, admin: Caller, monkeypatch: pytest.MonkeyPatch, variant: Callable[..., TestClient[Litestar]]
+) -> None:
+    monkeypatch.setattr(bulk, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(bulk, "STEP", 2)
+    customer = admin.customer("Customer 1")
+    made = {
+        "customers": lambda n: customer if n == 0 else admin.customer(f"Customer {n + 1}"),
+        "contacts": lambda n: admin.ok(
+            "POST", f"/admin/customers/{customer['id']}/contacts", {"first_name": "C", "last_name": str(n)}
+        ),
+        "deals": lambda n: admin.ok("POST", "/admin/deals", {"customer_id": customer["id"], "title": f"Deal {n}"}),
+        "activities": lambda n: admin.ok("POST", "/admin/activities", {"type": "call", "title": f"Call {n}"}),
+        "notes": lambda n: admin.ok("POST", f"/admin/customers/{customer['id']}/notes", {"content": f"Note {n}"}),
+    }[collection]
+    ids = [made(number)["id"] for number in range(5)]
+    field = {"customers": "company", "contacts": "position", "notes": "content"}.get(collection, "description")
+    variant(jobs_in_service=True)
+    for action, logged, values in (("update", "update", {"values": {field: "Same"}}), ("trash", "delete", {})):
+        job = admin.ok("POST", f"/admin/{collection}/bulk", {"ids": ids, "action": action, **values})["job"]
+        assert ended(admin, job["id"])["result"]["changed"] == 5
+        entries = admin.audit(operation_id=job["operation_id"], action=logged)
+        assert {entry["resource_id"] for entry in entries} >= set(ids)
+
+
+def test_a_worker_that_is_killed_loses_nothing_and_does_nothing_twice(admin: Caller, settings: Settings) -> None:
+    many = 2500
+    fill(settings, admin.tenant, many)
+    job = start(admin, values={"status": "prospect"}).json()["job"]
+    with a_worker(settings) as process:
+        # Beyond the trial.
+        wait_until(lambda: progress(settings, admin.tenant) > 0, "a step of the job")
+        for each in (*children(process.pid), process.pid):
+            os.kill(each, signal.SIGKILL)
+    stopped = admin.ok("GET", f"/admin/jobs/{job['id']}")
+    assert stopped["status"] == "running"
+    began = time.monotonic()
+    with a_worker(settings):
+        done = ended(admin, job["id"])
+        assert time.monotonic() - began < 30 + 15, "until it goes on, and what is left"
+    assert done["result"] == {"matched": many, "changed": many, "unchanged": 0, "refused": []}
+    assert done["attempts"] == 2
+    assert admin.ok("GET", "/admin/customers", status="prospect")["total"] == many
+    assert admin.ok("GET", "/admin/audit", operation_id=job["operation_id"])["total"] == many
+
+
+@contextmanager
+def a_worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`crm worker` as a process of its own, with a process group of its own."""
+    environment = ENVIRONMENT | {"DATABASE_URL": settings.database_dsn, "JWT_SECRET": settings.jwt_secret}
+    process = subprocess.Popen([CRM, "worker", "--port", "0"], env=environment, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def progress(settings: Settings, tenant: str) -> int:
+    """How many records the tenant's job has changed."""
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, tenant, {})
+        row = connection.execute("SELECT sum(done) FROM jobs").fetchone()
+        return int(row[0]) if row else 0
+
+
+def ids_of(settings: Settings, tenant: str) -> list[int]:
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, tenant, {})
+        return [row[0] for row in connection.execute("SELECT id FROM customers")]
