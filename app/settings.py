@@ -275,6 +275,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             " this service never does."
         ),
     ] = 1.0
+    audit_key: Annotated[
+        str,
+        Meta(
+            description="The secret that checkpoints of the audit log are signed with, of at least 32 bytes in"
+            " production. If not set, a key derived from `JWT_SECRET`."
+        ),
+    ] = ""
+
     jobs_in_service: Annotated[
         bool | None,
         Meta(
@@ -288,13 +296,6 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     job_retention_days: Annotated[
         int, Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long finished jobs are kept.")
     ] = 30
-    audit_key: Annotated[
-        str,
-        Meta(
-            description="The secret that checkpoints of the audit log are signed with, of at least 32 bytes in"
-            " production. If not set, a key derived from `JWT_SECRET`."
-        ),
-    ] = ""
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")

@@ -277,7 +277,11 @@ def indexes(catalog: psycopg.Connection, table: Table, column: str) -> Iterator[
 @pytest.mark.parametrize(("listing", "table"), OF_TABLES)
 def test_each_sort_has_its_index(listing: Listing[Any], table: Table, catalog: psycopg.Connection) -> None:
     # What only a path sets narrows every such list.
-    scopes = [name for name in listing.filters if name not in listing.query.__struct_fields__]
+    scopes = [
+        getattr(narrowing.column, "name", name)
+        for name, narrowing in listing.filters.items()
+        if name not in listing.query.__struct_fields__
+    ]
     for key, order in listing.sorts.items():
         for column in columns_of(order):
             for scope in scopes or [""]:

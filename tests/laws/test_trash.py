@@ -74,7 +74,12 @@ def lasting(value: Any) -> Any:
 def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(parameter: str, admin: Caller) -> None:
     customer = make(admin, "customer_id")
     stays = {name: of_customer(admin, name, customer) for name in TRASHABLE if name != "customer_id"}
-    stays |= {"customer_id": customer, "stage_id": make(admin, "stage_id"), "tag_id": make(admin, "tag_id")}
+    stays |= {
+        "customer_id": customer,
+        "stage_id": make(admin, "stage_id"),
+        "tag_id": make(admin, "tag_id"),
+        "job_id": make(admin, "job_id"),
+    }
     before = everything(admin, stays)
     record = make(admin, parameter) if parameter == "customer_id" else of_customer(admin, parameter, customer)
     alive = everything(admin, stays)

@@ -32,6 +32,7 @@ SECTIONS = {
     "default_page_size": "Answers",
     "s3_bucket": "Attachments",
     "upkeep_seconds": "Audit log",
+    "jobs_in_service": "Jobs",
     "log_level": "Logs and traces",
 }
 WIDTH = 118
@@ -57,6 +58,8 @@ def _as_variable(value: Any) -> str:
     """A value as an environment variable has it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if value is None:
+        return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -30,7 +30,7 @@ async def get_job(request: CrmRequest, job_id: FromPath[RecordId]) -> Response[J
         return answer(tx, await queries.get(tx, job_id))
 
 
-@post("/{job_id:str}/cancel", guards=[Requires(Permission.READ)], status_code=200)
+@post("/{job_id:str}/cancel", guards=[Requires(Permission.WRITE)], status_code=200)
 async def cancel_job(request: CrmRequest, job_id: FromPath[RecordId]) -> Response[Job]:
     """End a job. What it has done stays, and can be undone by its operation; the rest does not happen."""
     async with transaction(request) as tx:
