@@ -787,6 +787,67 @@ GRANT DELETE, SELECT (tenant_id, user_id, key, created_at) ON idempotency_keys T
 GRANT DELETE, INSERT, SELECT, UPDATE ON idempotency_keys TO crm_service;
 
 
+-- jobs ----------------------------------------------------------------------------------------------------------------
+
+-- Only `crm_enqueue_job` makes one. The service moves it on, and never changes who asked for what.
+CREATE TABLE jobs (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    kind text NOT NULL,
+    status text NOT NULL DEFAULT 'queued',
+    user_id text NOT NULL,
+    user_name text,
+    user_role text NOT NULL,
+    request_id text,
+    operation_id uuid NOT NULL,
+    arguments jsonb NOT NULL,
+    targets bigint[],
+    total bigint,
+    done bigint NOT NULL DEFAULT 0,
+    state jsonb NOT NULL DEFAULT '{}'::jsonb,
+    steps bigint NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    failures integer NOT NULL DEFAULT 0,
+    result jsonb,
+    error jsonb,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    queue_id bigint,
+    CONSTRAINT jobs_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT jobs_finished_check CHECK ((finished_at IS NOT NULL) = (status = ANY (ARRAY['done', 'failed',
+        'cancelled']))),
+    CONSTRAINT jobs_status_check CHECK (status = ANY (ARRAY['queued', 'running', 'done', 'failed', 'cancelled'])),
+    CONSTRAINT jobs_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
+        23:59:59.999999+00' AND started_at >= '0002-01-01 00:00:00+00' AND started_at <= '9999-12-31
+        23:59:59.999999+00' AND finished_at >= '0002-01-01 00:00:00+00' AND finished_at <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+CREATE INDEX jobs_created_at_idx ON jobs (tenant_id, created_at, id);
+CREATE INDEX jobs_finished_at_idx ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_unfinished_idx ON jobs (tenant_id, id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_user_id_idx ON jobs (tenant_id, user_id, created_at, id);
+
+ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE jobs FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON jobs TO crm_maintenance
+    USING (true);
+CREATE POLICY own ON jobs AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR user_id = current_setting('crm.user', true));
+CREATE POLICY tenant ON jobs
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT (tenant_id, id, status, created_at, started_at, finished_at, queue_id), UPDATE (queue_id)
+    ON jobs TO crm_maintenance;
+GRANT SELECT, UPDATE (status, done, state, steps, attempts, failures, result, error, started_at, finished_at) ON jobs
+    TO crm_service;
+
+CREATE TRIGGER finish BEFORE UPDATE ON jobs
+    FOR EACH ROW EXECUTE FUNCTION crm_finish_job();
+
+
 -- notes ---------------------------------------------------------------------------------------------------------------
 
 -- What somebody wants to be remembered.
@@ -912,6 +973,107 @@ CREATE TRIGGER audit_update AFTER UPDATE ON pipeline_stages REFERENCING OLD TABL
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('pipeline_stage', '{tenant_id,version,updated_at,origin}', 'origin');
 CREATE TRIGGER version BEFORE UPDATE ON pipeline_stages
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at}');
+
+
+-- procrastinate_events ------------------------------------------------------------------------------------------------
+
+CREATE TABLE procrastinate_events (
+    id bigint NOT NULL DEFAULT nextval('procrastinate_events_id_seq'::regclass),
+    job_id bigint NOT NULL,
+    type procrastinate_job_event_type,
+    at timestamptz DEFAULT now(),
+    CONSTRAINT procrastinate_events_pkey PRIMARY KEY (id),
+    CONSTRAINT procrastinate_events_job_id_fkey FOREIGN KEY (job_id) REFERENCES procrastinate_jobs(id) ON DELETE
+        CASCADE
+);
+
+CREATE INDEX procrastinate_events_job_id_fkey_v1 ON procrastinate_events (job_id);
+
+GRANT USAGE ON SEQUENCE procrastinate_events_id_seq TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE ON procrastinate_events TO crm_maintenance;
+
+
+-- procrastinate_jobs --------------------------------------------------------------------------------------------------
+
+CREATE TABLE procrastinate_jobs (
+    id bigint NOT NULL DEFAULT nextval('procrastinate_jobs_id_seq'::regclass),
+    queue_name varchar(128) NOT NULL,
+    task_name varchar(128) NOT NULL,
+    priority integer NOT NULL DEFAULT 0,
+    lock text,
+    queueing_lock text,
+    args jsonb NOT NULL DEFAULT '{}'::jsonb,
+    status procrastinate_job_status NOT NULL DEFAULT 'todo'::procrastinate_job_status,
+    scheduled_at timestamptz,
+    attempts integer NOT NULL DEFAULT 0,
+    abort_requested boolean NOT NULL DEFAULT false,
+    worker_id bigint,
+    CONSTRAINT procrastinate_jobs_pkey PRIMARY KEY (id),
+    CONSTRAINT check_not_todo_abort_requested CHECK (NOT (status = 'todo'::procrastinate_job_status AND abort_requested
+        = true)),
+    CONSTRAINT procrastinate_jobs_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES procrastinate_workers(id) ON DELETE
+        SET NULL
+);
+
+CREATE UNIQUE INDEX procrastinate_jobs_lock_idx_v1 ON procrastinate_jobs (lock) WHERE status =
+    'doing'::procrastinate_job_status;
+CREATE UNIQUE INDEX procrastinate_jobs_queueing_lock_idx_v1 ON procrastinate_jobs (queueing_lock) WHERE status =
+    'todo'::procrastinate_job_status;
+CREATE INDEX idx_procrastinate_jobs_worker_not_null ON procrastinate_jobs (worker_id) WHERE worker_id IS NOT NULL AND
+    status = 'doing'::procrastinate_job_status;
+CREATE INDEX procrastinate_jobs_id_lock_idx_v1 ON procrastinate_jobs (id, lock) WHERE status = ANY
+    (ARRAY['todo'::procrastinate_job_status, 'doing'::procrastinate_job_status]);
+CREATE INDEX procrastinate_jobs_priority_idx_v1 ON procrastinate_jobs (priority DESC, id) WHERE status =
+    'todo'::procrastinate_job_status;
+CREATE INDEX procrastinate_jobs_queue_name_idx_v1 ON procrastinate_jobs (queue_name);
+
+GRANT USAGE ON SEQUENCE procrastinate_jobs_id_seq TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE ON procrastinate_jobs TO crm_maintenance;
+
+CREATE TRIGGER procrastinate_trigger_abort_requested_events_v1 AFTER UPDATE OF abort_requested ON procrastinate_jobs
+    FOR EACH ROW WHEN (new.abort_requested = true) EXECUTE FUNCTION
+    procrastinate_trigger_abort_requested_events_procedure_v1();
+CREATE TRIGGER procrastinate_trigger_delete_jobs_v1 BEFORE DELETE ON procrastinate_jobs
+    FOR EACH ROW EXECUTE FUNCTION procrastinate_unlink_periodic_defers_v1();
+CREATE TRIGGER procrastinate_trigger_scheduled_events_v1 AFTER INSERT OR UPDATE ON procrastinate_jobs
+    FOR EACH ROW WHEN (new.scheduled_at IS NOT NULL AND new.status = 'todo'::procrastinate_job_status) EXECUTE FUNCTION
+    procrastinate_trigger_function_scheduled_events_v1();
+CREATE TRIGGER procrastinate_trigger_status_events_insert_v1 AFTER INSERT ON procrastinate_jobs
+    FOR EACH ROW WHEN (new.status = 'todo'::procrastinate_job_status) EXECUTE FUNCTION
+    procrastinate_trigger_function_status_events_insert_v1();
+CREATE TRIGGER procrastinate_trigger_status_events_update_v1 AFTER UPDATE OF status ON procrastinate_jobs
+    FOR EACH ROW EXECUTE FUNCTION procrastinate_trigger_function_status_events_update_v1();
+
+
+-- procrastinate_periodic_defers ---------------------------------------------------------------------------------------
+
+CREATE TABLE procrastinate_periodic_defers (
+    id bigint NOT NULL DEFAULT nextval('procrastinate_periodic_defers_id_seq'::regclass),
+    task_name varchar(128) NOT NULL,
+    defer_timestamp bigint,
+    job_id bigint,
+    periodic_id varchar(128) NOT NULL DEFAULT ''::character varying,
+    CONSTRAINT procrastinate_periodic_defers_pkey PRIMARY KEY (id),
+    CONSTRAINT procrastinate_periodic_defers_unique UNIQUE (task_name, periodic_id, defer_timestamp),
+    CONSTRAINT procrastinate_periodic_defers_job_id_fkey FOREIGN KEY (job_id) REFERENCES procrastinate_jobs(id)
+);
+
+CREATE INDEX procrastinate_periodic_defers_job_id_fkey_v1 ON procrastinate_periodic_defers (job_id);
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON procrastinate_periodic_defers TO crm_maintenance;
+
+
+-- procrastinate_workers -----------------------------------------------------------------------------------------------
+
+CREATE TABLE procrastinate_workers (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    last_heartbeat timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT procrastinate_workers_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX idx_procrastinate_workers_last_heartbeat ON procrastinate_workers (last_heartbeat);
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON procrastinate_workers TO crm_maintenance;
 
 
 -- record_counts -------------------------------------------------------------------------------------------------------
@@ -1885,6 +2047,33 @@ END $function$;
 ALTER FUNCTION crm_deleted_under(text,text,text,text[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_deleted_under(text,text,text,text[]) TO CURRENT_USER;
 
+-- A job of the transaction's organization and person; answers its id. The more of the organization's jobs are not
+-- finished, the later its turn comes, so that one organization's thousand do not keep another one's waiting.
+CREATE FUNCTION crm_enqueue_job(kind text, arguments jsonb, targets bigint[], total bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+DECLARE
+    tenant text := current_setting('crm.tenant');
+    actor record;
+    made bigint;
+    unfinished bigint;
+BEGIN
+    SELECT * INTO actor FROM jsonb_to_record(current_setting('crm.actor')::jsonb)
+        AS (user_name text, user_role text, request_id text, operation_id uuid);
+    SELECT count(*) INTO unfinished FROM jobs WHERE tenant_id = tenant AND finished_at IS NULL;
+    INSERT INTO jobs (tenant_id, kind, user_id, user_name, user_role, request_id, operation_id, arguments, targets, total)
+    VALUES (tenant, kind, current_setting('crm.user'), actor.user_name, actor.user_role, actor.request_id,
+            actor.operation_id, arguments, targets, total)
+    RETURNING id INTO made;
+    PERFORM crm_queue_job(tenant, made, -unfinished);
+    RETURN made;
+END $function$;
+ALTER FUNCTION crm_enqueue_job(text,jsonb,bigint[],bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_enqueue_job(text,jsonb,bigint[],bigint) TO crm_service;
+
 -- Sets the time of a move. clock_timestamp(), not now(): now() is the start of the transaction, which may have waited
 -- for another move of the same deal.
 CREATE FUNCTION crm_enter_stage()
@@ -2011,6 +2200,23 @@ BEGIN
     END LOOP;
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_erase_record(text,bigint,timestamp with time zone,text,bigint,bigint) TO crm_service;
+
+-- What is finished stays as it is, and keeps nothing of what it was about.
+CREATE FUNCTION crm_finish_job()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF OLD.finished_at IS NOT NULL THEN
+        RAISE 'job % is finished', OLD.id USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF NEW.finished_at IS NOT NULL THEN
+        NEW.arguments := '{}';
+        NEW.state := '{}';
+        NEW.targets := NULL;
+    END IF;
+    RETURN NEW;
+END $function$;
 
 CREATE FUNCTION crm_fold(value text)
  RETURNS text
@@ -2565,6 +2771,23 @@ END $function$;
 ALTER FUNCTION crm_prune_idempotency_keys(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_idempotency_keys(bigint) TO crm_service;
 
+-- Deletes jobs that were finished so many days ago; answers how many.
+CREATE FUNCTION crm_prune_jobs(days bigint, most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM jobs WHERE (tenant_id, id) IN (
+        SELECT tenant_id, id FROM jobs
+        WHERE finished_at < now() - make_interval(days => greatest(days, 1)::integer) ORDER BY finished_at LIMIT most
+    );
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_prune_jobs(bigint,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_prune_jobs(bigint,bigint) TO crm_service;
+
 -- Deletes for good the attachments that have been in the trash since before this moment; answers how many. The store
 -- then deletes the removed objects.
 CREATE FUNCTION crm_purge_attachments(trashed_before timestamp with time zone)
@@ -2670,6 +2893,18 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_purge_trash(text[],bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_purge_trash(text[],bigint) TO crm_service;
+
+CREATE FUNCTION crm_queue_job(tenant text, job bigint, place bigint)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+    UPDATE jobs SET queue_id = (procrastinate_defer_jobs_v1(ARRAY[ROW(
+        'jobs', 'run', greatest(place, -1000000)::integer, NULL, NULL,
+        jsonb_build_object('tenant', tenant, 'job', job), NULL
+    )::procrastinate_job_to_defer_v1]))[1]
+    WHERE tenant_id = tenant AND id = job;
+$function$;
+ALTER FUNCTION crm_queue_job(text,bigint,bigint) OWNER TO crm_maintenance;
 
 -- Deletes the records of a tree for good. Rows that are no records, such as the stage history, go with them; other
 -- records that refer to them, as a deal to a contact, no longer do. The audit entries name the kind of removal and have
@@ -3051,6 +3286,31 @@ BEGIN
     END IF;
     RETURN NULL;
 END $function$;
+
+-- Lets jobs go on whose worker was not heard of for so many seconds, or which the queue has lost. Answers how many wait
+-- for a worker, and for how long the first of those that have not begun.
+CREATE FUNCTION crm_tend_jobs(silent double precision, OUT waiting bigint, OUT oldest double precision)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE procrastinate_jobs AS queued SET status = 'todo', scheduled_at = now(), abort_requested = false
+    WHERE status = 'doing' AND NOT EXISTS (
+        SELECT FROM procrastinate_workers AS worker
+        WHERE worker.id = queued.worker_id AND last_heartbeat >= now() - make_interval(secs => greatest(silent, 10))
+    );
+    PERFORM crm_queue_job(lost.tenant_id, lost.id, 0) FROM (
+        SELECT tenant_id, id FROM jobs
+        WHERE finished_at IS NULL AND NOT EXISTS (SELECT FROM procrastinate_jobs WHERE procrastinate_jobs.id = queue_id)
+        FOR UPDATE SKIP LOCKED
+    ) AS lost;
+    SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE started_at IS NULL)), 0)
+    INTO waiting, oldest FROM jobs WHERE finished_at IS NULL AND status = 'queued';
+END $function$;
+ALTER FUNCTION crm_tend_jobs(double precision) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_tend_jobs(double precision) TO crm_service;
 
 -- An attachment without its bytes goes into the trash: if they turn up again, it can be restored.
 CREATE FUNCTION crm_trash_attachment(tenant text, record_id bigint)

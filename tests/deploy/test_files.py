@@ -37,7 +37,7 @@ MANIFESTS = [
     for document in yaml.safe_load_all(path.read_text())
 ]
 PODS = [document["spec"]["template"] for document in MANIFESTS if document["kind"] in {"Deployment", "Job"}]
-DEPLOYMENT = next(document["spec"] for document in MANIFESTS if document["kind"] == "Deployment")
+DEPLOYMENT, WORKERS = (document["spec"] for document in MANIFESTS if document["kind"] == "Deployment")
 RULES = [
     rule
     for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
@@ -95,11 +95,11 @@ def test_every_file_that_is_mounted_is_there() -> None:
 def test_stopping_has_time_for_draining_and_the_requests_in_flight() -> None:
     needed = Settings().drain_seconds + WORKER_STOP_SECONDS
     assert float(OURS["crm-service"]["stop_grace_period"].removesuffix("s")) >= needed
-    unit = (DEPLOY / "systemd" / "crm-service.service").read_text()
-    assert float(unit.split("TimeoutStopSec=")[1].split()[0]) >= needed
+    for unit in (DEPLOY / "systemd").iterdir():
+        assert float(unit.read_text().split("TimeoutStopSec=")[1].split()[0]) >= needed
     configured = next(document["data"] for document in MANIFESTS if document["kind"] == "ConfigMap")
-    pod = DEPLOYMENT["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] >= float(configured["DRAIN_SECONDS"]) + WORKER_STOP_SECONDS
+    for pod in (DEPLOYMENT["template"]["spec"], WORKERS["template"]["spec"]):
+        assert pod["terminationGracePeriodSeconds"] >= float(configured["DRAIN_SECONDS"]) + WORKER_STOP_SECONDS
 
 
 def test_the_issuers_users_can_be_read() -> None:
@@ -195,7 +195,7 @@ def test_the_dashboard_and_prometheus_find_each_other() -> None:
     (provider,) = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yml").read_text())["providers"]
     assert f"./deploy/grafana/crm.json:{provider['options']['path']}/crm.json:ro" in COMPOSE["grafana"]["volumes"]
     (scraped,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    assert scraped["static_configs"][0]["targets"] == ["crm-service:3000"]
+    assert scraped["static_configs"][0]["targets"] == ["crm-service:3000", "crm-worker:3000"]
     assert DASHBOARD["templating"]["list"][0]["current"]["value"] == scraped["job_name"]
 
 
@@ -231,27 +231,32 @@ def test_a_pod_runs_this_release_as_the_images_user_and_writes_only_to_tmp(pod: 
 
 
 def test_the_probes_ask_addresses_that_answer(client: TestClient[Litestar]) -> None:
-    (container,) = DEPLOYMENT["template"]["spec"]["containers"]
-    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
-    assert paths == {"startup": "/live", "liveness": "/live", "readiness": "/ready"}
-    assert {client.get(path).status_code for path in paths.values()} == {200}
-    assert [port["containerPort"] for port in container["ports"]] == [Settings().server_port]
+    for deployment, listening in ((DEPLOYMENT, Settings().server_port), (WORKERS, 3001)):
+        (container,) = deployment["template"]["spec"]["containers"]
+        paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+        assert paths == {"startup": "/live", "liveness": "/live", "readiness": "/ready"}
+        assert {client.get(path).status_code for path in paths.values()} == {200}
+        assert [port["containerPort"] for port in container["ports"]] == [listening]
 
 
 def test_whatever_selects_pods_selects_the_services() -> None:
     labels = DEPLOYMENT["template"]["metadata"]["labels"]
     selecting = {document["kind"]: document["spec"] for document in MANIFESTS if "spec" in document}
+    workers = WORKERS["template"]["metadata"]["labels"]
     assert selecting["Service"]["selector"] == labels
     assert selecting["PodDisruptionBudget"]["selector"]["matchLabels"] == labels
-    assert selecting["NetworkPolicy"]["podSelector"]["matchLabels"] == labels
+    (limited,) = selecting["NetworkPolicy"]["podSelector"]["matchExpressions"]
+    assert limited["values"] == [labels["app"], workers["app"]]
+    assert WORKERS["selector"]["matchLabels"] == workers != labels
     assert selecting["HorizontalPodAutoscaler"]["scaleTargetRef"]["name"] == "crm-service"
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "command"), [("crm-service.service", "serve "), ("crm-worker.service", "worker\n")])
+def test_systemd_takes_the_unit(name: str, command: str, tmp_path: Path) -> None:
     systemd_analyze = program("systemd-analyze", package="systemd")
-    text = (DEPLOY / "systemd" / "crm-service.service").read_text()
-    assert "/opt/crm/bin/crm serve " in text
-    unit = tmp_path / "crm-service.service"
+    text = (DEPLOY / "systemd" / name).read_text()
+    assert f"/opt/crm/bin/crm {command}" in text
+    unit = tmp_path / name
     unit.write_text(text.replace("/opt/crm/bin/crm", CRM))
     ran = subprocess.run([systemd_analyze, "verify", unit], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
