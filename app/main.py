@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -52,7 +52,7 @@ from app.db.database import Database
 from app.db.startup import check_role
 from app.docs import docs_router
 from app.events.waiting import NewEvents
-from app.jobs.queue import Kinds, prune_jobs
+from app.jobs.queue import Kinds, prune_jobs, tend
 from app.jobs.worker import JobWorker
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
@@ -180,9 +180,16 @@ async def running_jobs(settings: Settings, database: Database, *, on: bool = Tru
 
 @asynccontextmanager
 async def _maintained(settings: Settings, database: Database, store: ObjectStore) -> AsyncIterator[None]:
-    also = {
+
+    async def tend_jobs() -> int:
+        # So that somebody says that jobs wait while no worker runs.
+        await tend(database)
+        return 0
+
+    also: dict[str, Callable[[], Awaitable[int]]] = {
+        "waiting jobs": tend_jobs,
         "objects": partial(delete_removed_objects, database, store),
-        "jobs": partial(prune_jobs, database, settings.job_retention_days),
+        "old jobs": partial(prune_jobs, database, settings.job_retention_days),
     }
     upkeep = Maintenance(database, settings.upkeep_seconds, also)
     async with _beside(upkeep.run() if settings.upkeep_seconds else None):

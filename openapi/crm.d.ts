@@ -39,7 +39,7 @@ export interface paths {
         put?: never;
         /**
          * Change activities
-         * @description Change up to 1,000 activities in one transaction, each as by a request of its own.
+         * @description Change many activities, each as by a request of its own: up to 1,000 in one transaction, more as a job.
          */
         post: operations["change_activities"];
         delete?: never;
@@ -404,7 +404,7 @@ export interface paths {
         put?: never;
         /**
          * Change contacts
-         * @description Change up to 1,000 contacts in one transaction, each as by a request of its own.
+         * @description Change many contacts, each as by a request of its own: up to 1,000 in one transaction, more as a job.
          */
         post: operations["change_contacts"];
         delete?: never;
@@ -560,7 +560,7 @@ export interface paths {
         put?: never;
         /**
          * Change customers
-         * @description Change up to 1,000 customers in one transaction, each as by a request of its own.
+         * @description Change many customers, each as by a request of its own: up to 1,000 in one transaction, more as a job.
          */
         post: operations["change_customers"];
         delete?: never;
@@ -901,7 +901,7 @@ export interface paths {
         put?: never;
         /**
          * Change deals
-         * @description Change up to 1,000 deals in one transaction, each as by a request of its own.
+         * @description Change many deals, each as by a request of its own: up to 1,000 in one transaction, more as a job.
          */
         post: operations["change_deals"];
         delete?: never;
@@ -1110,6 +1110,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List jobs
+         * @description The jobs that I asked for, newest first; for admins, everybody's.
+         */
+        get: operations["list_jobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/jobs/{job_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get job
+         * @description How far a job is, and what came of it.
+         */
+        get: operations["get_job"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/jobs/{job_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel job
+         * @description End a job. What it has done stays, and can be undone by its operation; the rest does not happen.
+         */
+        post: operations["cancel_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/me": {
         parameters: {
             query?: never;
@@ -1185,7 +1245,7 @@ export interface paths {
         put?: never;
         /**
          * Change notes
-         * @description Change up to 1,000 notes in one transaction, each as by a request of its own.
+         * @description Change many notes, each as by a request of its own: up to 1,000 in one transaction, more as a job.
          */
         post: operations["change_notes"];
         delete?: never;
@@ -2244,7 +2304,8 @@ export interface components {
         };
         /**
          * BulkResult
-         * @description How many records matched, how many were changed, how many had these values already, and which were refused.
+         * @description How many records matched, how many were changed, how many had these values already, and which were refused. The
+         *         result of a job names the first 1,000 of these, and `more` counts the others.
          * @example {
          *       "matched": 3,
          *       "changed": 1,
@@ -2263,6 +2324,7 @@ export interface components {
             changed: number;
             unchanged: number;
             refused: components["schemas"]["BulkRefusal"][];
+            more?: number;
         };
         /**
          * Change
@@ -3722,6 +3784,110 @@ export interface components {
             };
         };
         /**
+         * Job
+         * @description What somebody asked for that takes longer than a request. All that it changes is the operation `operation_id`.
+         * @example {
+         *       "id": 61,
+         *       "kind": "bulk",
+         *       "status": "done",
+         *       "progress": {
+         *         "done": 1800,
+         *         "total": 1800
+         *       },
+         *       "result": {
+         *         "matched": 1800,
+         *         "changed": 1790,
+         *         "unchanged": 10,
+         *         "refused": []
+         *       },
+         *       "error": null,
+         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "user_name": "Alan Agent",
+         *       "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *       "attempts": 1,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "started_at": "2026-01-12T14:05:00Z",
+         *       "finished_at": "2026-01-12T14:05:00Z"
+         *     }
+         */
+        Job: {
+            id: number;
+            kind: components["schemas"]["JobKind"];
+            status: components["schemas"]["JobStatus"];
+            progress: components["schemas"]["JobProgress"];
+            result: Record<string, never> | null;
+            error: components["schemas"]["JobError"] | null;
+            user_id: number | string;
+            user_name: string | null;
+            /** Format: uuid */
+            operation_id: string;
+            attempts: number;
+            created_at: string;
+            started_at: string | null;
+            finished_at: string | null;
+        };
+        /**
+         * JobError
+         * @description Why a job failed, as a request would be refused.
+         */
+        JobError: {
+            code: string;
+            message: string;
+            data: unknown;
+        };
+        /**
+         * JobKind
+         * @description What a job does.
+         * @enum {unknown}
+         */
+        JobKind: "bulk";
+        /**
+         * JobProgress
+         * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
+         */
+        JobProgress: {
+            done: number;
+            total: number | null;
+        };
+        /**
+         * JobStarted
+         * @description The answer 202 of whatever becomes a job. Its address is in the header Location.
+         * @example {
+         *       "job": {
+         *         "id": 61,
+         *         "kind": "bulk",
+         *         "status": "done",
+         *         "progress": {
+         *           "done": 1800,
+         *           "total": 1800
+         *         },
+         *         "result": {
+         *           "matched": 1800,
+         *           "changed": 1790,
+         *           "unchanged": 10,
+         *           "refused": []
+         *         },
+         *         "error": null,
+         *         "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *         "user_name": "Alan Agent",
+         *         "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *         "attempts": 1,
+         *         "created_at": "2026-01-05T09:30:00Z",
+         *         "started_at": "2026-01-12T14:05:00Z",
+         *         "finished_at": "2026-01-12T14:05:00Z"
+         *       }
+         *     }
+         */
+        JobStarted: {
+            job: components["schemas"]["Job"];
+        };
+        /**
+         * JobStatus
+         * @description Where a job is. The last three are final.
+         * @enum {unknown}
+         */
+        JobStatus: "cancelled" | "done" | "failed" | "queued" | "running";
+        /**
          * Kept
          * @description A field that was changed since, or could not be taken back, and stays as it is.
          */
@@ -4400,6 +4566,55 @@ export interface components {
          */
         Page_Deal_: {
             data: components["schemas"]["Deal"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
+         * Page[Job]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 61,
+         *           "kind": "bulk",
+         *           "status": "done",
+         *           "progress": {
+         *             "done": 1800,
+         *             "total": 1800
+         *           },
+         *           "result": {
+         *             "matched": 1800,
+         *             "changed": 1790,
+         *             "unchanged": 10,
+         *             "refused": []
+         *           },
+         *           "error": null,
+         *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "user_name": "Alan Agent",
+         *           "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *           "attempts": 1,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "started_at": "2026-01-12T14:05:00Z",
+         *           "finished_at": "2026-01-12T14:05:00Z"
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Job_: {
+            data: components["schemas"]["Job"][];
             total: number | null;
             page: number | null;
             page_size: number;
@@ -5426,6 +5641,8 @@ export interface components {
         ETag: string;
         /** @description Names all that this request changed, for the audit log and for taking it back */
         "X-Operation-Id": string;
+        /** @description The address of the job */
+        Location: string;
         /** @description `true` if this is the stored answer of an earlier request */
         "Idempotency-Replayed": string;
     };
@@ -5572,6 +5789,19 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
                 };
             };
             400: components["responses"]["400"];
@@ -6607,6 +6837,19 @@ export interface operations {
                     "application/json": components["schemas"]["BulkResult"];
                 };
             };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -7125,6 +7368,19 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
                 };
             };
             400: components["responses"]["400"];
@@ -8311,6 +8567,19 @@ export interface operations {
                     "application/json": components["schemas"]["BulkResult"];
                 };
             };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -8974,6 +9243,128 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_jobs: {
+        parameters: {
+            query?: {
+                /** @description Lists of jobs have one order. */
+                sort_by?: "created_at";
+                kind?: "bulk"[];
+                status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                user_id?: string;
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Job_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    cancel_job: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_me: {
         parameters: {
             query?: never;
@@ -9194,6 +9585,19 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
                 };
             };
             400: components["responses"]["400"];

@@ -16,11 +16,14 @@ from app.access.actor import Actor
 from app.access.permissions import RANK, Role
 from app.db.database import Database, Origin
 from app.db.session import Session
+from app.jobs.metrics import OLDEST, WAITING
 from app.models import Job as Row
 from app.records.transaction import Transaction
 from app.web.errors import AppError
 
 PRUNED_AT_ONCE = 500
+# A worker that was not heard of for so long is dead, and its jobs go on elsewhere.
+SILENT_SECONDS = 15.0
 ENQUEUE = text("SELECT crm_enqueue_job(:kind, :arguments, :targets, :total)").bindparams(
     bindparam("arguments", type_=JSONB), bindparam("targets", type_=ARRAY(BigInteger))
 )
@@ -166,11 +169,13 @@ async def _ours(session: Session, statement: Any, job: Job, values: Mapping[str,
         raise Superseded
 
 
-async def tend(database: Database, silent_seconds: float) -> tuple[int, float]:
-    """Let jobs go on whose worker is dead. How many jobs wait, and for how long the oldest. Raises AppError."""
+async def tend(database: Database) -> int:
+    """Let jobs go on whose worker is dead, and tell monitors how many wait. Returns how many. Raises AppError."""
     async with database.maintenance() as session:
-        waiting, oldest = (await session.execute(TEND, {"silent": silent_seconds})).one()
-        return int(waiting), float(oldest)
+        waiting, oldest = (await session.execute(TEND, {"silent": SILENT_SECONDS})).one()
+    WAITING.set(waiting)
+    OLDEST.set(oldest)
+    return int(waiting)
 
 
 async def prune_jobs(database: Database, days: int) -> int:

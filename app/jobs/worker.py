@@ -15,7 +15,7 @@ from procrastinate.jobs import Job as Queued
 from app.db.database import Database
 from app.jobs import queue
 from app.jobs.connection import queue_connector
-from app.jobs.metrics import DURATION, JOBS, OLDEST, WAITING
+from app.jobs.metrics import DURATION, JOBS
 from app.jobs.queue import Job, Kinds, Step, Superseded
 from app.records.transaction import writing
 from app.settings import Settings
@@ -23,8 +23,6 @@ from app.web.errors import AppError, Code
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 4.0
-# A worker that was not heard of for so long is dead, and its jobs go on elsewhere.
-SILENT_SECONDS = 15.0
 TEND_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 # After so long a job lets those go ahead that wait.
@@ -97,7 +95,7 @@ class JobWorker:
                     delete_jobs="always",
                     install_signal_handlers=False,
                     update_heartbeat_interval=HEARTBEAT_SECONDS,
-                    stalled_worker_timeout=SILENT_SECONDS,
+                    stalled_worker_timeout=queue.SILENT_SECONDS,
                 )
             )
             try:
@@ -113,10 +111,8 @@ class JobWorker:
     async def _tend(self) -> None:
         while True:
             with suppress(AppError):  # `run` says that the database is away
-                self._waiting, oldest = await queue.tend(self._database, SILENT_SECONDS)
+                self._waiting = await queue.tend(self._database)
                 self._failing = False
-                WAITING.set(self._waiting)
-                OLDEST.set(oldest)
             await asyncio.sleep(TEND_SECONDS)
 
     async def _run(self, _context: JobContext, *, tenant: str, job: int) -> None:

@@ -147,7 +147,7 @@ def test_each_kind_of_record_is_changed_by_a_job_as_by_a_request(
     monkeypatch.setattr(bulk, "MOST_AT_ONCE", 2)
     monkeypatch.setattr(bulk, "STEP", 2)
     customer = admin.customer("Customer 1")
-    made = {
+    made: Callable[[int], Any] = {
         "customers": lambda n: customer if n == 0 else admin.customer(f"Customer {n + 1}"),
         "contacts": lambda n: admin.ok(
             "POST", f"/admin/customers/{customer['id']}/contacts", {"first_name": "C", "last_name": str(n)}

@@ -159,14 +159,14 @@ def _query(operation: Mapping[str, Any]) -> str:
 
 
 def rules_of_tables() -> str:
-    """For docs/architecture.md: the triggers and policies of each table, from migrations/schema.sql."""
+    """For docs/architecture.md: the triggers and policies of each table of ours, from migrations/schema.sql."""
     schema = (ROOT / "migrations" / "schema.sql").read_text()
     triggers = re.findall(
         r"^CREATE TRIGGER (\w+?)(?:_(?:insert|update|delete))? \w+ .*? ON (\w+)", schema, re.MULTILINE
     )
     policies = re.findall(r"^CREATE POLICY (\w+) ON (\w+)", schema, re.MULTILINE)
     lines = ["| table | triggers | policies |", "|---|---|---|"]
-    for table in re.findall(r"^CREATE TABLE (\w+)", schema, re.MULTILINE):
+    for table in re.findall(r"^CREATE TABLE (?!procrastinate_)(\w+)", schema, re.MULTILINE):
         cells = [", ".join(sorted({name for name, of in found if of == table})) for found in (triggers, policies)]
         lines.append(f"| `{table}` | {' | '.join(cells)} |")
     return "\n".join(lines)
