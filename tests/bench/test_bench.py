@@ -10,7 +10,7 @@ from tests.bench.growth import Growth
 from tests.bench.load import Latency
 from tests.bench.plot import plot
 from tests.bench.report import cells
-from tests.processes import ENVIRONMENT, UNMEASURED
+from tests.processes import ENVIRONMENT, UNMEASURED, results_suffix
 from tests.programs import program
 
 
@@ -34,7 +34,7 @@ def test_a_quick_run_writes_its_results(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    results = (tmp_path / "RESULTS.md").read_text()
+    results = (tmp_path / f"RESULTS{results_suffix()}.md").read_text()
     assert "proves nothing about speed" in results
     assert "report: overview" in results
     assert [line for line in results.splitlines() if line.startswith("## ")] == [
@@ -51,7 +51,7 @@ def test_a_quick_run_writes_its_results(tmp_path: Path) -> None:
     for goal in ("list page by cursor", "create a customer, audited"):
         met = any(line.startswith(f"| {goal}") and "| met" in line for line in results.splitlines())
         assert met or f"Not met: {goal}" in results
-    assert (tmp_path / "growth.svg").read_text().startswith("<svg")
+    assert (tmp_path / f"growth{results_suffix()}.svg").read_text().startswith("<svg")
 
 
 def test_what_did_not_answer_in_time_has_no_figure() -> None:
