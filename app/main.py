@@ -33,6 +33,7 @@ from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
 from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
+from app.admin.history.undo import undo_in_steps
 from app.admin.http import dry_run_response, replay_response
 from app.admin.jobs.routes import router as jobs
 from app.admin.jobs.schemas import JobKind
@@ -168,7 +169,7 @@ async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
 
 def job_kinds(settings: Settings) -> Kinds:
     """All that a job can do."""
-    return {JobKind.BULK: change_in_steps(BULKS, settings)}
+    return {JobKind.BULK: change_in_steps(BULKS, settings), JobKind.UNDO: undo_in_steps(settings)}
 
 
 @asynccontextmanager

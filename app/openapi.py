@@ -21,6 +21,7 @@ from msgspec.structs import fields
 from app.access.permissions import Requires
 from app.admin.bulk import BulkChange
 from app.admin.dry_run import DryRun
+from app.admin.history.schemas import OperationUndo
 from app.admin.http import refuse_dry_run
 from app.admin.jobs.schemas import JobStarted
 from app.examples import example
@@ -31,6 +32,8 @@ from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import Body, View
 
 CONSOLE = "/console"
+# What is asked for with these may become a job.
+BECOME_JOBS = (BulkChange, OperationUndo)
 DESCRIPTION = """\
 A headless CRM. Every request carries a bearer token of the CMS; its role (admin, manager or agent) and its
 organization decide what it may do and see.
@@ -256,6 +259,7 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
         yield wanted.data
         if issubclass(wanted.data, BulkChange):
             yield from wanted.data.values_of.values()
+        if issubclass(wanted.data, BECOME_JOBS):
             yield JobStarted
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
@@ -370,7 +374,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         success["content"] = _json(answer)
     wanted = input_types(handler).data
     accepted: dict[str, Any] = {}
-    if wanted is not None and issubclass(wanted, BulkChange):
+    if wanted is not None and issubclass(wanted, BECOME_JOBS):
         location = {"Location": {"$ref": "#/components/headers/Location"}}
         about = "It became a job: the address in Location shows how far it is"
         accepted["202"] = {"description": about, "headers": headers | location, "content": _json(JobStarted)}

@@ -1358,7 +1358,7 @@ export interface paths {
         /**
          * Undo operation
          * @description Take back all that one request or job changed, whole or not at all; with `changed_since: keep`, all but what was
-         *     changed since. An undo is an operation too, and can be taken back.
+         *     changed since. More than 1,000 changes are a job. An undo is an operation too, and can be taken back.
          */
         post: operations["undo_operation_"];
         delete?: never;
@@ -3840,7 +3840,7 @@ export interface components {
          * @description What a job does.
          * @enum {unknown}
          */
-        JobKind: "bulk";
+        JobKind: "bulk" | "undo";
         /**
          * JobProgress
          * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
@@ -9248,7 +9248,7 @@ export interface operations {
             query?: {
                 /** @description Lists of jobs have one order. */
                 sort_by?: "created_at";
-                kind?: "bulk"[];
+                kind?: ("bulk" | "undo")[];
                 status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
@@ -9961,6 +9961,19 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Undone"];
+                };
+            };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
                 };
             };
             400: components["responses"]["400"];

@@ -59,7 +59,21 @@ _OPERATION: Select[Any] = (
 )
 _operation_of = select(audit.operation_id).where(audit.id == bindparam("entry_id")).scalar_subquery()
 _COMPANIONS: Select[Any] = select(audit.resource_type, audit.resource_id).where(audit.operation_id == _operation_of)
-_COUNT = select(func.count()).where(audit.operation_id == bindparam("operation_id"))
+_EXTENT = select(func.count(), func.min(audit.created_at)).where(audit.operation_id == bindparam("operation_id"))
+# The entries that a transaction wrote follow on each other, with one time.
+_newest = (
+    select(audit.id, audit.created_at)
+    .where(audit.operation_id == bindparam("operation_id"), audit.id < bindparam("before"))
+    .order_by(audit.id.desc())
+    .limit(bindparam("most"))
+    .cte("newest")
+)
+_last_moment = select(_newest.c.created_at).order_by(_newest.c.id.desc()).limit(1).scalar_subquery()
+_LAST_PART: Select[Any] = (
+    select(*_COLUMNS, _ERASED)
+    .where(audit.id.in_(select(_newest.c.id).where(_newest.c.created_at == _last_moment)))
+    .order_by(audit.id)
+)
 _of_record = (audit.resource_type == bindparam("kind"), audit.resource_id == bindparam("record_id"))
 _FIRST_AFTER: Select[Any] = (
     select(*_COLUMNS).where(*_of_record, audit.created_at > bindparam("moment")).order_by(audit.id).limit(1)
@@ -107,14 +121,23 @@ async def companions(tx: Transaction, entry_id: int) -> set[tuple[str, int]]:
     return {(kind, record_id) for kind, record_id in await tx.connection.execute(_COMPANIONS, {"entry_id": entry_id})}
 
 
-async def count_of_operation(tx: Transaction, operation_id: UUID) -> int:
-    """How many entries an operation has."""
-    return int((await tx.connection.execute(_COUNT, {"operation_id": operation_id})).scalar_one())
+async def extent_of_operation(tx: Transaction, operation_id: UUID) -> tuple[int, datetime | None]:
+    """How many entries an operation has, and when the first was written."""
+    count, began = (await tx.connection.execute(_EXTENT, {"operation_id": operation_id})).one()
+    return count, began
 
 
 async def get_operation(tx: Transaction, operation_id: UUID) -> list[Entry]:
     """The entries of an operation in order. Raises AppError HISTORY_CUT if some values are gone."""
     return _entries((await tx.connection.execute(_OPERATION, {"operation_id": operation_id})).all())
+
+
+async def get_last_part(tx: Transaction, operation_id: UUID, before: int, most: int) -> list[Entry]:
+    """The entries of an operation that its last transaction wrote before this entry, in order; at most so many, and
+    none where there is no such transaction. Raises as `get_operation`.
+    """
+    given = {"operation_id": operation_id, "before": before, "most": most}
+    return _entries((await tx.connection.execute(_LAST_PART, given)).all())
 
 
 def _entries(found: Iterable[Sequence[Any]]) -> list[Entry]:

@@ -216,3 +216,32 @@ def ids_of(settings: Settings, tenant: str) -> list[int]:
     with psycopg.connect(settings.database_dsn) as connection:
         enter_tenant(connection, tenant, {})
         return [row[0] for row in connection.execute("SELECT id FROM customers")]
+
+
+@pytest.mark.usefixtures("working")
+def test_what_a_job_has_changed_is_taken_back_by_another_one(admin: Caller, settings: Settings) -> None:
+    fill(settings, admin.tenant)
+    job = ended(admin, start(admin, values={"status": "prospect"}).json()["job"]["id"])
+    one = admin.ok("GET", "/admin/customers", page_size=1)["data"][0]["id"]
+    admin.ok("PATCH", f"/admin/customers/{one}", {"status": "active"})
+    undo = f"/admin/operations/{job['operation_id']}/undo"
+    refused(admin.post(undo, {}, headers={"Dry-Run": "true"}), 400, "DRY_RUN_UNSUPPORTED")
+
+    whole = ended(admin, admin.ok("POST", undo, {})["job"]["id"])
+    assert (whole["kind"], whole["status"], whole["error"]["code"]) == ("undo", "failed", "CHANGED_SINCE")
+    assert admin.ok("GET", "/admin/customers", status="prospect")["total"] == MANY - 1
+
+    answer = admin.post(undo, {"changed_since": "keep"})
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/admin/jobs/{answer.json()['job']['id']}")
+    done = ended(admin, answer.json()["job"]["id"])
+    assert done["result"] == {
+        "operation_id": job["operation_id"],
+        "changed": MANY - 1,
+        "kept": [{"resource_type": "customer", "resource_id": one, "field": "status"}],
+    }
+    assert admin.ok("GET", "/admin/customers", status="lead")["total"] == MANY - 1
+    assert admin.ok("GET", f"/admin/customers/{one}")["status"] == "active"
+
+    again = ended(admin, admin.ok("POST", f"/admin/operations/{done['operation_id']}/undo", {})["job"]["id"])
+    assert again["result"]["changed"] == MANY - 1
+    assert admin.ok("GET", "/admin/customers", status="prospect")["total"] == MANY - 1

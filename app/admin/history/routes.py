@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from litestar import Response, Router, post
@@ -10,7 +11,8 @@ from litestar.params import FromPath, JSONBody
 from app.access.permissions import Permission, Requires
 from app.admin.history.schemas import ChangedSince, OperationUndo, Undone
 from app.admin.history.undo import undo_operation
-from app.admin.http import answer, transaction
+from app.admin.http import ACCEPTED, answer, transaction
+from app.admin.jobs.schemas import JobStarted
 from app.web.input import CrmRequest
 
 
@@ -19,11 +21,12 @@ async def undo_operation_(
     request: CrmRequest, operation_id: FromPath[UUID], data: JSONBody[OperationUndo]
 ) -> Response[Undone]:
     """Take back all that one request or job changed, whole or not at all; with `changed_since: keep`, all but what was
-    changed since. An undo is an operation too, and can be taken back.
+    changed since. More than 1,000 changes are a job. An undo is an operation too, and can be taken back.
     """
     async with transaction(request) as tx:
         keep = data.changed_since is ChangedSince.KEEP
-        return answer(tx, await undo_operation(tx, operation_id, request.app.state.settings, keep=keep))
+        done: Any = await undo_operation(tx, operation_id, request.app.state.settings, keep=keep)
+        return answer(tx, done, ACCEPTED if isinstance(done, JobStarted) else 200)
 
 
 router = Router("/operations", route_handlers=[undo_operation_], tags=["History"])

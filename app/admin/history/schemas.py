@@ -62,3 +62,9 @@ class Undone(Struct):
     operation_id: UUID
     changed: int
     kept: list[Kept]
+
+
+class UndoneByJob(Undone):
+    """The result of a job that took an operation back: `more` counts what stays beyond the first 1,000."""
+
+    more: Maybe[int] = UNSET

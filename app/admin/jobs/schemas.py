@@ -17,6 +17,7 @@ class JobKind(StrEnum):
     """What a job does."""
 
     BULK = "bulk"
+    UNDO = "undo"
 
 
 class JobStatus(StrEnum):
