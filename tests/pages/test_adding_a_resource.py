@@ -19,8 +19,8 @@ from app.settings import Settings
 from tests.pages.steps import apply, steps
 
 ROOT = Path(__file__).parents[2]
-# 260 lines before there were bulk changes, history, one search and erasure, which take some 40 more.
-MOST_FILES, MOST_LINES = 6, 305
+# 260 lines before there were bulk changes, their jobs, history, one search and erasure, which take some 50 more.
+MOST_FILES, MOST_LINES = 6, 310
 Run = Callable[..., str]
 
 
