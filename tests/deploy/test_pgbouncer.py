@@ -38,6 +38,7 @@ STORIES = [
     "tests/laws/test_access.py::test_another_organizations_record_answers_exactly_as_an_unknown_one",
     "tests/records/test_idempotency.py",
     "tests/admin/test_audit.py",
+    "tests/jobs/test_worker.py",
 ]
 
 
