@@ -51,7 +51,7 @@ WORDS = re.compile(
             # For a schema, 1e3 in a query is a number.
             "must be a number$",
             # For a schema, 1.0 is an integer.
-            "must be an integer( or text)?( or null)?(, not a number)?$",
+            "must be an integer( or text)?( or null)?(, not a number|$)",
             # The document can't say which patterns match a type.
             "must be a type of events",
         )
