@@ -153,6 +153,8 @@ def test_a_hidden_record_answers_exactly_as_an_unknown_one(
 
 # About all that a request changed: tests/admin/test_history.py shows that they need the right to each record.
 OF_OPERATIONS = [o for o in ADMIN if o.parameters == ["operation_id"]]
+# A job is its person's own, whatever the records that it is about: see tests/jobs.
+OF_JOBS = [o for o in ADMIN if o.parameters == ["job_id"]]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,10 @@ OF_OPERATIONS = [o for o in ADMIN if o.parameters == ["operation_id"]]
     [
         o
         for o in ADMIN + CONSOLE
-        if o.method not in {"GET", "HEAD"} and o.permission == "write" and o.parameters and o not in OF_OPERATIONS
+        if o.method not in {"GET", "HEAD"}
+        and o.permission == "write"
+        and o.parameters
+        and o not in OF_OPERATIONS + OF_JOBS
     ],
     ids=str,
 )
