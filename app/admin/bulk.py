@@ -272,10 +272,6 @@ class _Progress(Struct):
         self.more += len(refused[room:])
 
 
-class _Tried(Exception):
-    """Undoes a step that was only tried."""
-
-
 async def _enqueue(tx: Transaction, data: BulkChange, bulk: Bulk, ids: list[int]) -> Response[Any]:
     if tx.dry_run:
         text = f"These are {len(ids)} records: more than {MOST_AT_ONCE} become a job, which can't be tried"
@@ -319,11 +315,8 @@ async def _try_some(tx: Transaction, job: Job, act: Callable[[int], Awaitable[bo
     are tried before the first is changed. Raises AppError BULK_REFUSED at the end of the trial.
     """
     ids = await targets(tx, job, progress.tried, STEP)
-    try:
-        async with tx.savepoint():
-            progress.refuse((await _change(tx, ids, act, partial=True)).refused)
-            raise _Tried
-    except _Tried:
-        progress.tried += len(ids)
+    async with tx.trial():
+        progress.refuse((await _change(tx, ids, act, partial=True)).refused)
+    progress.tried += len(ids)
     if progress.refused and progress.tried >= (job.total or 0):
         raise _refused(progress.refused, progress.more)

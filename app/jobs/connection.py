@@ -20,7 +20,7 @@ BEGIN = set_for_transaction(
 
 class _Pool(AsyncConnectionPool[AsyncConnection[Any]]):
     @asynccontextmanager
-    async def connection(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:  # noqa: ASYNC109
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:  # noqa: ASYNC109 -- the pool's signature
         async with super().connection(timeout) as connection:
             assert isinstance(connection, Connection)  # noqa: S101 -- as `queue_connector` says
             with connection.limited():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
 from msgspec import Struct
@@ -27,6 +27,10 @@ class KeptAnswer(Struct, frozen=True):
     body: bytes
     etag: str | None
     operation_id: UUID | None
+
+
+class _Tried(Exception):
+    """Undoes what was only tried."""
 
 
 class Transaction:
@@ -73,6 +77,14 @@ class Transaction:
         with constraints_as_refusals():
             async with self._writer.savepoint():
                 yield
+
+    @asynccontextmanager
+    async def trial(self) -> AsyncIterator[None]:
+        """A part of the transaction that is undone in any case, to see what is refused. Raises as `savepoint`."""
+        with suppress(_Tried):
+            async with self.savepoint():
+                yield
+                raise _Tried
 
     @property
     def _writer(self) -> Writer:

@@ -80,7 +80,8 @@ def test_what_is_in_the_trash_or_gone_has_no_record(admin: Caller, seal: Seal) -
     seal()
     told = events(admin)
     assert told[-1]["type"] == "customer.restored"
-    assert told[0]["record"] == told[-1]["record"] != None  # noqa: E711
+    assert told[0]["record"] is not None
+    assert told[0]["record"] == told[-1]["record"]
 
 
 def test_without_a_place_it_only_says_where_the_feed_is_now(admin: Caller, seal: Seal) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -172,10 +171,6 @@ class _Progress(Struct):
     more: int = 0
 
 
-class _Tried(Exception):
-    """Undoes a step that was only tried."""
-
-
 def undo_in_steps(settings: Settings) -> Work:
     """The work of jobs that take back an operation: each transaction of it in one, the last one first."""
 
@@ -200,10 +195,8 @@ def undo_in_steps(settings: Settings) -> Work:
             progress.more += len(undo.kept[room:])
             return Step(job.done + len(entries), to_builtins(progress))
         # Whole or not at all: so all is tried before the first is taken back.
-        with suppress(_Tried):
-            async with tx.savepoint():
-                await undo.run()
-                raise _Tried
+        async with tx.trial():
+            await undo.run()
         return Step(0, to_builtins(progress))
 
     return step
