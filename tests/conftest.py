@@ -31,7 +31,10 @@ hypothesis.settings.load_profile("crm")
 
 # Each module is run by one process, so that what it makes is made once. These take longest: they come first, in this
 # order, so that no process is left alone with one of them at the end.
-LONGEST = ("torture", "bench/test_bench.py", "deploy", "laws/test_schemathesis.py", "pages", "cli", "console")
+LONGEST = (
+    *("torture", "bench/test_bench.py", "deploy", "laws/test_schemathesis.py", "pages", "cli", "console", "jobs"),
+    *("laws/test_lists.py", "laws/test_tables.py"),
+)
 
 SECRET = "a secret for tests, of more than thirty-two bytes"
 

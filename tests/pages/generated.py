@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -181,6 +182,10 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 
+FILES = (ROOT / ".env.example", *(ROOT / page for page in PAGES))
+
+
+@cache
 def current() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     pages = {ROOT / ".env.example": env_example()}
