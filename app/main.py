@@ -35,6 +35,7 @@ from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
 from app.admin.history.undo import undo_in_steps
 from app.admin.http import dry_run_response, replay_response
+from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs
 from app.admin.jobs.schemas import JobKind
 from app.admin.me.routes import router as me
@@ -43,6 +44,8 @@ from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.reports.cache import ReportCache
 from app.admin.reports.routes import router as reports
+from app.admin.reports.runs.routes import router as report_runs
+from app.admin.reports.runs.service import make_report
 from app.admin.search.routes import router as search
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
@@ -72,7 +75,8 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, audit, events, trash, erasure, operations, jobs, batch, search),
+    *(tags, me, users, settings_, reports, report_runs, audit, events, trash),
+    *(erasure, operations, jobs, batch, search),
 )
 BULKS = (BULK_OF_CUSTOMERS, BULK_OF_CONTACTS, BULK_OF_DEALS, BULK_OF_ACTIVITIES, BULK_OF_NOTES)
 
@@ -87,6 +91,7 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=[
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
             *([console] if settings.console_dialect else []),
+            *([downloads] if settings.has_public_links else []),
             probes.router,
             *([] if settings.production else [docs_router()]),
         ],
@@ -169,7 +174,11 @@ async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
 
 def job_kinds(settings: Settings) -> Kinds:
     """All that a job can do."""
-    return {JobKind.BULK: change_in_steps(BULKS, settings), JobKind.UNDO: undo_in_steps(settings)}
+    return {
+        JobKind.BULK: change_in_steps(BULKS, settings),
+        JobKind.UNDO: undo_in_steps(settings),
+        JobKind.REPORT: make_report,
+    }
 
 
 @asynccontextmanager

@@ -220,6 +220,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             " connections.",
         ),
     ] = 10
+    public_url: Annotated[
+        str,
+        Meta(
+            description="The service's address for people's programs, which links for downloads begin with. If not set,"
+            " production has no such links, and a development start takes the address of the request.",
+            examples=["https://crm.example.com"],
+        ),
+    ] = ""
     max_body_bytes: Annotated[Bytes, Meta(description="The largest JSON body.")] = 1024 * 1024
 
     default_page_size: Annotated[
@@ -330,6 +338,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def serves_jobs(self) -> bool:
         """Whether `crm serve` runs jobs itself."""
         return not self.production if self.jobs_in_service is None else self.jobs_in_service
+
+    @property
+    def has_public_links(self) -> bool:
+        """Whether there are addresses under /public, which need no token."""
+        return bool(self.public_url) or not self.production
 
     @property
     def database_dsn(self) -> str:
@@ -451,6 +464,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is not an ISO 4217 code, such as EUR")
     if settings.report_timezone not in TIMEZONES:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is not a time zone, such as Europe/Berlin")
+    if not re.fullmatch(r"(https?://[^?#\s]+)?", settings.public_url):
+        raise SettingsError("PUBLIC_URL: must be of the form https://host")
     _check_roles(settings)
     _check_store(settings)
     for network in settings.proxies:

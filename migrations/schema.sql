@@ -787,6 +787,33 @@ GRANT DELETE, SELECT (tenant_id, user_id, key, created_at) ON idempotency_keys T
 GRANT DELETE, INSERT, SELECT, UPDATE ON idempotency_keys TO crm_service;
 
 
+-- job_files -----------------------------------------------------------------------------------------------------------
+
+-- A file that a job has made; without its content, once a customer is erased that it mentions.
+CREATE TABLE job_files (
+    tenant_id varchar(64) NOT NULL,
+    job_id bigint NOT NULL,
+    name text NOT NULL,
+    content_type text NOT NULL,
+    content bytea,
+    mentions bigint[] NOT NULL,
+    CONSTRAINT job_files_pkey PRIMARY KEY (tenant_id, job_id),
+    CONSTRAINT job_files_content_check CHECK (octet_length(content) <= 16777216),
+    CONSTRAINT job_files_job_fkey FOREIGN KEY (tenant_id, job_id) REFERENCES jobs(tenant_id, id) ON DELETE CASCADE
+);
+
+ALTER TABLE job_files ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_files FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON job_files AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR (EXISTS (SELECT FROM jobs WHERE jobs.id = job_files.job_id)));
+CREATE POLICY tenant ON job_files
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT SELECT (tenant_id, content, mentions), UPDATE (content) ON job_files TO crm_maintenance;
+GRANT INSERT, SELECT ON job_files TO crm_service;
+
+
 -- jobs ----------------------------------------------------------------------------------------------------------------
 
 -- Only `crm_enqueue_job` makes one. The service moves it on, and never changes who asked for what.
@@ -2136,7 +2163,7 @@ END $function$;
 ALTER FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO CURRENT_USER;
 
--- As in migration 0006, but the ids of what is erased are read once, and not anew for each entry of the log.
+-- As in migration 0008, but files of jobs are emptied too.
 CREATE FUNCTION crm_erase_record(resource text, record_id bigint, made_at timestamp with time zone,  … -- 232 characters, a99aba706365
  RETURNS record
  LANGUAGE plpgsql
@@ -2189,6 +2216,8 @@ BEGIN
         operation_id IN (SELECT operation_id FROM audit_entries WHERE tenant_id = tenant AND id = ANY (entry_ids))
         OR EXISTS (SELECT FROM unnest(mentions) AS mentioned WHERE mentioned = ANY (known_ids))
     );
+    UPDATE job_files SET content = NULL
+    WHERE tenant_id = tenant AND content IS NOT NULL AND mentions && known_ids;
     IF records > 0 THEN
         PERFORM crm_remove(tenant, tree, 'erase');
     END IF;

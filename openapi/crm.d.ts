@@ -1139,7 +1139,7 @@ export interface paths {
         };
         /**
          * Get job
-         * @description How far a job is, and what came of it.
+         * @description How far a job is, and what came of it. A file has a `download_url` in the result, for five minutes.
          */
         get: operations["get_job"];
         put?: never;
@@ -1477,6 +1477,27 @@ export interface paths {
         get: operations["list_pipeline_stage_versions"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/report-runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start report run
+         * @description Make a report in the background. The job's result has a `download_url`, which needs no token for five minutes;
+         *     each time that the job is read, it is a new one.
+         */
+        post: operations["start_report_run"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1856,6 +1877,26 @@ export interface paths {
          * @description Prometheus metrics of all workers.
          */
         get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/public/files/{link}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download file
+         * @description The file, for whoever has the link, for five minutes.
+         */
+        get: operations["download_file"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3840,7 +3881,7 @@ export interface components {
          * @description What a job does.
          * @enum {unknown}
          */
-        JobKind: "bulk" | "undo";
+        JobKind: "bulk" | "report" | "undo";
         /**
          * JobProgress
          * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
@@ -4959,6 +5000,41 @@ export interface components {
             entry_id: number;
             /** @default  */
             signature: string;
+        };
+        /**
+         * ReportFormat
+         * @description What a report is written as: `json` is the report's own answer, the others are tables.
+         * @enum {unknown}
+         */
+        ReportFormat: "csv" | "json" | "xlsx";
+        /**
+         * ReportName
+         * @description The reports, by the last part of their addresses.
+         * @enum {unknown}
+         */
+        ReportName: "forecast" | "funnel" | "overview" | "summary" | "team";
+        /**
+         * ReportRun
+         * @description A report to make, with the filters that the report has. `owner_id` is one person.
+         */
+        ReportRun: {
+            report: components["schemas"]["ReportName"];
+            format: components["schemas"]["ReportFormat"];
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            from?: string | "";
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            to?: string | "";
+            /**
+             * @description A person's id in the CMS, opaque: an integer or a string
+             * @example 6f9619ff-8b86-4d11-b42d-00c04fc964ff
+             */
+            owner_id?: number | string;
         };
         /**
          * ResourceType
@@ -9248,7 +9324,7 @@ export interface operations {
             query?: {
                 /** @description Lists of jobs have one order. */
                 sort_by?: "created_at";
-                kind?: ("bulk" | "undo")[];
+                kind?: ("bulk" | "report" | "undo")[];
                 status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
@@ -10386,6 +10462,50 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    start_report_run: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReportRun"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_forecast: {
         parameters: {
             query?: {
@@ -11276,6 +11396,32 @@ export interface operations {
             query?: never;
             header?: never;
             path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            400: components["responses"]["400"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+        };
+    };
+    download_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                link: number;
+            };
             cookie?: never;
         };
         requestBody?: never;

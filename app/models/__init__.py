@@ -6,7 +6,7 @@ from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.idempotency import IdempotencyKey
-from app.models.jobs import Job
+from app.models.jobs import Job, JobFile
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
 from app.models.tenants import TenantSettings, User
 
@@ -25,6 +25,7 @@ __all__ = [
     "Deal",
     "IdempotencyKey",
     "Job",
+    "JobFile",
     "Note",
     "PipelineStage",
     "Record",

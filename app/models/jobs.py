@@ -1,4 +1,4 @@
-"""Jobs: what somebody asked for that takes longer than a request."""
+"""Jobs: what somebody asked for that takes longer than a request, and the files that they make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Identity, Integer, String, Text, Uuid, text
+from sqlalchemy import ARRAY, BigInteger, ForeignKeyConstraint, Identity, Integer, LargeBinary, String, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -41,3 +41,22 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     queue_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class JobFile(Base):
+    """A file that a job has made; without its content, once a customer is erased that it mentions."""
+
+    __tablename__ = "job_files"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    content_type: Mapped[str] = mapped_column(Text)
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)
+    mentions: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "job_id"], ["jobs.tenant_id", "jobs.id"], name="job_files_job_fkey", ondelete="CASCADE"
+        ),
+    )

@@ -16,6 +16,7 @@ PERSONAL = {
     " notes phone role search_folded website",
     "deals": "description external_id lost_reason title title_folded",
     "idempotency_keys": "body",
+    "job_files": "content",
     "notes": "content content_folded external_id",
     "stage_history": "reason",
 }
@@ -33,6 +34,7 @@ NOT_PERSONAL = {
     "idempotency_keys": "etag fingerprint key user_id",
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
+    "job_files": "content_type name",
     "notes": "author_id author_name",
     "pipeline_stages": "color display_name kind name origin",
     "record_counts": "counted facet",
@@ -43,4 +45,4 @@ NOT_PERSONAL = {
     "users": "email id name role",
 }
 # Of these the rows stay, without what is personal in them.
-EMPTIED = frozenset({"audit_entries", "idempotency_keys"})
+EMPTIED = frozenset({"audit_entries", "idempotency_keys", "job_files"})

@@ -81,6 +81,7 @@ class Code(Enum):
     UPLOAD_INCOMPLETE = 409, "The upload is not complete: PUT the whole file to its upload_url first"
     REQUEST_TIMEOUT = 408, "The body did not arrive in time: send the request again"
     REQUEST_IN_PROGRESS = 409, "A request with this idempotency key is still running: try again in a moment"
+    LINK_EXPIRED = 410, "This link was valid for some minutes: read again what had it for a new one"
     ANSWER_ERASED = 410, "This request was done before, and what it answered was erased since"
     VERSION_CONFLICT = 412, "Somebody else changed the record: read it again before you change it"
     PAYLOAD_TOO_LARGE = 413, "The request body is too large"

@@ -64,7 +64,7 @@ From = Annotated[
     Meta(
         description="This moment or later; a bare date is that day in the organization's timezone",
         examples=["2026-01-01"],
-        extra={"check": check_bound},
+        extra={"check": check_bound, "choice": True},
         extra_json_schema=DATES,
     ),
 ]
@@ -73,7 +73,7 @@ Until = Annotated[
     Meta(
         description="This moment or earlier; a bare date is the whole of that day in the organization's timezone",
         examples=["2026-01-31"],
-        extra={"check": check_bound},
+        extra={"check": check_bound, "choice": True},
         extra_json_schema=DATES,
     ),
 ]

@@ -32,7 +32,8 @@ def expected_permission(method: str, path: str) -> str:
         return "audit"
     if kind == "trash":
         return "delete"
-    if method in {"GET", "HEAD"}:
+    # Who may read a report may have it made as a file.
+    if method in {"GET", "HEAD"} or kind == "report-runs":
         return "read"
     if kind in {"tags", "pipeline-stages", "settings"} or path.endswith("/erase"):
         return "configure"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from app.access.permissions import Permission, Requires
-from app.admin.http import answer, list_page, transaction
+from app.admin.http import answer, read_page, transaction
 from app.admin.jobs import queries
+from app.admin.jobs.downloads import with_link
 from app.admin.jobs.schemas import Job, JobQuery
 from app.jobs.metrics import JOBS
 from app.web.input import CrmRequest
@@ -20,14 +23,16 @@ from app.web.structs import RecordId
 async def list_jobs(request: CrmRequest, filters: NamedDependency[JobQuery]) -> Response[Page[Job]]:
     """The jobs that I asked for, newest first; for admins, everybody's."""
     everybody = request.user.can(Permission.AUDIT)
-    return await list_page(request, queries.LISTING, filters, scope={} if everybody else {"asked_by": ["me"]})
+    scope = {} if everybody else {"asked_by": ["me"]}
+    async with transaction(request) as tx:
+        return await read_page(request, tx, queries.LISTING, filters, scope=scope, show=partial(with_link, request))
 
 
 @get("/{job_id:str}", guards=[Requires(Permission.READ)])
 async def get_job(request: CrmRequest, job_id: FromPath[RecordId]) -> Response[Job]:
-    """How far a job is, and what came of it."""
+    """How far a job is, and what came of it. A file has a `download_url` in the result, for five minutes."""
     async with transaction(request, one_statement=True) as tx:
-        return answer(tx, await queries.get(tx, job_id))
+        return answer(tx, with_link(request, await queries.get(tx, job_id)))
 
 
 @post("/{job_id:str}/cancel", guards=[Requires(Permission.WRITE)], status_code=200)

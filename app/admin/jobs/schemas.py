@@ -18,6 +18,7 @@ class JobKind(StrEnum):
 
     BULK = "bulk"
     UNDO = "undo"
+    REPORT = "report"
 
 
 class JobStatus(StrEnum):

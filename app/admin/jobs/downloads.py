@@ -1,0 +1,48 @@
+"""The files that jobs have made: links to them, and /public/files, which needs no token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, Router, get
+from litestar.params import FromPath
+from msgspec.structs import replace
+
+from app.admin.jobs.schemas import Job
+from app.jobs.files import find_file, link_to_file, read_link
+from app.settings import Settings
+from app.web.file_names import as_attachment
+from app.web.input import CrmRequest, skip_input_checks
+
+# The result of a job that has made a file has this field.
+FILE_NAME = "file_name"
+
+
+def with_link(request: CrmRequest, job: Job) -> Job:
+    """The job as it is shown: with a new link to its file, if it has made one. It is kept nowhere."""
+    settings: Settings = request.app.state.settings
+    if job.result is None or FILE_NAME not in job.result:
+        return job
+    url = None
+    if settings.has_public_links:
+        address = (settings.public_url or str(request.base_url)).rstrip("/")
+        url = f"{address}/public/files/{link_to_file(settings, request.user.tenant_id, job.id)}"
+    return replace(job, result=job.result | {"download_url": url})
+
+
+@get("/{link:str}")
+async def download_file(request: Request[Any, Any, Any], link: FromPath[str]) -> Response[bytes]:
+    """The file, for whoever has the link, for five minutes."""
+    state = request.app.state
+    file = await find_file(state.database, read_link(state.settings, link))
+    headers = {
+        "Cache-Control": "private, no-store",
+        "Content-Disposition": as_attachment(file.name),
+        "Content-Security-Policy": "sandbox",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(file.content, media_type=file.content_type, headers=headers)
+
+
+router = Router("/public/files", route_handlers=[download_file], tags=["Jobs"], before_request=skip_input_checks)

@@ -1,0 +1,1 @@
+"""Reports that are made in the background, as files."""

@@ -1,0 +1,107 @@
+"""Makes a report as a file: by the same code as its route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from msgspec import UNSET, Struct, to_builtins
+from sqlalchemy import func, select
+
+from app.access.permissions import Permission
+from app.admin.jobs import queries as jobs
+from app.admin.jobs.schemas import JobKind, JobStarted
+from app.admin.reports import service as reports
+from app.admin.reports.forecast import forecast
+from app.admin.reports.runs.schemas import ReportFormat, ReportName, ReportResult, ReportRun
+from app.admin.reports.schemas import DealReportQuery, ForecastQuery, PeriodQuery
+from app.db.pool import response_timeout
+from app.files.tables import tables_of, to_csv
+from app.files.xlsx import to_xlsx
+from app.jobs.files import File, keep_file
+from app.jobs.queue import Job, Step, enqueue
+from app.records.calendar import day_of, zone_of
+from app.records.transaction import Transaction
+from app.web import strict_json
+from app.web.errors import Fault, invalid
+from app.web.input import read_again
+
+# A request's statement may take 5 seconds. This reads, so that it holds up nobody.
+STATEMENT_SECONDS = 60
+LONGER = select(
+    func.set_config("statement_timeout", f"{STATEMENT_SECONDS}s", True), func.set_config("work_mem", "16MB", True)
+)
+CONTENT_TYPES = {
+    ReportFormat.JSON: "application/json",
+    ReportFormat.CSV: "text/csv",
+    ReportFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+
+
+class _NoFilters(Struct):
+    """The overview has none."""
+
+
+class _Report(NamedTuple):
+    """The filters that a report has, and what makes it."""
+
+    query: type[Struct]
+    make: Callable[[Transaction, Any], Awaitable[Struct]]
+
+
+REPORTS = {
+    ReportName.OVERVIEW: _Report(_NoFilters, lambda tx, _: reports.overview(tx)),
+    ReportName.SUMMARY: _Report(DealReportQuery, reports.summary),
+    ReportName.FUNNEL: _Report(DealReportQuery, reports.funnel),
+    ReportName.FORECAST: _Report(ForecastQuery, forecast),
+    ReportName.TEAM: _Report(PeriodQuery, reports.team),
+}
+
+
+def query_of(run: ReportRun) -> Struct:
+    """The run's filters, as the report reads them. Raises AppError for one that the report does not have."""
+    # One person, taken literally.
+    owners = UNSET if run.owner_id is UNSET else [f'"{run.owner_id}"']
+    given = {"from_": run.from_, "to": run.to, "owner_id": owners}
+    given = {name: value for name, value in given.items() if value is not UNSET}
+    known = REPORTS[run.report].query
+    if unknown := given.keys() - set(known.__struct_fields__):
+        message = f"is not a filter of the report {run.report}"
+        raise invalid(*(Fault(name.rstrip("_"), message) for name in sorted(unknown)))
+    return known(**given)
+
+
+async def start(tx: Transaction, run: ReportRun) -> JobStarted:
+    """Let a job make the report."""
+    query_of(run)
+    job_id = await enqueue(tx, JobKind.REPORT, arguments_of(run), targets=None, total=1)
+    return JobStarted(await jobs.get(tx, job_id))
+
+
+def arguments_of(run: ReportRun) -> dict[str, Any]:
+    """What the job has to know."""
+    arguments: dict[str, Any] = to_builtins(run)
+    return arguments
+
+
+async def make_report(tx: Transaction, job: Job) -> Step:
+    """The work of a job that makes a report: all of it in one step. Raises AppError."""
+    tx.actor.require(Permission.READ)
+    run: ReportRun = read_again(job.arguments, ReportRun)
+    await tx.connection.execute(LONGER)
+    with response_timeout(STATEMENT_SECONDS + 1):
+        report = await REPORTS[run.report].make(tx, query_of(run))
+    today = day_of(datetime.now(UTC), await zone_of(tx))
+    name = f"{run.report}-{today}.{run.format}"
+    document = strict_json.encode(report)
+    content = document if run.format is ReportFormat.JSON else await asyncio.to_thread(_written, run, report)
+    file = File(name, CONTENT_TYPES[run.format], content)
+    await keep_file(tx, job, file, document)
+    return Step(1, {}, to_builtins(ReportResult(run.report, run.format, name, file.content_type, len(content))))
+
+
+def _written(run: ReportRun, report: Struct) -> bytes:
+    tables = tables_of(run.report.value.capitalize(), report)
+    return to_csv(tables) if run.format is ReportFormat.CSV else to_xlsx(tables)

@@ -1,0 +1,94 @@
+"""Files that jobs make, and links to them that need no token for some minutes."""
+
+from __future__ import annotations
+
+import binascii
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+from msgspec import DecodeError, Struct, json, to_builtins
+from sqlalchemy import LargeBinary, bindparam, func, insert, select
+
+from app.db.database import Database
+from app.jobs.queue import Job
+from app.models import JobFile as Row
+from app.records.signatures import FILE, is_signed, sign
+from app.records.transaction import Transaction
+from app.settings import Settings
+from app.web.errors import AppError, Code
+
+MOST_BYTES = 16 * 1024 * 1024
+LINK_SECONDS = 300
+
+c = Row.__table__.c
+GIVEN = ("tenant_id", "job_id", "name", "content_type", "content")
+MENTIONS = func.crm_mentioned(bindparam("document", type_=LargeBinary))
+KEEP = insert(Row).values({name: bindparam(name) for name in GIVEN} | {"mentions": MENTIONS})
+FIND = select(c.name, c.content_type, c.content).where(c.job_id == bindparam("job_id"))
+
+
+class File(Struct, frozen=True):
+    """A file as it is sent."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+class Link(Struct, frozen=True):
+    """What a link says: which file it is for, and until when it is valid (seconds since 1970)."""
+
+    tenant: str
+    job: int
+    until: int
+
+
+async def keep_file(tx: Transaction, job: Job, file: File, document: bytes) -> None:
+    """Keep the file that a job has made, in the job's transaction. `document` is what it holds as JSON: an erasure of a
+    record that this mentions empties the file.
+
+    Raises AppError TOO_MANY_RECORDS where it is too large.
+    """
+    if len(file.content) > MOST_BYTES:
+        text = f"The file would have more than {MOST_BYTES // 1024**2} MiB: choose a smaller part"
+        raise AppError(Code.TOO_MANY_RECORDS, text)
+    given = {"tenant_id": job.actor.tenant_id, "job_id": job.id, **to_builtins(file, builtin_types=[bytes])}
+    await tx.connection.execute(KEEP, given | {"document": document})
+
+
+def require_links(settings: Settings) -> None:
+    """Raises AppError SERVICE_UNAVAILABLE where this service has no links, so that nobody could fetch a file."""
+    if not settings.has_public_links:
+        raise AppError(Code.SERVICE_UNAVAILABLE, "This service has no address for downloads: PUBLIC_URL is not set")
+
+
+def link_to_file(settings: Settings, tenant_id: str, job_id: int) -> str:
+    """A link to a job's file, as a segment of a path: valid for five minutes, whoever has it."""
+    link = Link(tenant_id, job_id, int(time.time()) + LINK_SECONDS)
+    encoded = urlsafe_b64encode(json.encode(link)).decode().rstrip("=")
+    return f"{encoded}.{sign(settings, FILE, to_builtins(link))}"
+
+
+def read_link(settings: Settings, segment: str) -> Link:
+    """What a link says that this service has signed. Raises AppError NOT_FOUND, or LINK_EXPIRED."""
+    encoded, _, signature = segment.partition(".")
+    try:
+        link = json.decode(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)), type=Link)
+    except (ValueError, binascii.Error, DecodeError):
+        raise AppError(Code.NOT_FOUND) from None
+    if not is_signed(settings, FILE, to_builtins(link), signature):
+        raise AppError(Code.NOT_FOUND)
+    if link.until < time.time():
+        raise AppError(Code.LINK_EXPIRED)
+    return link
+
+
+async def find_file(database: Database, link: Link) -> File:
+    """The file that a link is for. Raises AppError NOT_FOUND where it is not kept any more, or ANSWER_ERASED."""
+    async with database.in_tenant(link.tenant) as session:
+        row = (await session.execute(FIND, {"job_id": link.job})).one_or_none()
+    if row is None:
+        raise AppError(Code.NOT_FOUND)
+    if row[2] is None:
+        raise AppError(Code.ANSWER_ERASED, "It named somebody who was erased since: make it again")
+    return File(*row)

@@ -1,0 +1,204 @@
+"""Reports as files: made by jobs, and fetched by links that need no token."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from app.settings import Settings
+from tests.callers import Caller, Callers, refused
+from tests.jobs.test_bulk_jobs import ended
+
+RUNS = "/admin/report-runs"
+REPORTS = {
+    "overview": "overview",
+    "summary": "deals/summary",
+    "funnel": "deals/funnel",
+    "forecast": "deals/forecast",
+    "team": "team",
+}
+
+
+@pytest.fixture
+def working(variant: Callable[..., TestClient[Litestar]]) -> TestClient[Litestar]:
+    """A service that runs jobs."""
+    return variant(jobs_in_service=True)
+
+
+def start(caller: Caller, **run: Any) -> int:
+    """A new run: the id of its job."""
+    answer = caller.post(RUNS, {"report": "summary", "format": "json", **run})
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["job"]
+    assert answer.headers["Location"] == f"/admin/jobs/{job['id']}"
+    return int(job["id"])
+
+
+def result_of(caller: Caller, job_id: int) -> dict[str, Any]:
+    """What a run comes to."""
+    done = ended(caller, job_id)
+    assert (done["status"], done["kind"], done["error"]) == ("done", "report", None), done
+    result: dict[str, Any] = done["result"]
+    return result
+
+
+def made(caller: Caller, **run: Any) -> dict[str, Any]:
+    """The result of a new run."""
+    return result_of(caller, start(caller, **run))
+
+
+def fetched(caller: Caller, result: dict[str, Any]) -> Any:
+    """The file, fetched without a token."""
+    return caller.client.get(result["download_url"])
+
+
+def sell(caller: Caller, title: str = "Deal", customer: str = "Ada", **fields: Any) -> int:
+    """A deal of a new customer; answers the customer's id."""
+    customer_id = int(caller.customer(customer)["id"])
+    caller.ok("POST", "/admin/deals", {"title": title, "customer_id": customer_id, "amount": 10, **fields})
+    return customer_id
+
+
+@pytest.mark.usefixtures("working")
+def test_a_run_makes_what_the_report_answers(admin: Caller) -> None:
+    sell(admin)
+    sell(admin, amount=20.5, currency="EUR")
+    runs = {report: start(admin, report=report) for report in REPORTS}
+    period = {"from": "2020-01-01", "to": "2020-12-31"}
+    more = [
+        start(admin, **run)
+        for run in (
+            {"owner_id": admin.user_id, **period},
+            {"report": "forecast", "owner_id": admin.user_id},
+            {"report": "forecast", "owner_id": "me"},
+        )
+    ]
+    for report, path in REPORTS.items():
+        result = result_of(admin, runs[report])
+        assert (result["report"], result["format"]) == (report, "json")
+        file = fetched(admin, result)
+        assert file.status_code == 200, file.text
+        assert file.json() == admin.ok("GET", f"/admin/reports/{path}")
+        assert file.headers["Content-Type"] == "application/json"
+        assert f'filename="{result["file_name"]}"' in file.headers["Content-Disposition"]
+        assert len(file.content) == result["size"]
+    earlier, mine, of_me = (fetched(admin, result_of(admin, run)).json() for run in more)
+    assert earlier["by_status"] == []
+    assert sum(each["open_count"] for each in mine["periods"]) == 2
+    assert of_me["periods"] == [], "an id is taken literally"
+
+
+@pytest.mark.usefixtures("working")
+def test_a_table_can_be_read_and_runs_nothing(admin: Caller) -> None:
+    sell(admin, "=HYPERLINK(1)", '+Ada, "Ä"')
+    sell(admin, amount=20.5, currency="EUR")
+    file = fetched(admin, made(admin, report="summary", format="csv"))
+    assert file.headers["Content-Type"] == "text/csv; charset=utf-8"
+    rows = list(csv.reader(io.StringIO(file.text, newline="")))
+    assert rows[:3] == [["Figures"], ["Figure", "Value"], ["New deals last 30 days", "2"]]
+    assert ["By status"] in rows
+    assert rows[rows.index(["By status"]) + 1 :][:3] == [
+        ["Status", "Currency", "Count", "Total", "Average"],
+        ["open", "EUR", "1", "20.50", "20.50"],
+        ["open", "USD", "1", "10.00", "10.00"],
+    ]
+    overview = list(csv.reader(io.StringIO(fetched(admin, made(admin, report="overview", format="csv")).text)))
+    cells = {cell for row in overview for cell in row}
+    assert {"'=HYPERLINK(1)", '\'+Ada, "Ä"', "Value EUR", "Customer name"} <= cells
+    book = fetched(admin, made(admin, report="overview", format="xlsx"))
+    with zipfile.ZipFile(io.BytesIO(book.content)) as parts:
+        sheets = [parts.read(name).decode() for name in parts.namelist() if name.startswith("xl/worksheets/")]
+    assert len(sheets) == 9
+    assert "<t>=HYPERLINK(1)</t>" in "".join(sheets)
+    assert "<f>" not in "".join(sheets)
+
+
+@pytest.mark.usefixtures("working")
+def test_an_agent_gets_in_a_run_what_it_sees_in_the_report(admin: Caller, agent: Caller) -> None:
+    sell(admin)
+    sell(agent)
+    team = fetched(agent, made(agent, report="team")).json()["data"]
+    assert [member["id"] for member in team] == [agent.user_id]
+    assert len(fetched(admin, made(admin, report="team")).json()["data"]) == 2
+
+
+@pytest.mark.usefixtures("working")
+def test_a_link_is_good_for_one_file_and_for_five_minutes(
+    admin: Caller, agent: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = made(admin)
+    path = urlsplit(result["download_url"]).path
+    assert admin.client.get(path).status_code == 200
+    head, _, signature = path.rpartition(".")
+    for other in (
+        f"{head}.{signature[:-1]}{'0' if signature[-1] != '0' else '1'}",
+        f"{head}x.{signature}",
+        head,
+        "/public/files/x",
+    ):
+        refused(admin.client.get(other), 404, "NOT_FOUND")
+    job = admin.ok("GET", "/admin/jobs", kind="report")["data"][0]
+    listed = urlsplit(job["result"]["download_url"]).path
+    assert admin.client.get(listed).status_code == 200
+    refused(agent.get(f"/admin/jobs/{job['id']}"), 404, "JOB_NOT_FOUND")
+    with psycopg.connect(settings.migration_dsn) as connection:
+        connection.execute("ALTER TABLE jobs NO FORCE ROW LEVEL SECURITY")
+        kept = connection.execute("SELECT result::text FROM jobs WHERE id = %s", [job["id"]]).fetchone()
+        connection.rollback()
+    assert kept is not None
+    assert "public" not in kept[0]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 301)
+    refused(admin.client.get(listed), 410, "LINK_EXPIRED")
+
+
+@pytest.mark.usefixtures("working")
+def test_an_erasure_empties_the_files_that_mention_the_customer(admin: Caller, settings: Settings) -> None:
+    with psycopg.connect(settings.migration_dsn) as connection:
+        # Its id must not be a number that is in each report.
+        connection.execute("ALTER TABLE customers ALTER id RESTART WITH 2026112600")
+    customer_id = sell(admin, customer="Ada")
+    overview, team = made(admin, report="overview", format="xlsx"), made(admin, report="team")
+    other = admin.customer("Other")["id"]
+    body = {"reason": "Request", "confirm": "Other"}
+    admin.ok("POST", f"/admin/customers/{other}/erase", body)
+    assert fetched(admin, overview).status_code == 200
+    admin.ok("POST", f"/admin/customers/{customer_id}/erase", body | {"confirm": "Ada"})
+    refused(fetched(admin, overview), 410, "ANSWER_ERASED")
+    assert fetched(admin, team).status_code == 200
+
+
+def test_what_a_report_does_not_have_is_refused_at_once(admin: Caller) -> None:
+    for run in ({"report": "overview", "from": "2026-01-01"}, {"report": "team", "owner_id": 5}):
+        (fault,) = refused(admin.post(RUNS, {"format": "csv", **run}), 400, "INVALID_REQUEST")["fields"]
+        assert fault["field"] in run
+    refused(admin.post(RUNS, {"report": "team", "format": "pdf"}), 400, "INVALID_REQUEST")
+    body = {"report": "team", "format": "csv"}
+    refused(admin.post(RUNS, body, headers={"Dry-Run": "true"}), 400, "DRY_RUN_UNSUPPORTED")
+    key = {"Idempotency-Key": "k"}
+    first, again = (admin.post(RUNS, body, headers=key) for _ in range(2))
+    assert again.json() == first.json()
+    assert again.headers["Location"] == first.headers["Location"]
+    assert admin.ok("GET", "/admin/jobs")["total"] == 1
+
+
+def test_in_production_there_are_links_where_the_service_knows_its_address(
+    variant: Callable[..., TestClient[Litestar]], callers: Callers, tenant: str
+) -> None:
+    without = callers.person("admin", tenant, client=variant(environment="production"))
+    refused(without.post(RUNS, {"report": "team", "format": "csv"}), 503, "SERVICE_UNAVAILABLE")
+    refused(without.client.get("/public/files/x"), 404, "NOT_FOUND")
+    known = variant(environment="production", public_url="https://crm.example.com/", jobs_in_service=True)
+    url = made(callers.person("admin", tenant, client=known), report="team")["download_url"]
+    assert url.startswith("https://crm.example.com/public/files/")
+    assert known.get(urlsplit(url).path).status_code == 200
