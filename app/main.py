@@ -55,6 +55,7 @@ from app.console.routes import router as console
 from app.db.database import Database
 from app.db.startup import check_role
 from app.docs import docs_router
+from app.events.streams import MOST_STREAMS, LiveStreams
 from app.events.waiting import NewEvents
 from app.jobs.queue import Kinds, prune_jobs, tend
 from app.jobs.worker import JobWorker
@@ -69,7 +70,7 @@ from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.error_responses import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
-from app.web.limits import RequestLimits
+from app.web.limits import ConcurrencyLimiter, RequestLimits
 from app.web.proxies import Proxies
 from app.web.security_headers import SecurityHeaders
 
@@ -87,6 +88,7 @@ log = structlog.get_logger("startup")
 def create_app(settings: Settings) -> Litestar:
     """The service, with these settings."""
     database = Database(settings)
+    new_events = NewEvents(database)
     app = Litestar(
         route_handlers=[
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
@@ -112,7 +114,9 @@ def create_app(settings: Settings) -> Litestar:
                 "database": database,
                 "authenticator": Authenticator(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
-                "new_events": NewEvents(database),
+                "new_events": new_events,
+                "streams": LiveStreams(database, new_events),
+                "streams_per_person": ConcurrencyLimiter(MOST_STREAMS, "live streams open"),
                 "report_cache": ReportCache(settings.report_cache_seconds),
                 "bootstrap": TenantBootstrap(database, settings),
                 "prober": probes.Prober(settings),
@@ -160,6 +164,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     jobs = settings.serves_jobs
     async with database, _maintained(settings, database, app.state.store), running_jobs(settings, database, on=jobs):
         yield
+        await app.state.streams.stop()
         await app.state.new_events.close()
     app.state.store.close()
 

@@ -24,8 +24,10 @@ from app.admin.dry_run import DryRun
 from app.admin.history.schemas import OperationUndo
 from app.admin.http import refuse_dry_run
 from app.admin.jobs.schemas import JobStarted
+from app.events.live import LiveEvent, Reload
 from app.examples import example
 from app.web.errors import Code, ErrorBody
+from app.web.event_stream import MEDIA_TYPE, EventStream
 from app.web.fields import MAX_VALUES, is_optional_text
 from app.web.input import WRITING, InputTypes, choices, input_types
 from app.web.paging import NOT_FILTERS, ListQuery
@@ -62,7 +64,7 @@ GROUPS = {
     "Jobs": "What takes longer than a request: how far it is, and what came of it.",
     "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
-    "Events": "The feed of all changes, in order and without gaps, for other systems. Only for admins.",
+    "Events": "The feed of all changes, in order and without gaps, for other systems, and live for screens.",
     "Trash": "What was deleted and can be restored. Not for agents.",
     "Erasure": "Deleting for good what is known of a person, in the audit log and the store too. Only for admins.",
     "Me": "The person whose token this is.",
@@ -103,6 +105,13 @@ EXAMPLES: dict[int, tuple[Code, Any]] = {
 }
 # Responses with the ETag of the customer that they are about.
 OF_CUSTOMER = ("/customers/{customer_id}/tags", "/customers/{customer_id}/reassign")
+# OpenAPI 3.1 can't say what the events in a stream are: the schemas LiveEvent and Reload do.
+EVENTS = {
+    MEDIA_TYPE: {
+        "schema": {"type": "string"},
+        "example": 'id: 1042\nevent: deal.won\ndata: {"sequence": 1042, "type": "deal.won", …}\n\n',
+    }
+}
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 FORM = {
     "multipart/form-data": {
@@ -261,6 +270,8 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
             yield from wanted.data.values_of.values()
         if issubclass(wanted.data, BECOME_JOBS):
             yield JobStarted
+    if _never_ends(handler):
+        yield from (LiveEvent, Reload)
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
 
@@ -269,12 +280,17 @@ def _answer(handler: HTTPRouteHandler) -> Any:
     """The type inside a handler's `Response[…]`."""
     annotation = handler.parsed_fn_signature.return_type.annotation
     (answer,) = get_args(annotation) or (annotation,)
-    return None if answer is bytes or _streams(handler) else answer
+    return None if answer is bytes or _streams(handler) or _never_ends(handler) else answer
 
 
 def _streams(handler: HTTPRouteHandler) -> bool:
     """Whether a handler answers with a file."""
     return handler.parsed_fn_signature.return_type.annotation is Stream
+
+
+def _never_ends(handler: HTTPRouteHandler) -> bool:
+    """Whether a handler answers with events as they happen."""
+    return handler.parsed_fn_signature.return_type.annotation is EventStream
 
 
 def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
@@ -291,7 +307,15 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
         "tags": [_group(path)] if path.startswith(CONSOLE) else sorted(handler.resolve_tags()),
         "summary": name.replace("_", " ").capitalize(),
         "description": inspect.getdoc(handler.fn),
-        "parameters": list(_parameters(path, method, wanted, guarded=guarded, tried=tried, streams=_streams(handler))),
+        "parameters": list(
+            _parameters(
+                *(path, method, wanted),
+                guarded=guarded,
+                tried=tried,
+                streams=_streams(handler),
+                resumes=_never_ends(handler),
+            )
+        ),
         "responses": _responses(path, method, handler, guarded=guarded),
     }
     if wanted.data is not None:
@@ -309,7 +333,7 @@ def _group(path: str) -> str:
 
 
 def _parameters(
-    path: str, method: str, wanted: InputTypes, *, guarded: bool, tried: bool, streams: bool
+    path: str, method: str, wanted: InputTypes, *, guarded: bool, tried: bool, streams: bool, resumes: bool
 ) -> Iterator[dict[str, Any]]:
     for part in path.split("/"):
         if part.startswith("{"):
@@ -334,6 +358,8 @@ def _parameters(
         yield _header("X-Organization-Id", "Which organization, for tokens that work in several", maxLength=64)
     if streams and method == "GET":
         yield _header("Range", "A part of the file", examples=["bytes=0-1023"])
+    if resumes:
+        yield _header("Last-Event-ID", "The id of the last event that you have got", pattern="^[0-9]{1,19}$")
     if guarded and method == "POST":
         yield _header("Idempotency-Key", "Makes trying again safe for 24 hours", pattern="^[!-~]{1,255}$")
     if tried:
@@ -368,6 +394,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     success: dict[str, Any] = {"description": "Done", "headers": headers}
     if _streams(handler):
         success |= {} if method == "HEAD" else {"content": FILE}
+    elif _never_ends(handler):
+        success["content"] = EVENTS
     elif answer is None:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:

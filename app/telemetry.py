@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from app.db.pool import Pool
 from app.web.error_responses import as_app_error, send_refusal
+from app.web.limits import STREAMING
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 # The standard requires 512. The library takes quadratic time for longer ones.
@@ -92,7 +93,8 @@ class Telemetry:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = _endpoint(scope)
         REQUESTS.labels(method, endpoint, str(status)).inc()
-        DURATION.labels(method, endpoint).observe(seconds)
+        if STREAMING not in scope["state"]:
+            DURATION.labels(method, endpoint).observe(seconds)
         POOL_USED.set(self._pool.in_use)
         actor = scope.get("user")
         log.info(

@@ -1110,6 +1110,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/events/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stream events
+         * @description What happens to the records that you may read, as it happens: server-sent events. Last-Event-ID goes on.
+         */
+        get: operations["stream_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/jobs": {
         parameters: {
             query?: never;
@@ -3938,6 +3958,28 @@ export interface components {
             field: string;
         };
         /**
+         * LiveEvent
+         * @description One change of one record. The type `<resource_type>.removed` says that you no longer see the record.
+         * @example {
+         *       "sequence": 1042,
+         *       "type": "type",
+         *       "resource_type": "customer",
+         *       "resource_id": 12,
+         *       "version": 3,
+         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "at": "2026-01-12T14:05:00Z"
+         *     }
+         */
+        LiveEvent: {
+            sequence: number;
+            type: string;
+            resource_type: components["schemas"]["ResourceType"];
+            resource_id: number;
+            version: number | null;
+            user_id: number | string | null;
+            at: string;
+        };
+        /**
          * MatchedField
          * @description Where the words were found. `customer` is the name of the customer that a deal belongs to.
          * @enum {unknown}
@@ -5000,6 +5042,16 @@ export interface components {
             entry_id: number;
             /** @default  */
             signature: string;
+        };
+        /**
+         * Reload
+         * @description Events are missing: read again what you show. What happened after this sequence follows.
+         * @example {
+         *       "sequence": 1042
+         *     }
+         */
+        Reload: {
+            sequence: number;
         };
         /**
          * ReportFormat
@@ -9313,6 +9365,44 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             410: components["responses"]["410"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    stream_events: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description The id of the last event that you have got */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example id: 1042
+                     *     event: deal.won
+                     *     data: {"sequence": 1042, "type": "deal.won", …}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
 from app.access.permissions import PERMISSIONS, Permission, Role
@@ -19,6 +21,8 @@ class Actor(Struct, frozen=True, kw_only=True):
     name: str | None = None
     email: str | None = None
     token_permissions: tuple[str, ...] = ()
+    # When the token expires, in seconds since 1970.
+    expires_at: float = math.inf
 
     @property
     def reference(self) -> int | str:

@@ -69,6 +69,7 @@ class TokenVerifier:
             name=_text_claim(claims, "name"),
             email=_text_claim(claims, "email"),
             token_permissions=tuple(claims.get("permissions") or ()),
+            expires_at=claims["exp"],
         )
 
     def _bearer(self, headers: Headers) -> Bearer:

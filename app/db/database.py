@@ -56,7 +56,8 @@ class Database:
     """Opens sessions over one worker's pool. It is a context: the pool is open inside."""
 
     def __init__(self, settings: Settings) -> None:
-        self._own_scope = settings.agent_read_scope == "own"
+        # Whether agents see only what is their own.
+        self.own_scope = settings.agent_read_scope == "own"
         self._slow_ms = settings.slow_query_ms
         self.pool = Pool(
             settings.database_dsn,
@@ -74,7 +75,7 @@ class Database:
 
     def sees_own_only(self, actor: Actor) -> bool:
         """Whether this person sees only what is their own."""
-        return self._own_scope and not actor.can(Permission.MANAGE_ALL)
+        return self.own_scope and not actor.can(Permission.MANAGE_ALL)
 
     @asynccontextmanager
     async def reader(self, actor: Actor, *, one_statement: bool = False) -> AsyncIterator[Reader]:

@@ -31,7 +31,7 @@ class NewEvents:
         """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not is_draining():
-            look = self._next_look(actor)
+            look = self.look(actor)
             either: set[asyncio.Future[Any]] = {look, gone}
             await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
@@ -40,8 +40,8 @@ class NewEvents:
                 return True
         return False
 
-    def _next_look(self, actor: Actor) -> asyncio.Task[int]:
-        """The next look into the tenant's feed, which all who wait for this tenant share."""
+    def look(self, actor: Actor) -> asyncio.Task[int]:
+        """The next look for the newest sequence of this person's tenant. All who wait for this tenant share it."""
         look = self._looks.get(actor.tenant_id)
         if look is None:
             look = self._looks[actor.tenant_id] = asyncio.create_task(self._look(actor))

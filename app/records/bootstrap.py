@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
@@ -23,14 +23,15 @@ class TenantBootstrap:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._seen: dict[tuple[str, str], float] = {}
+        self._seen: dict[tuple[str, str, str], float] = {}
 
     async def ensure(self, actor: Actor) -> None:
         """Store a person who was not seen lately, and the tenant's settings and stages if it has none yet.
 
         This is a separate transaction and not audited, since nobody changed anything.
         """
-        person = (actor.tenant_id, actor.user_id)
+        # With another role it is told at once, since live streams end when a role is narrowed.
+        person = (actor.tenant_id, actor.user_id, actor.role.value)
         if time.monotonic() - self._seen.get(person, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:
             return
         person_row = insert(User).values(
@@ -57,7 +58,10 @@ class TenantBootstrap:
                         "role": latest.role,
                         "last_seen_at": func.now(),
                     },
-                    where=User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
+                    where=or_(
+                        User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
+                        User.role != latest.role,
+                    ),
                 )
             )
         if len(self._seen) >= MAX_KEYS:

@@ -44,8 +44,9 @@ class Resource:
     # What the audit log and the data of errors call it: `customer`, as in `customer_id`.
     kind: str
     not_found: Code
-    # Its records belong to people. The table's policy `own` says which ones are a person's own.
-    owned: bool = False
+    # The columns that make a record a person's own: with the person, or with a record that is the person's own. Any of
+    # them is enough. The table's policy `own` says the same to the database.
+    owned_by: tuple[str, ...] = ()
     # The column with the person whom a record belongs to, by default its creator. To set another needs MANAGE_ALL.
     owner: str | None = None
     # The references to what it belongs to: it goes into the trash with each of these, and comes back with it.
@@ -56,6 +57,8 @@ class Resource:
     searched: bool = False
     # What people call one: the text of these columns. What has a trash is listed under it there.
     title: tuple[str, ...] = ()
+    # Whoever may read one hears of its changes in the live stream.
+    live: bool = False
     # So many a tenant may have, where they are always listed whole.
     most: int | None = None
     # Fields that make sense only together: an undo takes back all of them, or none.
@@ -69,6 +72,11 @@ class Resource:
         table = self.model.__table__
         assert isinstance(table, Table)  # noqa: S101 -- not a subquery
         return table
+
+    @property
+    def owned(self) -> bool:
+        """Whether its records belong to people."""
+        return bool(self.owned_by)
 
     @property
     def shown_title(self) -> ColumnElement[str]:
@@ -91,7 +99,8 @@ CUSTOMERS = Resource(
     model=Customer,
     kind="customer",
     not_found=Code.CUSTOMER_NOT_FOUND,
-    owned=True,
+    live=True,
+    owned_by=("assigned_to",),
     counted=True,
     searched=True,
     title=("name",),
@@ -101,7 +110,8 @@ CONTACTS = Resource(
     model=Contact,
     kind="contact",
     not_found=Code.CONTACT_NOT_FOUND,
-    owned=True,
+    live=True,
+    owned_by=("customer_id",),
     parents=("customer_id",),
     counted=True,
     searched=True,
@@ -111,7 +121,8 @@ DEALS = Resource(
     model=Deal,
     kind="deal",
     not_found=Code.DEAL_NOT_FOUND,
-    owned=True,
+    live=True,
+    owned_by=("owner_id", "customer_id"),
     owner="owner_id",
     parents=("customer_id",),
     counted=True,
@@ -128,7 +139,8 @@ ACTIVITIES = Resource(
     model=Activity,
     kind="activity",
     not_found=Code.ACTIVITY_NOT_FOUND,
-    owned=True,
+    live=True,
+    owned_by=("assigned_to",),
     owner="assigned_to",
     parents=("customer_id", "deal_id"),
     counted=True,
@@ -144,7 +156,8 @@ NOTES = Resource(
     model=Note,
     kind="note",
     not_found=Code.NOTE_NOT_FOUND,
-    owned=True,
+    live=True,
+    owned_by=("author_id",),
     parents=("customer_id", "deal_id", "activity_id"),
     counted=True,
     searched=True,
@@ -155,7 +168,8 @@ ATTACHMENTS = Resource(
     model=Attachment,
     kind="attachment",
     not_found=Code.ATTACHMENT_NOT_FOUND,
-    owned=True,
+    live=True,
+    owned_by=("uploaded_by", "customer_id", "deal_id", "activity_id"),
     parents=("customer_id", "deal_id", "activity_id"),
     title=("file_name",),
 )
@@ -163,6 +177,7 @@ TAGS = Resource(
     model=Tag,
     kind="tag",
     not_found=Code.TAG_NOT_FOUND,
+    live=True,
     most=1000,
     refusals={"tags_name_key": (Code.TAG_EXISTS, None)},
 )
@@ -170,6 +185,7 @@ PIPELINE_STAGES = Resource(
     model=PipelineStage,
     kind="pipeline_stage",
     not_found=Code.STAGE_NOT_FOUND,
+    live=True,
     most=100,
     refusals={
         "pipeline_stages_name_key": (Code.STAGE_EXISTS, None),

@@ -7,8 +7,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 
 from litestar.enums import ScopeType
 from litestar.types import (
@@ -31,8 +30,10 @@ MAX_KEYS = 50_000
 
 MAX_HEADERS_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024
-# The key in the scope's state of a function to call when the request is over.
+# The key in the scope's state of an ExitStack that is closed when the request is over.
 RELEASE = "release"
+# The key in the scope's state that says that the answer goes on until somebody ends it.
+STREAMING = "streaming"
 
 
 # Without any progress, while a body arrives or an answer is sent.
@@ -54,11 +55,8 @@ class RequestLimits:
             scope["state"]["error_code"] = refusal.code.name
             await send_refusal(send, refusal)
             return
-        try:
+        with ExitStack() as scope["state"][RELEASE]:
             await self._app(scope, _receiving_in_time(receive), _sending_in_time(send))
-        finally:
-            if release := scope["state"].pop(RELEASE, None):
-                release()
 
 
 def _receiving_in_time(receive: Receive) -> Receive:
@@ -134,10 +132,11 @@ class RateLimiter:
 
 
 class ConcurrencyLimiter:
-    """Limits the requests of each key that run at the same time. 0 means no limit."""
+    """Limits the requests of each key that run at the same time. 0 means no limit. A refusal calls them by `name`."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, name: str = "requests running") -> None:
         self._most = most
+        self._name = name
         self._open: Counter[Hashable] = Counter()
 
     def acquire(self, key: Hashable, scope: Scope) -> None:
@@ -147,11 +146,11 @@ class ConcurrencyLimiter:
         if self._open.get(key, 0) >= self._most:
             raise AppError(
                 Code.RATE_LIMITED,
-                f"You have {self._most} requests running: try again when one of them has ended",
+                f"You have {self._most} {self._name}: try again when one of them has ended",
                 headers={"Retry-After": "1"},
             )
         self._open[key] += 1
-        scope["state"][RELEASE] = partial(self._release, key)
+        scope["state"][RELEASE].callback(self._release, key)
 
     def _release(self, key: Hashable) -> None:
         self._open[key] -= 1

@@ -22,6 +22,7 @@ from app.admin.bulk import BulkChange
 from app.admin.contacts.schemas import ContactCreate
 from app.main import create_app
 from app.settings import Settings
+from app.web.event_stream import EventStream
 from app.web.input import input_types
 from app.web.structs import Body
 from tests.callers import Caller
@@ -50,6 +51,11 @@ class Operation(NamedTuple):
     def permission(self) -> Permission | None:
         required = [guard.permission for guard in self.handler.resolve_guards() if isinstance(guard, Requires)]
         return required[0] if len(required) == 1 else None
+
+    @property
+    def never_ends(self) -> bool:
+        """Whether it answers with events until somebody ends it: tests/admin/test_live_stream.py reads it."""
+        return self.handler.parsed_fn_signature.return_type.annotation is EventStream
 
     @property
     def parameters(self) -> list[str]:

@@ -23,7 +23,10 @@ NAMES = ("Hidden Customer", "Hidden", "Contact", "Hidden deal")
 READS = [
     operation
     for operation in ADMIN + CONSOLE
-    if operation.method == "GET" and operation.permission == "read" and not operation.path.endswith("/content")
+    if operation.method == "GET"
+    and operation.permission == "read"
+    and not operation.path.endswith("/content")
+    and not operation.never_ends
 ]
 
 

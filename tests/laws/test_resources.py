@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from types import ModuleType
@@ -121,16 +122,31 @@ def test_what_belongs_to_people_is_hidden_from_others(
     resource: Resource, catalog: psycopg.Connection, service_connection: psycopg.Connection
 ) -> None:
     table = resource.table.name
-    policy = catalog.execute("SELECT FROM pg_policy WHERE polrelid = %s::regclass AND polname = 'own'", [table])
-    has_policy = policy.fetchone() is not None
-    assert has_policy or not resource.owned, f"let a migration run own_only({table!r}, …), or see `owned`"
-    assert resource.owned or not has_policy, f"{DECLARATIONS}: {table} has the policy `own`: declare it as owned"
+    read = catalog.execute(
+        """
+        SELECT attname FROM pg_policy JOIN pg_depend ON classid = 'pg_policy'::regclass AND objid = pg_policy.oid
+        JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+        WHERE polrelid = %s::regclass AND polname = 'own' AND refobjid = polrelid AND attnum > 0
+        """,
+        [table],
+    )
+    columns = {name for (name,) in read}
+    wrong = f"{DECLARATIONS}: owned_by of {table} must be the columns in own_only({table!r}, …) of a migration"
+    assert {*resource.owned_by} == columns, wrong
     try:
         service_connection.execute("SELECT crm_owns(%s, 0)", [table])
         known = True
     except errors.InvalidParameterValue:
         known = False
     assert known is resource.owned, f"crm_owns() does not know {table} as it should: see the policy `own`"
+
+
+@every_resource
+def test_the_live_stream_tells_everybody_of_what_everybody_may_read(resource: Resource) -> None:
+    address = f"/admin/{resource.table.name.replace('_', '-')}"
+    reads = [o for o in ADMIN if o.method == "GET" and re.fullmatch(rf"{address}/{{\w+}}", o.path)]
+    for_all = any(operation.permission == "read" for operation in reads)
+    assert resource.live is for_all, f"{DECLARATIONS}: {resource.kind} is read by everybody, or not: see `live`"
 
 
 @every_resource

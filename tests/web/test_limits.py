@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -145,14 +146,14 @@ def called_by_proxy(client: TestClient[Litestar]) -> TestClient[Litestar]:
 
 def test_a_person_has_so_many_requests_under_way_and_nobody_else_is_concerned() -> None:
     limit = ConcurrencyLimiter(2)
-    scopes: list[Any] = [{"state": {}} for _ in range(3)]
+    scopes: list[Any] = [{"state": {RELEASE: ExitStack()}} for _ in range(3)]
     limit.acquire("a", scopes[0])
     limit.acquire("a", scopes[1])
     with pytest.raises(AppError) as caught:
         limit.acquire("a", scopes[2])
     assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
     limit.acquire("b", scopes[2])
-    scopes[0]["state"][RELEASE]()
+    scopes[0]["state"][RELEASE].close()
     limit.acquire("a", scopes[0])
 
 

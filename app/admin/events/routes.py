@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
@@ -17,11 +18,18 @@ from app.admin.events.schemas import EventQuery, Events
 from app.admin.http import answer, transaction
 from app.events import feed
 from app.events.feed import Selection
+from app.events.streams import LiveStreams
 from app.events.types import matching
 from app.events.waiting import NewEvents
 from app.web import strict_json
+from app.web.errors import Fault, invalid
+from app.web.event_stream import EventStream
 from app.web.input import CrmRequest
 from app.web.large_responses import EncodedRows
+from app.web.limits import RELEASE, STREAMING
+from app.web.structs import MAX_ID
+
+SEQUENCE = re.compile(r"[0-9]{1,19}")
 
 
 @get("/", guards=[Requires(Permission.AUDIT)])
@@ -50,6 +58,31 @@ async def list_events(request: CrmRequest, filters: NamedDependency[EventQuery])
                     return _answer(rows, part)
 
 
+@get("/stream", guards=[Requires(Permission.READ)])
+async def stream_events(request: CrmRequest) -> EventStream:
+    """What happens to the records that you may read, as it happens: server-sent events. Last-Event-ID goes on."""
+    after = _last_event_id(request)
+    await request.app.state.bootstrap.ensure(request.user)
+    streams: LiveStreams = request.app.state.streams
+    over: ExitStack = request.scope["state"][RELEASE]
+    # It is no longer one of the person's open requests, of which there would soon be none left.
+    over.close()
+    request.app.state.streams_per_person.acquire((request.user.tenant_id, request.user.user_id), request.scope)
+    stream, content = await streams.open(request.user, after)
+    over.callback(streams.close, stream)
+    request.scope["state"][STREAMING] = True
+    return EventStream(content)
+
+
+def _last_event_id(request: CrmRequest) -> int | None:
+    given = request.headers.getall("last-event-id", [])
+    if not given:
+        return None
+    if len(given) > 1 or not SEQUENCE.fullmatch(given[0]) or int(given[0]) > MAX_ID:
+        raise invalid(Fault("Last-Event-ID", "must be one header, the id of an event of this stream"))
+    return int(given[0])
+
+
 def _answer(rows: EncodedRows, part: feed.Part) -> Response[Events]:
     before, bracket, after = strict_json.encode(Events([], part.newest, part.has_more)).partition(b"[")
     return rows.response(before + bracket, part.events, after)
@@ -70,4 +103,4 @@ async def _hung_up(request: CrmRequest) -> None:
         pass
 
 
-router = Router("/events", route_handlers=[list_events], tags=["Events"])
+router = Router("/events", route_handlers=[list_events, stream_events], tags=["Events"])
