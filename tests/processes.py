@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -108,3 +109,45 @@ class Service:
     @property
     def postgres_pid(self) -> int | None:
         return EmbeddedPostgres(self.data_dir).pid
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [pid, *itertools.chain.from_iterable(family(int(child)) for child in children)]
+
+
+class Worker:
+    """A running `crm worker`."""
+
+    def __init__(self, data_dir: Path | None = None, **environment: str) -> None:
+        embedded = [] if data_dir is None else ["--data-dir", str(data_dir)]
+        self.process = subprocess.Popen(
+            [CRM, "worker", "--port", "0", *embedded],
+            env=ENVIRONMENT | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        ready = next((line for line in self.process.stdout if line.startswith("ready ")), "")
+        assert ready, "crm worker did not start"
+        self.url = ready.split()[1]
+
+    def kill(self) -> None:
+        """As a machine that loses its power."""
+        for pid in reversed(family(self.process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        self.stop()
+
+    def stop(self) -> None:
+        """Let its jobs come to the end of their steps."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()

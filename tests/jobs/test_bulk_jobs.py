@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -21,7 +16,7 @@ from app.db.roles import enter_tenant
 from app.settings import Settings
 from tests.callers import Caller, refused
 from tests.laws.routes import UNKNOWN_ID
-from tests.processes import CRM, ENVIRONMENT, wait_until
+from tests.processes import Worker, wait_until
 
 BULK = "/admin/customers/bulk"
 MANY = 1050
@@ -170,38 +165,24 @@ def test_a_worker_that_is_killed_loses_nothing_and_does_nothing_twice(admin: Cal
     many = 2500
     fill(settings, admin.tenant, many)
     job = start(admin, values={"status": "prospect"}).json()["job"]
-    with a_worker(settings) as process:
-        # Beyond the trial.
-        wait_until(lambda: progress(settings, admin.tenant) > 0, "a step of the job")
-        for each in (*children(process.pid), process.pid):
-            os.kill(each, signal.SIGKILL)
+    connected = {"DATABASE_URL": settings.database_dsn, "JWT_SECRET": settings.jwt_secret}
+    killed = Worker(None, **connected)
+    # Beyond the trial.
+    wait_until(lambda: progress(settings, admin.tenant) > 0, "a step of the job")
+    killed.kill()
     stopped = admin.ok("GET", f"/admin/jobs/{job['id']}")
     assert stopped["status"] == "running"
     began = time.monotonic()
-    with a_worker(settings):
+    other = Worker(None, **connected)
+    try:
         done = ended(admin, job["id"])
         assert time.monotonic() - began < 30 + 15, "until it goes on, and what is left"
+    finally:
+        other.stop()
     assert done["result"] == {"matched": many, "changed": many, "unchanged": 0, "refused": []}
     assert done["attempts"] == 2
     assert admin.ok("GET", "/admin/customers", status="prospect")["total"] == many
     assert admin.ok("GET", "/admin/audit", operation_id=job["operation_id"])["total"] == many
-
-
-@contextmanager
-def a_worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """`crm worker` as a process of its own, with a process group of its own."""
-    environment = ENVIRONMENT | {"DATABASE_URL": settings.database_dsn, "JWT_SECRET": settings.jwt_secret}
-    process = subprocess.Popen([CRM, "worker", "--port", "0"], env=environment, start_new_session=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that this one started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def progress(settings: Settings, tenant: str) -> int:

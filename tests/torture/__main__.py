@@ -24,6 +24,7 @@ from app.db.migrations import Migrations
 from app.dev.postgres import OWNER
 from tests.processes import results_suffix
 from tests.torture import (
+    background,
     clients,
     crowds,
     database,
@@ -89,6 +90,8 @@ TRIALS = (
     Trial(28, "memory is bounded", memory.large_answers),
     Trial(29, "twelve at the stages", races.twelve_at_the_stages),
     Trial(30, "a migration keeps nobody waiting", upgrades.beside_who_holds_its_locks),
+    Trial(31, "a job's effects happen once", background.workers_killed, slow=True),
+    Trial(32, "each reader of the feed sees each change once", background.read_while_everybody_writes),
 )
 
 

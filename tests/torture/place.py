@@ -17,7 +17,7 @@ import psycopg
 from app.dev.postgres import EmbeddedPostgres
 from app.dev.token import make_token
 from app.settings import Settings, load_settings
-from tests.processes import Service
+from tests.processes import Service, family
 
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0", "DRAIN_SECONDS": "0", "LOG_FORMAT": "json"}
 
@@ -117,15 +117,6 @@ class Place:
             AND NOT EXISTS (SELECT FROM customers WHERE tenant_id = entry.tenant_id AND id = entry.resource_id)
         """
         return self.look(rows, tenant), self.look(entries, tenant)
-
-
-def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [pid, *itertools.chain.from_iterable(family(int(child)) for child in children)]
 
 
 def ready(url: str) -> bool:
