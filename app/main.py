@@ -31,6 +31,7 @@ from app.admin.deals.routes import BULK as BULK_OF_DEALS
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
+from app.admin.events.queries import SHOWN
 from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
 from app.admin.history.undo import undo_in_steps
@@ -55,6 +56,7 @@ from app.console.routes import router as console
 from app.db.database import Database
 from app.db.startup import check_role
 from app.docs import docs_router
+from app.events.places import BROKER, Reader
 from app.events.streams import MOST_STREAMS, LiveStreams
 from app.events.waiting import NewEvents
 from app.jobs.queue import Kinds, prune_jobs, tend
@@ -188,9 +190,24 @@ def job_kinds(settings: Settings) -> Kinds:
 
 @asynccontextmanager
 async def running_jobs(settings: Settings, database: Database, *, on: bool = True) -> AsyncIterator[None]:
-    """Run jobs while the block does. At its end, each one comes to the end of its step and goes on elsewhere."""
-    async with _beside(JobWorker(database, settings, job_kinds(settings)).run() if on else None):
+    """Run jobs, and publish events, while the block does. At its end, each job comes to the end of its step and goes
+    on elsewhere.
+    """
+    async with (
+        _beside(JobWorker(database, settings, job_kinds(settings)).run() if on else None),
+        _beside(_publishing(settings, database) if on else None),
+    ):
         yield
+
+
+def _publishing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """What publishes events to the message broker, if there is one."""
+    if not settings.amqp_url:
+        return None
+    # Inside the function, because whoever publishes nothing need not have the library.
+    from app.events.relay import Relay
+
+    return Relay(database, settings, SHOWN).run()
 
 
 @asynccontextmanager
@@ -201,8 +218,14 @@ async def _maintained(settings: Settings, database: Database, store: ObjectStore
         await tend(database)
         return 0
 
+    async def count_behind() -> int:
+        # So that somebody says that events wait while nobody publishes them.
+        await Reader(database, BROKER).news()
+        return 0
+
     also: dict[str, Callable[[], Awaitable[int]]] = {
         "waiting jobs": tend_jobs,
+        **({"events behind": count_behind} if settings.amqp_url else {}),
         "objects": partial(delete_removed_objects, database, store),
         "old jobs": partial(prune_jobs, database, settings.job_retention_days),
     }

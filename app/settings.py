@@ -46,10 +46,10 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 # Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
-    *("database_url", "migration_database_url"),
+    *("database_url", "migration_database_url", "amqp_url"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
-SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_")
+SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Bytes = Annotated[int, Meta(ge=1, le=1_000_000_000, extra={"unit": "bytes"})]
@@ -305,6 +305,23 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         int, Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long finished jobs are kept.")
     ] = 30
 
+    amqp_url: Annotated[
+        str,
+        Meta(
+            description="A message broker, such as RabbitMQ, that every event is published to; `amqps://` for TLS."
+            " Requires the extra `broker`.",
+            examples=["amqp://crm:password@rabbitmq:5672/vhost"],
+        ),
+    ] = ""
+    amqp_exchange: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=127,
+            description="The broker's exchange for events. The service makes it, durable and of the type `topic`.",
+        ),
+    ] = "crm.events"
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
     ] = "info"
@@ -403,8 +420,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 def load_settings(
     environ: Mapping[str, str] | None = None, *, data_dir: str | None = None, ignore_servers: bool = False
 ) -> Settings:
-    """Read and check the settings. `ignore_servers` ignores the configured database and object store, as an explicit
-    `--data-dir` does.
+    """Read and check the settings. `ignore_servers` ignores the configured servers, as an explicit `--data-dir` does.
 
     Raises SettingsError.
     """
@@ -484,6 +500,8 @@ def _check(settings: Settings) -> None:
         url = getattr(settings, name)
         if url and not re.match(r"postgres(ql)?(\+\w+)?://", url):
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")
+    if settings.amqp_url and not re.match(r"amqps?://[^/?#]", settings.amqp_url):
+        raise SettingsError("AMQP_URL: must be of the form amqp://login:password@host:5672/vhost, or amqps://")
 
 
 def _check_roles(settings: Settings) -> None:

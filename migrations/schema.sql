@@ -753,6 +753,53 @@ CREATE TRIGGER version BEFORE UPDATE ON deals
     crm_version('{tenant_id,version,updated_at,title_folded,stage_entered_at,amount_order}');
 
 
+-- feed_places ---------------------------------------------------------------------------------------------------------
+
+-- Up to which event a reader has all of a tenant's.
+CREATE TABLE feed_places (
+    tenant_id varchar(64) NOT NULL,
+    reader text NOT NULL,
+    sequence bigint NOT NULL,
+    CONSTRAINT feed_places_pkey PRIMARY KEY (tenant_id, reader)
+);
+
+ALTER TABLE feed_places ENABLE ROW LEVEL SECURITY;
+ALTER TABLE feed_places FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON feed_places TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON feed_places
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT INSERT, SELECT ON feed_places TO crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (sequence) ON feed_places TO crm_service;
+
+
+-- feed_readers --------------------------------------------------------------------------------------------------------
+
+-- Which process is a reader now: rows without a tenant, which only a function of the database changes.
+CREATE TABLE feed_readers (
+    tenant_id varchar(64) NOT NULL DEFAULT ''::character varying,
+    reader text NOT NULL,
+    holder uuid,
+    held_until timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT feed_readers_pkey PRIMARY KEY (tenant_id, reader),
+    CONSTRAINT feed_readers_tenant_id_check CHECK (tenant_id = ''),
+    CONSTRAINT feed_readers_years_check CHECK (held_until >= '0002-01-01 00:00:00+00' AND held_until <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+ALTER TABLE feed_readers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE feed_readers FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON feed_readers TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON feed_readers
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT INSERT, SELECT, UPDATE (holder, held_until) ON feed_readers TO crm_maintenance;
+
+
 -- idempotency_keys ----------------------------------------------------------------------------------------------------
 
 -- A key that a person sent: the request that it stands for, and the answer.
@@ -2230,6 +2277,49 @@ BEGIN
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_erase_record(text,bigint,timestamp with time zone,text,bigint,bigint) TO crm_service;
 
+-- The newest event of each tenant, by one look into the index for each.
+CREATE FUNCTION crm_feed_ends()
+ RETURNS TABLE(tenant_id character varying, newest bigint)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    WITH RECURSIVE ends AS (
+        (SELECT tenant_id, sequence FROM audit_seals ORDER BY tenant_id DESC, sequence DESC LIMIT 1)
+        UNION ALL
+        SELECT before.* FROM ends CROSS JOIN LATERAL (
+            SELECT tenant_id, sequence FROM audit_seals WHERE audit_seals.tenant_id < ends.tenant_id
+            ORDER BY tenant_id DESC, sequence DESC LIMIT 1
+        ) AS before
+    )
+    SELECT tenant_id, greatest(ends.sequence, audit_cuts.sequence)
+    FROM ends FULL JOIN audit_cuts USING (tenant_id);
+$function$;
+ALTER FUNCTION crm_feed_ends() OWNER TO crm_maintenance;
+
+-- The tenants with events which this reader has not yet, and how many these are: of all tenants, or of those with events
+-- whose entry is after this one. `mark` is the newest entry that is an event, to go on from.
+CREATE FUNCTION crm_feed_news(name text, since bigint, OUT mark bigint, OUT tenants character varying[], OUT behind bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    SELECT coalesce(max(entry_id), 0) INTO mark FROM audit_seals WHERE hash IS NOT NULL;
+    SELECT coalesce(array_agg(tenant_id), '{}'), coalesce(sum(newest - coalesce(sequence, 0)), 0) INTO tenants, behind
+    FROM (
+        SELECT tenant_id, newest FROM crm_feed_ends() WHERE since IS NULL
+        UNION ALL
+        SELECT tenant_id, max(sequence) FROM audit_seals WHERE hash IS NOT NULL AND entry_id > since GROUP BY tenant_id
+    ) AS ends
+    LEFT JOIN (SELECT tenant_id, sequence FROM feed_places WHERE reader = name) AS place USING (tenant_id)
+    WHERE newest > coalesce(sequence, 0) AND EXISTS (SELECT FROM feed_readers WHERE reader = name);
+END $function$;
+ALTER FUNCTION crm_feed_news(text,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_feed_news(text,bigint) TO crm_service;
+
 -- What is finished stays as it is, and keeps nothing of what it was about.
 CREATE FUNCTION crm_finish_job()
  RETURNS trigger
@@ -2623,6 +2713,29 @@ AS $function$
     FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
     WHERE tgname = 'audit_delete' AND relname = resource AND relnamespace = 'public'::regnamespace
 $function$;
+
+-- Whether this process is the reader for so many seconds from now. 0 seconds: no longer. A new reader begins now: it is
+-- not given what was before.
+CREATE FUNCTION crm_lead_feed(name text, process uuid, seconds double precision)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM feed_readers WHERE reader = name) THEN
+        INSERT INTO feed_readers (reader) VALUES (name) ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            INSERT INTO feed_places (tenant_id, reader, sequence)
+            SELECT tenant_id, name, newest FROM crm_feed_ends();
+        END IF;
+    END IF;
+    UPDATE feed_readers SET holder = process, held_until = clock_timestamp() + make_interval(secs => least(seconds, 60))
+    WHERE reader = name AND (holder = process OR held_until < clock_timestamp());
+    RETURN FOUND;
+END $function$;
+ALTER FUNCTION crm_lead_feed(text,uuid,double precision) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_lead_feed(text,uuid,double precision) TO crm_service;
 
 -- The part of a tree that nothing else of it belongs to: no more than `most` records. `resources` are tables, each after
 -- those that it belongs to.

@@ -82,6 +82,7 @@ _newest = func.greatest(
 # Of what retention deletes, a part may be there still.
 _cut_at = func.coalesce(select(cut.sequence).scalar_subquery(), literal_column("0"))
 NEWEST: Select[Any] = select(_newest)
+BEGINNING: Select[Any] = select(_cut_at)
 ENDS: Select[Any] = select(_newest, _cut_at)
 _types, _actions, _kinds = (bindparam(name, type_=ARRAY(Text)) for name in ("types", "actions", "kinds"))
 EVENTS: Select[Any] = (
@@ -115,6 +116,11 @@ EVENTS: Select[Any] = (
 async def newest(tx: Transaction) -> int:
     """The newest sequence of the tenant; 0 if nothing is sealed yet."""
     return int((await tx.connection.execute(NEWEST)).scalar_one())
+
+
+async def beginning(tx: Transaction) -> int:
+    """The last event of the tenant that retention has deleted; 0 if there is none."""
+    return int((await tx.connection.execute(BEGINNING)).scalar_one())
 
 
 async def read(

@@ -5,6 +5,7 @@ from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
+from app.models.feed import FeedPlace, FeedReader
 from app.models.idempotency import IdempotencyKey
 from app.models.jobs import Job, JobFile
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
@@ -23,6 +24,8 @@ __all__ = [
     "Customer",
     "CustomerTag",
     "Deal",
+    "FeedPlace",
+    "FeedReader",
     "IdempotencyKey",
     "Job",
     "JobFile",

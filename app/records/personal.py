@@ -31,6 +31,8 @@ NOT_PERSONAL = {
     "audit_seals": "hash hash_v1",
     "customers": "assigned_to kind status",
     "deals": "currency owner_id",
+    "feed_places": "reader",
+    "feed_readers": "reader",
     "idempotency_keys": "etag fingerprint key user_id",
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
