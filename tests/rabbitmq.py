@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -46,6 +46,14 @@ class RabbitMq:
         )
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """With what it has kept, if it ran before."""
         _certify(self.home)
         given = {"port": self.port, "tls_port": self.tls_port, "home": self.home}
         (self.home / "rabbitmq.conf").write_text(CONFIGURATION.format(password=PASSWORD, vhost=VHOST, **given))
@@ -79,16 +87,25 @@ class RabbitMq:
         try:
             wait_until(self._listens, f"RabbitMQ listens: {self.home / 'output'}")
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """As a machine that loses its power."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._epmd.kill()
         for process in (self._process, self._epmd):
             process.wait()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It accepts connections, and answers nothing."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def _listens(self) -> bool:
         assert self._process.poll() is None, (self.home / "output").read_text()

@@ -1,0 +1,103 @@
+"""Servers that the service can do without: the message broker and Redis, hanging, killed, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import aio_pika
+import httpx
+
+from tests.processes import Worker
+from tests.rabbitmq import RabbitMq
+from tests.torture.place import Finding, Place
+
+CUSTOMERS = "/admin/customers"
+EXCHANGE, QUEUE = "torture", "everything"
+
+
+def away(place: Place) -> Finding:
+    """Write and read all the time, while each of them hangs, is killed, and comes back. What the broker missed comes to
+    it then, in order.
+    """
+    seconds = place.times(15, 3)
+    tenant = place.tenant()
+    token = place.token(tenant)
+    took: dict[str, list[float]] = {}
+    failed = 0
+    with ExitStack() as open_:
+        (place.folder / "broker").mkdir()
+        broker = RabbitMq(place.folder / "broker")
+        open_.enter_context(broker)
+        asyncio.run(_declare(broker.url))
+        environment = {"AMQP_URL": broker.url, "AMQP_EXCHANGE": EXCHANGE, "JOBS_IN_SERVICE": "false"}
+        service = open_.enter_context(place.service(**environment))
+        worker = Worker(place.data_dir, **environment)
+        open_.callback(worker.stop)
+        client = open_.enter_context(
+            httpx.Client(base_url=service.url, timeout=60, headers={"Authorization": f"Bearer {token}"})
+        )
+
+        def work(when: str) -> None:
+            """As somebody at the console does."""
+            nonlocal failed
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                began = time.perf_counter()
+                made = client.post(CUSTOMERS, json={"name": "Ada"})
+                shown = client.get(CUSTOMERS)
+                took.setdefault(when, []).append(time.perf_counter() - began)
+                failed += (made.status_code, shown.status_code) != (201, 200)
+                time.sleep(0.02)
+
+        work("before")
+        work("all is well")
+        with broker.paused():
+            work("the broker hangs")
+        broker.stop()
+        work("the broker is gone")
+        broker.start()
+        work("the broker is back")
+        expected = place.look("SELECT count(*) FROM audit_entries WHERE tenant_id = %s", tenant)
+        came = asyncio.run(_consumed(broker.url, f"{tenant}/", expected))
+    del took["before"]
+    middle = {when: statistics.median(each) for when, each in took.items()}
+    slowest = max(middle, key=middle.__getitem__)
+    ratio = middle[slowest] / middle["all is well"]
+    first_times = list(dict.fromkeys(came))
+    in_order = first_times == list(range(1, expected + 1))
+    return Finding(
+        f"{sum(map(len, took.values())):,} writes and reads: at most {ratio:.2f} times as long as when all is well"
+        f" ({slowest}); {expected:,} events at the broker, {len(came) - len(first_times)} of them twice",
+        f"{failed} requests failed, {expected - len(first_times)} events missing{'' if in_order else ', out of order'}",
+        not failed and in_order and ratio < place.within(1.5),
+    )
+
+
+async def _declare(url: str) -> None:
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        queue = await channel.declare_queue(QUEUE, durable=True)
+        await queue.bind(exchange, "#")
+
+
+async def _consumed(url: str, prefix: str, expected: int) -> list[int]:
+    """The sequences that came, in order."""
+    came: list[int] = []
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(QUEUE)
+        until = time.monotonic() + 90
+        while len(set(came)) < expected and time.monotonic() < until:
+            message: Any = await queue.get(fail=False, no_ack=True)
+            if message is None:
+                await asyncio.sleep(0.1)
+                continue
+            cloud_event = httpx.Response(200, content=message.body).json()
+            if cloud_event["id"].startswith(prefix):
+                came.append(cloud_event["data"]["sequence"])
+    return came
