@@ -137,6 +137,16 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
         "record": {"id": 12, "name": "Ada Lovelace", "version": 3},
     },
     "Events": {"last_sequence": 1042},
+    "Webhook": {
+        "id": 4,
+        "url": "https://erp.example.com/crm-events",
+        "types": ["deal.won", "customer.*"],
+        "description": "Our ERP",
+        "secret": None,
+    },
+    "Delivery": {"id": 8120, "message_id": "msg_4_1042", "type": "deal.won", "status": "delivered"},
+    "Attempt": {"status": 200, "duration_ms": 84, "response": "ok"},
+    "WebhookTest": {"status": 200, "duration_ms": 84, "response": "ok"},
     "BulkResult": {"matched": 3, "changed": 1, "unchanged": 1},
     "BulkRefusal": {"id": 12, "code": "INSUFFICIENT_PERMISSIONS", "message": "This record is not yours"},
     "Job": {
@@ -153,7 +163,8 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
 }
 # Fields that are null in the examples.
 NULL_FIELDS = frozenset(
-    "deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor error".split()
+    "deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor error secret"
+    " failing_since next_attempt_at".split()
 )
 
 

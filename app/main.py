@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -52,13 +52,18 @@ from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
 from app.admin.trash.routes import router as trash
 from app.admin.users.routes import router as users
+from app.admin.webhooks.routes import router as webhooks
 from app.console.routes import router as console
+from app.crypto.keys import Keys
 from app.db.database import Database
 from app.db.startup import check_role
 from app.docs import docs_router
 from app.events.places import BROKER, Reader
 from app.events.streams import MOST_STREAMS, LiveStreams
 from app.events.waiting import NewEvents
+from app.events.webhooks.deliveries import prune_webhooks
+from app.events.webhooks.deliveries import tend as tend_webhooks
+from app.events.webhooks.sender import WebhookSender
 from app.jobs.queue import Kinds, prune_jobs, tend
 from app.jobs.worker import JobWorker
 from app.records.bootstrap import TenantBootstrap
@@ -68,6 +73,7 @@ from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
 from app.telemetry import Telemetry, forget_dead_workers
+from app.web.addresses import Addresses
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.error_responses import error_response
@@ -78,7 +84,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, report_runs, audit, events, trash),
+    *(tags, me, users, settings_, reports, report_runs, audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search),
 )
 BULKS = (BULK_OF_CUSTOMERS, BULK_OF_CONTACTS, BULK_OF_DEALS, BULK_OF_ACTIVITIES, BULK_OF_NOTES)
@@ -119,6 +125,8 @@ def create_app(settings: Settings) -> Litestar:
                 "new_events": new_events,
                 "streams": LiveStreams(database, new_events),
                 "streams_per_person": ConcurrencyLimiter(MOST_STREAMS, "live streams open"),
+                "encryption": Keys(settings),
+                "addresses": Addresses(settings.webhook_networks),
                 "report_cache": ReportCache(settings.report_cache_seconds),
                 "bootstrap": TenantBootstrap(database, settings),
                 "prober": probes.Prober(settings),
@@ -190,12 +198,16 @@ def job_kinds(settings: Settings) -> Kinds:
 
 @asynccontextmanager
 async def running_jobs(settings: Settings, database: Database, *, on: bool = True) -> AsyncIterator[None]:
-    """Run jobs, and publish events, while the block does. At its end, each job comes to the end of its step and goes
-    on elsewhere.
+    """Run jobs, send webhooks and publish events while the block does. At its end, what is being done comes to the end
+    of its step, and goes on elsewhere.
     """
-    async with (
-        _beside(JobWorker(database, settings, job_kinds(settings)).run() if on else None),
-        _beside(_publishing(settings, database) if on else None),
+    if not on:
+        yield
+        return
+    async with _beside(
+        JobWorker(database, settings, job_kinds(settings)).run(),
+        WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run(),
+        _publishing(settings, database),
     ):
         yield
 
@@ -214,8 +226,9 @@ def _publishing(settings: Settings, database: Database) -> Coroutine[Any, Any, N
 async def _maintained(settings: Settings, database: Database, store: ObjectStore) -> AsyncIterator[None]:
 
     async def tend_jobs() -> int:
-        # So that somebody says that jobs wait while no worker runs.
+        # So that somebody says that jobs and deliveries wait while no worker runs.
         await tend(database)
+        await tend_webhooks(database)
         return 0
 
     async def count_behind() -> int:
@@ -228,6 +241,7 @@ async def _maintained(settings: Settings, database: Database, store: ObjectStore
         **({"events behind": count_behind} if settings.amqp_url else {}),
         "objects": partial(delete_removed_objects, database, store),
         "old jobs": partial(prune_jobs, database, settings.job_retention_days),
+        "old deliveries": partial(prune_webhooks, database),
     }
     upkeep = Maintenance(database, settings.upkeep_seconds, also)
     async with _beside(upkeep.run() if settings.upkeep_seconds else None):
@@ -235,13 +249,14 @@ async def _maintained(settings: Settings, database: Database, store: ObjectStore
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
-    """Do this, if anything, beside the block."""
-    task = None if work is None else asyncio.create_task(work)
+async def _beside(*works: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """Do these, if anything, beside the block. At its end, they come to their ends side by side."""
+    tasks = [asyncio.create_task(work) for work in works if work is not None]
     try:
         yield
     finally:
-        if task:
+        for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result

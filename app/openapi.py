@@ -57,6 +57,7 @@ GROUPS = {
     "Activities": "Calls, emails, meetings, tasks and notes, planned or done. Overdue is computed, never stored.",
     "Notes": "Notes on customers, deals and activities.",
     "Tags": "Labels for customers. Only admins change them.",
+    "Webhooks": "Events that are sent to other systems, signed by the Standard Webhooks specification.",
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
     "Search": "Everything at once, best first.",
     "Batch": "Several requests in one transaction, all or none.",

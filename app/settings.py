@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import secrets
@@ -21,6 +23,7 @@ from app.timezones import TIMEZONES
 
 DEFAULT_ROLE_ALIASES = "owner=admin,member=agent,salesrep=agent,sales_rep=agent"
 MIN_SECRET_BYTES = 32
+KEY_BYTES = 32
 # The path of a file that `crm serve` creates when it is told to stop; its workers are not ready from then on.
 DRAIN_FILE = "CRM_DRAIN_FILE"
 # Documents, images, archives, text and mail; nothing that a browser would execute.
@@ -46,7 +49,7 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 # Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
-    *("database_url", "migration_database_url", "amqp_url"),
+    *("database_url", "migration_database_url", "amqp_url", "encryption_keys"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
 SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL")
@@ -291,6 +294,23 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = ""
 
+    encryption_keys: Annotated[
+        str,
+        Meta(
+            description="What encrypts secrets in the database, such as those of webhooks: keys of 32 bytes in base64,"
+            " comma-separated, the current one first. Outside production, if not set, a key derived from `JWT_SECRET`;"
+            " in production, if not set, there are no webhooks.",
+            examples=["CHANGE-ME: openssl rand -base64 32"],
+        ),
+    ] = ""
+    webhook_allowed_networks: Annotated[
+        str,
+        Meta(
+            description="Networks that webhooks may call although they are not public, comma-separated.",
+            examples=["10.20.0.0/16,fd00::/8"],
+        ),
+    ] = ""
+
     jobs_in_service: Annotated[
         bool | None,
         Meta(
@@ -380,6 +400,19 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def audit_keys(self) -> tuple[str, ...]:
         """The secrets that checkpoints of the audit log may be signed with. New ones are signed with the first."""
         return tuple(secret for secret in (self.audit_key, *self.jwt_secrets) if secret)
+
+    @property
+    def encryption_key_bytes(self) -> tuple[bytes, ...]:
+        """The keys that may have encrypted what the database keeps. The first one encrypts; there may be none."""
+        keys = tuple(base64.b64decode(key) for key in _listed(self.encryption_keys))
+        if keys or self.production:
+            return keys
+        return (hashlib.sha256(b"crm-service encryption key\0" + self.jwt_secret.encode()).digest(),)
+
+    @property
+    def webhook_networks(self) -> tuple[str, ...]:
+        """Networks that webhooks may call although they are not public."""
+        return _listed(self.webhook_allowed_networks)
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -484,11 +517,16 @@ def _check(settings: Settings) -> None:
         raise SettingsError("PUBLIC_URL: must be of the form https://host")
     _check_roles(settings)
     _check_store(settings)
-    for network in settings.proxies:
-        try:
-            ip_network(network)
-        except ValueError:
-            raise SettingsError(f"TRUSTED_PROXIES: {network!r} is not a network, such as 10.0.0.0/8") from None
+    for name, networks in (
+        ("TRUSTED_PROXIES", settings.proxies),
+        ("WEBHOOK_ALLOWED_NETWORKS", settings.webhook_networks),
+    ):
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise SettingsError(f"{name}: {network!r} is not a network, such as 10.0.0.0/8") from None
+    _check_keys(settings)
     for origin in settings.allowed_origins:
         if not re.fullmatch(r"https?://[A-Za-z0-9.*\-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", origin):
             raise SettingsError(
@@ -502,6 +540,17 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")
     if settings.amqp_url and not re.match(r"amqps?://[^/?#]", settings.amqp_url):
         raise SettingsError("AMQP_URL: must be of the form amqp://login:password@host:5672/vhost, or amqps://")
+
+
+def _check_keys(settings: Settings) -> None:
+    for key in _listed(settings.encryption_keys):
+        try:
+            length = len(base64.b64decode(key, validate=True))
+        except ValueError:
+            length = 0
+        if length != KEY_BYTES:
+            # Never the value.
+            raise SettingsError(f"ENCRYPTION_KEYS: each key has {KEY_BYTES} bytes in base64: openssl rand -base64 32")
 
 
 def _check_roles(settings: Settings) -> None:

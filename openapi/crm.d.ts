@@ -1845,6 +1845,222 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List webhooks
+         * @description Every webhook, the oldest first.
+         */
+        get: operations["list_webhooks"];
+        put?: never;
+        /**
+         * Create webhook
+         * @description Send events of some types to an address. The answer has the secret that signs them: keep it, it is shown once.
+         */
+        post: operations["create_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get webhook
+         * @description One webhook, without its secret.
+         */
+        get: operations["get_webhook"];
+        /**
+         * Change webhook by put
+         * @description Change the fields that are present. One that is switched on again gets what happens from then on.
+         */
+        put: operations["change_webhook_by_put"];
+        post?: never;
+        /**
+         * Delete webhook
+         * @description Delete a webhook, with its deliveries.
+         */
+        delete: operations["delete_webhook"];
+        options?: never;
+        head?: never;
+        /**
+         * Change webhook by patch
+         * @description Change the fields that are present. One that is switched on again gets what happens from then on.
+         */
+        patch: operations["change_webhook_by_patch"];
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List deliveries
+         * @description What was sent, or is to be sent, to a webhook, newest first. It is kept for 30 days.
+         */
+        get: operations["list_deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/deliveries/{delivery_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get delivery
+         * @description One delivery with its attempts.
+         */
+        get: operations["get_delivery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redeliver
+         * @description Send an event again at once, under the same webhook-id; if that fails, it is tried again as if it was new.
+         */
+        post: operations["redeliver"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replay
+         * @description Send all events between two sequences that the webhook's types match, under the same webhook-ids as before.
+         */
+        post: operations["replay"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/rotate-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate webhook secret
+         * @description Make a new secret, which is shown once. For 24 hours deliveries are signed with both.
+         */
+        post: operations["rotate_webhook_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Test webhook
+         * @description Send an event of the type webhook.test now, and answer what came of it. It is not tried again.
+         */
+        post: operations["test_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo webhook change
+         * @description Take one change back. What was changed again since is 409 CHANGED_SINCE. A secret does not come back.
+         */
+        post: operations["undo_webhook_change"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/webhooks/{webhook_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List webhook versions
+         * @description Every change of a webhook, newest first.
+         */
+        get: operations["list_webhook_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -2248,6 +2464,18 @@ export interface components {
             deleted_at: string | null;
             version: number;
             download_url: string;
+        };
+        /**
+         * Attempt
+         * @description One request to a receiver. `status` is null where there was no whole answer; `error` says why it is no success;
+         *         `response` is the beginning of the answer.
+         */
+        Attempt: {
+            at: string;
+            status: number | null;
+            duration_ms: number;
+            error: string | null;
+            response: string | null;
         };
         /**
          * AuditAction
@@ -3502,6 +3730,51 @@ export interface components {
             name: string | null;
         };
         /**
+         * Delivery
+         * @description One event for one webhook. `message_id` is the header `webhook-id` of each attempt. `attempts` are the newest 25,
+         *         in order.
+         * @example {
+         *       "id": 8120,
+         *       "message_id": "msg_4_1042",
+         *       "type": "deal.won",
+         *       "sequence": 1042,
+         *       "resource_type": "customer",
+         *       "resource_id": 12,
+         *       "status": "delivered",
+         *       "attempts": [
+         *         {
+         *           "at": "2026-01-12T14:05:00Z",
+         *           "status": 200,
+         *           "duration_ms": 84,
+         *           "error": null,
+         *           "response": "ok"
+         *         }
+         *       ],
+         *       "next_attempt_at": null,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "finished_at": "2026-01-12T14:05:00Z"
+         *     }
+         */
+        Delivery: {
+            id: number;
+            message_id: string;
+            type: string;
+            sequence: number;
+            resource_type: string;
+            resource_id: number;
+            status: components["schemas"]["DeliveryStatus"];
+            attempts: components["schemas"]["Attempt"][];
+            next_attempt_at: string | null;
+            created_at: string;
+            finished_at: string | null;
+        };
+        /**
+         * DeliveryStatus
+         * @description What became of a delivery. One that is pending has not been sent yet, or is tried again.
+         * @enum {unknown}
+         */
+        DeliveryStatus: "delivered" | "failed" | "pending";
+        /**
          * Difference
          * @description A field before and after; null where there was, or is, nothing.
          */
@@ -3718,6 +3991,35 @@ export interface components {
          */
         Everything_Tag_: {
             data: components["schemas"]["Tag"][];
+            total: number;
+        };
+        /**
+         * Everything[Webhook]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 4,
+         *           "url": "https://erp.example.com/crm-events",
+         *           "types": [
+         *             "deal.won",
+         *             "customer.*"
+         *           ],
+         *           "description": "Our ERP",
+         *           "is_active": true,
+         *           "secret": null,
+         *           "secret_changed_at": "2026-01-12T14:05:00Z",
+         *           "failing_since": null,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z",
+         *           "version": 3
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_Webhook_: {
+            data: components["schemas"]["Webhook"][];
             total: number;
         };
         /**
@@ -4661,6 +4963,53 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * Page[Delivery]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 8120,
+         *           "message_id": "msg_4_1042",
+         *           "type": "deal.won",
+         *           "sequence": 1042,
+         *           "resource_type": "customer",
+         *           "resource_id": 12,
+         *           "status": "delivered",
+         *           "attempts": [
+         *             {
+         *               "at": "2026-01-12T14:05:00Z",
+         *               "status": 200,
+         *               "duration_ms": 84,
+         *               "error": null,
+         *               "response": "ok"
+         *             }
+         *           ],
+         *           "next_attempt_at": null,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "finished_at": "2026-01-12T14:05:00Z"
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Delivery_: {
+            data: components["schemas"]["Delivery"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
          * Page[Job]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
@@ -5054,6 +5403,26 @@ export interface components {
             sequence: number;
         };
         /**
+         * ReplayRange
+         * @description Two sequences: what is between them is sent again, without the two themselves.
+         */
+        ReplayRange: {
+            /** @example 1200 */
+            after: number;
+            /** @example 1300 */
+            before: number;
+        };
+        /**
+         * Replayed
+         * @description How many events are on their way again.
+         * @example {
+         *       "deliveries": 3
+         *     }
+         */
+        Replayed: {
+            deliveries: number;
+        };
+        /**
          * ReportFormat
          * @description What a report is written as: `json` is the report's own answer, the others are tables.
          * @enum {unknown}
@@ -5093,7 +5462,7 @@ export interface components {
          * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag";
+        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -5451,6 +5820,92 @@ export interface components {
          * @enum {unknown}
          */
         Via: "api" | "assistant" | "console" | "import" | "job" | "mcp";
+        /**
+         * Webhook
+         * @description Where events of some types are sent. The secret is shown once, when it is made: elsewhere it is null.
+         *         `failing_since` is when the first of the attempts failed that have failed without a success since.
+         * @example {
+         *       "id": 4,
+         *       "url": "https://erp.example.com/crm-events",
+         *       "types": [
+         *         "deal.won",
+         *         "customer.*"
+         *       ],
+         *       "description": "Our ERP",
+         *       "is_active": true,
+         *       "secret": null,
+         *       "secret_changed_at": "2026-01-12T14:05:00Z",
+         *       "failing_since": null,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z",
+         *       "version": 3
+         *     }
+         */
+        Webhook: {
+            id: number;
+            url: string;
+            types: string[];
+            description: string | null;
+            is_active: boolean;
+            secret: string | null;
+            secret_changed_at: string;
+            failing_since: string | null;
+            created_at: string;
+            updated_at: string;
+            version: number;
+        };
+        /**
+         * WebhookChange
+         * @description The fields of a webhook that can be written. One that is switched on again gets what happens from then on.
+         */
+        WebhookChange: {
+            /**
+             * @description In production https. Its host must have public addresses only
+             * @example https://example.com/crm-events
+             */
+            url?: string;
+            types?: "" | string[];
+            description?: string | null;
+            is_active?: boolean;
+        };
+        /**
+         * WebhookCreate
+         * @description A new webhook. It gets what happens from then on.
+         */
+        WebhookCreate: {
+            /**
+             * @description In production https. Its host must have public addresses only
+             * @example https://example.com/crm-events
+             */
+            url: string;
+            /**
+             * @description Types of events, or patterns such as `deal.*`, `*.deleted` and `*`
+             * @example [
+             *       "deal.won",
+             *       "customer.*"
+             *     ]
+             */
+            types: string[];
+            description?: string | null;
+            is_active?: boolean;
+        };
+        /**
+         * WebhookTest
+         * @description What a receiver answered to a test. `status` is null where there was no whole answer; `error` says why it is no
+         *         success; `response` is the first KiB of the answer.
+         * @example {
+         *       "status": 200,
+         *       "duration_ms": 84,
+         *       "response": "ok",
+         *       "error": null
+         *     }
+         */
+        WebhookTest: {
+            status: number | null;
+            duration_ms: number;
+            response: string | null;
+            error: string | null;
+        };
     };
     responses: {
         /** @description A parameter or the body is not valid; `data.fields` names every wrong field */
@@ -6751,7 +7206,7 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
                 action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
@@ -9338,7 +9793,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -11341,7 +11796,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag")[];
+                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */
@@ -11417,6 +11872,617 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_webhooks: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_Webhook_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_webhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_webhook: {
+        parameters: {
+            query?: {
+                /** @description Answers the record's own fields as they were then, without nested records; a bare date is the end of that day in the organization's timezone */
+                as_of?: string;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_webhook_by_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_webhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_webhook_by_patch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_deliveries: {
+        parameters: {
+            query?: {
+                /** @description Lists of deliveries have one order. */
+                sort_by?: "created_at";
+                status?: ("delivered" | "failed" | "pending")[];
+                type?: string;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                to?: string;
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Delivery_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_delivery: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                webhook_id: number;
+                delivery_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    redeliver: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                webhook_id: number;
+                delivery_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Delivery"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    replay: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayRange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Replayed"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    rotate_webhook_secret: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    test_webhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookTest"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    undo_webhook_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EntryUndo"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_webhook_versions: {
+        parameters: {
+            query?: {
+                /** @description Versions have one order. */
+                sort_by?: "created_at";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                webhook_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditEntry_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -12,6 +12,7 @@ from litestar import Response
 from litestar.connection import ASGIConnection
 from litestar.enums import HttpMethod
 from litestar.handlers import BaseRouteHandler
+from msgspec.structs import replace
 
 from app.access.actor import Actor
 from app.admin.dry_run import DryRunDone, preview
@@ -35,7 +36,7 @@ CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
 READING = (HttpMethod.GET, HttpMethod.HEAD)
 # The key, in the scope's state of a request inside a batch, of the batch's transaction.
 OUTER = "outer"
-# What became a job: the answer has it as `job`.
+# Something goes on afterwards. What became a job: the answer has it as `job`.
 ACCEPTED = 202
 
 T = TypeVar("T")
@@ -136,13 +137,18 @@ async def read_page(
         return rows.response(before + bracket, kept, after)
 
 
-def answer(tx: Transaction, content: T, status: int = 200, *, version: int | None = None) -> Response[T]:
-    """The content as JSON. The ETag is its version, or `version`, for a part of a record."""
+def answer(
+    tx: Transaction, content: T, status: int = 200, *, version: int | None = None, kept: T | None = None
+) -> Response[T]:
+    """The content as JSON. The ETag is its version, or `version`, for a part of a record. `kept` stands for it under an
+    Idempotency-Key and in a dry run: the content without its secret.
+    """
     version = getattr(content, "version", version)
     tag = None if version is None else etag(version)
     body = strict_json.encode(content)
-    tx.answer = KeptAnswer(status, body, tag, tx.operation_id)
-    return _response(tx.answer)
+    shown = KeptAnswer(status, body, tag, tx.operation_id)
+    tx.answer = shown if kept is None else replace(shown, body=strict_json.encode(kept))
+    return _response(shown)
 
 
 def message(tx: Transaction, text: str) -> Response[Message]:
@@ -172,8 +178,8 @@ def _response(kept: KeptAnswer) -> Response[Any]:
     headers = {"ETag": kept.etag} if kept.etag else {}
     if kept.operation_id is not None:
         headers["X-Operation-Id"] = str(kept.operation_id)
-    if kept.status == ACCEPTED:
-        headers["Location"] = f"/admin/jobs/{strict_json.decode_own(kept.body)['job']['id']}"
+    if kept.status == ACCEPTED and (job := strict_json.decode_own(kept.body).get("job")):
+        headers["Location"] = f"/admin/jobs/{job['id']}"
     return encoded_response(kept.body, kept.status, headers)
 
 

@@ -85,25 +85,23 @@ NEWEST: Select[Any] = select(_newest)
 BEGINNING: Select[Any] = select(_cut_at)
 ENDS: Select[Any] = select(_newest, _cut_at)
 _types, _actions, _kinds = (bindparam(name, type_=ARRAY(Text)) for name in ("types", "actions", "kinds"))
-EVENTS: Select[Any] = (
-    select(
-        seal.sequence,
-        TYPES,
-        entry.created_at,
-        entry.resource_type,
-        entry.resource_id,
-        entry.version,
-        entry.user_id,
-        entry.user_name,
-        entry.request_id,
-        type_coerce(with_stage_name(entry.old_values), JSONB),
-        type_coerce(with_stage_name(entry.new_values), JSONB),
-    )
-    .where(
+_EVENTS: Select[Any] = select(
+    seal.sequence,
+    TYPES,
+    entry.created_at,
+    entry.resource_type,
+    entry.resource_id,
+    entry.version,
+    entry.user_id,
+    entry.user_name,
+    entry.request_id,
+    type_coerce(with_stage_name(entry.old_values), JSONB),
+    type_coerce(with_stage_name(entry.new_values), JSONB),
+).where(entry.tenant_id == seal.tenant_id, entry.id == seal.entry_id)
+EVENTS = (
+    _EVENTS.where(
         seal.sequence > bindparam("after", type_=BigInteger),
         seal.sequence <= bindparam("until", type_=BigInteger),
-        entry.tenant_id == seal.tenant_id,
-        entry.id == seal.entry_id,
         or_(_kinds.is_(None), entry.resource_type == any_(_kinds)),
         # The first condition follows from the second, and takes less time.
         or_(_types.is_(None), and_(entry.action == any_(_actions), TYPES.overlap(_types))),
@@ -111,6 +109,7 @@ EVENTS: Select[Any] = (
     .order_by(seal.sequence)
     .limit(bindparam("most", type_=BigInteger))
 )
+THESE = _EVENTS.where(seal.sequence == any_(bindparam("sequences", type_=ARRAY(BigInteger))))
 
 
 async def newest(tx: Transaction) -> int:
@@ -162,6 +161,15 @@ async def read(
         if time.monotonic() > ends:
             break
     return Part(kept, after, after < last, last)
+
+
+async def read_these(
+    tx: Transaction, sequences: Sequence[int], shown: Mapping[str, Repository[Any]]
+) -> dict[int, Event]:
+    """The events with these sequences; those are missing that retention has deleted."""
+    events = [_event(*row) for row in await tx.connection.execute(THESE, {"sequences": sequences})]
+    await _add_records(tx, events, shown)
+    return {event.sequence: event for event in events}
 
 
 def _event(

@@ -118,6 +118,15 @@ TYPES: ColumnElement[list[str]] = func.array_remove(
 )
 
 
+def patterns_of(types: ColumnElement[list[str]]) -> ColumnElement[list[str]]:
+    """The types, and all patterns that match any of them."""
+    each = func.unnest(types).column_valued("each")
+    of_verb = select(func.array_agg(_literal(f"{ANY}.") + func.split_part(each, _literal("."), 2)))
+    of_kind = func.split_part(types[1], _literal("."), 1) + _literal(f".{ANY}")
+    general = array([of_kind, _literal(ANY), _literal(f"{ANY}.{ANY}")])
+    return func.array_cat(func.array_cat(types, of_verb.scalar_subquery()), general, type_=ARRAY(Text))
+
+
 def matching(patterns: Iterable[str]) -> list[str]:
     """The types that any of these patterns matches: `deal.won`, `deal.*`, `*.deleted` or `*`."""
     wanted = [("*.*" if pattern == ANY else pattern).split(".") for pattern in patterns]

@@ -10,6 +10,7 @@ from app.models.idempotency import IdempotencyKey
 from app.models.jobs import Job, JobFile
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
 from app.models.tenants import TenantSettings, User
+from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
 
 __all__ = [
     "Activity",
@@ -40,4 +41,7 @@ __all__ = [
     "TenantSettings",
     "User",
     "UserReference",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookState",
 ]

@@ -43,6 +43,7 @@ class ResourceType(StrEnum):
     NOTE = "note"
     ATTACHMENT = "attachment"
     TAG = "tag"
+    WEBHOOK = "webhook"
     SETTINGS = "settings"
     AUDIT_LOG = "audit_log"
 

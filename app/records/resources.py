@@ -27,6 +27,7 @@ from app.models import (
     SoftDeleted,
     Tag,
     TenantSettings,
+    Webhook,
 )
 from app.web.errors import AppError, Code, bad_field
 
@@ -194,6 +195,7 @@ PIPELINE_STAGES = Resource(
         "stage_history_to_stage_fkey": (Code.STAGE_IN_USE, None),
     },
 )
+WEBHOOKS = Resource(model=Webhook, kind="webhook", not_found=Code.WEBHOOK_NOT_FOUND, most=50)
 SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
 
 RESOURCES = (
@@ -205,6 +207,7 @@ RESOURCES = (
     ATTACHMENTS,
     TAGS,
     PIPELINE_STAGES,
+    WEBHOOKS,
     SETTINGS,
 )
 

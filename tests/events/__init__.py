@@ -1,0 +1,1 @@
+"""Tests of events that leave the service."""

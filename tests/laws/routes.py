@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
+import psycopg
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import UNSET, to_builtins
@@ -20,6 +21,7 @@ from app.access.permissions import Permission, Requires
 from app.admin.batch.schemas import Batch
 from app.admin.bulk import BulkChange
 from app.admin.contacts.schemas import ContactCreate
+from app.db.roles import SERVICE_ROLE, set_for_transaction
 from app.main import create_app
 from app.settings import Settings
 from app.web.event_stream import EventStream
@@ -33,6 +35,8 @@ UNKNOWN_OPERATION = uuid.UUID(int=0)
 ONE_OF: dict[type[Body], list[str]] = {ContactCreate: ["first_name"]}
 # Made-up values of these fields would be refused.
 KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage": "proposal", "default_currency": "EUR"}
+# Nobody listens there.
+KNOWN |= {"url": "http://127.0.0.1:9/hook", "types": ["customer.*"], "after": 0, "before": 2}
 # Every made-up record has this letter somewhere.
 QUERY: dict[str, object] = {"q": "e"}
 
@@ -153,6 +157,8 @@ def make(caller: Caller, parameter: str) -> Any:
         return caller.post("/admin/customers", {"name": "Ada"}).headers["X-Operation-Id"]
     if parameter == "job_id":
         return start_job(caller)["id"]
+    if parameter == "delivery_id":
+        return make_delivery(caller)
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -167,6 +173,21 @@ def start_job(caller: Caller) -> dict[str, Any]:
     body = {"ids": [*range(1, 1002)], "action": "update", "values": {"contacted": True}, "partial": True}
     job: dict[str, Any] = caller.ok("POST", "/admin/customers/bulk", body)["job"]
     return job
+
+
+def make_delivery(caller: Caller) -> int:
+    """A delivery of the caller's newest webhook, as if an event was sent."""
+    webhook = caller.ok("GET", "/admin/webhooks")["data"][-1]["id"]
+    settings: Settings = caller.client.app.state.settings
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute(set_for_transaction({"role": "%s", "crm.tenant": "%s"}), [SERVICE_ROLE, caller.tenant])
+        made = connection.execute(
+            "INSERT INTO webhook_deliveries (tenant_id, webhook_id, sequence, type, resource_type, resource_id)"
+            " SELECT %s, %s, count(*) + 1, 'tag.created', 'tag', 1 FROM webhook_deliveries RETURNING id",
+            [caller.tenant, webhook],
+        ).fetchone()
+    assert made is not None
+    return int(made[0])
 
 
 def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
@@ -194,6 +215,7 @@ TEXTS = {
     "notes": "content",
     "tags": "name",
     "pipeline-stages": "display_name",
+    "webhooks": "description",
 }
 
 

@@ -30,6 +30,8 @@ def expected_permission(method: str, path: str) -> str:
     kind = path.split("/", 1)[0]
     if kind in {"audit", "events"}:
         return "read" if path == "events/stream" else "audit"
+    if kind == "webhooks":
+        return "configure"
     if kind == "trash":
         return "delete"
     # Who may read a report may have it made as a file.

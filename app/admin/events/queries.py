@@ -11,6 +11,7 @@ from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
 from app.admin.settings.queries import SETTINGS
 from app.admin.tags.queries import TAGS
+from app.admin.webhooks.queries import WEBHOOKS
 
 SHOWN = {
     repository.resource.kind: repository
@@ -23,6 +24,7 @@ SHOWN = {
         ATTACHMENTS,
         TAGS,
         PIPELINE_STAGES,
+        WEBHOOKS,
         SETTINGS,
     )
 }

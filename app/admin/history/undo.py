@@ -33,6 +33,8 @@ from app.admin.pipeline_stages.queries import PIPELINE_STAGES
 from app.admin.settings.queries import SETTINGS
 from app.admin.tags import service as tags
 from app.admin.tags.queries import TAGS
+from app.admin.webhooks import service as webhooks
+from app.admin.webhooks.queries import WEBHOOKS
 from app.jobs.queue import Job, Step, Work, enqueue
 from app.records import history
 from app.records.audit_values import ResourceType
@@ -94,6 +96,7 @@ KINDS = {
         _with_trash(ATTACHMENTS),
         _without_trash(TAGS, tags.remove),
         _without_trash(PIPELINE_STAGES, stages.remove),
+        _without_trash(WEBHOOKS, webhooks.remove),
         _without_trash(SETTINGS),
     )
 }
@@ -468,6 +471,7 @@ INVERSES: dict[str, Callable[[_Undo, Entry, Values | None, dict[tuple[str, int],
 CHECKS: dict[str, Callable[[Transaction, Values, Values], Awaitable[None]]] = {
     DEALS.resource.kind: deals.check_put_back,
     ACTIVITIES.resource.kind: activities.check_put_back,
+    WEBHOOKS.resource.kind: webhooks.check_put_back,
 }
 
 
