@@ -44,6 +44,12 @@ def _erase() -> click.Command:
     return erase
 
 
+def _keys() -> click.Command:
+    from app.cli.keys import keys
+
+    return keys
+
+
 def _openapi() -> click.Command:
     from app.cli.openapi import openapi
 
@@ -75,6 +81,7 @@ COMMANDS = {
     "audit": _audit,
     "attachments": _attachments,
     "erase": _erase,
+    "keys": _keys,
     "openapi": _openapi,
 }
 # A production image does not contain these.
