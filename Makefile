@@ -48,7 +48,7 @@ test-database: test
 test-besides: TESTS = $(addprefix --ignore=,$(OF_RECORDS))
 test-besides: test
 
-# Every promise against real processes that are killed, paused and starved: some nine minutes, or TORTURE=--quick.
+# Every promise against real processes that are killed, paused and starved: some twenty minutes, or TORTURE=--quick.
 torture: setup
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
