@@ -12,9 +12,10 @@ from hashlib import sha256
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
+import structlog
 from aio_pika import DeliveryMode, ExchangeType, Message, connect
 from aio_pika.abc import AbstractConnection, AbstractExchange
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 from msgspec import Struct
 
 from app.events.feed import Event
@@ -24,11 +25,14 @@ CONNECT_SECONDS = 10.0
 # A broker that hangs is noticed after three times as long.
 HEARTBEAT_SECONDS = 5
 CLOSE_SECONDS = 2.0
+SLOW_SECONDS = 10.0
 MOST_KEY_BYTES = 255
 # With the longest type, it is a key.
 MOST_TENANT_BYTES = 200
 LOST = "the connection was lost"
-REFUSALS = (OSError, TimeoutError, AMQPError)
+REFUSALS = (*CONNECTION_EXCEPTIONS, TimeoutError)
+
+log = structlog.get_logger("broker")
 
 
 class CloudEvent(Struct):
@@ -85,6 +89,7 @@ class Broker:
     def __init__(self, connection: AbstractConnection, exchange: AbstractExchange) -> None:
         self._connection = connection
         self._exchange = exchange
+        self._slow = False
 
     def check(self) -> None:
         """Raises BrokerError if the connection has broken."""
@@ -95,7 +100,11 @@ class Broker:
         """Publish these in order; it ends when the broker has confirmed them all. While the broker raises flow control,
         it waits. Raises BrokerError.
         """
-        answers = await asyncio.gather(*map(self._publish, events), return_exceptions=True)
+        warning = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._warn)
+        try:
+            answers = await asyncio.gather(*map(self._publish, events), return_exceptions=True)
+        finally:
+            warning.cancel()
         for answer in answers:
             # A connection that breaks cancels some of them, which is no confirmation either.
             if isinstance(answer, BaseException):
@@ -111,19 +120,27 @@ class Broker:
         # Nobody need be interested.
         await self._exchange.publish(message, event.key, mandatory=False)
 
+    def _warn(self) -> None:
+        if not self._slow:
+            log.warning("the message broker does not confirm events: it hangs, or its memory or disk is short")
+        self._slow = True
+
 
 @asynccontextmanager
 async def connected(url: str, exchange: str) -> AsyncIterator[Broker]:
     """A connection to the broker, with the exchange declared. Raises BrokerError."""
     connection = None
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await connect(url, heartbeat=HEARTBEAT_SECONDS)
-            channel = await connection.channel(publisher_confirms=True)
-            topic = await channel.declare_exchange(exchange, ExchangeType.TOPIC, durable=True)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await connect(
+                    url, heartbeat=HEARTBEAT_SECONDS, client_properties={"connection_name": "crm-service"}
+                )
+                channel = await connection.channel(publisher_confirms=True)
+                topic = await channel.declare_exchange(exchange, ExchangeType.TOPIC, durable=True)
+        except REFUSALS as error:
+            raise BrokerError(_reason(error)) from None
         yield Broker(connection, topic)
-    except REFUSALS as error:
-        raise BrokerError(_reason(error)) from None
     finally:
         if connection is not None:
             with suppress(*REFUSALS):
@@ -132,5 +149,7 @@ async def connected(url: str, exchange: str) -> AsyncIterator[Broker]:
 
 
 def _reason(error: BaseException) -> str:
-    # A channel that is closed says no more than that.
-    return LOST if isinstance(error, ChannelInvalidStateError) else str(error) or type(error).__name__
+    # What a broken connection cancels, or closes, does not say why.
+    if isinstance(error, ChannelInvalidStateError | asyncio.CancelledError):
+        return LOST
+    return str(error) or ("it does not answer" if isinstance(error, TimeoutError) else type(error).__name__)

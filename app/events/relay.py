@@ -32,7 +32,7 @@ LOOK_SECONDS = 0.5
 LOOK_AT_ALL_SECONDS = 10.0
 # So many events of so many tenants are in memory.
 BATCH, TENANTS_AT_ONCE = 100, 4
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 15.0
 # When the service stops, what is on its way is confirmed, so that it is not published again.
 STOP_SECONDS = 5.0
 
@@ -51,26 +51,26 @@ class Relay:
         self._shown = shown
         self._reader = Reader(database, BROKER)
         self._leads_until = 0.0
-        self._away = False
+        # Of the broker, one after the other.
+        self._failures = 0
+        # Tenants whose events could not be read.
         self._failing: set[str] = set()
 
     async def run(self) -> None:
         """Run until it is cancelled. A broker that is away is logged once, and tried again with growing pauses."""
-        failures = 0
         while True:
             try:
                 await self._reader.news()  # tells monitors
                 if await self._lead():
                     await self._publish_all()
-                failures = 0
-            except BrokerError as error:
-                failures += 1
-                if not self._away:
-                    log.warning("the message broker can't be reached: events wait for it", reason=str(error))
-                self._away = True
             except AppError:
-                failures = 0  # without the database there is nothing to publish
-            await asyncio.sleep(min(TURN_SECONDS * 2 ** max(failures - 1, 0), LONGEST_PAUSE_SECONDS))
+                pass  # without the database there is nothing to publish
+            except Exception as error:
+                if self._failures == 0:
+                    unknown = None if isinstance(error, BrokerError) else error
+                    log.warning("the message broker can't be reached: events wait", reason=str(error), exc_info=unknown)
+                self._failures = min(self._failures + 1, 10)
+            await asyncio.sleep(min(TURN_SECONDS * 2 ** max(self._failures - 1, 0), LONGEST_PAUSE_SECONDS))
 
     async def _lead(self) -> bool:
         """Whether this process is the one that publishes."""
@@ -94,9 +94,6 @@ class Relay:
         leading = asyncio.create_task(self._keep_leading())
         try:
             async with connected(self._url, self._exchange) as broker:
-                if self._away:
-                    log.info("the message broker can be reached again")
-                self._away = False
                 await self._follow(broker)
         finally:
             leading.cancel()
@@ -159,5 +156,8 @@ class Relay:
         if part.events:
             await broker.publish(part.events)
             PUBLISHED.inc(len(part.events))
+            if self._failures:
+                log.info("events are published to the message broker again")
+            self._failures = 0
         await self._reader.advance(tenant, part.events[-1].sequence if part.events else part.none_until)
         return part.has_more
