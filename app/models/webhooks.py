@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Identity, Integer, LargeBinary, String, Text, text
+from sqlalchemy import BigInteger, Boolean, Identity, Integer, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -64,3 +64,5 @@ class WebhookDelivery(Base):
     claims: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     finished_at: Mapped[datetime | None]
+
+    __table_args__ = (UniqueConstraint("tenant_id", "webhook_id", "sequence", name="webhook_deliveries_sequence_key"),)
