@@ -1370,6 +1370,7 @@ CREATE TABLE webhook_deliveries (
     claims integer NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
+    claimed_until timestamptz,
     CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT webhook_deliveries_sequence_key UNIQUE (tenant_id, webhook_id, sequence),
     CONSTRAINT webhook_deliveries_finished_check CHECK ((finished_at IS NULL) = (status = 'pending')),
@@ -1377,6 +1378,7 @@ CREATE TABLE webhook_deliveries (
     CONSTRAINT webhook_deliveries_years_check CHECK (due_at >= '0002-01-01 00:00:00+00' AND due_at <= '9999-12-31
         23:59:59.999999+00' AND created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00' AND finished_at >= '0002-01-01 00:00:00+00' AND finished_at <= '9999-12-31
+        23:59:59.999999+00' AND claimed_until >= '0002-01-01 00:00:00+00' AND claimed_until <= '9999-12-31
         23:59:59.999999+00')
 );
 
@@ -1397,9 +1399,10 @@ CREATE POLICY tenant ON webhook_deliveries
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, SELECT (tenant_id, id, webhook_id, status, due_at, created_at) ON webhook_deliveries TO crm_maintenance;
-GRANT INSERT, SELECT, UPDATE (status, attempts, tries, in_order, due_at, claims, finished_at) ON webhook_deliveries TO
-    crm_service;
+GRANT DELETE, SELECT (tenant_id, id, webhook_id, status, due_at, created_at, claimed_until) ON webhook_deliveries TO
+    crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (status, attempts, tries, in_order, due_at, claims, finished_at, claimed_until) ON
+    webhook_deliveries TO crm_service;
 
 
 -- webhook_states ------------------------------------------------------------------------------------------------------
@@ -3616,14 +3619,16 @@ END $function$;
 ALTER FUNCTION crm_tend_jobs(double precision) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_tend_jobs(double precision) TO crm_service;
 
--- How many deliveries wait, and for how long the first of them has been due.
+-- How many deliveries wait, and for how long the first of those has been due that nobody has taken.
 CREATE FUNCTION crm_tend_webhooks(OUT pending bigint, OUT oldest double precision)
  RETURNS record
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
 AS $function$
-    SELECT count(*), coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now())), 0)
+    SELECT count(*), coalesce(greatest(extract(epoch FROM now() - min(due_at) FILTER (
+        WHERE claimed_until IS NULL OR claimed_until <= now()
+    )), 0), 0)
     FROM webhook_deliveries AS delivery
         JOIN webhooks ON webhooks.tenant_id = delivery.tenant_id AND webhooks.id = delivery.webhook_id
     WHERE status = 'pending' AND is_active;
@@ -3794,7 +3799,7 @@ AS $function$
     WHERE EXISTS (
         SELECT FROM webhook_deliveries AS delivery
         WHERE delivery.tenant_id = hooks.tenant_id AND delivery.webhook_id = hooks.webhook_id
-            AND status = 'pending' AND due_at <= now()
+            AND status = 'pending' AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
     );
 $function$;
 ALTER FUNCTION crm_webhooks_due() OWNER TO crm_maintenance;

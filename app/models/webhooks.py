@@ -58,8 +58,9 @@ class WebhookDelivery(Base):
     tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     # Until the first attempt, later events of the same record wait.
     in_order: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
-    # While somebody sends it, this is when others may take it over.
     due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # Until then, somebody is sending it.
+    claimed_until: Mapped[datetime | None]
     # Grows whenever somebody takes it: who was too slow can't write a result any more.
     claims: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

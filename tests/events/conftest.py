@@ -16,6 +16,7 @@ from standardwebhooks import Webhook
 from app.admin.events.queries import SHOWN
 from app.crypto.keys import Keys
 from app.db.database import Database
+from app.events.webhooks import sender
 from app.events.webhooks.attempts import Policy
 from app.events.webhooks.sender import WebhookSender
 from app.settings import Settings
@@ -116,8 +117,10 @@ def seal(settings: Settings) -> Callable[[], None]:
 
 
 @pytest.fixture
-def deliver(settings: Settings) -> Deliver:
+def deliver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Deliver:
     """Seal what was committed, and send webhooks until something is so."""
+    monkeypatch.setattr(sender, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sender, "BUSY_LOOK_SECONDS", 0.02)
 
     def run(until: Callable[[], Any], *, policy: Policy = EAGER, senders: int = 1, seconds: float = 20) -> None:
         seal_all(settings)

@@ -30,15 +30,22 @@ class Attempt(Struct):
 
 
 class Outcome(Struct):
-    """An attempt, and after how many seconds the receiver wants the next one."""
+    """An attempt, and after how many seconds the receiver wants the next one, if it says so."""
 
     attempt: Attempt
     retry_after: float | None = None
+    # Whether no other attempt can be better.
+    final: bool = False
 
     @property
     def delivered(self) -> bool:
         """Whether the receiver has it."""
         return self.attempt.error is None
+
+    @property
+    def receiver_failed(self) -> bool:
+        """Whether it is the receiver that has to do something about it."""
+        return not self.delivered and (self.gone or not self.final)
 
     @property
     def gone(self) -> bool:
@@ -54,7 +61,7 @@ class Policy(Struct, frozen=True):
 
     def pause(self, tries: int, outcome: Outcome) -> float | None:
         """Seconds until the next attempt after so many before this one; None if it was the last."""
-        if outcome.gone or tries >= len(self.pauses):
+        if outcome.final or tries >= len(self.pauses):
             return None
         pause = self.pauses[tries] * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 -- not a secret
         return min(max(pause, outcome.retry_after or 0.0), max(pause, LONGEST_PAUSE))

@@ -12,7 +12,7 @@ from typing import Self
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.events.webhooks.attempts import Attempt, Outcome
+from app.events.webhooks.attempts import GONE, Attempt, Outcome
 from app.web.addresses import Addresses, RefusedAddressError
 
 ATTEMPT_SECONDS = 15.0
@@ -102,7 +102,7 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError, ssl.SSLError) as failed:
             error = _in_words(failed)
         duration = round((time.monotonic() - began) * 1000)
-        return Outcome(Attempt(at, status, duration, error, response), retry_after)
+        return Outcome(Attempt(at, status, duration, error, response), retry_after, final=status == GONE)
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> str:

@@ -81,14 +81,15 @@ REPLAY = (
     .on_conflict_do_update(
         index_elements=["tenant_id", "webhook_id", "sequence"],
         set_={"status": "pending", "tries": 0, "in_order": True, "due_at": func.now(), "finished_at": None}
-        | {"claims": delivery.claims + 1},
+        | {"claims": delivery.claims + 1, "claimed_until": None},
     )
     .returning(delivery.id)
 )
 REDELIVER = (
     update(WebhookDelivery)
     .where(delivery.webhook_id == bindparam("of"), delivery.id == bindparam("delivery_id"))
-    .values(status="pending", tries=0, in_order=False, due_at=func.now(), finished_at=None, claims=delivery.claims + 1)
+    .values(status="pending", tries=0, in_order=False, due_at=func.now(), finished_at=None)
+    .values(claims=delivery.claims + 1, claimed_until=None)
     .returning(delivery.id)
 )
 HOLD: Select[Any] = (
@@ -105,22 +106,24 @@ CLAIM = text("""
         SELECT due.id FROM unnest(CAST(:webhooks AS bigint[]), CAST(:rooms AS bigint[])) AS webhook (id, room)
         CROSS JOIN LATERAL (
             SELECT id FROM webhook_deliveries AS delivery
-            WHERE webhook_id = webhook.id AND status = 'pending' AND due_at <= now() AND NOT EXISTS (
+            WHERE webhook_id = webhook.id AND status = 'pending' AND due_at <= now()
+                AND (claimed_until IS NULL OR claimed_until <= now()) AND NOT EXISTS (
                 SELECT FROM webhook_deliveries AS earlier
                 WHERE earlier.webhook_id = delivery.webhook_id AND earlier.resource_type = delivery.resource_type
                     AND earlier.resource_id = delivery.resource_id AND earlier.sequence < delivery.sequence
-                    AND earlier.status = 'pending' AND earlier.in_order AND earlier.due_at > now()
+                    AND earlier.status = 'pending' AND earlier.in_order AND earlier.claimed_until > now()
             )
             ORDER BY due_at, sequence LIMIT room
         ) AS due
     )
-    UPDATE webhook_deliveries AS delivery SET due_at = now() + make_interval(secs => :seconds), claims = claims + 1
+    UPDATE webhook_deliveries AS delivery
+    SET claimed_until = now() + make_interval(secs => :seconds), claims = claims + 1
     FROM chosen WHERE delivery.id = chosen.id
     RETURNING delivery.id, webhook_id, sequence, resource_type, resource_id, tries, claims
 """)
 KEEP = text("""
     UPDATE webhook_deliveries AS delivery SET
-        status = result.status, in_order = false, tries = tries + 1,
+        status = result.status, in_order = false, tries = tries + 1, claimed_until = NULL,
         attempts = CASE WHEN jsonb_array_length(attempts) < :kept THEN attempts ELSE attempts - 0 END
             || jsonb_build_array(result.attempt),
         due_at = CASE WHEN result.status = 'pending' THEN now() + make_interval(secs => result.pause) ELSE due_at END,
@@ -129,7 +132,7 @@ KEEP = text("""
     WHERE delivery.id = result.id AND delivery.claims = result.claims AND delivery.status = 'pending'
 """).bindparams(bindparam("results", type_=JSONB))
 GIVE_BACK = text("""
-    UPDATE webhook_deliveries AS delivery SET due_at = now()
+    UPDATE webhook_deliveries AS delivery SET claimed_until = NULL
     FROM unnest(CAST(:ids AS bigint[]), CAST(:claims AS integer[])) AS taken (id, claims)
     WHERE delivery.id = taken.id AND delivery.claims = taken.claims AND delivery.status = 'pending'
 """)

@@ -244,7 +244,7 @@ class WebhookSender:
 
     async def _send(self, line: _Line, message: _Message) -> Outcome:
         if message.body is None:
-            return _failed(DELETED)
+            return _failed(DELETED, final=True)
         if not line.secrets:
             return _failed(NO_SECRET)
         headers = signed(message_id(message.taken.webhook_id, message.taken.sequence), message.body, line.secrets)
@@ -288,7 +288,7 @@ class WebhookSender:
                 tenant,
                 results,
                 delivered={taken.webhook_id for taken, outcome in done if outcome.delivered},
-                failed={taken.webhook_id for taken, outcome in done if not outcome.delivered},
+                failed={taken.webhook_id for taken, outcome in done if outcome.receiver_failed},
                 gone={taken.webhook_id for taken, outcome in done if outcome.gone},
                 patience=self._policy.patience,
             )
@@ -338,5 +338,5 @@ def _body(name: str, at: datetime, data: object) -> bytes:
     return strict_json.encode({"type": name, "timestamp": at, "data": data})
 
 
-def _failed(reason: str) -> Outcome:
-    return Outcome(Attempt(datetime.now(UTC), None, 0, reason, None))
+def _failed(reason: str, *, final: bool = False) -> Outcome:
+    return Outcome(Attempt(datetime.now(UTC), None, 0, reason, None), final=final)
