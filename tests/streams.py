@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from litestar.testing import TestClient
 from tests.callers import Caller
 
 PATH = "/admin/events/stream"
-PATIENCE = 20.0
+PATIENCE = 10.0
 
 
 class Sent(NamedTuple):
@@ -46,9 +47,9 @@ class Listener:
         self._arrived: queue.Queue[bytes | None] = queue.Queue()
         self._portal = client.blocking_portal
         # Set: the client takes what comes. Else its connection is full.
-        self.takes = self._portal.call(_event)
+        self._takes = self._portal.call(_event)
         self._gone = self._portal.call(_event)
-        self._portal.call(self.takes.set)
+        self._portal.call(self._takes.set)
         given = [(name.lower().encode(), value.encode()) for name, value in {**caller.headers, **headers}.items()]
         scope: dict[str, Any] = {
             "type": "http",
@@ -85,12 +86,14 @@ class Listener:
 
     def next(self) -> Sent | None:
         """The next event; None at the end of the stream."""
+        until = time.monotonic() + PATIENCE
         while True:
             while b"\n\n" in self._unread:
                 block, _, self._unread = self._unread.partition(b"\n\n")
                 if event := self._read(block.decode()):
                     return event
-            part = self._arrived.get(timeout=PATIENCE)
+            # Comments alone end the patience, too.
+            part = self._arrived.get(timeout=max(0.0, until - time.monotonic()))
             if part is None:
                 return None
             self._unread += part
@@ -99,10 +102,24 @@ class Listener:
         """All events until the stream ends."""
         return list(iter(self.next, None))
 
+    def peek(self) -> bool:
+        """Read what has come, without waiting."""
+        with suppress(queue.Empty):
+            while (part := self._arrived.get_nowait()) is not None:
+                self._unread += part
+        while b"\n\n" in self._unread:
+            block, _, self._unread = self._unread.partition(b"\n\n")
+            assert self._read(block.decode()) is None, "there are events to be read"
+        return True
+
+    def pause(self) -> None:
+        """Take nothing more: the connection is full."""
+        self._portal.call(self._takes.clear)
+
     def close(self) -> None:
         """Hang up."""
         self._portal.call(self._gone.set)
-        self._portal.call(self.takes.set)
+        self._portal.call(self._takes.set)
         self._call.result(PATIENCE)
 
     def _read(self, block: str) -> Sent | None:
@@ -133,7 +150,7 @@ class Listener:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self.takes.wait()
+        await self._takes.wait()
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
@@ -141,6 +158,9 @@ class Listener:
         else:
             self.body += message["body"]
             self._arrived.put(message["body"])
+            if not message.get("more_body"):
+                # As a server does when all is sent.
+                self._gone.set()
 
 
 async def _event() -> asyncio.Event:

@@ -103,7 +103,8 @@ def _by_kind(make: Callable[[Resource], ColumnElement[Any]], kinds: Iterable[Res
 
 
 def _of_record(resource: Resource, column: ColumnElement[Any]) -> Any:
-    return select(column).where(resource.table.c.id == entry.resource_id).scalar_subquery()
+    found = select(column).where(resource.table.c.id == entry.resource_id)
+    return found.correlate_except(resource.table).scalar_subquery()
 
 
 def _is_live(resource: Resource) -> ColumnElement[bool]:
@@ -287,8 +288,8 @@ def _joined(lines: list[Line]) -> bytes:
     back gets them all again.
     """
     parts: list[bytes] = []
-    for line, following in zip(lines, [*lines[1:], None], strict=True):
-        if following is None or following.sequence != line.sequence:
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) or lines[number].sequence != line.sequence:
             parts.append(id_line(line.sequence))
         parts.append(line.text)
     return b"".join(parts)

@@ -185,6 +185,11 @@ class LiveStreams:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._streams())
+
     def _streams(self) -> list[Stream]:
         return [stream for room in self._rooms.values() for stream in room.streams]
 

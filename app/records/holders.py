@@ -29,8 +29,8 @@ class Below(NamedTuple):
 
 def holders(resource: Resource, column: Column) -> ColumnElement[list[str]]:
     """The persons whose own a record is, as an array that may have nulls. `column` says what its columns hold."""
-    persons: Any = [cast(person, Text) for person in _persons(resource, column)]
-    return array(persons, type_=ARRAY(Text))
+    persons: list[Any] = [cast(person, Text) for person in _persons(resource, column)]
+    return array(persons)
 
 
 def _persons(resource: Resource, column: Column) -> Iterator[ColumnElement[Any]]:
@@ -41,7 +41,8 @@ def _persons(resource: Resource, column: Column) -> Iterator[ColumnElement[Any]]
             continue
         above = targets[name].table.alias()
         for person in _persons(targets[name], above.c.__getitem__):
-            yield select(cast(person, Text)).where(above.c.id == cast(column(name), BigInteger)).scalar_subquery()
+            found = select(cast(person, Text)).where(above.c.id == cast(column(name), BigInteger))
+            yield found.correlate_except(above).scalar_subquery()
 
 
 def below(resource: Resource) -> Iterator[Below]:
