@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -214,6 +215,7 @@ def test_the_pods_are_given_settings_that_there_are() -> None:
     with pytest.raises(SettingsError, match="is the example's"):
         load_settings(environment)
     own = {name: value.replace("CHANGE-ME", "one-of-our-own") for name, value in environment.items()}
+    own["ENCRYPTION_KEYS"] = base64.b64encode(bytes(32)).decode()
     assert load_settings(own).production
     named = {(document["kind"], document["metadata"]["name"]) for document in MANIFESTS}
     for pod in PODS:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 DELIVERIES = Counter("crm_webhook_deliveries", "Attempts to deliver an event to a webhook", ["outcome"])
+# Each is there from the start, so that a rate begins at 0.
+DELIVERED, RETRY, GIVEN_UP = (DELIVERIES.labels(outcome) for outcome in ("delivered", "retry", "given_up"))
 DURATION = Histogram(
     "crm_webhook_attempt_duration_seconds",
     "Time that receivers of webhooks take to answer",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
 )
-SWITCHED_OFF = Counter("crm_webhooks_switched_off", "Webhooks that failed for days, or were gone")
 # Each worker asks the database for these: the newest answer is right.
 PENDING = Gauge(
     "crm_webhook_deliveries_pending", "Deliveries that are not finished", multiprocess_mode="livemostrecent"

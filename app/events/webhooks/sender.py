@@ -23,7 +23,7 @@ from app.events import feed
 from app.events.webhooks import deliveries
 from app.events.webhooks.attempts import Attempt, Outcome, Policy
 from app.events.webhooks.deliveries import Receiver, Result, Taken
-from app.events.webhooks.metrics import DELIVERIES, DURATION, SWITCHED_OFF
+from app.events.webhooks.metrics import DELIVERED, DURATION, GIVEN_UP, RETRY
 from app.events.webhooks.signing import SECRET, message_id, signed
 from app.records.repository import Repository
 from app.records.transaction import reading
@@ -46,6 +46,7 @@ MOST_BYTES = 64 * 1024 * 1024
 MOST_LINES = 10_000
 TENANTS_AT_ONCE = 4
 STOP_SECONDS = 15.0
+OUTCOMES = {"delivered": DELIVERED, "pending": RETRY, "failed": GIVEN_UP}
 DELETED = "The event was deleted by retention before it was delivered"
 NO_SECRET = "The secret can't be decrypted: give the webhook a new one"  # noqa: S105 -- a sentence
 
@@ -296,12 +297,11 @@ class WebhookSender:
             self._results[tenant][:0] = done
             raise
         for webhook in off:
-            SWITCHED_OFF.inc()
             log.warning(
                 "a webhook was switched off, because it failed for days or is gone", tenant=tenant, webhook=webhook
             )
         for result in results:
-            DELIVERIES.labels({"pending": "retry", "failed": "given_up"}.get(result.status, result.status)).inc()
+            OUTCOMES[result.status].inc()
 
     def _result(self, taken: Taken, outcome: Outcome) -> Result:
         pause = None if outcome.delivered else self._policy.pause(taken.tries, outcome)
