@@ -43,10 +43,11 @@ from app.admin.me.routes import router as me
 from app.admin.notes.routes import BULK as BULK_OF_NOTES
 from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
+from app.admin.report_runs.routes import router as report_runs
+from app.admin.report_runs.service import make_report
+from app.admin.report_schedules.routes import router as report_schedules
 from app.admin.reports.cache import ReportCache
 from app.admin.reports.routes import router as reports
-from app.admin.reports.runs.routes import router as report_runs
-from app.admin.reports.runs.service import make_report
 from app.admin.search.routes import router as search
 from app.admin.settings.routes import router as settings_
 from app.admin.tags.routes import router as tags
@@ -84,7 +85,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, report_runs, audit, events, webhooks, trash),
+    *(tags, me, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search),
 )
 BULKS = (BULK_OF_CUSTOMERS, BULK_OF_CONTACTS, BULK_OF_DEALS, BULK_OF_ACTIVITIES, BULK_OF_NOTES)

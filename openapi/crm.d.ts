@@ -1524,6 +1524,102 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/report-schedules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List report schedules
+         * @description Every schedule, the oldest first.
+         */
+        get: operations["list_report_schedules"];
+        put?: never;
+        /**
+         * Create report schedule
+         * @description Have a report made again and again, as a job of yours each time.
+         */
+        post: operations["create_report_schedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/report-schedules/{report_schedule_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get report schedule
+         * @description One schedule, with its next run and the job of the last.
+         */
+        get: operations["get_report_schedule"];
+        /**
+         * Change report schedule by put
+         * @description Change the fields that are present; null clears one. It goes on running as the person who made it.
+         */
+        put: operations["change_report_schedule_by_put"];
+        post?: never;
+        /**
+         * Delete report schedule
+         * @description Delete a schedule; agents their own. What it has made stays.
+         */
+        delete: operations["delete_report_schedule"];
+        options?: never;
+        head?: never;
+        /**
+         * Change report schedule by patch
+         * @description Change the fields that are present; null clears one. It goes on running as the person who made it.
+         */
+        patch: operations["change_report_schedule_by_patch"];
+        trace?: never;
+    };
+    "/admin/report-schedules/{report_schedule_id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo report schedule change
+         * @description Take one change back. What was changed again since is 409 CHANGED_SINCE.
+         */
+        post: operations["undo_report_schedule_change"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/report-schedules/{report_schedule_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List report schedule versions
+         * @description Every change of a schedule, newest first. Addresses and user agents are for admins.
+         */
+        get: operations["list_report_schedule_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/reports/deals/forecast": {
         parameters: {
             query?: never;
@@ -3946,6 +4042,12 @@ export interface components {
             has_more: boolean;
         };
         /**
+         * Every
+         * @description How often a report is made.
+         * @enum {unknown}
+         */
+        Every: "day" | "month" | "week";
+        /**
          * Everything[PipelineStage]
          * @description A short list with all of its records.
          * @example {
@@ -3969,6 +4071,40 @@ export interface components {
          */
         Everything_PipelineStage_: {
             data: components["schemas"]["PipelineStage"][];
+            total: number;
+        };
+        /**
+         * Everything[ReportSchedule]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "name": "name",
+         *           "report": "overview",
+         *           "format": "json",
+         *           "from": "from",
+         *           "to": "to",
+         *           "owner_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "every": "day",
+         *           "at": "at",
+         *           "weekday": 3,
+         *           "day": 3,
+         *           "recipients": [],
+         *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "user_name": "Alan Agent",
+         *           "next_run_at": "2026-01-12T14:05:00Z",
+         *           "last_run": 3,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z",
+         *           "version": 3
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_ReportSchedule_: {
+            data: components["schemas"]["ReportSchedule"][];
             total: number;
         };
         /**
@@ -5458,11 +5594,97 @@ export interface components {
             owner_id?: number | string;
         };
         /**
+         * ReportSchedule
+         * @description A report that is made again and again, as the person who made the schedule. `last_run` is a job.
+         * @example {
+         *       "id": 3,
+         *       "name": "name",
+         *       "report": "overview",
+         *       "format": "json",
+         *       "from": "from",
+         *       "to": "to",
+         *       "owner_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "every": "day",
+         *       "at": "at",
+         *       "weekday": 3,
+         *       "day": 3,
+         *       "recipients": [],
+         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "user_name": "Alan Agent",
+         *       "next_run_at": "2026-01-12T14:05:00Z",
+         *       "last_run": 3,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z",
+         *       "version": 3
+         *     }
+         */
+        ReportSchedule: {
+            id: number;
+            name: string | null;
+            report: components["schemas"]["ReportName"];
+            format: components["schemas"]["ReportFormat"];
+            from: string | null;
+            to: string | null;
+            owner_id: number | string | null;
+            every: components["schemas"]["Every"];
+            at: string;
+            weekday: number | null;
+            day: number | null;
+            recipients: string[];
+            user_id: number | string;
+            user_name: string | null;
+            next_run_at: string;
+            last_run: number | null;
+            created_at: string;
+            updated_at: string;
+            version: number;
+        };
+        /**
+         * ReportScheduleChange
+         * @description The fields of a schedule that can be written.
+         */
+        ReportScheduleChange: {
+            name?: string | null;
+            report?: "" | components["schemas"]["ReportName"];
+            format?: "" | components["schemas"]["ReportFormat"];
+            from?: "" | (string) | null;
+            to?: "" | (string) | null;
+            owner_id?: (number | string) | null;
+            every?: "" | components["schemas"]["Every"];
+            at?: "" | string;
+            weekday?: number | null;
+            day?: number | null;
+            /** @description E-mail addresses of people of the organization */
+            recipients?: string[];
+        };
+        /**
+         * ReportScheduleCreate
+         * @description A new schedule.
+         */
+        ReportScheduleCreate: {
+            name?: string | null;
+            report: components["schemas"]["ReportName"];
+            format: components["schemas"]["ReportFormat"];
+            from?: "" | (string) | null;
+            to?: "" | (string) | null;
+            owner_id?: (number | string) | null;
+            every: components["schemas"]["Every"];
+            /**
+             * @description HH:MM, in the organization's timezone
+             * @example 07:30
+             */
+            at: string;
+            weekday?: number | null;
+            day?: number | null;
+            /** @description E-mail addresses of people of the organization */
+            recipients?: string[];
+        };
+        /**
          * ResourceType
          * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook";
+        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -7206,7 +7428,7 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
                 action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
@@ -9793,7 +10015,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -11051,6 +11273,356 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_report_schedules: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_ReportSchedule_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_report_schedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReportScheduleCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportSchedule"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_report_schedule: {
+        parameters: {
+            query?: {
+                /** @description Answers the record's own fields as they were then, without nested records; a bare date is the end of that day in the organization's timezone */
+                as_of?: string;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                report_schedule_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportSchedule"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_report_schedule_by_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                report_schedule_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReportScheduleChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportSchedule"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_report_schedule: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                report_schedule_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_report_schedule_by_patch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                report_schedule_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReportScheduleChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportSchedule"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    undo_report_schedule_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                report_schedule_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EntryUndo"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportSchedule"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_report_schedule_versions: {
+        parameters: {
+            query?: {
+                /** @description Versions have one order. */
+                sort_by?: "created_at";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                report_schedule_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditEntry_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_forecast: {
         parameters: {
             query?: {
@@ -11796,7 +12368,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "settings" | "tag" | "webhook")[];
+                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

@@ -21,7 +21,7 @@ from app.models import Job as Row
 from app.records.transaction import Transaction
 from app.web.errors import AppError
 
-PRUNED_AT_ONCE = 500
+PRUNED_AT_ONCE, SCHEDULED_AT_ONCE = 500, 100
 # A worker that was not heard of for so long is dead, and its jobs go on elsewhere.
 SILENT_SECONDS = 15.0
 ENQUEUE = text("SELECT crm_enqueue_job(:kind, :arguments, :targets, :total)").bindparams(
@@ -52,6 +52,7 @@ FINISH = OURS.values(
 GIVE_WAY = OURS.values(status="queued")
 FAILED_STEP = OURS.values(failures=c.failures + 1)
 TEND = text("SELECT waiting, oldest FROM crm_tend_jobs(:silent)")
+RUN_SCHEDULES = text("SELECT crm_run_report_schedules(:most)")
 PRUNE = text("SELECT crm_prune_jobs(:days, :most)")
 
 
@@ -176,6 +177,12 @@ async def tend(database: Database) -> int:
     WAITING.set(waiting)
     OLDEST.set(oldest)
     return int(waiting)
+
+
+async def run_schedules(database: Database) -> int:
+    """Make the jobs of reports that are due; returns how many. Any number of workers may do so. Raises AppError."""
+    async with database.maintenance() as session:
+        return int((await session.execute(RUN_SCHEDULES, {"most": SCHEDULED_AT_ONCE})).scalar_one())
 
 
 async def prune_jobs(database: Database, days: int) -> int:

@@ -111,6 +111,8 @@ class JobWorker:
     async def _tend(self) -> None:
         while True:
             with suppress(AppError):  # `run` says that the database is away
+                while await queue.run_schedules(self._database) >= queue.SCHEDULED_AT_ONCE:
+                    pass
                 self._waiting = await queue.tend(self._database)
                 self._failing = False
             await asyncio.sleep(TEND_SECONDS)

@@ -8,6 +8,7 @@ from app.models.customers import Customer, CustomerTag, Tag
 from app.models.feed import FeedPlace, FeedReader
 from app.models.idempotency import IdempotencyKey
 from app.models.jobs import Job, JobFile
+from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
 from app.models.tenants import TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
@@ -35,6 +36,7 @@ __all__ = [
     "Record",
     "RecordCount",
     "RemovedObject",
+    "ReportSchedule",
     "SoftDeleted",
     "StageMove",
     "Tag",

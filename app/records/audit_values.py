@@ -44,6 +44,7 @@ class ResourceType(StrEnum):
     ATTACHMENT = "attachment"
     TAG = "tag"
     WEBHOOK = "webhook"
+    REPORT_SCHEDULE = "report_schedule"
     SETTINGS = "settings"
     AUDIT_LOG = "audit_log"
 

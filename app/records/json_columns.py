@@ -58,8 +58,8 @@ Columns: TypeAlias = dict[str, ColumnElement[Any] | JsonColumn]
 
 
 def view_columns(view: type[View], table: FromClause, **special: ColumnElement[Any] | JsonColumn) -> Columns:
-    """The columns of a view in its order: those of the table with the same names, except for the special ones."""
-    return {name: special[name] if name in special else table.c[name] for name in view.__struct_fields__}
+    """The columns of a view in its order: by their names in JSON, those of the table but for the special ones."""
+    return {name: special[name] if name in special else table.c[name] for name in view.__struct_encode_fields__}
 
 
 def selected(columns: Columns) -> list[ColumnElement[Any]]:

@@ -41,6 +41,7 @@ NOT_PERSONAL = {
     "pipeline_stages": "color display_name kind name origin",
     "record_counts": "counted facet",
     "removed_objects": "object_key",
+    "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",
     "settings": "country default_currency timezone",
     "stage_history": "user_id user_name",
     "tags": "color name name_folded",

@@ -24,6 +24,7 @@ from app.models import (
     Note,
     PipelineStage,
     Record,
+    ReportSchedule,
     SoftDeleted,
     Tag,
     TenantSettings,
@@ -196,6 +197,14 @@ PIPELINE_STAGES = Resource(
     },
 )
 WEBHOOKS = Resource(model=Webhook, kind="webhook", not_found=Code.WEBHOOK_NOT_FOUND, most=50)
+REPORT_SCHEDULES = Resource(
+    model=ReportSchedule,
+    kind="report_schedule",
+    not_found=Code.REPORT_SCHEDULE_NOT_FOUND,
+    owned_by=("user_id",),
+    most=100,
+    together=(frozenset({"every", "weekday", "day"}), frozenset({"report", "from", "to", "owner_id"})),
+)
 SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
 
 RESOURCES = (
@@ -208,6 +217,7 @@ RESOURCES = (
     TAGS,
     PIPELINE_STAGES,
     WEBHOOKS,
+    REPORT_SCHEDULES,
     SETTINGS,
 )
 

@@ -57,6 +57,7 @@ class Code(Enum):
     NOTE_NOT_FOUND = 404, "There is no such note"
     STAGE_NOT_FOUND = 404, "There is no such pipeline stage"
     TAG_NOT_FOUND = 404, "There is no such tag"
+    REPORT_SCHEDULE_NOT_FOUND = 404, "There is no such report schedule"
     AUDIT_NOT_FOUND = 404, "There is no such audit entry"
     METHOD_NOT_ALLOWED = 405, "This address does not accept this method"
     ATTACHMENT_NOT_FOUND = 404, "There is no such attachment"

@@ -139,17 +139,16 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:
         """Fields that are accepted and ignored."""
-        shown = () if cls.view is None else cls.view.__struct_fields__
-        return READ_ONLY.union(shown).difference(cls.__struct_fields__)
+        shown = () if cls.view is None else cls.view.__struct_encode_fields__
+        return READ_ONLY.union(shown).difference(cls.__struct_encode_fields__)
 
     @classmethod
     def sent(cls, document: dict[str, Any]) -> dict[str, Any]:
         """The fields of a JSON object that count as sent."""
         if not cls.empty_is_absent:
             return document
-        return {
-            name: value for name, value in document.items() if name not in cls.__struct_fields__ or not _blank(value)
-        }
+        known = cls.__struct_encode_fields__
+        return {name: value for name, value in document.items() if name not in known or not _blank(value)}
 
     @classmethod
     def parts(cls, document: dict[str, Any]) -> Mapping[str, type[Any]]:  # noqa: ARG003 -- for those that have parts
@@ -157,8 +156,9 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
         return {}
 
     def given(self) -> dict[str, Any]:
-        """The fields that the client sent, with values for the database."""
-        sent = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        """The fields that the client sent, by their names in the body, with values for the database."""
+        names = zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True)
+        sent = ((name, getattr(self, field)) for name, field in names)
         return {name: value.value if isinstance(value, Enum) else value for name, value in sent if value is not UNSET}
 
 

@@ -37,6 +37,8 @@ ONE_OF: dict[type[Body], list[str]] = {ContactCreate: ["first_name"]}
 KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage": "proposal", "default_currency": "EUR"}
 # Nobody listens there.
 KNOWN |= {"url": "http://127.0.0.1:9/hook", "types": ["customer.*"], "after": 0, "before": 2}
+# A report that has all filters; and its schedule.
+KNOWN |= {"report": "summary", "every": "day", "at": "07:30"}
 # Every made-up record has this letter somewhere.
 QUERY: dict[str, object] = {"q": "e"}
 
@@ -216,6 +218,7 @@ TEXTS = {
     "tags": "name",
     "pipeline-stages": "display_name",
     "webhooks": "description",
+    "report-schedules": "name",
 }
 
 

@@ -43,8 +43,10 @@ def expected_permission(method: str, path: str) -> str:
         return "delete"
     if path.endswith("/reassign"):
         return "manage_all"
-    # Authors delete their own notes, and taking a tag off changes the customer.
-    return "delete" if method == "DELETE" and kind != "notes" and "/tags/" not in path else "write"
+    # Authors delete their own, and taking a tag off changes the customer.
+    if kind in {"notes", "report-schedules"} or "/tags/" in path:
+        return "write"
+    return "delete" if method == "DELETE" else "write"
 
 
 @every_route

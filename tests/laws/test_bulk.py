@@ -101,11 +101,12 @@ def test_it_does_what_the_request_for_one_record_does(bulk: Bulk, admin: Caller)
     done = bulk.send(admin, more, together)
     assert done.status_code == 200, done.text
     assert done.json()["matched"] == 2
-    kind = {entry["resource_id"]: entry["resource_type"] for entry in admin.audit()}[alone]
+    name = bulk.collection.removeprefix("/admin/").replace("-", "_")
+    (kind,) = [resource.kind for resource in RESOURCES if resource.table.name == name]
     told = [
-        [(entry["action"], entry["version"], sorted(entry["changes"])) for entry in admin.audit(resource_id=record)]
+        [(entry["action"], entry["version"], sorted(entry["changes"])) for entry in entries]
         for record in (alone, together, more)
-        if admin.audit(resource_id=record, resource_type=kind)
+        if (entries := admin.audit(resource_id=record, resource_type=kind))
     ]
     assert told[0] == told[1] == told[2]
     changed = len(told[0]) > (2 if bulk.action == "restore" else 1)

@@ -14,7 +14,7 @@ from msgspec.structs import fields
 from app.settings import Settings
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, make_others
+from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, make, make_others
 
 # A word in everything that the agent may not see.
 CANARY = "canary"
@@ -38,6 +38,7 @@ class FakeData:
         self.shared = {
             "tag_id": tag,
             "stage_id": admin.ok("GET", "/admin/pipeline-stages")["data"][0]["id"],
+            "webhook_id": make(admin, "webhook_id"),
         }
         hidden = self._customer(admin, "Hidden Customer")
         admin.ok("POST", f"/admin/customers/{hidden}/tags", {"tag_ids": [tag]})

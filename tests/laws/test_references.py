@@ -14,7 +14,7 @@ from app.records.resources import RESOURCES
 from app.settings import Settings
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, make_others, valid_body
+from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, make, make_others, valid_body
 
 # By field of a body: the code for a wrong value.
 CODES = {
@@ -186,6 +186,7 @@ def test_an_agent_can_send_back_its_own_record_whatever_it_refers_to(
     known["note_id"] = agent.ok(
         "POST", "/admin/notes", {"content": "Mine.", **{name: known[name] for name in ("customer_id", "deal_id")}}
     )["id"]
+    known["report_schedule_id"] = make(agent, "report_schedule_id")
     # Everything that the record refers to is given to others, except what makes the record the agent's own.
     mine = operation.parameters[0]
     if mine not in {"customer_id", "contact_id"}:

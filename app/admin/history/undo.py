@@ -30,6 +30,8 @@ from app.admin.jobs.schemas import JobKind, JobStarted
 from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages import service as stages
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
+from app.admin.report_schedules import service as report_schedules
+from app.admin.report_schedules.queries import REPORT_SCHEDULES
 from app.admin.settings.queries import SETTINGS
 from app.admin.tags import service as tags
 from app.admin.tags.queries import TAGS
@@ -76,13 +78,17 @@ def _with_trash(repository: TrashRepository[Any], removal: Permission = Permissi
 
 
 def _without_trash(
-    repository: Repository[Any], remove: Callable[[Transaction, int], Awaitable[object]] | None = None
+    repository: Repository[Any],
+    remove: Callable[[Transaction, int], Awaitable[object]] | None = None,
+    *,
+    change: Permission = Permission.CONFIGURE,
+    removal: Permission = Permission.CONFIGURE,
 ) -> Undoable:
     async def removed(tx: Transaction, record_id: int, _: datetime | None) -> None:
         assert remove is not None, "the first request makes it, unaudited"  # noqa: S101
         await remove(tx, record_id)
 
-    return Undoable(repository, removed, repository.get, Permission.CONFIGURE, Permission.CONFIGURE)
+    return Undoable(repository, removed, repository.get, change, removal)
 
 
 KINDS = {
@@ -97,6 +103,7 @@ KINDS = {
         _without_trash(TAGS, tags.remove),
         _without_trash(PIPELINE_STAGES, stages.remove),
         _without_trash(WEBHOOKS, webhooks.remove),
+        _without_trash(REPORT_SCHEDULES, report_schedules.remove, change=Permission.WRITE, removal=Permission.DELETE),
         _without_trash(SETTINGS),
     )
 }

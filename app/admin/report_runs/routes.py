@@ -8,8 +8,8 @@ from litestar.params import JSONBody
 from app.access.permissions import Permission, Requires
 from app.admin.http import ACCEPTED, answer, refuse_dry_run, transaction
 from app.admin.jobs.schemas import JobStarted
-from app.admin.reports.runs import service
-from app.admin.reports.runs.schemas import ReportRun
+from app.admin.report_runs import service
+from app.admin.report_runs.schemas import ReportRun
 from app.jobs.files import require_links
 from app.web.input import CrmRequest
 

@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 from app.access.permissions import Permission
 from app.admin.jobs import queries as jobs
 from app.admin.jobs.schemas import JobKind, JobStarted
+from app.admin.report_runs.schemas import ReportFormat, ReportName, ReportResult, ReportRun
+from app.admin.reports import forecast
 from app.admin.reports import service as reports
-from app.admin.reports.forecast import forecast
-from app.admin.reports.runs.schemas import ReportFormat, ReportName, ReportResult, ReportRun
 from app.admin.reports.schemas import DealReportQuery, ForecastQuery, PeriodQuery
 from app.db.pool import response_timeout
 from app.files.tables import tables_of, to_csv
@@ -55,7 +55,7 @@ REPORTS = {
     ReportName.OVERVIEW: _Report(_NoFilters, lambda tx, _: reports.overview(tx)),
     ReportName.SUMMARY: _Report(DealReportQuery, reports.summary),
     ReportName.FUNNEL: _Report(DealReportQuery, reports.funnel),
-    ReportName.FORECAST: _Report(ForecastQuery, forecast),
+    ReportName.FORECAST: _Report(ForecastQuery, forecast.forecast),
     ReportName.TEAM: _Report(PeriodQuery, reports.team),
 }
 
