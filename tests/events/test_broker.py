@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aio_pika
-import psycopg
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from cloudevents.core.formats.json import JSONFormat
@@ -31,22 +30,6 @@ from tests.rabbitmq import PASSWORD, QUOTED_PASSWORD, RabbitMq, gate
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
     with RabbitMq(tmp_path_factory.mktemp("rabbit")) as started:
         yield started
-
-
-@pytest.fixture
-def seal(service_connection: psycopg.Connection) -> Callable[[], None]:
-    """Make events of what was committed, as the service does it in the background."""
-
-    def sealed() -> None:
-        until = time.monotonic() + 10
-        while True:
-            row = service_connection.execute("SELECT sealed, newest FROM crm_seal_audit(1000)").fetchone()
-            assert row is not None
-            if row[0] is not None and row[0] >= row[1]:
-                return
-            assert time.monotonic() < until, "something on this server holds the seals"
-
-    return sealed
 
 
 @pytest.fixture(autouse=True)
