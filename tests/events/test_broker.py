@@ -129,7 +129,7 @@ def test_each_event_is_a_cloud_event_in_order_and_says_what_the_feed_says(
                     for number in range(3):
                         customer = caller.customer(f"Ada {number}")
                     caller.ok("PATCH", f"/admin/customers/{customer['id']}", {"assigned_to": 12})
-                seal()
+                await asyncio.to_thread(seal)
                 await until(lambda: len(messages) >= 8, "all events at the broker")
             return messages
 
@@ -157,13 +157,13 @@ def test_a_broker_that_is_away_delays_events_and_nothing_else(
             url = rabbit.url.replace(f":{rabbit.port}/", f":{front.port}/")
             async with publishing(settings, url, admin.tenant):
                 admin.customer()
-                seal()
+                await asyncio.to_thread(seal)
                 await until(lambda: len(messages) == 1, "the first event")
                 await settled(settings)
                 front.shut()
                 for _ in range(3):
                     admin.customer()
-                seal()
+                await asyncio.to_thread(seal)
                 # Monitors hear of it although the broker is away.
                 await until(lambda: front.refused >= 3 and behind() == 3, "it is tried again")
                 assert len(messages) == 1
@@ -198,7 +198,7 @@ def test_what_was_confirmed_when_the_process_died_comes_again_with_the_same_id(
                 monkeypatch.setattr(Reader, "advance", die)
                 for _ in range(3):
                     admin.customer()
-                seal()
+                await asyncio.to_thread(seal)
                 await confirmed.wait()
                 await until(lambda: len(messages) == 3, "what was confirmed")
                 # Dead, it gives nothing back: another process waits until it has not been heard of for long enough.
@@ -208,7 +208,7 @@ def test_what_was_confirmed_when_the_process_died_comes_again_with_the_same_id(
                 monkeypatch.setattr(Reader, "advance", advance)
                 stage.start()
                 admin.customer()
-                seal()
+                await asyncio.to_thread(seal)
                 await until(lambda: len(messages) >= 7, "all of it, some twice")
             return ids(messages)
 
@@ -225,7 +225,7 @@ def test_of_many_processes_one_publishes_and_another_goes_on_when_it_stops(
                 for process in [stage.running[0], stage.start(), stage.start()]:
                     admin.customer()
                     admin.customer()
-                    seal()
+                    await asyncio.to_thread(seal)
                     sent = len(messages)
                     await until(lambda sent=sent: len(messages) >= sent + 2, "the next events")  # type: ignore[misc]
                     process.cancel()
@@ -241,7 +241,7 @@ def test_tls_is_verified(
         async with heard(rabbit, admin.tenant, admin.tenant) as messages:
             async with publishing(settings, url, admin.tenant):
                 admin.customer()
-                seal()
+                await asyncio.to_thread(seal)
                 said = ""
 
                 def heard_or_refused() -> bool:
@@ -273,7 +273,7 @@ def test_a_new_reader_begins_with_what_happens_from_then_on(
             admin.customer()
             stranger.customer()
             stranger.customer()
-            seal()
+            await asyncio.to_thread(seal)
             assert sorted((await reader.news(mark)).tenants) == sorted([admin.tenant, stranger.tenant])
             assert (await reader.news()).behind == 3
             await reader.advance(stranger.tenant, 2)
