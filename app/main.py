@@ -97,7 +97,7 @@ log = structlog.get_logger("startup")
 def create_app(settings: Settings) -> Litestar:
     """The service, with these settings."""
     database = Database(settings)
-    new_events = NewEvents(database)
+    bootstrap, new_events = TenantBootstrap(database, settings), NewEvents(database)
     app = Litestar(
         route_handlers=[
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
@@ -124,12 +124,12 @@ def create_app(settings: Settings) -> Litestar:
                 "authenticator": Authenticator(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "new_events": new_events,
-                "streams": LiveStreams(database, new_events),
+                "streams": LiveStreams(database, bootstrap, new_events),
                 "streams_per_person": ConcurrencyLimiter(MOST_STREAMS, "live streams open"),
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),
                 "report_cache": ReportCache(settings.report_cache_seconds),
-                "bootstrap": TenantBootstrap(database, settings),
+                "bootstrap": bootstrap,
                 "prober": probes.Prober(settings),
                 "store": ObjectStore(settings),
             }

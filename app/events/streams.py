@@ -20,6 +20,7 @@ from app.events.feed import ENDS
 from app.events.live import AT_ONCE, Told, read, reload_event
 from app.events.waiting import LOOK_SECONDS, NewEvents
 from app.models import User
+from app.records.bootstrap import TenantBootstrap
 from app.records.transaction import reading
 from app.web.draining import is_draining
 from app.web.errors import AppError, Code
@@ -37,14 +38,18 @@ MOST_UNREAD_BYTES = 256 * 1024
 TICK_SECONDS = 0.25
 RECHECK_SECONDS = 3.0
 COMMENT_SECONDS = 15.0
-# Streams that read what they missed, at the same time: many come back at once.
-MOST_CATCHING_UP = 2
+# Streams that begin, or read what they missed, at the same time. After a restart all come back, and the other requests
+# need connections, too.
+MOST_READING = 4
 # Clients come back after between one and so many milliseconds more.
 COMES_BACK_MS = 1000
 SPREAD_MS = 4000
 
 person = User.__table__.c
 PEOPLE: Select[Any] = select(person.id, person.role).where(person.id == any_(bindparam("ids", type_=ARRAY(Text))))
+BEGIN = ENDS.add_columns(
+    select(person.role).where(person.id == bindparam("user_id", type_=Text)).correlate_except(User).scalar_subquery()
+)
 
 log = structlog.get_logger("streams")
 
@@ -128,13 +133,14 @@ class Room:
 class LiveStreams:
     """All streams of this worker. One task for each tenant reads its feed, and one looks which streams have to end."""
 
-    def __init__(self, database: Database, new_events: NewEvents) -> None:
+    def __init__(self, database: Database, bootstrap: TenantBootstrap, new_events: NewEvents) -> None:
         self._database = database
+        self._bootstrap = bootstrap
         self._new_events = new_events
         self._rooms: dict[str, Room] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_ticking = False
-        self._catching_up = asyncio.Semaphore(MOST_CATCHING_UP)
+        self._turns = asyncio.Semaphore(MOST_READING)
 
     async def open(self, actor: Actor, after: int | None) -> tuple[Stream, AsyncIterator[bytes]]:
         """A stream from now on, or from after this sequence on, and what it sends. Whoever opens it closes it.
@@ -145,9 +151,10 @@ class LiveStreams:
             raise AppError(Code.INVALID_TOKEN, "The token has expired: log in again")
         if is_draining():
             raise AppError(Code.SERVICE_UNAVAILABLE, headers={"Retry-After": "1"})
-        async with reading(self._database, actor) as tx:
-            newest, cut_at = (await tx.connection.execute(ENDS)).one()
-            roles = dict((await tx.connection.execute(PEOPLE, {"ids": [actor.user_id]})).all())
+        async with self._turns:
+            await self._bootstrap.ensure(actor)
+            async with reading(self._database, actor, one_statement=True) as tx:
+                newest, cut_at, role = (await tx.connection.execute(BEGIN, {"user_id": actor.user_id})).one()
         room = self._rooms.get(actor.tenant_id)
         if room is None:
             room = self._rooms[actor.tenant_id] = Room(actor.tenant_id, newest)
@@ -163,7 +170,7 @@ class LiveStreams:
             after = room.place
             begin += reload_event(after)
         own_only = self._database.sees_own_only(actor)
-        stream = Stream(actor, Role(roles[actor.reference]), own_only=own_only, place=max(after, room.place))
+        stream = Stream(actor, Role(role), own_only=own_only, place=max(after, room.place))
         room.streams.add(stream)
         STREAMS.inc()
         return stream, self._sent(stream, begin, after, room)
@@ -204,7 +211,7 @@ class LiveStreams:
         yield begin
         while after < missed_until and not stream.ended:
             until = min(missed_until, after + AT_ONCE)
-            async with self._catching_up:
+            async with self._turns:
                 told = await self._read(room, after, until)
             yield told.to_owner(stream.actor.user_id) if stream.own_only else told.to_everybody()
             after = until

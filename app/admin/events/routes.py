@@ -62,7 +62,6 @@ async def list_events(request: CrmRequest, filters: NamedDependency[EventQuery])
 async def stream_events(request: CrmRequest) -> EventStream:
     """What happens to the records that you may read, as it happens: server-sent events. Last-Event-ID goes on."""
     after = _last_event_id(request)
-    await request.app.state.bootstrap.ensure(request.user)
     streams: LiveStreams = request.app.state.streams
     over: ExitStack = request.scope["state"][RELEASE]
     # It is no longer one of the person's open requests, of which there would soon be none left.
