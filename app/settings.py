@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import replace
@@ -538,8 +538,11 @@ def _check(settings: Settings) -> None:
         url = getattr(settings, name)
         if url and not re.match(r"postgres(ql)?(\+\w+)?://", url):
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")
-    if settings.amqp_url and not re.match(r"amqps?://[^/?#]", settings.amqp_url):
-        raise SettingsError("AMQP_URL: must be of the form amqp://login:password@host:5672/vhost, or amqps://")
+    if settings.amqp_url and not _is_amqp_url(settings.amqp_url):
+        raise SettingsError(
+            "AMQP_URL: must be of the form amqp://login:password@host:5672/vhost, or amqps://; in login, password and"
+            " vhost, percent-encode what is no letter or digit"
+        )
 
 
 def _check_keys(settings: Settings) -> None:
@@ -551,6 +554,14 @@ def _check_keys(settings: Settings) -> None:
         if length != KEY_BYTES:
             # Never the value.
             raise SettingsError(f"ENCRYPTION_KEYS: each key has {KEY_BYTES} bytes in base64: openssl rand -base64 32")
+
+
+def _is_amqp_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"amqp", "amqps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, which could be a part of the password
+        return False
 
 
 def _check_roles(settings: Settings) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import aio_pika
+import msgspec
+import psycopg
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from cloudevents.core.formats.json import JSONFormat
@@ -17,11 +22,15 @@ from prometheus_client import REGISTRY
 
 from app.admin.events.queries import SHOWN
 from app.db.database import Database
-from app.events import relay
-from app.events.broker import quoted
+from app.events import feed, relay
+from app.events.broker import MOST_KEY_BYTES, published, quoted
+from app.events.feed import Event
 from app.events.places import BROKER, Reader
 from app.events.relay import Relay
+from app.events.types import NAMES
+from app.records.audit_values import ResourceType
 from app.settings import Settings
+from app.web.errors import AppError, Code
 from tests.callers import Caller, Callers
 from tests.rabbitmq import PASSWORD, QUOTED_PASSWORD, RabbitMq, gate
 
@@ -283,3 +292,77 @@ def test_a_new_reader_begins_with_what_happens_from_then_on(
             assert await other.lead(5)
 
     asyncio.run(run())
+
+
+def test_what_retention_deleted_unpublished_is_said_and_passed_over(
+    rabbit: RabbitMq, settings: Settings, callers: Callers, tenant: str, seal: Callable[[], None], capfd: Any
+) -> None:
+    cut, whole = callers.person("admin", f"cut-{tenant}"), callers.person("admin", tenant)
+
+    async def run() -> list[str | None]:
+        async with heard(rabbit, tenant, cut.tenant, whole.tenant) as messages:
+            with psycopg.connect(settings.migration_dsn) as owner:
+                owner.execute("SELECT set_config('crm.tenant', %s, true)", [cut.tenant])
+                owner.execute(
+                    "INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, until)"
+                    " VALUES (%s, 7, 0, sha256(''), now())",
+                    [cut.tenant],
+                )
+            cut.customer()
+            whole.customer()
+            await asyncio.to_thread(seal)
+            async with publishing(settings, rabbit.url, tenant):
+                await until(lambda: len(messages) == 2, "what is left")
+            return ids(messages)
+
+    assert sorted(map(str, asyncio.run(run()))) == [f"{cut.tenant}/8", f"{whole.tenant}/1"]
+    said = capfd.readouterr()
+    (line,) = [line for line in (said.out + said.err).splitlines() if "retention deleted events" in line]
+    assert cut.tenant in line
+    assert "lost=7" in line
+
+
+def test_a_tenant_whose_events_can_not_be_read_keeps_no_other_waiting(
+    rabbit: RabbitMq,
+    settings: Settings,
+    admin: Caller,
+    stranger: Caller,
+    seal: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = feed.read
+
+    async def fail_for_admin(tx: Any, *arguments: Any, **more: Any) -> Any:
+        if tx.actor.tenant_id == admin.tenant:
+            raise AppError(Code.SERVICE_UNAVAILABLE)
+        return await read(tx, *arguments, **more)
+
+    async def run() -> list[str | None]:
+        async with heard(rabbit, admin.tenant, admin.tenant, stranger.tenant) as messages:
+            async with publishing(settings, rabbit.url, admin.tenant):
+                monkeypatch.setattr(feed, "read", fail_for_admin)
+                admin.customer()
+                stranger.customer()
+                await asyncio.to_thread(seal)
+                await until(lambda: len(messages) == 1, "the other's")
+                monkeypatch.setattr(feed, "read", read)
+                await until(lambda: len(messages) == 2, "its own, later")
+            return ids(messages)
+
+    assert asyncio.run(run()) == [f"{stranger.tenant}/1", f"{admin.tenant}/1"]
+
+
+@pytest.mark.parametrize("tenant", ["a" * 64, "." * 64, "~" * 64, "😀" * 64, "会社" * 32, "会社" * 31 + "会"])
+def test_a_routing_key_is_a_word_and_a_type_of_at_most_255_bytes(tenant: str) -> None:
+    keys = set()
+    for name in NAMES:
+        event = Event(7, name, [name], datetime.now(UTC), ResourceType.DEAL, 1, 1, None, None, None, {}, None)
+        message = published(tenant, event)
+        word, _, rest = message.key.partition(".")
+        keys.add(word)
+        assert rest == name
+        assert len(message.key.encode()) <= MOST_KEY_BYTES
+        assert msgspec.json.decode(message.body)["source"] == f"/crm/{quoted(tenant)}"
+    (word,) = keys
+    # What is not the name itself is longer than a name can be.
+    assert unquote(word) == tenant or re.fullmatch(r"~[0-9a-f]{64}", word)
