@@ -1471,8 +1471,8 @@ CREATE POLICY tenant ON webhook_deliveries
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, SELECT (tenant_id, id, webhook_id, status, due_at, created_at, claimed_until) ON webhook_deliveries TO
-    crm_maintenance;
+GRANT DELETE, SELECT (tenant_id, id, webhook_id, sequence, status, due_at, created_at, claimed_until) ON
+    webhook_deliveries TO crm_maintenance;
 GRANT INSERT, SELECT, UPDATE (status, attempts, tries, in_order, due_at, claims, finished_at, claimed_until) ON
     webhook_deliveries TO crm_service;
 
@@ -3179,18 +3179,28 @@ CREATE FUNCTION crm_prune_webhooks(days bigint, most bigint, OUT count bigint)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
 AS $function$
+DECLARE
+    more bigint;
 BEGIN
     DELETE FROM webhook_deliveries WHERE (tenant_id, id) IN (
         SELECT tenant_id, id FROM webhook_deliveries
         WHERE created_at < now() - make_interval(days => greatest(days, 1)::integer) ORDER BY created_at LIMIT most
-    ) OR (tenant_id, id) IN (
-        SELECT delivery.tenant_id, delivery.id
-        FROM webhook_states AS state JOIN webhook_deliveries AS delivery
-            ON delivery.tenant_id = state.tenant_id AND delivery.webhook_id = state.webhook_id
-        WHERE NOT EXISTS (SELECT FROM webhooks WHERE tenant_id = state.tenant_id AND id = state.webhook_id) LIMIT most
     );
     GET DIAGNOSTICS count = ROW_COUNT;
+    DELETE FROM webhook_deliveries WHERE (tenant_id, id) IN (
+        SELECT delivery.tenant_id, delivery.id FROM webhook_states AS state CROSS JOIN LATERAL (
+            SELECT tenant_id, id FROM webhook_deliveries
+            WHERE tenant_id = state.tenant_id AND webhook_id = state.webhook_id ORDER BY sequence LIMIT most
+        ) AS delivery
+        WHERE NOT EXISTS (SELECT FROM webhooks WHERE tenant_id = state.tenant_id AND id = state.webhook_id) LIMIT most
+    );
+    GET DIAGNOSTICS more = ROW_COUNT;
+    count := count + more;
     DELETE FROM webhook_states AS state
     WHERE NOT EXISTS (SELECT FROM webhooks WHERE tenant_id = state.tenant_id AND id = state.webhook_id)
         AND NOT EXISTS (

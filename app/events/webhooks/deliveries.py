@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from msgspec import Struct, to_builtins
-from sqlalchemy import ARRAY, Select, any_, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, Select, any_, bindparam, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.types import BigInteger
 
@@ -28,6 +28,8 @@ PRUNED_AT_ONCE = 500
 KEPT_DAYS = 30
 # A delivery that somebody took and did not finish is due again after this time.
 CLAIM_SECONDS = 45.0
+# Of one webhook, so many are looked at to take some of them. More than are taken at a time.
+LOOKED_AT = 400
 # A delivery that is sent again and again keeps the newest.
 KEPT_ATTEMPTS = 25
 
@@ -44,12 +46,17 @@ PRUNE = text("SELECT crm_prune_webhooks(:days, :most)")
 
 _webhooks = any_(bindparam("webhooks", type_=ARRAY(BigInteger)))
 _after, _until = (bindparam(name, type_=BigInteger) for name in ("after", "until"))
+_typed = (
+    select(TYPES.label("types"), entry.resource_type, entry.resource_id)
+    .where(entry.tenant_id == seal.tenant_id, entry.id == seal.entry_id)
+    .limit(1)  # so that entries are found by their ids, however many there are
+    .lateral("typed")
+)
 # Each event once, since its types take time to find out.
 _events = (
-    select(seal.sequence, TYPES.label("types"), entry.resource_type, entry.resource_id)
-    .where(
-        seal.sequence > _after, seal.sequence <= _until, entry.tenant_id == seal.tenant_id, entry.id == seal.entry_id
-    )
+    select(seal.sequence, *_typed.c)
+    .join_from(AuditSeal, _typed, true())
+    .where(seal.sequence > _after, seal.sequence <= _until)
     .cte("events")
     .prefix_with("MATERIALIZED")
 )
@@ -100,21 +107,27 @@ HOLD: Select[Any] = (
     .with_for_update(of=WebhookState, skip_locked=True)
 )
 # A later event of a record waits while somebody makes the first attempt for an earlier one. Where nobody does, both
-# come together, in order.
+# come together, in order. Of a webhook with much to send, only the beginning is looked at: what is taken is there.
 CLAIM = text("""
-    WITH chosen AS (
-        SELECT due.id FROM unnest(CAST(:webhooks AS bigint[]), CAST(:rooms AS bigint[])) AS webhook (id, room)
+    WITH beginning AS MATERIALIZED (
+        SELECT delivery.*, room, coalesce(claimed_until > now(), false) AS is_taken
+        FROM unnest(CAST(:webhooks AS bigint[]), CAST(:rooms AS bigint[])) AS webhook (id, room)
         CROSS JOIN LATERAL (
-            SELECT id FROM webhook_deliveries AS delivery
-            WHERE webhook_id = webhook.id AND status = 'pending' AND due_at <= now()
-                AND (claimed_until IS NULL OR claimed_until <= now()) AND NOT EXISTS (
-                SELECT FROM webhook_deliveries AS earlier
-                WHERE earlier.webhook_id = delivery.webhook_id AND earlier.resource_type = delivery.resource_type
-                    AND earlier.resource_id = delivery.resource_id AND earlier.sequence < delivery.sequence
-                    AND earlier.status = 'pending' AND earlier.in_order AND earlier.claimed_until > now()
+            SELECT id, webhook_id, sequence, resource_type, resource_id, in_order, due_at, claimed_until
+            FROM webhook_deliveries WHERE webhook_id = webhook.id AND status = 'pending' AND due_at <= now()
+            ORDER BY due_at, sequence LIMIT :looked_at
+        ) AS delivery
+    ), chosen AS (
+        SELECT id FROM (
+            SELECT id, room, row_number() OVER (PARTITION BY webhook_id ORDER BY due_at, sequence) AS place
+            FROM beginning AS delivery
+            WHERE NOT is_taken AND NOT EXISTS (
+                SELECT FROM beginning AS earlier
+                WHERE earlier.is_taken AND earlier.in_order AND earlier.webhook_id = delivery.webhook_id
+                    AND earlier.resource_type = delivery.resource_type AND earlier.resource_id = delivery.resource_id
+                    AND earlier.sequence < delivery.sequence
             )
-            ORDER BY due_at, sequence LIMIT room
-        ) AS due
+        ) AS free WHERE place <= room
     )
     UPDATE webhook_deliveries AS delivery
     SET claimed_until = now() + make_interval(secs => :seconds), claims = claims + 1
@@ -228,7 +241,7 @@ async def take(database: Database, tenant_id: str, rooms: Mapping[int, int]) -> 
         if not receivers:
             return {}, []
         given = {"webhooks": list(receivers), "rooms": [rooms[webhook] for webhook in receivers]}
-        rows = await session.execute(CLAIM, given | {"seconds": CLAIM_SECONDS})
+        rows = await session.execute(CLAIM, given | {"seconds": CLAIM_SECONDS, "looked_at": LOOKED_AT})
         return receivers, [Taken(*row) for row in rows]
 
 
