@@ -69,7 +69,7 @@ from app.jobs.queue import Kinds, prune_jobs, tend
 from app.jobs.worker import JobWorker
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
-from app.records.maintenance import Maintenance
+from app.records.maintenance import Sealing, Step, Upkeep
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
@@ -150,7 +150,14 @@ def create_worker(settings: Settings) -> Litestar:
         openapi_config=None,
         lifespan=[_worker_lifespan],
         logging_config=None,
-        state=State({"settings": settings, "database": Database(settings), "prober": probes.Prober(settings)}),
+        state=State(
+            {
+                "settings": settings,
+                "database": Database(settings),
+                "prober": probes.Prober(settings),
+                "store": ObjectStore(settings),
+            }
+        ),
     )
 
 
@@ -172,8 +179,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    jobs = settings.serves_jobs
-    async with database, _maintained(settings, database, app.state.store), running_jobs(settings, database, on=jobs):
+    async with database, _beside(_sealing(settings, database)), running_jobs(app.state, on=settings.serves_jobs):
         yield
         await app.state.streams.stop()
         await app.state.new_events.close()
@@ -182,10 +188,10 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
-    settings: Settings = app.state.settings
     forget_dead_workers()
-    async with app.state.database as database, running_jobs(settings, database):
+    async with app.state.database, running_jobs(app.state):
         yield
+    app.state.store.close()
 
 
 def job_kinds(settings: Settings) -> Kinds:
@@ -198,17 +204,20 @@ def job_kinds(settings: Settings) -> Kinds:
 
 
 @asynccontextmanager
-async def running_jobs(settings: Settings, database: Database, *, on: bool = True) -> AsyncIterator[None]:
-    """Run jobs, send webhooks and publish events while the block does. At its end, what is being done comes to the end
-    of its step, and goes on elsewhere.
+async def running_jobs(state: State, *, on: bool = True) -> AsyncIterator[None]:
+    """Run jobs, send webhooks, publish events and do the upkeep while the block does. At its end, what is being done
+    comes to the end of its step, and goes on elsewhere.
     """
     if not on:
         yield
         return
+    settings: Settings = state.settings
+    database: Database = state.database
     async with _beside(
         JobWorker(database, settings, job_kinds(settings)).run(),
         WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run(),
         _publishing(settings, database),
+        _upkeep(settings, database, state.store),
     ):
         yield
 
@@ -223,30 +232,28 @@ def _publishing(settings: Settings, database: Database) -> Coroutine[Any, Any, N
     return Relay(database, settings, SHOWN).run()
 
 
-@asynccontextmanager
-async def _maintained(settings: Settings, database: Database, store: ObjectStore) -> AsyncIterator[None]:
-
-    async def tend_jobs() -> int:
-        # So that somebody says that jobs and deliveries wait while no worker runs.
-        await tend(database)
-        await tend_webhooks(database)
-        return 0
-
-    async def count_behind() -> int:
-        # So that somebody says that events wait while nobody publishes them.
-        await Reader(database, BROKER).news()
-        return 0
-
-    also: dict[str, Callable[[], Awaitable[int]]] = {
-        "waiting jobs": tend_jobs,
-        **({"events behind": count_behind} if settings.amqp_url else {}),
-        "objects": partial(delete_removed_objects, database, store),
-        "old jobs": partial(prune_jobs, database, settings.job_retention_days),
-        "old deliveries": partial(prune_webhooks, database),
+def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Coroutine[Any, Any, None] | None:
+    """The service's own periodic work."""
+    if not settings.upkeep_seconds:
+        return None
+    also = {
+        "objects": Step(partial(delete_removed_objects, database, store), 1),
+        "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
+        "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
-    upkeep = Maintenance(database, settings.upkeep_seconds, also)
-    async with _beside(upkeep.run() if settings.upkeep_seconds else None):
-        yield
+    return Upkeep(database, also).run()
+
+
+def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """Seals the audit log, and says what waits, so that it shows where no worker runs."""
+    if not settings.upkeep_seconds:
+        return None
+    looks: dict[str, Callable[[], Awaitable[object]]] = {
+        "waiting jobs": partial(tend, database),
+        "waiting deliveries": partial(tend_webhooks, database),
+        **({"events behind": Reader(database, BROKER).news} if settings.amqp_url else {}),
+    }
+    return Sealing(database, settings.upkeep_seconds, looks).run()
 
 
 @asynccontextmanager

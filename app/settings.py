@@ -282,8 +282,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     upkeep_seconds: Annotated[
         Seconds,
         Meta(
-            description="How often the service seals new audit entries and deletes old idempotency keys. 0 means that"
-            " this service never does."
+            description="How often the service seals new audit entries. 0 means that this process neither seals nor"
+            " deletes what is kept long enough."
         ),
     ] = 1.0
     audit_key: Annotated[

@@ -857,7 +857,6 @@ CREATE POLICY tenant ON job_files
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT SELECT (tenant_id, content, mentions), UPDATE (content) ON job_files TO crm_maintenance;
 GRANT INSERT, SELECT ON job_files TO crm_service;
 
 
@@ -1134,6 +1133,7 @@ CREATE TABLE procrastinate_periodic_defers (
 
 CREATE INDEX procrastinate_periodic_defers_job_id_fkey_v1 ON procrastinate_periodic_defers (job_id);
 
+GRANT USAGE ON SEQUENCE procrastinate_periodic_defers_id_seq TO crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE ON procrastinate_periodic_defers TO crm_maintenance;
 
 
@@ -3743,6 +3743,26 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- Whether it is the caller who does this piece of the service's own work, once in so many seconds for all workers. The
+-- library's table says who was first, as for its own periodic tasks.
+CREATE FUNCTION crm_take_turn(work text, seconds bigint, OUT taken boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+DECLARE
+    place bigint := floor(extract(epoch FROM clock_timestamp()) / greatest(seconds, 1)) * greatest(seconds, 1);
+BEGIN
+    INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp) VALUES (work, place) ON CONFLICT DO NOTHING;
+    taken := FOUND;
+    IF taken THEN
+        DELETE FROM procrastinate_periodic_defers WHERE task_name = work AND defer_timestamp < place;
+    END IF;
+END $function$;
+ALTER FUNCTION crm_take_turn(text,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_take_turn(text,bigint) TO crm_service;
+
 -- For `crm keys rotate`.
 CREATE FUNCTION crm_tenants_with_secrets()
  RETURNS SETOF text
@@ -3755,8 +3775,8 @@ $function$;
 ALTER FUNCTION crm_tenants_with_secrets() OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_tenants_with_secrets() TO crm_service;
 
--- Lets jobs go on whose worker was not heard of for so many seconds, or which the queue has lost. Answers how many wait
--- for a worker, and for how long the first of those that have not begun.
+-- As in migration 0009, but `oldest` counts what is the service's own, too: how late its periodic work is, and the first
+-- of the reports that are due.
 CREATE FUNCTION crm_tend_jobs(silent double precision, OUT waiting bigint, OUT oldest double precision)
  RETURNS record
  LANGUAGE plpgsql
@@ -3774,8 +3794,14 @@ BEGIN
         WHERE finished_at IS NULL AND NOT EXISTS (SELECT FROM procrastinate_jobs WHERE procrastinate_jobs.id = queue_id)
         FOR UPDATE SKIP LOCKED
     ) AS lost;
-    SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE started_at IS NULL)), 0)
+    SELECT count(*), extract(epoch FROM now() - min(created_at) FILTER (WHERE started_at IS NULL))
     INTO waiting, oldest FROM jobs WHERE finished_at IS NULL AND status = 'queued';
+    oldest := greatest(
+        0, oldest,
+        (SELECT extract(epoch FROM now() - min(due_at)) FROM report_schedules),
+        (SELECT extract(epoch FROM now()) - 60 - max(defer_timestamp) FROM procrastinate_periodic_defers
+         WHERE task_name = 'upkeep')
+    );
 END $function$;
 ALTER FUNCTION crm_tend_jobs(double precision) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_tend_jobs(double precision) TO crm_service;

@@ -89,7 +89,9 @@ def _cells(row: Struct) -> Iterator[tuple[_Place, Cell]]:
         value = getattr(row, name)
         if isinstance(value, Struct):
             for inner, cell in _cells(value):
-                yield _Place(number, f"{_words(name)} {inner.heading.lower()}"), cell
+                # The row has the reference itself.
+                if not (inner.heading == "Id" and f"{name}_id" in row.__struct_fields__):
+                    yield _Place(number, f"{_words(name)} {inner.heading.lower()}"), cell
         elif isinstance(value, dict):
             words = _words(name.removesuffix("_by_currency").removeprefix("by_"))
             for key, each in sorted(value.items()):

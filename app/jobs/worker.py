@@ -32,6 +32,8 @@ MOST_FAILURES, LONGEST_PAUSE_SECONDS = 10, 300
 # Jobs may come to the end of a step when a worker stops.
 STOP_SECONDS = 15.0
 NEVER = 10.0**8
+# Minute, hour, day, month, weekday, second, year. The library wants a moment before now, and one to come.
+NO_DAY = "0 0 1 1 * 0 2000,2060"
 
 log = structlog.get_logger("jobs")
 tracer = trace.get_tracer("crm-service")
@@ -52,6 +54,10 @@ class _Retry(BaseRetryStrategy):
         return RetryDecision(retry_in={"seconds": seconds}, priority=job.priority - 1)
 
 
+async def _nothing(_timestamp: int) -> None:
+    """A periodic task that is never due."""
+
+
 class JobWorker:
     """Runs jobs of all tenants, some at the same time. Any number of workers take turns."""
 
@@ -64,6 +70,8 @@ class JobWorker:
         self._failing = False
         self._queue = App(connector=queue_connector(settings.database_dsn))
         self._queue.task(name="run", queue="jobs", pass_context=True, retry=_Retry())(self._run)
+        # Without a periodic task, the library does not notice when its heartbeat fails.
+        self._queue.periodic(cron=NO_DAY)(self._queue.task(name="nothing")(_nothing))
 
     async def run(self) -> None:
         """Run until it is cancelled: then each job comes to the end of its step, and goes on in another worker."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import structlog
 from prometheus_client import Gauge
@@ -19,7 +20,9 @@ from app.records.audit_chain import BATCH, CUT_AT_ONCE, Progress, cut, seal
 from app.records.resources import WITH_TRASH
 
 LONGEST_PAUSE_SECONDS = 30.0
-PRUNE_EVERY_SECONDS = 60.0
+LOOK_EVERY_SECONDS = 60.0
+# A worker asks so often whether the upkeep of this minute is done.
+UPKEEP_EVERY_SECONDS, ASK_EVERY_SECONDS = 60, 5.0
 PRUNED_AT_ONCE = 500
 
 HELD = Gauge(
@@ -30,6 +33,7 @@ HELD = Gauge(
 
 log = structlog.get_logger("maintenance")
 
+TURN = text("SELECT crm_take_turn('upkeep', :seconds)")
 PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
 PURGE = text("SELECT crm_purge_trash(CAST(:resources AS text[]), :most)")
@@ -69,44 +73,23 @@ class Held:
         return self._clock() - self._waiting[1] if self._waiting else 0.0
 
 
-class Maintenance:
-    """Runs in each worker, every so many seconds. While one worker does the work, the others skip it. Once a minute
-    each of `also` is done too, again while it returns that it did something. A step that fails does not keep the others
-    from their work.
-    """
+class Step(NamedTuple):
+    """A piece of work: done once, or, if it has a size, again while it does so much."""
 
-    def __init__(
-        self,
-        database: Database,
-        seconds: float,
-        also: Mapping[str, Callable[[], Awaitable[int]]] = MappingProxyType({}),
-    ) -> None:
-        self._database = database
-        self._seconds = seconds
-        self._also = also
-        self._pruned_at = -PRUNE_EVERY_SECONDS
+    do: Callable[[], Awaitable[Any]]
+    batch: int | None = None
+
+
+class Attempts:
+    """Does one step after the other. A failure is logged once, and keeps the other steps from nothing."""
+
+    def __init__(self) -> None:
         self._failing: set[str] = set()
-        self._held = Held()
 
-    async def run(self) -> None:
-        """Run until cancelled. A step's failure is logged once, and the step is tried again later."""
-        failures = 0
-        while True:
-            await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
-            failures = 0 if await self._try("seal", self._seal, BATCH) else min(failures + 1, 10)
-            HELD.set(self._held.seconds())
-            if time.monotonic() - self._pruned_at >= PRUNE_EVERY_SECONDS:
-                await self._try("prune", partial(prune, self._database), PRUNED_AT_ONCE)
-                await self._try("cut", partial(cut, self._database), CUT_AT_ONCE)
-                await self._try("purge", partial(purge_trash, self._database), PRUNED_AT_ONCE)
-                for name, step in self._also.items():
-                    await self._try(name, step, 1)
-                self._pruned_at = time.monotonic()
-
-    async def _try(self, name: str, step: Callable[[], Awaitable[int]], batch: int) -> bool:
-        """Do a step while it does a whole batch; returns whether it succeeded."""
+    async def make(self, name: str, step: Step) -> bool:
+        """Do a step; returns whether it succeeded."""
         try:
-            while await step() >= batch:
+            while (done := await step.do()) and step.batch is not None and done >= step.batch:
                 pass
         except Exception as error:
             if name not in self._failing:
@@ -117,9 +100,72 @@ class Maintenance:
         self._failing.discard(name)
         return True
 
+
+class Sealing:
+    """Seals the audit log in each worker that serves, every so many seconds. While one does so, the others skip it.
+    Once a minute each of them looks, for monitors, at what waits.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        seconds: float,
+        looks: Mapping[str, Callable[[], Awaitable[object]]] = MappingProxyType({}),
+    ) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._looks = looks
+        self._looked_at = -LOOK_EVERY_SECONDS
+        self._attempts = Attempts()
+        self._held = Held()
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        failures = 0
+        sealing = Step(self._seal, BATCH)
+        while True:
+            await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
+            failures = 0 if await self._attempts.make("seal", sealing) else min(failures + 1, 10)
+            HELD.set(self._held.seconds())
+            if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+                for name, look in self._looks.items():
+                    await self._attempts.make(name, Step(look))
+                self._looked_at = time.monotonic()
+
     async def _seal(self) -> int:
         progress = await seal(self._database)
         if progress is None:
             return 0
         self._held.note(progress)
         return progress.count
+
+
+class Upkeep:
+    """Runs where jobs run. Once a minute, one of all these workers does the steps, whichever asks first."""
+
+    def __init__(self, database: Database, also: Mapping[str, Step] = MappingProxyType({})) -> None:
+        self._database = database
+        self._attempts = Attempts()
+        self._steps = {
+            "prune": Step(partial(prune, database), PRUNED_AT_ONCE),
+            "cut": Step(partial(cut, database), CUT_AT_ONCE),
+            "purge": Step(partial(purge_trash, database), PRUNED_AT_ONCE),
+            **also,
+        }
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            await self._attempts.make("turn", Step(self._turn))
+            await asyncio.sleep(ASK_EVERY_SECONDS)
+
+    async def _turn(self) -> None:
+        if await take_turn(self._database):
+            for name, step in self._steps.items():
+                await self._attempts.make(name, step)
+
+
+async def take_turn(database: Database) -> bool:
+    """Whether this worker does the upkeep of this minute. Raises AppError."""
+    async with database.maintenance() as connection:
+        return bool((await connection.execute(TURN, {"seconds": UPKEEP_EVERY_SECONDS})).scalar_one())

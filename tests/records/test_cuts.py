@@ -11,11 +11,11 @@ import pytest
 from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Head
-from app.records.maintenance import Maintenance
+from app.records.maintenance import Sealing, Upkeep
 from app.settings import Settings
 from tests.callers import Caller
 from tests.processes import wait_until
-from tests.records.chains import breaks, checkpoint, erase, seal, tampering, verified, with_database
+from tests.records.chains import breaks, checkpoint, erase, forget_turns, seal, tampering, verified, with_database
 
 FIVE = ("Ada", "Bob", "Cleo", "Dora", "Emil")
 
@@ -112,10 +112,13 @@ def test_a_second_cut_takes_the_place_of_the_first(
 @pytest.mark.usefixtures("old")
 def test_the_service_cuts_by_itself(settings: Settings, admin: Caller) -> None:
     async def work(database: Database) -> None:
-        running = asyncio.ensure_future(Maintenance(database, 0.01).run())
+        works = (Upkeep(database), Sealing(database, 0.01))
+        running = [asyncio.ensure_future(work.run()) for work in works]
         await asyncio.to_thread(wait_until, lambda: sequences(admin) == [4, 5, 6, 7], "the cut, sealed")
-        running.cancel()
+        for each in running:
+            each.cancel()
 
+    forget_turns(settings)
     with_database(settings, work)
 
 

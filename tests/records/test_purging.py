@@ -12,13 +12,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.db.database import Database
+from app.jobs.metrics import OLDEST
+from app.jobs.queue import tend
 from app.records import maintenance
-from app.records.maintenance import Maintenance, purge_trash
+from app.records.maintenance import Sealing, Step, Upkeep, purge_trash, take_turn
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
 from tests.admin.test_trash import fill
 from tests.callers import Caller
+from tests.records.chains import forget_turns
 
 
 def purge(settings: Settings) -> int:
@@ -193,33 +196,39 @@ def test_a_step_that_fails_does_not_stop_the_others(
     async def fail(_: Database) -> int:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(maintenance, "PRUNE_EVERY_SECONDS", 0.0)
-    for step in ("seal", "prune", "cut"):
+    forget_turns(settings)
+    monkeypatch.setattr(maintenance, "LOOK_EVERY_SECONDS", 0.0)
+    for step in ("prune", "cut", "seal"):
         monkeypatch.setattr(maintenance, step, fail)
     made = fill(admin)
     admin.ok("PUT", "/admin/settings", {"trash_days": 7})
     admin.ok("DELETE", f"/admin/customers/{made['customer']}")
     age(settings, admin.tenant, 8)
     turns = 0
-    enough = asyncio.Event()
+    enough, purged = asyncio.Event(), asyncio.Event()
 
-    async def also() -> int:
+    async def done() -> None:
+        purged.set()
+
+    async def look() -> None:
         nonlocal turns
         turns += 1
         if turns == 3:
             enough.set()
-        return 0
 
     async def work() -> None:
         async with Database(settings) as database:
-            running = asyncio.create_task(Maintenance(database, 0.01, {"also": also}).run())
+            upkeep = asyncio.create_task(Upkeep(database, {"last": Step(done)}).run())
+            await purged.wait()
+            sealing = asyncio.create_task(Sealing(database, 0.01, {"look": look}).run())
             await enough.wait()
-            running.cancel()
+            for running in (upkeep, sealing):
+                running.cancel()
 
     with capture_logs() as logged:
         asyncio.run(asyncio.wait_for(work(), 20))
     assert admin.ok("GET", "/admin/trash")["total"] == 0
-    assert [each["step"] for each in logged if "step" in each] == ["seal", "prune", "cut"]
+    assert [each["step"] for each in logged if "step" in each] == ["prune", "cut", "seal"]
     purge(settings)  # the file
 
 
@@ -229,11 +238,12 @@ def test_the_upkeep_purges_and_deletes_files_by_itself(admin: Caller, settings: 
     admin.ok("DELETE", f"/admin/customers/{made['customer']}")
     age(settings, admin.tenant, 8)
     before = len(keys(settings))
+    forget_turns(settings)
 
     async def work() -> None:
         store = ObjectStore(settings)
         async with Database(settings) as database:
-            upkeep = Maintenance(database, 0.01, {"objects": partial(delete_removed_objects, database, store)})
+            upkeep = Upkeep(database, {"objects": Step(partial(delete_removed_objects, database, store), 1)})
             running = asyncio.create_task(upkeep.run())
             for _ in range(500):
                 await asyncio.sleep(0.02)
@@ -245,6 +255,27 @@ def test_the_upkeep_purges_and_deletes_files_by_itself(admin: Caller, settings: 
     asyncio.run(work())
     assert len(keys(settings)) == before - 1
     assert admin.ok("GET", "/admin/trash")["total"] == 0
+
+
+def test_the_upkeep_of_a_minute_is_done_by_one_worker_of_many(settings: Settings) -> None:
+    async def turns() -> list[bool]:
+        async with Database(settings) as database:
+            return await asyncio.gather(*(take_turn(database) for _ in range(10)))
+
+    forget_turns(settings)
+    # A minute may begin meanwhile.
+    assert sum(asyncio.run(turns())) in {1, 2}
+    assert sum(asyncio.run(turns())) in {0, 1}
+
+
+def test_upkeep_that_nobody_does_shows_as_waiting(settings: Settings) -> None:
+    async def look() -> float:
+        async with Database(settings) as database:
+            await tend(database)
+            return next(sample.value for metric in OLDEST.collect() for sample in metric.samples)
+
+    forget_turns(settings, "1 hour")
+    assert asyncio.run(look()) >= 3500
 
 
 @pytest.mark.parametrize(("field", "days"), [("trash_days", 6), ("audit_days", 364)])
