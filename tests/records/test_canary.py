@@ -22,6 +22,7 @@ from app.records.personal import PERSONAL
 from app.settings import Settings, load_settings
 from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers
+from tests.processes import wait_until
 from tests.records.chains import breaks, seal
 
 # Folded, it is the same.
@@ -49,7 +50,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
             migration_database_url=server.dsn(user=OWNER),
             jwt_secret="s" * 32,
             upkeep_seconds=0,
-            jobs_in_service=False,
+            jobs_in_service=True,
         )
         Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
         with TestClient(create_app(settings), raise_server_exceptions=False) as client:
@@ -116,6 +117,8 @@ def fill(caller: Caller) -> tuple[str, list[str]]:
         assert answer.is_success, answer.text
     ok("DELETE", f"/admin/attachments/{attached['id']}")
     ok("POST", f"{path}/reassign", {"assigned_to": "agent-1"})
+    job = ok("POST", "/admin/report-runs", {"report": "overview", "format": "json"})["job"]["id"]
+    wait_until(lambda: ok("GET", f"/admin/jobs/{job}")["status"] == "done", "the report")
     return path, links
 
 
