@@ -71,6 +71,8 @@ from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.maintenance import Sealing, Step, Upkeep
 from app.settings import Settings
+from app.shared.rates import share_rates
+from app.shared.redis import Shared
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
 from app.telemetry import Telemetry, forget_dead_workers
@@ -98,6 +100,7 @@ def create_app(settings: Settings) -> Litestar:
     """The service, with these settings."""
     database = Database(settings)
     bootstrap, new_events = TenantBootstrap(database, settings), NewEvents(database)
+    shared = Shared(settings)
     app = Litestar(
         route_handlers=[
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
@@ -124,11 +127,12 @@ def create_app(settings: Settings) -> Litestar:
                 "authenticator": Authenticator(settings),
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "new_events": new_events,
-                "streams": LiveStreams(database, bootstrap, new_events),
+                "streams": LiveStreams(database, bootstrap, new_events, shared),
                 "streams_per_person": ConcurrencyLimiter(MOST_STREAMS, "live streams open"),
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),
-                "report_cache": ReportCache(settings.report_cache_seconds),
+                "shared": shared,
+                "report_cache": ReportCache(settings.report_cache_seconds, shared),
                 "bootstrap": bootstrap,
                 "prober": probes.Prober(settings),
                 "store": ObjectStore(settings),
@@ -179,11 +183,29 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    async with database, _beside(_sealing(settings, database)), running_jobs(app.state, on=settings.serves_jobs):
+    async with (
+        database,
+        _beside(_sealing(settings, database)),
+        running_jobs(app.state, on=settings.serves_jobs),
+        _sharing(app.state),
+    ):
         yield
         await app.state.streams.stop()
         await app.state.new_events.close()
     app.state.store.close()
+
+
+@asynccontextmanager
+async def _sharing(state: State) -> AsyncIterator[None]:
+    """Share with other workers, through Redis if it is configured."""
+    shared: Shared = state.shared
+    if not shared.is_configured:
+        yield
+        return
+    limiters = {"requests": state.authenticator.requests, "failures": state.authenticator.failures}
+    works = (shared.run(), share_rates(shared, limiters), state.report_cache.share_drops(), state.streams.share())
+    async with _beside(*works):
+        yield
 
 
 @asynccontextmanager

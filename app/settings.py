@@ -49,10 +49,10 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 # Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
-    *("database_url", "migration_database_url", "amqp_url", "encryption_keys"),
+    *("database_url", "migration_database_url", "amqp_url", "redis_url", "encryption_keys"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
-SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL")
+SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL", "REDIS_URL")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Bytes = Annotated[int, Meta(ge=1, le=1_000_000_000, extra={"unit": "bytes"})]
@@ -325,6 +325,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         int, Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long finished jobs are kept.")
     ] = 30
 
+    redis_url: Annotated[
+        str,
+        Meta(
+            description="Redis or Valkey, through which all workers share rate limits, the report cache and what live"
+            " streams tell; `rediss://` for TLS. Requires the extra `redis`.",
+            examples=["redis://:password@redis:6379/0"],
+        ),
+    ] = ""
     amqp_url: Annotated[
         str,
         Meta(
@@ -534,10 +542,16 @@ def _check(settings: Settings) -> None:
             )
     if settings.otel_exporter_otlp_endpoint and not re.match(r"https?://", settings.otel_exporter_otlp_endpoint):
         raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://")
+    _check_servers(settings)
+
+
+def _check_servers(settings: Settings) -> None:
     for name in ("database_url", "migration_database_url"):
         url = getattr(settings, name)
         if url and not re.match(r"postgres(ql)?(\+\w+)?://", url):
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")
+    if settings.redis_url and not re.match(r"(rediss?://[^/?#]|unix://)", settings.redis_url):
+        raise SettingsError("REDIS_URL: must be of the form redis://:password@host:6379/0, or rediss://")
     if settings.amqp_url and not _is_amqp_url(settings.amqp_url):
         raise SettingsError(
             "AMQP_URL: must be of the form amqp://login:password@host:5672/vhost, or amqps://; in login, password and"

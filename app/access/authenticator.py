@@ -20,9 +20,9 @@ class Authenticator:
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = TokenVerifier(settings)
-        self._requests = RateLimiter(settings.rate_limit_per_minute)
+        self.requests = RateLimiter(settings.rate_limit_per_minute)
         self._open = ConcurrencyLimiter(settings.open_requests_per_person)
-        self._failures = RateLimiter(settings.auth_failures_per_minute)
+        self.failures = RateLimiter(settings.auth_failures_per_minute)
 
     def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
         """Who sends this request. Raises AppError 401, 429, 403 and 400.
@@ -33,9 +33,9 @@ class Authenticator:
             return self._tokens.actor(connection.headers, lambda bearer: self._admit(bearer, connection.scope))
         except AppError as refusal:
             if refusal.status == 401:
-                self._failures.acquire(rate_limit_key(connection.client.host) if connection.client else None)
+                self.failures.acquire(rate_limit_key(connection.client.host) if connection.client else None)
             raise
 
     def _admit(self, bearer: Bearer, scope: Scope) -> None:
-        self._requests.acquire(bearer.identity)
+        self.requests.acquire(bearer.identity)
         self._open.acquire(bearer.identity, scope)

@@ -78,13 +78,15 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
 
 
 def prepare(settings: Settings) -> None:
-    """Check what tracing and the message broker need, and begin to log."""
+    """Check what tracing, the message broker and Redis need, and begin to log."""
     if settings.otel_exporter_otlp_endpoint and find_spec("opentelemetry.sdk") is None:
         raise click.ClickException(
             "OTEL_EXPORTER_OTLP_ENDPOINT: sending traces needs more packages, run uv sync --extra tracing"
         )
     if settings.amqp_url and find_spec("aio_pika") is None:
         raise click.ClickException("AMQP_URL: publishing events needs more packages, run uv sync --extra broker")
+    if settings.redis_url and find_spec("redis") is None:
+        raise click.ClickException("REDIS_URL: sharing through Redis needs more packages, run uv sync --extra redis")
     configure_logging(settings.log_level, settings.log_format)
 
 

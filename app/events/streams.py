@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -16,12 +17,14 @@ from sqlalchemy import ARRAY, Select, Text, any_, bindparam, select
 from app.access.actor import Actor
 from app.access.permissions import RANK, Role
 from app.db.database import Database
+from app.events.fan_out import FanOut
 from app.events.feed import ENDS
-from app.events.live import AT_ONCE, Told, read, reload_event
+from app.events.live import AT_ONCE, Changes, Told, read, reload_event
 from app.events.waiting import LOOK_SECONDS, NewEvents
 from app.models import User
 from app.records.bootstrap import TenantBootstrap
 from app.records.transaction import reading
+from app.shared.redis import Shared
 from app.web.draining import is_draining
 from app.web.errors import AppError, Code
 from app.web.event_stream import id_line, retry_block
@@ -41,6 +44,8 @@ COMMENT_SECONDS = 15.0
 # Streams that begin, or read what they missed, at the same time. After a restart all come back, and the other requests
 # need connections, too.
 MOST_READING = 4
+# How often a worker that hears from another one what is new looks whether it has missed something.
+HEAR_SECONDS = 0.5
 # Clients come back after between one and so many milliseconds more.
 COMES_BACK_MS = 1000
 SPREAD_MS = 4000
@@ -118,23 +123,37 @@ class Room:
     """The streams of one tenant, and how far its feed was read for them."""
 
     def __init__(self, tenant_id: str, place: int) -> None:
+        self.tenant_id = tenant_id
         # Reads for all of them, so it sees all records.
         self.reader = Actor(user_id="", tenant_id=tenant_id, role=Role.ADMIN)
         self.place = place
+        # How far another worker has read it, where something is missing here.
+        self.behind = place
+        self.woken = asyncio.Event()
+        self.is_reader = False
         self.streams: set[Stream] = set()
 
     def tell(self, told: Told) -> None:
         """Give this to all streams."""
-        self.place = told.until
+        self.place = max(self.place, told.until)
         for stream in self.streams:
             stream.tell(told)
+
+    def hear(self, changes: Changes) -> None:
+        """Give what another worker read to all streams, or find out that something before it is missing."""
+        if changes.after <= self.place:
+            self.tell(Told(changes))
+        else:
+            self.behind = max(self.behind, changes.until)
+            self.woken.set()
 
 
 class LiveStreams:
     """All streams of this worker. One task for each tenant reads its feed, and one looks which streams have to end."""
 
-    def __init__(self, database: Database, bootstrap: TenantBootstrap, new_events: NewEvents) -> None:
+    def __init__(self, database: Database, bootstrap: TenantBootstrap, new_events: NewEvents, shared: Shared) -> None:
         self._database = database
+        self._fan_out = FanOut(shared, own_only=database.own_scope)
         self._bootstrap = bootstrap
         self._new_events = new_events
         self._rooms: dict[str, Room] = {}
@@ -197,6 +216,10 @@ class LiveStreams:
         """How many are open."""
         return len(self._streams())
 
+    def reads_by_itself(self, tenant_id: str) -> bool:
+        """Whether this worker reads the feed of a tenant that it has streams of."""
+        return self._rooms[tenant_id].is_reader
+
     def _streams(self) -> list[Stream]:
         return [stream for room in self._rooms.values() for stream in room.streams]
 
@@ -212,24 +235,33 @@ class LiveStreams:
         while after < missed_until and not stream.ended:
             until = min(missed_until, after + AT_ONCE)
             async with self._turns:
-                told = await self._read(room, after, until)
+                told = Told(await self._read(room, after, until))
             yield told.to_owner(stream.actor.user_id) if stream.own_only else told.to_everybody()
             after = until
         while (text := await stream.next()) is not None:
             yield text
 
-    async def _read(self, room: Room, after: int, until: int) -> Told:
+    async def _read(self, room: Room, after: int, until: int) -> Changes:
         async with reading(self._database, room.reader) as tx:
-            return Told(await read(tx, after, until, own_only=self._database.own_scope))
+            return await read(tx, after, until, own_only=self._database.own_scope)
+
+    async def share(self) -> None:
+        """Hear what other workers read, until cancelled."""
+        await self._fan_out.hear(lambda: self._rooms, lambda tenant, changes: self._rooms[tenant].hear(changes))
 
     async def _follow(self, room: Room) -> None:
         """Read a tenant's feed for its streams, as long as it has some."""
         failing = False
         while room.streams:
             try:
-                newest = await self._new_events.look(room.reader)
+                lease = await self._fan_out.lead(room.tenant_id, room.place)
+                room.is_reader = lease.is_ours
+                newest = await self._new_events.look(room.reader) if lease.is_ours else await _heard(room, lease.place)
                 while room.place < newest and room.streams:
-                    room.tell(await self._read(room, room.place, min(newest, room.place + AT_ONCE)))
+                    changes = await self._read(room, room.place, min(newest, room.place + AT_ONCE))
+                    room.tell(Told(changes))
+                    if lease.is_ours:
+                        await self._fan_out.tell(room.tenant_id, changes)
                 failing = False
             except Exception as error:
                 if not failing:
@@ -268,6 +300,17 @@ class LiveStreams:
                 role = roles.get(stream.actor.reference)
                 if role is None or RANK[Role(role)] < RANK[stream.role]:
                     stream.end()
+
+
+async def _heard(room: Room, place: int) -> int:
+    """How far this worker has to read by itself, since it did not hear of it: looked at now and then, and at once where
+    something is missing.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEAR_SECONDS):
+            await room.woken.wait()
+    room.woken.clear()
+    return max(place, room.behind)
 
 
 def _comes_back() -> int:

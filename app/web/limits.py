@@ -116,6 +116,8 @@ class RateLimiter:
         self._each = WINDOW_SECONDS / per_minute if per_minute else 0.0
         self._clock = clock
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
+        # By key, the seconds that were taken since somebody looked, for whoever tells other workers.
+        self.spent: dict[Hashable, float] | None = None
 
     def acquire(self, key: Hashable) -> None:
         """Take one token from the bucket. Raises AppError RATE_LIMITED if it is empty."""
@@ -125,6 +127,17 @@ class RateLimiter:
         full_at = max(self._full_at.get(key, now), now) + self._each
         if (wait := full_at - now - WINDOW_SECONDS) > 1e-6:  # more than a rounding error
             raise AppError(Code.RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait))})
+        if self.spent is not None:
+            self.spent[key] = self.spent.get(key, 0.0) + self._each
+        self._keep(key, full_at)
+
+    def learn(self, key: Hashable, seconds: float) -> None:
+        """All workers together have emptied this bucket so far that it is full in so many seconds."""
+        full_at = self._clock() + seconds
+        if full_at > self._full_at.get(key, 0.0):
+            self._keep(key, full_at)
+
+    def _keep(self, key: Hashable, full_at: float) -> None:
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)
         if len(self._full_at) > MAX_KEYS:

@@ -45,13 +45,13 @@ async def current_overview(request: CrmRequest) -> KeptReport:
     limited = request.app.state.settings.agent_read_scope == "own" and not actor.can(Permission.MANAGE_ALL)
     person = actor.user_id if limited else None
     fresh = "no-cache" in request.headers.get("cache-control", "").lower()
-    kept = None if fresh else cache.get(actor.tenant_id, person)
+    kept, generation = await cache.look(actor.tenant_id, person, fresh=fresh)
     if kept is not None:
         return kept
     began = time.monotonic()
     async with transaction(request) as tx:
-        kept = KeptReport(await service.overview(tx), await list_origins(tx), began)
-    cache.keep(actor.tenant_id, person, kept)
+        kept = KeptReport(await service.overview(tx), await list_origins(tx), began, generation)
+    await cache.keep(actor.tenant_id, person, kept)
     return kept
 
 
