@@ -192,7 +192,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     undo_days: Annotated[Limit, Meta(description="For how many days a whole operation can be taken back.")] = 30
 
     rate_limit_per_minute: Annotated[
-        Limit, Meta(description="Requests of one person in a minute, counted by each worker. 0 means no limit.")
+        Limit,
+        Meta(
+            description="Requests of one person in a minute, counted by each worker, or with `REDIS_URL` by all together."
+            " 0 means no limit."
+        ),
     ] = 1200
     open_requests_per_person: Annotated[
         Limit, Meta(description="Requests of one person at the same time, counted by each worker. 0 means no limit.")
@@ -200,8 +204,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     auth_failures_per_minute: Annotated[
         Limit,
         Meta(
-            description="Requests without a valid token from one address in a minute, counted by each worker. 0 means"
-            " no limit."
+            description="Requests without a valid token from one address in a minute, counted by each worker, or"
+            " with `REDIS_URL` by all together. 0 means no limit."
         ),
     ] = 60
     trusted_proxies: Annotated[
