@@ -194,8 +194,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     rate_limit_per_minute: Annotated[
         Limit,
         Meta(
-            description="Requests of one person in a minute, counted by each worker, or with `REDIS_URL` by all together."
-            " 0 means no limit."
+            description="Requests of one person in a minute, counted by each worker, or with `REDIS_URL` by all"
+            " together. 0 means no limit."
         ),
     ] = 1200
     open_requests_per_person: Annotated[
