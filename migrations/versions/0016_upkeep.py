@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import as_role, owned_by, run
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0015")
+SQL = Path(__file__).with_name("0016")
 
 
 def upgrade() -> None:
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What 0015 says of how long something waits is right before it, too."""
+    """What 0016 says of how long something waits is right before it, too."""
     run("DROP FUNCTION crm_take_turn; DELETE FROM procrastinate_periodic_defers")
