@@ -41,6 +41,17 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
         yield started
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _begun(settings: Settings) -> None:
+    """The first one ever that publishes begins with what happens from then on."""
+
+    async def begin() -> None:
+        async with Database(settings) as database:
+            await Reader(database, BROKER).lead(0)
+
+    asyncio.run(begin())
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here waits for seconds, save where a test is about that."""
@@ -74,8 +85,6 @@ class Stage:
 
 @asynccontextmanager
 async def publishing(settings: Settings, url: str, exchange: str) -> AsyncIterator[Stage]:
-    async with Database(settings) as database:
-        await Reader(database, BROKER).lead(0)  # the first one ever begins now
     stage = Stage(settings, url, exchange)
     stage.start()
     try:
