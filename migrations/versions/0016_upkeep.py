@@ -19,5 +19,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What 0016 says of how long something waits is right before it, too."""
+    """As migration 0009 has it."""
+    before = (SQL.with_name("0009") / "jobs.sql").read_text()
+    begin = before.index("CREATE FUNCTION crm_tend_jobs")
+    end = before.index("$$;", begin) + len("$$;")
+    as_role("crm_maintenance", before[begin:end].replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
     run("DROP FUNCTION crm_take_turn; DELETE FROM procrastinate_periodic_defers")
