@@ -33,8 +33,8 @@ from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
 from app.admin.events.queries import SHOWN
 from app.admin.events.routes import router as events
+from app.admin.history.operations import undo_in_steps
 from app.admin.history.routes import router as operations
-from app.admin.history.undo import undo_in_steps
 from app.admin.http import dry_run_response, replay_response
 from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs

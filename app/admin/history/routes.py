@@ -9,8 +9,8 @@ from litestar import Response, Router, post
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
+from app.admin.history.operations import undo_operation
 from app.admin.history.schemas import ChangedSince, OperationUndo, Undone
-from app.admin.history.undo import undo_operation
 from app.admin.http import ACCEPTED, answer, transaction
 from app.admin.jobs.schemas import JobStarted
 from app.web.input import CrmRequest

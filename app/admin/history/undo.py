@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from msgspec import UNSET, Struct, convert, to_builtins
+from msgspec import convert
 from psycopg.errors import IntegrityError
 
 from app.access.permissions import Permission
@@ -24,9 +23,7 @@ from app.admin.contacts.queries import CONTACTS
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals import service as deals
 from app.admin.deals.queries import DEALS
-from app.admin.history.schemas import Kept, Undone, UndoneByJob
-from app.admin.jobs import queries as jobs
-from app.admin.jobs.schemas import JobKind, JobStarted
+from app.admin.history.schemas import Kept
 from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages import service as stages
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
@@ -37,7 +34,6 @@ from app.admin.tags import service as tags
 from app.admin.tags.queries import TAGS
 from app.admin.webhooks import service as webhooks
 from app.admin.webhooks.queries import WEBHOOKS
-from app.jobs.queue import Job, Step, Work, enqueue
 from app.records import history
 from app.records.audit_values import ResourceType
 from app.records.history import Entry, Values
@@ -51,8 +47,6 @@ from app.web.errors import MAX_FAULTS, AppError, Code, bad_field
 from app.web.preconditions import Precondition
 
 MOST_CHANGES = 1000
-MOST_ENTRIES = 10_000
-LAST_ID = 2**63 - 1
 # Refusals that are about one change, and not about who asks.
 OF_ONE_CHANGE = {400, 404, 409}
 # These fields need more than the right to change the record.
@@ -141,78 +135,10 @@ async def undo_entry(
     if record_id in rows:
         tx.precondition.check(rows[record_id]["version"])
     # What came with the record, such as its contacts when it was restored, was not added since.
-    await _Undo(tx, [entry], settings, companions=await history.companions(tx, entry_id)).run()
+    await Undo(tx, [entry], settings, companions=await history.companions(tx, entry_id)).run()
 
 
-async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings, *, keep: bool) -> Undone | JobStarted:
-    """Take back all that an operation did; with `keep` all but what was changed since. Of more than 1,000 changes, the
-    job that it becomes.
-
-    Raises AppError OPERATION_NOT_FOUND, UNDO_EXPIRED, DRY_RUN_UNSUPPORTED, or as `undo_entry`.
-    """
-    count, began = await history.extent_of_operation(tx, operation_id)
-    if began is None:
-        raise AppError(Code.OPERATION_NOT_FOUND)
-    if began < datetime.now(UTC) - timedelta(days=settings.undo_days):
-        raise AppError(Code.UNDO_EXPIRED, f"Operations can be taken back for {settings.undo_days} days")
-    if count <= MOST_ENTRIES:
-        undo = _Undo(tx, await history.get_operation(tx, operation_id), settings, keep=keep)
-        try:
-            await undo.run()
-        except TooManyError:
-            pass  # nothing was changed yet
-        else:
-            return Undone(operation_id, undo.changed, undo.kept)
-    if tx.dry_run:
-        text = f"These are more than {MOST_CHANGES} changes, which become a job: it can't be tried"
-        raise AppError(Code.DRY_RUN_UNSUPPORTED, text)
-    arguments = {"operation_id": str(operation_id), "keep": keep}
-    job_id = await enqueue(tx, JobKind.UNDO, arguments, targets=None, total=count)
-    return JobStarted(await jobs.get(tx, job_id))
-
-
-class _Progress(Struct):
-    """What a job that undoes an operation knows of its steps so far. `tried` says that the trial is over."""
-
-    before: int = LAST_ID
-    tried: bool = False
-    changed: int = 0
-    kept: list[Kept] = []
-    more: int = 0
-
-
-def undo_in_steps(settings: Settings) -> Work:
-    """The work of jobs that take back an operation: each transaction of it in one, the last one first."""
-
-    async def step(tx: Transaction, job: Job) -> Step:
-        operation_id, keep = UUID(job.arguments["operation_id"]), bool(job.arguments["keep"])
-        progress = convert(job.state, _Progress)
-        entries = await history.get_last_part(tx, operation_id, progress.before, MOST_ENTRIES)
-        if len(entries) == MOST_ENTRIES:
-            raise TooManyError
-        if not entries and (keep or progress.tried):
-            result = UndoneByJob(operation_id, progress.changed, progress.kept, progress.more or UNSET)
-            return Step(job.done, {}, to_builtins(result))
-        if not entries:
-            return Step(0, to_builtins(_Progress(tried=True)))
-        progress.before = entries[0].id
-        undo = _Undo(tx, entries, settings, keep=keep)
-        if keep or progress.tried:
-            await undo.run()
-            progress.changed += undo.changed
-            room = max(MOST_CHANGES - len(progress.kept), 0)
-            progress.kept += undo.kept[:room]
-            progress.more += len(undo.kept[room:])
-            return Step(job.done + len(entries), to_builtins(progress))
-        # Whole or not at all: so all is tried before the first is taken back.
-        async with tx.trial():
-            await undo.run()
-        return Step(0, to_builtins(progress))
-
-    return step
-
-
-class _Undo:
+class Undo:
     """One undo. `kept` is what could not be taken back; `changed` counts the entries that were."""
 
     def __init__(
@@ -468,11 +394,11 @@ class Conflict(AppError):
         super().__init__(code, text, status=409, data={"fields": faults})
 
 
-INVERSES: dict[str, Callable[[_Undo, Entry, Values | None, dict[tuple[str, int], str]], Inverse | None]] = {
-    "create": _Undo._invert_create,
-    "update": _Undo._invert_update,
-    "delete": _Undo._invert_delete,
-    "restore": _Undo._invert_restore,
+INVERSES: dict[str, Callable[[Undo, Entry, Values | None, dict[tuple[str, int], str]], Inverse | None]] = {
+    "create": Undo._invert_create,
+    "update": Undo._invert_update,
+    "delete": Undo._invert_delete,
+    "restore": Undo._invert_restore,
 }
 # What the rules say about a record, as it is when these fields are put back.
 CHECKS: dict[str, Callable[[Transaction, Values, Values], Awaitable[None]]] = {
