@@ -15,6 +15,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin.report_runs import service
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 from tests.jobs.test_bulk_jobs import ended
@@ -190,6 +191,17 @@ def test_what_a_report_does_not_have_is_refused_at_once(admin: Caller) -> None:
     assert again.json() == first.json()
     assert again.headers["Location"] == first.headers["Location"]
     assert admin.ok("GET", "/admin/jobs")["total"] == 1
+
+
+def test_one_person_has_a_limited_number_of_reports_that_wait(
+    admin: Caller, manager: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MOST_WAITING", 2)
+    first, _ = (start(manager) for _ in range(2))
+    assert refused(manager.post(RUNS, {"report": "team", "format": "csv"}), 409, "LIMIT_REACHED") == {"max": 2}
+    start(admin)
+    manager.ok("POST", f"/admin/jobs/{first}/cancel")
+    start(manager)
 
 
 def test_in_production_there_are_links_where_the_service_knows_its_address(

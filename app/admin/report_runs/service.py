@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from msgspec import UNSET, Struct, to_builtins
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from app.access.permissions import Permission
 from app.admin.jobs import queries as jobs
@@ -22,16 +22,23 @@ from app.files.tables import tables_of, to_csv
 from app.files.xlsx import to_xlsx
 from app.jobs.files import File, keep_file
 from app.jobs.queue import Job, Step, enqueue
+from app.models import Job as Row
 from app.records.calendar import day_of, zone_of
 from app.records.transaction import Transaction
 from app.web import strict_json
-from app.web.errors import Fault, invalid
+from app.web.errors import AppError, Code, Fault, invalid
 from app.web.input import read_again
 
+job = Row.__table__.c
 # A request's statement may take 5 seconds. This reads, so that it holds up nobody.
 STATEMENT_SECONDS = 60
 LONGER = select(
     func.set_config("statement_timeout", f"{STATEMENT_SECONDS}s", True), func.set_config("work_mem", "16MB", True)
+)
+# So many reports of one person may wait.
+MOST_WAITING = 100
+WAITING = select(func.count()).where(
+    job.user_id == bindparam("user_id"), job.kind == JobKind.REPORT.value, job.finished_at.is_(None)
 )
 CONTENT_TYPES = {
     ReportFormat.JSON: "application/json",
@@ -74,8 +81,11 @@ def query_of(run: ReportRun) -> Struct:
 
 
 async def start(tx: Transaction, run: ReportRun) -> JobStarted:
-    """Let a job make the report."""
+    """Let a job make the report. Raises AppError INVALID_REQUEST, or LIMIT_REACHED."""
     query_of(run)
+    if (await tx.connection.execute(WAITING, {"user_id": tx.actor.user_id})).scalar_one() >= MOST_WAITING:
+        text = f"{MOST_WAITING} of your reports are not made yet: wait, or cancel some of these jobs"
+        raise AppError(Code.LIMIT_REACHED, text, data={"max": MOST_WAITING})
     job_id = await enqueue(tx, JobKind.REPORT, arguments_of(run), targets=None, total=1)
     return JobStarted(await jobs.get(tx, job_id))
 
