@@ -237,11 +237,19 @@ async def running_jobs(state: State, *, on: bool = True) -> AsyncIterator[None]:
     database: Database = state.database
     async with _beside(
         JobWorker(database, settings, job_kinds(settings)).run(),
-        WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run(),
+        _sending(settings, database),
         _publishing(settings, database),
         _upkeep(settings, database, state.store),
     ):
         yield
+
+
+def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """What sends webhooks. Without the key of their secrets they wait."""
+    if not settings.encryption_key_bytes:
+        log.warning("ENCRYPTION_KEYS is not set: webhooks are not sent")
+        return None
+    return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
 
 
 def _publishing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:

@@ -28,9 +28,10 @@ from app.admin.webhooks.schemas import (
     WebhookCreate,
     WebhookTest,
 )
-from app.events.webhooks.sender import secrets_of
+from app.events.webhooks.sender import NO_SECRET, secrets_of
 from app.events.webhooks.signing import signed
 from app.web import strict_json
+from app.web.errors import AppError, Code
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
 from app.web.structs import Message, RecordId
@@ -125,6 +126,8 @@ async def test_webhook(request: CrmRequest, webhook_id: FromPath[RecordId]) -> R
     async with transaction(request, ahead=True) as tx:
         receiver = await service.receiver(tx, webhook_id)
     secrets = secrets_of(state.encryption, request.user.tenant_id, receiver)
+    if not secrets:
+        raise AppError(Code.SERVICE_UNAVAILABLE, NO_SECRET)
     now = datetime.now(UTC)
     body = strict_json.encode({"type": "webhook.test", "timestamp": now, "data": {"webhook_id": webhook_id}})
     async with Client(state.addresses) as client:

@@ -42,7 +42,7 @@ ROTATE = BEGIN.on_conflict_do_update(
 )
 RECEIVER: Select[Any] = (
     select(c.id, c.url, state.secret, state.previous_secret, state.failing_since, state.previous_until > func.now())
-    .join_from(Row, WebhookState, (state.tenant_id == c.tenant_id) & (state.webhook_id == c.id))
+    .join_from(Row, WebhookState, (state.tenant_id == c.tenant_id) & (state.webhook_id == c.id), isouter=True)
     .where(c.id == bindparam("webhook_id"))
 )
 

@@ -170,7 +170,7 @@ class Receiver(NamedTuple):
 
     webhook_id: int
     url: str
-    secret: bytes
+    secret: bytes | None
     previous_secret: bytes | None
     failing_since: datetime | None
     signs_with_both: bool | None

@@ -111,7 +111,8 @@ class WebhookSender:
         self._results: dict[str, list[tuple[Taken, Outcome]]] = defaultdict(list)
         self._given_back: dict[str, list[Taken]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._bytes = 0
+        # Deliveries taken so far, and bytes of those that wait in memory.
+        self._count = self._bytes = 0
         self._failing = self._stopping = False
         self._client: Client
 
@@ -121,11 +122,16 @@ class WebhookSender:
         from app.events.webhooks.client import Client
 
         async with Client(self._addresses) as self._client:
+            look = None
             try:
                 while True:
-                    busy = await self._try_look()
+                    # Once begun it comes to its end: nothing is taken and then forgotten.
+                    look = asyncio.create_task(self._try_look())
+                    busy = await asyncio.shield(look)
                     await asyncio.sleep(BUSY_LOOK_SECONDS if busy else LOOK_SECONDS)
             finally:
+                if look is not None:
+                    await look
                 await self._stop()
 
     async def _try_look(self) -> bool:
@@ -147,9 +153,10 @@ class WebhookSender:
         due = await deliveries.due(self._database)
         rooms = {tenant: self._rooms(tenant, webhooks) for tenant, webhooks in due.items()}
         taking = [tenant for tenant, of_tenant in rooms.items() if of_tenant]
+        before = self._count
         if self._bytes < MOST_BYTES:
             await self._for_each(taking, lambda tenant: self._take(tenant, rooms[tenant]))
-        return bool(kept or behind or taking)
+        return bool(kept or behind or self._count > before)
 
     async def _for_each(self, tenants: Iterable[str], work: Callable[[str], Awaitable[object]]) -> None:
         """Do this for each tenant, for some at a time. What fails for one is tried again at the next look."""
@@ -186,6 +193,7 @@ class WebhookSender:
         receivers, taken = await deliveries.take(self._database, tenant, rooms)
         if not taken:
             return
+        self._count += len(taken)
         service = Actor(user_id="", tenant_id=tenant, role=Role.ADMIN)
         async with reading(self._database, service) as tx:
             events = await feed.read_these(tx, sorted({each.sequence for each in taken}), self._shown)
@@ -324,7 +332,7 @@ class WebhookSender:
 
 def secrets_of(keys: Keys, tenant: str, receiver: Receiver) -> list[str]:
     """The secrets that sign for this webhook now: none if they can't be decrypted."""
-    stored = [receiver.secret]
+    stored = [receiver.secret] if receiver.secret is not None else []
     if receiver.previous_secret is not None and receiver.signs_with_both:
         stored.append(receiver.previous_secret)
     try:
