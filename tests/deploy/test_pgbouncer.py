@@ -39,6 +39,7 @@ STORIES = [
     "tests/records/test_idempotency.py",
     "tests/admin/test_audit.py",
     "tests/jobs/test_worker.py",
+    "tests/events/test_webhooks.py::test_changes_of_one_record_arrive_in_order_while_they_succeed",
 ]
 
 
