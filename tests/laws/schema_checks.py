@@ -52,6 +52,11 @@ WORDS = re.compile(
             "must be a number$",
             # For a schema, 1.0 is an integer.
             "must be an integer( or text)?( or null)?(, not a number|$)",
+            # Which filters a report has, and who has an address, the document can't say.
+            "is not a filter of the report",
+            "is required for every (week|month)",
+            "is for every (week|month) only",
+            "nobody of your organization has the address",
             # The document can't say which patterns match a type.
             "must be a type of events",
         )
