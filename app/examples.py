@@ -139,7 +139,7 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "Events": {"last_sequence": 1042},
     "Webhook": {
         "id": 4,
-        "url": "https://erp.example.com/crm-events",
+        "url": "https://erp.example/crm-events",
         "types": ["deal.won", "customer.*"],
         "description": "Our ERP",
         "secret": None,

@@ -4136,7 +4136,7 @@ export interface components {
          *       "data": [
          *         {
          *           "id": 4,
-         *           "url": "https://erp.example.com/crm-events",
+         *           "url": "https://erp.example/crm-events",
          *           "types": [
          *             "deal.won",
          *             "customer.*"
@@ -6048,7 +6048,7 @@ export interface components {
          *         `failing_since` is when the first of the attempts failed that have failed without a success since.
          * @example {
          *       "id": 4,
-         *       "url": "https://erp.example.com/crm-events",
+         *       "url": "https://erp.example/crm-events",
          *       "types": [
          *         "deal.won",
          *         "customer.*"
@@ -6083,7 +6083,7 @@ export interface components {
         WebhookChange: {
             /**
              * @description In production https. Its host must have public addresses only
-             * @example https://example.com/crm-events
+             * @example https://erp.example/crm-events
              */
             url?: string;
             types?: "" | string[];
@@ -6097,7 +6097,7 @@ export interface components {
         WebhookCreate: {
             /**
              * @description In production https. Its host must have public addresses only
-             * @example https://example.com/crm-events
+             * @example https://erp.example/crm-events
              */
             url: string;
             /**

@@ -26,7 +26,7 @@ WebhookUrl = Annotated[
         max_length=2000,
         **LINE,
         description="In production https. Its host must have public addresses only",
-        examples=["https://example.com/crm-events"],
+        examples=["https://erp.example/crm-events"],
     ),
 ]
 
