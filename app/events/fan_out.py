@@ -66,7 +66,7 @@ class FanOut:
 
     async def hear(self, tenants: Callable[[], Iterable[str]], heard: Callable[[str, Changes], None]) -> None:
         """Give what other workers read of these tenants to `heard`, until cancelled."""
-        while True:
+        while not self._shared.is_closing:
             # Whatever goes wrong with Redis, `Shared` finds out and says.
             with suppress(Exception):
                 async with self._shared.channel() as subscription:

@@ -36,7 +36,7 @@ async def share_rates(shared: Shared, limiters: Mapping[str, RateLimiter]) -> No
     """Share what these limiters count, by their names, until cancelled."""
     for limiter in limiters.values():
         limiter.spent = {}
-    while True:
+    while not shared.is_closing:
         await asyncio.sleep(TELL_SECONDS)
         for name, limiter in limiters.items():
             spent, limiter.spent = limiter.spent or {}, {}

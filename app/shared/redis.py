@@ -42,9 +42,12 @@ class Shared:
     def __init__(self, settings: Settings) -> None:
         self.is_configured = bool(settings.redis_url)
         self.is_up = False
+        # What runs in the background ends by this too: the library can lose a cancellation while it waits for Redis.
+        self.is_closing = False
         self._url = settings.redis_url
         self._client: Redis | None = None
-        self._lost = asyncio.Event()
+        self._doubted = asyncio.Event()
+        self._said_to_be_there: bool | None = None
         self._failures: tuple[type[Exception], ...] = (OSError, TimeoutError)
         secret = settings.jwt_secrets[0].encode() if settings.jwt_secrets else b""
         self._naming = hmac.digest(secret, b"crm redis names", "sha256")
@@ -66,17 +69,23 @@ class Shared:
             return self._cipher.decrypt(kept[:NONCE_BYTES], kept[NONCE_BYTES:], name.encode())
         return None
 
-    async def call(self, work: Callable[[Redis], Awaitable[T]], seconds: float = REQUEST_SECONDS) -> T | None:
+    async def call(self, work: Callable[[Redis], Awaitable[T]], seconds: float | None = None) -> T | None:
         """What this work answers; None where Redis is away, or does not answer in time."""
         client = self._client
         if client is None or not self.is_up:
             return None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(REQUEST_SECONDS if seconds is None else seconds):
                 return await work(client)
-        except self._failures as error:
-            self._lose(error)
+        except self._failures:
+            # It may only be slow, or this worker be busy: `run` finds out, and nobody waits for it meanwhile.
+            self.is_up = False
+            self._doubted.set()
             return None
+
+    def close(self) -> None:
+        """Let what runs in the background end."""
+        self.is_closing, self.is_up = True, False
 
     async def run(self) -> None:
         """Connect, and again whenever Redis was away, until cancelled."""
@@ -87,7 +96,7 @@ class Shared:
         from redis.exceptions import RedisError
 
         self._failures = (OSError, TimeoutError, RedisError)
-        while True:
+        while not self.is_closing:
             client = Redis.from_url(
                 self._url,
                 socket_timeout=BACKGROUND_SECONDS,
@@ -105,28 +114,24 @@ class Shared:
 
     async def _keep(self, client: Redis) -> None:
         """Use this client until it is lost."""
-        while True:
+        while not self.is_closing:
+            self._doubted.clear()
             try:
                 async with asyncio.timeout(BACKGROUND_SECONDS):
                     await client.ping()
             except self._failures as error:
-                self._lose(error)
+                if self._said_to_be_there is not False:
+                    reason = type(error).__name__
+                    log.warning("redis is away: each worker goes on with its own until it is back", reason=reason)
+                self._said_to_be_there = False
                 return
-            if not self.is_up:
-                self._lost.clear()
-                self._client, self.is_up = client, True
+            if not self._said_to_be_there:
                 log.info("redis is there: limits, reports and live streams are shared")
+            self._said_to_be_there = True
+            self._client, self.is_up = client, not self.is_closing
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_SECONDS):
-                    await self._lost.wait()
-                return
-
-    def _lose(self, error: Exception) -> None:
-        if not self._lost.is_set():
-            reason = type(error).__name__
-            log.warning("redis is away: each worker goes on with its own until it is back", reason=reason)
-        self.is_up = False
-        self._lost.set()
+                    await self._doubted.wait()
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Any]:

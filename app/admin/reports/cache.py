@@ -106,7 +106,7 @@ class ReportCache:
 
     async def share_drops(self) -> None:
         """Tell the other workers which tenants' reports are dropped, until cancelled."""
-        while True:
+        while not self._shared.is_closing:
             await asyncio.sleep(TELL_SECONDS)
             await self._share(dict(self.untold))
 
