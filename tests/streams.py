@@ -112,6 +112,13 @@ class Listener:
             assert self._read(block.decode()) is None, "there are events to be read"
         return True
 
+    def has_event(self) -> bool:
+        """Whether an event has come that was not read."""
+        with suppress(queue.Empty):
+            while (part := self._arrived.get_nowait()) is not None:
+                self._unread += part
+        return b"data:" in self._unread
+
     def pause(self) -> None:
         """Take nothing more: the connection is full."""
         self._portal.call(self._takes.clear)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,7 +113,10 @@ def test_who_comes_back_misses_nothing_and_gets_nothing_twice_while_others_write
     def write(writer: int) -> None:
         for number in range(25):
             admin.customer(f"W{writer}-{number}")
-            service_connection.execute("SELECT crm_seal_audit(20)")
+
+    def sealed(stream: Listener) -> bool:
+        service_connection.execute("SELECT crm_seal_audit(20)")
+        return stream.has_event()
 
     seen: list[Sent] = []
     with ThreadPoolExecutor(3) as pool:
@@ -120,7 +124,7 @@ def test_who_comes_back_misses_nothing_and_gets_nothing_twice_while_others_write
         while len(seen) < 75:
             with listening(admin, seen[-1].id if seen else 0) as stream:
                 for _ in range(min(11, 75 - len(seen))):
-                    service_connection.execute("SELECT crm_seal_audit(20)")
+                    wait_until(partial(sealed, stream), "an event")
                     seen += stream.events(1)
         for writer in writers:
             writer.result()
