@@ -205,10 +205,7 @@ async def _sharing(state: State) -> AsyncIterator[None]:
     limiters = {"requests": state.authenticator.requests, "failures": state.authenticator.failures}
     works = (shared.run(), share_rates(shared, limiters), state.report_cache.share_drops(), state.streams.share())
     async with _beside(*works):
-        try:
-            yield
-        finally:
-            shared.close()
+        yield
 
 
 @asynccontextmanager

@@ -96,21 +96,24 @@ class Shared:
         from redis.exceptions import RedisError
 
         self._failures = (OSError, TimeoutError, RedisError)
-        while not self.is_closing:
-            client = Redis.from_url(
-                self._url,
-                socket_timeout=BACKGROUND_SECONDS,
-                socket_connect_timeout=BACKGROUND_SECONDS,
-                max_connections=MOST_CONNECTIONS,
-                retry=Retry(NoBackoff(), 0),
-            )
-            try:
-                await self._keep(client)
-            finally:
-                self.is_up, self._client = False, None
-                with suppress(Exception):
-                    await client.aclose()
-            await asyncio.sleep(PROBE_SECONDS)
+        try:
+            while not self.is_closing:
+                client = Redis.from_url(
+                    self._url,
+                    socket_timeout=BACKGROUND_SECONDS,
+                    socket_connect_timeout=BACKGROUND_SECONDS,
+                    max_connections=MOST_CONNECTIONS,
+                    retry=Retry(NoBackoff(), 0),
+                )
+                try:
+                    await self._keep(client)
+                finally:
+                    self.is_up, self._client = False, None
+                    with suppress(Exception):
+                        await client.aclose()
+                await asyncio.sleep(PROBE_SECONDS)
+        finally:
+            self.close()
 
     async def _keep(self, client: Redis) -> None:
         """Use this client until it is lost."""
