@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
-import structlog
 from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -16,35 +11,25 @@ from litestar.enums import MediaType
 
 from app import probes
 from app.access.authenticator import Authenticator
-from app.admin.activities.routes import BULK as BULK_OF_ACTIVITIES
 from app.admin.activities.routes import router as activities
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
 from app.admin.batch.service import only_changes_of_records
-from app.admin.bulk import change_in_steps
-from app.admin.contacts.routes import BULK as BULK_OF_CONTACTS
 from app.admin.contacts.routes import router as contacts
-from app.admin.customers.routes import BULK as BULK_OF_CUSTOMERS
 from app.admin.customers.routes import router as customers
-from app.admin.deals.routes import BULK as BULK_OF_DEALS
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import DryRunDone
 from app.admin.erasure.routes import router as erasure
-from app.admin.events.queries import SHOWN
 from app.admin.events.routes import router as events
-from app.admin.history.operations import undo_in_steps
 from app.admin.history.routes import router as operations
 from app.admin.http import dry_run_response, replay_response
 from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs
-from app.admin.jobs.schemas import JobKind
 from app.admin.me.routes import router as me
-from app.admin.notes.routes import BULK as BULK_OF_NOTES
 from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.report_runs.routes import router as report_runs
-from app.admin.report_runs.service import make_report
 from app.admin.report_schedules.routes import router as report_schedules
 from app.admin.reports.cache import ReportCache
 from app.admin.reports.routes import router as reports
@@ -57,25 +42,16 @@ from app.admin.webhooks.routes import router as webhooks
 from app.console.routes import router as console
 from app.crypto.keys import Keys
 from app.db.database import Database
-from app.db.startup import check_role
 from app.docs import docs_router
-from app.events.places import BROKER, Reader
 from app.events.streams import MOST_STREAMS, LiveStreams
 from app.events.waiting import NewEvents
-from app.events.webhooks.deliveries import prune_webhooks
-from app.events.webhooks.deliveries import tend as tend_webhooks
-from app.events.webhooks.sender import WebhookSender
-from app.jobs.queue import Kinds, prune_jobs, tend
-from app.jobs.worker import JobWorker
+from app.lifespan import lifespan
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
-from app.records.maintenance import Sealing, Step, Upkeep
 from app.settings import Settings
-from app.shared.rates import share_rates
 from app.shared.redis import Shared
 from app.storage.objects import ObjectStore
-from app.storage.removed import delete_removed_objects
-from app.telemetry import Telemetry, forget_dead_workers
+from app.telemetry import Telemetry
 from app.web.addresses import Addresses
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
@@ -90,10 +66,6 @@ ADMIN = (
     *(tags, me, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search),
 )
-BULKS = (BULK_OF_CUSTOMERS, BULK_OF_CONTACTS, BULK_OF_DEALS, BULK_OF_ACTIVITIES, BULK_OF_NOTES)
-
-
-log = structlog.get_logger("startup")
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -118,7 +90,7 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers={Replay: replay_response, DryRunDone: dry_run_response, Exception: error_response},
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # see app.openapi
-        lifespan=[_lifespan],
+        lifespan=[lifespan],
         logging_config=None,
         state=State(
             {
@@ -147,24 +119,6 @@ def create_app(settings: Settings) -> Litestar:
     return app
 
 
-def create_worker(settings: Settings) -> Litestar:
-    """What runs jobs and nothing else, with these settings. It answers probes and monitors."""
-    return Litestar(
-        route_handlers=[probes.router],
-        openapi_config=None,
-        lifespan=[_worker_lifespan],
-        logging_config=None,
-        state=State(
-            {
-                "settings": settings,
-                "database": Database(settings),
-                "prober": probes.Prober(settings),
-                "store": ObjectStore(settings),
-            }
-        ),
-    )
-
-
 async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
     await read_input(request)
     if request.method != "OPTIONS":
@@ -173,128 +127,3 @@ async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | N
     routes = (route for route in request.app.routes if route.path_format == request.scope["path_template"])
     methods = sorted({method for route in routes for method in route.methods})
     return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)
-
-
-@asynccontextmanager
-async def _lifespan(app: Litestar) -> AsyncIterator[None]:
-    database: Database = app.state.database
-    if not app.state.store.configured:
-        log.warning("S3_BUCKET is not set: attachments are not available")
-    forget_dead_workers()
-    settings: Settings = app.state.settings
-    await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
-    async with (
-        database,
-        _beside(_sealing(settings, database)),
-        running_jobs(app.state, on=settings.serves_jobs),
-        _sharing(app.state),
-    ):
-        yield
-        await app.state.streams.stop()
-        await app.state.new_events.close()
-    app.state.store.close()
-
-
-@asynccontextmanager
-async def _sharing(state: State) -> AsyncIterator[None]:
-    """Share with other workers, through Redis if it is configured."""
-    shared: Shared = state.shared
-    if not shared.is_configured:
-        yield
-        return
-    limiters = {"requests": state.authenticator.requests, "failures": state.authenticator.failures}
-    works = (shared.run(), share_rates(shared, limiters), state.report_cache.share_drops(), state.streams.share())
-    async with _beside(*works):
-        yield
-
-
-@asynccontextmanager
-async def _worker_lifespan(app: Litestar) -> AsyncIterator[None]:
-    forget_dead_workers()
-    async with app.state.database, running_jobs(app.state):
-        yield
-    app.state.store.close()
-
-
-def job_kinds(settings: Settings) -> Kinds:
-    """All that a job can do."""
-    return {
-        JobKind.BULK: change_in_steps(BULKS, settings),
-        JobKind.UNDO: undo_in_steps(settings),
-        JobKind.REPORT: make_report,
-    }
-
-
-@asynccontextmanager
-async def running_jobs(state: State, *, on: bool = True) -> AsyncIterator[None]:
-    """Run jobs, send webhooks, publish events and do the upkeep while the block does. At its end, what is being done
-    comes to the end of its step, and goes on elsewhere.
-    """
-    if not on:
-        yield
-        return
-    settings: Settings = state.settings
-    database: Database = state.database
-    async with _beside(
-        JobWorker(database, settings, job_kinds(settings)).run(),
-        _sending(settings, database),
-        _publishing(settings, database),
-        _upkeep(settings, database, state.store),
-    ):
-        yield
-
-
-def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
-    """What sends webhooks. Without the key of their secrets they wait."""
-    if not settings.encryption_key_bytes:
-        log.warning("ENCRYPTION_KEYS is not set: webhooks are not sent")
-        return None
-    return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
-
-
-def _publishing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
-    """What publishes events to the message broker, if there is one."""
-    if not settings.amqp_url:
-        return None
-    # Inside the function, because whoever publishes nothing need not have the library.
-    from app.events.relay import Relay
-
-    return Relay(database, settings, SHOWN).run()
-
-
-def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Coroutine[Any, Any, None] | None:
-    """The service's own periodic work."""
-    if not settings.upkeep_seconds:
-        return None
-    also = {
-        "objects": Step(partial(delete_removed_objects, database, store), 1),
-        "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
-        "old deliveries": Step(partial(prune_webhooks, database), 1),
-    }
-    return Upkeep(database, also).run()
-
-
-def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
-    """Seals the audit log, and says what waits, so that it shows where no worker runs."""
-    if not settings.upkeep_seconds:
-        return None
-    looks: dict[str, Callable[[], Awaitable[object]]] = {
-        "waiting jobs": partial(tend, database),
-        "waiting deliveries": partial(tend_webhooks, database),
-        **({"events behind": Reader(database, BROKER).news} if settings.amqp_url else {}),
-    }
-    return Sealing(database, settings.upkeep_seconds, looks).run()
-
-
-@asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
-    """Do these, if anything, beside the block. At its end, they come to their ends side by side."""
-    tasks = [asyncio.create_task(work) for work in works if work is not None]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from litestar import Litestar
 
 from app.logs import configure_logging
-from app.main import create_app, create_worker
 from app.settings import Settings, load_settings
 
 GARBAGE_AFTER = 10_000  # objects more than there were
@@ -21,11 +20,17 @@ GARBAGE_AFTER = 10_000  # objects more than there were
 
 def serve_app() -> Litestar:
     """The service. Only the parent process starts and stops it."""
+    # Inside the function, because `crm worker` need not load all of it.
+    from app.main import create_app
+
     return _started(create_app)
 
 
 def jobs_app() -> Litestar:
     """What runs jobs, and answers probes only. Only the parent process starts and stops it."""
+    # Inside the function, because `crm serve` need not load it where it runs no jobs.
+    from app.background import create_worker
+
     return _started(create_worker)
 
 

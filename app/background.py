@@ -1,0 +1,122 @@
+"""What runs without a request: jobs, webhooks, the broker's relay and the upkeep. `crm worker` is nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import structlog
+from litestar import Litestar
+from litestar.datastructures import State
+
+from app import probes
+from app.admin.activities.routes import BULK as ACTIVITIES
+from app.admin.bulk import change_in_steps
+from app.admin.contacts.routes import BULK as CONTACTS
+from app.admin.customers.routes import BULK as CUSTOMERS
+from app.admin.deals.routes import BULK as DEALS
+from app.admin.events.queries import SHOWN
+from app.admin.history.operations import undo_in_steps
+from app.admin.jobs.schemas import JobKind
+from app.admin.notes.routes import BULK as NOTES
+from app.admin.report_runs.service import make_report
+from app.crypto.keys import Keys
+from app.db.database import Database
+from app.events.webhooks.deliveries import prune_webhooks
+from app.events.webhooks.sender import WebhookSender
+from app.jobs.queue import Kinds, prune_jobs
+from app.jobs.worker import JobWorker
+from app.records.maintenance import Step, Upkeep
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from app.storage.removed import delete_removed_objects
+from app.tasks import beside
+from app.telemetry import forget_dead_workers
+from app.web.addresses import Addresses
+
+BULKS = (CUSTOMERS, CONTACTS, DEALS, ACTIVITIES, NOTES)
+
+log = structlog.get_logger("startup")
+
+
+def create_worker(settings: Settings) -> Litestar:
+    """What runs jobs and nothing else, with these settings. It answers probes and monitors."""
+    return Litestar(
+        route_handlers=[probes.router],
+        openapi_config=None,
+        lifespan=[_lifespan],
+        logging_config=None,
+        state=State(
+            {
+                "settings": settings,
+                "database": Database(settings),
+                "prober": probes.Prober(settings),
+                "store": ObjectStore(settings),
+            }
+        ),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncIterator[None]:
+    forget_dead_workers()
+    async with app.state.database, background(app.state):
+        yield
+    app.state.store.close()
+
+
+@asynccontextmanager
+async def background(state: State) -> AsyncIterator[None]:
+    """Run jobs, send webhooks, publish events and do the upkeep while the block does. At its end, what is being done
+    comes to the end of its step, and goes on elsewhere.
+    """
+    settings: Settings = state.settings
+    database: Database = state.database
+    async with beside(
+        JobWorker(database, settings, _job_kinds(settings)).run(),
+        _sending(settings, database),
+        _publishing(settings, database),
+        _upkeep(settings, database, state.store),
+    ):
+        yield
+
+
+def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """What sends webhooks. Without the key of their secrets they wait."""
+    if not settings.encryption_key_bytes:
+        log.warning("ENCRYPTION_KEYS is not set: webhooks are not sent")
+        return None
+    return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
+
+
+def _job_kinds(settings: Settings) -> Kinds:
+    """All that a job can do."""
+    return {
+        JobKind.BULK: change_in_steps(BULKS, settings),
+        JobKind.UNDO: undo_in_steps(settings),
+        JobKind.REPORT: make_report,
+    }
+
+
+def _publishing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """What publishes events to the message broker, if there is one."""
+    if not settings.amqp_url:
+        return None
+    # Inside the function, because whoever publishes nothing need not have the library.
+    from app.events.relay import Relay
+
+    return Relay(database, settings, SHOWN).run()
+
+
+def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Coroutine[Any, Any, None] | None:
+    """The service's own periodic work."""
+    if not settings.upkeep_seconds:
+        return None
+    also = {
+        "objects": Step(partial(delete_removed_objects, database, store), 1),
+        "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
+        "old deliveries": Step(partial(prune_webhooks, database), 1),
+    }
+    return Upkeep(database, also).run()
