@@ -42,6 +42,7 @@ CREATE TABLE webhook_deliveries (
     claims integer DEFAULT 0 NOT NULL,
     created_at timestamptz DEFAULT now() NOT NULL,
     finished_at timestamptz,
+    claimed_until timestamptz,
     CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT webhook_deliveries_sequence_key UNIQUE (tenant_id, webhook_id, sequence),
     CONSTRAINT webhook_deliveries_status_check CHECK (status IN ('pending', 'delivered', 'failed')),
@@ -60,14 +61,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks TO crm_service;
 GRANT SELECT, INSERT, UPDATE ON webhook_states TO crm_service;
 GRANT SELECT, INSERT ON webhook_deliveries TO crm_service;
 -- Never what it is about.
-GRANT UPDATE (status, attempts, tries, in_order, due_at, claims, finished_at) ON webhook_deliveries TO crm_service;
+GRANT UPDATE (status, attempts, tries, in_order, due_at, claims, claimed_until, finished_at)
+    ON webhook_deliveries TO crm_service;
 
 CREATE POLICY maintenance ON webhooks FOR SELECT TO crm_maintenance USING (true);
 CREATE POLICY maintenance ON webhook_states TO crm_maintenance USING (true);
 CREATE POLICY maintenance ON webhook_deliveries TO crm_maintenance USING (true);
 GRANT SELECT (tenant_id, id, is_active) ON webhooks TO crm_maintenance;
 GRANT SELECT (tenant_id, webhook_id, place), DELETE ON webhook_states TO crm_maintenance;
-GRANT SELECT (tenant_id, id, webhook_id, status, due_at, created_at), DELETE ON webhook_deliveries TO crm_maintenance;
+GRANT SELECT (tenant_id, id, webhook_id, sequence, status, due_at, claimed_until, created_at), DELETE ON webhook_deliveries
+    TO crm_maintenance;
 
 -- The tenants that have events which are not on their way yet.
 CREATE FUNCTION crm_webhooks_behind() RETURNS SETOF text LANGUAGE sql STABLE
@@ -97,14 +100,16 @@ AS $$
     WHERE EXISTS (
         SELECT FROM webhook_deliveries AS delivery
         WHERE delivery.tenant_id = hooks.tenant_id AND delivery.webhook_id = hooks.webhook_id
-            AND status = 'pending' AND due_at <= now()
+            AND status = 'pending' AND due_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())
     );
 $$;
 
--- How many deliveries wait, and for how long the first of them has been due.
+-- How many deliveries wait, and for how long the first of those has been due that nobody has taken.
 CREATE FUNCTION crm_tend_webhooks(OUT pending bigint, OUT oldest double precision) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT count(*), coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE due_at <= now())), 0)
+    SELECT count(*), coalesce(greatest(extract(epoch FROM now() - min(due_at) FILTER (
+        WHERE claimed_until IS NULL OR claimed_until <= now()
+    )), 0), 0)
     FROM webhook_deliveries AS delivery
         JOIN webhooks ON webhooks.tenant_id = delivery.tenant_id AND webhooks.id = delivery.webhook_id
     WHERE status = 'pending' AND is_active;
@@ -112,18 +117,25 @@ $$;
 
 -- Deletes deliveries that were made so many days ago, and what is left of webhooks that were deleted; answers how many.
 CREATE FUNCTION crm_prune_webhooks(days bigint, most bigint, OUT count bigint) LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    more bigint;
 BEGIN
     DELETE FROM webhook_deliveries WHERE (tenant_id, id) IN (
         SELECT tenant_id, id FROM webhook_deliveries
         WHERE created_at < now() - make_interval(days => greatest(days, 1)::integer) ORDER BY created_at LIMIT most
-    ) OR (tenant_id, id) IN (
-        SELECT delivery.tenant_id, delivery.id
-        FROM webhook_states AS state JOIN webhook_deliveries AS delivery
-            ON delivery.tenant_id = state.tenant_id AND delivery.webhook_id = state.webhook_id
-        WHERE NOT EXISTS (SELECT FROM webhooks WHERE tenant_id = state.tenant_id AND id = state.webhook_id) LIMIT most
     );
     GET DIAGNOSTICS count = ROW_COUNT;
+    DELETE FROM webhook_deliveries WHERE (tenant_id, id) IN (
+        SELECT delivery.tenant_id, delivery.id FROM webhook_states AS state CROSS JOIN LATERAL (
+            SELECT tenant_id, id FROM webhook_deliveries
+            WHERE tenant_id = state.tenant_id AND webhook_id = state.webhook_id ORDER BY sequence LIMIT most
+        ) AS delivery
+        WHERE NOT EXISTS (SELECT FROM webhooks WHERE tenant_id = state.tenant_id AND id = state.webhook_id) LIMIT most
+    );
+    GET DIAGNOSTICS more = ROW_COUNT;
+    count := count + more;
     DELETE FROM webhook_states AS state
     WHERE NOT EXISTS (SELECT FROM webhooks WHERE tenant_id = state.tenant_id AND id = state.webhook_id)
         AND NOT EXISTS (

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import as_role, owned_by, run
 
-revision = "0016"
-down_revision = "0015"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0016")
+SQL = Path(__file__).with_name("0014")
 
 
 def upgrade() -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import audited, granted, isolate, own_only, owned_by, run, versioned, within_years
 
-revision = "0014"
-down_revision = "0013"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0014")
+SQL = Path(__file__).with_name("0013")
 TABLE = "report_schedules"
 DERIVED = ("due_at", "last_job_id")
 # Never who made it, and with which role.
