@@ -76,6 +76,8 @@ GROUPS = {
 REFS = "#/components/schemas/{name}"
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+# A signed link stands for a file, and needs no token.
+LINK, LINK_SCHEMA = "{link}", {"type": "string"}
 REFUSALS = {
     400: "A parameter or the body is not valid; `data.fields` names every wrong field",
     401: "No valid token",
@@ -84,7 +86,7 @@ REFUSALS = {
     405: "The address does not accept this method",
     408: "The body did not arrive in time",
     409: "It conflicts with another record",
-    410: "It was deleted by retention",
+    410: "It was deleted by retention, or the link has expired",
     412: "The record has another version than If-Match",
     413: "The body, or the file, is too large",
     415: "The body is not of the right type, or the file's type is not accepted",
@@ -339,7 +341,7 @@ def _parameters(
     for part in path.split("/"):
         if part.startswith("{"):
             name = part.strip("{}")
-            kind = UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
+            kind = LINK_SCHEMA if part == LINK else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
             yield {"name": name, "in": "path", "required": True, "schema": kind}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
@@ -387,6 +389,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         )
         statuses |= {408, 413, 415} if input_types(handler).data is not None or input_types(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
+    if LINK in path:
+        statuses |= {404, 410, 503}
     answer = _answer(handler)
     headers = {
         name: {"$ref": f"#/components/headers/{name}"}
@@ -397,6 +401,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         success |= {} if method == "HEAD" else {"content": FILE}
     elif _never_ends(handler):
         success["content"] = EVENTS
+    elif LINK in path:
+        success["content"] = FILE
     elif answer is None:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:

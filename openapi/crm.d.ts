@@ -6258,7 +6258,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description It was deleted by retention */
+        /** @description It was deleted by retention, or the link has expired */
         410: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -13148,7 +13148,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                link: number;
+                link: string;
             };
             cookie?: never;
         };
@@ -13161,12 +13161,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/plain": string;
+                    "*/*": string;
                 };
             };
             400: components["responses"]["400"];
+            404: components["responses"]["404"];
+            410: components["responses"]["410"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];
+            503: components["responses"]["503"];
         };
     };
     ready: {
