@@ -22,6 +22,8 @@ def log_config(level: str, style: Literal["auto", "json", "pretty"]) -> dict[str
         "loggers": {
             # One line for each plugin, at every start.
             "alembic.runtime.plugins": {"level": "WARNING"},
+            # Some lines at every start and stop: app/jobs/worker.py says what ends.
+            "procrastinate": {"level": "WARNING"},
             # Lines for each attempt to reach a broker that is away: app/events/relay.py says it once.
             "aio_pika": {"level": "CRITICAL"},
             "aiormq": {"level": "CRITICAL"},
