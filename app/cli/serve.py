@@ -25,6 +25,7 @@ from granian.http import HTTP1Settings
 from granian.server import Server
 
 from app.cli.environment import Environment, data_dir_option, environment
+from app.db.revisions import is_current
 from app.db.startup import UnsafeRoleError, check_role
 from app.logs import configure_logging, log_config
 from app.settings import DRAIN_FILE, Settings
@@ -67,7 +68,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         prepare(settings)
         listening_port = free_port(host, settings.server_port if port is None else port)
         try:
-            if env.has_embedded_database or migrate:
+            if migrate or (env.has_embedded_database and not is_current(settings.database_dsn)):
                 _upgrade(settings)
             check_role(settings.database_dsn, production=settings.production)
         except UnsafeRoleError as error:

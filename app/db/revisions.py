@@ -1,8 +1,11 @@
-"""The migrations by their names, without Alembic, which no worker loads."""
+"""The migrations by their names, without Alembic, which takes a second to load."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import psycopg
+from psycopg import sql
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 VERSION_TABLE = "crm_migrations"
@@ -11,3 +14,13 @@ VERSION_TABLE = "crm_migrations"
 def revisions(migrations: Path = MIGRATIONS) -> list[str]:
     """The revisions that this release knows, the newest first; each migration's file name begins with its own."""
     return sorted((path.name.split("_", 1)[0] for path in (migrations / "versions").glob("[0-9]*.py")), reverse=True)
+
+
+def is_current(service_dsn: str) -> bool:
+    """Whether a database that can be reached has all migrations of this release, and has let the service's login in."""
+    with psycopg.connect(service_dsn) as connection:
+        try:
+            found = connection.execute(sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(VERSION_TABLE)))
+            return found.fetchall() == [(revisions()[0],)]
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            return False

@@ -10,7 +10,7 @@ import click
 import psycopg
 
 from app.cli.environment import TenantName, data_dir_option, environment
-from app.db.migrations import Migrations
+from app.db.revisions import is_current
 from app.dev.fake_data import SELLERS, TAGS, Batch, FakeData, Stage, with_ids
 from app.models import Activity, Contact, Customer, Deal, Note
 
@@ -39,7 +39,10 @@ def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir:
     with environment(data_dir) as env:
         if env.settings.production:
             raise click.ClickException("Made-up data is not for production.")
-        if env.has_embedded_database:
+        if env.has_embedded_database and not is_current(env.settings.database_dsn):
+            # Inside the block, because the tools for migrations take longer to load than the rest.
+            from app.db.migrations import Migrations
+
             Migrations(env.settings.migration_dsn, env.settings.database_dsn).upgrade()
         day = (today or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
         with psycopg.connect(env.settings.migration_dsn) as connection:
