@@ -17,6 +17,7 @@ from app.admin.bulk import change_in_steps
 from app.admin.contacts.routes import BULK as CONTACTS
 from app.admin.customers.routes import BULK as CUSTOMERS
 from app.admin.deals.routes import BULK as DEALS
+from app.admin.erasure.service import erase_in_job
 from app.admin.events.queries import SHOWN
 from app.admin.history.operations import undo_in_steps
 from app.admin.jobs.schemas import JobKind
@@ -97,6 +98,7 @@ def _job_kinds(settings: Settings) -> Kinds:
         JobKind.BULK: change_in_steps(BULKS, settings),
         JobKind.UNDO: undo_in_steps(settings),
         JobKind.REPORT: make_report,
+        JobKind.ERASURE: erase_in_job(settings),
     }
 
 

@@ -21,6 +21,7 @@ from msgspec.structs import fields
 from app.access.permissions import Requires
 from app.admin.bulk import BulkChange
 from app.admin.dry_run import DryRun
+from app.admin.erasure.schemas import Erasure
 from app.admin.history.schemas import OperationUndo
 from app.admin.http import refuse_dry_run
 from app.admin.jobs.schemas import JobStarted
@@ -35,7 +36,7 @@ from app.web.structs import Body, View
 
 CONSOLE = "/console"
 # What is asked for with these may become a job.
-BECOME_JOBS = (BulkChange, OperationUndo)
+BECOME_JOBS = (BulkChange, OperationUndo, Erasure)
 DESCRIPTION = """\
 A headless CRM. Every request carries a bearer token of the CMS; its role (admin, manager or agent) and its
 organization decide what it may do and see.

@@ -1461,6 +1461,7 @@ CREATE INDEX webhook_deliveries_failed_idx ON webhook_deliveries (tenant_id, web
     'failed';
 CREATE INDEX webhook_deliveries_order_idx ON webhook_deliveries (tenant_id, webhook_id, resource_type, resource_id,
     sequence) WHERE status = 'pending' AND in_order;
+CREATE INDEX webhook_deliveries_resource_idx ON webhook_deliveries (tenant_id, resource_type, resource_id);
 CREATE INDEX webhook_deliveries_webhook_created_at_idx ON webhook_deliveries (tenant_id, webhook_id, created_at, id);
 
 ALTER TABLE webhook_deliveries ENABLE ROW LEVEL SECURITY;
@@ -2356,6 +2357,22 @@ BEGIN
     RETURN NEW;
 END $function$;
 
+-- The audit entries that have values of the records of a tree, at most so many.
+CREATE FUNCTION crm_entries_about(tenant text, tree jsonb, most bigint)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+BEGIN
+    RETURN ARRAY(
+        SELECT entry.id
+        FROM crm_named(tree) AS gone
+        JOIN audit_entries AS entry ON entry.tenant_id = tenant AND resource_type = gone.kind AND resource_id = gone.id
+        WHERE num_nonnulls(old_values, new_values) > 0 AND action <> 'erase'
+        LIMIT most
+    );
+END $function$;
+
 -- Erases the values of entries of the tenant, and writes the entry that says so and names them; answers its id. Entries
 -- without values, and those that say what was erased or cut, are left as they are. Only what deletes the records for
 -- good calls it: the service may not empty the log of others.
@@ -2407,7 +2424,7 @@ END $function$;
 ALTER FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO CURRENT_USER;
 
--- As in migration 0008, but files of jobs are emptied too.
+-- As in migration 0010, but what receivers of webhooks answered is emptied too.
 CREATE FUNCTION crm_erase_record(resource text, record_id bigint, made_at timestamp with time zone,  … -- 232 characters, a99aba706365
  RETURNS record
  LANGUAGE plpgsql
@@ -2443,13 +2460,7 @@ BEGIN
         RAISE check_violation USING CONSTRAINT = 'held', MESSAGE = 'it belongs to a customer on hold';
     END IF;
     known := crm_tree_in_log(tenant, jsonb_build_object(resource, ARRAY[record_id]) || tree);
-    SELECT coalesce(array_agg(id), '{}') INTO entry_ids FROM (
-        SELECT entry.id
-        FROM (SELECT crm_kind(key) AS kind, unnest(crm_ids(known, key)) AS id FROM jsonb_object_keys(known) AS key) AS gone
-        JOIN audit_entries AS entry ON entry.tenant_id = tenant AND resource_type = gone.kind AND resource_id = gone.id
-        WHERE num_nonnulls(old_values, new_values) > 0 AND action <> 'erase'
-        LIMIT most_entries + 1
-    ) AS about;
+    entry_ids := crm_entries_about(tenant, known, most_entries + 1);
     entries := cardinality(entry_ids);
     IF records > most_records OR entries > most_entries THEN
         RETURN;
@@ -2471,6 +2482,16 @@ BEGIN
         PERFORM crm_erase_entries(crm_kind(resource), record_id, jsonb_build_object('continues', erasure),
             entry_ids[place * at_once + 1 : (place + 1) * at_once]);
     END LOOP;
+    -- Who holds a webhook's state is the only one who takes its deliveries: until this is committed, nobody reads such an
+    -- event to send it. What is being sent now is sent anew, and what its receiver answers is not kept.
+    PERFORM FROM webhook_states WHERE tenant_id = tenant ORDER BY webhook_id FOR UPDATE;
+    UPDATE webhook_deliveries AS delivery SET claims = claims + 1, claimed_until = NULL, attempts = (
+        SELECT coalesce(jsonb_agg(attempt || '{"response": null}' ORDER BY place), '[]')
+        FROM jsonb_array_elements(attempts) WITH ORDINALITY AS made (attempt, place)
+    )
+    FROM crm_named(known) AS gone
+    WHERE tenant_id = tenant AND resource_type = gone.kind AND resource_id = gone.id
+        AND (status = 'pending' OR jsonb_path_exists(attempts, '$[*].response ? (@ != null)'));
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_erase_record(text,bigint,timestamp with time zone,text,bigint,bigint) TO crm_service;
 
@@ -3002,6 +3023,30 @@ BEGIN
     ));
 END $function$;
 
+-- How much the erasure of a record would reach, at most one more than the limits of each reference and of entries.
+CREATE FUNCTION crm_measure_erasure(resource text, record_id bigint, most_records bigint, most_entries bigint, OUT records bigint, OUT entries bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    tenant CONSTANT text := current_setting('crm.tenant', true);
+    tree jsonb;
+BEGIN
+    IF NOT EXISTS (SELECT FROM crm_cascades() WHERE resource IN (parent, child)) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no records of this name are erased';
+    END IF;
+    tree := crm_tree(tenant, resource, ARRAY[record_id], most_records, '{}', false);
+    records := crm_size(tree);
+    IF records <= most_records THEN
+        entries := cardinality(crm_entries_about(tenant,
+            crm_tree_in_log(tenant, jsonb_build_object(resource, ARRAY[record_id]) || tree), most_entries + 1));
+    END IF;
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_measure_erasure(text,bigint,bigint,bigint) TO crm_service;
+
 -- The ids that a kept answer mentions, of records of all kinds: numbers, or texts as the console has them.
 CREATE FUNCTION crm_mentioned(body bytea)
  RETURNS bigint[]
@@ -3036,6 +3081,15 @@ AS $function$
     UPDATE record_counts SET rows = total.rows FROM total
     WHERE tenant_id = current_setting('crm.tenant', true) AND counted = which
       AND record_counts.facet = total.facet AND record_counts.id = total.id AND total.rows <> 0;
+$function$;
+
+-- The records of a tree, as the audit log names them.
+CREATE FUNCTION crm_named(tree jsonb)
+ RETURNS TABLE(kind text, id bigint)
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT kind, unnest(crm_ids(tree, key)) FROM jsonb_object_keys(tree) AS key, crm_kind(key) AS kind
 $function$;
 
 -- The first moment after `since` at which a schedule is due. A time of day that a clock change leaves out is as much

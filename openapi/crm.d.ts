@@ -456,7 +456,8 @@ export interface paths {
         put?: never;
         /**
          * Erase contact
-         * @description Erase a contact for good, live or in the trash. Deals and activities that name it stay, without it.
+         * @description Erase a contact for good, live or in the trash. Deals and activities that name it stay, without it. More than
+         *     10,000 audit entries are a job.
          */
         post: operations["erase_contact"];
         delete?: never;
@@ -680,7 +681,8 @@ export interface paths {
         put?: never;
         /**
          * Erase customer
-         * @description Erase a customer for good, live or in the trash, with all that belongs to it, its log and its files.
+         * @description Erase a customer for good, live or in the trash, with all that belongs to it, its log and its files. More than
+         *     1,000 records or 10,000 audit entries are a job.
          */
         post: operations["erase_customer"];
         delete?: never;
@@ -4339,7 +4341,7 @@ export interface components {
          * @description What a job does.
          * @enum {unknown}
          */
-        JobKind: "bulk" | "report" | "undo";
+        JobKind: "bulk" | "erasure" | "report" | "undo";
         /**
          * JobProgress
          * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
@@ -7880,6 +7882,19 @@ export interface operations {
                     "application/json": components["schemas"]["Erased"];
                 };
             };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
@@ -8656,6 +8671,19 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Erased"];
+                };
+            };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
                 };
             };
             400: components["responses"]["400"];
@@ -10091,7 +10119,7 @@ export interface operations {
             query?: {
                 /** @description Lists of jobs have one order. */
                 sort_by?: "created_at";
-                kind?: ("bulk" | "report" | "undo")[];
+                kind?: ("bulk" | "erasure" | "report" | "undo")[];
                 status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct, to_builtins
 from sqlalchemy import bindparam, select, text
@@ -20,13 +20,25 @@ from app.settings import Settings
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.structs import present_user
 
-MOST_RECORDS = 1000
-MOST_ENTRIES = 10_000
+
+class Limits(NamedTuple):
+    """What one erasure reaches at most."""
+
+    records: int
+    entries: int
+
+
+AT_ONCE = Limits(1000, 10_000)
+# One transaction, of 7 seconds on a small machine: while it is open, the feed waits for it.
+IN_JOB = Limits(10_000, 100_000)
 
 audit = AuditEntry.__table__.c
 ERASE_RECORD = text("""
     SELECT records, counts, entries, erasure
     FROM crm_erase_record(:resource, :record_id, :created_at, :reason, :most_records, :most_entries)
+""")
+MEASURE = text("""
+    SELECT records, entries FROM crm_measure_erasure(:resource, :record_id, :most_records, :most_entries)
 """)
 ENTRY = select(audit.id, audit.created_at, audit.user_id, audit.user_name).where(audit.id == bindparam("entry_id"))
 LAST_VALUES = (
@@ -103,25 +115,55 @@ def receipt_of(tenant: str, kind: str, record_id: int, details: Mapping[str, Any
     )
 
 
-async def erase(
-    tx: Transaction, resource: Resource, record_id: int, *, reason: str, confirm: str, settings: Settings
-) -> Erased:
-    """Erase a record, live, in the trash or deleted for good before, with all that belongs to it.
+def too_many(limits: Limits, who: str) -> AppError:
+    """The refusal of an erasure that is too large."""
+    return AppError(
+        Code.TOO_MANY_RECORDS,
+        f"{who} at most {limits.records} records and {limits.entries} audit entries, and this would be more: erase its"
+        " contacts first, or let a part of it be purged from the trash",
+    )
 
-    Raises AppError: not found, INVALID_REQUEST if `confirm` is not its name, ON_HOLD, TOO_MANY_RECORDS.
+
+async def identify(tx: Transaction, resource: Resource, record_id: int, *, confirm: str) -> datetime:
+    """When the record was made that has this name: live, in the trash or deleted for good before.
+
+    Raises AppError: not found, INVALID_REQUEST if `confirm` is not its name.
     """
     title, created_at = await _identity(tx, resource, record_id)
     if title.split() != confirm.split():
         raise invalid(Fault("confirm", f"must be the name of the {resource.kind} as it is shown"))
-    limits = {"most_records": MOST_RECORDS, "most_entries": MOST_ENTRIES}
+    return created_at
+
+
+async def measure(tx: Transaction, resource: Resource, record_id: int) -> int:
+    """How many records a job would erase with this one. Raises AppError TOO_MANY_RECORDS."""
+    given = {"resource": resource.table.name, "record_id": record_id}
+    limits = {"most_records": IN_JOB.records, "most_entries": IN_JOB.entries}
+    records, entries = (await tx.connection.execute(MEASURE, given | limits)).one()
+    if records > IN_JOB.records or entries > IN_JOB.entries:
+        raise too_many(IN_JOB, "A job erases")
+    return int(records)
+
+
+async def erase(
+    tx: Transaction,
+    resource: Resource,
+    record_id: int,
+    created_at: datetime,
+    *,
+    reason: str,
+    limits: Limits,
+    settings: Settings,
+) -> Erased | None:
+    """Erase the record that was made at this moment, with all that belongs to it; None if that is more than the limits.
+
+    Raises AppError: not found, ON_HOLD.
+    """
     given = {"resource": resource.table.name, "record_id": record_id, "created_at": created_at, "reason": reason}
-    records, counts, entries, entry_id = (await tx.connection.execute(ERASE_RECORD, given | limits)).one()
-    if records > MOST_RECORDS or entries > MOST_ENTRIES:
-        raise AppError(
-            Code.TOO_MANY_RECORDS,
-            f"One request erases at most {MOST_RECORDS} records and {MOST_ENTRIES} audit entries, and this would be"
-            " more: erase its contacts first, or let a part of it be purged from the trash",
-        )
+    most = {"most_records": limits.records, "most_entries": limits.entries}
+    records, counts, entries, entry_id = (await tx.connection.execute(ERASE_RECORD, given | most)).one()
+    if records > limits.records or entries > limits.entries:
+        return None
     if entry_id is None:  # somebody else erased it meanwhile
         raise AppError(resource.not_found, status=404)
     if tx.dry_run:

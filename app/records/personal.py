@@ -19,6 +19,8 @@ PERSONAL = {
     "job_files": "content",
     "notes": "content content_folded external_id",
     "stage_history": "reason",
+    # What receivers answered.
+    "webhook_deliveries": "attempts",
 }
 # Words of ours, ids, keys and hashes; and who of the organization's own people did something.
 NOT_PERSONAL = {
@@ -46,10 +48,9 @@ NOT_PERSONAL = {
     "stage_history": "user_id user_name",
     "tags": "color name name_folded",
     "users": "email id name role",
-    # What a receiver answered is kept for 30 days.
-    "webhook_deliveries": "attempts resource_type status type",
+    "webhook_deliveries": "resource_type status type",
     "webhook_states": "previous_secret secret",
     "webhooks": "description types url",
 }
 # Of these the rows stay, without what is personal in them.
-EMPTIED = frozenset({"audit_entries", "idempotency_keys", "job_files"})
+EMPTIED = frozenset({"audit_entries", "idempotency_keys", "job_files", "webhook_deliveries"})

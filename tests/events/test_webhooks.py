@@ -400,6 +400,36 @@ def test_what_a_dead_worker_had_taken_is_sent_by_another_and_its_late_result_doe
     assert (delivery["status"], [each["status"] for each in delivery["attempts"]]) == ("delivered", [204])
 
 
+def test_an_erasure_empties_what_receivers_answered_and_what_is_being_sent_is_sent_anew(
+    admin: Caller, receiver: Receiver, deliver: Deliver, settings: Settings, seal: Seal
+) -> None:
+    webhook = hook(admin, receiver.url, "customer.*")
+    customer, other = (f"/admin/customers/{admin.customer(name)['id']}" for name in ("Ada", "Grace"))
+    receiver.answer = lambda handler: respond(handler, 200, b"Ada or Grace")
+    deliver(all_delivered(admin, webhook, 2))
+    admin.ok("PATCH", customer, {"notes": "Ada"})
+    seal()
+
+    async def erase_while_it_is_sent() -> None:
+        async with Database(settings) as database:
+            await deliveries.make(database, admin.tenant)
+            _, (taken,) = await deliveries.take(database, admin.tenant, {webhook["id"]: 10})
+            body = {"reason": "why", "confirm": "Ada"}
+            assert (await asyncio.to_thread(admin.post, f"{customer}/erase", body)).is_success
+            answered = Result(taken.id, taken.claims, "delivered", Attempt(datetime.now(UTC), 200, 1, None, "Ada"), 0.0)
+            await deliveries.keep(database, admin.tenant, [answered], [webhook["id"]], [], [], timedelta(days=5))
+
+    asyncio.run(erase_while_it_is_sent())
+    *created, updated = sent(admin, webhook)
+    assert (updated["status"], updated["attempts"]) == ("pending", [])
+    shown = {each["resource_id"]: each["attempts"][0]["response"] for each in created}
+    assert shown == {int(customer.rsplit("/", 1)[1]): None, int(other.rsplit("/", 1)[1]): "Ada or Grace"}
+    receiver.answer = lambda handler: respond(handler, 204)
+    deliver(lambda: sent(admin, webhook)[2]["status"] == "delivered")
+    assert len(receiver.got) > 2
+    assert "Ada" not in str([each.body for each in receiver.got[2:]])
+
+
 def test_a_worker_that_stops_finishes_or_gives_back_what_it_has_taken(
     admin: Caller, receiver: Receiver, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from litestar.testing import TestClient
 from msgspec.structs import replace
+from psycopg.types.json import Jsonb
 
 from app.db.migrations import Migrations
 from app.dev.object_store import EmbeddedStore
@@ -29,6 +30,10 @@ from tests.records.chains import breaks, seal
 CANARY = "zyxcanaryqwv"
 # Not the text itself.
 HASHES = {("attachments", "sha256"), ("audit_entries", "salt")}
+DELIVERED = """
+    INSERT INTO webhook_deliveries (tenant_id, webhook_id, sequence, type, resource_type, resource_id, attempts)
+    VALUES ('acme', 1, 1, 'customer.created', 'customer', %s, %s)
+"""
 
 
 class Place(NamedTuple):
@@ -147,6 +152,9 @@ def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[
     other = caller.customer("Grace")
     path, links = fill(caller)
     with psycopg.connect(place.server.dsn(user="postgres")) as superuser:
+        superuser.execute(
+            DELIVERED, [path.rsplit("/", 1)[1], Jsonb([{"status": 500, "response": f"Who is {CANARY}?"}])]
+        )
         for table, columns in PERSONAL.items():
             for column in columns.split():
                 there = f"SELECT count(*) FROM {table} WHERE {column}::text ILIKE ANY (%s)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from litestar import Response, Router, post
 from litestar.background_tasks import BackgroundTask
@@ -9,10 +11,12 @@ from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
 from app.admin.erasure.schemas import Erasure
-from app.admin.http import answer, transaction
+from app.admin.erasure.service import erase_or_enqueue
+from app.admin.http import ACCEPTED, answer, transaction
+from app.admin.jobs.schemas import JobStarted
 from app.db.database import Database
 from app.records import resources
-from app.records.erasure import Erased, erase
+from app.records.erasure import Erased
 from app.records.resources import Resource
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
@@ -27,7 +31,9 @@ log = structlog.get_logger("erasure")
 async def erase_customer(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[Erasure]
 ) -> Response[Erased]:
-    """Erase a customer for good, live or in the trash, with all that belongs to it, its log and its files."""
+    """Erase a customer for good, live or in the trash, with all that belongs to it, its log and its files. More than
+    1,000 records or 10,000 audit entries are a job.
+    """
     return await _erase(request, resources.CUSTOMERS, customer_id, data)
 
 
@@ -35,15 +41,17 @@ async def erase_customer(
 async def erase_contact(
     request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[Erasure]
 ) -> Response[Erased]:
-    """Erase a contact for good, live or in the trash. Deals and activities that name it stay, without it."""
+    """Erase a contact for good, live or in the trash. Deals and activities that name it stay, without it. More than
+    10,000 audit entries are a job.
+    """
     return await _erase(request, resources.CONTACTS, contact_id, data)
 
 
 async def _erase(request: CrmRequest, resource: Resource, record_id: int, data: Erasure) -> Response[Erased]:
     state = request.app.state
     async with transaction(request) as tx:
-        erased = await erase(tx, resource, record_id, reason=data.reason, confirm=data.confirm, settings=state.settings)
-        answered = answer(tx, erased)
+        done: Any = await erase_or_enqueue(tx, resource, record_id, data, state.settings)
+        answered = answer(tx, done, ACCEPTED if isinstance(done, JobStarted) else 200)
     # The client does not wait for the store.
     answered.background = BackgroundTask(_delete_files, state.database, state.store)
     return answered

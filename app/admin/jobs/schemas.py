@@ -19,6 +19,7 @@ class JobKind(StrEnum):
     BULK = "bulk"
     UNDO = "undo"
     REPORT = "report"
+    ERASURE = "erasure"
 
 
 class JobStatus(StrEnum):

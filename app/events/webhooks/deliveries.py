@@ -256,15 +256,17 @@ async def keep(
 ) -> list[int]:
     """Keep what came of attempts; answers the webhooks that are switched off. Raises AppError."""
     succeeding, failing = set(delivered), set(failed) - set(delivered)
+    off: list[int] = []
     async with database.in_tenant(tenant_id) as session:
-        await session.execute(KEEP, {"results": to_builtins(results), "kept": KEPT_ATTEMPTS})
+        # States are locked before deliveries, as an erasure does it.
         if succeeding:
             await session.execute(NOTE_SUCCESS, {"webhooks": sorted(succeeding)})
-        if not failing:
-            return []
-        await session.execute(NOTE_FAILURE, {"webhooks": sorted(failing)})
-        given = {"gone": sorted(gone), "failing": sorted(failing), "patience": patience.total_seconds()}
-        return [webhook for (webhook,) in await session.execute(SWITCH_OFF, given)]
+        if failing:
+            await session.execute(NOTE_FAILURE, {"webhooks": sorted(failing)})
+            given = {"gone": sorted(gone), "failing": sorted(failing), "patience": patience.total_seconds()}
+            off = [webhook for (webhook,) in await session.execute(SWITCH_OFF, given)]
+        await session.execute(KEEP, {"results": to_builtins(results), "kept": KEPT_ATTEMPTS})
+    return off
 
 
 async def give_back(database: Database, tenant_id: str, taken: Sequence[Taken]) -> None:
