@@ -26,6 +26,14 @@ MOVE = """
         SELECT tenant_id, id FROM webhooks WHERE url LIKE '%%/moves/%%' ORDER BY tenant_id, id LIMIT 1)
 """
 ENTRIES = "SELECT count(*) FROM audit_entries WHERE tenant_id = %s AND resource_type = 'customer'"
+# What was not delivered at once to receivers that always answer.
+TROUBLE = """
+    SELECT string_agg(DISTINCT attempt->>'error', '; ')
+    FROM webhook_deliveries AS delivery
+    JOIN webhooks AS hook ON hook.tenant_id = delivery.tenant_id AND hook.id = webhook_id
+    CROSS JOIN LATERAL jsonb_array_elements(attempts) AS attempt
+    WHERE url LIKE '%%/good/%%' AND attempt->>'error' IS NOT NULL
+"""
 SEALED = """
     SELECT sequence, created_at FROM audit_seals AS seal
     JOIN audit_entries AS entry ON entry.tenant_id = seal.tenant_id AND entry.id = seal.entry_id
@@ -205,11 +213,13 @@ def zoo_of_receivers(place: Place) -> Finding:
                 made[tenant] = {at: when.timestamp() for at, when in connection.execute(SEALED, [tenant])}
     late = [at - made[tenant][sequence] for tenant in tenants for at, sequence in zoo.received[tenant]]
     missing = sum(expected[tenant] - len({sequence for _, sequence in zoo.received[tenant]}) for tenant in tenants)
+    trouble = place.look(TROUBLE)
     bad = crowded * each * len(zoo.manners)
     p50, longest = statistics.median(late), max(late)
     return Finding(
         f"{len(late):,} events to {len(tenants)} good receivers beside {bad} bad ones, which were called"
         f" {zoo.called - len(late):,} times: after {p50:.1f} s in the middle, {longest:.1f} s at most",
-        f"{missing} events not delivered, {zoo.trapped} calls to an address inside, {taken} such addresses accepted",
+        f"{missing} events not delivered, {zoo.trapped} calls to an address inside, {taken} such addresses accepted"
+        f"{f'; {trouble}' if trouble else ''}",
         missing == zoo.trapped == taken == 0 and p50 < place.within(2) and longest < place.within(10),
     )
