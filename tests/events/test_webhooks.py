@@ -17,10 +17,12 @@ from standardwebhooks import WebhookVerificationError
 
 from app.admin.webhooks.schemas import MOST_REPLAYED
 from app.db.database import Database
+from app.events import feed
 from app.events.webhooks import client, deliveries, sender
 from app.events.webhooks.attempts import Attempt, Outcome, Policy
 from app.events.webhooks.deliveries import Result
 from app.settings import Settings
+from app.web.errors import AppError, Code
 from tests.callers import Caller, refused
 from tests.events.conftest import Deliver, Receiver, hook, respond, sent
 
@@ -368,6 +370,25 @@ def test_receivers_that_hang_delay_nobody_else(
 
 
 # ── workers that stop or die ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_taken_and_can_not_be_read_is_due_again_at_once(
+    admin: Caller, receiver: Receiver, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = feed.read_these
+    failed: list[bool] = []
+
+    async def read_at_the_second_try(*arguments: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise AppError(Code.SERVICE_UNAVAILABLE)
+        return await read(*arguments)
+
+    monkeypatch.setattr(feed, "read_these", read_at_the_second_try)
+    webhook = hook(admin, receiver.url, "customer.*")
+    admin.customer()
+    deliver(all_delivered(admin, webhook, 1))
+    assert failed
 
 
 def test_what_a_dead_worker_had_taken_is_sent_by_another_and_its_late_result_does_not_count(

@@ -195,8 +195,13 @@ class WebhookSender:
             return
         self._count += len(taken)
         service = Actor(user_id="", tenant_id=tenant, role=Role.ADMIN)
-        async with reading(self._database, service) as tx:
-            events = await feed.read_these(tx, sorted({each.sequence for each in taken}), self._shown)
+        try:
+            async with reading(self._database, service) as tx:
+                events = await feed.read_these(tx, sorted({each.sequence for each in taken}), self._shown)
+        except AppError:
+            # Else they would wait until nobody can be sending them any more.
+            self._given_back[tenant].extend(taken)
+            raise
         bodies = {sequence: _body(event.type, event.at, event) for sequence, event in events.items()}
         records: dict[tuple[int, str, int], list[_Message]] = defaultdict(list)
         for each in sorted(taken, key=lambda each: each.sequence):
