@@ -36,10 +36,12 @@ def start(caller: Caller, path: str) -> int:
     return int(job["id"])
 
 
-def ended(work: Work, settings: Settings, caller: Caller, job_id: int) -> Any:
-    path = f"/admin/jobs/{job_id}"
-    work({"erasure": erase_in_job(settings)}, lambda: caller.ok("GET", path)["finished_at"])
-    return caller.ok("GET", path)
+def ended(work: Work, settings: Settings, caller: Caller, *jobs: int) -> list[Any]:
+    def look() -> list[Any]:
+        return [caller.ok("GET", f"/admin/jobs/{job}") for job in jobs]
+
+    work({"erasure": erase_in_job(settings)}, lambda: all(job["finished_at"] for job in look()))
+    return look()
 
 
 def test_an_erasure_of_many_records_is_a_job_with_a_signed_receipt(
@@ -57,7 +59,7 @@ def test_an_erasure_of_many_records_is_a_job_with_a_signed_receipt(
     job = start(admin, path)
     assert admin.ok("GET", "/admin/notes")["total"] == 1000
     assert admin.ok("GET", f"/admin/jobs/{job}")["progress"] == {"done": 0, "total": 1001}
-    done = ended(work, settings, admin, job)
+    (done,) = ended(work, settings, admin, job)
     assert (done["status"], done["error"]) == ("done", None)
     assert done["progress"] == {"done": 1001, "total": 1001}
     assert done["result"]["erased"] == {"customers": 1, "notes": 1000}
@@ -82,15 +84,15 @@ def test_the_job_is_refused_as_the_request_would_be_when_it_runs(
     admin.ok("PATCH", path, {"hold": False})
     held = start(admin, path)
     admin.ok("PATCH", path, {"hold": True})
-    assert ended(work, settings, admin, held)["error"]["code"] == "ON_HOLD"
+    assert ended(work, settings, admin, held)[0]["error"]["code"] == "ON_HOLD"
     admin.ok("PATCH", path, {"hold": False})
     other = callers.person("admin", admin.tenant)
     asked = start(other, path)
     callers.person("manager", admin.tenant, user_id=other.user_id).ok("GET", "/admin/customers")
-    assert ended(work, settings, admin, asked)["error"]["code"] == "INSUFFICIENT_PERMISSIONS"
+    assert ended(work, settings, admin, asked)[0]["error"]["code"] == "INSUFFICIENT_PERMISSIONS"
     assert admin.ok("GET", path)["name"] == NAME
     both = [start(admin, path) for _ in range(2)]
-    done, late = sorted((ended(work, settings, admin, job) for job in both), key=lambda job: str(job["status"]))
+    done, late = sorted(ended(work, settings, admin, *both), key=lambda job: str(job["status"]))
     assert (done["status"], done["result"]["erased"]) == ("done", {"customers": 1})
     assert (late["status"], late["error"]["code"]) == ("failed", "CUSTOMER_NOT_FOUND")
 
