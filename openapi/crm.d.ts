@@ -5574,7 +5574,7 @@ export interface components {
         ReportName: "forecast" | "funnel" | "overview" | "summary" | "team";
         /**
          * ReportRun
-         * @description A report to make, with the filters that the report has. `owner_id` is one person.
+         * @description A report to make, with the filters that the report has. `owner_id` is one person; `me` is whoever asks.
          */
         ReportRun: {
             report: components["schemas"]["ReportName"];

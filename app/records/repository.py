@@ -21,6 +21,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    text,
     update,
 )
 
@@ -33,6 +34,8 @@ from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, bad_field, invalid
 
 Shown = TypeVar("Shown")
+# Until the transaction ends, nobody else of the organization makes a record of a limited kind.
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('limited ' || current_setting('crm.tenant'), 0))")
 # By constraint: what a client is told when a write violates it. Called after the write was undone, with the values that
 # should have been written.
 Explanations = Mapping[str, Callable[[Transaction, Mapping[str, Any]], Awaitable[AppError]]]
@@ -199,13 +202,22 @@ class Repository(Generic[Shown]):
         self, tx: Transaction, values: Mapping[str, Any], columns: tuple[ColumnElement[Any], ...]
     ) -> Any:
         """Store a new record and return these columns of it, as they are before triggers run after the insert."""
-        most = self.resource.most
-        if most is not None and (await tx.connection.execute(self._count)).scalar_one() >= most:
-            raise AppError(Code.LIMIT_REACHED, data={"max": most})
+        await self.check_room(tx)
         values = {"tenant_id": tx.actor.tenant_id, **self.dated(tx, values)}
         if tx.dry_run:
             values["id"] = tx.placeholder_id()
         return (await self._write(tx, self._insert(tuple(values), columns), values, values)).one()
+
+    async def check_room(self, tx: Transaction) -> None:
+        """Raise AppError LIMIT_REACHED if the organization has as many of these records as it may. Who makes one of a
+        limited kind at the same moment waits, so that no two take the last place.
+        """
+        most = self.resource.most
+        if most is None:
+            return
+        await tx.connection.execute(ONE_AT_A_TIME)
+        if (await tx.connection.execute(self._count)).scalar_one() >= most:
+            raise AppError(Code.LIMIT_REACHED, data={"max": most})
 
     def dated(self, tx: Transaction, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of a new record. Admins and managers may import history, with a created_at in the past; it is

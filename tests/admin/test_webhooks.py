@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -163,8 +164,21 @@ def test_types_are_patterns_that_match_something(admin: Caller) -> None:
 
 def test_there_are_fifty_webhooks_at_most(admin: Caller) -> None:
     for _ in range(50):
-        make(admin)
+        made = make(admin)
     assert refused(admin.post(PATH, {"url": URL, "types": ["*"]}), 409, "LIMIT_REACHED") == {"max": 50}
+    # Nor by taking a deletion back.
+    removed = admin.call("DELETE", f"{PATH}/{made['id']}").headers["X-Operation-Id"]
+    make(admin)
+    refused(admin.post(f"/admin/operations/{removed}/undo", {"changed_since": "refuse"}), 409, "LIMIT_REACHED")
+    assert admin.ok("GET", PATH)["total"] == 50
+
+
+def test_of_many_who_want_the_last_place_one_gets_it(admin: Caller) -> None:
+    for _ in range(49):
+        make(admin)
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: admin.post(PATH, {"url": URL, "types": ["*"]}).status_code, range(6)))
+    assert sorted(answers) == [201, *[409] * 5]
 
 
 def test_only_admins_see_webhooks(admin: Caller, manager: Caller, agent: Caller, stranger: Caller) -> None:

@@ -129,7 +129,7 @@ def read_while_everybody_writes(place: Place) -> Finding:
         nonlocal away
         while True:
             reading = asyncio.create_task(read(url, ledger))
-            await asyncio.wait([reading], timeout=random.uniform(0.1, 4))
+            await asyncio.wait([reading], timeout=random.uniform(0.05, 2))
             if reading.done():
                 return reading.result()
             reading.cancel()
@@ -153,7 +153,7 @@ def read_while_everybody_writes(place: Place) -> Finding:
     return Finding(
         f"{len(expected):,} changes by {writers} writers, read by {readers}, which went away {away} times",
         f"{wrong} readers did not see each once and in order, {written - len(expected)} changes without a number",
-        not wrong and without_gaps and len(expected) == written and away >= readers,
+        not wrong and without_gaps and len(expected) == written and away > 0,
     )
 
 

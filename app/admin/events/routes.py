@@ -74,7 +74,8 @@ async def stream_events(request: CrmRequest) -> EventStream:
 
 
 def _last_event_id(request: CrmRequest) -> int | None:
-    given = request.headers.getall("last-event-id", [])
+    # A client that has no id yet may send an empty one.
+    given = [value for value in request.headers.getall("last-event-id", []) if value.strip()]
     if not given:
         return None
     if len(given) > 1 or not SEQUENCE.fullmatch(given[0]) or int(given[0]) > MAX_ID:

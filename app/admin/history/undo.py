@@ -368,6 +368,7 @@ class Undo:
             elif entry.action == "restore":
                 await undoable.remove(tx, entry.record_id, _time((entry.old or {})["deleted_at"]))
             elif entry.deleted_for_good:
+                await undoable.repository.check_room(tx)
                 await history.insert_back(tx, kind, entry)
             elif entry.action == "delete":
                 await undoable.restore(tx, entry.record_id)

@@ -28,7 +28,7 @@ class ReportFormat(StrEnum):
 
 
 class ReportRun(Body, kw_only=True):
-    """A report to make, with the filters that the report has. `owner_id` is one person."""
+    """A report to make, with the filters that the report has. `owner_id` is one person; `me` is whoever asks."""
 
     report: ReportName
     format: ReportFormat

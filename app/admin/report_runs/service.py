@@ -40,6 +40,8 @@ MOST_WAITING = 100
 WAITING = select(func.count()).where(
     job.user_id == bindparam("user_id"), job.kind == JobKind.REPORT.value, job.finished_at.is_(None)
 )
+# As in the filters of lists: the person who asks, and nobody.
+NAMED = ("me", "none")
 CONTENT_TYPES = {
     ReportFormat.JSON: "application/json",
     ReportFormat.CSV: "text/csv",
@@ -69,8 +71,8 @@ REPORTS = {
 
 def query_of(run: ReportRun) -> Struct:
     """The run's filters, as the report reads them. Raises AppError for one that the report does not have."""
-    # One person, taken literally.
-    owners = UNSET if run.owner_id is UNSET else [f'"{run.owner_id}"']
+    # In quotes a person is taken literally.
+    owners = UNSET if run.owner_id is UNSET else [run.owner_id if run.owner_id in NAMED else f'"{run.owner_id}"']
     given = {"from_": run.from_, "to": run.to, "owner_id": owners}
     given = {name: value for name, value in given.items() if value is not UNSET}
     known = REPORTS[run.report].query
@@ -82,12 +84,19 @@ def query_of(run: ReportRun) -> Struct:
 
 async def start(tx: Transaction, run: ReportRun) -> JobStarted:
     """Let a job make the report. Raises AppError INVALID_REQUEST, or LIMIT_REACHED."""
-    query_of(run)
+    await check_run(tx, run)
     if (await tx.connection.execute(WAITING, {"user_id": tx.actor.user_id})).scalar_one() >= MOST_WAITING:
         text = f"{MOST_WAITING} of your reports are not made yet: wait, or cancel some of these jobs"
         raise AppError(Code.LIMIT_REACHED, text, data={"max": MOST_WAITING})
     job_id = await enqueue(tx, JobKind.REPORT, arguments_of(run), targets=None, total=1)
     return JobStarted(await jobs.get(tx, job_id))
+
+
+async def check_run(tx: Transaction, run: ReportRun) -> None:
+    """Raise AppError INVALID_REQUEST for a run that its report would refuse."""
+    query = query_of(run)
+    if isinstance(query, ForecastQuery):
+        await forecast.span_of(tx, query)
 
 
 def arguments_of(run: ReportRun) -> dict[str, Any]:

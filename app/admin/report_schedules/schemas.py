@@ -34,8 +34,8 @@ DayOfMonth = Annotated[
 
 
 def check_recipients(addresses: list[str]) -> list[str]:
-    """Each address once. Raises Refused."""
-    return list(dict.fromkeys(check_email(trimmed(address)) for address in addresses))
+    """Each address once, however it is written. Raises Refused."""
+    return list({address.lower(): address for address in (check_email(trimmed(each)) for each in addresses)}.values())
 
 
 Recipients = Annotated[

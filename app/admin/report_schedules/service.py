@@ -62,7 +62,7 @@ async def _checked(tx: Transaction, values: dict[str, Any], row: Mapping[str, An
     values |= _timing(values, {**row, **values})
     then = {**row, **values}
     run = {name: then[name] for name in ReportRun.__struct_encode_fields__ if then.get(name) is not None}
-    report_runs.query_of(convert(run, ReportRun))
+    await report_runs.check_run(tx, convert(run, ReportRun))
     given = values.get("recipients", [])
     unknown = (await tx.connection.execute(UNKNOWN_RECIPIENTS, {"given": given})).all() if given else []
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct, json
@@ -40,8 +41,17 @@ class Period(Struct):
     end: date | None = None
 
 
-async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
-    """By the days of the tenant's timezone. Raises AppError for a range of too many periods, or of no day."""
+class Span(NamedTuple):
+    """What a forecast is about: up to the last day, period by period."""
+
+    zone: ZoneInfo
+    today: date
+    last: date
+    periods: list[Period]
+
+
+async def span_of(tx: Transaction, query: ForecastQuery) -> Span:
+    """Raises AppError for a range of too many periods, or of no day."""
     by = ForecastBy.QUARTER if query.by is UNSET else query.by
     zone = await zone_of(tx)
     today = day_of(datetime.now(UTC), zone)
@@ -50,7 +60,12 @@ async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
     last = year if query.to is UNSET else upper_bound(query.to, zone).midnight.date()
     if last < first:
         raise invalid(Fault("to", "must not be before from"))
-    shown = [Period(-1, "overdue"), *_periods(first, last, by), Period(None, "none")]
+    return Span(zone, today, last, [Period(-1, "overdue"), *_periods(first, last, by), Period(None, "none")])
+
+
+async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
+    """By the days of the tenant's timezone. Raises AppError for a range of too many periods, or of no day."""
+    zone, today, last, shown = await span_of(tx, query)
     starts = [period.start for period in shown if period.start is not None]
     parameters = {
         "today_moment": first_moment(today, zone),
