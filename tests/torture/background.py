@@ -117,7 +117,7 @@ def read_while_everybody_writes(place: Place) -> Finding:
         async with wire(url) as line:
             while True:
                 after = ledger[-1][0] if ledger else 0
-                answer = await line.ask(raw("GET", f"/admin/events?after={after}&limit=1000&wait=2", token))
+                answer = await line.ask(raw("GET", f"/admin/events?after={after}&limit=1000&wait=1", token))
                 if answer.status != 200:
                     continue
                 part = answer.json()
