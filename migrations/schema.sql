@@ -2424,7 +2424,7 @@ END $function$;
 ALTER FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_erase_entries(text,bigint,jsonb,bigint[]) TO CURRENT_USER;
 
--- As in migration 0010, but what receivers of webhooks answered is emptied too.
+-- As in migration 0008, but files of jobs, and what receivers of webhooks answered, are emptied too.
 CREATE FUNCTION crm_erase_record(resource text, record_id bigint, made_at timestamp with time zone,  … -- 232 characters, a99aba706365
  RETURNS record
  LANGUAGE plpgsql

@@ -6,9 +6,11 @@ import uuid
 from typing import Any
 
 import httpx
+import psycopg
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.db.roles import enter_tenant
 from app.dev.token import make_token
 from app.settings import Settings
 
@@ -99,3 +101,11 @@ def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert set(body) == {"code", "message", "data"}
     assert response.headers["X-Request-ID"]
     return body["data"] or {}
+
+
+def make_leads(service_dsn: str, tenant: str, count: int) -> None:
+    """So many customers at once, of nobody."""
+    leads = "INSERT INTO customers (tenant_id, name) SELECT %s, 'Lead ' || n FROM generate_series(1, %s) AS n"
+    with psycopg.connect(service_dsn) as connection:
+        enter_tenant(connection, tenant, {"user_name": "import"})
+        connection.execute(leads, [tenant, count])

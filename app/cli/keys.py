@@ -8,7 +8,8 @@ import click
 import psycopg
 
 from app.cli.environment import data_dir_option, environment
-from app.crypto.keys import Keys, UnreadableError
+from app.crypto.cipher import UnreadableError
+from app.crypto.keys import Keys
 from app.db.roles import enter_tenant
 from app.events.webhooks.signing import SECRET
 

@@ -1,24 +1,16 @@
-"""Encryption of secrets that are kept in the database: AES-256-GCM, bound to the row that they belong to."""
+"""Encryption of secrets that are kept in the database, bound to the row that they belong to."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from app.crypto.cipher import Cipher, UnreadableError
 from app.settings import Settings
 from app.web.errors import AppError, Code
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-KEY_ID_BYTES, NONCE_BYTES = 4, 12
+KEY_ID_BYTES = 4
 NOT_SET = "This service keeps no secrets: ENCRYPTION_KEYS is not set"
-
-
-class UnreadableError(Exception):
-    """A secret was encrypted with a key that is no longer in ENCRYPTION_KEYS, or it was moved or changed."""
 
 
 class Keys:
@@ -28,11 +20,8 @@ class Keys:
         self._keys = {_key_id(key): key for key in settings.encryption_key_bytes}
 
     @cached_property
-    def _ciphers(self) -> dict[bytes, AESGCM]:
-        # Inside the function, because the library takes some megabytes, and few workers need it.
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        return {key_id: AESGCM(key) for key_id, key in self._keys.items()}
+    def _ciphers(self) -> dict[bytes, Cipher]:
+        return {key_id: Cipher(key) for key_id, key in self._keys.items()}
 
     def encrypt(self, secret: str, *row: object) -> bytes:
         """The secret, to be stored in this row: the name of its column, its tenant and its id.
@@ -42,22 +31,14 @@ class Keys:
         if not self._keys:
             raise AppError(Code.SERVICE_UNAVAILABLE, NOT_SET)
         key_id, cipher = next(iter(self._ciphers.items()))
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return key_id + nonce + cipher.encrypt(nonce, secret.encode(), _bound_to(row))
+        return key_id + cipher.encrypt(secret.encode(), _bound_to(row))
 
     def decrypt(self, stored: bytes, *row: object) -> str:
         """The secret that was stored in this row. Raises UnreadableError."""
         cipher = self._ciphers.get(stored[:KEY_ID_BYTES])
         if cipher is None:
             raise UnreadableError("no key in ENCRYPTION_KEYS decrypts it")
-        # Inside the function, as in `_ciphers`.
-        from cryptography.exceptions import InvalidTag
-
-        nonce, encrypted = stored[KEY_ID_BYTES:][:NONCE_BYTES], stored[KEY_ID_BYTES + NONCE_BYTES :]
-        try:
-            return cipher.decrypt(nonce, encrypted, _bound_to(row)).decode()
-        except InvalidTag:
-            raise UnreadableError("it does not belong to this row, or was changed") from None
+        return cipher.decrypt(stored[KEY_ID_BYTES:], _bound_to(row)).decode()
 
     def is_current(self, stored: bytes) -> bool:
         """Whether the first key encrypted it."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ARRAY, BigInteger, bindparam, func, text, update
+from sqlalchemy import ARRAY, BigInteger, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.access.actor import Actor
 from app.access.permissions import RANK, Role
 from app.db.database import Database, Origin
+from app.db.pool import response_timeout
 from app.db.session import Session
 from app.jobs.metrics import OLDEST, WAITING
 from app.models import Job as Row
@@ -53,6 +55,9 @@ GIVE_WAY = OURS.values(status="queued")
 FAILED_STEP = OURS.values(failures=c.failures + 1)
 TEND = text("SELECT waiting, oldest FROM crm_tend_jobs(:silent)")
 RUN_SCHEDULES = text("SELECT crm_run_report_schedules(:most)")
+# A statement of a request may take 5 seconds.
+STATEMENT_SECONDS = 60
+LONGER = select(func.set_config("statement_timeout", f"{STATEMENT_SECONDS}s", True))
 PRUNE = text("SELECT crm_prune_jobs(:days, :most)")
 
 
@@ -125,6 +130,14 @@ async def begin(database: Database, tenant_id: str, job_id: int) -> Job | None:
         name=values.pop("user_name"),
     )
     return Job(id=job_id, actor=actor, **values)
+
+
+@asynccontextmanager
+async def longer_statements(tx: Transaction) -> AsyncIterator[None]:
+    """Inside, a statement of a job's step may take a minute; and in the rest of its transaction, for the database."""
+    await tx.connection.execute(LONGER)
+    with response_timeout(STATEMENT_SECONDS + 1):
+        yield
 
 
 async def targets(tx: Transaction, job: Job, first: int, most: int) -> list[int]:

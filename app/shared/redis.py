@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.crypto.cipher import Cipher, UnreadableError
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ BACKGROUND_SECONDS = 1.0
 # How often it is asked whether Redis is there.
 PROBE_SECONDS = 1.0
 MOST_CONNECTIONS = 20
-NONCE_BYTES = 12
 
 T = TypeVar("T")
 log = structlog.get_logger("redis")
@@ -49,9 +47,12 @@ class Shared:
         self._doubted = asyncio.Event()
         self._said_to_be_there: bool | None = None
         self._failures: tuple[type[Exception], ...] = (OSError, TimeoutError)
-        secret = settings.jwt_secrets[0].encode() if settings.jwt_secrets else b""
-        self._naming = hmac.digest(secret, b"crm redis names", "sha256")
-        self._cipher = AESGCM(hmac.digest(secret, b"crm redis values", "sha256"))
+        self._secret = settings.jwt_secrets[0].encode() if settings.jwt_secrets else b""
+        self._naming = hmac.digest(self._secret, b"crm redis names", "sha256")
+
+    @cached_property
+    def _cipher(self) -> Cipher:
+        return Cipher(hmac.digest(self._secret, b"crm redis values", "sha256"))
 
     def name(self, kind: str, *of: object) -> str:
         """A key or channel, for one tenant's or person's part of a kind of value."""
@@ -60,13 +61,12 @@ class Shared:
 
     def encrypt(self, name: str, value: bytes) -> bytes:
         """The value, to be kept under this name."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, value, name.encode())
+        return self._cipher.encrypt(value, name.encode())
 
     def decrypt(self, name: str, kept: bytes) -> bytes | None:
         """The value that was kept under this name; None where it was not, or with another JWT_SECRET."""
-        with suppress(InvalidTag, ValueError):
-            return self._cipher.decrypt(kept[:NONCE_BYTES], kept[NONCE_BYTES:], name.encode())
+        with suppress(UnreadableError):
+            return self._cipher.decrypt(kept, name.encode())
         return None
 
     async def call(self, work: Callable[[Redis], Awaitable[T]], seconds: float | None = None) -> T | None:

@@ -1,4 +1,4 @@
-"""File names: making them safe, and the Content-Disposition header."""
+"""File names: making them safe, and the headers of a file that is sent."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def as_attachment(name: str) -> str:
     """A Content-Disposition that makes browsers save the file (RFC 6266), with a plain name for old clients."""
     plain = NOT_PLAIN.sub("_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
+
+
+def file_headers(name: str) -> dict[str, str]:
+    """The headers of a file from somebody: browsers save it, and never run or guess what it is."""
+    return {
+        "Content-Disposition": as_attachment(name),
+        "Content-Security-Policy": "sandbox",
+        "X-Content-Type-Options": "nosniff",
+    }

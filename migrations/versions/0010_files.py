@@ -15,10 +15,8 @@ SQL = Path(__file__).with_name("0010")
 def upgrade() -> None:
     run((SQL / "files.sql").read_text())
     run(isolate("job_files") + own_only("job_files", "EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)"))
-    run((SQL / "erasure.sql").read_text())
 
 
 def downgrade() -> None:
     """Files are lost; the jobs that made them say so no more."""
-    run((SQL.with_name("0008") / "erasure.sql").read_text())
     run("DROP TABLE job_files")

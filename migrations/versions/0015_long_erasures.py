@@ -1,4 +1,6 @@
-"""Large erasures are measured before they become jobs, and an erasure empties what receivers of webhooks answered."""
+"""Large erasures are measured before they become jobs; an erasure empties files of jobs, and what receivers of webhooks
+answered.
+"""
 
 from pathlib import Path
 
@@ -17,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    run((SQL.with_name("0010") / "erasure.sql").read_text())
+    run((SQL.with_name("0008") / "erasure.sql").read_text())
     run("DROP FUNCTION crm_measure_erasure, crm_entries_about, crm_named; DROP INDEX webhook_deliveries_resource_idx")

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -239,13 +240,16 @@ def test_of_many_processes_one_publishes_and_another_goes_on_when_it_stops(
 ) -> None:
     async def run() -> list[str | None]:
         async with heard(rabbit, admin.tenant, admin.tenant) as messages:
+
+            def came(count: int) -> bool:
+                return len(messages) >= count
+
             async with publishing(settings, rabbit.url, admin.tenant) as stage:
-                for process in [stage.running[0], stage.start(), stage.start()]:
+                for turn, process in enumerate([stage.running[0], stage.start(), stage.start()], 1):
                     admin.customer()
                     admin.customer()
                     await asyncio.to_thread(seal)
-                    sent = len(messages)
-                    await until(lambda sent=sent: len(messages) >= sent + 2, "the next events")  # type: ignore[misc]
+                    await until(partial(came, 2 * turn), "the next events")
                     process.cancel()
             return ids(messages)
 

@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 from app.admin import bulk
 from app.db.roles import enter_tenant
 from app.settings import Settings
-from tests.callers import Caller, refused
+from tests.callers import Caller, make_leads, refused
 from tests.laws.routes import UNKNOWN_ID
 from tests.processes import Worker, wait_until
 
@@ -29,13 +29,7 @@ def working(variant: Callable[..., TestClient[Litestar]]) -> TestClient[Litestar
 
 
 def fill(settings: Settings, tenant: str, count: int = MANY) -> None:
-    """So many leads, of nobody."""
-    with psycopg.connect(settings.database_dsn) as connection:
-        enter_tenant(connection, tenant, {"user_name": "import"})
-        connection.execute(
-            "INSERT INTO customers (tenant_id, name) SELECT %s, 'Lead ' || n FROM generate_series(1, %s) AS n",
-            [tenant, count],
-        )
+    make_leads(settings.database_dsn, tenant, count)
 
 
 def ended(caller: Caller, job_id: int) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
-
-from app.db.roles import enter_tenant
+from tests.callers import make_leads
 from tests.processes import Worker
 from tests.torture.place import Finding, Place, seconds_until
 from tests.torture.wire import Answer, Wire, raw, wire
@@ -29,7 +27,6 @@ NOT_ONCE = """
 """
 UNFINISHED = "SELECT count(*) FROM jobs WHERE status <> 'done'"
 QUEUED = "SELECT count(*) FROM procrastinate_jobs WHERE queue_name = 'jobs'"
-FILL = "INSERT INTO customers (tenant_id, name) SELECT %s, 'Lead ' || n FROM generate_series(1, %s) AS n"
 ENTRIES = "SELECT count(*) FROM audit_entries WHERE tenant_id = %s"
 SEALED = """
     SELECT sequence, resource_type, resource_id, version FROM audit_seals AS seal
@@ -45,7 +42,7 @@ def workers_killed(place: Place) -> Finding:
     kills, customers = place.times(20, 3), place.times(4000, 1200)
     tenants = [place.tenant() for _ in range(place.times(3, 2))]
     for tenant in tenants:
-        _fill(place, tenant, customers)
+        make_leads(place.postgres.dsn(), tenant, customers)
     before = [place.look(STATE, tenant) for tenant in tenants]
     rounds = [0] * len(tenants)
     attempts: list[int] = []
@@ -155,13 +152,6 @@ def read_while_everybody_writes(place: Place) -> Finding:
         f"{wrong} readers did not see each once and in order, {written - len(expected)} changes without a number",
         not wrong and without_gaps and len(expected) == written and away > 0,
     )
-
-
-def _fill(place: Place, tenant: str, customers: int) -> None:
-    """So many leads, of nobody."""
-    with psycopg.connect(place.postgres.dsn()) as connection:
-        enter_tenant(connection, tenant, {"user_name": "import"})
-        connection.execute(FILL, [tenant, customers])
 
 
 @contextmanager

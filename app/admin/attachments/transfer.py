@@ -23,7 +23,7 @@ from app.storage.objects import ObjectStore
 from app.storage.sniff import UNKNOWN, sniff
 from app.storage.spool import Spool
 from app.web.errors import AppError, Code
-from app.web.file_names import as_attachment, safe_name
+from app.web.file_names import as_attachment, file_headers, safe_name
 from app.web.input import CrmRequest
 from app.web.multipart import FilePart
 from app.web.ranges import requested_range
@@ -100,14 +100,11 @@ async def download(request: CrmRequest, attachment_id: int) -> Stream:
         found = await ATTACHMENTS.get(tx, attachment_id)
         key = await service.key_of(tx, attachment_id)
     tag = f'"{found.sha256}"'
-    headers = {
+    headers = file_headers(found.file_name) | {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private",
-        "Content-Disposition": as_attachment(found.file_name),
         "Content-Length": str(found.size),
-        "Content-Security-Policy": "sandbox",
         "ETag": tag,
-        "X-Content-Type-Options": "nosniff",
     }
     kind = _served_type(request.app.state.settings, found)
     if request.method == "HEAD":

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from app.admin.jobs.schemas import Job
 from app.jobs.files import find_file, link_to_file, read_link
 from app.settings import Settings
-from app.web.file_names import as_attachment
+from app.web.file_names import file_headers
 from app.web.input import CrmRequest, skip_input_checks
 
 # The result of a job that has made a file has this field.
@@ -35,13 +35,7 @@ async def download_file(request: Request[Any, Any, Any], link: FromPath[str]) ->
     """The file, for whoever has the link, for five minutes."""
     state = request.app.state
     file = await find_file(state.database, read_link(state.settings, link))
-    headers = {
-        "Cache-Control": "private, no-store",
-        "Content-Disposition": as_attachment(file.name),
-        "Content-Security-Policy": "sandbox",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = file_headers(file.name) | {"Cache-Control": "private, no-store", "Referrer-Policy": "no-referrer"}
     return Response(file.content, media_type=file.content_type, headers=headers)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Select, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.admin.webhooks.queries import WEBHOOKS, get_delivery
-from app.admin.webhooks.schemas import MOST_REPLAYED, Delivery, ReplayRange, Webhook, WebhookChange, WebhookCreate
+from app.admin.webhooks.schemas import MOST_REPLAYED, Delivery, ReplayRange, Webhook, WebhookCreate
 from app.crypto.keys import Keys
 from app.events import feed
 from app.events.webhooks import deliveries
@@ -78,13 +78,10 @@ async def _new_secret(tx: Transaction, webhook_id: int, keys: Keys, statement: A
     return secret
 
 
-async def change(tx: Transaction, webhook_id: int, data: WebhookChange) -> Webhook:
-    """Raises AppError WEBHOOK_NOT_FOUND or VERSION_CONFLICT."""
-    return await WEBHOOKS.change(tx, webhook_id, data.given())
-
-
 async def remove(tx: Transaction, webhook_id: int) -> None:
-    """Delete a webhook. Its deliveries are seen no more, and go bit by bit. Raises as `change`."""
+    """Delete a webhook. Its deliveries are seen no more, and go bit by bit. Raises AppError
+    WEBHOOK_NOT_FOUND or VERSION_CONFLICT.
+    """
     await WEBHOOKS.get_for_update(tx, webhook_id)
     await tx.connection.execute(delete(Row).where(c.id == webhook_id))
 

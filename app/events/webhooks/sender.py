@@ -17,7 +17,8 @@ import structlog
 
 from app.access.actor import Actor
 from app.access.permissions import Role
-from app.crypto.keys import Keys, UnreadableError
+from app.crypto.cipher import UnreadableError
+from app.crypto.keys import Keys
 from app.db.database import Database
 from app.events import feed
 from app.events.webhooks import deliveries

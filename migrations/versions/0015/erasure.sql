@@ -17,7 +17,7 @@ BEGIN
     );
 END $$;
 
--- As in migration 0010, but what receivers of webhooks answered is emptied too.
+-- As in migration 0008, but files of jobs, and what receivers of webhooks answered, are emptied too.
 CREATE OR REPLACE FUNCTION crm_erase_record(resource text, record_id bigint, made_at timestamptz, reason text,
     most_records bigint, most_entries bigint, OUT records bigint, OUT counts jsonb, OUT entries bigint, OUT erasure bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
