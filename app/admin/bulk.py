@@ -224,15 +224,14 @@ async def _chosen(tx: Transaction, data: BulkChange, listing: Listing[Any]) -> l
 async def _change(
     tx: Transaction, ids: list[int], act: Callable[[int], Awaitable[bool]], *, partial: bool
 ) -> BulkResult:
-    if not partial:
-        # Most often nothing is refused, and no record needs a savepoint of its own.
-        try:
-            async with tx.savepoint():
-                changed = sum([await act(record_id) for record_id in ids])
-                return BulkResult(len(ids), changed, len(ids) - changed, [])
-        except AppError as refusal:
-            if refusal.status >= 500:
-                raise
+    # Most often nothing is refused, and no record needs a savepoint of its own.
+    try:
+        async with tx.savepoint():
+            changed = sum([await act(record_id) for record_id in ids])
+            return BulkResult(len(ids), changed, len(ids) - changed, [])
+    except AppError as refusal:
+        if refusal.status >= 500:
+            raise
     changed = 0
     refused: list[BulkRefusal] = []
     for record_id in ids:

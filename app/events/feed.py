@@ -122,6 +122,11 @@ async def beginning(tx: Transaction) -> int:
     return int((await tx.connection.execute(BEGINNING)).scalar_one())
 
 
+async def require_kept(tx: Transaction, after: int) -> None:
+    """Raise AppError HISTORY_CUT if retention has deleted events after this sequence, unless it is 0: the beginning."""
+    _check_kept(after, await beginning(tx))
+
+
 async def read(
     tx: Transaction,
     after: int,
@@ -138,8 +143,7 @@ async def read(
     """
     ends = time.monotonic() + LOOKED_SECONDS
     last, cut_at = (await tx.connection.execute(ENDS)).one()
-    if 0 < after < cut_at:
-        raise AppError(Code.HISTORY_CUT, f"Events up to {cut_at} were deleted by retention: begin anew, after {cut_at}")
+    _check_kept(after, cut_at)
     kept: list[Kept] = []
     given = {
         "kinds": selection.kinds,
@@ -170,6 +174,11 @@ async def read_these(
     events = [_event(*row) for row in await tx.connection.execute(THESE, {"sequences": sequences})]
     await _add_records(tx, events, shown)
     return {event.sequence: event for event in events}
+
+
+def _check_kept(after: int, cut_at: int) -> None:
+    if 0 < after < cut_at:
+        raise AppError(Code.HISTORY_CUT, f"Events up to {cut_at} were deleted by retention: begin anew, after {cut_at}")
 
 
 def _event(

@@ -80,6 +80,7 @@ class Code(Enum):
     COUNT_CHANGED = 409, "Another number of records matches than you expected: nothing was done"
     BULK_REFUSED = 409, "Some of the records can't be changed, so nothing was done: see data.refused, or allow partial"
     JOB_FINISHED = 409, "The job is finished already"
+    WEBHOOK_INACTIVE = 409, "This webhook is switched off: switch it on first"
     NOT_DELETED = 409, "The record is not in the trash"
     ON_HOLD = 409, "The customer is on hold: nothing of it is deleted or moved away until an admin takes it off hold"
     UPLOAD_INCOMPLETE = 409, "The upload is not complete: PUT the whole file to its upload_url first"

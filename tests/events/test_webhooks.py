@@ -263,6 +263,25 @@ def test_a_replay_is_bounded(admin: Caller, receiver: Receiver, owner: psycopg.C
     data = refused(admin.post(path, {"after": 0, "before": MOST_REPLAYED + 2}), 400, "INVALID_REQUEST")
     assert data["fields"][0]["field"] == "before"
     assert admin.post(path, {"after": 0, "before": MOST_REPLAYED + 1}).status_code == 202
+    data = refused(admin.post(path, {"after": 9, "before": 9}), 400, "INVALID_REQUEST")
+    assert data["fields"] == [{"field": "before", "message": "must be above `after`"}]
+    cut = "INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, until) VALUES (%s, 7, 0, sha256(''), now())"
+    as_tenant(owner, admin, cut, [admin.tenant])
+    refused(admin.post(path, {"after": 6, "before": 9}), 410, "HISTORY_CUT")
+
+
+def test_a_webhook_that_is_switched_off_is_sent_nothing_again(
+    admin: Caller, receiver: Receiver, deliver: Deliver
+) -> None:
+    webhook = hook(admin, receiver.url, "customer.*")
+    path = f"/admin/webhooks/{webhook['id']}"
+    admin.customer()
+    deliver(all_delivered(admin, webhook, 1))
+    (delivery,) = sent(admin, webhook)
+    admin.ok("PATCH", path, {"is_active": False})
+    refused(admin.post(f"{path}/deliveries/{delivery['id']}/redeliver"), 409, "WEBHOOK_INACTIVE")
+    refused(admin.post(f"{path}/replay", {"after": 0, "before": 9}), 409, "WEBHOOK_INACTIVE")
+    assert sent(admin, webhook) == [delivery]
 
 
 def test_a_rotated_secret_signs_beside_the_old_one_for_a_day(

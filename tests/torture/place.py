@@ -74,10 +74,14 @@ class Place:
             self._kept = Service(self.data_dir, "--workers", "2", **UNLIMITED)
         return self._kept
 
-    def close(self) -> None:
-        """Stop what is still running, and delete the data."""
+    def stop_kept(self) -> None:
+        """Stop that service. Whoever needs it next gets a new one."""
         if self._kept is not None and self._kept.process.poll() is None:
             self._kept.stop()
+
+    def close(self) -> None:
+        """Stop what is still running, and delete the data."""
+        self.stop_kept()
         self.postgres.destroy()
 
     @contextmanager

@@ -101,20 +101,35 @@ async def receiver(tx: Transaction, webhook_id: int) -> Receiver:
 
 
 async def redeliver(tx: Transaction, webhook_id: int, delivery_id: int) -> Delivery:
-    """Let a delivery be sent again at once. Raises AppError WEBHOOK_NOT_FOUND or DELIVERY_NOT_FOUND."""
-    await WEBHOOKS.ensure_exists(tx, webhook_id)
+    """Let a delivery be sent again at once.
+
+    Raises AppError WEBHOOK_NOT_FOUND, DELIVERY_NOT_FOUND or WEBHOOK_INACTIVE.
+    """
+    webhook = await WEBHOOKS.get(tx, webhook_id)
+    await get_delivery(tx, webhook_id, delivery_id)
+    _require_active(webhook)
     await tx.connection.execute(deliveries.REDELIVER, {"of": webhook_id, "delivery_id": delivery_id})
     return await get_delivery(tx, webhook_id, delivery_id)
 
 
 async def replay(tx: Transaction, webhook_id: int, data: ReplayRange) -> int:
-    """Let what is between two sequences be sent again; returns how many events. Raises AppError WEBHOOK_NOT_FOUND, or a
-    400 for too many of them.
+    """Let what is between two sequences be sent again; returns how many events.
+
+    Raises AppError WEBHOOK_NOT_FOUND, WEBHOOK_INACTIVE, HISTORY_CUT, or a 400 for a wrong order or too many.
     """
-    await WEBHOOKS.ensure_exists(tx, webhook_id)
+    if data.before <= data.after:
+        raise invalid(Fault("before", "must be above `after`"))
+    webhook = await WEBHOOKS.get(tx, webhook_id)
     newest = await feed.newest(tx)
     until = min(data.before - 1, newest)
     if until - data.after > MOST_REPLAYED:
         raise invalid(Fault("before", f"must be at most {MOST_REPLAYED + 1} above `after`: replay in parts"))
+    _require_active(webhook)
+    await feed.require_kept(tx, data.after)
     given = {"webhooks": [webhook_id], "after": data.after, "until": until}
     return len(list(await tx.connection.execute(deliveries.REPLAY, given)))
+
+
+def _require_active(webhook: Webhook) -> None:
+    if not webhook.is_active:
+        raise AppError(Code.WEBHOOK_INACTIVE)
