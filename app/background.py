@@ -20,6 +20,7 @@ from app.admin.deals.routes import BULK as DEALS
 from app.admin.erasure.service import erase_in_job
 from app.admin.events.queries import SHOWN
 from app.admin.history.operations import undo_in_steps
+from app.admin.imports.service import prune as prune_imports
 from app.admin.jobs.schemas import JobKind
 from app.admin.notes.routes import BULK as NOTES
 from app.admin.report_runs.service import make_report
@@ -118,6 +119,7 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
         return None
     also = {
         "objects": Step(partial(delete_removed_objects, database, store), 1),
+        "old imports": Step(partial(prune_imports, database, settings.job_retention_days), 1),
         "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }

@@ -155,6 +155,25 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
         "attempts": 1,
         "result": {"matched": 1800, "changed": 1790, "unchanged": 10, "refused": []},
     },
+    "Import": {
+        "status": "checked",
+        "file_name": "people.csv",
+        "encoding": "utf-8",
+        "delimiter": ";",
+        "header": True,
+        "rows": 812,
+        "remarks": ["Row 17 has more cells than the header: what is there stands in columns named by number"],
+        "mapping": {"Full name": "name", "Shoe size": None},
+        "options": {"match_on": "external_id"},
+        "job_id": 61,
+    },
+    "ImportColumn": {
+        "name": "Full name",
+        "samples": ["Ada Lovelace", "Grace Hopper"],
+        "field": "name",
+        "confidence": 1.0,
+    },
+    "ImportSummary": {"create": 790, "update": 12, "unchanged": 8, "skip": 0, "error": 2, "warning": 5},
     "JobProgress": {"done": 1800, "total": 1800},
     "BatchAnswers": {"data": [{"id": 12, "name": "Ada Lovelace", "version": 1}]},
     "StatusSum": {"status": "open"},
@@ -164,7 +183,7 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
 # Fields that are null in the examples.
 NULL_FIELDS = frozenset(
     "deleted_at lost_reason actual_close_date completed_at outcome left_at seconds next_cursor error secret"
-    " failing_since next_attempt_at".split()
+    " failing_since next_attempt_at sheet".split()
 )
 
 

@@ -24,6 +24,7 @@ from app.admin.erasure.routes import router as erasure
 from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
 from app.admin.http import dry_run_response, replay_response
+from app.admin.imports.routes import router as imports
 from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs
 from app.admin.me.routes import router as me
@@ -64,7 +65,7 @@ from app.web.security_headers import SecurityHeaders
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
     *(tags, me, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
-    *(erasure, operations, jobs, batch, search),
+    *(erasure, operations, jobs, batch, search, imports),
 )
 
 

@@ -31,6 +31,7 @@ from app.web.errors import Code, ErrorBody
 from app.web.event_stream import MEDIA_TYPE, EventStream
 from app.web.fields import MAX_VALUES, is_optional_text
 from app.web.input import WRITING, InputTypes, choices, input_types
+from app.web.multipart import PART, FilePart
 from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import Body, View
 
@@ -60,6 +61,7 @@ GROUPS = {
     "Tags": "Labels for customers. Only admins change them.",
     "Webhooks": "Events that are sent to other systems, signed by the Standard Webhooks specification.",
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
+    "Imports": "Records from a file: CSV, XLSX, JSON Lines or vCard.",
     "Search": "Everything at once, best first.",
     "Batch": "Several requests in one transaction, all or none.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
@@ -117,16 +119,6 @@ EVENTS = {
     }
 }
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
-FORM = {
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "properties": {"file": {"type": "string", "format": "binary"}},
-            "required": ["file"],
-            "additionalProperties": False,
-        }
-    }
-}
 HEADERS = {
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 1}},
     "X-Request-ID": {"description": "Names this request in logs and the audit log", "schema": {"type": "string"}},
@@ -324,11 +316,26 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
     }
     if wanted.data is not None:
         operation["requestBody"] = {"required": True, "content": _json(wanted.data)}
-    if wanted.file:
-        operation["requestBody"] = {"required": True, "content": FORM}
+    if wanted.file is not None:
+        operation["requestBody"] = {"required": True, "content": _form(wanted.file)}
     if not guarded:
         operation["security"] = []
     return operation
+
+
+def _form(file: type[FilePart]) -> dict[str, Any]:
+    """A form with a file, and what is to be chosen beside it."""
+    texts = {name: {"type": "string", "enum": [each.value for each in known]} for name, known in file.choices.items()}
+    return {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {PART: {"type": "string", "format": "binary"}, **texts},
+                "required": [PART, *texts],
+                "additionalProperties": False,
+            }
+        }
+    }
 
 
 def _group(path: str) -> str:

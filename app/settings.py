@@ -283,6 +283,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = DEFAULT_ATTACHMENT_TYPES
 
+    import_max_bytes: Annotated[
+        int, Meta(ge=1, le=MAX_OBJECT_BYTES, extra={"unit": "bytes"}, description="The largest file of an import.")
+    ] = 200 * 1024 * 1024
+
     upkeep_seconds: Annotated[
         Seconds,
         Meta(
@@ -326,7 +330,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         int, Meta(ge=1, le=100, description="Jobs that each worker process runs at the same time.")
     ] = 4
     job_retention_days: Annotated[
-        int, Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long finished jobs are kept.")
+        int,
+        Meta(
+            ge=1,
+            le=3650,
+            extra={"unit": "days"},
+            description="How long finished jobs are kept, and files to import after the last that was done with them.",
+        ),
     ] = 30
 
     redis_url: Annotated[

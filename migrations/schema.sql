@@ -834,6 +834,67 @@ GRANT DELETE, SELECT (tenant_id, user_id, key, created_at) ON idempotency_keys T
 GRANT DELETE, INSERT, SELECT, UPDATE ON idempotency_keys TO crm_service;
 
 
+-- imports -------------------------------------------------------------------------------------------------------------
+
+-- A file of rows, what was found in it, and what is to be done with it.
+CREATE TABLE imports (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    kind text NOT NULL,
+    status text NOT NULL DEFAULT 'uploaded',
+    user_id text NOT NULL,
+    user_name text,
+    file_name varchar(255) NOT NULL,
+    format text NOT NULL,
+    encoding text,
+    delimiter text,
+    sheet text,
+    header boolean NOT NULL,
+    rows bigint NOT NULL,
+    columns jsonb NOT NULL,
+    remarks jsonb NOT NULL DEFAULT '[]'::jsonb,
+    object_key text,
+    mapping jsonb,
+    options jsonb,
+    summary jsonb,
+    job_id bigint,
+    operation_id uuid,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT imports_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT imports_object_key UNIQUE (tenant_id, object_key),
+    CONSTRAINT imports_rows_check CHECK (rows > 0),
+    CONSTRAINT imports_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT imports_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
+        23:59:59.999999+00' AND updated_at >= '0002-01-01 00:00:00+00' AND updated_at <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+CREATE INDEX imports_created_at_idx ON imports (tenant_id, created_at, id);
+CREATE INDEX imports_updated_at_idx ON imports (updated_at);
+CREATE INDEX imports_user_id_idx ON imports (tenant_id, user_id, created_at, id);
+
+ALTER TABLE imports ENABLE ROW LEVEL SECURITY;
+ALTER TABLE imports FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON imports TO crm_maintenance
+    USING (true);
+CREATE POLICY own ON imports AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR user_id = current_setting('crm.user', true));
+CREATE POLICY tenant ON imports
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, SELECT (tenant_id, id, status, object_key, created_at, updated_at) ON imports TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE (status, mapping, options, summary, job_id, operation_id, updated_at) ON imports
+    TO crm_service;
+
+CREATE TRIGGER remove_former_object AFTER UPDATE OF object_key ON imports
+    FOR EACH ROW WHEN (old.object_key IS NOT NULL AND old.object_key IS DISTINCT FROM new.object_key) EXECUTE FUNCTION
+    crm_remove_import_object();
+CREATE TRIGGER remove_object AFTER DELETE ON imports
+    FOR EACH ROW WHEN (old.object_key IS NOT NULL) EXECUTE FUNCTION crm_remove_import_object();
+
+
 -- job_files -----------------------------------------------------------------------------------------------------------
 
 -- A file that a job has made; without its content, once a customer is erased that it mentions.
@@ -1195,7 +1256,7 @@ CREATE POLICY tenant ON removed_objects
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, SELECT ON removed_objects TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT ON removed_objects TO crm_maintenance;
 
 
 -- report_schedules ----------------------------------------------------------------------------------------------------
@@ -2999,7 +3060,9 @@ BEGIN
     RETURN QUERY
     SELECT 'attachment', tenant_id::text, id, object_key, created_at, deleted_at IS NULL FROM attachments
     UNION ALL
-    SELECT 'upload', tenant_id::text, id, object_key, expires_at, false FROM attachment_uploads;
+    SELECT 'upload', tenant_id::text, id, object_key, expires_at, false FROM attachment_uploads
+    UNION ALL
+    SELECT 'import', tenant_id::text, id, object_key, created_at, true FROM imports WHERE object_key IS NOT NULL;
 END $function$;
 ALTER FUNCTION crm_list_stored_files() OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_list_stored_files() TO CURRENT_USER;
@@ -3209,6 +3272,25 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_prune_idempotency_keys(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_idempotency_keys(bigint) TO crm_service;
+
+-- Deletes imports that nobody has done anything with for so many days; answers how many.
+CREATE FUNCTION crm_prune_imports(days bigint, most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM imports WHERE (tenant_id, id) IN (
+        SELECT tenant_id, id FROM imports
+        WHERE updated_at < now() - make_interval(days => greatest(days, 1)::integer)
+            AND status NOT IN ('checking', 'running')
+        ORDER BY updated_at LIMIT most
+    );
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_prune_imports(bigint,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_prune_imports(bigint,bigint) TO crm_service;
 
 -- Deletes jobs that were finished so many days ago; answers how many.
 CREATE FUNCTION crm_prune_jobs(days bigint, most bigint, OUT count bigint)
@@ -3431,6 +3513,19 @@ BEGIN
     EXECUTE removing USING tenant, tree;
     PERFORM set_config('crm.actor', coalesce(actor, ''), true);
 END $function$;
+
+-- The rows go with their import.
+CREATE FUNCTION crm_remove_import_object()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    INSERT INTO removed_objects (tenant_id, object_key) VALUES (OLD.tenant_id, OLD.object_key) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_remove_import_object() OWNER TO crm_maintenance;
 
 -- Makes the jobs of schedules that are due, once for all workers; answers how many. Of runs that were missed, one is
 -- made up.

@@ -1132,6 +1132,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List imports
+         * @description The files that were sent to be imported, newest first; agents see their own.
+         */
+        get: operations["list_imports"];
+        put?: never;
+        /**
+         * Upload import
+         * @description Send a file of rows: multipart/form-data with a part named kind and one named file. Nothing is imported yet: the
+         *     answer says how the file was read, and which columns it has.
+         */
+        post: operations["upload_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/imports/{import_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get import
+         * @description One import: how its file was read, and what is to be done with it.
+         */
+        get: operations["get_import"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete import
+         * @description Delete an import with its rows; what was imported stays. While it is being checked or run, 409 IMPORT_BUSY.
+         */
+        delete: operations["delete_import"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/jobs": {
         parameters: {
             query?: never;
@@ -4161,6 +4210,12 @@ export interface components {
             total: number;
         };
         /**
+         * FileFormat
+         * @description How a file of rows is written.
+         * @enum {unknown}
+         */
+        FileFormat: "csv" | "jsonl" | "vcard" | "xlsx";
+        /**
          * Forecast
          * @description Every period of the range, for every currency that occurs.
          * @example {
@@ -4283,6 +4338,116 @@ export interface components {
             checks: {
                 [key: string]: string;
             };
+        };
+        /**
+         * Import
+         * @description A file of rows: how it was read, and what is to be done with it. `remarks` are sentences about the reading.
+         * @example {
+         *       "id": 3,
+         *       "status": "checked",
+         *       "kind": "customers",
+         *       "file_name": "people.csv",
+         *       "format": "csv",
+         *       "encoding": "utf-8",
+         *       "delimiter": ";",
+         *       "sheet": null,
+         *       "header": true,
+         *       "rows": 812,
+         *       "columns": [
+         *         {
+         *           "name": "Full name",
+         *           "samples": [
+         *             "Ada Lovelace",
+         *             "Grace Hopper"
+         *           ],
+         *           "field": "name",
+         *           "confidence": 1
+         *         }
+         *       ],
+         *       "remarks": [
+         *         "Row 17 has more cells than the header: what is there stands in columns named by number"
+         *       ],
+         *       "mapping": {
+         *         "Full name": "name",
+         *         "Shoe size": null
+         *       },
+         *       "options": {
+         *         "match_on": "external_id"
+         *       },
+         *       "summary": {
+         *         "create": 790,
+         *         "update": 12,
+         *         "unchanged": 8,
+         *         "skip": 0,
+         *         "error": 2,
+         *         "warning": 5
+         *       },
+         *       "job_id": 61,
+         *       "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "user_name": "Alan Agent",
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z"
+         *     }
+         */
+        Import: {
+            id: number;
+            status: components["schemas"]["ImportStatus"];
+            kind: components["schemas"]["ImportKind"];
+            file_name: string;
+            format: components["schemas"]["FileFormat"];
+            encoding: string | null;
+            delimiter: string | null;
+            sheet: string | null;
+            header: boolean;
+            rows: number;
+            columns: components["schemas"]["ImportColumn"][];
+            remarks: string[];
+            mapping: {
+                [key: string]: string | null;
+            } | null;
+            options: Record<string, never> | null;
+            summary: components["schemas"]["ImportSummary"] | null;
+            job_id: number | null;
+            operation_id: string | null;
+            user_id: number | string;
+            user_name: string | null;
+            created_at: string;
+            updated_at: string;
+        };
+        /**
+         * ImportColumn
+         * @description A column of the file. `field` is our guess of what it is, null if we have none; `confidence` is from 0 to 1.
+         */
+        ImportColumn: {
+            name: string;
+            samples: string[];
+            field: string | null;
+            confidence: number;
+        };
+        /**
+         * ImportKind
+         * @description What the rows of a file become.
+         * @enum {unknown}
+         */
+        ImportKind: "activities" | "contacts" | "customers" | "deals" | "notes";
+        /**
+         * ImportStatus
+         * @description Where an import is.
+         * @enum {unknown}
+         */
+        ImportStatus: "checked" | "checking" | "done" | "failed" | "running" | "uploaded";
+        /**
+         * ImportSummary
+         * @description What a run would do with the rows: each is in one of the first five. `warning` counts those with remarks.
+         */
+        ImportSummary: {
+            create: number;
+            update: number;
+            unchanged: number;
+            skip: number;
+            error: number;
+            warning: number;
         };
         /**
          * Job
@@ -5136,6 +5301,79 @@ export interface components {
          */
         Page_Delivery_: {
             data: components["schemas"]["Delivery"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
+         * Page[Import]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "status": "checked",
+         *           "kind": "customers",
+         *           "file_name": "people.csv",
+         *           "format": "csv",
+         *           "encoding": "utf-8",
+         *           "delimiter": ";",
+         *           "sheet": null,
+         *           "header": true,
+         *           "rows": 812,
+         *           "columns": [
+         *             {
+         *               "name": "Full name",
+         *               "samples": [
+         *                 "Ada Lovelace",
+         *                 "Grace Hopper"
+         *               ],
+         *               "field": "name",
+         *               "confidence": 1
+         *             }
+         *           ],
+         *           "remarks": [
+         *             "Row 17 has more cells than the header: what is there stands in columns named by number"
+         *           ],
+         *           "mapping": {
+         *             "Full name": "name",
+         *             "Shoe size": null
+         *           },
+         *           "options": {
+         *             "match_on": "external_id"
+         *           },
+         *           "summary": {
+         *             "create": 790,
+         *             "update": 12,
+         *             "unchanged": 8,
+         *             "skip": 0,
+         *             "error": 2,
+         *             "warning": 5
+         *           },
+         *           "job_id": 61,
+         *           "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "user_name": "Alan Agent",
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z"
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Import_: {
+            data: components["schemas"]["Import"][];
             total: number | null;
             page: number | null;
             page_size: number;
@@ -10108,6 +10346,174 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_imports: {
+        parameters: {
+            query?: {
+                /** @description Lists of imports have one order. */
+                sort_by?: "created_at";
+                kind?: ("activities" | "contacts" | "customers" | "deals" | "notes")[];
+                status?: ("checked" | "checking" | "done" | "failed" | "running" | "uploaded")[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                user_id?: string;
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Import_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    upload_import: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** Format: binary */
+                    file: string;
+                    /** @enum {string} */
+                    kind: "customers" | "contacts" | "deals" | "activities" | "notes";
+                };
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Import"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_import: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                import_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Import"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_import: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                import_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

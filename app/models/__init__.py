@@ -7,6 +7,7 @@ from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.feed import FeedPlace, FeedReader
 from app.models.idempotency import IdempotencyKey
+from app.models.imports import Import
 from app.models.jobs import Job, JobFile
 from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
@@ -29,6 +30,7 @@ __all__ = [
     "FeedPlace",
     "FeedReader",
     "IdempotencyKey",
+    "Import",
     "Job",
     "JobFile",
     "Note",

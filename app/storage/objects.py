@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -28,6 +31,9 @@ THREADS = 32
 CHUNK = 256 * 1024
 tracer = trace.get_tracer("crm-service")
 
+# Where clients put what is not accepted yet.
+INCOMING = "incoming"
+PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED = Code.SERVICE_UNAVAILABLE, "The store of attachments can't be reached right now: try again in a moment"
 
@@ -40,6 +46,13 @@ class StoredObject(NamedTuple):
     key: str
     size: int
     modified: datetime
+
+
+def new_key(tenant: str) -> str:
+    """The name of a new object in the store. It does not contain the file's name."""
+    # A tenant's id may have characters that the store does not allow.
+    plain = PLAIN.fullmatch(tenant) and tenant != INCOMING
+    return f"{tenant if plain else '~' + hashlib.sha256(tenant.encode()).hexdigest()}/{uuid.uuid4()}"
 
 
 class ObjectStore:
@@ -72,11 +85,12 @@ class ObjectStore:
 
         await self._do(put)
 
-    async def open(self, key: str, first: int, last: int) -> AsyncIterator[bytes] | None:
-        """The bytes from `first` to `last` of an object, in chunks; None if there is no such object."""
+    async def open(self, key: str, first: int, last: int | None = None) -> AsyncGenerator[bytes] | None:
+        """The bytes from `first` to `last` of an object, or to its end, in chunks; None if there is no such object."""
+        end = "" if last is None else last
 
         def get(client: S3Client) -> StreamingBody:
-            return client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={first}-{last}")["Body"]
+            return client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes={first}-{end}")["Body"]
 
         body = await self._do(get, absent=None)
         return None if body is None else self._chunks(body)
@@ -157,7 +171,7 @@ class ObjectStore:
                 self._clients[endpoint] = _s3().client(self._settings, endpoint, THREADS)
             return self._clients[endpoint]
 
-    async def _chunks(self, body: StreamingBody) -> AsyncIterator[bytes]:
+    async def _chunks(self, body: StreamingBody) -> AsyncGenerator[bytes]:
         try:
             while chunk := await self._in_thread(lambda: body.read(CHUNK)):
                 yield chunk

@@ -46,7 +46,7 @@ class InputTypes(Struct, frozen=True):
 
     query: type[Struct] | None
     data: type[Body] | None
-    file: bool = False
+    file: type[FilePart] | None = None
     uuids: frozenset[str] = frozenset()
 
 
@@ -111,8 +111,8 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
         body = await _whole_body(request)
     faults = Faults()
     inputs = Inputs()
-    if wanted.file:
-        inputs.file = FilePart(request, request.app.state.settings.attachment_max_bytes)
+    if wanted.file is not None:
+        inputs.file = wanted.file(request, getattr(request.app.state.settings, wanted.file.limited_by))
     _read_headers(request, faults)
     if request.method != "OPTIONS":  # OPTIONS asks what the address can do: which record it is does not matter
         # A new dict, since the router caches its own.
@@ -138,7 +138,7 @@ def input_types(handler: HTTPRouteHandler) -> InputTypes:
     return InputTypes(
         query=parameters["filters"].annotation if "filters" in parameters else None,
         data=parameters["data"].annotation if "data" in parameters else None,
-        file="file" in parameters,
+        file=parameters["file"].annotation if "file" in parameters else None,
         uuids=frozenset(name for name, parameter in parameters.items() if parameter.annotation is UUID),
     )
 

@@ -1,9 +1,10 @@
-"""A file in a multipart/form-data body (RFC 7578), read in chunks as it arrives."""
+"""A file in a multipart/form-data body (RFC 7578), read in chunks as it arrives, and short texts beside it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Any, ClassVar
 
 from litestar import Request
 from litestar.exceptions import InternalServerException
@@ -14,6 +15,7 @@ from app.web.errors import AppError, Code, Fault, invalid
 PART = "file"
 # The space for what surrounds the file in the body: boundaries and the part's headers.
 FRAME = 64 * 1024
+LONGEST_TEXT = 1000
 FORM_ONLY = "The body must be multipart/form-data with a boundary and one part named file, not compressed"
 MALFORMED = "is not valid multipart/form-data: it ends too early, or a part's headers are malformed or not in UTF-8"
 
@@ -23,6 +25,11 @@ class FilePart:
 
     Raises AppError UNSUPPORTED_MEDIA_TYPE or PAYLOAD_TOO_LARGE if the request's headers show that already.
     """
+
+    # The setting that says how large a file may be.
+    limited_by: ClassVar[str] = "attachment_max_bytes"
+    # The texts that stand beside the file in parts of their own, and what each may be.
+    choices: ClassVar[Mapping[str, type[StrEnum]]] = {}
 
     def __init__(self, request: Request[Any, Any, Any], limit: int) -> None:
         types = request.headers.getall("content-type", [])
@@ -35,9 +42,11 @@ class FilePart:
         # the reference is dropped once the body is read.
         self._request: Request[Any, Any, Any] | None = request
         self._limit = limit
+        # The texts that have arrived.
+        self.chosen: dict[str, str] = {}
         self._boundary = options["boundary"]
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > limit + FRAME:
+        if length.isdecimal() and int(length) > self._limit + FRAME:
             raise self._too_large()
 
     async def receive(self, write: Callable[[bytes], Awaitable[None]]) -> str:
@@ -47,10 +56,16 @@ class FilePart:
         """
         name: str | None = None
         size = 0
+        # The text that is arriving, and its name.
+        text: tuple[str, bytearray] | None = None
         try:
             async for event in self._events():
                 if isinstance(event, MultipartSegment):
-                    name = _file_name(event, first=name is None)
+                    text = self._text(event)
+                    if text is None:
+                        name = _file_name(event, first=name is None)
+                elif text is not None:
+                    self._add_text(*text, event)
                 elif event:
                     size += len(event)
                     if size > self._limit:
@@ -58,9 +73,27 @@ class FilePart:
                     await write(event)
         except (MultipartError, UnicodeError):
             raise invalid(Fault("body", MALFORMED)) from None
-        if name is None:
-            raise invalid(Fault(PART, "is required"))
+        missing = [Fault(each, "is required") for each in self.choices if each not in self.chosen]
+        if name is None or missing:
+            raise invalid(*([] if name else [Fault(PART, "is required")]), *missing)
         return name
+
+    def _text(self, part: MultipartSegment) -> tuple[str, bytearray] | None:
+        """The part's name, and room for its text; None if it is no text."""
+        if part.name is None or part.name not in self.choices:
+            return None
+        if part.name in self.chosen:
+            raise invalid(Fault(part.name, "is given more than once"))
+        return part.name, bytearray()
+
+    def _add_text(self, name: str, text: bytearray, more: bytes | None) -> None:
+        """Add to a text; at its end, see whether it is one of those that it may be."""
+        text += more or b""
+        known = [each.value for each in self.choices[name]]
+        if len(text) > LONGEST_TEXT or (more is None and text.decode() not in known):
+            raise invalid(Fault(name, f"must be one of {', '.join(known)}"))
+        if more is None:
+            self.chosen[name] = text.decode()
 
     async def _events(self) -> AsyncIterator[MultipartSegment | bytes | None]:
         total = 0

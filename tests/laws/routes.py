@@ -83,8 +83,9 @@ class Operation(NamedTuple):
 
     def payload(self) -> dict[str, Any]:
         """A valid body of any kind, as the test client takes it."""
-        if input_types(self.handler).file:
-            return {"files": {"file": ("hello.txt", b"Hello")}}
+        if file := input_types(self.handler).file:
+            chosen = {name: next(iter(known)).value for name, known in file.choices.items()}
+            return {"files": {"file": ("hello.csv", b"Name\nHello\n")}, "data": chosen}
         body = self.body()
         return {} if body is None else {"json": body}
 

@@ -43,8 +43,8 @@ def expected_permission(method: str, path: str) -> str:
         return "delete"
     if path.endswith("/reassign"):
         return "manage_all"
-    # Authors delete their own, and taking a tag off changes the customer.
-    if kind in {"notes", "report-schedules"} or "/tags/" in path:
+    # Who made one deletes it, and taking a tag off changes the customer.
+    if kind in {"notes", "report-schedules", "imports"} or "/tags/" in path:
         return "write"
     return "delete" if method == "DELETE" else "write"
 

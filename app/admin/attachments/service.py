@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -21,13 +18,12 @@ from app.models import AttachmentUpload
 from app.records.repository import Repository
 from app.records.transaction import Transaction
 from app.settings import Settings
+from app.storage.objects import INCOMING, new_key
 from app.web.errors import AppError, Code, bad_field
 from app.web.file_names import safe_name
 
 # How long a signed URL lives.
 URL_SECONDS = 300
-INCOMING = "incoming"
-PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Parent(NamedTuple):
@@ -50,13 +46,6 @@ class File(NamedTuple):
     size: int
     sha256: str
     key: str
-
-
-def object_key(tenant: str) -> str:
-    """The name of a new object in the store. It does not contain the file's name."""
-    # A tenant's id may have characters that the store does not allow.
-    plain = PLAIN.fullmatch(tenant) and tenant != INCOMING
-    return f"{tenant if plain else '~' + hashlib.sha256(tenant.encode()).hexdigest()}/{uuid.uuid4()}"
 
 
 def require_acceptable(settings: Settings, size: int, content_type: str, *, field: str = "file") -> None:
@@ -99,7 +88,7 @@ async def begin(tx: Transaction, parent: Parent, record_id: int, data: UploadCre
         "content_type": data.content_type.lower(),
         "size": data.size,
         "uploaded_by": tx.actor.user_id,
-        "object_key": f"{INCOMING}/{object_key(tx.actor.tenant_id)}",
+        "object_key": f"{INCOMING}/{new_key(tx.actor.tenant_id)}",
         "expires_at": datetime.now(UTC) + timedelta(seconds=URL_SECONDS),
         parent.column: record_id,
     }

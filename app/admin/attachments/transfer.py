@@ -19,7 +19,7 @@ from app.admin.http import answer, transaction
 from app.db.database import Origin
 from app.records.transaction import writing
 from app.settings import Settings
-from app.storage.objects import ObjectStore
+from app.storage.objects import ObjectStore, new_key
 from app.storage.sniff import UNKNOWN, sniff
 from app.storage.spool import Spool
 from app.web.errors import AppError, Code
@@ -36,7 +36,7 @@ async def upload(request: CrmRequest, file: FilePart, parent: Parent, record_id:
     store: ObjectStore = request.app.state.store
     async with Spool() as spool:
         name = safe_name(await file.receive(spool.write))
-        arrived = await _inspected(request, spool, name, service.object_key(request.user.tenant_id))
+        arrived = await _inspected(request, spool, name, new_key(request.user.tenant_id))
         content = hashlib.sha256(f"{name}\0{arrived.sha256}".encode()).digest()
         async with transaction(request, content=content, ahead=True) as tx:
             await parent.records.ensure_exists(tx, record_id)
@@ -64,7 +64,7 @@ async def complete(request: CrmRequest, attachment_id: int) -> Response[Attachme
         row = await service.pending(tx, attachment_id)
     if row is not None:
         parent, record_id = service.parent_of(row)
-        key = service.object_key(request.user.tenant_id)
+        key = new_key(request.user.tenant_id)
         if await store.size(row["object_key"]) != row["size"]:
             raise AppError(Code.UPLOAD_INCOMPLETE)
         async with Spool() as spool, _undone_on_failure(request, parent, record_id, key):

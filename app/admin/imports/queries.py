@@ -1,0 +1,75 @@
+"""Imports as the database reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import convert
+from sqlalchemy import ColumnElement, Select, bindparam, delete, or_, select, text
+from sqlalchemy.types import Boolean
+
+from app.access.permissions import Permission
+from app.admin.imports.schemas import Import, ImportColumn, ImportQuery, ImportSummary
+from app.files.unpacked import Column
+from app.models import Import as Row
+from app.records.filters import one_of, user_in
+from app.records.json_columns import JsonColumn, selected, view_columns
+from app.records.listing import Listing
+from app.records.transaction import Transaction
+from app.web.errors import AppError, Code
+from app.web.paging import SortOrder
+
+c = Row.__table__.c
+COLUMNS = view_columns(
+    Import,
+    Row.__table__,
+    columns=JsonColumn(c.columns, list[ImportColumn]),
+    summary=JsonColumn(c.summary, ImportSummary | None),
+)
+LISTING = Listing(
+    "imports",
+    Import,
+    COLUMNS,
+    Row.__table__,
+    key=c.id,
+    query=ImportQuery,
+    filters={"kind": one_of(c.kind), "status": one_of(c.status), "user_id": user_in(c.user_id)},
+    scope={"sent_by": user_in(c.user_id)},
+    default_sort=("created_at", SortOrder.DESC),
+)
+VISIBLE: tuple[ColumnElement[bool], ...] = (
+    c.id == bindparam("import_id"),
+    or_(bindparam("all", type_=Boolean), c.user_id == bindparam("me")),
+)
+ONE: Select[Any] = select(*selected(COLUMNS)).where(*VISIBLE)
+LOCKED: Select[Any] = select(Row.__table__).where(*VISIBLE).with_for_update()
+DELETED = delete(Row).where(c.id == bindparam("import_id"))
+PRUNED_AT_ONCE = 10
+PRUNE = text("SELECT crm_prune_imports(:days, :most)")
+KEPT = select(c.id).where(c.object_key == bindparam("key"))
+
+
+def visible(tx: Transaction, import_id: int) -> dict[str, Any]:
+    """The parameters that find an import for this person: agents see their own, others everybody's."""
+    return {"import_id": import_id, "all": tx.actor.can(Permission.MANAGE_ALL), "me": tx.actor.user_id}
+
+
+async def get(tx: Transaction, import_id: int) -> Import:
+    """Raises AppError IMPORT_NOT_FOUND, also for an agent and somebody else's."""
+    row = (await tx.connection.execute(ONE, visible(tx, import_id))).one_or_none()
+    if row is None:
+        raise AppError(Code.IMPORT_NOT_FOUND)
+    return Import(*row)
+
+
+async def get_for_update(tx: Transaction, import_id: int) -> Any:
+    """The row with all its columns, locked until the transaction ends. Raises AppError IMPORT_NOT_FOUND."""
+    row = (await tx.connection.execute(LOCKED, visible(tx, import_id))).mappings().one_or_none()
+    if row is None:
+        raise AppError(Code.IMPORT_NOT_FOUND)
+    return row
+
+
+def columns_of(row: Any) -> list[Column]:
+    """What is known of the columns of an import's file."""
+    return convert(row["columns"], list[Column])
