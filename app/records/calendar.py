@@ -33,6 +33,20 @@ async def zone_of(tx: Transaction) -> ZoneInfo:
     return ZoneInfo((await tx.connection.execute(_ZONE)).scalar_one())
 
 
+class Zone:
+    """The tenant's timezone, for a transaction that reads it once, when it is needed."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._known: ZoneInfo | None = None
+
+    async def get(self) -> ZoneInfo:
+        """The timezone."""
+        if self._known is None:
+            self._known = await zone_of(self._tx)
+        return self._known
+
+
 def day_of(moment: datetime, zone: ZoneInfo) -> date:
     """The calendar day of a moment in this timezone."""
     try:

@@ -80,6 +80,9 @@ class Repository(Generic[Shown]):
         self._many: Select[Any] = select(table.c.id, *selected(columns)).where(
             table.c.id == any_(bindparam("ids", type_=ARRAY(table.c.id.type))), *live[1:]
         )
+        self._stored: Select[Any] = select(*stored).where(
+            table.c.id == any_(bindparam("ids", type_=ARRAY(table.c.id.type))), *live[1:]
+        )
         self._exists = select(table.c.id).where(*live)
         self._lock_live = self._exists.with_for_update()
         self._lock: Select[Any] = select(*stored).where(table.c.id == bindparam("record_id")).with_for_update()
@@ -101,6 +104,11 @@ class Repository(Generic[Shown]):
     async def get_live(self, tx: Transaction, ids: Sequence[int]) -> dict[int, Shown]:
         """Those of these records that are there and not in the trash, by id."""
         return {record_id: self.view(*row) for record_id, *row in await tx.connection.execute(self._many, {"ids": ids})}
+
+    async def read_live(self, tx: Transaction, ids: Sequence[int]) -> dict[int, RowMapping]:
+        """Those of these records that are there and not in the trash, as they are stored, by id."""
+        found = await tx.connection.execute(self._stored, {"ids": ids})
+        return {row["id"]: row for row in found.mappings()}
 
     async def get_in_trash_too(self, tx: Transaction, record_id: int) -> Shown | None:
         """A record, in the trash or not; None if it is gone."""

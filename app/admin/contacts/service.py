@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from app.admin.contacts.queries import CONTACTS
 from app.admin.contacts.schemas import Contact, ContactChange, ContactCreate
 from app.admin.customers.queries import CUSTOMERS
+from app.db.result import RowMapping
 from app.models import Contact as Row
 from app.models import Deal
 from app.records.transaction import Transaction
@@ -27,7 +28,7 @@ async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Cont
 
     Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, or 400 without a name.
     """
-    values = _named(data.given(), {"first_name": "", "last_name": None})
+    values = prepare(data.given())
     _same_customer(values, customer_id)
     # Who makes a contact primary locks the customer first, so that two requests do it one after the other.
     await CUSTOMERS.lock_parent(tx, customer_id)
@@ -35,6 +36,11 @@ async def create(tx: Transaction, customer_id: int, data: ContactCreate) -> Cont
     if values.get("is_primary"):
         await _unmake_primary(tx, customer_id)
     return await CONTACTS.get(tx, await CONTACTS.insert(tx, values | {"customer_id": customer_id}))
+
+
+def prepare(values: dict[str, Any]) -> dict[str, Any]:
+    """What is stored of a new contact with these values. Raises AppError 400 without a name."""
+    return _named(values, {"first_name": "", "last_name": None})
 
 
 async def change(tx: Transaction, contact_id: int, data: ContactChange) -> Contact:
@@ -52,11 +58,17 @@ async def apply(tx: Transaction, contact_id: int, data: ContactChange) -> bool:
     if values.get("is_primary"):
         await CUSTOMERS.lock_parent(tx, (await CONTACTS.get(tx, contact_id)).customer_id)
     row = await CONTACTS.get_for_update(tx, contact_id)
-    values = _named(values, dict(row))
-    _same_customer(values, row["customer_id"])
+    values = prepare_change(row, values)
     if values.get("is_primary") and not row["is_primary"]:
         await _unmake_primary(tx, row["customer_id"])
     return await CONTACTS.update(tx, row, values)
+
+
+def prepare_change(row: RowMapping, values: dict[str, Any]) -> dict[str, Any]:
+    """What such a change stores in the contact. Raises AppError 400 without a name, or for another customer."""
+    values = _named(values, row)
+    _same_customer(values, row["customer_id"])
+    return values
 
 
 async def trash(tx: Transaction, contact_id: int, at: datetime | None = None) -> None:

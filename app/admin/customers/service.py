@@ -38,12 +38,16 @@ async def detail(tx: Transaction, customer_id: int) -> CustomerDetail:
 
 async def create(tx: Transaction, data: CustomerCreate) -> Customer:
     """An agent's new customer belongs to the agent. Raises AppError INSUFFICIENT_PERMISSIONS or EMAIL_EXISTS."""
-    values = data.given()
+    stored = await CUSTOMERS.insert_returning(tx, prepare(tx, data.given()), queries.NEW)
+    return Customer(*stored)
+
+
+def prepare(tx: Transaction, values: dict[str, Any]) -> dict[str, Any]:
+    """What is stored of a new customer with these values. Raises AppError INSUFFICIENT_PERMISSIONS."""
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.setdefault("assigned_to", tx.actor.reference))
     _check_hold(tx, values, present=False)
-    stored = await CUSTOMERS.insert_returning(tx, values, queries.NEW)
-    return Customer(*stored)
+    return values
 
 
 async def change(tx: Transaction, customer_id: int, data: CustomerChange) -> Customer:
@@ -57,12 +61,16 @@ async def apply(tx: Transaction, customer_id: int, data: CustomerChange) -> bool
 
     Raises AppError CUSTOMER_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT or EMAIL_EXISTS.
     """
-    values = data.given()
     row = await CUSTOMERS.get_for_update(tx, customer_id)
+    return await CUSTOMERS.update(tx, row, prepare_change(tx, row, data.given()))
+
+
+def prepare_change(tx: Transaction, row: RowMapping, values: dict[str, Any]) -> dict[str, Any]:
+    """What such a change stores in the customer. Raises AppError INSUFFICIENT_PERMISSIONS."""
     if not tx.actor.can(Permission.MANAGE_ALL):
         _refuse_reassignment(tx, values.get("assigned_to", tx.actor.reference))
     _check_hold(tx, values, present=row["hold"])
-    return await CUSTOMERS.update(tx, row, values)
+    return values
 
 
 async def reassign(tx: Transaction, customer_id: int, data: Reassignment) -> Reassigned:

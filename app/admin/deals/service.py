@@ -57,11 +57,19 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
 
     Raises AppError INSUFFICIENT_PERMISSIONS, WON_NEEDS_AMOUNT, INVALID_STAGE, or 400 for an amount or a reference.
     """
-    values = DEALS.with_owner(tx, data.given())
+    values = await prepare(tx, data.given(), Pipeline(tx))
+    await DEALS.check_references(tx, values)
+    await check_contact(tx, values.get("contact_id"), values["customer_id"])
+    return await DEALS.get(tx, await DEALS.insert(tx, values))
+
+
+async def prepare(tx: Transaction, values: dict[str, Any], pipeline: Pipeline) -> dict[str, Any]:
+    """What is stored of a new deal with these values, once its references are checked. Raises AppError as `create`."""
+    values = DEALS.with_owner(tx, values)
     name = values.pop("stage", None)
-    to = await _find_stage(tx, FIRST_OPEN_STAGE if name is None else STAGE_BY_NAME, name=name)
+    to = await (pipeline.first_open() if name is None else pipeline.named(name))
     if "currency" not in values:
-        values["currency"] = (await tx.connection.execute(DEFAULT_CURRENCY)).scalar_one()
+        values["currency"] = await pipeline.default_currency()
     values = {"amount": Decimal(0), "probability": to["probability"]} | values | {"stage_id": to["id"]}
     _check_amount(values["amount"], values["currency"])
     _require_amount(to, values["amount"])
@@ -69,9 +77,7 @@ async def create(tx: Transaction, data: DealCreate) -> Deal:
     values = DEALS.dated(tx, values)
     if "created_at" in values:
         values["stage_entered_at"] = values["created_at"]
-    await DEALS.check_references(tx, values)
-    await check_contact(tx, values.get("contact_id"), values["customer_id"])
-    return await DEALS.get(tx, await DEALS.insert(tx, values))
+    return values
 
 
 async def change(tx: Transaction, deal_id: int, data: DealChange, rollback_roles: tuple[str, ...]) -> Deal:
@@ -86,24 +92,34 @@ async def apply(tx: Transaction, deal_id: int, data: DealChange, rollback_roles:
     Raises AppError DEAL_NOT_FOUND, INSUFFICIENT_PERMISSIONS, STAGE_ROLLBACK_FORBIDDEN, VERSION_CONFLICT, or as
     `create`.
     """
-    values = data.given()
     row = await DEALS.get_for_update(tx, deal_id)
+    values = await prepare_change(tx, row, data.given(), Pipeline(tx), rollback_roles)
+    changed = differing(row, values)
+    await DEALS.check_references(tx, changed)
+    if changed.keys() & {"customer_id", "contact_id"}:
+        after = dict(row) | changed
+        await check_contact(tx, after["contact_id"], after["customer_id"])
+    return await DEALS.update(tx, row, values)
+
+
+async def prepare_change(
+    tx: Transaction, row: RowMapping, values: dict[str, Any], pipeline: Pipeline, rollback_roles: tuple[str, ...]
+) -> dict[str, Any]:
+    """What such a change stores in the deal, once its references are checked. Raises AppError as `apply`."""
     DEALS.check_owner(tx, row, values)
     after = dict(row) | values
     if (after["amount"], after["currency"]) != (row["amount"], row["currency"]):
         _check_amount(after["amount"], after["currency"])
     if values.keys() & {"stage", *NO_CLOSING} or after["amount"] != row["amount"]:
-        values |= await _staged(tx, row, values.pop("stage", None), values, after["amount"], rollback_roles)
-    changed = differing(row, values)
-    await DEALS.check_references(tx, changed)
-    if changed.keys() & {"customer_id", "contact_id"}:
-        await check_contact(tx, after["contact_id"], after["customer_id"])
-    return await DEALS.update(tx, row, values)
+        name = values.pop("stage", None)
+        values |= await _staged(tx, row, name, values, after["amount"], pipeline, rollback_roles)
+    return values
 
 
 async def require_move(tx: Transaction, here: int, to: int, rollback_roles: tuple[str, ...]) -> None:
     """Raise AppError STAGE_ROLLBACK_FORBIDDEN unless this person may move a deal between stages of these ids."""
-    present, following = [await _find_stage(tx, STAGE_BY_ID, stage_id=stage_id) for stage_id in (here, to)]
+    pipeline = Pipeline(tx)
+    present, following = [await pipeline.of_id(stage_id) for stage_id in (here, to)]
     _require_move(tx, present, following, rollback_roles)
 
 
@@ -112,7 +128,7 @@ async def check_put_back(tx: Transaction, deal: Mapping[str, Any], fields: Mappi
     if fields.keys() & {"stage_id", "amount", "currency"}:
         amount = Decimal(deal["amount"])
         _check_amount(amount, deal["currency"])
-        _require_amount(await _find_stage(tx, STAGE_BY_ID, stage_id=deal["stage_id"]), amount)
+        _require_amount(await Pipeline(tx).of_id(deal["stage_id"]), amount)
 
 
 async def _staged(
@@ -121,12 +137,13 @@ async def _staged(
     name: str | None,
     given: dict[str, Any],
     amount: Decimal,
+    pipeline: Pipeline,
     rollback_roles: tuple[str, ...],
 ) -> dict[str, Any]:
     """What follows from a move to the named stage, or from staying: its present stage is not a move."""
-    here = await _find_stage(tx, STAGE_BY_ID, stage_id=row["stage_id"])
+    here = await pipeline.of_id(row["stage_id"])
     moves = name is not None and name != here["name"]
-    to = await _find_stage(tx, STAGE_BY_NAME, name=name) if moves else here
+    to = await pipeline.named(name) if name is not None and moves else here
     if moves:
         _require_move(tx, here, to, rollback_roles)
     if moves or amount != row["amount"]:
@@ -175,11 +192,42 @@ def _require_amount(stage: RowMapping, amount: Decimal) -> None:
         raise bad_field(Code.WON_NEEDS_AMOUNT, "amount")
 
 
-async def _find_stage(tx: Transaction, statement: Select[Any], **parameters: Any) -> RowMapping:
-    found: RowMapping | None = (await tx.connection.execute(statement, parameters)).mappings().one_or_none()
-    if found is None:
-        raise bad_field(Code.INVALID_STAGE, "stage")
-    return found
+class Pipeline:
+    """The tenant's stages and currency, for a transaction that reads each once, when it is needed."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._known: dict[Any, RowMapping] = {}
+        self._currency: str | None = None
+
+    async def of_id(self, stage_id: int) -> RowMapping:
+        """The stage of this id, active or not."""
+        return await self._find(STAGE_BY_ID, stage_id=stage_id)
+
+    async def named(self, name: str) -> RowMapping:
+        """The active stage of this name, which stays until the transaction ends. Raises AppError INVALID_STAGE."""
+        return await self._find(STAGE_BY_NAME, name=name)
+
+    async def first_open(self) -> RowMapping:
+        """The stage of a new deal, which stays until the transaction ends."""
+        return await self._find(FIRST_OPEN_STAGE)
+
+    async def default_currency(self) -> str:
+        """The currency of a deal that names none."""
+        if self._currency is None:
+            self._currency = str((await self._tx.connection.execute(DEFAULT_CURRENCY)).scalar_one())
+        return self._currency
+
+    async def _find(self, statement: Select[Any], **parameters: Any) -> RowMapping:
+        key = (statement, *parameters.values())
+        if key not in self._known:
+            found: RowMapping | None = (
+                (await self._tx.connection.execute(statement, parameters)).mappings().one_or_none()
+            )
+            if found is None:
+                raise bad_field(Code.INVALID_STAGE, "stage")
+            self._known[key] = found
+        return self._known[key]
 
 
 def _check_amount(amount: Decimal, currency: str) -> None:

@@ -13,6 +13,7 @@ from app.admin.jobs import queries as jobs
 from app.admin.jobs.schemas import JobKind, JobStarted
 from app.jobs.queue import Job, Step, Work, enqueue
 from app.records import history
+from app.records.history import Entry
 from app.records.transaction import Transaction
 from app.settings import Settings
 from app.web.errors import AppError, Code
@@ -48,14 +49,49 @@ async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings
     return JobStarted(await jobs.get(tx, job_id))
 
 
-class _Progress(Struct):
-    """What a job that undoes an operation knows of its steps so far. `tried` says that the trial is over."""
+class TakenBack(Struct):
+    """How far an operation is taken back: each transaction of it in one, the last one first."""
 
     before: int = LAST_ID
-    tried: bool = False
     changed: int = 0
     kept: list[Kept] = []
     more: int = 0
+    over: bool = False
+
+
+class _Progress(TakenBack):
+    """What a job that undoes an operation knows of its steps so far. `tried` says that the trial is over."""
+
+    tried: bool = False
+
+
+async def take_back(tx: Transaction, operation_id: UUID, so_far: TakenBack, settings: Settings) -> None:
+    """Take back one transaction of what a job itself has done, all but what was changed since: it needs no right to.
+
+    Raises AppError HISTORY_CUT.
+    """
+    entries = await _last_part(tx, operation_id, so_far)
+    so_far.over = not entries
+    if entries:
+        undo = Undo(tx, entries, settings, keep=True, authorized=True)
+        await undo.run()
+        _note(so_far, undo)
+
+
+async def _last_part(tx: Transaction, operation_id: UUID, so_far: TakenBack) -> list[Entry]:
+    entries = await history.get_last_part(tx, operation_id, so_far.before, MOST_ENTRIES)
+    if len(entries) == MOST_ENTRIES:
+        raise TooManyError
+    if entries:
+        so_far.before = entries[0].id
+    return entries
+
+
+def _note(so_far: TakenBack, undo: Undo) -> None:
+    so_far.changed += undo.changed
+    room = max(MOST_CHANGES - len(so_far.kept), 0)
+    so_far.kept += undo.kept[:room]
+    so_far.more += len(undo.kept[room:])
 
 
 def undo_in_steps(settings: Settings) -> Work:
@@ -64,22 +100,16 @@ def undo_in_steps(settings: Settings) -> Work:
     async def step(tx: Transaction, job: Job) -> Step:
         operation_id, keep = UUID(job.arguments["operation_id"]), bool(job.arguments["keep"])
         progress = convert(job.state, _Progress)
-        entries = await history.get_last_part(tx, operation_id, progress.before, MOST_ENTRIES)
-        if len(entries) == MOST_ENTRIES:
-            raise TooManyError
+        entries = await _last_part(tx, operation_id, progress)
         if not entries and (keep or progress.tried):
             result = UndoneByJob(operation_id, progress.changed, progress.kept, progress.more or UNSET)
             return Step(job.done, {}, to_builtins(result))
         if not entries:
             return Step(0, to_builtins(_Progress(tried=True)))
-        progress.before = entries[0].id
         undo = Undo(tx, entries, settings, keep=keep)
         if keep or progress.tried:
             await undo.run()
-            progress.changed += undo.changed
-            room = max(MOST_CHANGES - len(progress.kept), 0)
-            progress.kept += undo.kept[:room]
-            progress.more += len(undo.kept[room:])
+            _note(progress, undo)
             return Step(job.done + len(entries), to_builtins(progress))
         # Whole or not at all: so all is tried before the first is taken back.
         async with tx.trial():

@@ -8,6 +8,7 @@ from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.notes.queries import NOTES
 from app.admin.notes.schemas import Note, NoteChange, NoteCreate
+from app.db.result import RowMapping
 from app.records.repository import differing
 from app.records.transaction import Transaction
 from app.web.errors import Code, Fault, bad_field, invalid
@@ -44,16 +45,25 @@ async def apply(tx: Transaction, note_id: int, data: NoteChange) -> bool:
     Raises AppError NOTE_NOT_FOUND, INSUFFICIENT_PERMISSIONS, VERSION_CONFLICT, or as `create`.
     """
     row = await NOTES.get_for_update(tx, note_id)
-    values = data.given()
-    _require_link(dict(row) | values)
+    values = prepare_change(row, data.given())
     await NOTES.check_references(tx, differing(row, values))
     return await NOTES.update(tx, row, values)
 
 
-async def _create(tx: Transaction, values: dict[str, Any]) -> Note:
+def prepare(tx: Transaction, values: dict[str, Any]) -> dict[str, Any]:
+    """What is stored of a new note with these values. Raises AppError MISSING_LINK."""
     _require_link(values)
-    author = {"author_id": tx.actor.user_id, "author_name": tx.actor.name or tx.actor.email}
-    return await NOTES.create(tx, values | author)
+    return values | {"author_id": tx.actor.user_id, "author_name": tx.actor.name or tx.actor.email}
+
+
+def prepare_change(row: RowMapping, values: dict[str, Any]) -> dict[str, Any]:
+    """What such a change stores in the note. Raises AppError MISSING_LINK."""
+    _require_link(dict(row) | values)
+    return values
+
+
+async def _create(tx: Transaction, values: dict[str, Any]) -> Note:
+    return await NOTES.create(tx, prepare(tx, values))
 
 
 def _linked(values: dict[str, Any], name: str, record_id: int) -> dict[str, Any]:
