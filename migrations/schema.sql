@@ -800,6 +800,33 @@ CREATE POLICY tenant ON feed_readers
 GRANT INSERT, SELECT, UPDATE (holder, held_until) ON feed_readers TO crm_maintenance;
 
 
+-- go_imports ----------------------------------------------------------------------------------------------------------
+
+-- One organization's data on their way here, or arrived. Only `crm import-go` writes it.
+CREATE TABLE go_imports (
+    tenant_id varchar(64) NOT NULL,
+    source text NOT NULL,
+    operation_id uuid NOT NULL,
+    closed_at timestamptz NOT NULL DEFAULT now(),
+    opened_at timestamptz,
+    holder_id bigint NOT NULL,
+    copying text NOT NULL,
+    last_id bigint NOT NULL DEFAULT 0,
+    CONSTRAINT go_imports_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT go_imports_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT go_imports_years_check CHECK (closed_at >= '0002-01-01 00:00:00+00' AND closed_at <= '9999-12-31
+        23:59:59.999999+00' AND opened_at >= '0002-01-01 00:00:00+00' AND opened_at <= '9999-12-31 23:59:59.999999+00')
+);
+
+ALTER TABLE go_imports ENABLE ROW LEVEL SECURITY;
+ALTER TABLE go_imports FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON go_imports
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT SELECT ON go_imports TO crm_service;
+
+
 -- idempotency_keys ----------------------------------------------------------------------------------------------------
 
 -- A key that a person sent: the request that it stands for, and the answer.

@@ -44,6 +44,12 @@ def _erase() -> click.Command:
     return erase
 
 
+def _import_go() -> click.Command:
+    from app.cli.import_go import import_go
+
+    return import_go
+
+
 def _keys() -> click.Command:
     from app.cli.keys import keys
 
@@ -81,6 +87,7 @@ COMMANDS = {
     "audit": _audit,
     "attachments": _attachments,
     "erase": _erase,
+    "import-go": _import_go,
     "keys": _keys,
     "openapi": _openapi,
 }

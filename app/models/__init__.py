@@ -6,6 +6,7 @@ from app.models.base import Base, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.feed import FeedPlace, FeedReader
+from app.models.go_imports import GoImport
 from app.models.idempotency import IdempotencyKey
 from app.models.imports import Import
 from app.models.jobs import Job, JobFile
@@ -29,6 +30,7 @@ __all__ = [
     "Deal",
     "FeedPlace",
     "FeedReader",
+    "GoImport",
     "IdempotencyKey",
     "Import",
     "Job",

@@ -10,11 +10,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
 from app.db.database import Database, Origin
-from app.models import TenantSettings, User
+from app.models import GoImport, TenantSettings, User
 from app.settings import Settings
+from app.web.errors import AppError, Code
 
 REMEMBERED_SECONDS = 600
 MAX_KEYS = 50_000
+CLOSED = select(GoImport.closed_at).where(GoImport.opened_at.is_(None))
+MOVING = "The data of this organization are being moved in: it opens when all of them are here"
+RETRY_AFTER = {"Retry-After": "60"}
 
 
 class TenantBootstrap:
@@ -28,7 +32,8 @@ class TenantBootstrap:
     async def ensure(self, actor: Actor) -> None:
         """Store a person who was not seen lately, and the tenant's settings and stages if it has none yet.
 
-        This is a separate transaction and not audited, since nobody changed anything.
+        This is a separate transaction and not audited, since nobody changed anything. Raises AppError while the
+        organization's data are being moved in.
         """
         # With another role it is told at once, since live streams end when a role is narrowed.
         person = (actor.tenant_id, actor.user_id, actor.role.value)
@@ -39,6 +44,8 @@ class TenantBootstrap:
         )
         latest = person_row.excluded
         async with self._database.writer(actor, Origin()) as session:
+            if (await session.execute(CLOSED)).scalar_one_or_none() is not None:
+                raise AppError(Code.SERVICE_UNAVAILABLE, MOVING, headers=RETRY_AFTER)
             await session.execute(
                 insert(TenantSettings)
                 .values(

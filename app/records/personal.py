@@ -36,6 +36,7 @@ NOT_PERSONAL = {
     "deals": "currency owner_id",
     "feed_places": "reader",
     "feed_readers": "reader",
+    "go_imports": "copying source",
     "idempotency_keys": "etag fingerprint key user_id",
     "imports": "delimiter encoding file_name format kind object_key remarks sheet status summary user_id user_name",
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.

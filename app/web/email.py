@@ -11,6 +11,9 @@ from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.text import trimmed
 
+# Companies have addresses in their own networks, such as printer@corp.local.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
 
 def check_email(text: str) -> str:
     """Return the address. Raises Refused (INVALID_EMAIL) if the email-validator library does not accept it."""
