@@ -1,4 +1,6 @@
-"""What runs without a request: jobs, webhooks, the broker's relay and the upkeep. `crm worker` is nothing else."""
+"""What runs without a request: jobs, webhooks, the broker's relay, the watch for duplicates and the upkeep. `crm
+worker` is nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from app.admin.bulk import change_in_steps
 from app.admin.contacts.routes import BULK as CONTACTS
 from app.admin.customers.routes import BULK as CUSTOMERS
 from app.admin.deals.routes import BULK as DEALS
+from app.admin.duplicates.watching import DuplicateWatch
 from app.admin.erasure.service import erase_in_job
 from app.admin.events.queries import SHOWN
 from app.admin.history.operations import undo_in_steps
@@ -71,8 +74,8 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def background(state: State) -> AsyncIterator[None]:
-    """Run jobs, send webhooks, publish events and do the upkeep while the block does. At its end, what is being done
-    comes to the end of its step, and goes on elsewhere.
+    """Run jobs, send webhooks, publish events, look for duplicates and do the upkeep while the block does. At its end,
+    what is being done comes to the end of its step, and goes on elsewhere.
     """
     settings: Settings = state.settings
     database: Database = state.database
@@ -80,6 +83,7 @@ async def background(state: State) -> AsyncIterator[None]:
         JobWorker(database, settings, _job_kinds(settings)).run(),
         _sending(settings, database),
         _publishing(settings, database),
+        DuplicateWatch(database).run(),
         _upkeep(settings, database, state.store),
     ):
         yield

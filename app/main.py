@@ -20,6 +20,7 @@ from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
 from app.admin.dry_run import DryRunDone
+from app.admin.duplicates.routes import router as duplicates
 from app.admin.erasure.routes import router as erasure
 from app.admin.events.routes import router as events
 from app.admin.history.routes import router as operations
@@ -65,7 +66,7 @@ from app.web.security_headers import SecurityHeaders
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
     *(tags, me, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
-    *(erasure, operations, jobs, batch, search, imports),
+    *(erasure, operations, jobs, batch, search, imports, duplicates),
 )
 
 

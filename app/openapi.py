@@ -59,6 +59,7 @@ GROUPS = {
     "Activities": "Calls, emails, meetings, tasks and notes, planned or done. Overdue is computed, never stored.",
     "Notes": "Notes on customers, deals and activities.",
     "Tags": "Labels for customers. Only admins change them.",
+    "Duplicates": "Customers and contacts that may be the same: dismissing them, and merging them.",
     "Webhooks": "Events that are sent to other systems, signed by the Standard Webhooks specification.",
     "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
     "Imports": "Records from a file: CSV, XLSX, JSON Lines or vCard.",

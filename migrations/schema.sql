@@ -331,6 +331,8 @@ CREATE INDEX audit_entries_customer_id_idx ON audit_entries (tenant_id, (old_val
     'delete';
 CREATE INDEX audit_entries_deal_id_idx ON audit_entries (tenant_id, (old_values ->> 'deal_id')) WHERE action = 'delete';
 CREATE INDEX audit_entries_id_idx ON audit_entries (id);
+CREATE INDEX audit_entries_merged_into_idx ON audit_entries (tenant_id, (old_values ->> 'merged_into')) WHERE action =
+    'delete';
 CREATE INDEX audit_entries_operation_idx ON audit_entries (tenant_id, operation_id, id) WHERE operation_id IS NOT NULL;
 CREATE INDEX audit_entries_request_idx ON audit_entries (tenant_id, request_id);
 CREATE INDEX audit_entries_resource_idx ON audit_entries (tenant_id, resource_type, resource_id, id);
@@ -443,6 +445,8 @@ CREATE TABLE contacts (
     version integer NOT NULL DEFAULT 1,
     search_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_party_text((COALESCE(first_name, ''::character
         varying) || ' ') || COALESCE(last_name, ''::character varying), email, NULL, phone)) STORED,
+    merged_into bigint,
+    merged_ids bigint[],
     CONSTRAINT contacts_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT contacts_customer_key UNIQUE (tenant_id, customer_id, id),
     CONSTRAINT contacts_name_check CHECK (first_name <> '' OR last_name <> ''),
@@ -457,6 +461,8 @@ CREATE TABLE contacts (
 CREATE UNIQUE INDEX contacts_live_external_id_key ON contacts (tenant_id, external_id) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX contacts_primary_key ON contacts (tenant_id, customer_id) WHERE is_primary AND deleted_at IS NULL;
 CREATE INDEX contacts_live_created_at_idx ON contacts (tenant_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX contacts_merged_external_id_idx ON contacts (tenant_id, external_id) WHERE merged_into IS NOT NULL;
+CREATE INDEX contacts_merged_into_idx ON contacts (tenant_id, merged_into) WHERE merged_into IS NOT NULL;
 CREATE INDEX contacts_search_idx ON contacts USING gin (crm_grams(search_folded)) WITH (gin_pending_list_limit='256');
 CREATE INDEX contacts_trash_idx ON contacts (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
 CREATE INDEX contacts_trashed_at_idx ON contacts (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
@@ -487,6 +493,8 @@ CREATE TRIGGER count_insert AFTER INSERT ON contacts REFERENCING NEW TABLE AS ne
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_contacts_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON contacts REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_contacts_update();
+CREATE TRIGGER forget_delete AFTER DELETE ON contacts REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_keys();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON contacts NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.customer_id IS DISTINCT FROM
     new.customer_id) EXECUTE FUNCTION crm_keep_held();
@@ -561,6 +569,8 @@ CREATE TABLE customers (
     company_folded text COLLATE "C" GENERATED ALWAYS AS (crm_fold(company)) STORED,
     search_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_party_text(name, email, company, phone)) STORED,
     hold boolean NOT NULL DEFAULT false,
+    merged_into bigint,
+    merged_ids bigint[],
     CONSTRAINT customers_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT customers_assigned_to_check CHECK (char_length(assigned_to) >= 1 AND char_length(assigned_to) <= 64),
     CONSTRAINT customers_contact_preferences_check CHECK (jsonb_typeof(contact_preferences) = 'object'),
@@ -590,6 +600,8 @@ CREATE INDEX customers_live_next_follow_up_at_idx ON customers (tenant_id, next_
 CREATE INDEX customers_live_status_idx ON customers (tenant_id, status, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX customers_live_status_rank_idx ON customers (tenant_id, status_rank, id) WHERE deleted_at IS NULL;
 CREATE INDEX customers_live_updated_at_idx ON customers (tenant_id, updated_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX customers_merged_external_id_idx ON customers (tenant_id, external_id) WHERE merged_into IS NOT NULL;
+CREATE INDEX customers_merged_into_idx ON customers (tenant_id, merged_into) WHERE merged_into IS NOT NULL;
 CREATE INDEX customers_search_idx ON customers USING gin (crm_grams(search_folded)) WITH (gin_pending_list_limit='256');
 CREATE INDEX customers_trash_idx ON customers (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
 CREATE INDEX customers_trashed_at_idx ON customers (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
@@ -622,6 +634,8 @@ CREATE TRIGGER count_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS n
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_customers_insert();
 CREATE TRIGGER count_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_customers_update();
+CREATE TRIGGER forget_delete AFTER DELETE ON customers REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_keys();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON customers NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON customers NOT DEFERRABLE INITIALLY IMMEDIATE
@@ -681,7 +695,7 @@ CREATE TABLE deals (
         23:59:59.999999+00' AND deleted_at >= '0002-01-01 00:00:00+00' AND deleted_at <= '9999-12-31
         23:59:59.999999+00'),
     CONSTRAINT deals_contact_fkey FOREIGN KEY (tenant_id, customer_id, contact_id) REFERENCES contacts(tenant_id,
-        customer_id, id),
+        customer_id, id) DEFERRABLE,
     CONSTRAINT deals_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id, id),
     CONSTRAINT deals_stage_fkey FOREIGN KEY (tenant_id, stage_id) REFERENCES pipeline_stages(tenant_id, id)
 );
@@ -751,6 +765,125 @@ CREATE TRIGGER trash_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_r
 CREATE TRIGGER version BEFORE UPDATE ON deals
     FOR EACH ROW EXECUTE FUNCTION
     crm_version('{tenant_id,version,updated_at,title_folded,stage_entered_at,amount_order}');
+
+
+-- duplicate_groups ----------------------------------------------------------------------------------------------------
+
+-- Records that hang together by pairs.
+CREATE TABLE duplicate_groups (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED BY DEFAULT AS IDENTITY,
+    kind text NOT NULL,
+    score smallint NOT NULL,
+    reasons text[] NOT NULL,
+    members bigint[] NOT NULL,
+    CONSTRAINT duplicate_groups_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT duplicate_groups_kind_check CHECK (kind = ANY (ARRAY['customers', 'contacts']))
+);
+
+CREATE INDEX duplicate_groups_kind_idx ON duplicate_groups (tenant_id, kind, score, id);
+CREATE INDEX duplicate_groups_score_idx ON duplicate_groups (tenant_id, score, id);
+
+ALTER TABLE duplicate_groups ENABLE ROW LEVEL SECURITY;
+ALTER TABLE duplicate_groups FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON duplicate_groups AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR kind = 'customers' AND ((SELECT count(*) AS count FROM customers WHERE
+    customers.id = ANY (duplicate_groups.members))) = cardinality(members) OR kind = 'contacts' AND ((SELECT count(*)
+    AS count FROM contacts WHERE contacts.id = ANY (duplicate_groups.members))) = cardinality(members));
+CREATE POLICY tenant ON duplicate_groups
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON duplicate_groups TO crm_service;
+
+CREATE TRIGGER count_delete AFTER DELETE ON duplicate_groups REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_duplicate_groups_delete();
+CREATE TRIGGER count_insert AFTER INSERT ON duplicate_groups REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_duplicate_groups_insert();
+CREATE TRIGGER count_update AFTER UPDATE ON duplicate_groups REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_duplicate_groups_update();
+
+
+-- duplicate_keys ------------------------------------------------------------------------------------------------------
+
+-- Something that a record may have in common with others: see app/admin/duplicates/matching.py.
+CREATE TABLE duplicate_keys (
+    tenant_id varchar(64) NOT NULL,
+    kind text NOT NULL,
+    key bigint NOT NULL,
+    record_id bigint NOT NULL,
+    CONSTRAINT duplicate_keys_pkey PRIMARY KEY (tenant_id, kind, key, record_id),
+    CONSTRAINT duplicate_keys_kind_check CHECK (kind = ANY (ARRAY['customers', 'contacts']))
+);
+
+CREATE INDEX duplicate_keys_record_idx ON duplicate_keys (tenant_id, kind, record_id) INCLUDE (key);
+
+ALTER TABLE duplicate_keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE duplicate_keys FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON duplicate_keys
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON duplicate_keys TO crm_service;
+
+
+-- duplicate_pairs -----------------------------------------------------------------------------------------------------
+
+-- Two records that may be the same, the older one first, or that somebody said are not.
+CREATE TABLE duplicate_pairs (
+    tenant_id varchar(64) NOT NULL,
+    kind text NOT NULL,
+    record_id bigint NOT NULL,
+    other_id bigint NOT NULL,
+    score smallint NOT NULL,
+    reasons text[] NOT NULL,
+    group_id bigint,
+    dismissed_at timestamptz,
+    dismissed_by text,
+    CONSTRAINT duplicate_pairs_pkey PRIMARY KEY (tenant_id, kind, record_id, other_id),
+    CONSTRAINT duplicate_pairs_kind_check CHECK (kind = ANY (ARRAY['customers', 'contacts'])),
+    CONSTRAINT duplicate_pairs_order_check CHECK (record_id < other_id),
+    CONSTRAINT duplicate_pairs_years_check CHECK (dismissed_at >= '0002-01-01 00:00:00+00' AND dismissed_at <=
+        '9999-12-31 23:59:59.999999+00')
+);
+
+CREATE INDEX duplicate_pairs_other_idx ON duplicate_pairs (tenant_id, kind, other_id);
+
+ALTER TABLE duplicate_pairs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE duplicate_pairs FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON duplicate_pairs AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR kind = 'customers' AND ((SELECT count(*) AS count FROM customers WHERE
+    customers.id = ANY (ARRAY[duplicate_pairs.record_id, duplicate_pairs.other_id]))) = 2 OR kind = 'contacts' AND
+    ((SELECT count(*) AS count FROM contacts WHERE contacts.id = ANY (ARRAY[duplicate_pairs.record_id,
+    duplicate_pairs.other_id]))) = 2);
+CREATE POLICY tenant ON duplicate_pairs
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON duplicate_pairs TO crm_service;
+
+
+-- duplicate_states ----------------------------------------------------------------------------------------------------
+
+-- How far a tenant's feed is read, and its records that were there before; null once all of these are.
+CREATE TABLE duplicate_states (
+    tenant_id varchar(64) NOT NULL,
+    place bigint NOT NULL,
+    customers_to bigint DEFAULT 0,
+    contacts_to bigint DEFAULT 0,
+    CONSTRAINT duplicate_states_pkey PRIMARY KEY (tenant_id)
+) WITH (fillfactor=50);
+
+ALTER TABLE duplicate_states ENABLE ROW LEVEL SECURITY;
+ALTER TABLE duplicate_states FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON duplicate_states FOR SELECT TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON duplicate_states
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT SELECT ON duplicate_states TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE ON duplicate_states TO crm_service;
 
 
 -- feed_places ---------------------------------------------------------------------------------------------------------
@@ -1668,11 +1801,7 @@ BEGIN
     END IF;
 END $function$;
 
--- Writes the audit entries of a statement's rows. Arguments: resource type, columns that are left out, and the column
--- that marks built-in rows, whose INSERT is not audited. It runs as the tables' owner, because the service may not
--- write audit entries; the transaction's setting crm.actor says who acts. PostgreSQL caches the plan, which was made
--- for few rows: with many, its nested loop would take forever. A deletion for good names what it is as `removal`, `purge`
--- or `erase`, and does not copy the values.
+-- As in migration 0002, but a change by which others were merged into a record is called `merge`.
 CREATE FUNCTION crm_audit()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1727,8 +1856,11 @@ BEGIN
             SELECT *, uuid_send(gen_random_uuid()) AS salt, CASE WHEN action = 'delete' THEN old_values
                 ELSE (SELECT jsonb_object_agg(key, old_values -> key) FROM jsonb_object_keys(changed) AS key) END AS was
             FROM (
-                SELECT *, CASE jsonb_typeof(changed -> 'deleted_at')
-                    WHEN 'string' THEN 'delete' WHEN 'null' THEN 'restore' ELSE 'update' END AS action
+                SELECT *, CASE
+                    WHEN jsonb_typeof(changed -> 'deleted_at') = 'string' THEN 'delete'
+                    WHEN changed ? 'deleted_at' THEN 'restore'
+                    WHEN crm_has_more(changed -> 'merged_ids', old_values -> 'merged_ids') THEN 'merge'
+                    ELSE 'update' END AS action
                 FROM (
                     SELECT tenant_id, id, version, old_values, (
                         SELECT jsonb_object_agg(key, value) FROM jsonb_each(new_values)
@@ -1829,7 +1961,7 @@ BEGIN
     RETURN NULL;
 END $function$;
 
--- What goes into the trash with a record, by the column that refers to it.
+-- As in migration 0006, but what was merged into a record belongs to it too: it is the same person.
 CREATE FUNCTION crm_cascades()
  RETURNS TABLE(parent text, child text, reference text)
  LANGUAGE sql
@@ -1839,6 +1971,8 @@ AS $function$
     FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid,
         unnest(string_to_array(encode(tgargs, 'escape'), '\000')) AS named
     WHERE tgfoid = 'public.crm_cascade_soft_delete()'::regprocedure AND named <> ''
+    UNION ALL
+    VALUES ('customers', 'customers', 'merged_into'), ('contacts', 'contacts', 'merged_into')
 $function$;
 
 CREATE FUNCTION crm_contact_name(contact bigint)
@@ -2111,6 +2245,52 @@ AS $function$
             SELECT tenant_id, facet, sum(rows) FROM (
                 SELECT tenant_id, (stage_id)::text, count(*) FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2
                 UNION ALL SELECT tenant_id, (stage_id)::text, -count(*) FROM old_rows WHERE deleted_at IS NULL GROUP BY 1, 2
+            ) AS changes (tenant_id, facet, rows) GROUP BY tenant_id, facet HAVING sum(rows) <> 0) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_count_duplicate_groups_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'duplicate_groups', facet, rows::bigint)
+            FROM (SELECT tenant_id, (kind)::text, -count(*) FROM old_rows WHERE true GROUP BY 1, 2) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_count_duplicate_groups_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'duplicate_groups', facet, rows::bigint)
+            FROM (SELECT tenant_id, (kind)::text, count(*) FROM new_rows WHERE true GROUP BY 1, 2) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_count_duplicate_groups_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'duplicate_groups', facet, rows::bigint)
+            FROM (
+            SELECT tenant_id, facet, sum(rows) FROM (
+                SELECT tenant_id, (kind)::text, count(*) FROM new_rows WHERE true GROUP BY 1, 2
+                UNION ALL SELECT tenant_id, (kind)::text, -count(*) FROM old_rows WHERE true GROUP BY 1, 2
             ) AS changes (tenant_id, facet, rows) GROUP BY tenant_id, facet HAVING sum(rows) <> 0) AS changes (tenant_id, facet, rows);
             RETURN NULL;
         END $function$;
@@ -2406,6 +2586,30 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_deleted_under(text,text,text,text[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_deleted_under(text,text,text,text[]) TO CURRENT_USER;
+
+-- The tenants with events that are not looked through yet, or with records that are not: of all tenants, or of those with
+-- events whose entry is after this one. `mark` is the newest entry that is an event, to go on from.
+CREATE FUNCTION crm_duplicates_behind(since bigint, OUT mark bigint, OUT tenants character varying[])
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    SELECT coalesce(max(entry_id), 0) INTO mark FROM audit_seals WHERE hash IS NOT NULL;
+    SELECT coalesce(array_agg(tenant_id), '{}') INTO tenants
+    FROM (
+        SELECT tenant_id, newest FROM crm_feed_ends() WHERE since IS NULL
+        UNION ALL
+        SELECT tenant_id, max(sequence) FROM audit_seals WHERE hash IS NOT NULL AND entry_id > since GROUP BY tenant_id
+    ) AS ends
+    LEFT JOIN duplicate_states AS state USING (tenant_id)
+    WHERE newest > coalesce(place, 0) OR num_nonnulls(customers_to, contacts_to) > 0;
+END $function$;
+ALTER FUNCTION crm_duplicates_behind(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_duplicates_behind(bigint) TO crm_service;
 
 -- A job of the transaction's organization and person; answers its id. The more of the organization's jobs are not
 -- finished, the later its turn comes, so that one organization's thousand do not keep another one's waiting.
@@ -2856,6 +3060,17 @@ AS $function$
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_search_letters(text) TO crm_maintenance, crm_search, crm_service;
 
+-- Nothing is left of a record that is deleted for good; of its pairs, which name it only, those who read the feed.
+CREATE FUNCTION crm_forget_keys()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    DELETE FROM duplicate_keys USING old_rows AS gone
+    WHERE duplicate_keys.tenant_id = gone.tenant_id AND duplicate_keys.kind = TG_TABLE_NAME AND record_id = gone.id;
+    RETURN NULL;
+END $function$;
+
 CREATE FUNCTION crm_forget_removed_objects(keys text[], OUT count bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -2930,6 +3145,14 @@ BEGIN
     END IF;
     RETURN NULL;
 END $function$;
+
+-- Whether a list of ids is longer than another; null is empty.
+CREATE FUNCTION crm_has_more(ids jsonb, others jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (jsonb_array_length(CASE jsonb_typeof(ids) WHEN 'array'::text THEN ids ELSE '[]'::jsonb END)  … -- 201 characters, 0ab1c89a34c6
+GRANT EXECUTE ON FUNCTION crm_has_more(jsonb,jsonb) TO crm_maintenance, crm_search, crm_service;
 
 -- The same as `crm_is_held` for many rows: a condition on the rows of a table that a query calls `alias`.
 CREATE FUNCTION crm_held_condition(resource text, alias text)

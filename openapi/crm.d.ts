@@ -445,6 +445,26 @@ export interface paths {
         patch: operations["change_contact_by_patch"];
         trace?: never;
     };
+    "/admin/contacts/{contact_id}/duplicates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List contact duplicates
+         * @description The contacts that may be the same as this one, the surest first.
+         */
+        get: operations["list_contact_duplicates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/contacts/{contact_id}/erase": {
         parameters: {
             query?: never;
@@ -460,6 +480,27 @@ export interface paths {
          *     10,000 audit entries are a job.
          */
         post: operations["erase_contact"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/contacts/{contact_id}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Merge contacts
+         * @description Merge other contacts into this one: deals and activities name this one from then on. One of another customer that
+         *     some of these name is 409 DIFFERENT_CUSTOMERS: merge the customers first.
+         */
+        post: operations["merge_contacts"];
         delete?: never;
         options?: never;
         head?: never;
@@ -670,6 +711,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/customers/{customer_id}/duplicates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List customer duplicates
+         * @description The customers that may be the same as this one, the surest first.
+         */
+        get: operations["list_customer_duplicates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/customers/{customer_id}/erase": {
         parameters: {
             query?: never;
@@ -685,6 +746,27 @@ export interface paths {
          *     1,000 records or 10,000 audit entries are a job.
          */
         post: operations["erase_customer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/customers/{customer_id}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Merge customers
+         * @description Merge other customers into this one: what belongs to them comes over, empty fields are filled, and they go to the
+         *     trash. Their ids are 410 MERGED from then on. The operation's undo takes it apart again.
+         */
+        post: operations["merge_customers"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1086,6 +1168,46 @@ export interface paths {
         get: operations["list_deal_versions"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/duplicates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List duplicates
+         * @description Customers, and contacts, that may be the same, in groups, the surest first. A change shows some seconds later.
+         */
+        get: operations["list_duplicates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/duplicates/dismiss": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Dismiss duplicates
+         * @description Say that these are different: they are never shown as duplicates of each other again.
+         */
+        post: operations["dismiss_duplicates"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2797,6 +2919,7 @@ export interface components {
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "updated_at": "2026-01-12T14:05:00Z",
          *       "deleted_at": null,
+         *       "merged_into": 3,
          *       "version": 3
          *     }
          */
@@ -2814,6 +2937,7 @@ export interface components {
             created_at: string;
             updated_at: string;
             deleted_at: string | null;
+            merged_into: number | null;
             version: number;
         };
         /**
@@ -2953,6 +3077,7 @@ export interface components {
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "updated_at": "2026-01-12T14:05:00Z",
          *       "deleted_at": null,
+         *       "merged_into": 3,
          *       "version": 3
          *     }
          */
@@ -2978,6 +3103,7 @@ export interface components {
             created_at: string;
             updated_at: string;
             deleted_at: string | null;
+            merged_into: number | null;
             version: number;
         };
         /**
@@ -3145,6 +3271,7 @@ export interface components {
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "updated_at": "2026-01-12T14:05:00Z",
          *       "deleted_at": null,
+         *       "merged_into": 3,
          *       "version": 3,
          *       "contacts_count": 3,
          *       "open_deals_count": 3,
@@ -3164,6 +3291,7 @@ export interface components {
          *           "created_at": "2026-01-05T09:30:00Z",
          *           "updated_at": "2026-01-12T14:05:00Z",
          *           "deleted_at": null,
+         *           "merged_into": 3,
          *           "version": 3
          *         }
          *       ],
@@ -3181,6 +3309,7 @@ export interface components {
          *         "created_at": "2026-01-05T09:30:00Z",
          *         "updated_at": "2026-01-12T14:05:00Z",
          *         "deleted_at": null,
+         *         "merged_into": 3,
          *         "version": 3
          *       },
          *       "open_deals": [
@@ -3338,6 +3467,7 @@ export interface components {
             created_at: string;
             updated_at: string;
             deleted_at: string | null;
+            merged_into: number | null;
             version: number;
             contacts_count: number;
             open_deals_count: number;
@@ -3930,6 +4060,20 @@ export interface components {
             new: unknown;
         };
         /**
+         * Dismissal
+         * @description Records that are different from each other; customers unless `kind` says otherwise.
+         */
+        Dismissal: {
+            /**
+             * @example [
+             *       12,
+             *       17
+             *     ]
+             */
+            ids: number[];
+            kind?: "" | components["schemas"]["DuplicateKind"];
+        };
+        /**
          * DryRun
          * @description The answer of a request with `Dry-Run: true`: `result` is what it would answer, with null for ids that would be
          *         new. `changes` are the first 1,000 records that would change, and `more` counts the others.
@@ -3955,6 +4099,61 @@ export interface components {
             result: unknown;
             changes: components["schemas"]["Change"][];
             more: number;
+        };
+        /**
+         * Duplicate
+         * @description A record that may be the same as this one.
+         */
+        Duplicate: {
+            /** @description How sure it is, out of 100 */
+            score: number;
+            /**
+             * @example [
+             *       "same phone",
+             *       "similar name, same domain"
+             *     ]
+             */
+            reasons: string[];
+            record: components["schemas"]["DuplicateRecord"];
+        };
+        /**
+         * DuplicateGroup
+         * @description Records that may be the same, the oldest first.
+         */
+        DuplicateGroup: {
+            id: number;
+            kind: components["schemas"]["DuplicateKind"];
+            /** @description How sure it is, out of 100 */
+            score: number;
+            /**
+             * @example [
+             *       "same phone",
+             *       "similar name, same domain"
+             *     ]
+             */
+            reasons: string[];
+            records: components["schemas"]["DuplicateRecord"][];
+        };
+        /**
+         * DuplicateKind
+         * @description The kinds of record that are compared with each other.
+         * @enum {unknown}
+         */
+        DuplicateKind: "contacts" | "customers";
+        /**
+         * DuplicateRecord
+         * @description What tells a record from those that are like it. A contact has the name of its customer as `company`.
+         */
+        DuplicateRecord: {
+            id: number;
+            name: string;
+            email: string | null;
+            phone: string | null;
+            company: string | null;
+            website: string | null;
+            customer_id: number | null;
+            created_at: string;
+            updated_at: string;
         };
         /**
          * EntryUndo
@@ -4098,6 +4297,34 @@ export interface components {
          * @enum {unknown}
          */
         Every: "day" | "month" | "week";
+        /**
+         * Everything[Duplicate]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "score": 3,
+         *           "reasons": [],
+         *           "record": {
+         *             "id": 3,
+         *             "name": "name",
+         *             "email": "ada@analytical.example",
+         *             "phone": "+44 20 7946 0000",
+         *             "company": "Analytical Engines Ltd",
+         *             "website": "https://analytical.example",
+         *             "customer_id": 12,
+         *             "created_at": "2026-01-05T09:30:00Z",
+         *             "updated_at": "2026-01-12T14:05:00Z"
+         *           }
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_Duplicate_: {
+            data: components["schemas"]["Duplicate"][];
+            total: number;
+        };
         /**
          * Everything[PipelineStage]
          * @description A short list with all of its records.
@@ -4617,6 +4844,28 @@ export interface components {
             permissions: string[];
         };
         /**
+         * Merge
+         * @description Which records are merged into this one, and which fields take the value of one of them. Of the other fields, the
+         *         empty ones take the first value that there is, in the order of `from`.
+         */
+        Merge: {
+            /**
+             * @description They go to the trash
+             * @example [
+             *       17
+             *     ]
+             */
+            from: number[];
+            /**
+             * @example {
+             *       "name": "from:17"
+             *     }
+             */
+            fields?: {
+                [key: string]: string;
+            };
+        };
+        /**
          * Message
          * @description An answer without a record.
          * @example {
@@ -5119,6 +5368,7 @@ export interface components {
          *           "created_at": "2026-01-05T09:30:00Z",
          *           "updated_at": "2026-01-12T14:05:00Z",
          *           "deleted_at": null,
+         *           "merged_into": 3,
          *           "version": 3
          *         }
          *       ],
@@ -5181,6 +5431,7 @@ export interface components {
          *           "created_at": "2026-01-05T09:30:00Z",
          *           "updated_at": "2026-01-12T14:05:00Z",
          *           "deleted_at": null,
+         *           "merged_into": 3,
          *           "version": 3
          *         }
          *       ],
@@ -5301,6 +5552,51 @@ export interface components {
          */
         Page_Delivery_: {
             data: components["schemas"]["Delivery"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
+         * Page[DuplicateGroup]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "kind": "customers",
+         *           "score": 3,
+         *           "reasons": [],
+         *           "records": [
+         *             {
+         *               "id": 3,
+         *               "name": "name",
+         *               "email": "ada@analytical.example",
+         *               "phone": "+44 20 7946 0000",
+         *               "company": "Analytical Engines Ltd",
+         *               "website": "https://analytical.example",
+         *               "customer_id": 12,
+         *               "created_at": "2026-01-05T09:30:00Z",
+         *               "updated_at": "2026-01-12T14:05:00Z"
+         *             }
+         *           ]
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_DuplicateGroup_: {
+            data: components["schemas"]["DuplicateGroup"][];
             total: number | null;
             page: number | null;
             page_size: number;
@@ -5728,6 +6024,7 @@ export interface components {
          *         "created_at": "2026-01-05T09:30:00Z",
          *         "updated_at": "2026-01-12T14:05:00Z",
          *         "deleted_at": null,
+         *         "merged_into": 3,
          *         "version": 3
          *       },
          *       "deals": 3,
@@ -8086,6 +8383,40 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_contact_duplicates: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                contact_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_Duplicate_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     erase_contact: {
         parameters: {
             query?: never;
@@ -8131,6 +8462,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    merge_contacts: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                contact_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Merge"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Contact"];
                 };
             };
             400: components["responses"]["400"];
@@ -8877,6 +9258,40 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_customer_duplicates: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_Duplicate_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     erase_customer: {
         parameters: {
             query?: never;
@@ -8922,6 +9337,56 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    merge_customers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Merge"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Customer"];
                 };
             };
             400: components["responses"]["400"];
@@ -10266,6 +10731,95 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_duplicates: {
+        parameters: {
+            query?: {
+                /** @description The best first, or the worst. */
+                sort_by?: "score";
+                kind?: ("contacts" | "customers")[];
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_DuplicateGroup_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    dismiss_duplicates: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Dismissal"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -18,10 +18,11 @@ from app.access.actor import Actor
 from app.admin.dry_run import DryRunDone, preview
 from app.db.database import Database, Origin
 from app.db.errors import translate_errors
-from app.records import idempotency
+from app.records import idempotency, merged
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.listing import Listing
+from app.records.repository import NotLiveError
 from app.records.transaction import KeptAnswer, Transaction, constraints_as_refusals, reading, writing
 from app.web import strict_json
 from app.web.errors import AppError, Code
@@ -56,8 +57,11 @@ async def transaction(
     if (outer := request.scope["state"].get(OUTER)) is not None:
         # One of a batch's requests: with an If-Match of its own, and everything else is the batch's.
         outer.precondition = Precondition(request.headers.getall("if-match", []))
-        with translate_errors(), constraints_as_refusals():
-            yield outer
+        try:
+            with translate_errors(), constraints_as_refusals():
+                yield outer
+        except NotLiveError as error:
+            raise await merged.explained(outer, error) from None
         return
     actor: Actor = request.user
     database: Database = request.app.state.database
@@ -78,16 +82,20 @@ async def transaction(
     else:
         precondition = Precondition(request.headers.getall("if-match", []))
         opened = writing(database, actor, origin, precondition, dry_run=dry_run)
-    async with opened as tx:
-        if key is not None:
-            claim = idempotency.recall if ahead else idempotency.reserve
-            await claim(tx, key, _fingerprint(request, await request.body() if content is None else content))
-        yield tx
-        if dry_run:
-            raise await preview(tx)
-        if key is not None and not ahead:
-            assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
-            await idempotency.keep(tx, key, tx.answer)
+    try:
+        async with opened as tx:
+            if key is not None:
+                claim = idempotency.recall if ahead else idempotency.reserve
+                await claim(tx, key, _fingerprint(request, await request.body() if content is None else content))
+            yield tx
+            if dry_run:
+                raise await preview(tx)
+            if key is not None and not ahead:
+                assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101
+                await idempotency.keep(tx, key, tx.answer)
+    except NotLiveError as error:
+        async with reading(database, actor, one_statement=True) as tx:
+            raise await merged.explained(tx, error) from None
     if not read_only:
         request.app.state.report_cache.drop(actor.tenant_id)
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
+    or_,
     select,
     union,
     union_all,
@@ -129,7 +130,8 @@ def changed(kind: str, resource: str, field: str) -> Select[Any]:
         return values[field]
 
     data = func.json_build_object("from", shown(audit.old_values), "to", shown(audit.new_values))
-    return _audited(kind, resource, audit.action == "update", cast(audit.new_values, JSONB).has_key(field), data=data)
+    is_change = or_(audit.action == "update", audit.action == "merge")
+    return _audited(kind, resource, is_change, cast(audit.new_values, JSONB).has_key(field), data=data)
 
 
 def moved(kind: str, *, of_customer: bool) -> Select[Any]:

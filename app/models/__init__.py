@@ -2,9 +2,10 @@
 
 from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
-from app.models.base import Base, Record, SoftDeleted, UserReference
+from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
+from app.models.duplicates import DuplicateGroup, DuplicateKey, DuplicatePair, DuplicateState
 from app.models.feed import FeedPlace, FeedReader
 from app.models.go_imports import GoImport
 from app.models.idempotency import IdempotencyKey
@@ -28,6 +29,10 @@ __all__ = [
     "Customer",
     "CustomerTag",
     "Deal",
+    "DuplicateGroup",
+    "DuplicateKey",
+    "DuplicatePair",
+    "DuplicateState",
     "FeedPlace",
     "FeedReader",
     "GoImport",
@@ -35,6 +40,7 @@ __all__ = [
     "Import",
     "Job",
     "JobFile",
+    "Mergeable",
     "Note",
     "PipelineStage",
     "Record",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     DateTime,
     Dialect,
@@ -72,6 +73,13 @@ class Imported(SoftDeleted):
     """A record that a client may give an id of its own, and that has a trash."""
 
     external_id: Mapped[str | None] = mapped_column(String(255))
+
+
+class Mergeable:
+    """A record that others can be merged into. Those are in the trash then, and name the one that was kept."""
+
+    merged_into: Mapped[int | None] = mapped_column(BigInteger)
+    merged_ids: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
 
 
 def reference(table: str, column: str, target: str) -> ForeignKeyConstraint:

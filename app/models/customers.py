@@ -19,10 +19,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Imported, Record, UserReference
+from app.models.base import Base, Imported, Mergeable, Record, UserReference
 
 
-class Customer(Record, Imported):
+class Customer(Record, Imported, Mergeable):
     """A person or company that somebody sells to."""
 
     __tablename__ = "customers"

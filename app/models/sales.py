@@ -21,10 +21,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Imported, Record, UserReference, reference
+from app.models.base import Base, Imported, Mergeable, Record, UserReference, reference
 
 
-class Contact(Record, Imported):
+class Contact(Record, Imported, Mergeable):
     """Somebody to talk to at a customer."""
 
     __tablename__ = "contacts"

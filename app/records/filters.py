@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    FromClause,
     Text,
     all_,
     and_,
@@ -78,6 +80,20 @@ def one_of(column: ColumnElement[Any]) -> Filter:
         return (ONE, plain[0]) if len(plain) == 1 else ("", plain)
 
     return Filter(clause, read, column=column)
+
+
+def external_id_in(table: FromClause) -> Filter:
+    """One of the given ids of clients; that of a record which was merged into another one finds that one."""
+    column, plain = table.c.external_id, one_of(table.c.external_id)
+    merged = table.alias("merged").c
+
+    def clause(name: str, variant: str) -> ColumnElement[bool]:
+        given = bindparam(name, type_=column.type if variant == ONE else ARRAY(column.type))
+        found = merged.external_id == given if variant == ONE else merged.external_id == any_(given)
+        into = select(merged.merged_into).where(found, merged.merged_into.is_not(None)).scalar_subquery()
+        return or_(plain.clause(name, variant), table.c.id == any_(func.array(into, type_=ARRAY(BigInteger))))
+
+    return Filter(clause, plain.read, column=column)
 
 
 def named_people(given: Sequence[str], me: str) -> list[str]:

@@ -103,6 +103,13 @@ _TAGGED = text("""
     SELECT DISTINCT tag_id FROM customer_tags
     WHERE tag_id = ANY(CAST(:ids AS bigint[])) AND live AND NOT customer_id = ANY(CAST(:own AS bigint[]))
 """)
+# When contacts and their deals go back to another customer, one after the other.
+DEFER_CONTACTS_OF_DEALS = text("SET CONSTRAINTS deals_contact_fkey DEFERRED")
+CHECK_CONTACTS_OF_DEALS = text("SET CONSTRAINTS deals_contact_fkey IMMEDIATE")
+_CONTACTS_OF_OTHER_DEALS = text("""
+    SELECT DISTINCT contact_id FROM deals
+    WHERE contact_id = ANY(CAST(:contacts AS bigint[])) AND NOT id = ANY(CAST(:deals AS bigint[]))
+""")
 # By retention: entries up to this one are gone, and what was before this time can't be told any more.
 _CUT: Select[Any] = select(cut.entry_id, cut.until)
 LAST = 2**63 - 1
@@ -250,6 +257,12 @@ async def added_to(
                 rows = await tx.connection.execute(_added(child, column), given)
                 found |= {parent: child.kind for (parent,) in rows}
     return found
+
+
+async def contacts_of_other_deals(tx: Transaction, contacts: Sequence[int], deals: Sequence[int]) -> set[int]:
+    """Those of these contacts that deals refer to which are none of these."""
+    found = await tx.connection.execute(_CONTACTS_OF_OTHER_DEALS, {"contacts": contacts, "deals": deals})
+    return set(found.scalars().all())
 
 
 @lru_cache

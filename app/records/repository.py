@@ -44,6 +44,15 @@ Explanations = Mapping[str, Callable[[Transaction, Mapping[str, Any]], Awaitable
 MOST_KEPT = 200
 
 
+class NotLiveError(AppError):
+    """There is no such record that is live."""
+
+    def __init__(self, resource: Resource, record_id: int | None) -> None:
+        super().__init__(resource.not_found, status=404)
+        self.resource = resource
+        self.record_id = record_id
+
+
 class Lookup(NamedTuple):
     """A reference, and the statement that finds the live record it refers to and keeps it out of the trash."""
 
@@ -98,7 +107,7 @@ class Repository(Generic[Shown]):
         """A live record. Raises AppError: not found."""
         row = (await tx.connection.execute(self._one, {"record_id": record_id})).one_or_none()
         if row is None:
-            raise self.not_found()
+            raise self.not_found(record_id)
         return self.view(*row)
 
     async def get_live(self, tx: Transaction, ids: Sequence[int]) -> dict[int, Shown]:
@@ -118,7 +127,7 @@ class Repository(Generic[Shown]):
     async def ensure_exists(self, tx: Transaction, record_id: int) -> None:
         """Raise AppError unless this is a live record that the person sees."""
         if (await tx.connection.execute(self._exists, {"record_id": record_id})).first() is None:
-            raise self.not_found()
+            raise self.not_found(record_id)
 
     async def ensure_own(self, tx: Transaction, record_id: int) -> None:
         """Raise AppError INSUFFICIENT_PERMISSIONS unless this person may change the record and what belongs to it."""
@@ -127,9 +136,11 @@ class Repository(Generic[Shown]):
         if not (await tx.connection.execute(self._owns, {"record_id": record_id})).scalar_one():
             raise AppError(Code.INSUFFICIENT_PERMISSIONS, "This record is not yours: you may read it, not change it")
 
-    def not_found(self) -> AppError:
-        """The error for an address without such a record."""
-        return AppError(self.resource.not_found, status=404)
+    def not_found(self, record_id: int | None = None) -> AppError:
+        """The error for an address without such a record. If it was merged into another one, whoever opened the
+        transaction finds that out, and says so.
+        """
+        return NotLiveError(self.resource, record_id)
 
     # ── locking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,7 +151,7 @@ class Repository(Generic[Shown]):
         """
         row = await self._find(tx, record_id)
         if row is None or row.get("deleted_at") is not None:
-            raise self.not_found()
+            raise self.not_found(record_id)
         await self.ensure_own(tx, record_id)
         tx.precondition.check(row["version"])
         return row
@@ -148,7 +159,7 @@ class Repository(Generic[Shown]):
     async def lock_parent(self, tx: Transaction, record_id: int) -> None:
         """Lock a live record until the transaction ends, to add something to it. Raises AppError: not found."""
         if (await tx.connection.execute(self._lock_live, {"record_id": record_id})).first() is None:
-            raise self.not_found()
+            raise self.not_found(record_id)
 
     async def lock_parent_for_restore(self, tx: Transaction, record_id: int) -> None:
         """The same for something that is restored. Raises AppError PARENT_DELETED if the record is in the trash."""

@@ -66,7 +66,9 @@ class TrashRepository(Repository[Shown]):
             for other in RESOURCES
             if other is not self.resource and "external_id" in other.table.c
         }
-        await self._store(tx, row, {"deleted_at": None, **changes}, along)
+        # What was merged into another record is one of its own again.
+        apart = {"merged_into": None} if row.get("merged_into") is not None else {}
+        await self._store(tx, row, {"deleted_at": None, **apart, **changes}, along)
 
 
 async def _external_id_exists_along(

@@ -69,6 +69,7 @@ CASES = [
     Case("activities of a person", "/admin/activities?assigned_to=agent-7"),
     Case("notes", "/admin/notes"),
     Case("tags", "/admin/tags"),
+    Case("duplicates", "/admin/duplicates"),
     Case("audit log", "/admin/audit"),
     Case("report: overview", "/admin/reports/overview", report=True),
     Case("report: deals", "/admin/reports/deals/summary", report=True),

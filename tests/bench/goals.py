@@ -14,6 +14,7 @@ import psycopg
 from app.web.cursor import CursorSigner, Position
 from tests.bench import create, direct
 from tests.bench.cases import BY_NAME
+from tests.bench.labelled import CONTACTS, CUSTOMERS, quality
 from tests.bench.load import pgbench, recorded, statements, wrk
 from tests.bench.pairs import Ask
 from tests.bench.pairs import ratio as in_turns
@@ -151,6 +152,16 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             "a list in the console's dialect to the same under /admin",
             1.3,
             max(p50s(f"/console/admin/{name}?limit=20", f"/admin/{name}") for name in DIALECT),
+        ),
+        at_most(
+            "list of duplicates to the list of customers",
+            2,
+            p50s(address("duplicates"), "/admin/customers"),
+        ),
+        *(
+            at_least(f"{what} of the duplicates that are found among labelled {kind}", 0.9, getattr(found, what), "")
+            for kind, found in (("customers", quality(CUSTOMERS)), ("contacts", quality(CONTACTS)))
+            for what in ("precision", "recall")
         ),
         at_most(START_GOAL, 2, bench.start_seconds, "s"),
         at_most("resident memory of a worker, after all this", 120, max(map(resident_mb, bench.workers)), "MB"),

@@ -27,7 +27,7 @@ SIZE = 5_000
 MANY = 300
 # Of a page, whatever the size of the tenant: from 100,000 on (jit_above_cost) a server may compile a statement first.
 DEAREST = 10_000
-LARGE = {"customers", "customer_tags", "contacts", "deals", "stage_history", "activities", "notes", "audit_entries"}
+LARGE = {*world.TABLES}
 # What belongs to one record is few, people are few, and neither order nor filter of theirs needs an index.
 OF_FEW = {"/admin/users", "/admin/settings/versions"}
 MEASURED = [operation for operation in LISTS if not operation.parameters and operation.path not in OF_FEW]

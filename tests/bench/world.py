@@ -13,7 +13,10 @@ import psycopg
 from app.dev.fake_data import FIRST_NAMES, LAST_NAMES, TAGS, TASKS, TRADES
 from migrations.rules import counts
 
-TABLES = ("customers", "customer_tags", "contacts", "deals", "stage_history", "activities", "notes", "audit_entries")
+TABLES = (
+    *("customers", "customer_tags", "contacts", "deals", "stage_history", "activities", "notes", "audit_entries"),
+    "duplicate_groups",
+)
 # Of the customers one in so many has this in its company's name: 50 of a million.
 RARE_ONE_IN, RARE = 20_000, "Zyxmark"
 
@@ -101,6 +104,13 @@ SELECT %(tenant)s, %(notes)s + i, 'Remark ' || i || ' of ' || (%(firsts)s::text[
 FROM (SELECT i, now() - make_interval(secs => r(i, 72, 63072000)) AS at
       FROM generate_series(1, %(count)s / 2) AS i) AS made
 """
+# Pairs of customers that follow on each other: one of twenty has such a one.
+DUPLICATE_GROUPS = """
+INSERT INTO duplicate_groups (tenant_id, kind, score, reasons, members)
+SELECT %(tenant)s, 'customers', 60 + r(i, 80, 41), '{same name}',
+       ARRAY[%(customers)s + 20 * i - 1, %(customers)s + 20 * i]
+FROM generate_series(1, %(count)s / 20) AS i
+"""
 AUDIT = """
 INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, user_id, user_name, user_role, new_values,
                            created_at)
@@ -110,7 +120,7 @@ UNION ALL
 SELECT tenant_id, 'deal', id, 'create', 'seed', 'Seed', 'admin', jsonb_build_object('title', title), created_at
 FROM deals WHERE tenant_id = %(tenant)s
 """
-STATEMENTS = (CUSTOMERS, CUSTOMER_TAGS, CONTACTS, DEALS, STAGE_HISTORY, ACTIVITIES, NOTES, AUDIT)
+STATEMENTS = (CUSTOMERS, CUSTOMER_TAGS, CONTACTS, DEALS, STAGE_HISTORY, ACTIVITIES, NOTES, DUPLICATE_GROUPS, AUDIT)
 
 
 def fill(connection: psycopg.Connection, sizes: list[int]) -> None:
@@ -138,6 +148,7 @@ def fill(connection: psycopg.Connection, sizes: list[int]) -> None:
         connection.execute("DELETE FROM record_counts")
         for table, facet in import_module("migrations.versions.0001_schema").COUNTED.items():
             connection.execute(_recounted(table, *facet))
+        connection.execute(_recounted("duplicate_groups", "kind", "true"))
     connection.execute("SET session_replication_role = origin")
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")

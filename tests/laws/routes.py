@@ -107,8 +107,10 @@ def valid_body(kind: type[Body]) -> dict[str, Any]:
         }
 
     made = deepcopy(_made_up(kind))
-    required = {field.name for field in fields(kind) if field.required}
-    optional = [field.name for field in fields(kind) if not field.required and made.get(field.name) is not UNSET]
+    required = {field.encode_name for field in fields(kind) if field.required}
+    optional = [
+        field.encode_name for field in fields(kind) if not field.required and made.get(field.encode_name) is not UNSET
+    ]
     return {name: (made | KNOWN)[name] for name in required or ONE_OF.get(kind) or optional[:1]}
 
 
@@ -193,6 +195,21 @@ def make_delivery(caller: Caller) -> int:
     return int(made[0])
 
 
+def make_duplicates(caller: Caller) -> int:
+    """A group of two new customers, as if they were found to be alike."""
+    ids = [caller.customer()["id"] for _ in range(2)]
+    settings: Settings = caller.client.app.state.settings
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute(set_for_transaction({"role": "%s", "crm.tenant": "%s"}), [SERVICE_ROLE, caller.tenant])
+        made = connection.execute(
+            "INSERT INTO duplicate_groups (tenant_id, kind, score, reasons, members)"
+            " VALUES (%s, 'customers', 60 + %s %% 3, '{same name}', %s) RETURNING id",
+            [caller.tenant, ids[0], ids],
+        ).fetchone()
+    assert made is not None
+    return int(made[0])
+
+
 def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
     """A record that this operation creates, with the records that it has to belong to."""
     ids = {name: make(caller, name) for name in operation.parameters}
@@ -267,7 +284,9 @@ def _fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[
     if known.get("customer_id") or "content" in known or ("contact_id" in ids and "customer_id" in known):
         owner = caller.ok("GET", f"/admin/contacts/{ids['contact_id']}") if "contact_id" in ids else ids
         said["customer_id"] = owner.get("customer_id") or make(caller, "customer_id")
-    if known.get("ids"):
+    if operation.path == "/admin/duplicates/dismiss":
+        said["ids"] = [caller.customer(name)["id"] for name in ("Ada", "Ada L.")]
+    elif known.get("ids"):
         said["ids"] = [stage["id"] for stage in caller.ok("GET", "/admin/pipeline-stages")["data"]]
     if "tag_ids" in known:
         said["tag_ids"] = [caller.tag("Seldom")["id"]]
@@ -275,6 +294,8 @@ def _fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[
         url = operation.url(**ids).removesuffix("/undo")
         assert change(caller, url, 0).is_success
         said["entry_id"] = caller.ok("GET", f"{url}/versions")["data"][0]["id"]
+    if known.get("from"):
+        said["from"] = [make(caller, operation.parameters[0])]
     if known.get("confirm"):
         shown = caller.ok("GET", operation.url(**ids).removesuffix("/erase"))
         said["confirm"] = shown.get("name") or f"{shown['first_name']} {shown['last_name'] or ''}"

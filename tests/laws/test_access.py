@@ -41,7 +41,7 @@ def expected_permission(method: str, path: str) -> str:
         return "configure"
     if path.endswith("/restore"):
         return "delete"
-    if path.endswith("/reassign"):
+    if path.endswith(("/reassign", "/merge")) or kind == "duplicates":
         return "manage_all"
     # Who made one deletes it, and taking a tag off changes the customer.
     if kind in {"notes", "report-schedules", "imports"} or "/tags/" in path:

@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, Operation, change, create, make, make_delivery, start_job
+from tests.laws.routes import ADMIN, Operation, change, create, make, make_delivery, make_duplicates, start_job
 
 ROWS = 11
 VERSIONS = "/versions"
@@ -61,6 +61,8 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
             admin.ok("DELETE", f"/admin/customers/{admin.customer()['id']}")
         elif operation.path.endswith("/deliveries"):
             make_delivery(admin)
+        elif operation.path == "/admin/duplicates":
+            make_duplicates(admin)
         elif operation.path == "/admin/jobs":
             start_job(admin)
         elif operation.parameters and creates[0].path == collection:

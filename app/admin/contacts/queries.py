@@ -8,7 +8,7 @@ from app.admin.contacts.schemas import Contact, ContactQuery, CustomerContactQue
 from app.models import Contact as Row
 from app.models import Customer
 from app.records import resources
-from app.records.filters import found_in, one_of, through, user_in
+from app.records.filters import external_id_in, found_in, one_of, through, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
@@ -23,7 +23,7 @@ COLUMNS = view_columns(Contact, Row.__table__)
 CONTACTS = TrashRepository(resources.CONTACTS, Contact, COLUMNS)
 PRIMARY_FIRST = case((c.is_primary, 0), else_=c.id)
 FILTERS = {
-    "external_id": one_of(c.external_id),
+    "external_id": external_id_in(Row.__table__),
     "search": found_in("contacts", c.search_folded, phones=True),
 }
 OF_CUSTOMER = Listing.of(

@@ -37,6 +37,7 @@ class Contact(View):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    merged_into: int | None
     version: int
 
 

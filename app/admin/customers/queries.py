@@ -24,7 +24,7 @@ from app.models import Deal as Deals
 from app.records import resources
 from app.records.calendar import at_midnight
 from app.records.counts import FACET
-from app.records.filters import equals, flagged, found_in, matching, one_of, since, until, user_in
+from app.records.filters import equals, external_id_in, flagged, found_in, matching, one_of, since, until, user_in
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
@@ -69,7 +69,7 @@ LISTING = Listing.of(
         "created_to": until(c.created_at),
         "follow_up_from": since(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
         "follow_up_to": until(c.next_follow_up_at, at_midnight(c.next_follow_up_at)),
-        "external_id": one_of(c.external_id),
+        "external_id": external_id_in(Row.__table__),
         "search": found_in("customers", c.search_folded, phones=True),
     },
     sorts={"name": c.name_folded, "email": c.email_folded, "status": c.status_rank, "company": c.company_folded},

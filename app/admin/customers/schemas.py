@@ -117,6 +117,7 @@ class Customer(View):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    merged_into: int | None
     version: int
 
 

@@ -32,7 +32,7 @@ async def detail(tx: Transaction, customer_id: int) -> CustomerDetail:
     parameters = {"customer_id": customer_id, "timeline_of": customer_id}
     row = (await tx.connection.execute(queries.DETAIL, parameters)).one_or_none()
     if row is None:
-        raise CUSTOMERS.not_found()
+        raise CUSTOMERS.not_found(customer_id)
     return CustomerDetail(*row)
 
 

@@ -125,6 +125,8 @@ async def require_move(tx: Transaction, here: int, to: int, rollback_roles: tupl
 
 async def check_put_back(tx: Transaction, deal: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Raise AppError if a deal breaks a rule, now that these fields have the values that they had before."""
+    if fields.keys() & {"customer_id", "contact_id"}:
+        await check_contact(tx, deal["contact_id"], deal["customer_id"])
     if fields.keys() & {"stage_id", "amount", "currency"}:
         amount = Decimal(deal["amount"])
         _check_amount(amount, deal["currency"])

@@ -73,7 +73,7 @@ async def take_back(tx: Transaction, operation_id: UUID, so_far: TakenBack, sett
     entries = await _last_part(tx, operation_id, so_far)
     so_far.over = not entries
     if entries:
-        undo = Undo(tx, entries, settings, keep=True, authorized=True)
+        undo = Undo(tx, entries, settings, keep=True, authorized=True, most=MOST_ENTRIES)
         await undo.run()
         _note(so_far, undo)
 
@@ -106,7 +106,7 @@ def undo_in_steps(settings: Settings) -> Work:
             return Step(job.done, {}, to_builtins(result))
         if not entries:
             return Step(0, to_builtins(_Progress(tried=True)))
-        undo = Undo(tx, entries, settings, keep=keep)
+        undo = Undo(tx, entries, settings, keep=keep, most=MOST_ENTRIES)
         if keep or progress.tried:
             await undo.run()
             _note(progress, undo)

@@ -150,6 +150,7 @@ class Undo:
         keep: bool = False,
         authorized: bool = False,
         companions: Iterable[tuple[str, int]] = (),
+        most: int = MOST_CHANGES,
     ) -> None:
         self.kept: list[Kept] = []
         self.changed = 0
@@ -158,6 +159,7 @@ class Undo:
         self._keep = keep
         # Whoever asks need not have the rights for it.
         self._authorized = authorized
+        self._most = most
         self._entries = entries
         self._own = {*companions, *(entry.record for entry in entries)}
         # The records as they are, and then as they will be.
@@ -166,29 +168,36 @@ class Undo:
         self._stays: dict[tuple[str, int], str] = {}
         # Records of which a later change could not be taken back: earlier ones stay too.
         self._failed: set[tuple[str, int]] = set()
+        # Contacts that deals refer to which stay where the contact is now.
+        self._bound: set[int] = set()
 
     async def run(self) -> None:
         """Do it. Raises AppError."""
         # The precondition was looked at; it is about the record as it was before.
         self._tx.precondition = Precondition(())
         if any(entry.action not in INVERSES for entry in self._entries):
-            raise AppError(Code.HISTORY_CUT, "What was merged, purged or erased can't be taken back by this")
+            raise AppError(Code.HISTORY_CUT, "What was purged or erased can't be taken back")
         of_stages = any(entry.kind == PIPELINE_STAGES.resource.kind for entry in self._entries)
         if of_stages:
             await stages.prepare_put_back(self._tx)
         await self._lock()
         roots = self._without_followers()
-        if len(roots) > MOST_CHANGES:
+        if len(roots) > self._most:
             raise TooManyError
         for entry in () if self._authorized else roots:
             await self._authorize(entry)
         added = await self._added()
+        moves_contacts = await self._bind_contacts()
         inverses = [inverse for entry in reversed(roots) if (inverse := self._invert(entry, added))]
         if self.kept and not self._keep:
             raise self._changed_since()
+        if moves_contacts:
+            await self._tx.connection.execute(history.DEFER_CONTACTS_OF_DEALS)
         if not (self._keep and await self._fits_whole(inverses)):
             for inverse in inverses:
                 await self._apply(inverse)
+        if moves_contacts:
+            await self._check_contacts()
         if of_stages:
             await stages.settle(self._tx)
 
@@ -227,8 +236,8 @@ class Undo:
             return
         restores = entry.action == "delete" and not entry.deleted_for_good
         removal = Permission.DELETE if restores else undoable.removal
-        tx.actor.require(undoable.change if entry.action == "update" else removal)
-        if entry.action != "update":
+        tx.actor.require(undoable.change if entry.action in {"update", "merge"} else removal)
+        if entry.action not in {"update", "merge"}:
             return
         for field in FIELD_PERMISSIONS.keys() & (entry.new or {}):
             tx.actor.require(FIELD_PERMISSIONS[field])
@@ -253,6 +262,26 @@ class Undo:
                 found = await history.added_to(self._tx, resource, sorted(ids), own, belongs=action == "restore")
                 added |= {(kind, record_id): child for record_id, child in found.items()}
         return added
+
+    async def _bind_contacts(self) -> bool:
+        """Whether contacts go back to another customer, as after a merge. One that other deals refer to stays: those
+        that were made since, or that do not go back with it.
+        """
+        moved = [entry.record_id for entry in self._entries if entry.kind == CONTACTS.resource.kind and _moves(entry)]
+        if moved:
+            deals_going_back = [
+                entry.record_id
+                for entry in self._entries
+                if entry.kind == DEALS.resource.kind and _moves(entry) and self._is_as_left(entry)
+            ]
+            async with history.seeing_all(self._tx):
+                self._bound = await history.contacts_of_other_deals(self._tx, moved, deals_going_back)
+        return bool(moved)
+
+    def _is_as_left(self, entry: Entry) -> bool:
+        """Whether the record is live, and still where the change moved it."""
+        row = self._state.get(entry.record, {})
+        return row.get("deleted_at") is None and row.get("customer_id") == (entry.new or {})["customer_id"]
 
     # ── what is to be done ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -285,6 +314,8 @@ class Undo:
             self._leave(entry, ["deleted_at"])
             return None
         wrong = {name for name in new if not _same(row.get(name), new[name]) and not _same(row.get(name), old[name])}
+        if entry.kind == CONTACTS.resource.kind and entry.record_id in self._bound:
+            wrong |= {"customer_id"} & new.keys()
         for group in KINDS[entry.kind].repository.resource.together:
             if wrong & group:
                 wrong |= group & new.keys()
@@ -397,6 +428,13 @@ class Undo:
         except IntegrityError as error:
             raise Conflict(error.diag.constraint_name or "", inverse.fields) from error
 
+    async def _check_contacts(self) -> None:
+        """Raise AppError if a deal has a contact of another customer now."""
+        try:
+            await self._tx.connection.execute(history.CHECK_CONTACTS_OF_DEALS)
+        except IntegrityError as error:
+            raise Conflict(error.diag.constraint_name or "", {"customer_id": None}) from error
+
 
 class Conflict(AppError):
     """A constraint refuses values that a record had: what was changed since does not fit to them."""
@@ -415,6 +453,7 @@ class Conflict(AppError):
 INVERSES: dict[str, Callable[[Undo, Entry, Values | None, dict[tuple[str, int], str]], Inverse | None]] = {
     "create": Undo._invert_create,
     "update": Undo._invert_update,
+    "merge": Undo._invert_update,
     "delete": Undo._invert_delete,
     "restore": Undo._invert_restore,
 }
@@ -440,6 +479,11 @@ def _parents(entry: Entry, row: Values) -> list[tuple[str, int]]:
         for column, target in references(resource)
         if column in resource.parents and row.get(column)
     ]
+
+
+def _moves(entry: Entry) -> bool:
+    """Whether it is a change of the customer that a record belongs to."""
+    return entry.action == "update" and "customer_id" in (entry.new or {})
 
 
 def _just_made(tx: Transaction, entry: Entry, settings: Settings) -> bool:
