@@ -23,6 +23,8 @@ from app.admin.duplicates.watching import DuplicateWatch
 from app.admin.erasure.service import erase_in_job
 from app.admin.events.queries import SHOWN
 from app.admin.history.operations import undo_in_steps
+from app.admin.imports.check import check_in_steps
+from app.admin.imports.run import run_in_steps
 from app.admin.imports.service import prune as prune_imports
 from app.admin.jobs.schemas import JobKind
 from app.admin.notes.routes import BULK as NOTES
@@ -80,7 +82,7 @@ async def background(state: State) -> AsyncIterator[None]:
     settings: Settings = state.settings
     database: Database = state.database
     async with beside(
-        JobWorker(database, settings, _job_kinds(settings)).run(),
+        JobWorker(database, settings, job_kinds(settings, state.store)).run(),
         _sending(settings, database),
         _publishing(settings, database),
         DuplicateWatch(database).run(),
@@ -97,13 +99,15 @@ def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None
     return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
 
 
-def _job_kinds(settings: Settings) -> Kinds:
+def job_kinds(settings: Settings, store: ObjectStore) -> Kinds:
     """All that a job can do."""
     return {
         JobKind.BULK: change_in_steps(BULKS, settings),
         JobKind.UNDO: undo_in_steps(settings),
         JobKind.REPORT: make_report,
         JobKind.ERASURE: erase_in_job(settings),
+        JobKind.IMPORT_CHECK: check_in_steps(settings, store),
+        JobKind.IMPORT_RUN: run_in_steps(settings),
     }
 
 

@@ -265,6 +265,8 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
         yield wanted.data
         if issubclass(wanted.data, BulkChange):
             yield from wanted.data.values_of.values()
+        else:
+            yield from wanted.data.parts({}).values()
         if issubclass(wanted.data, BECOME_JOBS):
             yield JobStarted
     if _never_ends(handler):

@@ -119,6 +119,14 @@ def as_role(role: str, statements: str) -> None:
     run(f"REVOKE CREATE ON SCHEMA public FROM {role}")
 
 
+def amend(function: str, before: str, after: str) -> None:
+    """Change one part of a function, whatever else earlier migrations have changed in it."""
+    ((definition,),) = rows("SELECT pg_get_functiondef(%s::regprocedure)", [function])
+    if definition.count(before) != 1:
+        raise ValueError(f"{function} does not have exactly once: {before}")
+    run(definition.replace(before, after))
+
+
 def searchable(table: str, document: str, query: str | None = None) -> str:
     """Let `crm_search` look through an expression of the table, or by a query of its own.
 

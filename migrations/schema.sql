@@ -460,6 +460,7 @@ CREATE TABLE contacts (
 
 CREATE UNIQUE INDEX contacts_live_external_id_key ON contacts (tenant_id, external_id) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX contacts_primary_key ON contacts (tenant_id, customer_id) WHERE is_primary AND deleted_at IS NULL;
+CREATE INDEX contacts_email_idx ON contacts (tenant_id, crm_fold_email(email)) WHERE deleted_at IS NULL;
 CREATE INDEX contacts_live_created_at_idx ON contacts (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX contacts_merged_external_id_idx ON contacts (tenant_id, external_id) WHERE merged_into IS NOT NULL;
 CREATE INDEX contacts_merged_into_idx ON contacts (tenant_id, merged_into) WHERE merged_into IS NOT NULL;
@@ -994,6 +995,41 @@ GRANT DELETE, SELECT (tenant_id, user_id, key, created_at) ON idempotency_keys T
 GRANT DELETE, INSERT, SELECT, UPDATE ON idempotency_keys TO crm_service;
 
 
+-- import_rows ---------------------------------------------------------------------------------------------------------
+
+-- What the check of an import found of one row, and what its run does with it.
+CREATE TABLE import_rows (
+    tenant_id varchar(64) NOT NULL,
+    import_id bigint NOT NULL,
+    number integer NOT NULL,
+    outcome text NOT NULL,
+    record_id bigint,
+    version integer,
+    document jsonb,
+    before jsonb,
+    problems jsonb,
+    keys text[],
+    CONSTRAINT import_rows_pkey PRIMARY KEY (tenant_id, import_id, number),
+    CONSTRAINT import_rows_outcome_check CHECK (outcome = ANY (ARRAY['create', 'update', 'unchanged', 'skip',
+        'error'])),
+    CONSTRAINT import_rows_import_fkey FOREIGN KEY (tenant_id, import_id) REFERENCES imports(tenant_id, id) ON DELETE
+        CASCADE
+);
+
+CREATE INDEX import_rows_outcome_idx ON import_rows (tenant_id, import_id, outcome, number);
+
+ALTER TABLE import_rows ENABLE ROW LEVEL SECURITY;
+ALTER TABLE import_rows FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON import_rows AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR (EXISTS (SELECT FROM imports WHERE imports.id =
+    import_rows.import_id)));
+CREATE POLICY tenant ON import_rows
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON import_rows TO crm_service;
+
+
 -- imports -------------------------------------------------------------------------------------------------------------
 
 -- A file of rows, what was found in it, and what is to be done with it.
@@ -1140,6 +1176,9 @@ GRANT SELECT, UPDATE (status, done, state, steps, attempts, failures, result, er
 
 CREATE TRIGGER finish BEFORE UPDATE ON jobs
     FOR EACH ROW EXECUTE FUNCTION crm_finish_job();
+CREATE TRIGGER import AFTER UPDATE ON jobs
+    FOR EACH ROW WHEN (old.finished_at IS NULL AND (new.status = ANY (ARRAY['failed', 'cancelled'])) AND (new.kind =
+    ANY (ARRAY['import_check', 'import_run']))) EXECUTE FUNCTION crm_end_import();
 
 
 -- notes ---------------------------------------------------------------------------------------------------------------
@@ -2611,6 +2650,17 @@ END $function$;
 ALTER FUNCTION crm_duplicates_behind(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_duplicates_behind(bigint) TO crm_service;
 
+-- An import whose job fails, or is cancelled, says so, and can be planned again.
+CREATE FUNCTION crm_end_import()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    UPDATE imports SET status = 'failed', updated_at = now()
+    WHERE tenant_id = NEW.tenant_id AND job_id = NEW.id AND status IN ('checking', 'running');
+    RETURN NULL;
+END $function$;
+
 -- A job of the transaction's organization and person; answers its id. The more of the organization's jobs are not
 -- finished, the later its turn comes, so that one organization's thousand do not keep another one's waiting.
 CREATE FUNCTION crm_enqueue_job(kind text, arguments jsonb, targets bigint[], total bigint)
@@ -2765,6 +2815,7 @@ BEGIN
     );
     UPDATE job_files SET content = NULL
     WHERE tenant_id = tenant AND content IS NOT NULL AND mentions && known_ids;
+    PERFORM crm_forget_imports(tenant, known);
     IF records > 0 THEN
         PERFORM crm_remove(tenant, tree, 'erase');
     END IF;
@@ -2829,6 +2880,20 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_feed_news(text,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_feed_news(text,bigint) TO crm_service;
+
+CREATE FUNCTION crm_find_contacts(emails text[])
+ RETURNS TABLE(email text, id bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+BEGIN ATOMIC
+ SELECT wanted.email,
+     contacts.id
+    FROM (unnest(crm_find_contacts.emails) wanted(email)
+      JOIN contacts ON ((((contacts.tenant_id)::text = current_setting('crm.tenant'::text)) AND (crm … -- 205 characters, 879da356f0bc
+END;
+ALTER FUNCTION crm_find_contacts(text[]) OWNER TO crm_search;
+GRANT EXECUTE ON FUNCTION crm_find_contacts(text[]) TO crm_service;
 
 -- What is finished stays as it is, and keeps nothing of what it was about.
 CREATE FUNCTION crm_finish_job()
@@ -3059,6 +3124,27 @@ AS $function$
             RETURN crm_fold_letters(bare, true);
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_search_letters(text) TO crm_maintenance, crm_search, crm_service;
+
+-- What imports have of records that are erased: the rows of the file, with all that it says of others, too, and what was
+-- found of these records.
+CREATE FUNCTION crm_forget_imports(tenant text, tree jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    found bigint[];
+BEGIN
+    WITH forgotten AS (
+        UPDATE import_rows AS mine SET document = NULL, before = NULL, problems = NULL, keys = NULL
+        FROM imports, crm_named(tree) AS gone
+        WHERE mine.tenant_id = tenant AND imports.tenant_id = tenant AND imports.id = mine.import_id
+            AND crm_kind(imports.kind) = gone.kind AND mine.record_id = gone.id
+        RETURNING mine.import_id
+    )
+    SELECT array_agg(DISTINCT import_id) INTO found FROM forgotten;
+    UPDATE imports SET object_key = NULL, columns = '[]', mapping = NULL, options = NULL
+    WHERE tenant_id = tenant AND id = ANY (found);
+END $function$;
 
 -- Nothing is left of a record that is deleted for good; of its pairs, which name it only, those who read the feed.
 CREATE FUNCTION crm_forget_keys()

@@ -1303,6 +1303,87 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/imports/{import_id}/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Plan import
+         * @description Say which column is which field, and let every row be checked. No record is written: once the job is done, read
+         *     what the run would do.
+         */
+        put: operations["plan_import"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/imports/{import_id}/problems.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download problems
+         * @description The rows that are wrong as the file had them, with a column that says why: mend them, and import this file.
+         */
+        get: operations["download_problems"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/imports/{import_id}/rows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List import rows
+         * @description What the check found of each row, in the order of the file: what becomes of it, and what is wrong with it.
+         */
+        get: operations["list_import_rows"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/imports/{import_id}/run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run import
+         * @description Do what the check has found. Undo the job's operation to take it back, with `changed_since: keep`.
+         */
+        post: operations["run_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/jobs": {
         parameters: {
             query?: never;
@@ -3541,6 +3622,12 @@ export interface components {
          */
         CustomerStatus: "active" | "churned" | "inactive" | "lead" | "prospect";
         /**
+         * DateOrder
+         * @description What comes first in a date of numbers: the year, the day or the month.
+         * @enum {unknown}
+         */
+        DateOrder: "dmy" | "mdy" | "ymd";
+        /**
          * DayFigures
          * @description The activities of a day, by type.
          */
@@ -3998,6 +4085,12 @@ export interface components {
             new_deals_last_30_days: number;
             average_days_to_close: number | null;
         };
+        /**
+         * DecimalSign
+         * @description What stands before the decimals of a number.
+         * @enum {unknown}
+         */
+        DecimalSign: "," | ".";
         /**
          * Deleter
          * @description The person who put a record into the trash.
@@ -4504,6 +4597,19 @@ export interface components {
             updated_at: string;
         };
         /**
+         * FoundRow
+         * @description A row of the file, by the number that a spreadsheet shows: what becomes of it, and what it changes. `before` is
+         *         null for a new record, `after` for a row that writes nothing.
+         */
+        FoundRow: {
+            row: number;
+            outcome: components["schemas"]["Outcome"];
+            record_id: number | null;
+            before: Record<string, never> | null;
+            after: Record<string, never> | null;
+            problems: components["schemas"]["Problem"][];
+        };
+        /**
          * Funnel
          * @description Every stage in order.
          * @example {
@@ -4659,6 +4765,71 @@ export interface components {
          */
         ImportKind: "activities" | "contacts" | "customers" | "deals" | "notes";
         /**
+         * ImportOptions
+         * @description How the rows are read, and what becomes of them.
+         */
+        ImportOptions: {
+            match_on?: "" | components["schemas"]["MatchOn"];
+            on_match?: "" | components["schemas"]["OnMatch"];
+            on_error?: "" | components["schemas"]["OnError"];
+            date_order?: "" | components["schemas"]["DateOrder"];
+            timezone?: "" | string;
+            decimal?: "" | components["schemas"]["DecimalSign"];
+            country?: "" | string;
+            /**
+             * @description By field: what values of the file stand for
+             * @example {
+             *       "status": {
+             *         "Proposal Sent": "prospect"
+             *       }
+             *     }
+             */
+            values?: {
+                [key: string]: {
+                    [key: string]: string;
+                };
+            };
+            /** @description Make tags that there are not yet (admins) */
+            create_tags?: boolean;
+            /** @description Make customers that there are not yet */
+            create_customers?: boolean;
+            /** @description Names of tags that every record gets */
+            tags?: string[];
+            /**
+             * @description Whose the new records are that name nobody
+             * @example 6f9619ff-8b86-4d11-b42d-00c04fc964ff
+             */
+            assigned_to?: number | string;
+            /**
+             * @description The same, for deals
+             * @example 6f9619ff-8b86-4d11-b42d-00c04fc964ff
+             */
+            owner_id?: number | string;
+        };
+        /**
+         * ImportPlan
+         * @description Which column is which field, and how the rows are read. A column that is null, or not named, is left out.
+         */
+        ImportPlan: {
+            /**
+             * @example {
+             *       "E-Mail": "email",
+             *       "Firma": "company"
+             *     }
+             */
+            mapping: {
+                [key: string]: string | null;
+            };
+            options?: components["schemas"]["ImportOptions"];
+        };
+        /**
+         * ImportRun
+         * @description Do what the check has found. With `accept_changes`, also to records that were changed since.
+         */
+        ImportRun: {
+            accept_changes?: boolean;
+        };
+        /**
          * ImportStatus
          * @description Where an import is.
          * @enum {unknown}
@@ -4733,7 +4904,7 @@ export interface components {
          * @description What a job does.
          * @enum {unknown}
          */
-        JobKind: "bulk" | "erasure" | "report" | "undo";
+        JobKind: "bulk" | "erasure" | "import_check" | "import_run" | "report" | "undo";
         /**
          * JobProgress
          * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
@@ -4811,6 +4982,12 @@ export interface components {
             user_id: number | string | null;
             at: string;
         };
+        /**
+         * MatchOn
+         * @description What tells which record a row is about.
+         * @enum {unknown}
+         */
+        MatchOn: "email" | "external_id" | "id" | "none";
         /**
          * MatchedField
          * @description Where the words were found. `customer` is the name of the customer that a deal belongs to.
@@ -5012,12 +5189,30 @@ export interface components {
             activity_id?: number | number[];
         };
         /**
+         * OnError
+         * @description What becomes of the others if a row is wrong.
+         * @enum {unknown}
+         */
+        OnError: "skip" | "stop";
+        /**
+         * OnMatch
+         * @description What becomes of a record that a row is about.
+         * @enum {unknown}
+         */
+        OnMatch: "fill_empty" | "skip" | "update";
+        /**
          * OperationUndo
          * @description How an operation is taken back: whole or not at all, or all but what was changed since.
          */
         OperationUndo: {
             changed_since?: "" | components["schemas"]["ChangedSince"];
         };
+        /**
+         * Outcome
+         * @description What a run does with a row.
+         * @enum {unknown}
+         */
+        Outcome: "create" | "error" | "skip" | "unchanged" | "update";
         /**
          * Overview
          * @description Everything on one page.
@@ -5609,6 +5804,47 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * Page[FoundRow]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "row": 3,
+         *           "outcome": "create",
+         *           "record_id": 3,
+         *           "before": {},
+         *           "after": {},
+         *           "problems": [
+         *             {
+         *               "column": "column",
+         *               "field": "field",
+         *               "value": "value",
+         *               "message": "Customer deleted successfully"
+         *             }
+         *           ]
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_FoundRow_: {
+            data: components["schemas"]["FoundRow"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
          * Page[Import]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
@@ -5986,6 +6222,16 @@ export interface components {
          * @enum {unknown}
          */
         Priority: "high" | "low" | "normal";
+        /**
+         * Problem
+         * @description What is wrong in a row. Without a column it is about the whole row.
+         */
+        Problem: {
+            column: string | null;
+            field: string | null;
+            value: string | null;
+            message: string;
+        };
         /**
          * Reassigned
          * @description The customer, and how many of its deals and activities have another owner now.
@@ -11074,12 +11320,200 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    plan_import: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                import_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportPlan"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    download_problems: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description A part of the file */
+                Range?: string;
+            };
+            path: {
+                import_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description The range that was asked for */
+            206: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            416: components["responses"]["416"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_import_rows: {
+        parameters: {
+            query?: {
+                /** @description The rows have one order. */
+                sort_by?: "row";
+                outcome?: ("create" | "error" | "skip" | "unchanged" | "update")[];
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                import_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FoundRow_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    run_import: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                import_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportRun"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     list_jobs: {
         parameters: {
             query?: {
                 /** @description Lists of jobs have one order. */
                 sort_by?: "created_at";
-                kind?: ("bulk" | "erasure" | "report" | "undo")[];
+                kind?: ("bulk" | "erasure" | "import_check" | "import_run" | "report" | "undo")[];
                 status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;

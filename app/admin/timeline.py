@@ -104,7 +104,7 @@ def _audited(kind: str, resource: str, *conditions: ColumnElement[bool], data: A
 def _writer(kind: str, table: Any) -> LateralFromClause:
     """The person who created a record."""
     return (
-        select(audit.user_id, audit.user_name)
+        select(audit.user_id, audit.user_name, audit.via)
         .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
         .order_by(audit.id)
         .limit(1)
@@ -113,10 +113,17 @@ def _writer(kind: str, table: Any) -> LateralFromClause:
 
 
 def created(kind: str, table: Any) -> Select[Any]:
-    """The record was created: at its created_at, which may be older than its row."""
+    """The record was created, or imported: at its created_at, which may be older than its row."""
     writer = _writer(kind, table)
-    event = _event("created", table.c.created_at, writer.c.user_id, writer.c.user_name, null(), table.c.id)
-    return select(*event).select_from(table.outerjoin(writer, literal_column("true"))).where(table.c.id == RECORD)
+    _, *event = _event("created", table.c.created_at, writer.c.user_id, writer.c.user_name, null(), table.c.id)
+    way = case(
+        (writer.c.via == literal_column("'import'"), literal_column("'imported'")), else_=literal_column("'created'")
+    )
+    return (
+        select(cast(way, String).label("type"), *event)
+        .select_from(table.outerjoin(writer, literal_column("true")))
+        .where(table.c.id == RECORD)
+    )
 
 
 def changed(kind: str, resource: str, field: str) -> Select[Any]:

@@ -50,6 +50,12 @@ def _import_go() -> click.Command:
     return import_go
 
 
+def _import() -> click.Command:
+    from app.cli.import_file import import_file
+
+    return import_file
+
+
 def _keys() -> click.Command:
     from app.cli.keys import keys
 
@@ -88,6 +94,7 @@ COMMANDS = {
     "attachments": _attachments,
     "erase": _erase,
     "import-go": _import_go,
+    "import": _import,
     "keys": _keys,
     "openapi": _openapi,
 }

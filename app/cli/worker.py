@@ -37,7 +37,7 @@ def worker(concurrency: int | None, port: int, host: str, data_dir: Path | None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if concurrency is not None:
         os.environ["JOB_CONCURRENCY"] = str(concurrency)  # for the process that runs them
-    with environment(data_dir) as env, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
+    with environment(data_dir, with_store=True) as env, tempfile.TemporaryDirectory(prefix="crm-run-") as run_dir:
         prepare(env.settings)
         listening_port = free_port(host, port)
         try:

@@ -23,6 +23,8 @@ from app.models import Job as Row
 from app.records.transaction import Transaction
 from app.web.errors import AppError
 
+# Jobs of this kind write what a file says: the audit log tells it from what people do.
+IMPORT = "import_run"
 PRUNED_AT_ONCE, SCHEDULED_AT_ONCE = 500, 100
 # A worker that was not heard of for so long is dead, and its jobs go on elsewhere.
 SILENT_SECONDS = 15.0
@@ -88,7 +90,8 @@ class Job(Struct):
     @property
     def origin(self) -> Origin:
         """For the audit log: all that the job changes is one operation, of the request that asked for it."""
-        return Origin(operation_id=self.operation_id, via="job", request_id=self.request_id)
+        via = "import" if self.kind == IMPORT else "job"
+        return Origin(operation_id=self.operation_id, via=via, request_id=self.request_id)
 
 
 class Step(NamedTuple):

@@ -9,6 +9,7 @@ from app.models.duplicates import DuplicateGroup, DuplicateKey, DuplicatePair, D
 from app.models.feed import FeedPlace, FeedReader
 from app.models.go_imports import GoImport
 from app.models.idempotency import IdempotencyKey
+from app.models.import_rows import ImportRow
 from app.models.imports import Import
 from app.models.jobs import Job, JobFile
 from app.models.reports import ReportSchedule
@@ -38,6 +39,7 @@ __all__ = [
     "GoImport",
     "IdempotencyKey",
     "Import",
+    "ImportRow",
     "Job",
     "JobFile",
     "Mergeable",

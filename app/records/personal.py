@@ -16,6 +16,7 @@ PERSONAL = {
     " notes phone role search_folded website",
     "deals": "description external_id lost_reason title title_folded",
     "idempotency_keys": "body",
+    "import_rows": "before document keys problems",
     "imports": "columns mapping options",
     "job_files": "content",
     "notes": "content content_folded external_id",
@@ -41,6 +42,7 @@ NOT_PERSONAL = {
     "feed_readers": "reader",
     "go_imports": "copying source",
     "idempotency_keys": "etag fingerprint key user_id",
+    "import_rows": "outcome",
     "imports": "delimiter encoding file_name format kind object_key remarks sheet status summary user_id user_name",
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
@@ -59,4 +61,4 @@ NOT_PERSONAL = {
     "webhooks": "description types url",
 }
 # Of these the rows stay, without what is personal in them.
-EMPTIED = frozenset({"audit_entries", "idempotency_keys", "imports", "job_files", "webhook_deliveries"})
+EMPTIED = frozenset({"audit_entries", "idempotency_keys", "import_rows", "imports", "job_files", "webhook_deliveries"})

@@ -210,6 +210,19 @@ def make_duplicates(caller: Caller) -> int:
     return int(made[0])
 
 
+def make_import_rows(caller: Caller, import_id: int, count: int) -> None:
+    """Rows of an import, as if it was checked."""
+    settings: Settings = caller.client.app.state.settings
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute(set_for_transaction({"role": "%s", "crm.tenant": "%s"}), [SERVICE_ROLE, caller.tenant])
+        connection.execute(
+            "INSERT INTO import_rows (tenant_id, import_id, number, outcome)"
+            " SELECT %s, %s, coalesce(max(number), 0) + n, 'unchanged' FROM generate_series(1, %s) AS n"
+            " LEFT JOIN import_rows ON import_id = %s GROUP BY n",
+            [caller.tenant, import_id, count, import_id],
+        )
+
+
 def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
     """A record that this operation creates, with the records that it has to belong to."""
     ids = {name: make(caller, name) for name in operation.parameters}

@@ -19,10 +19,21 @@ from app.settings import Settings
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, Operation, change, create, make, make_delivery, make_duplicates, start_job
+from tests.laws.routes import (
+    ADMIN,
+    Operation,
+    change,
+    create,
+    make,
+    make_delivery,
+    make_duplicates,
+    make_import_rows,
+    start_job,
+)
 
 ROWS = 11
 VERSIONS = "/versions"
+IMPORT_ROWS = "/imports/{import_id}/rows"
 
 LISTS = [
     operation
@@ -48,6 +59,9 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
     if operation.path.endswith(VERSIONS):
         for number in range(ROWS + 1):
             assert change(admin, url.removesuffix(VERSIONS), number).is_success
+        return url
+    if operation.path.endswith(IMPORT_ROWS):
+        make_import_rows(admin, ids["import_id"], ROWS)
         return url
     collection = operation.path.replace("/timeline", "/notes")  # what a timeline tells of
     creates = [o for o in ADMIN if (o.method, o.path) == ("POST", collection)] or [
@@ -92,6 +106,9 @@ def fill_one(operation: Operation, url: str, admin: Caller, callers: Callers) ->
     """One more row."""
     if operation.path.endswith(VERSIONS):
         assert change(admin, url.removesuffix(VERSIONS), ROWS + 1).is_success
+        return
+    if operation.path.endswith(IMPORT_ROWS):
+        make_import_rows(admin, int(url.split("/")[-2]), 1)
         return
     callers.person("agent", admin.tenant, name="Aa").ok("GET", "/admin/me")
     for other in ADMIN:

@@ -70,7 +70,7 @@ def workers_killed(place: Place) -> Finding:
         killing = asyncio.create_task(kill(workers))
         await asyncio.gather(killing, *(change_and_undo(url, number, killing) for number in range(len(tenants))))
 
-    with place.service(JOBS_IN_SERVICE="false") as service, _two_workers(place) as workers:
+    with place.service(JOBS_IN_SERVICE="false") as service, two_workers(place) as workers:
         asyncio.run(all_of_it(service.url, workers))
     changed = sum(before[number] != place.look(STATE, tenant) for number, tenant in enumerate(tenants))
     not_once = sum(place.look(NOT_ONCE, tenant, 1 + 2 * rounds[at]) for at, tenant in enumerate(tenants))
@@ -157,7 +157,8 @@ def read_while_everybody_writes(place: Place) -> Finding:
 
 
 @contextmanager
-def _two_workers(place: Place) -> Iterator[list[Worker]]:
+def two_workers(place: Place) -> Iterator[list[Worker]]:
+    """That take turns, and are stopped at the end."""
     workers = [Worker(place.data_dir)]
     try:
         workers.append(Worker(place.data_dir))

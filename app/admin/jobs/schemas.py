@@ -20,6 +20,8 @@ class JobKind(StrEnum):
     UNDO = "undo"
     REPORT = "report"
     ERASURE = "erasure"
+    IMPORT_CHECK = "import_check"
+    IMPORT_RUN = "import_run"
 
 
 class JobStatus(StrEnum):

@@ -1,0 +1,643 @@
+"""The check of an import: what its run would do with each row, by the rules and in the words of requests. It writes
+nothing but that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct, convert, json, to_builtins
+from sqlalchemy import ColumnElement, Executable, Select, Text, any_, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import BigInteger
+
+from app.access.permissions import Permission
+from app.admin.customers.schemas import CustomerCreate
+from app.admin.imports.kinds import KINDS, OWNERS, Batch, Kind
+from app.admin.imports.plans import ImportPlan, MatchOn, OnMatch, Options
+from app.admin.imports.schemas import ImportKind
+from app.admin.imports.values import LONGEST_SHOWN, Manner, Plan, Problem, plan_of, read_row
+from app.admin.tags.schemas import TagCreate
+from app.db.result import RowMapping
+from app.files.rows import Row, read_rows
+from app.files.unpacked import Column
+from app.jobs.queue import Job, Step, Work, longer_statements
+from app.models import Contact, Deal, Tag, User
+from app.records import history
+from app.records.repository import differing
+from app.records.resources import ACTIVITIES, CONTACTS, CUSTOMERS, DEALS, Resource, references
+from app.records.transaction import Transaction
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from app.web import strict_json
+from app.web.errors import AppError
+from app.web.fields import Refused
+from app.web.input import read_again
+from app.web.strict_json import printable
+from app.web.structs import MAX_ID, Body
+from app.web.text import trimmed
+
+# A step takes about a second, and so many rows are in memory.
+ROWS = 1000
+MOST_NAMED = 5
+# In place of the id of a customer that is made when the row is stored.
+NEW_CUSTOMER_ID = MAX_ID
+NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
+UNCHANGED, ERROR, SKIP, CREATE, UPDATE = "unchanged", "error", "skip", "create", "update"
+
+IDS: ColumnElement[Any] = any_(bindparam("ids", type_=ARRAY(BigInteger)))
+STORE = text("""
+    INSERT INTO import_rows (tenant_id, import_id, number, outcome, record_id, version, document, before, problems,
+        keys)
+    SELECT current_setting('crm.tenant'), :import_id, number, outcome, record_id, version, document, before, problems,
+        keys
+    FROM json_to_recordset(CAST(:rows AS json)) AS found (number integer, outcome text, record_id bigint,
+        version integer, document jsonb, before jsonb, problems jsonb, keys text[])
+""")
+FORGET = text("DELETE FROM import_rows WHERE import_id = :import_id AND number BETWEEN :first AND :last")
+# A key that an earlier row has makes a row wrong.
+FIND_CLASHES = text("""
+    UPDATE import_rows AS mine SET outcome = 'error', document = NULL, before = NULL, version = NULL,
+        problems = coalesce(mine.problems, '[]') || clash.problems
+    FROM (
+        SELECT number, jsonb_agg(jsonb_build_object('column', CAST(:columns AS jsonb) -> field, 'field', field,
+            'value', value, 'message', CASE field
+                WHEN 'id' THEN 'is the record that row ' || first || ' is about'
+                WHEN 'is_primary' THEN 'is what the contact of row ' || first || ' is for this customer'
+                ELSE 'is the same as in row ' || first END)) AS problems
+        FROM (
+            SELECT number, split_part(key, ':', 1) AS field, substr(key, strpos(key, ':') + 1) AS value,
+                min(number) OVER (PARTITION BY key) AS first
+            FROM import_rows CROSS JOIN LATERAL unnest(keys) AS key
+            WHERE import_id = :import_id AND outcome <> 'error'
+        ) AS keyed WHERE first < number GROUP BY number
+    ) AS clash WHERE mine.import_id = :import_id AND mine.number = clash.number
+""")
+SUMMARY = text("""
+    SELECT outcome, count(*), count(*) FILTER (WHERE problems IS NOT NULL) FROM import_rows
+    WHERE import_id = :import_id GROUP BY outcome
+""")
+CHECKED = text("""
+    UPDATE imports SET status = 'checked', summary = CAST(:summary AS jsonb), updated_at = now() WHERE id = :import_id
+""")
+user, tag = User.__table__.c, Tag.__table__.c
+PEOPLE = select(user.id, user.email).where(func.lower(user.email) == any_(bindparam("emails", type_=ARRAY(Text))))
+TAGS = select(tag.id, tag.name_folded)
+FOLD = text("SELECT name, crm_fold(name) FROM unnest(CAST(:names AS text[])) AS wanted (name)")
+# By the first of these ways in which there is any; where there are several, one more than is shown of them.
+_TERMS = "SELECT term, way, found.id FROM unnest(CAST(:terms AS text[])) AS term CROSS JOIN LATERAL ("
+_WAYS = """
+        (SELECT 1 AS way, id FROM {table} WHERE external_id = term AND deleted_at IS NULL LIMIT 1)
+        UNION ALL {ways}
+        UNION ALL
+        (SELECT 4, id FROM {table} WHERE id = CASE WHEN term ~ '^[0-9]{{1,18}}$' THEN term::bigint END
+         AND deleted_at IS NULL)
+    ) AS found ORDER BY term, way, found.id
+"""
+_BY_TEXT = """
+        (SELECT 3, id FROM {table} WHERE {column} = crm_fold(term) AND deleted_at IS NULL ORDER BY id LIMIT 6)
+"""
+_BY_EMAIL = "(SELECT 2, id FROM customers WHERE email_folded = crm_fold_email(term) AND deleted_at IS NULL LIMIT 1)"
+_CUSTOMER_WAYS = f"{_BY_EMAIL} UNION ALL {_BY_TEXT.format(table='customers', column='name_folded')}"
+_CONTACT_WAYS = "(SELECT 2, named.id FROM crm_find_contacts(ARRAY[term]) AS named LIMIT 6)"
+NAMED: Mapping[str, Executable] = {
+    "customer": text(_TERMS + _WAYS.format(table="customers", ways=_CUSTOMER_WAYS)),
+    "deal": text(_TERMS + _WAYS.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
+    "contact": text(_TERMS + _WAYS.format(table="contacts", ways=_CONTACT_WAYS)),
+}
+NAMES_OF_CONTACTS = text("""
+    SELECT customer_id, crm_fold(concat_ws(' ', nullif(first_name, ''), last_name)), id FROM contacts
+    WHERE customer_id = ANY(CAST(:ids AS bigint[])) AND deleted_at IS NULL ORDER BY id
+""")
+contact, deal = Contact.__table__.c, Deal.__table__.c
+OF_CUSTOMERS: Mapping[str, Select[Any]] = {
+    "contact_id": select(contact.id, contact.customer_id).where(contact.id == IDS),
+    "deal_id": select(deal.id, deal.customer_id).where(deal.id == IDS),
+}
+
+
+# A BareDate is a time of its own type.
+_encode = json.Encoder(decimal_format="number", enc_hook=datetime.isoformat).encode
+
+
+class CheckWanted(Struct):
+    """What the job of a check has to know. Where the person named no timezone or country, the plan has those of the
+    organization's settings.
+    """
+
+    import_id: int
+    kind: ImportKind
+    object_key: str
+    columns: list[Column]
+    plan: dict[str, Any]
+
+    def reading(self, plan: ImportPlan) -> Plan:
+        """How the rows are read. Raises AppError INVALID_REQUEST, or AMBIGUOUS_DATES."""
+        said = plan.chosen
+        manner = Manner(ZoneInfo(said.timezone), said.date_order, said.decimal, said.country, said.values)
+        return plan_of(self.kind, self.columns, plan.mapping, manner)
+
+
+class Summary(Struct):
+    """What the run of an import does with its rows. `warning` counts those with a remark that are not wrong."""
+
+    create: int = 0
+    update: int = 0
+    unchanged: int = 0
+    skip: int = 0
+    error: int = 0
+    warning: int = 0
+
+
+class Checked(Struct):
+    """What the job of a check comes to."""
+
+    import_id: int
+    summary: Summary
+
+
+class _Progress(Struct):
+    offset: int = 0
+    number: int = 0
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A row that is looked at."""
+
+    row: Row
+    document: dict[str, Any]
+    problems: list[Problem]
+    wrong: bool = False
+    record_id: int | None = None
+    present: RowMapping | None = None
+    outcome: str = ERROR
+    # What is written: of a change, what differs.
+    values: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] | None = None
+    new_tags: list[str] = field(default_factory=list)
+    new_customer: str | None = None
+    keys: list[str] = field(default_factory=list)
+
+    @property
+    def after(self) -> dict[str, Any]:
+        """The record as it will be."""
+        return dict(self.present or {}) | self.values
+
+
+def check_in_steps(settings: Settings, store: ObjectStore) -> Work:
+    """The work of jobs that check an import."""
+
+    async def step(tx: Transaction, job: Job) -> Step:
+        tx.actor.require(Permission.WRITE)
+        wanted = convert(job.arguments, CheckWanted)
+        if job.done >= (job.total or 0):
+            return Step(job.done, {}, to_builtins(await _finish(tx, wanted)))
+        progress = convert(job.state, _Progress)
+        left = (job.total or 0) - job.done
+        rows, offset = await read_rows(store, wanted.object_key, progress.offset, min(ROWS, left))
+        plan: ImportPlan = read_again(wanted.plan, ImportPlan)
+        check = Check(Batch(tx, settings), wanted, plan)
+        found = await check.run(rows)
+        last = rows[-1].number
+        numbers = {"first": progress.number + 1, "last": last}
+        await tx.connection.execute(FORGET, {"import_id": wanted.import_id} | numbers)
+        given = {"import_id": wanted.import_id, "rows": _encode(found).decode()}
+        await tx.connection.execute(STORE, given)
+        return Step(job.done + len(rows), to_builtins(_Progress(offset, last)))
+
+    return step
+
+
+async def _finish(tx: Transaction, wanted: CheckWanted) -> Checked:
+    """Find the rows that clash with others of the file, and sum up."""
+    plan: ImportPlan = read_again(wanted.plan, ImportPlan)
+    given = {"import_id": wanted.import_id, "columns": strict_json.encode(plan.columns).decode()}
+    async with longer_statements(tx):
+        await tx.connection.execute(FIND_CLASHES, given)
+        counted = (await tx.connection.execute(SUMMARY, {"import_id": wanted.import_id})).all()
+    summary = Summary(**{outcome: count for outcome, count, _ in counted})
+    summary.warning = sum(warned for outcome, _, warned in counted if outcome != ERROR)
+    done = {"import_id": wanted.import_id, "summary": strict_json.encode(summary).decode()}
+    await tx.connection.execute(CHECKED, done)
+    return Checked(wanted.import_id, summary)
+
+
+class Check:
+    """Looks at some rows, by a few statements for all of them together."""
+
+    def __init__(self, batch: Batch, wanted: CheckWanted, plan: ImportPlan) -> None:
+        self._batch = batch
+        self._tx = batch.tx
+        self._kind: Kind = KINDS[wanted.kind]
+        self._resource: Resource = self._kind.repository.resource
+        self._options: Options = plan.chosen
+        self._reading = wanted.reading(plan)
+        self._columns = plan.columns
+        self._match_on = self._options.match_on
+        # The live records that have these external ids or emails: also those that this person does not see.
+        self._holders: dict[str, dict[str, list[int]]] = {"external_id": {}, "email": {}}
+        self._folded: dict[str, str] = {}
+
+    async def run(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """What `import_rows` says of them."""
+        candidates = await asyncio.to_thread(self._read_cells, rows)
+        await self._name_people(candidates)
+        await self._name_tags(candidates)
+        await self._name_records(candidates)
+        await self._match(candidates)
+        await asyncio.to_thread(self._read_bodies, candidates)
+        for candidate in candidates:
+            if not candidate.wrong and candidate.outcome != SKIP:
+                await self._decide(candidate)
+        await self._check_links(candidates)
+        await self._check_owners(candidates)
+        return [self._found(candidate) for candidate in candidates]
+
+    # ── what the cells say ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_cells(self, rows: Sequence[Row]) -> list[Candidate]:
+        candidates = []
+        for row in rows:
+            document, problems = read_row(row.cells, self._reading)
+            candidates.append(Candidate(row, document, problems, wrong=bool(problems)))
+        return candidates
+
+    async def _name_people(self, candidates: Sequence[Candidate]) -> None:
+        """An owner may be named by e-mail."""
+        for name in OWNERS:
+            named = {text: text.lower() for each in candidates if "@" in (text := str(each.document.get(name) or ""))}
+            people: dict[str, int | str] = {}
+            if named:
+                found = await self._tx.connection.execute(PEOPLE, {"emails": sorted(set(named.values()))})
+                people = {email.lower(): person for person, email in found}
+            for each in candidates:
+                text = str(each.document.get(name) or "")
+                if text in named and named[text] not in people:
+                    self._fault(each, name, "nobody here has this e-mail address", text)
+                elif text in named:
+                    each.document[name] = people[named[text]]
+
+    async def _name_tags(self, candidates: Sequence[Candidate]) -> None:
+        if not self._kind.tagged:
+            return
+        for each in candidates:
+            each.document.setdefault("tags", []).extend(self._options.tags)
+        named = {id(each): each.document.pop("tags") for each in candidates}
+        names = {name for tags in named.values() for name in tags}
+        if not names:
+            return
+        known = {folded: tag_id for tag_id, folded in await self._tx.connection.execute(TAGS)}
+        folded = dict((await self._tx.connection.execute(FOLD, {"names": sorted(names)})).all())
+        for each in candidates:
+            tags = named[id(each)]
+            each.values["tags"] = sorted({known[folded[name]] for name in tags if folded[name] in known})
+            # Of names that are alike, the first one.
+            unknown = {folded[name]: name for name in reversed(tags) if folded[name] not in known}
+            if reason := next(filter(None, map(self._new_tag, unknown.values())), None):
+                self._fault(each, "tags", reason, "; ".join(tags))
+            elif unknown:
+                self._remark(each, "tags", f"{len(unknown)} of these tags are made", "; ".join(tags))
+            each.new_tags = list(unknown.values())
+
+    def _new_tag(self, name: str) -> str | None:
+        """Why no tag of this name can be made; None if one can."""
+        if not self._options.create_tags:
+            return f"there is no tag {name!r}: make it first, or allow create_tags"
+        return _why_not({"name": name}, TagCreate)
+
+    async def _name_records(self, candidates: Sequence[Candidate]) -> None:
+        """What a row belongs to may be named by its external_id, email, name or id; a contact's name is one among those
+        of the customer.
+        """
+        for name, statement in NAMED.items():
+            if f"{name}_id" not in self._kind.create.__struct_fields__:
+                continue
+            naming: dict[str, list[Candidate]] = defaultdict(list)
+            for each in candidates:
+                term = each.document.pop(name, None)
+                if term is not None and each.document.get(f"{name}_id") is None:
+                    naming[str(term)].append(each)
+            if not naming:
+                continue
+            ways: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+            for term, way, record_id in await self._tx.connection.execute(statement, {"terms": sorted(naming)}):
+                ways[term][way].append(record_id)
+            by_name = await self._contacts_by_name(naming) if name == "contact" else {}
+            for term, several in naming.items():
+                for each in several:
+                    ids = ways[term][min(ways[term])] if ways[term] else by_name.get(id(each), [])
+                    self._name_record(each, name, term, ids)
+
+    async def _contacts_by_name(self, naming: Mapping[str, Sequence[Candidate]]) -> dict[int, list[int]]:
+        """By candidate the contacts of its customer that have the name."""
+        owners = {each.document.get("customer_id") for several in naming.values() for each in several}
+        given = {"ids": sorted(owner for owner in owners if isinstance(owner, int) and owner <= MAX_ID)}
+        called: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for owner, folded, contact_id in await self._tx.connection.execute(NAMES_OF_CONTACTS, given):
+            called[owner, folded].append(contact_id)
+        folded = dict((await self._tx.connection.execute(FOLD, {"names": sorted(naming)})).all())
+        return {
+            id(each): called.get((each.document.get("customer_id", 0), folded[term]), [])
+            for term, several in naming.items()
+            for each in several
+        }
+
+    def _name_record(self, each: Candidate, name: str, term: str, ids: Sequence[int]) -> None:
+        if len(ids) == 1:
+            each.document[f"{name}_id"] = ids[0]
+        elif ids:
+            shown = ", ".join(map(str, ids[:MOST_NAMED])) + (" and more" if len(ids) > MOST_NAMED else "")
+            self._fault(each, name, f"several {name}s are called so, with the ids {shown}", term)
+        elif name != "customer":
+            self._fault(each, name, f"there is no such {name}", term)
+        elif (reason := self._new_customer(term)) is None:
+            each.document["customer_id"] = NEW_CUSTOMER_ID
+            each.new_customer = term
+            self._remark(each, name, "no customer is called so: one is made", term)
+        else:
+            self._fault(each, name, reason, term)
+
+    def _new_customer(self, name: str) -> str | None:
+        """Why no customer of this name can be made; None if one can."""
+        if not self._options.create_customers:
+            return "there is no such customer: make it first, or allow create_customers"
+        return _why_not({"name": name}, CustomerCreate)
+
+    # ── which record it is about ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _match(self, candidates: Sequence[Candidate]) -> None:
+        ids: dict[int, int] = {}
+        for number, each in enumerate(candidates):
+            given = each.document.pop("id", None)
+            if self._match_on is MatchOn.ID and given is not None and not each.wrong:
+                if isinstance(given, int) and 1 <= given < MAX_ID:
+                    ids[number] = given
+                else:
+                    self._fault(each, "id", "must be the id of a record", given)
+        await self._find_holders(candidates)
+        for number, each in enumerate(candidates):
+            if number in ids:
+                each.record_id = ids[number]
+            elif self._match_on in {MatchOn.EXTERNAL_ID, MatchOn.EMAIL} and not each.wrong:
+                found = self._holders_of(self._match_on.value, each)
+                if len(found) > 1:
+                    which = "" if self._tx.own_records_only else f": {', '.join(map(str, found[:MOST_NAMED]))}"
+                    self._fault(each, self._match_on.value, f"belongs to several {self._resource.kind}s{which}")
+                elif found:
+                    (each.record_id,) = found
+        wanted = sorted({each.record_id for each in candidates if each.record_id is not None})
+        rows = await self._kind.repository.read_live(self._tx, wanted) if wanted else {}
+        for each in candidates:
+            if each.record_id is None:
+                continue
+            each.present = rows.get(each.record_id)
+            if each.present is None:
+                name = self._match_on.value
+                text = self._resource.not_found.message if name == "id" else "it is of a record that you don't see"
+                self._fault(each, name, text, each.record_id if name == "id" else None)
+            elif self._options.on_match is OnMatch.SKIP:
+                each.outcome = SKIP
+
+    async def _find_holders(self, candidates: Sequence[Candidate]) -> None:
+        """Who has the external ids and emails of these rows, as far as it matters."""
+        wanted = {"external_id": self._kind.of_external_id}
+        if self._kind.of_email is not None and (self._kind.email_is_key or self._match_on is MatchOn.EMAIL):
+            wanted["email"] = self._kind.of_email
+        async with history.seeing_all(self._tx):
+            for name, statement in wanted.items():
+                values = sorted({value for each in candidates if (value := self._key(name, each)) is not None})
+                if not values:
+                    continue
+                found = self._holders[name] = defaultdict(list)
+                for value, *folded, record_id in await self._tx.connection.execute(statement, {"wanted": values}):
+                    if folded:
+                        self._folded[value] = folded[0]
+                    if record_id is not None:
+                        found[value].append(record_id)
+
+    def _holders_of(self, name: str, each: Candidate) -> list[int]:
+        value = self._key(name, each)
+        return [] if value is None else self._holders[name].get(value, [])
+
+    @staticmethod
+    def _key(name: str, each: Candidate) -> str | None:
+        """The external id or email of a row, as it would be stored; None where it has none."""
+        value = each.document.get(name)
+        if not isinstance(value, str):
+            return None
+        try:
+            return (value if name == "external_id" else trimmed(value)) or None
+        except Refused:
+            return None
+
+    # ── what becomes of it ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_bodies(self, candidates: Iterable[Candidate]) -> None:
+        """Read what is sent, as the body of a request."""
+        for each in candidates:
+            if each.wrong or each.outcome == SKIP:
+                continue
+            document, present = each.document, each.present
+            if present is not None and self._options.on_match is OnMatch.FILL_EMPTY:
+                document = {name: value for name, value in document.items() if _is_empty(present.get(name))}
+                document.pop("stage", None)  # a deal is always in one
+                if present.get("tags"):
+                    each.values.pop("tags", None)
+                    each.new_tags = []
+            if present is None:
+                for name in OWNERS:
+                    default: int | str | None = getattr(self._options, name)
+                    if default is not None:
+                        document.setdefault(name, default)
+            try:
+                body = read_again(document, self._kind.create if present is None else self._kind.change)
+            except AppError as error:
+                self._refuse(each, error)
+            else:
+                each.values |= body.given()
+
+    async def _decide(self, each: Candidate) -> None:
+        """What is written, or why not."""
+        values, tags = each.values, each.values.pop("tags", None)
+        repository = self._kind.repository
+        try:
+            if each.present is None:
+                values = repository.dated(self._tx, await self._kind.prepare(self._batch, values))
+                each.outcome = CREATE
+            else:
+                values = await self._kind.prepare_change(self._batch, each.present, values)
+        except AppError as error:
+            self._refuse(each, error)
+            return
+        if tags is not None:
+            values["tags"] = sorted({*tags, *(each.present["tags"] if each.present is not None else ())})
+        if each.present is not None:
+            changed = differing(each.present, values)
+            if each.new_tags:  # they come to the others
+                changed["tags"] = values["tags"]
+            each.before = {name: each.present[name] for name in changed}
+            each.outcome = UPDATE if changed else UNCHANGED
+            values = changed
+        each.values = values
+        self._check_keys(each)
+
+    def _check_keys(self, each: Candidate) -> None:
+        """What only one record may have, and so only one row may say."""
+        if each.record_id is not None:
+            each.keys.append(f"id:{each.record_id}")
+        for name in ("external_id", "email"):
+            value = each.values.get(name, None if each.present is None else each.present.get(name))
+            if value is None or (name == "email" and not self._kind.email_is_key):
+                continue
+            each.keys.append(f"{name}:{self._folded.get(value, value)}")
+            others = [holder for holder in self._holders[name].get(value, ()) if holder != each.record_id]
+            if others and name in each.values:
+                # No id if this person may not see the record that has it.
+                which = "" if self._tx.own_records_only else f", with the id {others[0]}"
+                self._fault(each, name, f"belongs to another {self._resource.kind}{which}", value)
+        if each.values.get("is_primary"):
+            each.keys.append(f"is_primary:{(each.new_customer or '').casefold() or each.after.get('customer_id')}")
+
+    async def _check_links(self, candidates: Sequence[Candidate]) -> None:
+        """New references lead to live records that this person sees, and a contact to one of the customer."""
+        looked = [each for each in candidates if each.outcome in {CREATE, UPDATE}]
+        for each in looked:
+            # A change may name the customer that it has.
+            if each.new_customer is not None and each.values.pop("customer_id", None) != NEW_CUSTOMER_ID:
+                each.new_customer = None
+        for column, target in references(self._resource):
+            referring = [each for each in looked if each.values.get(column) is not None]
+            live = await live_ids(self._tx, target, {each.values[column] for each in referring})
+            for each in referring:
+                if each.values[column] not in live:
+                    self._fault(each, column, target.not_found.message, each.values[column])
+        if self._resource in {DEALS, ACTIVITIES}:
+            await self._check_contacts([each for each in looked if not each.wrong])
+
+    async def _check_contacts(self, candidates: Sequence[Candidate]) -> None:
+        changed = [each for each in candidates if each.values.keys() & {"contact_id", "customer_id", "deal_id"}]
+        customer_of = {
+            column: dict((await self._tx.connection.execute(statement, {"ids": ids})).all())
+            for column, statement in OF_CUSTOMERS.items()
+            if (ids := sorted({given for each in changed if (given := each.after.get(column)) is not None}))
+        }
+        for each in changed:
+            contact_id, deal_id = each.after.get("contact_id"), each.after.get("deal_id")
+            if contact_id is None:
+                continue
+            whose = NEW_CUSTOMER_ID if each.new_customer is not None else each.after.get("customer_id")
+            if whose is None and deal_id is not None:
+                whose = customer_of["deal_id"].get(deal_id)
+            if whose is not None and customer_of["contact_id"].get(contact_id) != whose:
+                self._fault(each, "contact_id", "The contact is not one of this customer", contact_id)
+
+    async def _check_owners(self, candidates: Sequence[Candidate]) -> None:
+        """Whoever may change its own only, changes its own only, and adds contacts to own customers."""
+        if self._tx.actor.can(Permission.MANAGE_ALL):
+            return
+        changed = [(each, each.record_id) for each in candidates if each.outcome == UPDATE]
+        await self._require_own(self._resource, None, changed)
+        if self._resource is CONTACTS:
+            added = [(each, each.values.get("customer_id")) for each in candidates if each.outcome == CREATE]
+            await self._require_own(CUSTOMERS, "customer_id", added)
+
+    async def _require_own(
+        self, target: Resource, name: str | None, records: Sequence[tuple[Candidate, int | None]]
+    ) -> None:
+        own = await owned_ids(self._tx, target, {record_id for _, record_id in records if record_id is not None})
+        for each, record_id in records:
+            if record_id is not None and record_id not in own:
+                self._fault(each, name, f"this {target.kind} is not yours: you may read it, not change it", record_id)
+
+    # ── what is said about it ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fault(self, each: Candidate, name: str | None, message: str, value: Any = None) -> None:
+        """The row is wrong, and why."""
+        self._remark(each, name, message, value)
+        each.wrong, each.outcome = True, ERROR
+
+    def _remark(self, each: Candidate, name: str | None, message: str, value: Any = None) -> None:
+        """What a person should know of the row."""
+        if value is None and name is not None:
+            value = each.document.get(name)
+        column = None if name is None else self._columns.get(name)
+        shown = None if value is None else printable(str(value))[:LONGEST_SHOWN]
+        each.problems.append(Problem(column, name, shown, message))
+
+    def _refuse(self, each: Candidate, error: AppError) -> None:
+        """The same for what a request would be refused for."""
+        if error.status >= 500:
+            raise error
+        fields = (error.data or {}).get("fields") or [{"field": None, "message": error.message}]
+        for fault in fields:
+            self._fault(each, fault["field"], fault["message"])
+
+    @staticmethod
+    def _found(each: Candidate) -> dict[str, Any]:
+        """What is stored about it."""
+        document = dict(each.values)
+        if each.new_tags:
+            document[NEW_TAGS] = each.new_tags
+        if each.new_customer is not None:
+            document[NEW_CUSTOMER] = each.new_customer
+        writes = each.outcome in {CREATE, UPDATE}
+        return {
+            "number": each.row.number,
+            "outcome": each.outcome,
+            "record_id": each.record_id,
+            "version": each.present["version"] if writes and each.present is not None else None,
+            "document": document if writes else None,
+            "before": each.before if writes else None,
+            "problems": each.problems or None,
+            "keys": each.keys if not each.wrong and each.keys else None,
+        }
+
+
+def _why_not(document: dict[str, Any], wanted: type[Body]) -> str | None:
+    """Why this is no such body; None if it is."""
+    try:
+        read_again(document, wanted)
+    except AppError as error:
+        return error.message
+    return None
+
+
+async def live_ids(tx: Transaction, target: Resource, ids: Collection[int], *, lock: bool = False) -> set[int]:
+    """Those of these records that are there, and not in the trash. Locked ones stay out of it until the transaction
+    ends.
+    """
+    if not ids:
+        return set()
+    return set((await tx.connection.execute(_live(target, lock), {"ids": sorted(ids)})).scalars())
+
+
+async def owned_ids(tx: Transaction, target: Resource, ids: Collection[int]) -> set[int]:
+    """Those of these records that are the person's own."""
+    if not ids:
+        return set()
+    return set((await tx.connection.execute(_owned(target), {"ids": sorted(ids)})).scalars())
+
+
+@cache
+def _live(target: Resource, lock: bool) -> Select[Any]:
+    c = target.table.c
+    live = select(c.id).where(c.id == IDS, c.deleted_at.is_(None))
+    return live.order_by(c.id).with_for_update(read=True) if lock else live
+
+
+@cache
+def _owned(target: Resource) -> Executable:
+    table = target.table.name
+    return text(f"SELECT id FROM unnest(CAST(:ids AS bigint[])) AS id WHERE crm_owns('{table}', id)")  # noqa: S608 -- our own name
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})

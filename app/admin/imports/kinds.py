@@ -1,0 +1,148 @@
+"""What can be imported: for each kind, the rules that its requests follow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from sqlalchemy import Executable, Text, any_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from app.admin.activities import service as activities
+from app.admin.activities.queries import ACTIVITIES
+from app.admin.activities.schemas import ActivityChange, ActivityCreate
+from app.admin.contacts import service as contacts
+from app.admin.contacts.queries import CONTACTS
+from app.admin.contacts.schemas import ContactChange, ContactCreate
+from app.admin.customers import service as customers
+from app.admin.customers.queries import CUSTOMERS
+from app.admin.customers.schemas import CustomerChange, CustomerCreate
+from app.admin.deals import service as deals
+from app.admin.deals.queries import DEALS
+from app.admin.deals.schemas import DealChange, DealCreate
+from app.admin.notes import service as notes
+from app.admin.notes.queries import NOTES
+from app.admin.notes.schemas import NoteChange, NoteCreate
+from app.db.result import RowMapping
+from app.records.calendar import Zone
+from app.records.transaction import Transaction
+from app.records.trash_repository import TrashRepository
+from app.settings import Settings
+from app.web.errors import Fault, invalid
+from app.web.structs import Body
+
+Values: TypeAlias = dict[str, Any]
+# Fields that say whose a record is.
+OWNERS = ("assigned_to", "owner_id")
+
+
+class Batch:
+    """Some rows of an import that are looked at in one transaction, with what they all need to know."""
+
+    def __init__(self, tx: Transaction, settings: Settings) -> None:
+        self.tx = tx
+        self.zone = Zone(tx)
+        self.pipeline = deals.Pipeline(tx)
+        self.rollback_roles = settings.rollback_roles
+
+
+class Kind(NamedTuple):
+    """A kind of record that can be imported.
+
+    `prepare` and `prepare_change` say what is stored of values that its bodies `create` and `change` have read; they
+    are the services' own. `of_email` finds the live records with an email, in whatever case; where `email_is_key`,
+    there is one at most.
+    """
+
+    repository: TrashRepository[Any]
+    create: type[Body]
+    change: type[Body]
+    prepare: Callable[[Batch, Values], Awaitable[Values]]
+    prepare_change: Callable[[Batch, RowMapping, Values], Awaitable[Values]]
+    of_email: Executable | None = None
+    email_is_key: bool = False
+    tagged: bool = False
+
+    @property
+    def of_external_id(self) -> Executable:
+        """Finds the live records with these external ids."""
+        return OF_EXTERNAL_ID[self.repository.resource.kind]
+
+    @property
+    def of_customers(self) -> bool:
+        """Whether its records belong to customers."""
+        return "customer_id" in self.create.__struct_fields__
+
+
+async def _customer(batch: Batch, values: Values) -> Values:
+    return customers.prepare(batch.tx, values)
+
+
+async def _customer_change(batch: Batch, row: RowMapping, values: Values) -> Values:
+    return customers.prepare_change(batch.tx, row, values)
+
+
+async def _contact(_: Batch, values: Values) -> Values:
+    if values.get("customer_id") is None:  # a request has it in its path
+        raise invalid(Fault("customer_id", "is required: whose contact is it?"))
+    return contacts.prepare(values)
+
+
+async def _contact_change(_: Batch, row: RowMapping, values: Values) -> Values:
+    return contacts.prepare_change(row, values)
+
+
+async def _deal(batch: Batch, values: Values) -> Values:
+    return await deals.prepare(batch.tx, values, batch.pipeline)
+
+
+async def _deal_change(batch: Batch, row: RowMapping, values: Values) -> Values:
+    return await deals.prepare_change(batch.tx, row, values, batch.pipeline, batch.rollback_roles)
+
+
+async def _activity(batch: Batch, values: Values) -> Values:
+    return await activities.prepare(batch.tx, values, batch.zone)
+
+
+async def _activity_change(batch: Batch, row: RowMapping, values: Values) -> Values:
+    return await activities.prepare_change(batch.tx, row, values, batch.zone)
+
+
+async def _note(batch: Batch, values: Values) -> Values:
+    return notes.prepare(batch.tx, values)
+
+
+async def _note_change(_: Batch, row: RowMapping, values: Values) -> Values:
+    return notes.prepare_change(row, values)
+
+
+# Both answer the email as it was asked for, in the form that is compared, and the id of a record that has it.
+CUSTOMERS_OF_EMAIL = text("""
+    SELECT email, crm_fold_email(email), (
+        SELECT id FROM customers WHERE email_folded = crm_fold_email(wanted.email) AND deleted_at IS NULL
+    ) FROM unnest(CAST(:wanted AS text[])) AS wanted (email)
+""")
+CONTACTS_OF_EMAIL = text(
+    "SELECT email, crm_fold_email(email), id FROM crm_find_contacts(CAST(:wanted AS text[])) ORDER BY id"
+)
+KINDS: Mapping[str, Kind] = {
+    "customers": Kind(
+        *(CUSTOMERS, CustomerCreate, CustomerChange, _customer, _customer_change),
+        of_email=CUSTOMERS_OF_EMAIL,
+        email_is_key=True,
+        tagged=True,
+    ),
+    "contacts": Kind(*(CONTACTS, ContactCreate, ContactChange, _contact, _contact_change), of_email=CONTACTS_OF_EMAIL),
+    "deals": Kind(DEALS, DealCreate, DealChange, _deal, _deal_change),
+    "activities": Kind(ACTIVITIES, ActivityCreate, ActivityChange, _activity, _activity_change),
+    "notes": Kind(NOTES, NoteCreate, NoteChange, _note, _note_change),
+}
+
+
+def _of_external_id(repository: TrashRepository[Any]) -> Executable:
+    c = repository.resource.table.c
+    wanted = any_(bindparam("wanted", type_=ARRAY(Text)))
+    return select(c.external_id, c.id).where(c.external_id == wanted, c.deleted_at.is_(None))
+
+
+OF_EXTERNAL_ID = {kind.repository.resource.kind: _of_external_id(kind.repository) for kind in KINDS.values()}

@@ -1,0 +1,142 @@
+"""100,000 customers by import, checked and run, beside COPY of the same ones into the same table with its triggers."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import psycopg
+from msgspec.structs import replace
+
+from app.access.actor import Actor
+from app.access.permissions import Role
+from app.admin.imports.schemas import ImportKind
+from app.cli.import_file import Command
+from app.db.database import Database
+from app.db.roles import enter_tenant
+from app.dev.object_store import EmbeddedStore
+from app.dev.token import make_token
+from app.records.bootstrap import TenantBootstrap
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from tests.bench.goals import Goal, at_least, at_most
+from tests.bench.server import ADMIN, Bench, resident_mb
+from tests.bench.world import forget
+
+ROWS, QUICK_ROWS = 100_000, 2_000
+LISTS = 200
+COLUMNS = ("name", "email", "phone", "company", "status", "external_id")
+TENANT = "imported"
+
+
+def measure(bench: Bench, *, quick: bool) -> list[Goal]:
+    """What an import costs, and what it leaves behind."""
+    rows = QUICK_ROWS if quick else ROWS
+    with psycopg.connect(bench.superuser, autocommit=True) as connection:
+        forget(connection, TENANT)
+    try:
+        copied = _copy(bench.settings, rows)
+        before = _list_ms(bench)
+        seconds, grown = asyncio.run(_import(bench.settings, rows))
+        after = _list_ms(bench)
+    finally:
+        with psycopg.connect(bench.superuser, autocommit=True) as connection:
+            forget(connection, TENANT)
+    return [
+        at_least(
+            f"{rows:,} customers by import, of COPY with triggers", 0.30, copied / seconds, note=f"{seconds:.0f} s"
+        ),
+        at_most("a list after an import to before", 1.2, after / before),
+        at_most("memory of a worker, grown by an import", 100, grown, "MB"),
+    ]
+
+
+def _rows(count: int) -> Iterator[list[str]]:
+    mark = uuid.uuid4().hex[:6]
+    for number in range(count):
+        yield [
+            f"Ada Lovelace the {number}",
+            f"ada.{number}.{mark}@example.com",
+            f"+49 30 {number:07}",
+            f"Analytical Engines {number % 1000} Ltd",
+            ("lead", "prospect", "active")[number % 3],
+            f"{mark}-{number}",
+        ]
+
+
+def _copy(settings: Settings, rows: int) -> float:
+    """Seconds."""
+    with psycopg.connect(settings.database_url) as connection:
+        enter_tenant(connection, TENANT, {"user_name": "Bench"})
+        began = time.perf_counter()
+        with connection.cursor().copy(f"COPY customers (tenant_id, {', '.join(COLUMNS)}) FROM STDIN") as copy:
+            for row in _rows(rows):
+                copy.write_row([TENANT, *row])
+        connection.commit()
+        return time.perf_counter() - began
+
+
+async def _import(settings: Settings, rows: int) -> tuple[float, float]:
+    """Seconds, and by how much the memory of the process that did it grew, in MB."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows(_rows(rows))
+    actor = Actor(user_id=ADMIN, tenant_id=TENANT, role=Role.ADMIN, name="Bench", email=None)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedStore(Path(folder)) as embedded:
+        settings = replace(embedded.configured(settings), db_pool_min=1, db_pool_max=4)
+        store = ObjectStore(settings)
+        async with Database(settings) as database:
+            await TenantBootstrap(database, settings).ensure(actor)
+            command = Command(settings, database, store, actor)
+            with tempfile.TemporaryFile() as file:
+                file.write(text.getvalue().encode())
+                file.seek(0)
+                sent = await command.send(ImportKind.CUSTOMERS, "leads.csv", file)
+            del text, writer
+            before = resident_mb(_me())
+            async with _watched() as seen:
+                began = time.perf_counter()
+                assert await command.do(sent, {}, {"match_on": "external_id"}, dry_run=False)
+                seconds = time.perf_counter() - began
+        store.close()
+        return seconds, max(seen) - before
+
+
+@asynccontextmanager
+async def _watched() -> AsyncIterator[list[float]]:
+    seen = [0.0]
+
+    async def look() -> None:
+        while True:
+            seen.append(resident_mb(_me()))
+            await asyncio.sleep(0.1)
+
+    looking = asyncio.create_task(look())
+    yield seen
+    looking.cancel()
+
+
+def _me() -> int:
+    return int(Path("/proc/self").resolve().name)
+
+
+def _list_ms(bench: Bench) -> float:
+    """Of a page by cursor and one by number."""
+    token = make_token(bench.settings, role="admin", tenant=TENANT, user_id=ADMIN, ttl=86400)
+    taken = []
+    with httpx.Client(base_url=bench.url, headers={"Authorization": f"Bearer {token}"}) as client:
+        for turn in range(LISTS):
+            began = time.perf_counter()
+            client.get("/admin/customers", params={"page": 1 + turn % 2}).raise_for_status()
+            taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)

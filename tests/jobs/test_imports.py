@@ -1,0 +1,292 @@
+"""Imports: every row is checked first, by the rules of requests; the run does what was said, and can be taken back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from tests.callers import Caller, refused
+from tests.processes import wait_until
+
+IMPORTS = "/admin/imports"
+
+
+@pytest.fixture(autouse=True)
+def working(variant: Callable[..., TestClient[Litestar]]) -> TestClient[Litestar]:
+    """A service that runs jobs."""
+    return variant(jobs_in_service=True)
+
+
+def ended(caller: Caller, job: dict[str, Any]) -> dict[str, Any]:
+    """The job once it is finished."""
+    found: dict[str, Any] = {}
+
+    def look() -> bool:
+        found.update(caller.ok("GET", f"/admin/jobs/{job['id']}"))
+        return found["finished_at"] is not None
+
+    wait_until(look, "the end of the job", at_most=20)
+    return found
+
+
+def send(caller: Caller, text: str, kind: str = "customers") -> str:
+    """Upload a file; answers the import's address."""
+    answer = caller.call("POST", IMPORTS, files={"file": ("leads.csv", text.encode())}, data={"kind": kind})
+    assert answer.status_code == 201, answer.text
+    return f"{IMPORTS}/{answer.json()['id']}"
+
+
+def check(caller: Caller, path: str, mapping: Mapping[str, str | None], **options: Any) -> dict[str, Any]:
+    """Plan and wait; answers the summary."""
+    job = ended(caller, caller.ok("PUT", f"{path}/plan", {"mapping": mapping, "options": options})["job"])
+    assert job["status"] == "done", job
+    found = caller.ok("GET", path)
+    assert (found["status"], found["summary"]) == ("checked", job["result"]["summary"])
+    return {name: count for name, count in found["summary"].items() if count}
+
+
+def run(caller: Caller, path: str, **more: Any) -> dict[str, Any]:
+    """Run and wait; answers the job."""
+    return ended(caller, caller.ok("POST", f"{path}/run", more)["job"])
+
+
+def rows(caller: Caller, path: str, **filters: Any) -> list[dict[str, Any]]:
+    """What the check found."""
+    found: list[dict[str, Any]] = caller.ok("GET", f"{path}/rows", page_size=100, **filters)["data"]
+    return found
+
+
+BY_EMAIL = {"Name": "name", "Mail": "email", "Firma": "company"}
+
+
+def test_what_the_check_says_is_what_the_run_does_and_undo_takes_it_back(admin: Caller) -> None:
+    ada = admin.customer("Ada", email="ada@example.com", company="Engines")
+    bob = admin.customer("Bob", email="bob@example.com", company="Engines")
+    path = send(
+        admin,
+        "Name,Mail,Firma\n"
+        "Ada,ADA@example.com,Looms\n"
+        "Bob,bob@example.com,Engines\n"
+        "Cy,cy@example.com,\n"
+        "Dee,not an address,\n"
+        "Eve,CY@example.com,\n",
+    )
+    said = check(admin, path, BY_EMAIL, match_on="email", on_error="skip")
+    assert said == {"create": 1, "update": 1, "unchanged": 1, "error": 2}
+    update, unchanged, create, wrong, clash = rows(admin, path)
+    assert (update["outcome"], update["record_id"]) == ("update", ada["id"])
+    assert (update["before"], update["after"]) == (
+        {"email": "ada@example.com", "company": "Engines"},
+        {"email": "ADA@example.com", "company": "Looms"},
+    )
+    assert (unchanged["outcome"], unchanged["record_id"], unchanged["after"]) == ("unchanged", bob["id"], None)
+    assert (create["row"], create["record_id"], create["before"]) == (4, None, None)
+    assert create["after"] == {"name": "Cy", "email": "cy@example.com"}
+    (problem,) = wrong["problems"]
+    assert (problem["column"], problem["field"], problem["value"]) == ("Mail", "email", "not an address")
+    refusal = admin.post("/admin/customers", {"name": "Dee", "email": "not an address"}).json()
+    assert problem["message"] == refusal["data"]["fields"][0]["message"]
+    assert clash["problems"][0]["message"] == "is the same as in row 4"
+    assert [row["row"] for row in rows(admin, path, outcome="error,unchanged")] == [3, 5, 6]
+
+    job = run(admin, path)
+    assert job["result"] == {
+        "import_id": int(path.rpartition("/")[2]),
+        "created": 1,
+        "updated": 1,
+        "unchanged": 1,
+        "skipped": 0,
+        "failed": 2,
+    }
+    assert admin.ok("GET", path)["operation_id"] == job["operation_id"]
+    made = admin.ok("GET", "/admin/customers", search="cy@")["data"]
+    assert [(each["name"], each["status"], each["version"]) for each in made] == [("Cy", "lead", 1)]
+    assert rows(admin, path, outcome="create")[0]["record_id"] == made[0]["id"]
+    assert admin.ok("GET", f"/admin/customers/{ada['id']}")["company"] == "Looms"
+    entries = admin.audit(operation_id=job["operation_id"])
+    assert {(entry["action"], entry["resource_id"], entry["via"]) for entry in entries} == {
+        ("create", made[0]["id"], "import"),
+        ("update", ada["id"], "import"),
+    }
+    (event,) = admin.ok("GET", f"/admin/customers/{made[0]['id']}/timeline")["data"]
+    assert (event["type"], event["user_id"]) == ("imported", admin.user_id)
+
+    admin.ok("PATCH", f"/admin/customers/{ada['id']}", {"company": "Mills"})
+    undone = admin.ok("POST", f"/admin/operations/{job['operation_id']}/undo", {"changed_since": "keep"})
+    assert undone["kept"] == [{"resource_type": "customer", "resource_id": ada["id"], "field": "company"}]
+    assert admin.get(f"/admin/customers/{made[0]['id']}").status_code == 404
+    back = admin.ok("GET", f"/admin/customers/{ada['id']}")
+    assert (back["email"], back["company"]) == ("ada@example.com", "Mills")
+    # And imported again.
+    assert check(admin, path, BY_EMAIL, match_on="email", on_error="skip")["create"] == 1
+    assert run(admin, path)["result"]["created"] == 1
+
+
+def test_wrong_rows_refuse_the_run_and_can_be_mended_in_a_file_of_their_own(admin: Caller) -> None:
+    path = send(admin, "Name,Mail,Firma\nAda,ada@example.com,\nBob,bob,\"Engines; 'n' more\"\n")
+    refused(admin.post(f"{path}/run", {}), 409, "IMPORT_NOT_CHECKED")
+    assert check(admin, path, BY_EMAIL) == {"create": 1, "error": 1}
+    assert refused(admin.post(f"{path}/run", {}), 409, "IMPORT_HAS_ERRORS")["summary"]["error"] == 1
+    answer = admin.get(f"{path}/problems.csv")
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    heading, row = csv.reader(io.StringIO(answer.content.decode("utf-8-sig")))
+    assert (heading, row[:3]) == (["Name", "Mail", "Firma", "problems"], ["Bob", "bob", "Engines; 'n' more"])
+    assert row[3].startswith("Mail is not a valid address")
+    mended = send(admin, answer.content.decode("utf-8-sig").replace(",bob,", ",bob@example.com,"))
+    assert check(admin, mended, BY_EMAIL) == {"create": 1}
+    assert run(admin, mended)["status"] == "done"
+
+
+def test_what_was_changed_since_the_check_is_not_overwritten_unasked(admin: Caller) -> None:
+    ada = admin.customer("Ada", external_id="a")
+    path = send(admin, "key,Name\na,Ada Lovelace\n")
+    mapping = {"key": "external_id", "Name": "name"}
+    check(admin, path, mapping, match_on="external_id")
+    admin.ok("PATCH", f"/admin/customers/{ada['id']}", {"company": "Engines"})
+    found = refused(admin.post(f"{path}/run", {}), 409, "PLAN_OUTDATED")
+    assert found == {"records": [{"row": 2, "id": ada["id"]}]}
+    assert run(admin, path, accept_changes=True)["status"] == "done"
+    back = admin.ok("GET", f"/admin/customers/{ada['id']}")
+    assert (back["name"], back["company"]) == ("Ada Lovelace", "Engines")
+
+
+def test_a_row_that_fails_only_in_running_takes_all_back(admin: Caller) -> None:
+    path = send(admin, "Name,Mail\nAda,ada@example.com\nBob,bob@example.com\n")
+    mapping = {"Name": "name", "Mail": "email"}
+    check(admin, path, mapping)
+    admin.customer("Another", email="BOB@example.com")
+    job = run(admin, path)
+    assert (job["status"], job["error"]["code"], job["error"]["data"]["row"]) == ("failed", "IMPORT_STOPPED", 3)
+    assert admin.ok("GET", path)["status"] == "failed"
+    assert admin.ok("GET", "/admin/customers")["total"] == 1
+    assert rows(admin, path, outcome="error")[0]["problems"][0]["field"] == "email"
+    # And with skip, the others stay.
+    check(admin, path, mapping, on_error="skip")
+    admin.customer("One more", email="ada@example.com")
+    assert run(admin, path)["result"]["failed"] == 2
+
+
+def test_contacts_bring_their_customers_along(admin: Caller) -> None:
+    engines = admin.customer("Engines Ltd")
+    twice = [admin.customer("Twice")["id"] for _ in range(2)]
+    old = admin.ok("POST", f"/admin/customers/{engines['id']}/contacts", {"first_name": "Old", "is_primary": True})
+    path = send(
+        admin,
+        "Vorname,Firma,Primary\nAda,ENGINES LTD,yes\nBob,Looms,yes\nCy,looms,no\nDee,Twice,no\n",
+        "contacts",
+    )
+    mapping = {"Vorname": "first_name", "Firma": "customer", "Primary": "is_primary"}
+    assert check(admin, path, mapping, on_error="skip") == {"create": 1, "error": 3}
+    assert str(twice[1]) in rows(admin, path)[3]["problems"][0]["message"]
+    assert check(admin, path, mapping, on_error="skip", create_customers=True) == {
+        "create": 3,
+        "error": 1,
+        "warning": 2,
+    }
+    assert run(admin, path)["result"]["created"] == 3
+    (looms,) = admin.ok("GET", "/admin/customers", search="Looms")["data"]
+    there = admin.ok("GET", f"/admin/customers/{looms['id']}/contacts")["data"]
+    assert [(each["first_name"], each["is_primary"]) for each in there] == [("Bob", True), ("Cy", False)]
+    assert admin.ok("GET", f"/admin/contacts/{old['id']}")["is_primary"] is False
+
+
+def test_deals_follow_the_rules_of_the_pipeline(admin: Caller) -> None:
+    customer = admin.customer("Engines Ltd", external_id="c-1")
+    path = send(
+        admin,
+        'Deal,Company,Stage,Value,Closed\nMill,c-1,Closed Won,"1.500,50",31.12.2025\nLoom,c-1,closed_won,0,\n'
+        "Pump,c-1,Nowhere,1,\nSaw,c-1,,2,\n",
+        "deals",
+    )
+    mapping = {
+        "Deal": "title",
+        "Company": "customer",
+        "Stage": "stage",
+        "Value": "amount",
+        "Closed": "actual_close_date",
+    }
+    said = check(admin, path, mapping, on_error="skip", decimal=",", values={"stage": {"Closed Won": "closed_won"}})
+    assert said == {"create": 2, "error": 2}
+    fields = [row["problems"][0]["field"] for row in rows(admin, path, outcome="error")]
+    assert fields == ["amount", "stage"]
+    assert rows(admin, path)[0]["after"]["stage"] == "closed_won"
+    run(admin, path)
+    saw, mill = admin.ok("GET", "/admin/deals", sort_by="amount", sort_order="asc")["data"]
+    assert (mill["amount"], mill["status"], mill["actual_close_date"]) == (1500.5, "won", "2025-12-31T00:00:00Z")
+    assert (saw["stage"], saw["owner_id"], saw["customer_id"]) == ("prospecting", admin.user_id, customer["id"])
+
+
+def test_notes_and_activities_belong_to_what_they_name(admin: Caller) -> None:
+    customer = admin.customer("Engines Ltd", email="info@example.com")
+    path = send(admin, "Text,Customer\nFirst,info@example.com\nSecond,\n", "notes")
+    mapping = {"Text": "content", "Customer": "customer"}
+    assert check(admin, path, mapping, on_error="skip") == {"create": 1, "error": 1}
+    run(admin, path)
+    (note,) = admin.ok("GET", "/admin/notes")["data"]
+    assert (note["content"], note["customer_id"], note["author_id"]) == ("First", customer["id"], admin.user_id)
+    path = send(admin, "Title,Type,Done,Customer\nCall,call,2024-05-01,Engines Ltd\nOld,task,,\n", "activities")
+    mapping = {"Title": "title", "Type": "type", "Done": "completed_at", "Customer": "customer"}
+    assert check(admin, path, mapping) == {"create": 2}
+    run(admin, path)
+    assert {each["title"] for each in admin.ok("GET", "/admin/activities")["data"]} == {"Call", "Old"}
+
+
+def test_tags_are_added_by_name_and_made_if_allowed(admin: Caller) -> None:
+    vip = admin.tag("VIP")
+    ada = admin.customer("Ada", external_id="a")
+    admin.ok("PUT", f"/admin/customers/{ada['id']}/tags", {"tag_ids": [vip["id"]]})
+    path = send(admin, "key,Name,Labels\na,Ada,Fair; vip\nb,Bob,fair\n")
+    mapping = {"key": "external_id", "Name": "name", "Labels": "tags"}
+    assert check(admin, path, mapping, match_on="external_id", on_error="skip") == {"error": 2}
+    said = check(admin, path, mapping, match_on="external_id", create_tags=True, tags=["All"])
+    assert said == {"create": 1, "update": 1, "warning": 2}
+    run(admin, path)
+    tags = {
+        each["name"]: sorted(tag["name"] for tag in each["tags"])
+        for each in admin.ok("GET", "/admin/customers")["data"]
+    }
+    assert tags == {"Ada": ["All", "Fair", "VIP"], "Bob": ["All", "Fair"]}
+    assert check(admin, path, mapping, match_on="external_id", tags=["All"]) == {"unchanged": 2}
+
+
+def test_an_agent_imports_for_itself_only(admin: Caller, agent: Caller) -> None:
+    other = admin.customer("Not mine", external_id="x")
+    path = send(agent, f"key,Name,Owner\na,Ada,\nb,Bob,{admin.user_id}\nx,Changed,\n")
+    mapping = {"key": "external_id", "Name": "name", "Owner": "assigned_to"}
+    assert check(agent, path, mapping, match_on="external_id", on_error="skip") == {"create": 1, "error": 2}
+    assert rows(agent, path)[2]["record_id"] == other["id"]
+    run(agent, path)
+    (mine,) = agent.ok("GET", "/admin/customers", assigned_to="me")["data"]
+    assert mine["name"] == "Ada"
+
+
+def test_empty_fields_can_be_filled_and_records_that_are_there_left_alone(admin: Caller) -> None:
+    ada = admin.customer("Ada", email="ada@example.com", company="Engines")
+    path = send(admin, "Name,Mail,Firma,Phone\nA. Lovelace,ada@example.com,Looms,+49 30 1\n")
+    mapping = BY_EMAIL | {"Phone": "phone"}
+    assert check(admin, path, mapping, match_on="email", on_match="skip") == {"skip": 1}
+    assert check(admin, path, mapping, match_on="email", on_match="fill_empty") == {"update": 1}
+    run(admin, path)
+    found = admin.ok("GET", f"/admin/customers/{ada['id']}")
+    assert (found["name"], found["company"], found["phone"]) == ("Ada", "Engines", "+49 30 1")
+
+
+def test_a_plan_that_does_not_fit_to_the_file_is_refused(admin: Caller, manager: Caller) -> None:
+    path = send(admin, "Name\nAda\n")
+    for body in (
+        {"mapping": {"Nome": "name"}},
+        {"mapping": {"Name": "title"}},
+        {"mapping": {"Name": None}},
+        {"mapping": {"Name": "name"}, "options": {"match_on": "email"}},
+        {"mapping": {"Name": "name"}, "options": {"owner_id": 1}},
+        {"mapping": {"Name": "name"}, "options": {"create_customers": True}},
+    ):
+        refused(admin.put(f"{path}/plan", body), 400, "INVALID_REQUEST")
+    tags = {"mapping": {"Name": "name"}, "options": {"create_tags": True}}
+    refused(manager.put(f"{path}/plan", tags), 403, "INSUFFICIENT_PERMISSIONS")
