@@ -137,14 +137,21 @@ def _look(there: Source, mapper: Mapper, report: Report) -> int:
 
 
 def _wait(here: Target, state: State) -> None:
-    """Until nobody is at work in the organization who was let in before it was closed."""
+    """Until nobody is at work in the organization who was let in before it was closed.
+
+    Raises TargetError, and opens it again, if somebody has made records meanwhile.
+    """
     until = here.quiet_at(state)
     if until is not None:
         click.echo(f"Somebody was in the organization a moment ago: waiting until {until:%H:%M:%S} UTC.")
         while here.quiet_at(state) is not None:
             time.sleep(1)
     if state.copying == TABLES[0]:
-        here.require_empty()
+        try:
+            here.require_empty()
+        except TargetError:
+            here.discard()
+            raise
 
 
 def _read_users(file: TextIO) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Draft:
         """List a value that does not fit into its field, and keep it as text where the record has room."""
         longest = LONGEST.get(self.table)
         self.say(field, value, why if longest is None else f"{why}; kept in {longest[0]}")
-        self._kept.append(f"{field}: {_as_text(value)}")
+        self._kept.append(f"{field}: {_normal(_as_text(value))}")
 
     def read(self, field: str, value: object) -> Any:
         """The value as the API reads it in this field. None, and kept as text, if the API would refuse it."""

@@ -160,7 +160,7 @@ class Mapper:
             kept = oldest.setdefault(name, draft)
             self._tags[draft.id] = kept.id
             if kept is not draft:
-                draft.say("name", draft.values["name"], f"is alike tag {kept.id}: its customers have that one now")
+                draft.say("name", draft.values["name"], f"is alike another tag: its customers have tag {kept.id} now")
                 kept.problems += draft.problems
         yield from sorted((draft.finish() for draft in oldest.values()), key=lambda record: record.id)
 

@@ -12,6 +12,7 @@ from app.files.cells import harmless
 from app.go_service.drafts import Problem, Record
 from app.go_service.source import TABLES, Source
 from app.go_service.sums import Sums
+from app.web.text import CONTROL
 
 EXAMPLES = 3
 HEADER = ("table", "id", "field", "value", "what becomes of it")
@@ -90,4 +91,9 @@ class Report:
 
 
 def _money(amounts: dict[str, Decimal] | Counter[str]) -> str:
-    return ", ".join(f"{currency} {amount}" for currency, amount in sorted(amounts.items())) or "nothing"
+    return ", ".join(f"{_short(currency)} {amount:.2f}" for currency, amount in sorted(amounts.items())) or "nothing"
+
+
+def _short(text: str) -> str:
+    """What somebody typed, on one line of a terminal."""
+    return CONTROL.sub(" ", text[:12])

@@ -49,7 +49,7 @@ class Sums:
         """Count a record. One without an id gets it from the database."""
         self.rows += 1
         self.in_trash += values.get("deleted_at") is not None
-        texts = (_as_text(values[name]) for name in COMPARED[self._table])
+        texts = (_as_text(values.get(name)) for name in COMPARED[self._table])
         line = BETWEEN.join((NOTHING if record_id is None else str(record_id), *texts))
         self._check += int.from_bytes(sha256(line.encode()).digest()[:4])
 

@@ -124,8 +124,9 @@ class Target:
         return State(*row)
 
     def discard(self) -> None:
-        """Take out what an unfinished import has copied, as if there had been none. Raises TargetError for one that is
-        finished.
+        """Take out what an unfinished import has copied, and let people in again: as if there had been none.
+
+        Raises TargetError for one that is finished.
         """
         state = self.state()
         if state is None:
@@ -134,7 +135,8 @@ class Target:
             raise TargetError(f"The organization {self._tenant} is open: what is there is not taken out again")
         with self._connection.transaction():
             self._act_as(state, removal="purge")
-            for table in (*REMOVED, "go_imports"):
+            # Before the first step, what is there is not of the import.
+            for table in (*(() if state.copying == STEPS[0] else REMOVED), "go_imports"):
                 self._connection.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [self._tenant])
 
     def quiet_at(self, state: State) -> datetime | None:

@@ -75,6 +75,11 @@ class GoService:
         """Any statement."""
         self._connection.execute(statement, parameters or None)
 
+    def columns(self, table: str) -> dict[str, str]:
+        """A table's columns and their types."""
+        columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = %s"
+        return dict(self._connection.execute(columns, [table]).fetchall())
+
     def stages(self) -> None:
         """The six stages that each Go service had."""
         names = "prospecting qualification proposal negotiation closed_won closed_lost".split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,9 +149,31 @@ def note(go: GoService, row_id: int, content: str, **values: Any) -> None:
 
 def everything(caller: Caller, kind: str) -> dict[int, dict[str, Any]]:
     """All records of a kind by id, those in the trash included."""
-    found = caller.ok("GET", f"/admin/{kind}", deleted="include", page_size=100)
-    assert found["total"] == len(found["data"])
-    return {record["id"]: record for record in found["data"]}
+    found: dict[int, dict[str, Any]] = {}
+    at: dict[str, Any] = {"deleted": "include"}
+    while True:
+        page = caller.ok("GET", f"/admin/{kind}", page_size=100, **at)
+        found |= {record["id"]: record for record in page["data"]}
+        if page["next_cursor"] is None:
+            return found
+        at = {"cursor": page["next_cursor"]}
+
+
+def send_back(caller: Caller) -> int:
+    """Send each record back as it is read, which must change nothing; answers how many there are."""
+    paths = [
+        f"/admin/{kind}/{record_id}"
+        for kind in KINDS
+        for record_id, record in everything(caller, kind).items()
+        if record["deleted_at"] is None
+    ]
+    for kind in ("tags", "pipeline-stages"):
+        paths += [f"/admin/{kind}/{record['id']}" for record in caller.ok("GET", f"/admin/{kind}")["data"]]
+    for path in paths:
+        read = caller.ok("GET", path)
+        sent = caller.put(path, read)
+        assert (sent.status_code, sent.json().get("version")) == (200, read["version"]), f"{path}: {sent.text}"
+    return len(paths)
 
 
 def test_every_row_is_accounted_for(boss: Caller, moved: tuple[str, Result, list[dict[str, str]]]) -> None:
@@ -179,15 +202,7 @@ def test_every_row_is_accounted_for(boss: Caller, moved: tuple[str, Result, list
 
 
 def test_all_of_it_is_sent_back_unchanged(boss: Caller) -> None:
-    paths = [f"/admin/{kind}/{record_id}" for kind in KINDS for record_id, record in everything(boss, kind).items()
-             if record["deleted_at"] is None]  # fmt: skip
-    for kind in ("tags", "pipeline-stages"):
-        paths += [f"/admin/{kind}/{record['id']}" for record in boss.ok("GET", f"/admin/{kind}")["data"]]
-    assert len(paths) > 50
-    for path in paths:
-        read = boss.ok("GET", path)
-        sent = boss.put(path, read)
-        assert (sent.status_code, sent.json().get("version")) == (200, read["version"]), f"{path}: {sent.text}"
+    assert send_back(boss) > 50
 
 
 def test_customers(boss: Caller) -> None:
@@ -447,6 +462,63 @@ def test_whoever_was_let_in_a_moment_ago_is_waited_for(settings: Settings, admin
         long_ago = state._replace(closed_at=datetime.now(UTC) - timedelta(seconds=REMEMBERED_SECONDS + 1))
         assert here.quiet_at(long_ago) is None
         here.discard()
+
+
+def test_what_somebody_made_at_the_last_moment_stays(
+    go: GoService, settings: Settings, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work_on(*_: object) -> None:
+        if not admin.ok("GET", "/admin/customers")["total"]:
+            admin.customer("Late")
+
+    admin.ok("GET", "/admin/customers")
+    monkeypatch.setattr(target.Target, "quiet_at", work_on)
+    refusal = import_go(settings, go, admin.tenant)
+    assert (refusal.exit_code, "has customers already" in refusal.output) == (1, True)
+    assert [record["name"] for record in everything(admin, "customers").values()] == ["Late"]
+    assert import_go(settings, go, admin.tenant, "--restart").exit_code == 1
+    assert [record["name"] for record in everything(admin, "customers").values()] == ["Late"]
+
+
+TEXTS = [
+    None, "", " ", "\u200b", "a", "ß", "SS", "x\ty", "line\nbreak", "e" + "\u0301" * 40, "e\u0301", "x" * 51, "y" * 256,
+    "q" * 9_999 + "e\u0301\u0301", "w" * 41_000, "\x1f", "\u2028", "a@b.de", "A@B.DE", "a@münchen.de", "x@corp.local",
+    '"q"@x.de', "lead", "LEAD ", "proposal", "Closed Won", "completed", "done", "high", "call", "EUR", "eur", "XXX",
+    "#FFF",
+]  # fmt: skip
+TIMES = [
+    None, "0001-01-01 00:00:00+00", "infinity", "-infinity", "9999-12-31 23:59:59.999999+00", "10000-01-01 00:00+00",
+    "0001-12-31 23:59+00", "0044-03-15 00:00:00 BC", "2024-02-29 00:00:00+00", "2030-01-01 00:00+00",
+]  # fmt: skip
+NUMBERS = [None, 0, -1, 1, 50, 101, 2**31 - 1]
+AMOUNTS = [None, -1, 1.005, 1e15, 999999999999999.9, float("inf"), 0.1 + 0.2, 1e-9]
+LINKS = {"customer_id", "contact_id", "deal_id", "activity_id"}
+ROWS = 15
+
+
+def test_whatever_the_columns_hold_comes_over_and_is_sent_back_unchanged(
+    settings: Settings, callers: Callers, tenant: str
+) -> None:
+    chance = random.Random(17)
+    kinds: dict[str, list[Any]] = {
+        "integer": NUMBERS,
+        "text": TEXTS,
+        "timestamp with time zone": TIMES,
+        "double precision": AMOUNTS,
+        "boolean": [None, True, False],
+        "jsonb": [None, "[]", '"x"', '{"a": 1e40}', '{"a": 1.50}'],
+    }
+    links = [None, 0, -1, *range(1, ROWS + 3)]
+    with go_service(settings.migration_dsn) as go:
+        for table in ("tags", "pipeline_stages", *KINDS):
+            columns = go.columns(table).items()
+            for row_id in range(1, ROWS):
+                values = {name: chance.choice(links if name in LINKS else kinds[kind]) for name, kind in columns}
+                del values["id"], values["deleted_at"]
+                go.add(table, row_id, **values, deleted_at=chance.choice([*[None] * 40, *TIMES]))
+        said = import_go(settings, go, tenant)
+    assert said.exit_code == 0, said.output
+    assert send_back(callers.person("admin", tenant)) > ROWS
 
 
 def test_of_a_database_with_organizations_one_comes(settings: Settings, callers: Callers, tenant: str) -> None:
