@@ -22,6 +22,7 @@ from app.admin.deals.routes import BULK as DEALS
 from app.admin.duplicates.watching import DuplicateWatch
 from app.admin.erasure.service import erase_in_job
 from app.admin.events.queries import SHOWN
+from app.admin.exports.archive import make_archive
 from app.admin.history.operations import undo_in_steps
 from app.admin.imports.check import check_in_steps
 from app.admin.imports.run import run_in_steps
@@ -33,6 +34,7 @@ from app.crypto.keys import Keys
 from app.db.database import Database
 from app.events.webhooks.deliveries import prune_webhooks
 from app.events.webhooks.sender import WebhookSender
+from app.jobs.files import DROPPED_AT_ONCE, drop_old_archives
 from app.jobs.queue import Kinds, prune_jobs
 from app.jobs.worker import JobWorker
 from app.records.maintenance import Step, Upkeep
@@ -82,7 +84,7 @@ async def background(state: State) -> AsyncIterator[None]:
     settings: Settings = state.settings
     database: Database = state.database
     async with beside(
-        JobWorker(database, settings, job_kinds(settings, state.store)).run(),
+        JobWorker(database, settings, job_kinds(settings, database, state.store)).run(),
         _sending(settings, database),
         _publishing(settings, database),
         DuplicateWatch(database).run(),
@@ -99,7 +101,7 @@ def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None
     return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
 
 
-def job_kinds(settings: Settings, store: ObjectStore) -> Kinds:
+def job_kinds(settings: Settings, database: Database, store: ObjectStore) -> Kinds:
     """All that a job can do."""
     return {
         JobKind.BULK: change_in_steps(BULKS, settings),
@@ -108,6 +110,7 @@ def job_kinds(settings: Settings, store: ObjectStore) -> Kinds:
         JobKind.ERASURE: erase_in_job(settings),
         JobKind.IMPORT_CHECK: check_in_steps(settings, store),
         JobKind.IMPORT_RUN: run_in_steps(settings),
+        JobKind.EXPORT: make_archive(database, store),
     }
 
 
@@ -128,6 +131,7 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
     also = {
         "objects": Step(partial(delete_removed_objects, database, store), 1),
         "old imports": Step(partial(prune_imports, database, settings.job_retention_days), 1),
+        "old archives": Step(partial(drop_old_archives, database), DROPPED_AT_ONCE),
         "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }

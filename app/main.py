@@ -23,6 +23,8 @@ from app.admin.dry_run import DryRunDone
 from app.admin.duplicates.routes import router as duplicates
 from app.admin.erasure.routes import router as erasure
 from app.admin.events.routes import router as events
+from app.admin.exports.routes import router as exports
+from app.admin.exports.service import Exports
 from app.admin.history.routes import router as operations
 from app.admin.http import dry_run_response, replay_response
 from app.admin.imports.routes import router as imports
@@ -66,7 +68,7 @@ from app.web.security_headers import SecurityHeaders
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
     *(tags, me, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
-    *(erasure, operations, jobs, batch, search, imports, duplicates),
+    *(erasure, operations, jobs, batch, search, imports, duplicates, exports),
 )
 
 
@@ -106,6 +108,7 @@ def create_app(settings: Settings) -> Litestar:
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),
                 "shared": shared,
+                "exports": Exports(),
                 "report_cache": ReportCache(settings.report_cache_seconds, shared),
                 "bootstrap": bootstrap,
                 "prober": probes.Prober(settings),

@@ -31,6 +31,7 @@ from app.web.errors import Code, ErrorBody
 from app.web.event_stream import MEDIA_TYPE, EventStream
 from app.web.fields import MAX_VALUES, is_optional_text
 from app.web.input import WRITING, InputTypes, choices, input_types
+from app.web.large_responses import MadeFile
 from app.web.multipart import PART, FilePart
 from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import Body, View
@@ -67,6 +68,7 @@ GROUPS = {
     "Batch": "Several requests in one transaction, all or none.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
     "Jobs": "What takes longer than a request: how far it is, and what came of it.",
+    "Exports": "Everything of the organization as one file. Only for admins.",
     "History": "Taking back what a request or a job did.",
     "Audit": "Who changed which field from what to what. Only for admins.",
     "Events": "The feed of all changes, in order and without gaps, for other systems, and live for screens.",
@@ -279,12 +281,18 @@ def _answer(handler: HTTPRouteHandler) -> Any:
     """The type inside a handler's `Response[…]`."""
     annotation = handler.parsed_fn_signature.return_type.annotation
     (answer,) = get_args(annotation) or (annotation,)
-    return None if answer is bytes or _streams(handler) or _never_ends(handler) else answer
+    is_file = answer is bytes or _streams(handler) or _makes(handler)
+    return None if is_file or _never_ends(handler) else answer
 
 
 def _streams(handler: HTTPRouteHandler) -> bool:
-    """Whether a handler answers with a file."""
+    """Whether a handler answers with a file that is kept, or parts of it."""
     return handler.parsed_fn_signature.return_type.annotation is Stream
+
+
+def _makes(handler: HTTPRouteHandler) -> bool:
+    """Whether a handler answers with a file that it makes."""
+    return handler.parsed_fn_signature.return_type.annotation is MadeFile
 
 
 def _never_ends(handler: HTTPRouteHandler) -> bool:
@@ -412,7 +420,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         success |= {} if method == "HEAD" else {"content": FILE}
     elif _never_ends(handler):
         success["content"] = EVENTS
-    elif LINK in path:
+    elif LINK in path or _makes(handler):
         success["content"] = FILE
     elif answer is None:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}

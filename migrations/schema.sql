@@ -359,6 +359,8 @@ GRANT DELETE, INSERT, SELECT, UPDATE (old_values, new_values, salt, old_digest, 
     TO crm_maintenance;
 GRANT SELECT ON audit_entries TO crm_service;
 
+CREATE TRIGGER archives AFTER INSERT ON audit_entries
+    FOR EACH ROW WHEN (new.action = 'erase' AND new.new_values IS NOT NULL) EXECUTE FUNCTION crm_empty_archives();
 CREATE TRIGGER count_delete AFTER DELETE ON audit_entries REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_audit_entries_delete();
 CREATE TRIGGER count_insert AFTER INSERT ON audit_entries REFERENCING NEW TABLE AS new_rows
@@ -1093,7 +1095,7 @@ CREATE TRIGGER remove_object AFTER DELETE ON imports
 
 -- job_files -----------------------------------------------------------------------------------------------------------
 
--- A file that a job has made; without its content, once a customer is erased that it mentions.
+-- A file that a job has made; without its content, once a customer is erased that it mentions. An archive's content
 CREATE TABLE job_files (
     tenant_id varchar(64) NOT NULL,
     job_id bigint NOT NULL,
@@ -1101,20 +1103,38 @@ CREATE TABLE job_files (
     content_type text NOT NULL,
     content bytea,
     mentions bigint[] NOT NULL,
+    object_key text,
+    size bigint,
+    expires_at timestamptz,
     CONSTRAINT job_files_pkey PRIMARY KEY (tenant_id, job_id),
     CONSTRAINT job_files_content_check CHECK (octet_length(content) <= 16777216),
+    CONSTRAINT job_files_object_check CHECK (starts_with(object_key, ('exports/' || encode(sha256(convert_to(tenant_id,
+        'UTF8')), 'hex')) || '/')),
+    CONSTRAINT job_files_years_check CHECK (expires_at >= '0002-01-01 00:00:00+00' AND expires_at <= '9999-12-31
+        23:59:59.999999+00'),
     CONSTRAINT job_files_job_fkey FOREIGN KEY (tenant_id, job_id) REFERENCES jobs(tenant_id, id) ON DELETE CASCADE
 );
 
+CREATE INDEX job_files_expires_at_idx ON job_files (expires_at) WHERE object_key IS NOT NULL;
+
 ALTER TABLE job_files ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_files FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON job_files TO crm_maintenance
+    USING (true);
 CREATE POLICY own ON job_files AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR (EXISTS (SELECT FROM jobs WHERE jobs.id = job_files.job_id)));
 CREATE POLICY tenant ON job_files
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT INSERT, SELECT ON job_files TO crm_service;
+GRANT SELECT (tenant_id, job_id, object_key, expires_at), UPDATE (object_key) ON job_files TO crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (object_key, size) ON job_files TO crm_service;
+
+CREATE TRIGGER archive AFTER DELETE ON job_files
+    FOR EACH ROW WHEN (old.object_key IS NOT NULL) EXECUTE FUNCTION crm_remove_archive();
+CREATE TRIGGER archive_update AFTER UPDATE OF object_key ON job_files
+    FOR EACH ROW WHEN (old.object_key IS NOT NULL AND old.object_key IS DISTINCT FROM new.object_key) EXECUTE FUNCTION
+    crm_remove_archive();
 
 
 -- jobs ----------------------------------------------------------------------------------------------------------------
@@ -2626,6 +2646,23 @@ END $function$;
 ALTER FUNCTION crm_deleted_under(text,text,text,text[]) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_deleted_under(text,text,text,text[]) TO CURRENT_USER;
 
+-- Lets the objects of archives be deleted that are old enough; answers how many.
+CREATE FUNCTION crm_drop_old_archives(most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE job_files SET object_key = NULL WHERE (tenant_id, job_id) IN (
+        SELECT tenant_id, job_id FROM job_files
+        WHERE object_key IS NOT NULL AND expires_at <= now() ORDER BY expires_at LIMIT most
+    );
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_drop_old_archives(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_drop_old_archives(bigint) TO crm_service;
+
 -- The tenants with events that are not looked through yet, or with records that are not: of all tenants, or of those with
 -- events whose entry is after this one. `mark` is the newest entry that is an event, to go on from.
 CREATE FUNCTION crm_duplicates_behind(since bigint, OUT mark bigint, OUT tenants character varying[])
@@ -2649,6 +2686,19 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_duplicates_behind(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_duplicates_behind(bigint) TO crm_service;
+
+-- An archive has everything: so it goes when anything is erased. Of an erasure's entries, the one that says so has values.
+CREATE FUNCTION crm_empty_archives()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE job_files SET object_key = NULL WHERE tenant_id = NEW.tenant_id AND object_key IS NOT NULL;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_empty_archives() OWNER TO crm_maintenance;
 
 -- An import whose job fails, or is cancelled, says so, and can be planned again.
 CREATE FUNCTION crm_end_import()
@@ -3403,6 +3453,39 @@ END $function$;
 ALTER FUNCTION crm_list_stored_files() OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_list_stored_files() TO CURRENT_USER;
 
+-- Exports are in the audit log. An export is of many records, or of one and all that belongs to it, so its entry names
+-- none: its resource_id is 0, and the history of a record has changes only.
+CREATE FUNCTION crm_log_export(kind text, details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    tenant CONSTANT text := current_setting('crm.tenant', true);
+    new_salt CONSTANT bytea := uuid_send(gen_random_uuid());
+    actor record;
+BEGIN
+    IF coalesce(tenant, '') = '' OR jsonb_typeof(details) IS DISTINCT FROM 'object' OR octet_length(details::text) > 65536 THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'an export is of a tenant, and its details are a small object';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgname = 'audit_update' AND split_part(encode(tgargs, 'escape'), '\000', 1) = kind
+    ) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no records of this kind are in the audit log';
+    END IF;
+    SELECT * INTO actor FROM jsonb_to_record(coalesce(nullif(current_setting('crm.actor', true), '')::jsonb, '{}')) AS
+        given (user_id text, user_name text, user_role text, ip_address text, user_agent text, request_id text,
+               operation_id uuid, via text);
+    INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
+        user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
+    VALUES (tenant, kind, 0, 'export', details, new_salt, crm_values_digest(new_salt, details),
+        actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
+        actor.operation_id, actor.via);
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_log_export(text,jsonb) TO crm_service;
+
 -- When a record was made, live, in the trash, or deleted for good: the log knows it then.
 CREATE FUNCTION crm_made_at(tenant text, resource text, record_id bigint)
  RETURNS timestamp with time zone
@@ -3849,6 +3932,18 @@ BEGIN
     EXECUTE removing USING tenant, tree;
     PERFORM set_config('crm.actor', coalesce(actor, ''), true);
 END $function$;
+
+CREATE FUNCTION crm_remove_archive()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    INSERT INTO removed_objects (tenant_id, object_key) VALUES (OLD.tenant_id, OLD.object_key) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_remove_archive() OWNER TO crm_maintenance;
 
 -- The rows go with their import.
 CREATE FUNCTION crm_remove_import_object()

@@ -48,6 +48,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/activities/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export activities
+         * @description All activities that the list's filters match, as a file: of one moment, in the list's order. CSV is UTF-8 by RFC 4180, and a cell that a spreadsheet would run has an apostrophe before it. The audit log notes it.
+         */
+        get: operations["export_activities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/activities/{activity_id}": {
         parameters: {
             query?: never;
@@ -413,6 +433,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/contacts/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export contacts
+         * @description All contacts that the list's filters match, as a file: of one moment, in the list's order. CSV is UTF-8 by RFC 4180, and a cell that a spreadsheet would run has an apostrophe before it. The audit log notes it.
+         */
+        get: operations["export_contacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/contacts/{contact_id}": {
         parameters: {
             query?: never;
@@ -611,6 +651,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/customers/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export customers
+         * @description All customers that the list's filters match, as a file: of one moment, in the list's order. CSV is UTF-8 by RFC 4180, and a cell that a spreadsheet would run has an apostrophe before it. The audit log notes it.
+         */
+        get: operations["export_customers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/customers/{customer_id}": {
         parameters: {
             query?: never;
@@ -705,6 +765,27 @@ export interface paths {
          * @description Add a contact to a customer. A new primary one takes the place of the one before.
          */
         post: operations["create_contact"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/customers/{customer_id}/dossier": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get customer dossier
+         * @description All that is kept about one customer as one JSON document, what is in the trash and the audit log included, for
+         *     somebody who asks what is known of them. The audit log notes it.
+         */
+        get: operations["get_customer_dossier"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -994,6 +1075,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/deals/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export deals
+         * @description All deals that the list's filters match, as a file: of one moment, in the list's order. CSV is UTF-8 by RFC 4180, and a cell that a spreadsheet would run has an apostrophe before it. The audit log notes it.
+         */
+        get: operations["export_deals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/deals/{deal_id}": {
         parameters: {
             query?: never;
@@ -1248,6 +1349,28 @@ export interface paths {
         get: operations["stream_events"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start archive
+         * @description Make an archive of the whole organization in the background: a ZIP of JSON Lines, the trash, the stage history
+         *     and the audit log included, of the bytes of all attachments, and of a manifest. It is kept for seven days; the job's
+         *     result has a `download_url`, which needs no token for five minutes.
+         */
+        post: operations["start_archive"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1522,6 +1645,26 @@ export interface paths {
          * @description Change many notes, each as by a request of its own: up to 1,000 in one transaction, more as a job.
          */
         post: operations["change_notes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/notes/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export notes
+         * @description All notes that the list's filters match, as a file: of one moment, in the list's order. CSV is UTF-8 by RFC 4180, and a cell that a spreadsheet would run has an apostrophe before it. The audit log notes it.
+         */
+        get: operations["export_notes"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -4904,7 +5047,7 @@ export interface components {
          * @description What a job does.
          * @enum {unknown}
          */
-        JobKind: "bulk" | "erasure" | "import_check" | "import_run" | "report" | "undo";
+        JobKind: "bulk" | "erasure" | "export" | "import_check" | "import_run" | "report" | "undo";
         /**
          * JobProgress
          * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
@@ -7406,6 +7549,68 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    export_activities: {
+        parameters: {
+            query?: {
+                /** @description How an export is written. */
+                format?: "csv" | "jsonl" | "xlsx";
+                /** @description The columns, comma-separated, in this order; all by default */
+                columns?: ("all_day" | "assigned_to" | "completed_at" | "contact" | "contact_id" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "description" | "due_date" | "duration" | "external_id" | "id" | "outcome" | "priority" | "status" | "title" | "type" | "updated_at")[];
+                /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
+                bom?: boolean;
+                /**
+                 * @description What a list of activities can be sorted by. `agenda` knows no sort_order: what is open by due date, then what is
+                 *         closed, the latest first.
+                 */
+                sort_by?: "agenda" | "created_at" | "due_date" | "priority" | "status" | "title" | "type" | "updated_at";
+                type?: ("call" | "email" | "meeting" | "note" | "task")[];
+                status?: ("cancelled" | "completed" | "overdue" | "scheduled")[];
+                customer_id?: number[];
+                deal_id?: number[];
+                contact_id?: number[];
+                priority?: ("high" | "low" | "normal")[];
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                due_date_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                due_date_to?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assigned_to?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_activity: {
         parameters: {
             query?: {
@@ -8452,6 +8657,56 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    export_contacts: {
+        parameters: {
+            query?: {
+                /** @description How an export is written. */
+                format?: "csv" | "jsonl" | "xlsx";
+                /** @description The columns, comma-separated, in this order; all by default */
+                columns?: ("created_at" | "customer" | "customer_id" | "deleted_at" | "email" | "external_id" | "first_name" | "id" | "is_primary" | "last_name" | "notes" | "phone" | "position" | "updated_at")[];
+                /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
+                bom?: boolean;
+                /** @description What a list of contacts can be sorted by. */
+                sort_by?: "created_at";
+                customer_id?: number[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assigned_to?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_contact: {
         parameters: {
             query?: {
@@ -9082,6 +9337,69 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    export_customers: {
+        parameters: {
+            query?: {
+                /** @description How an export is written. */
+                format?: "csv" | "jsonl" | "xlsx";
+                /** @description The columns, comma-separated, in this order; all by default */
+                columns?: ("assigned_to" | "company" | "contact_preferences" | "contacted" | "created_at" | "deleted_at" | "email" | "external_id" | "hold" | "id" | "industry" | "kind" | "name" | "next_follow_up_at" | "notes" | "phone" | "role" | "status" | "tags" | "updated_at" | "website")[];
+                /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
+                bom?: boolean;
+                /** @description What a list of customers can be sorted by. */
+                sort_by?: "company" | "created_at" | "email" | "name" | "next_follow_up_at" | "status" | "updated_at";
+                status?: ("active" | "churned" | "inactive" | "lead" | "prospect")[];
+                kind?: ("organization" | "person")[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assigned_to?: string;
+                /** @description Tag ids, comma-separated: any of them */
+                tags?: number[];
+                contacted?: boolean;
+                hold?: boolean;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                created_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                created_to?: string;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                follow_up_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                follow_up_to?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_customer: {
         parameters: {
             query?: {
@@ -9498,6 +9816,40 @@ export interface operations {
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_customer_dossier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                customer_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];
@@ -10376,6 +10728,72 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    export_deals: {
+        parameters: {
+            query?: {
+                /** @description How an export is written. */
+                format?: "csv" | "jsonl" | "xlsx";
+                /** @description The columns, comma-separated, in this order; all by default */
+                columns?: ("actual_close_date" | "amount" | "contact" | "contact_id" | "created_at" | "currency" | "customer" | "customer_id" | "deleted_at" | "description" | "expected_close_date" | "external_id" | "id" | "lost_reason" | "owner_id" | "probability" | "stage" | "title" | "updated_at")[];
+                /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
+                bom?: boolean;
+                /** @description What a list of deals can be sorted by. */
+                sort_by?: "amount" | "created_at" | "expected_close_date" | "stage" | "title" | "updated_at";
+                /** @description Stage names, comma-separated */
+                stage?: string;
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                owner_id?: string;
+                customer_id?: number[];
+                currency?: string[];
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Exact, with at most the currency's own decimals */
+                amount_min?: number;
+                /** @description Exact, with at most the currency's own decimals */
+                amount_max?: number;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                expected_close_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                expected_close_to?: string;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                created_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                created_to?: string;
+                status?: ("lost" | "open" | "won")[];
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_deal: {
         parameters: {
             query?: {
@@ -11152,6 +11570,43 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    start_archive: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     list_imports: {
         parameters: {
             query?: {
@@ -11513,7 +11968,7 @@ export interface operations {
             query?: {
                 /** @description Lists of jobs have one order. */
                 sort_by?: "created_at";
-                kind?: ("bulk" | "erasure" | "import_check" | "import_run" | "report" | "undo")[];
+                kind?: ("bulk" | "erasure" | "export" | "import_check" | "import_run" | "report" | "undo")[];
                 status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
@@ -11873,6 +12328,58 @@ export interface operations {
             413: components["responses"]["413"];
             415: components["responses"]["415"];
             422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    export_notes: {
+        parameters: {
+            query?: {
+                /** @description How an export is written. */
+                format?: "csv" | "jsonl" | "xlsx";
+                /** @description The columns, comma-separated, in this order; all by default */
+                columns?: ("activity" | "activity_id" | "author_id" | "author_name" | "content" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "external_id" | "id" | "updated_at")[];
+                /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
+                bom?: boolean;
+                /** @description What a list of notes can be sorted by. */
+                sort_by?: "created_at";
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                author_id?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                customer_id?: number[];
+                deal_id?: number[];
+                activity_id?: number[];
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -69,13 +69,7 @@ async def transaction(
     await bootstrap.ensure(actor)
     dry_run = request.dry_run and not ahead
     key = request.headers.get("idempotency-key") if request.method == "POST" and not dry_run else None
-    origin = Origin(
-        operation_id=uuid4(),
-        via="console" if request.scope["path"].startswith("/console/") else "api",
-        request_id=request.scope["state"]["request_id"],
-        ip_address=request.client.host if request.client else None,
-        user_agent=(request.headers.get("user-agent") or "")[:500] or None,
-    )
+    origin = origin_of(request)
     read_only = ahead or request.method in READING
     if read_only:
         opened = reading(database, actor, one_statement=one_statement)
@@ -98,6 +92,17 @@ async def transaction(
             raise await merged.explained(tx, error) from None
     if not read_only:
         request.app.state.report_cache.drop(actor.tenant_id)
+
+
+def origin_of(request: CrmRequest) -> Origin:
+    """Where a request comes from. What it changes is an operation of its own."""
+    return Origin(
+        operation_id=uuid4(),
+        via="console" if request.scope["path"].startswith("/console/") else "api",
+        request_id=request.scope["state"]["request_id"],
+        ip_address=request.client.host if request.client else None,
+        user_agent=(request.headers.get("user-agent") or "")[:500] or None,
+    )
 
 
 async def list_page(

@@ -56,6 +56,12 @@ def _import() -> click.Command:
     return import_file
 
 
+def _restore_export() -> click.Command:
+    from app.cli.restore_export import restore_export
+
+    return restore_export
+
+
 def _keys() -> click.Command:
     from app.cli.keys import keys
 
@@ -95,6 +101,7 @@ COMMANDS = {
     "erase": _erase,
     "import-go": _import_go,
     "import": _import,
+    "restore-export": _restore_export,
     "keys": _keys,
     "openapi": _openapi,
 }

@@ -154,7 +154,8 @@ class Command:
         for remark in sent.remarks:
             click.echo(remark)
         plan = read_again({"mapping": chosen, "options": dict(options)}, ImportPlan)
-        async with beside(JobWorker(self._database, self._settings, job_kinds(self._settings, self._store)).run()):
+        kinds = job_kinds(self._settings, self._database, self._store)
+        async with beside(JobWorker(self._database, self._settings, kinds).run()):
             async with self._writing() as tx:
                 started = await work.start_check(tx, sent.id, plan)
             await self._until_done(started.job.id, sent.rows, "Checking")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import lru_cache
 from itertools import count
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import structlog
 from psycopg import AsyncCursor, Error, OperationalError, capabilities, errors
+from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable, text
 
@@ -152,6 +153,34 @@ class Session(ABC):
         finally:
             record_statement(compiled.sql, began, time.time_ns(), failure, self._slow_ms)
         return made
+
+    async def copy(
+        self, statement: Executable, parameters: Mapping[str, Any], options: str
+    ) -> AsyncGenerator[Buffer, None]:
+        """A query's rows, each as COPY writes it with these options: it is not read into Python's values. Close the
+        generator at its end. Raises as `execute`.
+        """
+        if not self._begun:
+            await self._execute(compile_once(NOTHING), {})
+        connection = self._connection
+        if connection is None or not self._begun:
+            raise RuntimeError("rows can be copied within a transaction only")
+        compiled = compile_once(statement)
+        # COPY takes no parameters.
+        query = f"COPY ({compiled.with_literals(parameters, connection)}) TO STDOUT ({options})"
+        began = time.time_ns()
+        failure: BaseException | None = None
+        try:
+            with connection.limited():
+                async with connection.cursor().copy(query.encode()) as rows:
+                    async for row in rows:
+                        yield row
+        except BaseException as error:
+            failure = error
+            self._failed = True
+            raise
+        finally:
+            record_statement(compiled.sql, began, time.time_ns(), failure, self._slow_ms)
 
     @abstractmethod
     async def _end(self, connection: Connection) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from psycopg import AsyncCursor
+from psycopg import AsyncCursor, sql
+from psycopg.abc import AdaptContext
 from sqlalchemy import Executable, Select, make_url
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
@@ -14,6 +16,8 @@ from sqlalchemy.sql.dml import UpdateBase
 # Parameters are $1, $2 … as the server knows them.
 # Every dialect that comes with SQLAlchemy takes a paramstyle.
 DIALECT = make_url("postgresql+psycopg://").get_dialect()(paramstyle="numeric_dollar")  # type: ignore[call-arg]  # the base class does not declare it
+# Literals in our own SQL have no dollar sign before a digit.
+PLACEHOLDER = re.compile(r"\$([0-9]+)")
 S = TypeVar("S", bound=Executable)
 
 
@@ -60,6 +64,11 @@ class CompiledStatement:
                 value = values[name]
                 placed[index] = value if process is None else process(value)
         return placed
+
+    def with_literals(self, values: Mapping[str, Any], context: AdaptContext) -> str:
+        """The SQL with these values in it, each written as a literal by psycopg. Raises as `parameters`."""
+        placed = self.parameters(values)
+        return PLACEHOLDER.sub(lambda number: sql.Literal(placed[int(number[1]) - 1]).as_string(context), self.sql)
 
     def names(self, cursor: AsyncCursor[Any]) -> list[str]:
         """The names of the columns of such an answer, which has rows; looked at with the first one."""

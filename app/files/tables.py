@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,10 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from app.files.cells import harmless
+
 Cell: TypeAlias = str | int | Decimal | date | None
-# A spreadsheet runs text that begins so as a formula; a number or a phone number it may.
-RUNS = re.compile(r"[=+\-@\t\r]")
-NUMBER = re.compile(r"[+-][0-9 ()/.-]*")
 
 
 class Table(NamedTuple):
@@ -67,8 +65,7 @@ def to_csv(tables: Sequence[Table]) -> bytes:
 
 
 def _harmless(cell: Cell) -> Cell:
-    runs = isinstance(cell, str) and RUNS.match(cell) and not NUMBER.fullmatch(cell)
-    return f"'{cell}" if runs else cell
+    return harmless(cell) if isinstance(cell, str) else cell
 
 
 def _of_rows(title: str, rows: Sequence[Struct]) -> Table:

@@ -6,9 +6,14 @@ import io
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any
 
 from app.files.tables import Cell, Table
+from app.web import strict_json
 from app.web.errors import AppError, Code
+
+if TYPE_CHECKING:
+    from xlsxwriter import Workbook
 
 # Text is text: never a formula, a link or a number.
 OPTIONS = {
@@ -20,18 +25,13 @@ OPTIONS = {
 }
 WIDEST = 50
 # What a spreadsheet can hold.
-FIRST_DAY, LONGEST_TEXT, MOST_ROWS = date(1900, 3, 1), 32_767, 1_048_576
+FIRST_DAY, LONGEST_TEXT, MOST_ROWS, MOST_DIGITS = date(1900, 3, 1), 32_767, 1_048_576, 15
 
 
 def to_xlsx(tables: Sequence[Table]) -> bytes:
     """The workbook. Raises AppError SERVICE_UNAVAILABLE where the library is not installed, and TOO_MANY_RECORDS."""
-    try:
-        # Inside the function, because who writes no workbooks need not have the library.
-        from xlsxwriter import Workbook
-    except ModuleNotFoundError:
-        raise AppError(Code.SERVICE_UNAVAILABLE, "This service writes no XLSX: it lacks the extra xlsx") from None
     file = io.BytesIO()
-    with Workbook(file, OPTIONS) as book:
+    with _workbook(file) as book:
         bold = book.add_format({"bold": True})
         for table in tables:
             if len(table.rows) >= MOST_ROWS:
@@ -46,6 +46,39 @@ def to_xlsx(tables: Sequence[Table]) -> bytes:
                 for column, cell in enumerate(row):
                     sheet.write(number, column, _storable(cell))
     return file.getvalue()
+
+
+def write_rows(title: str, headings: Sequence[str], lines: IO[bytes], file: IO[bytes]) -> None:
+    """Write a workbook of one sheet, whose rows are JSON arrays, one in a line. Memory stays flat, and it blocks.
+
+    Raises AppError SERVICE_UNAVAILABLE where the library is not installed, and TOO_MANY_RECORDS.
+    """
+    lines.seek(0)
+    with _workbook(file) as book:
+        sheet = book.add_worksheet(title)
+        sheet.freeze_panes(1, 0)
+        sheet.write_row(0, 0, headings, book.add_format({"bold": True}))
+        for number, line in enumerate(lines, 1):
+            for column, cell in enumerate(strict_json.decode_own(line)):
+                if isinstance(cell, str) and len(cell) > LONGEST_TEXT:
+                    message = f"A cell has at most {LONGEST_TEXT} characters: choose another format"
+                    raise AppError(Code.TOO_MANY_RECORDS, message)
+                sheet.write(number, column, _exact(cell))
+
+
+def _workbook(file: IO[bytes]) -> Workbook:
+    try:
+        # Inside the function, because who writes no workbooks need not have the library.
+        from xlsxwriter import Workbook
+    except ModuleNotFoundError:
+        raise AppError(Code.SERVICE_UNAVAILABLE, "This service writes no XLSX: it lacks the extra xlsx") from None
+    return Workbook(file, OPTIONS)
+
+
+def _exact(cell: Any) -> Any:
+    """Numbers of more digits than a spreadsheet knows are text."""
+    is_long = isinstance(cell, int | Decimal) and len(str(cell).replace(".", "")) > MOST_DIGITS
+    return str(cell) if is_long else cell
 
 
 def _storable(cell: Cell) -> str | int | Decimal | date | None:

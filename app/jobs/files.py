@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+from uuid import uuid4
 
 from msgspec import DecodeError, Struct, json, to_builtins
-from sqlalchemy import LargeBinary, bindparam, func, insert, select
+from sqlalchemy import LargeBinary, bindparam, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db.database import Database
 from app.jobs.queue import Job
@@ -24,7 +28,27 @@ c = Row.__table__.c
 GIVEN = ("tenant_id", "job_id", "name", "content_type", "content")
 MENTIONS = func.crm_mentioned(bindparam("document", type_=LargeBinary))
 KEEP = insert(Row).values({name: bindparam(name) for name in GIVEN} | {"mentions": MENTIONS})
-FIND = select(c.name, c.content_type, c.content).where(c.job_id == bindparam("job_id"))
+FIND = select(c.name, c.content_type, c.content, c.object_key, c.size, c.expires_at).where(
+    c.job_id == bindparam("job_id")
+)
+
+
+AFTER_ERASURES = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('crm_erase_record ' || current_setting('crm.tenant'), 0))"
+)
+RESERVED = ("tenant_id", "job_id", "name", "content_type", "object_key", "expires_at")
+_reserve = upsert(Row).values({name: bindparam(name) for name in RESERVED} | {"mentions": []})
+RESERVE = _reserve.on_conflict_do_update(
+    index_elements=["tenant_id", "job_id"], set_={"object_key": _reserve.excluded.object_key}
+)
+KEEP_OBJECT = (
+    update(Row)
+    .where(c.job_id == bindparam("id"), c.object_key == bindparam("key"))
+    .values(size=bindparam("bytes"))
+    .returning(c.job_id)
+)
+DROP_OLD = text("SELECT crm_drop_old_archives(:most)")
+DROPPED_AT_ONCE = 100
 
 
 class File(Struct, frozen=True):
@@ -33,6 +57,15 @@ class File(Struct, frozen=True):
     name: str
     content_type: str
     content: bytes
+
+
+class StoredFile(Struct, frozen=True):
+    """A file whose content is in the object store."""
+
+    name: str
+    content_type: str
+    key: str
+    size: int
 
 
 class Link(Struct, frozen=True):
@@ -54,6 +87,30 @@ async def keep_file(tx: Transaction, job: Job, file: File, document: bytes) -> N
         raise AppError(Code.TOO_MANY_RECORDS, text)
     given = {"tenant_id": job.actor.tenant_id, "job_id": job.id, **to_builtins(file, builtin_types=[bytes])}
     await tx.connection.execute(KEEP, given | {"document": document})
+
+
+async def reserve_object(tx: Transaction, job: Job, name: str, content_type: str, expires_at: datetime) -> str:
+    """The key of a new object in the store that the job may make until an erasure: what is erased by then is not in it,
+    since a running erasure is waited for. Whatever becomes of the job, the object is deleted in the end.
+    """
+    tenant = job.actor.tenant_id
+    await tx.connection.execute(AFTER_ERASURES)
+    key = f"exports/{hashlib.sha256(tenant.encode()).hexdigest()}/{uuid4()}"
+    given = {"tenant_id": tenant, "job_id": job.id, "name": name, "content_type": content_type}
+    await tx.connection.execute(RESERVE, given | {"object_key": key, "expires_at": expires_at})
+    return key
+
+
+async def keep_object(tx: Transaction, job: Job, key: str, size: int) -> bool:
+    """Make an object the job's file, in the job's transaction; False if something was erased since it was reserved."""
+    kept = await tx.connection.execute(KEEP_OBJECT, {"id": job.id, "key": key, "bytes": size})
+    return kept.first() is not None
+
+
+async def drop_old_archives(database: Database) -> int:
+    """Let some objects be deleted that were kept long enough; returns how many. Raises AppError."""
+    async with database.maintenance() as session:
+        return int((await session.execute(DROP_OLD, {"most": DROPPED_AT_ONCE})).scalar_one())
 
 
 def require_links(settings: Settings) -> None:
@@ -83,12 +140,17 @@ def read_link(settings: Settings, segment: str) -> Link:
     return link
 
 
-async def find_file(database: Database, link: Link) -> File:
+async def find_file(database: Database, link: Link) -> File | StoredFile:
     """The file that a link is for. Raises AppError NOT_FOUND where it is not kept any more, or ANSWER_ERASED."""
     async with database.in_tenant(link.tenant) as session:
         row = (await session.execute(FIND, {"job_id": link.job})).one_or_none()
     if row is None:
         raise AppError(Code.NOT_FOUND)
-    if row[2] is None:
+    name, content_type, content, key, size, expires_at = row
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise AppError(Code.NOT_FOUND)
+    if key is not None and size is not None:
+        return StoredFile(name, content_type, key, size)
+    if content is None:
         raise AppError(Code.ANSWER_ERASED, "It named somebody who was erased since: make it again")
-    return File(*row)
+    return File(name, content_type, content)

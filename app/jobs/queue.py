@@ -53,6 +53,7 @@ FINISH = OURS.values(
     error=bindparam("error"),
     finished_at=func.clock_timestamp(),
 )
+NOTE_PROGRESS = OURS.values(done=bindparam("done"))
 GIVE_WAY = OURS.values(status="queued")
 FAILED_STEP = OURS.values(failures=c.failures + 1)
 TEND = text("SELECT waiting, oldest FROM crm_tend_jobs(:silent)")
@@ -158,6 +159,12 @@ async def move_on(tx: Transaction, job: Job, step: Step) -> None:
         await _ours(tx.connection, FINISH, job, ended)
     else:
         await _ours(tx.connection, MOVE_ON, job, {"done": step.done, "state": step.state})
+
+
+async def note_progress(database: Database, job: Job, done: int) -> None:
+    """Tell how far a long step is, before it is committed. Raises AppError, or Superseded, so that it ends early."""
+    async with database.in_tenant(job.actor.tenant_id) as session:
+        await _ours(session, NOTE_PROGRESS, job, {"done": done})
 
 
 async def fail(database: Database, job: Job, error: AppError) -> None:

@@ -44,7 +44,9 @@ class Job(Base):
 
 
 class JobFile(Base):
-    """A file that a job has made; without its content, once a customer is erased that it mentions."""
+    """A file that a job has made; without its content, once a customer is erased that it mentions. An archive's content
+    is in the object store, as long as there is an `object_key`.
+    """
 
     __tablename__ = "job_files"
 
@@ -54,6 +56,9 @@ class JobFile(Base):
     content_type: Mapped[str] = mapped_column(Text)
     content: Mapped[bytes | None] = mapped_column(LargeBinary)
     mentions: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    object_key: Mapped[str | None] = mapped_column(Text)
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime | None]
 
     __table_args__ = (
         ForeignKeyConstraint(

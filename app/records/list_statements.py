@@ -114,6 +114,11 @@ class Selects:
         rows = self._ordered(shape, window, [*self._columns, *keys], wheres[0])
         return _planned(shape, rows.limit(window.limit_clause).offset(window.offset_clause))
 
+    def whole(self, shape: Shape, index: int) -> Select[Any]:
+        """All rows of one segment, in its order. The statement is not kept."""
+        matching = or_(*(and_(*where) for where in self._wheres(shape, index)))
+        return self._ordered(shape, Window(index, 0), self._columns, [matching])
+
     def _rows_and_total(self, shape: Shape, window: Window, total: Select[Any]) -> Select[Any]:
         """The same, each followed by the total: both in one round trip."""
         return self.rows(shape, window).add_columns(total.scalar_subquery())

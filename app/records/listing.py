@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import fields
-from sqlalchemy import ColumnElement, FromClause
+from sqlalchemy import ColumnElement, FromClause, Select
 
 from app.access.permissions import Permission
 from app.records.calendar import zone_of
@@ -194,6 +194,19 @@ class Listing(Generic[Record]):
         search = await choose_search(tx, self._selects, self.sorts[shape.sort_by], shape, parameters)
         found = await tx.connection.execute(self._selects.keys(search.shape, most, lock=lock), parameters)
         return found.scalars().all()
+
+    async def whole(
+        self, tx: Transaction, query: ListQuery, columns: list[ColumnElement[Any]]
+    ) -> tuple[list[Select[Any]], dict[str, Any]]:
+        """What selects these columns of all records that a query's filters match, in its order: statements, one after
+        the other, and their parameters. Raises AppError 403 for the trash.
+        """
+        shape, parameters = await self._shape(tx, query, {}, None)
+        order = self.sorts[shape.sort_by]
+        search = await choose_search(tx, self._selects, order, shape, parameters)
+        selects = self._select(columns)
+        indexes = await order.indexes(tx, descending=shape.descending)
+        return [selects.whole(search.shape, index) for index in indexes], parameters
 
     def _resumed(self, tx: Transaction, query: ListQuery, position: Position, scope: Mapping[str, Any]) -> ListQuery:
         """The query that the cursor's walk began with; a filter given beside it must be the same."""

@@ -46,7 +46,7 @@ NOT_PERSONAL = {
     "imports": "delimiter encoding file_name format kind object_key remarks sheet status summary user_id user_name",
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
-    "job_files": "content_type name",
+    "job_files": "content_type name object_key",
     "notes": "author_id author_name",
     "pipeline_stages": "color display_name kind name origin",
     "record_counts": "counted facet",

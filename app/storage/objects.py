@@ -22,13 +22,19 @@ from app.web.errors import AppError, Code
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        CompletedMultipartUploadTypeDef,
+        CompletedPartTypeDef,
+        ListObjectsV2OutputTypeDef,
+    )
 
 log = structlog.get_logger("storage")
 
 # A pool of threads for the store alone: if the store hangs, it blocks no other work.
 THREADS = 32
 CHUNK = 256 * 1024
+# Of an upload: an object has at most 10,000 parts.
+PART = 16 * 1024 * 1024
 tracer = trace.get_tracer("crm-service")
 
 # Where clients put what is not accepted yet.
@@ -53,6 +59,53 @@ def new_key(tenant: str) -> str:
     # A tenant's id may have characters that the store does not allow.
     plain = PLAIN.fullmatch(tenant) and tenant != INCOMING
     return f"{tenant if plain else '~' + hashlib.sha256(tenant.encode()).hexdigest()}/{uuid.uuid4()}"
+
+
+class Upload:
+    """A file to write to, in the store: it is there once it is completed. Its methods block, and raise AppError
+    SERVICE_UNAVAILABLE as those of the store.
+    """
+
+    def __init__(self, call: Callable[..., Any], target: dict[str, str]) -> None:
+        self._call = call
+        self._target = target
+        self._part = bytearray()
+        self._tags: list[CompletedPartTypeDef] = []
+        self._aborted = False
+        self.size = 0
+
+    def write(self, data: bytes, /) -> int:
+        """Add bytes; after `abort` they are nobody's."""
+        if self._aborted:
+            return len(data)
+        self._part += data
+        self.size += len(data)
+        if len(self._part) >= PART:
+            self._send()
+        return len(data)
+
+    def flush(self) -> None:
+        """For those who write to a file: parts are sent when they are large enough."""
+
+    def close(self) -> None:
+        """For those who write to a file: it is `complete` or `abort` that ends it."""
+
+    def complete(self) -> None:
+        """Store what was written as the object."""
+        self._send()
+        parts: CompletedMultipartUploadTypeDef = {"Parts": self._tags}
+        self._call(lambda client: client.complete_multipart_upload(**self._target, MultipartUpload=parts))
+
+    def abort(self) -> None:
+        """Forget what was written."""
+        self._aborted = True
+        self._call(lambda client: client.abort_multipart_upload(**self._target))
+
+    def _send(self) -> None:
+        number, part = len(self._tags) + 1, bytes(self._part)
+        self._part.clear()
+        sent = self._call(lambda client: client.upload_part(**self._target, PartNumber=number, Body=part))
+        self._tags.append({"ETag": sent["ETag"], "PartNumber": number})
 
 
 class ObjectStore:
@@ -84,6 +137,16 @@ class ObjectStore:
             client.put_object(Bucket=self._bucket, Key=key, Body=file, ContentLength=size, ContentType=content_type)
 
         await self._do(put)
+
+    async def upload(self, key: str, content_type: str) -> Upload:
+        """Begin to store an object whose size nobody knows yet."""
+
+        def begin(client: S3Client) -> str:
+            return client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)["UploadId"]
+
+        upload_id = await self._do(begin)
+        assert upload_id is not None  # noqa: S101 -- `absent` is for what is read
+        return Upload(partial(self._call, absent=None), {"Bucket": self._bucket, "Key": key, "UploadId": upload_id})
 
     async def open(self, key: str, first: int, last: int | None = None) -> AsyncGenerator[bytes] | None:
         """The bytes from `first` to `last` of an object, or to its end, in chunks; None if there is no such object."""

@@ -5,6 +5,8 @@ So a worker's memory does not grow with the size of answers or with slow clients
 
 from __future__ import annotations
 
+import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple, Self, TypeAlias
@@ -15,6 +17,21 @@ from litestar.response import Stream
 
 MAX_BYTES_IN_MEMORY = 256 * 1024
 CHUNK_BYTES = 64 * 1024
+BLOCK_BYTES = 256 * 1024
+
+
+class MadeFile(Stream):
+    """A file that was made for this request. It is sent from a temporary one, which whoever opened it closes."""
+
+    def __init__(self, file: IO[bytes], media_type: str, headers: Mapping[str, str]) -> None:
+        length = {"Content-Length": str(file.seek(0, os.SEEK_END))}
+        super().__init__(_chunks_of(file), headers=dict(headers) | length, media_type=media_type)
+
+
+async def _chunks_of(file: IO[bytes]) -> AsyncIterator[bytes]:
+    file.seek(0)
+    while chunk := await asyncio.to_thread(file.read, BLOCK_BYTES):
+        yield chunk
 
 
 class Slice(NamedTuple):

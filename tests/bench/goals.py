@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import httpx
 import psycopg
 
 from app.web.cursor import CursorSigner, Position
-from tests.bench import create, direct
+from tests.bench import create, direct, exports
 from tests.bench.cases import BY_NAME
 from tests.bench.labelled import CONTACTS, CUSTOMERS, quality
 from tests.bench.load import pgbench, recorded, statements, wrk
@@ -163,9 +163,21 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             for kind, found in (("customers", quality(CUSTOMERS)), ("contacts", quality(CONTACTS)))
             for what in ("precision", "recall")
         ),
+        *_export(bench, large),
         at_most(START_GOAL, 2, bench.start_seconds, "s"),
         at_most("resident memory of a worker, after all this", 120, max(map(resident_mb, bench.workers)), "MB"),
     ]
+
+
+def _export(bench: Bench, size: int) -> Iterator[Goal]:
+    """How fast a whole list is sent, and how much memory that takes."""
+    exports.through_service(bench, bench.sizes[0])  # what is loaded with the first one
+    with exports.growth(bench) as grown:
+        took = exports.through_service(bench, size)
+    yield at_least(
+        f"export of {size:,} customers as CSV, of COPY with their columns", 0.25, exports.direct(bench, size) / took
+    )
+    yield at_most("memory that an export takes", 30, grown[0], "MB")
 
 
 def first_page(bench: Bench) -> str:

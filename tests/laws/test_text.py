@@ -27,7 +27,7 @@ EVERY_FILTER = [
     for field in fields(query)
 ]
 # These take only one value at a time.
-SINGLE = {"sort_by", "sort_order", "deleted", "by"}
+SINGLE = {"sort_by", "sort_order", "deleted", "by", "format"}
 
 
 @pytest.mark.parametrize("kind", EVERY_FIELD)

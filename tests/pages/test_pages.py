@@ -74,7 +74,7 @@ def test_pages_that_code_mentions_are_there() -> None:
 
 @every_page
 def test_commands_that_a_page_shows_are_there(page: Path) -> None:
-    for words in re.findall(r"(?<![\w/@:.-])crm ((?:[a-z]+ ?)+(?:--[a-z-]+)?)", code_in(page)):
+    for words in re.findall(r"(?<![\w/@:.-])crm ((?:[a-z]+(?:-[a-z]+)* ?)+(?:--[a-z-]+)?)", code_in(page)):
         command: click.Command = crm
         context = click.Context(crm)
         for word in words.split():

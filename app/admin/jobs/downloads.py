@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 from litestar import Request, Response, Router, get
 from litestar.params import FromPath
+from litestar.response import Stream
 from msgspec.structs import replace
 
 from app.admin.jobs.schemas import Job
-from app.jobs.files import find_file, link_to_file, read_link
+from app.jobs.files import File, find_file, link_to_file, read_link
 from app.settings import Settings
+from app.web.errors import AppError, Code
 from app.web.file_names import file_headers
 from app.web.input import CrmRequest, skip_input_checks
 
 # The result of a job that has made a file has this field.
 FILE_NAME = "file_name"
+# And this one, if the file is kept for a while only.
+EXPIRES_AT = "expires_at"
 
 
 def with_link(request: CrmRequest, job: Job) -> Job:
@@ -24,7 +29,8 @@ def with_link(request: CrmRequest, job: Job) -> Job:
     if job.result is None or FILE_NAME not in job.result:
         return job
     url = None
-    if settings.has_public_links:
+    expires_at = job.result.get(EXPIRES_AT)
+    if settings.has_public_links and (expires_at is None or datetime.fromisoformat(expires_at) > datetime.now(UTC)):
         address = (settings.public_url or str(request.base_url)).rstrip("/")
         url = f"{address}/public/files/{link_to_file(settings, request.user.tenant_id, job.id)}"
     return replace(job, result=job.result | {"download_url": url})
@@ -36,7 +42,15 @@ async def download_file(request: Request[Any, Any, Any], link: FromPath[str]) ->
     state = request.app.state
     file = await find_file(state.database, read_link(state.settings, link))
     headers = file_headers(file.name) | {"Cache-Control": "private, no-store", "Referrer-Policy": "no-referrer"}
-    return Response(file.content, media_type=file.content_type, headers=headers)
+    if isinstance(file, File):
+        return Response(file.content, media_type=file.content_type, headers=headers)
+    content = await state.store.open(file.key, 0, file.size - 1)
+    if content is None:
+        raise AppError(Code.NOT_FOUND)
+    return cast(
+        "Response[bytes]",
+        Stream(content, media_type=file.content_type, headers=headers | {"Content-Length": str(file.size)}),
+    )
 
 
 router = Router("/public/files", route_handlers=[download_file], tags=["Jobs"], before_request=skip_input_checks)

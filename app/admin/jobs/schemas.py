@@ -22,6 +22,7 @@ class JobKind(StrEnum):
     ERASURE = "erasure"
     IMPORT_CHECK = "import_check"
     IMPORT_RUN = "import_run"
+    EXPORT = "export"
 
 
 class JobStatus(StrEnum):

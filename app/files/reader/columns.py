@@ -10,15 +10,15 @@ SAMPLES = 3
 LONGEST_SAMPLE = 100
 # So many cells of a column are looked at; where there are dates or numbers among them that prove nothing yet, all.
 LOOKED_AT = 1000
-DATE = re.compile(r"\s{0,3}(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?!\d)")
+DATE = re.compile(r"\s*(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?!\d)")
 NUMBER = re.compile(r"\d[\d., '\u00a0\u202f]*")
 AROUND_NUMBERS = " \t\u00a0\u202f+-$€£¥%()ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LOOKS = {
-    "email": re.compile(r"[^@\s]++@[^@\s]++"),
-    "address": re.compile(r"(https?://|www\.)\S++", re.IGNORECASE),
+    "email": re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+"),
+    "address": re.compile(r"(https?://|www\.)\S+", re.IGNORECASE),
     "date": re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d{1,2}([./-])\d{1,2}\2\d{2,4}(\s.*)?"),
-    "number": re.compile(r"-?[.,]?\d[\d.,]*+\s?[%€$£]?"),
-    "phone": re.compile(r"(\+|00|\(?0)[\d\s()/.-]{6,40}+"),
+    "number": re.compile(r"-?[\d.,]*\d[\d.,]*\s?[%€$£]?"),
+    "phone": re.compile(r"(\+|00|\(?0)[\d\s()/.-]{5,}\d"),
 }
 
 

@@ -118,7 +118,7 @@ def _quote(sample: str, delimiter: str) -> str:
     """The quotation mark: double, or single where each row has such cells and fewer in double ones."""
     apart = re.escape(delimiter)
     found = {
-        mark: len(re.findall(rf"(?:^|{apart}){mark}[^{mark}\r\n]*+{mark}(?=$|[\r\n]|{apart})", sample, re.MULTILINE))
+        mark: len(re.findall(rf"(?:^|{apart}){mark}[^{mark}\r\n]*{mark}(?=$|[\r\n]|{apart})", sample, re.MULTILINE))
         for mark in "\"'"
     }
     return "'" if found["'"] >= len(sample.splitlines()) and found["'"] > found['"'] else '"'

@@ -29,6 +29,7 @@ ODD = re.compile(
 USUAL = "cp1252"
 BAD = re.compile(r"[\udc80-\udcff]")
 FOREIGN = re.compile(r"[\x80-\ud7ff\ue000-\U0010ffff]")
+NOT_ASCII = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
 # A file of UTF-8 in which some lines come from elsewhere: so many good letters for each bad byte.
 MOSTLY = 5
 # One byte of so many is NUL at least in UTF-16.
@@ -66,7 +67,7 @@ def encoding_of(file: IO[bytes]) -> Encoding:
     if _is_utf8(file):
         return Encoding("utf-8")
     file.seek(0)
-    sample = b"".join(line for line in file.read(16 * BLOCK).splitlines(keepends=True) if not line.isascii())[:BLOCK]
+    sample = b"".join(NOT_ASCII.findall(file.read(16 * BLOCK)))[:BLOCK]
     text = sample.decode(errors="surrogateescape")
     bad = len(BAD.findall(text))
     if len(FOREIGN.findall(text)) > MOSTLY * bad:

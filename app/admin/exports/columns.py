@@ -1,0 +1,135 @@
+"""The columns of exported lists. Each is written by the database itself: as a cell, or as a value in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from msgspec.structs import fields
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Numeric,
+    String,
+    Table,
+    Text,
+    and_,
+    any_,
+    case,
+    cast,
+    func,
+    select,
+)
+from sqlalchemy import literal_column as sql
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+
+from app.admin.nested import customer_name, deal_title
+from app.models import Activity, Contact, Customer, PipelineStage, Tag, UserReference
+from app.web.structs import Body
+
+BEFORE, AFTER = ("id", "external_id"), ("created_at", "updated_at", "deleted_at")
+# As app.files.cells says it: what text begins with that a spreadsheet runs. The first letter decides for most.
+FIRST_LETTERS = tuple(map(ord, "'=+-@\t\r"))
+RUNS: ColumnElement[str] = sql(r"'^''*[=+@\t\r-]'")
+NUMBER: ColumnElement[str] = sql("'^[+-][0-9 ()/.-]*$'")
+SEPARATOR: ColumnElement[str] = sql("';'")
+# A name with one of these is in quotes.
+SPECIAL: ColumnElement[str] = sql("""'[;"]'""")
+# The colons are in quotes, since some tools that send this statement take :MI for a parameter.
+TIME: ColumnElement[str] = sql("""'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"'""")
+
+
+class Column(NamedTuple):
+    """One column: as a cell of a CSV, as one of a workbook, which has types but no lists, and as a value in JSON."""
+
+    name: str
+    cell: ColumnElement[Any]
+    plain: ColumnElement[Any]
+    json: ColumnElement[Any]
+
+
+def _harmless(text: ColumnElement[Any]) -> ColumnElement[str]:
+    """What `app.files.cells.harmless` does."""
+    first = func.ascii(text).in_([sql(str(letter)) for letter in FIRST_LETTERS])
+    runs = and_(first, text.bool_op("~")(RUNS), text.bool_op("!~")(NUMBER))
+    return case((runs, sql("''''").op("||")(text)), else_=text)
+
+
+def _time(column: ColumnElement[Any]) -> ColumnElement[str]:
+    """As records show it: in UTC with `Z`, with six decimals or none."""
+    return func.replace(func.to_char(func.timezone("UTC", column), TIME), sql("'.000000Z'"), sql("'Z'"))
+
+
+def _column(name: str, value: ColumnElement[Any]) -> Column:
+    kind = value.type
+    if isinstance(kind, UserReference):
+        person = func.crm_user_json(value)
+        return Column(name, _harmless(cast(value, Text)), person, person)
+    if isinstance(kind, DateTime):
+        time = _time(value)
+        return Column(name, time, time, time)
+    if isinstance(kind, Numeric):
+        amount = func.trim_scale(value)
+        return Column(name, amount, amount, amount)
+    if isinstance(kind, Boolean):
+        return Column(name, cast(value, Text), value, value)
+    if isinstance(kind, JSONB):
+        return Column(name, cast(value, Text), cast(value, Text), value)
+    return Column(name, _harmless(value) if isinstance(kind, String) else value, value, value)
+
+
+def _tags() -> Column:
+    tag, of_customer = Tag.__table__.c, Customer.__table__.c.tags
+    quoted = func.concat('"', func.replace(tag.name, sql("""'"'"""), sql("""'""'""")), '"')
+    name = case((tag.name.bool_op("~")(SPECIAL), quoted), else_=tag.name)
+
+    def together(aggregated: ColumnElement[Any]) -> ColumnElement[Any]:
+        of_one = select(aggregated).where(tag.id == any_(of_customer)).correlate(Customer).scalar_subquery()
+        return case((func.cardinality(of_customer) > sql("0"), of_one))
+
+    order = (tag.name_folded, tag.id)
+    cell = together(func.string_agg(name, aggregate_order_by(SEPARATOR, *order)))
+    names = together(func.json_agg(aggregate_order_by(tag.name, *order)))
+    return Column("tags", _harmless(cell), cell, func.coalesce(names, sql("'[]'::json")))
+
+
+def _contact_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    contact = Contact.__table__.alias("its_contact").c
+    name = func.btrim(func.concat_ws(" ", contact.first_name, contact.last_name), type_=Text)
+    return select(name).where(contact.id == reference).scalar_subquery()
+
+
+def _activity_title(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    activity = Activity.__table__.alias("its_activity").c
+    return select(activity.title).where(activity.id == reference).scalar_subquery()
+
+
+def _stage_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    stage = PipelineStage.__table__.alias("its_stage").c
+    return select(stage.name).where(stage.id == reference).scalar_subquery()
+
+
+# Beside each of these, for people, what the record that it refers to is called.
+NAMES: dict[str, Callable[[ColumnElement[Any]], ColumnElement[str]]] = {
+    "customer_id": customer_name,
+    "contact_id": _contact_name,
+    "deal_id": deal_title,
+    "activity_id": _activity_title,
+}
+
+
+def columns_of(table: Table, change: type[Body]) -> dict[str, Column]:
+    """The columns of a kind of record: those that can be written have the order of its change."""
+    written = [field.encode_name for field in fields(change) if field.encode_name not in BEFORE]
+    found = [_column(name, table.c[name]) for name in BEFORE]
+    for name in written:
+        found.append(_column(name, _stage_name(table.c.stage_id) if name == "stage" else table.c[name]))
+        if name in NAMES:
+            found.append(_column(name.removesuffix("_id"), NAMES[name](table.c[name])))
+    if "tags" in table.c:
+        found.append(_tags())
+    if "author_id" in table.c:
+        found += (_column(name, table.c[name]) for name in ("author_id", "author_name"))
+    found += (_column(name, table.c[name]) for name in AFTER)
+    return {column.name: column for column in found}

@@ -1,0 +1,158 @@
+"""The archive of an organization: made by a job, fetched by a link, gone after an erasure, and put back elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from app.admin.exports.archive import TYPES
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from tests.admin.test_erasure import erase
+from tests.callers import Caller, Callers, refused
+from tests.jobs.test_bulk_jobs import ended
+from tests.processes import crm_here, wait_until
+from tests.records.chains import breaks, seal
+
+EXPORTS = "/admin/exports"
+
+
+@pytest.fixture
+def working(variant: Callable[..., TestClient[Litestar]]) -> TestClient[Litestar]:
+    """A service that runs jobs."""
+    return variant(jobs_in_service=True)
+
+
+def fill(admin: Caller) -> int:
+    """Something of each kind, and a changed, a trashed and an erased record; answers the id of a customer."""
+    customer = int(admin.customer("Ada", email="ada@example.com")["id"])
+    admin.ok("POST", f"/admin/customers/{customer}/tags", {"tag_ids": [admin.tag("VIP")["id"]]})
+    contact = admin.ok("POST", f"/admin/customers/{customer}/contacts", {"first_name": "Grace"})["id"]
+    links = {"customer_id": customer, "contact_id": contact}
+    deal = admin.ok("POST", "/admin/deals", {"title": "Engine", "amount": 10.5, **links})["id"]
+    admin.ok("PATCH", f"/admin/deals/{deal}", {"stage": "closed_won"})
+    admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", **links})
+    admin.ok("POST", "/admin/notes", {"content": "Grüße\n", "deal_id": deal})
+    admin.attach(f"/admin/customers/{customer}", b"Hello")
+    admin.ok("DELETE", f"/admin/customers/{admin.customer('Trashed')['id']}")
+    erase(admin, f"/admin/customers/{admin.customer('Erased')['id']}", "Erased")
+    return customer
+
+
+def archived(admin: Caller) -> tuple[dict[str, Any], bytes]:
+    """The job of a new archive, and the archive."""
+    started = admin.post(EXPORTS)
+    assert started.status_code == 202, started.text
+    done = ended(admin, started.json()["job"]["id"])
+    assert (done["status"], done["error"]) == ("done", None), done
+    answer = admin.client.get(done["result"]["download_url"])
+    assert answer.status_code == 200, answer.text
+    return done, answer.content
+
+
+def key_of(settings: Settings, tenant: str) -> Any:
+    """The object of the organization's only archive."""
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+        ((key,),) = owner.execute("SELECT object_key FROM job_files").fetchall()
+    return key
+
+
+@pytest.mark.usefixtures("working")
+def test_an_archive_has_everything_and_goes_when_somebody_is_erased(
+    admin: Caller, stranger: Caller, manager: Caller, settings: Settings
+) -> None:
+    customer = fill(admin)
+    stranger.customer("Elsewhere")
+    refused(manager.post(EXPORTS), 403, "INSUFFICIENT_PERMISSIONS")
+    done, content = archived(admin)
+    assert (done["kind"], done["result"]["size"], done["result"]["missing"]) == ("export", len(content), 0)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        manifest = json.loads(archive.read("manifest.json"))
+        files = {each["name"]: each for each in manifest["files"]}
+        assert set(archive.namelist()) == {"manifest.json", *files}
+        for name, each in files.items():
+            assert hashlib.sha256(archive.read(name)).hexdigest() == each["sha256"]
+        rows = {name: [json.loads(line) for line in archive.read(f"{name}.jsonl").splitlines()] for name in TYPES}
+        (attachment,) = rows["attachments"]
+        assert archive.read(f"attachments/{attachment['id']}") == b"Hello"
+    assert {name: len(found) for name, found in rows.items()} == done["result"]["counts"]
+    assert [row["name"] for row in rows["customers"]] == ["Ada", "Trashed"]
+    assert [move["left_at"] is None for move in rows["stage_history"]] == [False, True]
+    assert manifest["organization"] == admin.tenant
+    assert admin.audit(action="export")[0]["new_values"]["rows"] == done["result"]["counts"]
+    key = key_of(settings, admin.tenant)
+    erase(admin, f"/admin/customers/{customer}", "Ada")
+    refused(admin.client.get(done["result"]["download_url"]), 410, "ANSWER_ERASED")
+    assert key_of(settings, admin.tenant) is None
+    store = ObjectStore(settings)
+    wait_until(lambda: asyncio.run(store.size(key)) is None, "the end of the object")
+    store.close()
+
+
+def restored(settings: Settings, file: Path, tenant: str) -> Result:
+    return crm_here(
+        *("restore-export", str(file), "--tenant", tenant),
+        DATABASE_URL=settings.database_dsn,
+        MIGRATION_DATABASE_URL=settings.migration_dsn,
+        JWT_SECRET=settings.jwt_secret,
+        S3_ENDPOINT_URL=settings.s3_endpoint_url,
+        S3_BUCKET=settings.s3_bucket,
+        S3_ACCESS_KEY_ID=settings.s3_access_key_id,
+        S3_SECRET_ACCESS_KEY=settings.s3_secret_access_key,
+    )
+
+
+@pytest.mark.usefixtures("working")
+def test_an_archive_is_put_back_into_an_empty_organization_as_it_was(
+    admin: Caller, callers: Callers, settings: Settings, tmp_path: Path
+) -> None:
+    customer = fill(admin)
+    _, content = archived(admin)
+    file = tmp_path / "archive.zip"
+    file.write_bytes(content)
+    refused_ = restored(settings, file, admin.tenant)
+    assert (refused_.exit_code, "is not empty" in refused_.stderr) == (1, True), refused_.output
+    copy = callers.person("admin", f"copy-{uuid.uuid4().hex[:12]}")
+    copy.ok("GET", "/admin/me")
+    done = restored(settings, file, copy.tenant)
+    assert done.exit_code == 0, done.output + done.stderr
+    assert "DIFFERENT" not in done.stdout
+    path = f"/admin/customers/{customer}"
+    before, after = admin.ok("GET", path), copy.ok("GET", path)
+    assert after == before
+    attachment = copy.ok("GET", f"{path}/attachments")["data"][0]["id"]
+    assert copy.get(f"/admin/attachments/{attachment}/content").content == b"Hello"
+    assert copy.ok("GET", "/admin/customers", deleted="only")["data"][0]["name"] == "Trashed"
+    history = [entry["action"] for entry in copy.ok("GET", f"{path}/versions")["data"]]
+    assert history == [entry["action"] for entry in admin.ok("GET", f"{path}/versions")["data"]]
+    seal(settings)
+    assert breaks(settings, copy.tenant) == []
+    # What is new has ids of its own.
+    assert copy.customer("New")["id"] > customer
+
+
+def test_what_is_no_whole_archive_is_refused(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "archive.zip"
+    file.write_bytes(b"PK\x03\x04 and nothing more")
+    for made in ({}, {"manifest.json": b"{}"}, {"manifest.json": b'{"organization":"a","files":[]}'}):
+        answer = restored(settings, file, "empty")
+        assert answer.exit_code == 1
+        assert answer.stderr.startswith("Error: ")
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, written in made.items():
+                archive.writestr(name, written)
