@@ -3175,8 +3175,8 @@ AS $function$
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_search_letters(text) TO crm_maintenance, crm_search, crm_service;
 
--- What imports have of records that are erased: the rows of the file, with all that it says of others, too, and what was
--- found of these records.
+-- As in migration 0022, and what was found in rows that are wrong goes too: they may be about the same people, as a row
+-- with the email of another one is.
 CREATE FUNCTION crm_forget_imports(tenant text, tree jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -3192,7 +3192,10 @@ BEGIN
         RETURNING mine.import_id
     )
     SELECT array_agg(DISTINCT import_id) INTO found FROM forgotten;
-    UPDATE imports SET object_key = NULL, columns = '[]', mapping = NULL, options = NULL
+    UPDATE import_rows SET document = NULL, problems = NULL, keys = NULL
+    WHERE tenant_id = tenant AND import_id = ANY (found) AND outcome = 'error';
+    UPDATE imports SET object_key = NULL, columns = '[]', remarks = '[]', mapping = NULL, options = NULL,
+        file_name = 'erased'
     WHERE tenant_id = tenant AND id = ANY (found);
 END $function$;
 

@@ -17,7 +17,7 @@ PERSONAL = {
     "deals": "description external_id lost_reason title title_folded",
     "idempotency_keys": "body",
     "import_rows": "before document keys problems",
-    "imports": "columns mapping options",
+    "imports": "columns file_name mapping options remarks",
     "job_files": "content",
     "notes": "content content_folded external_id",
     "stage_history": "reason",
@@ -43,7 +43,7 @@ NOT_PERSONAL = {
     "go_imports": "copying source",
     "idempotency_keys": "etag fingerprint key user_id",
     "import_rows": "outcome",
-    "imports": "delimiter encoding file_name format kind object_key remarks sheet status summary user_id user_name",
+    "imports": "delimiter encoding format kind object_key sheet status summary user_id user_name",
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
     "job_files": "content_type name object_key",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin.imports.service import prune
+from app.settings import Settings
+from app.storage.removed import delete_removed_objects
 from tests.callers import Caller, refused
 from tests.processes import wait_until
 
@@ -253,6 +258,45 @@ def test_tags_are_added_by_name_and_made_if_allowed(admin: Caller) -> None:
     }
     assert tags == {"Ada": ["All", "Fair", "VIP"], "Bob": ["All", "Fair"]}
     assert check(admin, path, mapping, match_on="external_id", tags=["All"]) == {"unchanged": 2}
+
+
+def test_an_erasure_empties_the_imports_that_know_the_person(
+    admin: Caller, data_dir: Path, working: TestClient[Litestar]
+) -> None:
+    text = "Name,Mail,Firma\nAda Erased,ada@erased.example,\nEve,ADA@erased.example,\n"
+    path, other = send(admin, text), send(admin, "Name\nBob\n")
+    check(admin, path, BY_EMAIL, on_error="skip")
+    check(admin, other, {"Name": "name"})
+    for each in (path, other):
+        run(admin, each)
+    (ada,) = admin.ok("GET", "/admin/customers", search="Erased")["data"]
+    admin.ok("POST", f"/admin/customers/{ada['id']}/erase", {"reason": "Request", "confirm": "Ada Erased"})
+    shown = admin.get(path).text + admin.get(f"{path}/rows").text + admin.get(f"{path}/problems.csv").text
+    assert "erased.example" not in shown.casefold()
+    assert admin.ok("GET", path)["file_name"] == "erased"
+    assert admin.ok("GET", other)["columns"][0]["samples"] == ["Bob"]
+    state = working.app.state
+    while working.blocking_portal.call(delete_removed_objects, state.database, state.store):
+        pass
+    (kept,) = (data_dir / "objects/crm" / admin.tenant).glob("*")
+    assert kept.read_text() == '[2,"Bob"]\n'
+    # Whoever wants to go on with it is told.
+    answer = admin.put(f"{path}/plan", {"mapping": {"Name": "name"}})
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_an_import_that_nobody_goes_on_with_is_deleted(
+    admin: Caller, settings: Settings, working: TestClient[Litestar]
+) -> None:
+    old, young = send(admin, "Name\nOld\n"), send(admin, "Name\nYoung\n")
+    check(admin, old, {"Name": "name"})
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        long_ago = "UPDATE imports SET updated_at = now() - interval '31 days' WHERE id = %s"
+        owner.execute(long_ago, [old.rpartition("/")[2]])
+    assert working.blocking_portal.call(prune, working.app.state.database, 30) >= 1
+    refused(admin.get(old), 404, "IMPORT_NOT_FOUND")
+    admin.ok("GET", young)
 
 
 def test_an_agent_imports_for_itself_only(admin: Caller, agent: Caller) -> None:
