@@ -815,11 +815,11 @@ CREATE TABLE duplicate_keys (
     kind text NOT NULL,
     key bigint NOT NULL,
     record_id bigint NOT NULL,
-    CONSTRAINT duplicate_keys_pkey PRIMARY KEY (tenant_id, kind, key, record_id),
+    CONSTRAINT duplicate_keys_pkey PRIMARY KEY (tenant_id, key, kind, record_id),
     CONSTRAINT duplicate_keys_kind_check CHECK (kind = ANY (ARRAY['customers', 'contacts']))
 );
 
-CREATE INDEX duplicate_keys_record_idx ON duplicate_keys (tenant_id, kind, record_id) INCLUDE (key);
+CREATE INDEX duplicate_keys_record_idx ON duplicate_keys (tenant_id, record_id, kind) INCLUDE (key);
 
 ALTER TABLE duplicate_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE duplicate_keys FORCE ROW LEVEL SECURITY;

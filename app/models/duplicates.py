@@ -17,8 +17,8 @@ class DuplicateKey(Base):
     __tablename__ = "duplicate_keys"
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    kind: Mapped[str] = mapped_column(Text, primary_key=True)
     key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
     record_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
 
 

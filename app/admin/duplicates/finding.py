@@ -7,16 +7,23 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app.admin.duplicates.matching import LOOKED_UP, Group, Pair, Party, compare, grouped, keys_of, of_key
 from app.admin.duplicates.schemas import MOST_MEMBERS
 from app.db.session import Session
+from app.db.statements import unprepared
 
 # What more records have in common tells nothing of any two of them.
-MOST_WITH_A_KEY = 50
+MOST_WITH_A_KEY = 20
 
 Keys = Mapping[int, frozenset[int]]
+
+
+def _statement(sql: str) -> TextClause:
+    """A plan that is kept, and was made while the table was small, would go through all of it for each key."""
+    return unprepared(text(sql))
+
 
 PARTIES = {
     "customers": text("""
@@ -29,20 +36,26 @@ PARTIES = {
     """),
 }
 COUNTRY = text("SELECT country FROM settings")
+# Tables that are new, or small yet, are not gone through either.
+BY_INDEX = text("""
+    SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true)
+""")
 # Nobody else of the tenant writes these tables until the transaction ends.
 LOCK = text("SELECT FROM duplicate_states FOR UPDATE")
-KEYS = text("""
+KEYS = _statement("""
     SELECT record_id, array_agg(key) FROM duplicate_keys
-    WHERE kind = :kind AND record_id = ANY(CAST(:ids AS bigint[])) GROUP BY record_id
+    WHERE record_id = ANY(CAST(:ids AS bigint[])) AND kind = :kind GROUP BY record_id
 """)
-DELETE_KEYS = text("DELETE FROM duplicate_keys WHERE kind = :kind AND record_id = ANY(CAST(:ids AS bigint[]))")
+DELETE_KEYS = _statement("""
+    DELETE FROM duplicate_keys WHERE record_id = ANY(CAST(:ids AS bigint[])) AND kind = :kind
+""")
 INSERT_KEYS = text("""
     INSERT INTO duplicate_keys (tenant_id, kind, key, record_id)
     SELECT current_setting('crm.tenant'), :kind, key, id
     FROM unnest(CAST(:keys AS bigint[]), CAST(:ids AS bigint[])) AS made (key, id)
 """)
 # By key, the records that have it; without those that only one has, or too many.
-SHARED = text("""
+SHARED = _statement("""
     SELECT wanted.key, owners.ids FROM unnest(CAST(:keys AS bigint[])) AS wanted (key) CROSS JOIN LATERAL (
         SELECT array_agg(record_id) AS ids FROM (
             SELECT record_id FROM duplicate_keys WHERE kind = :kind AND key = wanted.key LIMIT :most + 1
@@ -50,13 +63,13 @@ SHARED = text("""
     ) AS owners
     WHERE cardinality(owners.ids) BETWEEN 2 AND :most
 """)
-DELETE_PAIRS = text("""
+DELETE_PAIRS = _statement("""
     DELETE FROM duplicate_pairs WHERE kind = :kind AND dismissed_at IS NULL
         AND (record_id = ANY(CAST(:ids AS bigint[])) OR other_id = ANY(CAST(:ids AS bigint[])))
     RETURNING record_id, other_id, group_id
 """)
 # Of records that are gone for good, no dismissal is kept.
-DELETE_DISMISSED = text("""
+DELETE_DISMISSED = _statement("""
     DELETE FROM duplicate_pairs WHERE kind = :kind
         AND (record_id = ANY(CAST(:ids AS bigint[])) OR other_id = ANY(CAST(:ids AS bigint[])))
 """)
@@ -67,7 +80,7 @@ INSERT_PAIRS = text("""
         CAST(:reasons AS text[])) AS made (record_id, other_id, score, reasons)
     ON CONFLICT DO NOTHING
 """)
-DISMISS_PAIRS = text("""
+DISMISS_PAIRS = _statement("""
     INSERT INTO duplicate_pairs (tenant_id, kind, record_id, other_id, score, reasons, dismissed_at, dismissed_by)
     SELECT current_setting('crm.tenant'), :kind, record_id, other_id, 0, '{}', now(),
         nullif(current_setting('crm.user', true), '')
@@ -77,14 +90,14 @@ DISMISS_PAIRS = text("""
         SET dismissed_at = excluded.dismissed_at, dismissed_by = excluded.dismissed_by, group_id = NULL
         WHERE duplicate_pairs.dismissed_at IS NULL
 """)
-GROUPS_OF = text("""
+GROUPS_OF = _statement("""
     SELECT DISTINCT group_id FROM duplicate_pairs WHERE kind = :kind AND group_id IS NOT NULL
         AND (record_id = ANY(CAST(:ids AS bigint[])) OR other_id = ANY(CAST(:ids AS bigint[])))
 """)
 DELETE_GROUPS = text("""
     DELETE FROM duplicate_groups WHERE kind = :kind AND id = ANY(CAST(:groups AS bigint[])) RETURNING members
 """)
-PAIRS_AMONG = text("""
+PAIRS_AMONG = _statement("""
     SELECT record_id, other_id, score, reasons, dismissed_at IS NOT NULL FROM duplicate_pairs
     WHERE kind = :kind AND record_id = ANY(CAST(:ids AS bigint[]))
         AND other_id = ANY(CAST(:ids AS bigint[]))
@@ -94,7 +107,7 @@ INSERT_GROUP = text("""
     VALUES (current_setting('crm.tenant'), :kind, :score, CAST(:reasons AS text[]), CAST(:members AS bigint[]))
     RETURNING id
 """)
-JOIN_GROUPS = text("""
+JOIN_GROUPS = _statement("""
     UPDATE duplicate_pairs AS pair SET group_id = made.group_id
     FROM unnest(CAST(:ones AS bigint[]), CAST(:others AS bigint[]), CAST(:groups AS bigint[]))
         AS made (record_id, other_id, group_id)
@@ -112,7 +125,7 @@ async def country_of(session: Session) -> str | None:
 async def refresh(session: Session, kind: str, ids: Collection[int], country: str | None) -> None:
     """Compare these records with the others, if what counts of them has changed; some may be gone. Raises AppError.
 
-    Whoever calls it holds LOCK.
+    Whoever calls it has executed BY_INDEX, and holds the tenant's row of duplicate_states.
     """
     wanted = sorted(set(ids))
     parties = await _parties(session, kind, wanted)
@@ -134,9 +147,14 @@ async def refresh(session: Session, kind: str, ids: Collection[int], country: st
 
 async def forget(session: Session, kind: str, ids: Sequence[int]) -> None:
     """Records that are gone, such as those that were merged into another one, are like none. Raises AppError."""
-    await session.execute(LOCK)
+    await _lock(session)
     await session.execute(DELETE_KEYS, {"kind": kind, "ids": ids})
     await _replace_pairs(session, kind, ids, [])
+
+
+async def _lock(session: Session) -> None:
+    await session.execute(BY_INDEX)
+    await session.execute(LOCK)
 
 
 async def forget_dismissals(session: Session, kind: str, ids: Sequence[int]) -> None:
@@ -146,7 +164,7 @@ async def forget_dismissals(session: Session, kind: str, ids: Sequence[int]) -> 
 
 async def dismiss(session: Session, kind: str, ids: Sequence[int]) -> None:
     """These are different: none of them is shown with another one of them any more. Raises AppError."""
-    await session.execute(LOCK)
+    await _lock(session)
     groups = await _groups_of(session, kind, ids)
     await session.execute(DISMISS_PAIRS, {"kind": kind, "ids": ids})
     await _group_anew(session, kind, ids, groups)

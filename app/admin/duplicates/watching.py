@@ -10,7 +10,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import text
 
-from app.admin.duplicates.finding import by_kind, country_of, forget_dismissals, refresh
+from app.admin.duplicates.finding import BY_INDEX, by_kind, country_of, forget_dismissals, refresh
 from app.db.database import Database
 from app.db.session import Session
 from app.web.errors import AppError
@@ -114,6 +114,7 @@ class DuplicateWatch:
     async def _step(self, tenant: str) -> bool:
         """The tenant's next events, else its next records; returns whether there is more. Raises AppError."""
         async with self._database.in_tenant(tenant) as session:
+            await session.execute(BY_INDEX)
             await session.execute(BEGIN)
             found = (await session.execute(STATE)).all()
             if not found:
