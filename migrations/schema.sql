@@ -1018,7 +1018,7 @@ CREATE TABLE import_rows (
         CASCADE
 );
 
-CREATE INDEX import_rows_outcome_idx ON import_rows (tenant_id, import_id, outcome, number);
+CREATE INDEX import_rows_outcome_idx ON import_rows (tenant_id, outcome, import_id, number);
 
 ALTER TABLE import_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE import_rows FORCE ROW LEVEL SECURITY;
@@ -2937,10 +2937,10 @@ CREATE FUNCTION crm_find_contacts(emails text[])
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
 BEGIN ATOMIC
- SELECT wanted.email,
+ SELECT crm_fold_email((contacts.email)::text) AS crm_fold_email,
      contacts.id
-    FROM (unnest(crm_find_contacts.emails) wanted(email)
-      JOIN contacts ON ((((contacts.tenant_id)::text = current_setting('crm.tenant'::text)) AND (crm … -- 205 characters, 879da356f0bc
+    FROM contacts
+   WHERE (((contacts.tenant_id)::text = current_setting('crm.tenant'::text)) AND (crm_fold_email((co … -- 190 characters, 02bdf1c5b760
 END;
 ALTER FUNCTION crm_find_contacts(text[]) OWNER TO crm_search;
 GRANT EXECUTE ON FUNCTION crm_find_contacts(text[]) TO crm_service;

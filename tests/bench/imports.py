@@ -22,7 +22,6 @@ from app.access.permissions import Role
 from app.admin.imports.schemas import ImportKind
 from app.cli.import_file import Command
 from app.db.database import Database
-from app.db.roles import enter_tenant
 from app.dev.object_store import EmbeddedStore
 from app.dev.token import make_token
 from app.records.bootstrap import TenantBootstrap
@@ -44,9 +43,9 @@ def measure(bench: Bench, *, quick: bool) -> list[Goal]:
     with psycopg.connect(bench.superuser, autocommit=True) as connection:
         forget(connection, TENANT)
     try:
-        copied = _copy(bench.settings, rows)
+        copied = copy(bench.superuser, rows)
         before = _list_ms(bench)
-        seconds, grown = asyncio.run(_import(bench.settings, rows))
+        seconds, grown = asyncio.run(run(bench.settings, rows))
         after = _list_ms(bench)
     finally:
         with psycopg.connect(bench.superuser, autocommit=True) as connection:
@@ -73,19 +72,20 @@ def _rows(count: int) -> Iterator[list[str]]:
         ]
 
 
-def _copy(settings: Settings, rows: int) -> float:
-    """Seconds."""
-    with psycopg.connect(settings.database_url) as connection:
-        enter_tenant(connection, TENANT, {"user_name": "Bench"})
+def copy(superuser: str, rows: int) -> float:
+    """Seconds. COPY knows no row-level security, so it is done past it."""
+    with psycopg.connect(superuser) as connection:
+        connection.execute("SELECT set_config('crm.tenant', %s, true)", [TENANT])
+        connection.execute("""SELECT set_config('crm.actor', '{"user_name": "Bench"}', true)""")
         began = time.perf_counter()
-        with connection.cursor().copy(f"COPY customers (tenant_id, {', '.join(COLUMNS)}) FROM STDIN") as copy:
+        with connection.cursor().copy(f"COPY customers (tenant_id, {', '.join(COLUMNS)}) FROM STDIN") as into:
             for row in _rows(rows):
-                copy.write_row([TENANT, *row])
+                into.write_row([TENANT, *row])
         connection.commit()
         return time.perf_counter() - began
 
 
-async def _import(settings: Settings, rows: int) -> tuple[float, float]:
+async def run(settings: Settings, rows: int) -> tuple[float, float]:
     """Seconds, and by how much the memory of the process that did it grew, in MB."""
     text = io.StringIO()
     writer = csv.writer(text)

@@ -5,6 +5,7 @@ nothing but that.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ from app.web.text import trimmed
 # A step takes about a second, and so many rows are in memory.
 ROWS = 1000
 MOST_NAMED = 5
+SOME_ID = re.compile(r"[1-9][0-9]{0,17}")
 # In place of the id of a customer that is made when the row is stored.
 NEW_CUSTOMER_ID = MAX_ID
 NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
@@ -62,6 +64,8 @@ STORE = text("""
         version integer, document jsonb, before jsonb, problems jsonb, keys text[])
 """)
 FORGET = text("DELETE FROM import_rows WHERE import_id = :import_id AND number BETWEEN :first AND :last")
+# An import fills tables that the database thinks to be small: it would read them whole for each row.
+USE_INDEXES = select(func.set_config("enable_seqscan", "off", True))
 # A key that an earlier row has makes a row wrong.
 FIND_CLASHES = text("""
     UPDATE import_rows AS mine SET outcome = 'error', document = NULL, before = NULL, version = NULL,
@@ -90,27 +94,26 @@ CHECKED = text("""
 user, tag = User.__table__.c, Tag.__table__.c
 PEOPLE = select(user.id, user.email).where(func.lower(user.email) == any_(bindparam("emails", type_=ARRAY(Text))))
 TAGS = select(tag.id, tag.name_folded)
-FOLD = text("SELECT name, crm_fold(name) FROM unnest(CAST(:names AS text[])) AS wanted (name)")
-# By the first of these ways in which there is any; where there are several, one more than is shown of them.
-_TERMS = "SELECT term, way, found.id FROM unnest(CAST(:terms AS text[])) AS term CROSS JOIN LATERAL ("
-_WAYS = """
-        (SELECT 1 AS way, id FROM {table} WHERE external_id = term AND deleted_at IS NULL LIMIT 1)
-        UNION ALL {ways}
-        UNION ALL
-        (SELECT 4, id FROM {table} WHERE id = CASE WHEN term ~ '^[0-9]{{1,18}}$' THEN term::bigint END
-         AND deleted_at IS NULL)
-    ) AS found ORDER BY term, way, found.id
+FOLD = text("SELECT name, crm_fold(name), crm_fold_email(name) FROM unnest(CAST(:names AS text[])) AS wanted (name)")
+# By way, key and id: the first way counts in which there is any.
+_BY_KEY = """
+    SELECT 1, external_id, id FROM {table} WHERE external_id = ANY(CAST(:terms AS text[])) AND deleted_at IS NULL
+    UNION ALL {ways}
+    UNION ALL
+    SELECT 4, CAST(id AS text), id FROM {table} WHERE id = ANY(CAST(:ids AS bigint[])) AND deleted_at IS NULL
+    ORDER BY 3
 """
-_BY_TEXT = """
-        (SELECT 3, id FROM {table} WHERE {column} = crm_fold(term) AND deleted_at IS NULL ORDER BY id LIMIT 6)
+_BY_TEXT = "SELECT 3, {column}, id FROM {table} WHERE {column} = ANY(CAST(:folded AS text[])) AND deleted_at IS NULL"
+_BY_EMAIL = """
+    SELECT 2, email_folded, id FROM customers WHERE email_folded = ANY(CAST(:emails AS text[])) AND deleted_at IS NULL
+    UNION ALL
 """
-_BY_EMAIL = "(SELECT 2, id FROM customers WHERE email_folded = crm_fold_email(term) AND deleted_at IS NULL LIMIT 1)"
-_CUSTOMER_WAYS = f"{_BY_EMAIL} UNION ALL {_BY_TEXT.format(table='customers', column='name_folded')}"
-_CONTACT_WAYS = "(SELECT 2, named.id FROM crm_find_contacts(ARRAY[term]) AS named LIMIT 6)"
+_CUSTOMER_WAYS = _BY_EMAIL + _BY_TEXT.format(table="customers", column="name_folded")
+_CONTACT_WAYS = "SELECT 2, email, id FROM crm_find_contacts(CAST(:emails AS text[]))"
 NAMED: Mapping[str, Executable] = {
-    "customer": text(_TERMS + _WAYS.format(table="customers", ways=_CUSTOMER_WAYS)),
-    "deal": text(_TERMS + _WAYS.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
-    "contact": text(_TERMS + _WAYS.format(table="contacts", ways=_CONTACT_WAYS)),
+    "customer": text(_BY_KEY.format(table="customers", ways=_CUSTOMER_WAYS)),
+    "deal": text(_BY_KEY.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
+    "contact": text(_BY_KEY.format(table="contacts", ways=_CONTACT_WAYS)),
 }
 NAMES_OF_CONTACTS = text("""
     SELECT customer_id, crm_fold(concat_ws(' ', nullif(first_name, ''), last_name)), id FROM contacts
@@ -205,6 +208,7 @@ def check_in_steps(settings: Settings, store: ObjectStore) -> Work:
         rows, offset = await read_rows(store, wanted.object_key, progress.offset, min(ROWS, left))
         plan: ImportPlan = read_again(wanted.plan, ImportPlan)
         check = Check(Batch(tx, settings), wanted, plan)
+        await tx.connection.execute(USE_INDEXES)
         found = await check.run(rows)
         last = rows[-1].number
         numbers = {"first": progress.number + 1, "last": last}
@@ -295,7 +299,7 @@ class Check:
         if not names:
             return
         known = {folded: tag_id for tag_id, folded in await self._tx.connection.execute(TAGS)}
-        folded = dict((await self._tx.connection.execute(FOLD, {"names": sorted(names)})).all())
+        folded = {name: alike for name, alike, _ in await self._tx.connection.execute(FOLD, {"names": sorted(names)})}
         for each in candidates:
             tags = named[id(each)]
             each.values["tags"] = sorted({known[folded[name]] for name in tags if folded[name] in known})
@@ -327,14 +331,22 @@ class Check:
                     naming[str(term)].append(each)
             if not naming:
                 continue
-            ways: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-            for term, way, record_id in await self._tx.connection.execute(statement, {"terms": sorted(naming)}):
-                ways[term][way].append(record_id)
+            folds = (await self._tx.connection.execute(FOLD, {"names": sorted(naming)})).all()
+            given = {
+                "terms": sorted(naming),
+                "folded": [alike for _, alike, _ in folds],
+                "emails": [email for *_, email in folds],
+                "ids": [int(term) for term in naming if SOME_ID.fullmatch(term)],
+            }
+            found: dict[tuple[int, str], list[int]] = defaultdict(list)
+            for way, key, record_id in await self._tx.connection.execute(statement, given):
+                found[way, key].append(record_id)
             by_name = await self._contacts_by_name(naming) if name == "contact" else {}
-            for term, several in naming.items():
-                for each in several:
-                    ids = ways[term][min(ways[term])] if ways[term] else by_name.get(id(each), [])
-                    self._name_record(each, name, term, ids)
+            for term, alike, email in folds:
+                keys = ((1, term), (2, email), (3, alike), (4, term))
+                ids = next((found[key] for key in keys if key in found), None)
+                for each in naming[term]:
+                    self._name_record(each, name, term, ids or by_name.get(id(each), []))
 
     async def _contacts_by_name(self, naming: Mapping[str, Sequence[Candidate]]) -> dict[int, list[int]]:
         """By candidate the contacts of its customer that have the name."""
@@ -343,7 +355,7 @@ class Check:
         called: dict[tuple[int, str], list[int]] = defaultdict(list)
         for owner, folded, contact_id in await self._tx.connection.execute(NAMES_OF_CONTACTS, given):
             called[owner, folded].append(contact_id)
-        folded = dict((await self._tx.connection.execute(FOLD, {"names": sorted(naming)})).all())
+        folded = {name: alike for name, alike, _ in await self._tx.connection.execute(FOLD, {"names": sorted(naming)})}
         return {
             id(each): called.get((each.document.get("customer_id", 0), folded[term]), [])
             for term, several in naming.items()
@@ -416,16 +428,19 @@ class Check:
                 values = sorted({value for each in candidates if (value := self._key(name, each)) is not None})
                 if not values:
                     continue
+                if name == "email":
+                    folds = await self._tx.connection.execute(FOLD, {"names": values})
+                    self._folded = {value: folded for value, _, folded in folds}
                 found = self._holders[name] = defaultdict(list)
-                for value, *folded, record_id in await self._tx.connection.execute(statement, {"wanted": values}):
-                    if folded:
-                        self._folded[value] = folded[0]
-                    if record_id is not None:
-                        found[value].append(record_id)
+                keys = [self._folded[value] for value in values] if name == "email" else values
+                for key, record_id in await self._tx.connection.execute(statement, {"wanted": keys}):
+                    found[key].append(record_id)
 
     def _holders_of(self, name: str, each: Candidate) -> list[int]:
         value = self._key(name, each)
-        return [] if value is None else self._holders[name].get(value, [])
+        if value is None:
+            return []
+        return self._holders[name].get(self._folded[value] if name == "email" else value, [])
 
     @staticmethod
     def _key(name: str, each: Candidate) -> str | None:
@@ -497,8 +512,9 @@ class Check:
             value = each.values.get(name, None if each.present is None else each.present.get(name))
             if value is None or (name == "email" and not self._kind.email_is_key):
                 continue
-            each.keys.append(f"{name}:{self._folded.get(value, value)}")
-            others = [holder for holder in self._holders[name].get(value, ()) if holder != each.record_id]
+            key = self._folded.get(value, value) if name == "email" else value
+            each.keys.append(f"{name}:{key}")
+            others = [holder for holder in self._holders[name].get(key, ()) if holder != each.record_id]
             if others and name in each.values:
                 # No id if this person may not see the record that has it.
                 which = "" if self._tx.own_records_only else f", with the id {others[0]}"

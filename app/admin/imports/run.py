@@ -16,7 +16,17 @@ from sqlalchemy.types import BigInteger
 from app.access.permissions import Permission
 from app.admin.customers import service as customers
 from app.admin.history import operations
-from app.admin.imports.check import CREATE, NEW_CUSTOMER, NEW_TAGS, SUMMARY, UPDATE, Summary, live_ids, owned_ids
+from app.admin.imports.check import (
+    CREATE,
+    NEW_CUSTOMER,
+    NEW_TAGS,
+    SUMMARY,
+    UPDATE,
+    USE_INDEXES,
+    Summary,
+    live_ids,
+    owned_ids,
+)
 from app.admin.imports.kinds import KINDS, Kind
 from app.admin.imports.values import Problem
 from app.admin.tags.queries import TAGS
@@ -52,13 +62,17 @@ DONE = text("UPDATE imports SET status = 'done', updated_at = now() WHERE id = :
 contact = Contact.__table__.c
 # Both answer the name as it was asked for, in the form that is compared, and the id of a record that is called so.
 FIND_CUSTOMERS = text("""
-    SELECT name, crm_fold(name), (
-        SELECT min(id) FROM customers WHERE name_folded = crm_fold(wanted.name) AND deleted_at IS NULL
-    ) FROM unnest(CAST(:names AS text[])) AS wanted (name) ORDER BY 1
+    WITH wanted AS MATERIALIZED (
+        SELECT name, crm_fold(name) AS folded FROM unnest(CAST(:names AS text[])) AS given (name)
+    ), found AS MATERIALIZED (
+        SELECT name_folded, min(id) AS id FROM customers
+        WHERE name_folded = ANY(ARRAY(SELECT folded FROM wanted)) AND deleted_at IS NULL GROUP BY name_folded
+    ) SELECT name, folded, id FROM wanted LEFT JOIN found ON name_folded = folded ORDER BY name
 """)
 FIND_TAGS = text("""
-    SELECT name, crm_fold(name), (SELECT id FROM tags WHERE name_folded = crm_fold(wanted.name))
-    FROM unnest(CAST(:names AS text[])) AS wanted (name) ORDER BY 1
+    SELECT wanted.name, folded, (SELECT id FROM tags WHERE name_folded = folded)
+    FROM (SELECT name, crm_fold(name) AS folded FROM unnest(CAST(:names AS text[])) AS given (name) OFFSET 0) AS wanted
+    ORDER BY wanted.name
 """)
 MAKE_CUSTOMERS = text("""
     INSERT INTO customers (tenant_id, name, assigned_to)
@@ -142,6 +156,7 @@ def run_in_steps(settings: Settings) -> Work:
         if progress.failed is not None:
             return await _take_back(tx, job, progress, settings)
         given = {"import_id": wanted.import_id, "after": progress.number, "most": ROWS}
+        await tx.connection.execute(USE_INDEXES)
         async with longer_statements(tx):
             rows = [Planned(*row) for row in await tx.connection.execute(NEXT, given)]
             if not rows:
@@ -388,11 +403,14 @@ def _insert(table: Table) -> Executable:
             SELECT current_setting('crm.tenant'), {values} FROM wanted
             CROSS JOIN LATERAL jsonb_populate_record(CAST(NULL AS {table.name}), document) AS given ORDER BY number
             RETURNING id
+        ), numbered AS MATERIALIZED (
+            SELECT id, row_number() OVER (ORDER BY id) AS place FROM made
+        ), placed AS MATERIALIZED (
+            SELECT number, row_number() OVER (ORDER BY number) AS place FROM wanted
         )
-        UPDATE import_rows SET record_id = numbered.id
-        FROM (SELECT number, row_number() OVER (ORDER BY number) AS place FROM wanted) AS placed
-        JOIN (SELECT id, row_number() OVER (ORDER BY id) AS place FROM made) AS numbered USING (place)
-        WHERE import_rows.import_id = :import_id AND import_rows.number = placed.number
+        UPDATE import_rows AS mine SET record_id = numbered.id FROM placed JOIN numbered USING (place)
+        WHERE mine.import_id = :import_id AND mine.number = placed.number
+            AND mine.number = ANY(CAST(:numbers AS integer[]))
     """)  # noqa: S608 -- our own names
 
 
