@@ -83,15 +83,15 @@ def test_a_csv_has_a_row_for_each_record_as_rfc_4180_says(admin: Caller, story: 
     assert 'filename="customers-' in answer.headers["Content-Disposition"]
     assert int(answer.headers["Content-Length"]) == len(answer.content)
     (record,) = exported(admin, "customers")
-    assert record["tags"] == '"a ""b""; c";VIP'
+    assert sorted(next(csv.reader([record["tags"]], delimiter=";"))) == ["VIP", 'a "b"; c']
     assert (record["contacted"], record["contact_preferences"]) == ("false", '{"by": "phone"}')
     assert record["created_at"] == admin.ok("GET", f"/admin/customers/{story['customers']}")["created_at"]
 
 
 def test_the_other_formats_have_the_same_with_types(admin: Caller, story: dict[str, int]) -> None:
     (customer,) = lines(admin, "customers", columns="tags,contact_preferences,contacted,id,id")
+    assert sorted(customer.pop("tags")) == ["VIP", 'a "b"; c']
     assert customer == {
-        "tags": ['a "b"; c', "VIP"],
         "contact_preferences": {"by": "phone"},
         "contacted": False,
         "id": story["customers"],
