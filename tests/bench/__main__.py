@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from app.logs import configure_logging
-from tests.bench import goals, growth, indexes, listeners, obstacles, profile, shares
+from tests.bench import goals, growth, imports, indexes, listeners, obstacles, profile, shares
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
 from tests.bench.server import running
@@ -38,7 +38,9 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
     with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=1 if quick else 5) as place:
         # These take minutes, and start servers of their own.
-        measured = [*goals.measure(place, seconds, quick=quick), *([] if quick else listeners.measure())]
+        measured = goals.measure(place, seconds, quick=quick)
+        if not quick:
+            measured += [*imports.measure(place), *listeners.measure()]
         for goal in measured:
             click.echo(goal.line())
         results = Results(

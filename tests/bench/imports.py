@@ -31,28 +31,27 @@ from tests.bench.goals import Goal, at_least, at_most
 from tests.bench.server import ADMIN, Bench, resident_mb
 from tests.bench.world import forget
 
-ROWS, QUICK_ROWS = 100_000, 2_000
+ROWS = 100_000
 LISTS = 200
 COLUMNS = ("name", "email", "phone", "company", "status", "external_id")
 TENANT = "imported"
 
 
-def measure(bench: Bench, *, quick: bool) -> list[Goal]:
+def measure(bench: Bench) -> list[Goal]:
     """What an import costs, and what it leaves behind."""
-    rows = QUICK_ROWS if quick else ROWS
     with psycopg.connect(bench.superuser, autocommit=True) as connection:
         forget(connection, TENANT)
     try:
-        copied = copy(bench.superuser, rows)
+        copied = copy(bench.superuser, ROWS)
         before = _list_ms(bench)
-        seconds, grown = asyncio.run(run(bench.settings, rows))
+        seconds, grown = asyncio.run(run(bench.settings, ROWS))
         after = _list_ms(bench)
     finally:
         with psycopg.connect(bench.superuser, autocommit=True) as connection:
             forget(connection, TENANT)
     return [
         at_least(
-            f"{rows:,} customers by import, of COPY with triggers", 0.30, copied / seconds, note=f"{seconds:.0f} s"
+            f"{ROWS:,} customers by import, of COPY with triggers", 0.30, copied / seconds, note=f"{seconds:.0f} s"
         ),
         at_most("a list after an import to before", 1.2, after / before),
         at_most("memory of a worker, grown by an import", 100, grown, "MB"),
