@@ -161,6 +161,18 @@ def test_what_was_changed_since_the_check_is_not_overwritten_unasked(admin: Call
     assert (back["name"], back["company"]) == ("Ada Lovelace", "Engines")
 
 
+def test_the_key_of_a_merged_record_finds_the_one_that_was_kept(admin: Caller) -> None:
+    kept, merged = (admin.customer("Ada", external_id=key)["id"] for key in ("a", "b"))
+    admin.ok("POST", f"/admin/customers/{kept}/merge", {"from": [merged]})
+    path = send(admin, "key,Name\nb,Ada Lovelace\n")
+    assert check(admin, path, {"key": "external_id", "Name": "name"}, match_on="external_id") == {"update": 1}
+    run(admin, path)
+    (customer,) = admin.ok("GET", "/admin/customers")["data"]
+    assert (customer["name"], customer["external_id"]) == ("Ada Lovelace", "a")
+    path = send(admin, "Note,Customer\nFirst,b\n", "notes")
+    assert check(admin, path, {"Note": "content", "Customer": "customer"}) == {"create": 1}
+
+
 def test_a_row_that_fails_only_in_running_takes_all_back(admin: Caller) -> None:
     path = send(admin, "Name,Mail\nAda,ada@example.com\nBob,bob@example.com\n")
     mapping = {"Name": "name", "Mail": "email"}

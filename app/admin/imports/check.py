@@ -21,7 +21,7 @@ from sqlalchemy.types import BigInteger
 
 from app.access.permissions import Permission
 from app.admin.customers.schemas import CustomerCreate
-from app.admin.imports.kinds import KINDS, OWNERS, Batch, Kind
+from app.admin.imports.kinds import KINDS, OF_MERGED, OWNERS, Batch, Kind
 from app.admin.imports.plans import ImportPlan, MatchOn, OnMatch, Options
 from app.admin.imports.schemas import ImportKind
 from app.admin.imports.values import LONGEST_SHOWN, Manner, Plan, Problem, plan_of, read_row
@@ -108,8 +108,18 @@ _BY_EMAIL = """
     SELECT 2, email_folded, id FROM customers WHERE email_folded = ANY(CAST(:emails AS text[])) AND deleted_at IS NULL
     UNION ALL
 """
-_CUSTOMER_WAYS = _BY_EMAIL + _BY_TEXT.format(table="customers", column="name_folded")
-_CONTACT_WAYS = "SELECT 2, email, id FROM crm_find_contacts(CAST(:emails AS text[]))"
+# The key of a record that was merged into another one still finds that one.
+_BY_MERGED = """
+    SELECT 1, external_id, merged_into FROM {table}
+    WHERE external_id = ANY(CAST(:terms AS text[])) AND merged_into IS NOT NULL
+    UNION ALL {ways}
+"""
+_CUSTOMER_WAYS = _BY_MERGED.format(
+    table="customers", ways=_BY_EMAIL + _BY_TEXT.format(table="customers", column="name_folded")
+)
+_CONTACT_WAYS = _BY_MERGED.format(
+    table="contacts", ways="SELECT 2, email, id FROM crm_find_contacts(CAST(:emails AS text[]))"
+)
 NAMED: Mapping[str, Executable] = {
     "customer": text(_BY_KEY.format(table="customers", ways=_CUSTOMER_WAYS)),
     "deal": text(_BY_KEY.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
@@ -417,6 +427,9 @@ class Check:
                 self._fault(each, name, text, each.record_id if name == "id" else None)
             elif self._options.on_match is OnMatch.SKIP:
                 each.outcome = SKIP
+            elif self._match_on is MatchOn.EXTERNAL_ID and each.present["external_id"] != each.document["external_id"]:
+                # It was found by the key of one that was merged into it, and keeps its own.
+                del each.document["external_id"]
 
     async def _find_holders(self, candidates: Sequence[Candidate]) -> None:
         """Who has the external ids and emails of these rows, as far as it matters."""
@@ -435,6 +448,12 @@ class Check:
                 keys = [self._folded[value] for value in values] if name == "email" else values
                 for key, record_id in await self._tx.connection.execute(statement, {"wanted": keys}):
                     found[key].append(record_id)
+            if self._match_on is MatchOn.EXTERNAL_ID and self._resource.kind in OF_MERGED:
+                of_keys = self._holders["external_id"]
+                keys_left = {key for each in candidates if (key := self._key("external_id", each)) is not None}
+                left = {"wanted": sorted(keys_left - of_keys.keys())}
+                for key, record_id in await self._tx.connection.execute(OF_MERGED[self._resource.kind], left):
+                    of_keys.setdefault(key, []).append(record_id)
 
     def _holders_of(self, name: str, each: Candidate) -> list[int]:
         value = self._key(name, each)

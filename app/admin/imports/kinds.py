@@ -24,6 +24,7 @@ from app.admin.notes import service as notes
 from app.admin.notes.queries import NOTES
 from app.admin.notes.schemas import NoteChange, NoteCreate
 from app.db.result import RowMapping
+from app.models import Mergeable
 from app.records.calendar import Zone
 from app.records.transaction import Transaction
 from app.records.trash_repository import TrashRepository
@@ -142,4 +143,21 @@ def _of_external_id(repository: TrashRepository[Any]) -> Executable:
     return select(c.external_id, c.id).where(c.external_id == wanted, c.deleted_at.is_(None))
 
 
+def _of_merged(repository: TrashRepository[Any]) -> Executable:
+    merged, kept = repository.resource.table.c, repository.resource.table.alias("kept").c
+    wanted = any_(bindparam("wanted", type_=ARRAY(Text)))
+    return select(merged.external_id, kept.id).where(
+        merged.external_id == wanted,
+        merged.deleted_at.is_not(None),
+        kept.id == merged.merged_into,
+        kept.deleted_at.is_(None),
+    )
+
+
+# By the external_id of a record that was merged into another one, that one.
+OF_MERGED = {
+    kind.repository.resource.kind: _of_merged(kind.repository)
+    for kind in KINDS.values()
+    if issubclass(kind.repository.resource.model, Mergeable)
+}
 OF_EXTERNAL_ID = {kind.repository.resource.kind: _of_external_id(kind.repository) for kind in KINDS.values()}
