@@ -1061,6 +1061,8 @@ CREATE TABLE imports (
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT imports_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT imports_object_key UNIQUE (tenant_id, object_key),
+    CONSTRAINT imports_object_key_check CHECK (split_part(object_key, '/', 1) = tenant_id OR split_part(object_key,
+        '/', 1) = ('~' || encode(sha256(convert_to(tenant_id, 'UTF8')), 'hex'))),
     CONSTRAINT imports_rows_check CHECK (rows > 0),
     CONSTRAINT imports_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT imports_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31

@@ -144,6 +144,20 @@ def test_the_rows_go_with_their_import(
     assert stored(admin.tenant) == []
 
 
+def test_an_import_can_not_name_an_object_of_another_organization(
+    admin: Caller, stranger: Caller, settings: Settings
+) -> None:
+    made = sent(admin, PEOPLE)
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
+        with pytest.raises(psycopg.errors.CheckViolation):
+            owner.execute("UPDATE imports SET object_key = %s WHERE id = %s", [f"{stranger.tenant}/1", made["id"]])
+
+
+def test_an_organization_whose_id_the_store_does_not_take_can_import(callers: Callers) -> None:
+    assert sent(callers.person("admin", "Müller & Söhne / incoming"), PEOPLE)["rows"] == 2
+
+
 @pytest.mark.parametrize("status", ["checking", "running"])
 def test_an_import_at_work_is_not_deleted(admin: Caller, settings: Settings, status: str) -> None:
     made = sent(admin, PEOPLE)
