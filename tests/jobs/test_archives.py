@@ -19,6 +19,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from app.admin.exports.archive import TYPES
+from app.db.roles import enter_tenant
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from tests.admin.test_erasure import erase
@@ -102,6 +103,19 @@ def test_an_archive_has_everything_and_goes_when_somebody_is_erased(
     store = ObjectStore(settings)
     wait_until(lambda: asyncio.run(store.size(key)) is None, "the end of the object")
     store.close()
+
+
+def test_nobody_has_an_object_deleted_that_is_no_archive_of_the_tenant(settings: Settings, tenant: str) -> None:
+    row = (
+        "INSERT INTO job_files (tenant_id, job_id, name, content_type, mentions, object_key)"
+        " VALUES (%s, 1, '', '', '{}', %s)"
+    )
+    of_another = f"exports/{hashlib.sha256(b'another').hexdigest()}/{uuid.uuid4()}"
+    for key in (f"{tenant}/{uuid.uuid4()}", of_another):
+        with psycopg.connect(settings.database_dsn) as login:
+            enter_tenant(login, tenant, {})
+            with pytest.raises(psycopg.errors.CheckViolation):
+                login.execute(row, [tenant, key])
 
 
 def restored(settings: Settings, file: Path, tenant: str) -> Result:
