@@ -11827,8 +11827,6 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
-                /** @description A part of the file */
-                Range?: string;
             };
             path: {
                 import_id: number;
@@ -11841,18 +11839,6 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
-                    ETag: components["headers"]["ETag"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "*/*": string;
-                };
-            };
-            /** @description The range that was asked for */
-            206: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -11863,7 +11849,6 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
-            416: components["responses"]["416"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -297,6 +297,8 @@ def _fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[
     if known.get("customer_id") or "content" in known or ("contact_id" in ids and "customer_id" in known):
         owner = caller.ok("GET", f"/admin/contacts/{ids['contact_id']}") if "contact_id" in ids else ids
         said["customer_id"] = owner.get("customer_id") or make(caller, "customer_id")
+    if "mapping" in known:
+        said["mapping"] = {"Name": "name"}
     if operation.path == "/admin/duplicates/dismiss":
         said["ids"] = [caller.customer(name)["id"] for name in ("Ada", "Ada L.")]
     elif known.get("ids"):

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Any
 
-from litestar.response import Stream
 from msgspec import UNSET
 from msgspec.structs import replace
 from sqlalchemy import Select, select, text, type_coerce
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.admin.exports import service as exports
 from app.admin.http import transaction
 from app.admin.imports import queries
 from app.admin.imports.values import Problem
@@ -31,6 +31,7 @@ from app.records.transaction import reading
 from app.web.errors import AppError, Code
 from app.web.file_names import file_headers
 from app.web.input import CrmRequest
+from app.web.large_responses import MadeFile
 from app.web.paging import ListQuery, SortOrder
 from app.web.structs import Maybe, View
 
@@ -113,7 +114,7 @@ AT_ONCE = 1000
 WHY = "problems"
 
 
-async def problems(request: CrmRequest, import_id: int) -> Stream:
+async def problems(request: CrmRequest, import_id: int) -> MadeFile:
     """The wrong rows as a table: with the cells that they had, and why they are wrong.
 
     Raises AppError IMPORT_NOT_FOUND, or ANSWER_ERASED.
@@ -127,12 +128,16 @@ async def problems(request: CrmRequest, import_id: int) -> Stream:
         raise AppError(Code.ANSWER_ERASED, "The file named somebody who was erased since: send it again")
     name = f"{sent['file_name'].rpartition('.')[0] or sent['file_name']}-problems.csv"
     headers = file_headers(name) | {"Cache-Control": "private, no-store"}
-    lines = iter(()) if request.method == "HEAD" else _written(request, sent)
-    return Stream(lines, headers=headers, media_type="text/csv")
+    # It is written to a temporary file first: no transaction is open while somebody reads slowly.
+    spool = exports.spool_of(request)
+    async for lines in _written(request, sent):
+        await spool.write(lines)
+    await spool.finish()
+    return MadeFile(spool.file, "text/csv", headers)
 
 
 async def _written(request: CrmRequest, sent: RowMapping) -> AsyncIterator[bytes]:
-    """No transaction is open while somebody reads slowly."""
+    """The file, some rows at a time."""
     columns = [column["name"] for column in sent["columns"]]
     yield codecs.BOM_UTF8 + _as_csv([[*columns, WHY]])
     place, left = 0, sent["rows"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
-from litestar.response import Stream
 
 from app.access.permissions import Permission, Requires
 from app.admin.http import ACCEPTED, answer, list_page, message, read_page, refuse_dry_run, transaction
@@ -15,6 +14,7 @@ from app.admin.imports.plans import ImportPlan, ImportRun
 from app.admin.imports.schemas import Import, ImportFile, ImportQuery
 from app.admin.jobs.schemas import JobStarted
 from app.web.input import CrmRequest
+from app.web.large_responses import MadeFile
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
 
@@ -71,7 +71,7 @@ async def list_import_rows(
 
 
 @get("/{import_id:str}/problems.csv", guards=[Requires(Permission.READ)])
-async def download_problems(request: CrmRequest, import_id: FromPath[RecordId]) -> Stream:
+async def download_problems(request: CrmRequest, import_id: FromPath[RecordId]) -> MadeFile:
     """The rows that are wrong as the file had them, with a column that says why: mend them, and import this file."""
     return await found.problems(request, import_id)
 
