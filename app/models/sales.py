@@ -95,6 +95,8 @@ class Deal(Record, Imported):
             ["tenant_id", "customer_id", "contact_id"],
             ["contacts.tenant_id", "contacts.customer_id", "contacts.id"],
             name="deals_contact_fkey",
+            # A merge moves a contact, and then its deals.
+            deferrable=True,
         ),
         reference("deals", "stage_id", "pipeline_stages"),
     )
