@@ -9,8 +9,10 @@ from zoneinfo import ZoneInfo
 
 from app.web.fields import Refused
 
-TIME = r"(?:,?[T\s]+(?:at\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
-TIME += r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?)?"
+# Blanks have a bound, so that no text of many of them takes long.
+TIME = r"(?:,?[T\s]{1,9}(?:at\s{1,9})?(?P<hour>\d{1,2}):(?P<minute>\d{2})"
+TIME += r"(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
+TIME += r"\s{0,9}(?P<half>[AaPp]\.?[Mm]\.?)?\s{0,9}(?P<zone>Z|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?)?"
 ISO = re.compile(r"(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})" + TIME)
 COMPACT = re.compile(
     r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})"
@@ -19,12 +21,14 @@ COMPACT = re.compile(
 NUMBERS = re.compile(
     r"(?P<first>\d{1,4})(?P<between>[./-])\s?(?P<middle>\d{1,2})(?P=between)\s?(?P<last>\d{1,4})" + TIME
 )
-WEEKDAY = r"(?:[A-Za-z]{3,9}\.?,?\s+)?"
+WEEKDAY = r"(?:[A-Za-z]{3,9}\.?,?\s{1,9})?"
 DAY_FIRST = re.compile(
-    WEEKDAY + r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?[\s-]*(?P<name>[A-Za-z]{3,9})\.?,?[\s-]*(?P<year>\d{4}|\d{2})" + TIME
+    WEEKDAY
+    + r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?[\s-]{0,9}(?P<name>[A-Za-z]{3,9})\.?,?[\s-]{0,9}(?P<year>\d{4}|\d{2})"
+    + TIME
 )
 MONTH_FIRST = re.compile(
-    WEEKDAY + r"(?P<name>[A-Za-z]{3,9})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<year>\d{4})" + TIME
+    WEEKDAY + r"(?P<name>[A-Za-z]{3,9})\.?\s{1,9}(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s{1,9}(?P<year>\d{4})" + TIME
 )
 MONTHS = "january february march april may june july august september october november december".split()
 # Two digits of a year are of 1969 to 2068, as POSIX has it.

@@ -19,7 +19,7 @@ from app.files.unpacked import MOST_BYTES, MOST_COLUMNS, MOST_ROWS, Unpacked, Un
 HEAD = 4096
 FIRST_ROWS = 20
 # What stands in a row, and hardly ever over a column: a number or a date, an email or web address, a phone number.
-VALUE = re.compile(r"[+(]?[\d][\d\s.,:/()+-]*%?|\S+@\S+\.\S+|https?://\S+")
+VALUE = re.compile(r"[+(]?[\d][\d\s.,:/()+-]*%?|[^\s@]+@[^\s@.]+\.[^\s@]+|https?://\S+")
 # PostgreSQL has no NUL, and JSON no half of a pair of surrogates.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 BINARY = re.compile(rb"%PDF-|\x89PNG|\xff\xd8\xff|GIF8|\x1f\x8b|7z\xbc\xaf|Rar!|\x7fELF|MZ|SQLite format 3")
