@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import msgspec
-from litestar import Litestar
+from litestar import Litestar, MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 from litestar.routes import HTTPRoute
@@ -121,6 +121,7 @@ EVENTS = {
         "example": 'id: 1042\nevent: deal.won\ndata: {"sequence": 1042, "type": "deal.won", …}\n\n',
     }
 }
+DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 HEADERS = {
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 1}},
@@ -421,7 +422,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     elif _never_ends(handler):
         success["content"] = EVENTS
     elif LINK in path or _makes(handler):
-        success["content"] = FILE
+        success["content"] = DOCUMENT if handler.media_type == MediaType.JSON else FILE
     elif answer is None:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:

@@ -9843,7 +9843,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "*/*": string;
+                    "application/json": Record<string, never>;
                 };
             };
             400: components["responses"]["400"];

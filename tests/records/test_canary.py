@@ -122,8 +122,20 @@ def fill(caller: Caller) -> tuple[str, list[str]]:
         assert answer.is_success, answer.text
     ok("DELETE", f"/admin/attachments/{attached['id']}")
     ok("POST", f"{path}/reassign", {"assigned_to": "agent-1"})
-    job = ok("POST", "/admin/report-runs", {"report": "overview", "format": "json"})["job"]["id"]
-    wait_until(lambda: ok("GET", f"/admin/jobs/{job}")["status"] == "done", "the report")
+
+    def done(started: dict[str, Any]) -> None:
+        job = started["job"]["id"]
+        wait_until(lambda: ok("GET", f"/admin/jobs/{job}")["status"] == "done", "the end of a job")
+
+    done(ok("POST", "/admin/report-runs", {"report": "overview", "format": "json"}))
+    mail = f"{CANARY}@example.com"
+    table = f"About {CANARY}\nName,Mail,{CANARY}\n{CANARY},{mail},New {CANARY}\nEve,{mail},\n".encode()
+    sent = caller.call("POST", "/admin/imports", files={"file": (f"{CANARY}.csv", table)}, data={"kind": "customers"})
+    imported = f"/admin/imports/{sent.json()['id']}"
+    options = {"match_on": "email", "on_error": "skip", "values": {"status": {CANARY: "lead"}}}
+    mapping = {"Name": "name", "Mail": "email", CANARY: "company"}
+    done(ok("PUT", f"{imported}/plan", {"mapping": mapping, "options": options}))
+    done(ok("POST", f"{imported}/run", {}))
     return path, links
 
 
@@ -166,7 +178,7 @@ def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[
         superuser.execute("DELETE FROM notes WHERE deleted_at IS NOT NULL")
     seal(place.settings)
     assert len(found(dumped(place))) > 50
-    assert len(files(place)) == 4
+    assert len(files(place)) == 5
     erased = erase(caller, path, CANARY)
     assert found(str(erased)) == []
     seal(place.settings)

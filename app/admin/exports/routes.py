@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Response, Router, get, post
+from litestar import MediaType, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
@@ -78,7 +78,12 @@ async def start_archive(request: CrmRequest) -> Response[JobStarted]:
         return answer(tx, await archive.start(tx, request.app.state.store), ACCEPTED)
 
 
-@get("/customers/{customer_id:str}/dossier", guards=[Requires(Permission.MANAGE_ALL)], tags=["Customers"])
+@get(
+    "/customers/{customer_id:str}/dossier",
+    guards=[Requires(Permission.MANAGE_ALL)],
+    tags=["Customers"],
+    media_type=MediaType.JSON,
+)
 async def get_customer_dossier(request: CrmRequest, customer_id: FromPath[RecordId]) -> MadeFile:
     """All that is kept about one customer as one JSON document, what is in the trash and the audit log included, for
     somebody who asks what is known of them. The audit log notes it.

@@ -102,7 +102,9 @@ class Options(Struct):
 class ImportPlan(Body, kw_only=True):
     """Which column is which field, and how the rows are read. A column that is null, or not named, is left out."""
 
-    mapping: Annotated[dict[str, str | None], Meta(examples=[{"E-Mail": "email", "Firma": "company"}])]
+    mapping: Annotated[
+        dict[str, str | None], Meta(examples=[{"E-Mail": "email", "Firma": "company"}], extra={"choice": True})
+    ]
     options: Maybe[ImportOptions] = UNSET
 
     @classmethod
