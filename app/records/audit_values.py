@@ -101,6 +101,8 @@ def present(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value if value is None or name not in PRESENTERS else PRESENTERS[name](value)
         for name, value in values.items()
+        # Records do not show it: only a merge says what was merged.
+        if name != "merged_ids" or value is not None
     }
 
 

@@ -81,8 +81,10 @@ class DuplicateWatch:
                 mark, found = await self._behind(mark)
                 more = await self._each(sorted({*more, *found}))
                 failures = 0
-            except AppError:
-                failures = min(failures + 1, 10)  # without the database there is nothing to compare
+            except Exception as error:
+                if not failures:
+                    log.warning("duplicates wait: looking for changes failed, and is tried again", exc_info=error)
+                failures = min(failures + 1, 10)
             if not more:
                 await asyncio.sleep(min(LOOK_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS))
 
