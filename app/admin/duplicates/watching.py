@@ -13,7 +13,6 @@ from sqlalchemy import text
 from app.admin.duplicates.finding import BY_INDEX, by_kind, country_of, forget_dismissals, refresh
 from app.db.database import Database
 from app.db.session import Session
-from app.web.errors import AppError
 
 LOOK_SECONDS = 2.0
 # All tenants are looked at: for those whose events could not be read before.
