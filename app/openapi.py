@@ -121,7 +121,15 @@ EVENTS = {
         "example": 'id: 1042\nevent: deal.won\ndata: {"sequence": 1042, "type": "deal.won", …}\n\n',
     }
 }
-DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
+# It is sent as it is read: what is in it, the lists of these records say.
+DOCUMENT = {
+    "application/json": {
+        "example": {
+            "customer": {"id": 12, "name": "Ada Lovelace"},
+            **{name: [] for name in ("contacts", "deals", "activities", "notes", "attachments", "history")},
+        }
+    }
+}
 FILE = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 HEADERS = {
     "Retry-After": {"description": "Seconds to wait before trying again", "schema": {"type": "integer", "minimum": 1}},

@@ -9843,7 +9843,21 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    /**
+                     * @example {
+                     *       "customer": {
+                     *         "id": 12,
+                     *         "name": "Ada Lovelace"
+                     *       },
+                     *       "contacts": [],
+                     *       "deals": [],
+                     *       "activities": [],
+                     *       "notes": [],
+                     *       "attachments": [],
+                     *       "history": []
+                     *     }
+                     */
+                    "application/json": unknown;
                 };
             };
             400: components["responses"]["400"];
