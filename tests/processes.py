@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from app.cli import crm as commands
 from app.dev.postgres import BINARIES, EmbeddedPostgres
+from app.settings import Settings
 
 CRM = str(Path(sys.executable).with_name("crm"))
 CONFIGURED = """
@@ -59,6 +60,20 @@ def crm_here(*arguments: str, **environment: str) -> Result:
     """
     with one_command:
         return CliRunner(env=dict.fromkeys(CONFIGURED) | environment).invoke(commands, arguments)
+
+
+def crm_on(settings: Settings, *arguments: str) -> Result:
+    """The same, on the database and the store of these settings."""
+    return crm_here(
+        *arguments,
+        DATABASE_URL=settings.database_dsn,
+        MIGRATION_DATABASE_URL=settings.migration_dsn,
+        JWT_SECRET=settings.jwt_secret,
+        S3_ENDPOINT_URL=settings.s3_endpoint_url,
+        S3_BUCKET=settings.s3_bucket,
+        S3_ACCESS_KEY_ID=settings.s3_access_key_id,
+        S3_SECRET_ACCESS_KEY=settings.s3_secret_access_key,
+    )
 
 
 class Service:

@@ -13,23 +13,13 @@ from click.testing import Result
 from app.settings import Settings
 from tests.admin.test_erasure import erase
 from tests.callers import Caller
-from tests.processes import crm_here
+from tests.processes import crm_on
 from tests.records.chains import breaks, seal
 from tests.records.test_purging import age, purge
 
 
 def command(settings: Settings, *arguments: str) -> Result:
-    return crm_here(
-        "erase",
-        *arguments,
-        DATABASE_URL=settings.database_dsn,
-        MIGRATION_DATABASE_URL=settings.migration_dsn,
-        JWT_SECRET=settings.jwt_secret,
-        S3_ENDPOINT_URL=settings.s3_endpoint_url,
-        S3_BUCKET=settings.s3_bucket,
-        S3_ACCESS_KEY_ID=settings.s3_access_key_id,
-        S3_SECRET_ACCESS_KEY=settings.s3_secret_access_key,
-    )
+    return crm_on(settings, "erase", *arguments)
 
 
 def bring_back(settings: Settings, customer: dict[str, Any], tenant: str, **more: object) -> None:

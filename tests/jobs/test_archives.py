@@ -25,7 +25,7 @@ from app.storage.objects import ObjectStore
 from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers, refused
 from tests.jobs.test_bulk_jobs import ended
-from tests.processes import crm_here, wait_until
+from tests.processes import crm_on, wait_until
 from tests.records.chains import breaks, seal
 
 EXPORTS = "/admin/exports"
@@ -119,16 +119,7 @@ def test_nobody_has_an_object_deleted_that_is_no_archive_of_the_tenant(settings:
 
 
 def restored(settings: Settings, file: Path, tenant: str) -> Result:
-    return crm_here(
-        *("restore-export", str(file), "--tenant", tenant),
-        DATABASE_URL=settings.database_dsn,
-        MIGRATION_DATABASE_URL=settings.migration_dsn,
-        JWT_SECRET=settings.jwt_secret,
-        S3_ENDPOINT_URL=settings.s3_endpoint_url,
-        S3_BUCKET=settings.s3_bucket,
-        S3_ACCESS_KEY_ID=settings.s3_access_key_id,
-        S3_SECRET_ACCESS_KEY=settings.s3_secret_access_key,
-    )
+    return crm_on(settings, "restore-export", str(file), "--tenant", tenant)
 
 
 @pytest.mark.usefixtures("working")
