@@ -16,6 +16,7 @@ from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
 from app.admin.batch.service import only_changes_of_records
+from app.admin.calendar.routes import router as calendar
 from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
@@ -67,7 +68,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
-    *(tags, me, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
+    *(tags, me, calendar, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports),
 )
 

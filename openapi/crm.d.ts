@@ -1607,6 +1607,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/me/calendar": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get my calendar
+         * @description What is to be done and when, by time: activities with a due date, follow-ups and closings of deals. An entry is
+         *     there if a part of it is in the range. With `user_id`, managers and admins see other people's.
+         */
+        get: operations["get_my_calendar"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/notes": {
         parameters: {
             query?: never;
@@ -3109,6 +3130,45 @@ export interface components {
             more?: number;
         };
         /**
+         * CalendarCustomer
+         * @description The customer of an entry.
+         */
+        CalendarCustomer: {
+            id: number;
+            name: string;
+        };
+        /**
+         * CalendarEntry
+         * @description Something at a time, or on a whole day. A whole day begins and ends at midnight UTC, whatever the timezone.
+         *         `ends_at` is the moment after it, and equal to `starts_at` where nobody knows how long it takes.
+         */
+        CalendarEntry: {
+            kind: components["schemas"]["CalendarKind"];
+            title: string;
+            starts_at: string;
+            ends_at: string;
+            all_day: boolean;
+            status: components["schemas"]["ActivityStatus"];
+            activity_type: components["schemas"]["ActivityType"] | null;
+            user_id: number | string | null;
+            record: components["schemas"]["CalendarRecord"];
+            customer: components["schemas"]["CalendarCustomer"] | null;
+        };
+        /**
+         * CalendarKind
+         * @description What an entry stands for.
+         * @enum {unknown}
+         */
+        CalendarKind: "activity" | "closing" | "follow_up";
+        /**
+         * CalendarRecord
+         * @description The record behind an entry.
+         */
+        CalendarRecord: {
+            type: string;
+            id: number;
+        };
+        /**
          * Change
          * @description What would become of one record; `resource_id` is null for a new one.
          */
@@ -4533,6 +4593,37 @@ export interface components {
          * @enum {unknown}
          */
         Every: "day" | "month" | "week";
+        /**
+         * Everything[CalendarEntry]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "kind": "activity",
+         *           "title": "Send the offer",
+         *           "starts_at": "2026-01-19T10:00:00Z",
+         *           "ends_at": "2026-01-19T10:30:00Z",
+         *           "all_day": false,
+         *           "status": "scheduled",
+         *           "activity_type": "call",
+         *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "record": {
+         *             "type": "activity",
+         *             "id": 52
+         *           },
+         *           "customer": {
+         *             "id": 12,
+         *             "name": "Ada Lovelace"
+         *           }
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_CalendarEntry_: {
+            data: components["schemas"]["CalendarEntry"][];
+            total: number;
+        };
         /**
          * Everything[Duplicate]
          * @description A short list with all of its records.
@@ -12164,6 +12255,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Activity_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_my_calendar: {
+        parameters: {
+            query: {
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                from: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                to: string;
+                /** @description Whose: user ids, comma-separated, or `me`, at most 50. Left out it is `me`; others are for managers and admins */
+                user_id?: string;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_CalendarEntry_"];
                 };
             };
             400: components["responses"]["400"];

@@ -40,7 +40,7 @@ KNOWN |= {"url": "http://127.0.0.1:9/hook", "types": ["customer.*"], "after": 0,
 # A report that has all filters; and its schedule.
 KNOWN |= {"report": "summary", "every": "day", "at": "07:30"}
 # Every made-up record has this letter somewhere.
-QUERY: dict[str, object] = {"q": "e"}
+QUERY: dict[str, object] = {"q": "e", "from": "2026-01-01", "to": "2026-01-31"}
 
 
 class Operation(NamedTuple):

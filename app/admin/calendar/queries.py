@@ -1,0 +1,170 @@
+"""Entries of calendars as the database reads them: each kind off an index, of these people and within these times."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Select,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+from app.admin.activities.queries import STATUS
+from app.admin.calendar.schemas import CalendarKind
+from app.admin.nested import customer_name
+from app.models import Activity, Customer, Deal, PipelineStage
+from app.records import resources
+from app.records.calendar import TODAY, at_midnight
+from app.records.resources import Resource
+
+activity, customer, deal, stage = (model.__table__.c for model in (Activity, Customer, Deal, PipelineStage))
+
+TIME = DateTime(timezone=True)
+MINUTE: ColumnElement[Any] = literal_column("interval '1 minute'")
+DAY: ColumnElement[Any] = literal_column("interval '1 day'")
+LAST: ColumnElement[Any] = literal_column("timestamptz '9999-12-31 23:59:59.999999+00'")
+
+
+class Source(NamedTuple):
+    """Where the entries of one kind come from, the earliest first and the latest first."""
+
+    kind: CalendarKind
+    resource: Resource
+    forward: Select[Any]
+    backward: Select[Any]
+
+
+class Found(NamedTuple):
+    """An entry as it is read."""
+
+    id: int
+    starts_at: datetime
+    ends_at: datetime
+    all_day: bool
+    status: str
+    user_id: int | str | None
+    title: str
+    activity_type: str | None
+    customer_id: int | None
+    customer_name: str | None
+
+
+def _source(
+    kind: CalendarKind,
+    resource: Resource,
+    *,
+    starts_at: ColumnElement[Any],
+    all_day: ColumnElement[bool],
+    user_id: ColumnElement[Any],
+    title: ColumnElement[str],
+    customer_id: ColumnElement[Any],
+    status: ColumnElement[str],
+    minutes: ColumnElement[Any] | None = None,
+    activity_type: ColumnElement[Any] | None = None,
+) -> Source:
+    """The kind whose entries begin at `starts_at`. Those that last `minutes` are found while they do."""
+    c = resource.table.c
+    end = starts_at if minutes is None else func.least(starts_at + func.coalesce(minutes, 0) * MINUTE, LAST)
+    since, since_day, earliest, until, until_day, latest = (
+        bindparam(name, type_=TIME) for name in ("since", "since_day", "earliest", "until", "until_day", "latest")
+    )
+    begins_later = starts_at >= case((all_day, since_day), else_=since)
+    lasts = begins_later if minutes is None else or_(begins_later, and_(~all_day, end > since))
+    columns = {
+        "id": c.id,
+        "starts_at": starts_at,
+        "ends_at": case((all_day, starts_at + DAY), else_=end),
+        "all_day": all_day,
+        "status": status,
+        "user_id": user_id,
+        "title": title,
+        "activity_type": literal_column("NULL", Text) if activity_type is None else activity_type,
+        "customer_id": customer_id,
+        "customer_name": customer_name(customer_id),
+    }
+    rows = (
+        select(*(columns[name].label(name) for name in Found._fields))
+        .where(
+            c.deleted_at.is_(None),
+            cast(user_id, Text) == any_(bindparam("people", type_=ARRAY(Text))),
+            # An index can answer these two; what is meant follows.
+            starts_at >= earliest,
+            starts_at <= latest,
+            lasts,
+            starts_at <= case((all_day, until_day), else_=until),
+        )
+        .limit(bindparam("most", type_=BigInteger))
+    )
+    return Source(kind, resource, rows.order_by(starts_at, c.id), rows.order_by(starts_at.desc(), c.id.desc()))
+
+
+def _passed(starts_at: ColumnElement[Any], all_day: ColumnElement[bool]) -> ColumnElement[bool]:
+    return starts_at < case((all_day, TODAY), else_=func.now())
+
+
+def _follow_ups() -> Source:
+    starts_at, all_day = customer.next_follow_up_at, at_midnight(customer.next_follow_up_at)
+    return _source(
+        CalendarKind.FOLLOW_UP,
+        resources.CUSTOMERS,
+        starts_at=starts_at,
+        all_day=all_day,
+        user_id=customer.assigned_to,
+        title=customer.name,
+        customer_id=customer.id,
+        status=case((_passed(starts_at, all_day), literal_column("'overdue'")), else_=literal_column("'scheduled'")),
+    )
+
+
+def _closings() -> Source:
+    """When a deal is expected to be closed, or was."""
+    starts_at = func.coalesce(deal.actual_close_date, deal.expected_close_date)
+    all_day = at_midnight(starts_at)
+    kind = select(stage.kind).where(stage.id == deal.stage_id).scalar_subquery()
+    return _source(
+        CalendarKind.CLOSING,
+        resources.DEALS,
+        starts_at=starts_at,
+        all_day=all_day,
+        user_id=deal.owner_id,
+        title=deal.title,
+        customer_id=deal.customer_id,
+        status=case(
+            (kind == literal_column("'won'"), literal_column("'completed'")),
+            (kind == literal_column("'lost'"), literal_column("'cancelled'")),
+            (_passed(starts_at, all_day), literal_column("'overdue'")),
+            else_=literal_column("'scheduled'"),
+        ),
+    )
+
+
+SOURCES = (
+    _source(
+        CalendarKind.ACTIVITY,
+        resources.ACTIVITIES,
+        starts_at=activity.due_date,
+        all_day=activity.all_day,
+        user_id=activity.assigned_to,
+        title=activity.title,
+        customer_id=activity.customer_id,
+        status=STATUS,
+        minutes=activity.duration,
+        activity_type=activity.type,
+    ),
+    _follow_ups(),
+    _closings(),
+)

@@ -1,0 +1,73 @@
+"""Calendars as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, field
+
+from app.admin.activities.schemas import ActivityStatus, ActivityType
+from app.web.paging import SPECIAL_USERS
+from app.web.structs import From, Maybe, Until
+
+MOST_DAYS = 92
+MOST_PEOPLE = 50
+MOST_ENTRIES = 5000
+
+People = Annotated[
+    list[Annotated[str, Meta(max_length=66)]],
+    Meta(
+        description=f"Whose: user ids, comma-separated, or `me`, at most {MOST_PEOPLE}. Left out it is `me`; others are"
+        " for managers and admins",
+        extra={"keep_quoted": SPECIAL_USERS},
+    ),
+]
+
+
+class CalendarKind(StrEnum):
+    """What an entry stands for."""
+
+    ACTIVITY = "activity"
+    FOLLOW_UP = "follow_up"
+    CLOSING = "closing"
+
+
+class CalendarRecord(Struct):
+    """The record behind an entry."""
+
+    type: str
+    id: int
+
+
+class CalendarCustomer(Struct):
+    """The customer of an entry."""
+
+    id: int
+    name: str
+
+
+class CalendarEntry(Struct):
+    """Something at a time, or on a whole day. A whole day begins and ends at midnight UTC, whatever the timezone.
+    `ends_at` is the moment after it, and equal to `starts_at` where nobody knows how long it takes.
+    """
+
+    kind: CalendarKind
+    title: str
+    starts_at: datetime
+    ends_at: datetime
+    all_day: bool
+    status: ActivityStatus
+    activity_type: ActivityType | None
+    user_id: int | str | None
+    record: CalendarRecord
+    customer: CalendarCustomer | None
+
+
+class CalendarQuery(Struct, kw_only=True):
+    """A range of at most 92 days, and whose calendar."""
+
+    from_: From = field(name="from")
+    to: Until
+    user_id: Maybe[People] = UNSET
