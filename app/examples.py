@@ -85,6 +85,7 @@ VALUES: dict[str, Any] = {
     "updated_at": "2026-01-12T14:05:00Z",
     "due_date": "2026-01-19T10:00:00Z",
     "due_at": "2026-01-19T10:00:00Z",
+    "remind_at": "2026-01-19T09:30:00Z",
     "expected_close_date": "2026-02-27T00:00:00Z",
     "starts_at": "2026-01-19T10:00:00Z",
     "ends_at": "2026-01-19T10:30:00Z",

@@ -48,6 +48,7 @@ CREATE TABLE activities (
         WHEN status <> 'scheduled' THEN COALESCE(completed_at, updated_at)
         ELSE NULL
         END) STORED,
+    remind_at timestamptz,
     CONSTRAINT activities_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT activities_all_day_check CHECK (NOT all_day OR (due_date AT TIME ZONE 'UTC')::time without time zone =
         '00:00:00'::time without time zone),
@@ -63,7 +64,7 @@ CREATE TABLE activities (
         23:59:59.999999+00' AND created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00' AND updated_at >= '0002-01-01 00:00:00+00' AND updated_at <= '9999-12-31
         23:59:59.999999+00' AND deleted_at >= '0002-01-01 00:00:00+00' AND deleted_at <= '9999-12-31
-        23:59:59.999999+00'),
+        23:59:59.999999+00' AND remind_at >= '0002-01-01 00:00:00+00' AND remind_at <= '9999-12-31 23:59:59.999999+00'),
     CONSTRAINT activities_contact_fkey FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts(tenant_id, id),
     CONSTRAINT activities_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id, id),
     CONSTRAINT activities_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id)
@@ -74,6 +75,8 @@ CREATE INDEX activities_closed_by_idx ON activities (tenant_id, assigned_to, clo
 CREATE INDEX activities_contact_idx ON activities (tenant_id, contact_id) WHERE contact_id IS NOT NULL;
 CREATE INDEX activities_customer_idx ON activities (tenant_id, customer_id);
 CREATE INDEX activities_deal_idx ON activities (tenant_id, deal_id) WHERE deal_id IS NOT NULL;
+CREATE INDEX activities_due_idx ON activities (due_date) WHERE deleted_at IS NULL AND status = 'scheduled' AND NOT
+    all_day;
 CREATE INDEX activities_live_assigned_to_idx ON activities (tenant_id, assigned_to, due_date, id) WHERE deleted_at IS
     NULL;
 CREATE INDEX activities_live_closed_at_idx ON activities (tenant_id, closed_at, id) WHERE deleted_at IS NULL;
@@ -89,6 +92,7 @@ CREATE INDEX activities_live_type_rank_idx ON activities (tenant_id, type_rank, 
 CREATE INDEX activities_live_updated_at_idx ON activities (tenant_id, updated_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX activities_open_idx ON activities (tenant_id, assigned_to, due_date, id) WHERE deleted_at IS NULL AND
     status = 'scheduled';
+CREATE INDEX activities_remind_at_idx ON activities (remind_at) WHERE deleted_at IS NULL AND status = 'scheduled';
 CREATE INDEX activities_search_idx ON activities USING gin (crm_grams(crm_fold_search(title)) COLLATE "C") WITH
     (gin_pending_list_limit='256');
 CREATE INDEX activities_trash_idx ON activities (tenant_id, due_date, id) WHERE deleted_at IS NOT NULL;
@@ -96,6 +100,8 @@ CREATE INDEX activities_trashed_at_idx ON activities (tenant_id, deleted_at, id)
 
 ALTER TABLE activities ENABLE ROW LEVEL SECURITY;
 ALTER TABLE activities FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON activities FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY own ON activities AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR assigned_to = current_setting('crm.user', true));
 CREATE POLICY search ON activities FOR SELECT TO crm_search
@@ -104,6 +110,8 @@ CREATE POLICY tenant ON activities
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT (tenant_id, id, status, assigned_to, due_date, all_day, deleted_at, remind_at) ON activities TO
+    crm_maintenance;
 GRANT SELECT ON activities TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON activities TO crm_service;
 
@@ -590,6 +598,8 @@ CREATE TABLE customers (
 
 CREATE UNIQUE INDEX customers_live_email_key ON customers (tenant_id, email_folded) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX customers_live_external_id_key ON customers (tenant_id, external_id) WHERE deleted_at IS NULL;
+CREATE INDEX customers_follow_up_idx ON customers (next_follow_up_at) WHERE deleted_at IS NULL AND timezone('UTC',
+    next_follow_up_at)::time without time zone <> '00:00:00'::time without time zone;
 CREATE INDEX customers_hold_idx ON customers (tenant_id, created_at, id) WHERE hold;
 CREATE INDEX customers_live_assigned_to_idx ON customers (tenant_id, assigned_to, created_at, id) WHERE deleted_at IS
     NULL;
@@ -611,6 +621,8 @@ CREATE INDEX customers_trashed_at_idx ON customers (tenant_id, deleted_at, id) W
 
 ALTER TABLE customers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customers FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON customers FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY own ON customers AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR assigned_to = current_setting('crm.user', true));
 CREATE POLICY search ON customers FOR SELECT TO crm_search
@@ -619,6 +631,7 @@ CREATE POLICY tenant ON customers
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT (tenant_id, id, assigned_to, next_follow_up_at, deleted_at) ON customers TO crm_maintenance;
 GRANT SELECT ON customers TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON customers TO crm_service;
 
@@ -704,6 +717,8 @@ CREATE TABLE deals (
 );
 
 CREATE UNIQUE INDEX deals_live_external_id_key ON deals (tenant_id, external_id) WHERE deleted_at IS NULL;
+CREATE INDEX deals_closing_idx ON deals (expected_close_date) WHERE deleted_at IS NULL AND timezone('UTC',
+    expected_close_date)::time without time zone <> '00:00:00'::time without time zone;
 CREATE INDEX deals_contact_idx ON deals (tenant_id, customer_id, contact_id) WHERE contact_id IS NOT NULL;
 CREATE INDEX deals_customer_idx ON deals (tenant_id, customer_id);
 CREATE INDEX deals_live_amount_idx ON deals (tenant_id, amount_order, id) WHERE deleted_at IS NULL;
@@ -724,6 +739,8 @@ CREATE INDEX deals_trashed_at_idx ON deals (tenant_id, deleted_at, id) WHERE del
 
 ALTER TABLE deals ENABLE ROW LEVEL SECURITY;
 ALTER TABLE deals FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON deals FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY own ON deals AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR owner_id = current_setting('crm.user', true) OR (customer_id IN (SELECT
     customers.id FROM customers WHERE customers.assigned_to = current_setting('crm.user', true))));
@@ -733,6 +750,7 @@ CREATE POLICY tenant ON deals
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT (tenant_id, id, stage_id, expected_close_date, owner_id, deleted_at) ON deals TO crm_maintenance;
 GRANT SELECT ON deals TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON deals TO crm_service;
 
@@ -1071,6 +1089,7 @@ CREATE TABLE imports (
 );
 
 CREATE INDEX imports_created_at_idx ON imports (tenant_id, created_at, id);
+CREATE INDEX imports_job_idx ON imports (tenant_id, job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX imports_updated_at_idx ON imports (updated_at);
 CREATE INDEX imports_user_id_idx ON imports (tenant_id, user_id, created_at, id);
 
@@ -1084,7 +1103,7 @@ CREATE POLICY tenant ON imports
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, SELECT (tenant_id, id, status, object_key, created_at, updated_at) ON imports TO crm_maintenance;
+GRANT DELETE, SELECT (tenant_id, id, status, object_key, job_id, created_at, updated_at) ON imports TO crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE (status, mapping, options, summary, job_id, operation_id, updated_at) ON imports
     TO crm_service;
 
@@ -1279,6 +1298,96 @@ CREATE TRIGGER version BEFORE UPDATE ON notes
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,content_folded}');
 
 
+-- notification_settings -----------------------------------------------------------------------------------------------
+
+-- How a person wants to be told: a row for each who was seen, which a trigger makes.
+CREATE TABLE notification_settings (
+    tenant_id varchar(64) NOT NULL,
+    user_id text NOT NULL,
+    hidden text[] NOT NULL DEFAULT '{}',
+    emailed text[] NOT NULL DEFAULT '{assigned,reminder,mentioned,job_failed,webhook_disabled,connection}',
+    digest text NOT NULL DEFAULT 'none',
+    digest_at text NOT NULL DEFAULT '08:00',
+    quiet_from text,
+    quiet_to text,
+    timezone varchar(64),
+    locale text NOT NULL DEFAULT 'en',
+    follow_up_minutes integer DEFAULT 900,
+    closing_minutes integer DEFAULT 2340,
+    CONSTRAINT notification_settings_pkey PRIMARY KEY (tenant_id, user_id),
+    CONSTRAINT notification_settings_closing_minutes_check CHECK (closing_minutes >= 0 AND closing_minutes <= 43200),
+    CONSTRAINT notification_settings_digest_at_check CHECK (digest_at ~ '^([01][0-9]|2[0-3]):[0-5][0-9]$'),
+    CONSTRAINT notification_settings_digest_check CHECK (digest = ANY (ARRAY['none', 'daily', 'weekly'])),
+    CONSTRAINT notification_settings_follow_up_minutes_check CHECK (follow_up_minutes >= 0 AND follow_up_minutes <=
+        43200),
+    CONSTRAINT notification_settings_locale_check CHECK (locale = ANY (ARRAY['en', 'de', 'ar'])),
+    CONSTRAINT notification_settings_quiet_check CHECK ((quiet_from IS NULL) = (quiet_to IS NULL)),
+    CONSTRAINT notification_settings_quiet_from_check CHECK (quiet_from ~ '^([01][0-9]|2[0-3]):[0-5][0-9]$'),
+    CONSTRAINT notification_settings_quiet_to_check CHECK (quiet_to ~ '^([01][0-9]|2[0-3]):[0-5][0-9]$'),
+    CONSTRAINT notification_settings_tenant_id_check CHECK (tenant_id <> '')
+);
+
+ALTER TABLE notification_settings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE notification_settings FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON notification_settings TO crm_maintenance
+    USING (true);
+CREATE POLICY person ON notification_settings AS RESTRICTIVE
+    USING ((CURRENT_USER <> ALL ('{crm_service,crm_service_own}')) OR COALESCE(current_setting('crm.user', true), '') =
+    '' OR COALESCE(current_setting('crm.user', true), '') = user_id);
+CREATE POLICY tenant ON notification_settings
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT INSERT, SELECT ON notification_settings TO crm_maintenance;
+GRANT SELECT, UPDATE (hidden, emailed, digest, digest_at, quiet_from, quiet_to, timezone, locale, follow_up_minutes,
+    closing_minutes) ON notification_settings TO crm_service;
+
+
+-- notifications -------------------------------------------------------------------------------------------------------
+
+-- What a person is told, once for each `key`. `in_app` and `by_email` are what the person's settings were then.
+CREATE TABLE notifications (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    user_id text NOT NULL,
+    kind text NOT NULL,
+    key text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    read_at timestamptz,
+    actor_id text,
+    actor_name text,
+    resource_type text NOT NULL,
+    resource_id bigint NOT NULL,
+    data jsonb NOT NULL DEFAULT '{}'::jsonb,
+    in_app boolean NOT NULL,
+    by_email boolean NOT NULL,
+    CONSTRAINT notifications_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT notifications_key_key UNIQUE (tenant_id, user_id, key),
+    CONSTRAINT notifications_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT notifications_years_check CHECK (at >= '0002-01-01 00:00:00+00' AND at <= '9999-12-31
+        23:59:59.999999+00' AND read_at >= '0002-01-01 00:00:00+00' AND read_at <= '9999-12-31 23:59:59.999999+00')
+);
+
+CREATE INDEX notifications_at_idx ON notifications (at);
+CREATE INDEX notifications_record_idx ON notifications (tenant_id, resource_id, resource_type);
+CREATE INDEX notifications_shown_idx ON notifications (tenant_id, user_id, at, id) WHERE in_app;
+CREATE INDEX notifications_unread_idx ON notifications (tenant_id, user_id, at, id) WHERE in_app AND read_at IS NULL;
+
+ALTER TABLE notifications ENABLE ROW LEVEL SECURITY;
+ALTER TABLE notifications FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON notifications TO crm_maintenance
+    USING (true);
+CREATE POLICY person ON notifications AS RESTRICTIVE
+    USING ((CURRENT_USER <> ALL ('{crm_service,crm_service_own}')) OR COALESCE(current_setting('crm.user', true), '') =
+    '' OR COALESCE(current_setting('crm.user', true), '') = user_id);
+CREATE POLICY tenant ON notifications
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE (data) ON notifications TO crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (read_at, data) ON notifications TO crm_service;
+
+
 -- pipeline_stages -----------------------------------------------------------------------------------------------------
 
 -- A step of the tenant's pipeline.
@@ -1312,10 +1421,13 @@ CREATE TABLE pipeline_stages (
 
 ALTER TABLE pipeline_stages ENABLE ROW LEVEL SECURITY;
 ALTER TABLE pipeline_stages FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON pipeline_stages FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY tenant ON pipeline_stages
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT (tenant_id, id, kind) ON pipeline_stages TO crm_maintenance;
 GRANT DELETE, INSERT (tenant_id, id, name, display_name, "order", color, is_active, kind, probability, created_at,
     version), SELECT, UPDATE (name, display_name, "order", color, is_active, kind, probability) ON pipeline_stages TO
     crm_service;
@@ -1454,6 +1566,28 @@ CREATE POLICY tenant ON record_counts
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT SELECT ON record_counts TO crm_service;
+
+
+-- reminder_progress ---------------------------------------------------------------------------------------------------
+
+-- Up to when reminders are made: one row, without a tenant, which only a function of the database changes.
+CREATE TABLE reminder_progress (
+    tenant_id varchar(64) NOT NULL DEFAULT ''::character varying,
+    until timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT reminder_progress_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT reminder_progress_years_check CHECK (until >= '0002-01-01 00:00:00+00' AND until <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+ALTER TABLE reminder_progress ENABLE ROW LEVEL SECURITY;
+ALTER TABLE reminder_progress FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON reminder_progress TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON reminder_progress
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT SELECT, UPDATE ON reminder_progress TO crm_maintenance;
 
 
 -- removed_objects -----------------------------------------------------------------------------------------------------
@@ -1704,6 +1838,9 @@ CREATE POLICY tenant ON users
 
 GRANT INSERT, SELECT, UPDATE ON users TO crm_service;
 
+CREATE TRIGGER notifications AFTER INSERT ON users
+    FOR EACH ROW EXECUTE FUNCTION crm_begin_notifications();
+
 
 -- webhook_deliveries --------------------------------------------------------------------------------------------------
 
@@ -1943,6 +2080,19 @@ BEGIN
     END IF;
     RETURN NULL;
 END $function$;
+
+-- Whoever is seen for the first time has settings from then on.
+CREATE FUNCTION crm_begin_notifications()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    INSERT INTO notification_settings (tenant_id, user_id) VALUES (NEW.tenant_id, NEW.id) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_begin_notifications() OWNER TO crm_maintenance;
 
 -- JSON as app.records.audit_chain writes it: sorted, without blanks, and a number below a millionth with an exponent.
 CREATE FUNCTION crm_canonical_json(document jsonb)
@@ -3212,6 +3362,20 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- Nothing is left of a record that is deleted for good.
+CREATE FUNCTION crm_forget_notifications()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM notifications USING old_rows AS gone
+    WHERE notifications.tenant_id = gone.tenant_id AND resource_id = gone.id AND resource_type = TG_ARGV[0];
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_forget_notifications() OWNER TO crm_maintenance;
+
 CREATE FUNCTION crm_forget_removed_objects(keys text[], OUT count bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -3733,6 +3897,25 @@ END $function$;
 ALTER FUNCTION crm_prune_jobs(bigint,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_jobs(bigint,bigint) TO crm_service;
 
+-- Deletes notifications of so many days ago; answers how many.
+CREATE FUNCTION crm_prune_notifications(days bigint, most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    DELETE FROM notifications WHERE (tenant_id, id) IN (
+        SELECT tenant_id, id FROM notifications
+        WHERE at < now() - make_interval(days => greatest(days, 1)::integer) ORDER BY at LIMIT most
+    );
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_prune_notifications(bigint,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_prune_notifications(bigint,bigint) TO crm_service;
+
 -- Deletes deliveries that were made so many days ago, and what is left of webhooks that were deleted; answers how many.
 CREATE FUNCTION crm_prune_webhooks(days bigint, most bigint, OUT count bigint)
  RETURNS bigint
@@ -3888,6 +4071,134 @@ AS $function$
     WHERE tenant_id = tenant AND id = job;
 $function$;
 ALTER FUNCTION crm_queue_job(text,bigint,bigint) OWNER TO crm_maintenance;
+
+-- A transaction may commit what is due a moment after that moment was looked at. So the last minute is looked at again:
+-- no transaction of the service is open for so long, and a key keeps everybody from being told twice.
+CREATE FUNCTION crm_remind(most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+DECLARE
+    since timestamptz;
+    reached timestamptz;
+BEGIN
+    count := 0;
+    -- Of several workers, one at a time.
+    SELECT until - interval '1 minute' INTO since FROM reminder_progress FOR UPDATE SKIP LOCKED;
+    IF since IS NULL THEN
+        RETURN;
+    END IF;
+    WITH leads AS MATERIALIZED (
+        -- Who is reminded so long before.
+        SELECT 'activity' AS resource_type, interval '0' AS lead
+        UNION SELECT DISTINCT 'customer', make_interval(mins => follow_up_minutes) FROM notification_settings
+            WHERE follow_up_minutes IS NOT NULL
+        UNION SELECT DISTINCT 'deal', make_interval(mins => closing_minutes) FROM notification_settings
+            WHERE closing_minutes IS NOT NULL
+    ), days AS MATERIALIZED (
+        -- The days that end in this time, or so long after it: from the first up to before the last.
+        SELECT resource_type, lead, timezone, timezone('UTC', first::timestamp) AS first, timezone('UTC', last::timestamp) AS last
+        FROM leads CROSS JOIN (SELECT DISTINCT timezone FROM settings) AS zones CROSS JOIN LATERAL (
+            SELECT timezone(timezone, since + lead)::date AS first, timezone(timezone, now() + lead)::date AS last
+        ) AS ends
+        WHERE first < last
+    ), due AS (
+        SELECT tenant_id, assigned_to AS user_id, 'reminder' AS kind, 'activity' AS resource_type, id AS resource_id,
+            remind_at AS moment, remind_at AS named, due_date AS due, all_day
+        FROM activities
+        WHERE deleted_at IS NULL AND status = 'scheduled' AND remind_at > since AND remind_at <= now()
+        UNION ALL
+        SELECT tenant_id, assigned_to, 'overdue', 'activity', id, due_date, due_date, due_date, false
+        FROM activities
+        WHERE deleted_at IS NULL AND status = 'scheduled' AND NOT all_day AND due_date > since AND due_date <= now()
+        UNION ALL
+        SELECT tenant_id, assigned_to, 'overdue', 'activity', activity.id,
+            timezone(timezone, timezone('UTC', due_date)::date + interval '1 day'), due_date, due_date, true
+        FROM days JOIN settings USING (timezone) CROSS JOIN LATERAL (
+            SELECT assigned_to, id, due_date FROM activities
+            WHERE activities.tenant_id = settings.tenant_id AND deleted_at IS NULL AND status = 'scheduled' AND all_day
+                AND due_date >= days.first AND due_date < days.last
+        ) AS activity
+        WHERE resource_type = 'activity'
+        UNION ALL
+        SELECT customers.tenant_id, assigned_to, 'reminder', 'customer', id, next_follow_up_at - lead, next_follow_up_at,
+            next_follow_up_at, false
+        FROM leads JOIN customers ON next_follow_up_at > since + lead AND next_follow_up_at <= now() + lead
+            JOIN notification_settings AS person ON person.tenant_id = customers.tenant_id AND user_id = assigned_to
+        WHERE resource_type = 'customer' AND deleted_at IS NULL AND timezone('UTC', next_follow_up_at)::time <> '00:00'
+            AND make_interval(mins => follow_up_minutes) = lead
+        UNION ALL
+        SELECT settings.tenant_id, assigned_to, 'reminder', 'customer', customer.id,
+            timezone(settings.timezone, timezone('UTC', next_follow_up_at)::date + interval '1 day') - lead,
+            next_follow_up_at, next_follow_up_at, true
+        FROM days JOIN settings USING (timezone) CROSS JOIN LATERAL (
+            SELECT assigned_to, id, next_follow_up_at FROM customers
+            WHERE customers.tenant_id = settings.tenant_id AND deleted_at IS NULL
+                AND next_follow_up_at >= days.first AND next_follow_up_at < days.last
+                AND timezone('UTC', next_follow_up_at)::time = '00:00'
+        ) AS customer
+            JOIN notification_settings AS person ON person.tenant_id = settings.tenant_id AND user_id = assigned_to
+        WHERE resource_type = 'customer' AND make_interval(mins => follow_up_minutes) = lead
+        UNION ALL
+        SELECT deals.tenant_id, owner_id, 'reminder', 'deal', deals.id, expected_close_date - lead, expected_close_date,
+            expected_close_date, false
+        FROM leads JOIN deals ON expected_close_date > since + lead AND expected_close_date <= now() + lead
+            JOIN notification_settings AS person ON person.tenant_id = deals.tenant_id AND user_id = owner_id
+            JOIN pipeline_stages AS stage ON stage.tenant_id = deals.tenant_id AND stage.id = stage_id
+        WHERE resource_type = 'deal' AND deals.deleted_at IS NULL AND stage.kind = 'open'
+            AND timezone('UTC', expected_close_date)::time <> '00:00' AND make_interval(mins => closing_minutes) = lead
+        UNION ALL
+        SELECT settings.tenant_id, owner_id, 'reminder', 'deal', deal.id,
+            timezone(settings.timezone, timezone('UTC', expected_close_date)::date + interval '1 day') - lead,
+            expected_close_date, expected_close_date, true
+        FROM days JOIN settings USING (timezone) CROSS JOIN LATERAL (
+            SELECT owner_id, id, stage_id, expected_close_date FROM deals
+            WHERE deals.tenant_id = settings.tenant_id AND deleted_at IS NULL
+                AND expected_close_date >= days.first AND expected_close_date < days.last
+                AND timezone('UTC', expected_close_date)::time = '00:00'
+        ) AS deal
+            JOIN notification_settings AS person ON person.tenant_id = settings.tenant_id AND user_id = owner_id
+            JOIN pipeline_stages AS stage ON stage.tenant_id = settings.tenant_id AND stage.id = stage_id
+        WHERE resource_type = 'deal' AND stage.kind = 'open' AND make_interval(mins => closing_minutes) = lead
+    ), told AS (
+        SELECT tenant_id, user_id, kind, resource_type, resource_id, moment,
+            concat_ws('/', kind, resource_type, resource_id, extract(epoch FROM named)) AS key,
+            jsonb_build_object('due_at', due, 'all_day', all_day) AS data
+        FROM due WHERE user_id IS NOT NULL
+        UNION ALL
+        SELECT jobs.tenant_id, jobs.user_id,
+            CASE WHEN jobs.status = 'failed' THEN 'job_failed' WHEN jobs.kind = 'report' THEN 'report_ready'
+                ELSE 'import_finished' END,
+            CASE WHEN imports.id IS NULL THEN 'job' ELSE 'import' END, coalesce(imports.id, jobs.id), finished_at,
+            concat_ws('/', 'job', jobs.id), jsonb_build_object('job_id', jobs.id, 'job', jobs.kind)
+        FROM jobs LEFT JOIN imports ON imports.tenant_id = jobs.tenant_id AND job_id = jobs.id
+        WHERE finished_at > since
+            AND (jobs.status = 'failed' OR jobs.status = 'done' AND jobs.kind IN ('report', 'import_run'))
+    ), made AS (
+        SELECT told.*, coalesce(kind <> ALL (hidden), true) AS in_app, coalesce(kind = ANY (emailed), false) AS by_email
+        FROM told LEFT JOIN notification_settings AS person USING (tenant_id, user_id)
+        WHERE (kind <> ALL (hidden) OR kind = ANY (emailed)) IS NOT FALSE AND NOT EXISTS (
+            SELECT FROM notifications AS before
+            WHERE before.tenant_id = told.tenant_id AND before.user_id = told.user_id AND before.key = told.key
+        )
+        ORDER BY moment LIMIT greatest(most, 1)
+    ), inserted AS (
+        INSERT INTO notifications (tenant_id, user_id, kind, key, resource_type, resource_id, data, in_app, by_email)
+        SELECT tenant_id, user_id, kind, key, resource_type, resource_id, data, in_app, by_email FROM made
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(*), max(moment) INTO count, reached FROM made;
+    -- Where there may be more, it goes on from the last one.
+    UPDATE reminder_progress SET until = CASE WHEN count < greatest(most, 1) THEN now() ELSE reached END;
+END $function$;
+ALTER FUNCTION crm_remind(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_remind(bigint) TO crm_service;
 
 -- Deletes the records of a tree for good. Rows that are no records, such as the stage history, go with them; other
 -- records that refer to them, as a deal to a contact, no longer do. The audit entries name the kind of removal and have

@@ -2700,6 +2700,7 @@ export interface components {
          *       "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *       "due_date": "2026-01-19T10:00:00Z",
          *       "all_day": false,
+         *       "remind_at": "2026-01-19T09:30:00Z",
          *       "completed_at": null,
          *       "duration": 30,
          *       "outcome": null,
@@ -2740,6 +2741,7 @@ export interface components {
             assigned_to: number | string | null;
             due_date: string | null;
             all_day: boolean;
+            remind_at: string | null;
             completed_at: string | null;
             duration: number | null;
             outcome: string | null;
@@ -2817,6 +2819,7 @@ export interface components {
             due_date?: (string) | null;
             /** @description Whether it is due by the end of a day in the organization's timezone; due_date is then that day's midnight in UTC. Left out it is so where due_date comes as a bare date, and of a task due at midnight UTC */
             all_day?: boolean;
+            remind_at?: (string) | null;
             completed_at?: (string) | null;
             duration?: number | null;
             outcome?: string | null;
@@ -2840,6 +2843,7 @@ export interface components {
             due_date?: (string) | null;
             /** @description Whether it is due by the end of a day in the organization's timezone; due_date is then that day's midnight in UTC. Left out it is so where due_date comes as a bare date, and of a task due at midnight UTC */
             all_day?: boolean;
+            remind_at?: (string) | null;
             completed_at?: (string) | null;
             duration?: number | null;
             outcome?: string | null;
@@ -3646,6 +3650,7 @@ export interface components {
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
          *           "all_day": false,
+         *           "remind_at": "2026-01-19T09:30:00Z",
          *           "completed_at": null,
          *           "duration": 30,
          *           "outcome": null,
@@ -3687,6 +3692,7 @@ export interface components {
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
          *           "all_day": false,
+         *           "remind_at": "2026-01-19T09:30:00Z",
          *           "completed_at": null,
          *           "duration": 30,
          *           "outcome": null,
@@ -4076,6 +4082,7 @@ export interface components {
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
          *           "all_day": false,
+         *           "remind_at": "2026-01-19T09:30:00Z",
          *           "completed_at": null,
          *           "duration": 30,
          *           "outcome": null,
@@ -5633,6 +5640,7 @@ export interface components {
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
          *           "all_day": false,
+         *           "remind_at": "2026-01-19T09:30:00Z",
          *           "completed_at": null,
          *           "duration": 30,
          *           "outcome": null,
@@ -7646,7 +7654,7 @@ export interface operations {
                 /** @description How an export is written. */
                 format?: "csv" | "jsonl" | "xlsx";
                 /** @description The columns, comma-separated, in this order; all by default */
-                columns?: ("all_day" | "assigned_to" | "completed_at" | "contact" | "contact_id" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "description" | "due_date" | "duration" | "external_id" | "id" | "outcome" | "priority" | "status" | "title" | "type" | "updated_at")[];
+                columns?: ("all_day" | "assigned_to" | "completed_at" | "contact" | "contact_id" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "description" | "due_date" | "duration" | "external_id" | "id" | "outcome" | "priority" | "remind_at" | "status" | "title" | "type" | "updated_at")[];
                 /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
                 bom?: boolean;
                 /**

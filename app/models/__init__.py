@@ -12,6 +12,7 @@ from app.models.idempotency import IdempotencyKey
 from app.models.import_rows import ImportRow
 from app.models.imports import Import
 from app.models.jobs import Job, JobFile
+from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
 from app.models.tenants import TenantSettings, User
@@ -44,9 +45,12 @@ __all__ = [
     "JobFile",
     "Mergeable",
     "Note",
+    "Notification",
+    "NotificationSettings",
     "PipelineStage",
     "Record",
     "RecordCount",
+    "ReminderProgress",
     "RemovedObject",
     "ReportSchedule",
     "SoftDeleted",

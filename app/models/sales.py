@@ -141,6 +141,7 @@ class Activity(Record, Imported):
     assigned_to: Mapped[int | str | None] = mapped_column(UserReference)
     due_date: Mapped[datetime | None]
     all_day: Mapped[bool] = mapped_column(server_default=text("false"))
+    remind_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     duration: Mapped[int | None] = mapped_column(Integer)
     outcome: Mapped[str | None] = mapped_column(String(10_000))

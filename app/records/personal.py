@@ -48,6 +48,9 @@ NOT_PERSONAL = {
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
     "job_files": "content_type name object_key",
     "notes": "author_id author_name",
+    "notification_settings": "digest digest_at emailed hidden locale quiet_from quiet_to timezone user_id",
+    # `data` has times and numbers.
+    "notifications": "actor_id actor_name data key kind resource_type user_id",
     "pipeline_stages": "color display_name kind name origin",
     "record_counts": "counted facet",
     "removed_objects": "object_key",

@@ -85,6 +85,7 @@ class Activity(View):
     assigned_to: int | str | None
     due_date: datetime | None
     all_day: bool
+    remind_at: datetime | None
     completed_at: datetime | None
     duration: int | None
     outcome: str | None
@@ -114,6 +115,7 @@ class ActivityChange(Body, kw_only=True):
     assigned_to: Maybe[UserId | None] = UNSET
     due_date: Maybe[Time | None] = UNSET
     all_day: Maybe[AllDay] = UNSET
+    remind_at: Maybe[Annotated[Time, Meta(description="When its person is reminded of it")] | None] = UNSET
     completed_at: Maybe[Time | None] = UNSET
     duration: Maybe[Annotated[int, Meta(ge=0, le=2**31 - 1, description="Minutes", examples=[30])] | None] = UNSET
     outcome: Maybe[Annotated[str, Meta(max_length=10_000, **TEXT)] | None] = UNSET

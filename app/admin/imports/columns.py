@@ -185,6 +185,7 @@ NAMES: Mapping[ImportKind, Mapping[str, str]] = {
             " Date, Start, Date, Start Time, Due on"
         ),
         "all_day": "All day event, Whole day",
+        "remind_at": "Reminder, Remind on, Reminder Date/Time, ReminderDateTime, hs_task_reminders, Remind me",
         "completed_at": (
             "Completed, Date Completed, Completion date, Activity - Marked as done time, Completed at,"
             " CompletedDateTime, Closed Time, Done on, hs_task_completion_date"
