@@ -147,7 +147,7 @@ def test_a_title_above_the_table_is_left_out_and_said() -> None:
 
 
 def test_blank_rows_do_not_count_and_keep_their_numbers() -> None:
-    assert read("Name,City\n\nAda,Rome\n,\n\nBo,\n")[1] == [Row(3, ["Ada", "Rome"]), Row(6, ["Bo"])]
+    assert read("Name,City\n\nAda,Rome\n,\n\n \t, \nBo, \n")[1] == [Row(3, ["Ada", "Rome"]), Row(7, ["Bo"])]
 
 
 def test_a_row_that_is_wider_than_the_header_loses_nothing() -> None:

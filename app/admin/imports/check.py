@@ -603,7 +603,8 @@ class Check:
         """What a person should know of the row."""
         if value is None and name is not None:
             value = each.document.get(name)
-        column = None if name is None else self._columns.get(name)
+        # What is wrong with `customer_id` stands in the column that names the customer.
+        column = None if name is None else self._columns.get(name) or self._columns.get(name.removesuffix("_id"))
         shown = None if value is None else printable(str(value))[:LONGEST_SHOWN]
         each.problems.append(Problem(column, name, shown, message))
 

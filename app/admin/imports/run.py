@@ -216,7 +216,8 @@ class Run:
         return {"import_id": self._wanted.import_id, "rows": strict_json.encode(rows).decode()}
 
     def _fail(self, row: Planned, message: str, name: str | None = None) -> None:
-        column = None if name is None else self._wanted.columns.get(name)
+        columns = self._wanted.columns
+        column = None if name is None else columns.get(name) or columns.get(name.removesuffix("_id"))
         value = None if name is None or row.document.get(name) is None else str(row.document[name])
         self._failures.setdefault(row.number, []).append(Problem(column, name, value, message))
 

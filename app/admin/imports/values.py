@@ -30,7 +30,8 @@ GROUPS = {
     ",": re.compile(r"(\d+|\d{1,3}(?:[.'\u2019 \u00a0\u202f]\d{3})+)?(,\d+)?"),
 }
 DOMAIN = re.compile(r"(?!.*@)[^\s/:.]+(\.[^\s/:.]+)+(:\d+)?(/\S*)?")
-INTERNATIONAL = re.compile(r"\s*(\+|00)")
+# Other signs than these may say more than a number, such as an extension.
+NATIONAL = re.compile(r"(?!00)[\d ()/.-]+")
 # Longer cells are refused before a pattern is tried on them.
 LONGEST_NUMBER, LONGEST_ADDRESS, LONGEST_NAMES = 60, 255, 10_000
 MOST_EXAMPLES = 3
@@ -257,8 +258,10 @@ def read_integer(cell: str, sign: DecimalSign) -> int:
 
 
 def read_phone(cell: str, country: str) -> str:
-    """A number of this country with its code, such as +49 30 123456. One that has a code stays; so does other text."""
-    if INTERNATIONAL.match(cell):
+    """A number of this country with its code, such as +49 30 123456. One that has a code stays; so does other text, and
+    what can't be a whole number of this country.
+    """
+    if len(cell) > LONGEST_NUMBER or not NATIONAL.fullmatch(cell):
         return cell
     # Inside the function, because the library knows all numbers of the world, and takes 10 MB.
     import phonenumbers
@@ -267,7 +270,7 @@ def read_phone(cell: str, country: str) -> str:
         number = phonenumbers.parse(cell, country)
     except phonenumbers.NumberParseException:
         return cell
-    if not phonenumbers.is_possible_number(number):
+    if not phonenumbers.is_valid_number(number):
         return cell
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 

@@ -35,7 +35,7 @@ def unpack(file: IO[bytes], rows: IO[bytes]) -> Unpacked:
     written = count = wide = 0
     unstorable = False
     for number, cells in records:
-        while cells and not cells[-1]:
+        while cells and not (cells[-1] and cells[-1].strip()):
             cells.pop()
         if not cells:
             continue
