@@ -38,7 +38,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
     async with (
         database,
-        beside(_sealing(settings, database)),
+        beside(app.state.memberships.run(), _sealing(settings, database)),
         _background(app.state),
         _sharing(app.state),
     ):

@@ -53,6 +53,7 @@ from app.events.waiting import NewEvents
 from app.lifespan import lifespan
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
+from app.records.memberships import memberships_of
 from app.settings import Settings
 from app.shared.redis import Shared
 from app.storage.objects import ObjectStore
@@ -76,6 +77,7 @@ ADMIN = (
 def create_app(settings: Settings) -> Litestar:
     """The service, with these settings."""
     database = Database(settings)
+    memberships = memberships_of(database)
     bootstrap, new_events = TenantBootstrap(database, settings), NewEvents(database)
     shared = Shared(settings)
     app = Litestar(
@@ -101,10 +103,11 @@ def create_app(settings: Settings) -> Litestar:
             {
                 "settings": settings,
                 "database": database,
-                "authenticator": Authenticator(settings),
+                "memberships": memberships,
+                "authenticator": Authenticator(settings, memberships),
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "new_events": new_events,
-                "streams": LiveStreams(database, bootstrap, new_events, shared),
+                "streams": LiveStreams(database, bootstrap, new_events, shared, memberships),
                 "streams_per_person": ConcurrencyLimiter(MOST_STREAMS, "live streams open"),
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),

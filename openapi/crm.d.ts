@@ -6709,7 +6709,7 @@ export interface components {
          * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook";
+        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -8515,7 +8515,7 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
                 action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
@@ -11612,7 +11612,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -14433,7 +14433,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

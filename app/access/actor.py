@@ -12,7 +12,9 @@ from app.web.structs import present_user
 
 
 class Actor(Struct, frozen=True, kw_only=True):
-    """The person behind a request, as a verified token describes them."""
+    """The person behind a request, as a verified token describes them. `role` is the one that counts: an organization
+    may have narrowed the token's.
+    """
 
     user_id: str
     tenant_id: str
@@ -21,6 +23,10 @@ class Actor(Struct, frozen=True, kw_only=True):
     name: str | None = None
     email: str | None = None
     token_permissions: tuple[str, ...] = ()
+    # None for who is here without a token, as a job is.
+    token_role: Role | None = None
+    # When the token was issued, in seconds since 1970, if it says so.
+    issued_at: float | None = None
     # When the token expires, in seconds since 1970.
     expires_at: float = math.inf
 

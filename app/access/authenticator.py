@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from litestar.connection import ASGIConnection
-from litestar.types import Scope
+from litestar.datastructures import Headers
 
 from app.access.actor import Actor
+from app.access.memberships import Memberships
 from app.access.tokens import Bearer, TokenVerifier
 from app.settings import Settings
 from app.web.errors import AppError
@@ -18,24 +19,34 @@ from app.web.proxies import rate_limit_key
 class Authenticator:
     """Verifies tokens, and counts the requests of each person and the failures of each address, in one worker."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, memberships: Memberships) -> None:
         self._tokens = TokenVerifier(settings)
+        self._memberships = memberships
         self.requests = RateLimiter(settings.rate_limit_per_minute)
         self._open = ConcurrencyLimiter(settings.open_requests_per_person)
         self.failures = RateLimiter(settings.auth_failures_per_minute)
 
-    def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
-        """Who sends this request. Raises AppError 401, 429, 403 and 400.
+    async def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
+        """Who sends this request, with the role that counts. Raises AppError 401, 503, 429, 403 and 400.
 
         The limit of failures replaces a 401 only: a valid token always works, also from an address with many failures.
         """
         try:
-            return self._tokens.actor(connection.headers, lambda bearer: self._admit(bearer, connection.scope))
+            bearer = self._tokens.bearer(connection.headers)
+            await self._memberships.fresh()
+            # Before the person's requests are counted: whoever has a stolen token can't use them up.
+            self._refuse_revoked(bearer, connection.headers)
         except AppError as refusal:
             if refusal.status == 401:
                 self.failures.acquire(rate_limit_key(connection.client.host) if connection.client else None)
             raise
-
-    def _admit(self, bearer: Bearer, scope: Scope) -> None:
         self.requests.acquire(bearer.identity)
-        self._open.acquire(bearer.identity, scope)
+        self._open.acquire(bearer.identity, connection.scope)
+        return self._memberships.narrowed(self._tokens.person(bearer, connection.headers))
+
+    def _refuse_revoked(self, bearer: Bearer, headers: Headers) -> None:
+        try:
+            tenant_id = bearer.tenant(headers)
+        except AppError:  # it is refused later, in its place
+            return
+        self._memberships.refuse_revoked(tenant_id, bearer.user_id, bearer.email, bearer.issued_at)

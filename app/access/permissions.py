@@ -55,9 +55,11 @@ class Requires:
         self.permission = permission
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        """Put the actor into the scope. Raises AppError 401, 429, 403, or 400 ORGANIZATION_REQUIRED."""
+        """Put the actor into the scope. Raises AppError 401, 503, 429, 403, or 400 ORGANIZATION_REQUIRED."""
         # A request inside a batch comes with the person whose token was verified for the batch.
-        actor = connection.scope["state"].get(SENDER) or connection.app.state.authenticator.authenticate(connection)
+        actor = connection.scope["state"].get(SENDER) or await connection.app.state.authenticator.authenticate(
+            connection
+        )
         connection.scope["user"] = actor
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jwt
@@ -40,6 +40,21 @@ class Bearer(Struct, frozen=True):
         """The key of this person, for rate limits."""
         return (self.user_id, *self.tenants)
 
+    @property
+    def email(self) -> str | None:
+        """The person's email, if the token says it."""
+        return _text_claim(self.claims, "email")
+
+    @property
+    def issued_at(self) -> float | None:
+        """When the token was issued, in seconds since 1970, if it says so."""
+        issued_at: float | None = self.claims.get("iat")
+        return issued_at
+
+    def tenant(self, headers: Headers) -> str:
+        """The organization that a request is for. Raises AppError 403, or 400 if one must be chosen."""
+        return _select_tenant(self.tenants, headers.getall("x-organization-id", []))
+
 
 class TokenVerifier:
     """Verifies tokens by the secrets and rules in the settings."""
@@ -52,28 +67,35 @@ class TokenVerifier:
         self._require_tenant = settings.jwt_require_tenant
         self._cache: dict[str, Bearer] = {}
 
-    def actor(self, headers: Headers, admit: Callable[[Bearer], None] = lambda _: None) -> Actor:
-        """The person who sends these headers. `admit` is called for a valid token, and may raise.
+    def actor(self, headers: Headers) -> Actor:
+        """The person who sends these headers. Raises AppError as `bearer` and `person`."""
+        return self.person(self.bearer(headers), headers)
 
-        Raises AppError 401 for the token, 403 for its role or organization, and 400 if it must choose an organization.
+    def person(self, bearer: Bearer, headers: Headers) -> Actor:
+        """The owner of a token, with role and organization.
+
+        Raises AppError 403 for these, and 400 if an organization must be chosen.
         """
-        bearer = self._bearer(headers)
-        admit(bearer)
         claims = bearer.claims
         role = self._role(claims)
         return Actor(
             user_id=bearer.user_id,
-            tenant_id=_select_tenant(bearer.tenants, headers.getall("x-organization-id", [])),
+            tenant_id=bearer.tenant(headers),
             role=role,
+            token_role=role,
             roles=tuple(claims.get("roles") or [role.value]),
             name=_text_claim(claims, "name"),
-            email=_text_claim(claims, "email"),
+            email=bearer.email,
             token_permissions=tuple(claims.get("permissions") or ()),
+            issued_at=bearer.issued_at,
             expires_at=claims["exp"],
         )
 
-    def _bearer(self, headers: Headers) -> Bearer:
-        """Verify a token. Valid tokens are cached until they expire, since verifying takes longer than some answers."""
+    def bearer(self, headers: Headers) -> Bearer:
+        """Verify a token. Valid ones are cached until they expire, since verifying takes longer than some answers.
+
+        Raises AppError 401.
+        """
         token = _token(headers)
         kept = self._cache.get(token)
         if kept is not None and kept.claims["exp"] > time.time() - LEEWAY_SECONDS:

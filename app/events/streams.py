@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from sqlalchemy import ARRAY, Select, Text, any_, bindparam, select
 
 from app.access.actor import Actor
+from app.access.memberships import Memberships
 from app.access.permissions import RANK, Role
 from app.db.database import Database
 from app.events.fan_out import FanOut
@@ -151,8 +152,16 @@ class Room:
 class LiveStreams:
     """All streams of this worker. One task for each tenant reads its feed, and one looks which streams have to end."""
 
-    def __init__(self, database: Database, bootstrap: TenantBootstrap, new_events: NewEvents, shared: Shared) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bootstrap: TenantBootstrap,
+        new_events: NewEvents,
+        shared: Shared,
+        memberships: Memberships,
+    ) -> None:
         self._database = database
+        self._memberships = memberships
         self._fan_out = FanOut(shared, own_only=database.own_scope)
         self._bootstrap = bootstrap
         self._new_events = new_events
@@ -259,6 +268,7 @@ class LiveStreams:
                 newest = await self._new_events.look(room.reader) if lease.is_ours else await _heard(room, lease.place)
                 while room.place < newest and room.streams:
                     changes = await self._read(room, room.place, min(newest, room.place + AT_ONCE))
+                    await self._memberships.fresh()
                     room.tell(Told(changes))
                     if lease.is_ours:
                         await self._fan_out.tell(room.tenant_id, changes)
@@ -278,7 +288,7 @@ class LiveStreams:
             for stream in self._streams():
                 if draining:
                     stream.end(retry_block(_comes_back()))
-                elif stream.actor.expires_at <= now:
+                elif stream.actor.expires_at <= now or not self._memberships.still_holds(stream.actor):
                     stream.end()
                 elif stream.sent_at <= silent_since:
                     stream.comment()

@@ -15,7 +15,7 @@ from app.models.jobs import Job, JobFile
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
-from app.models.tenants import TenantSettings, User
+from app.models.tenants import Member, TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "ImportRow",
     "Job",
     "JobFile",
+    "Member",
     "Mergeable",
     "Note",
     "Notification",

@@ -1,10 +1,10 @@
-"""A tenant's settings, and the people that were seen in its tokens."""
+"""A tenant's settings, and its people."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Computed, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Record, UserReference
@@ -36,3 +36,28 @@ class User(Base):
     email: Mapped[str | None] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     last_seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Member(Record):
+    """A person of the organization: one for each of `users`, and one for each that is expected. What the organization
+    makes of the token's role is here.
+    """
+
+    __tablename__ = "members"
+
+    # Null for who is expected.
+    user_id: Mapped[int | str | None] = mapped_column(UserReference)
+    # As the invitation said; of who was seen, `users` has them.
+    name: Mapped[str | None] = mapped_column(String(255))
+    email: Mapped[str | None] = mapped_column(String(255))
+    email_folded: Mapped[str | None] = mapped_column(Text(collation="C"), Computed("crm_fold_email(email)"))
+    # What the token's role is narrowed to.
+    role: Mapped[str | None] = mapped_column(Text)
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    # Tokens from before are refused.
+    signed_out_at: Mapped[datetime | None]
+    invited_at: Mapped[datetime | None]
+    # The transaction that changed the person's rights last: the database keeps it.
+    changed_in: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (UniqueConstraint("tenant_id", "user_id", name="members_user_key"),)

@@ -45,6 +45,7 @@ class ResourceType(StrEnum):
     TAG = "tag"
     WEBHOOK = "webhook"
     REPORT_SCHEDULE = "report_schedule"
+    MEMBER = "member"
     SETTINGS = "settings"
     AUDIT_LOG = "audit_log"
 

@@ -35,12 +35,14 @@ class TenantBootstrap:
         This is a separate transaction and not audited, since nobody changed anything. Raises AppError while the
         organization's data are being moved in.
         """
-        # With another role it is told at once, since live streams end when a role is narrowed.
-        person = (actor.tenant_id, actor.user_id, actor.role.value)
+        # The token's, whatever the organization makes of it. With another role it is told at once, since live streams
+        # end when a person has a lower one.
+        role = (actor.token_role or actor.role).value
+        person = (actor.tenant_id, actor.user_id, role)
         if time.monotonic() - self._seen.get(person, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:
             return
         person_row = insert(User).values(
-            tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=actor.role.value
+            tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=role
         )
         latest = person_row.excluded
         async with self._database.writer(actor, Origin()) as session:

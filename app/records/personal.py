@@ -47,6 +47,7 @@ NOT_PERSONAL = {
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
     "job_files": "content_type name object_key",
+    "members": "email email_folded name role user_id",
     "notes": "author_id author_name",
     "notification_settings": "digest digest_at emailed hidden locale quiet_from quiet_to timezone user_id",
     # `data` has times and numbers.

@@ -21,6 +21,7 @@ from app.models import (
     Contact,
     Customer,
     Deal,
+    Member,
     Note,
     PipelineStage,
     Record,
@@ -205,6 +206,13 @@ REPORT_SCHEDULES = Resource(
     most=100,
     together=(frozenset({"every", "weekday", "day"}), frozenset({"report", "from", "to", "owner_id"})),
 )
+MEMBERS = Resource(
+    model=Member,
+    kind="member",
+    not_found=Code.MEMBER_NOT_FOUND,
+    title=("name", "email"),
+    refusals={"last_admin": (Code.LAST_ADMIN, None)},
+)
 SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
 
 RESOURCES = (
@@ -218,6 +226,7 @@ RESOURCES = (
     PIPELINE_STAGES,
     WEBHOOKS,
     REPORT_SCHEDULES,
+    MEMBERS,
     SETTINGS,
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Annotated
 
 import email_validator
@@ -22,6 +24,37 @@ def check_email(text: str) -> str:
     except email_validator.EmailNotValidError as error:
         raise Refused(f"is not a valid address: {error}", Code.INVALID_EMAIL) from None
     return text
+
+
+PUNYCODE = re.compile("(?<![^.])xn--([a-z0-9-]{1,59})(?![^.])")
+DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+
+
+def fold_email(address: str) -> str:
+    """The key under which alike addresses are one: the same that the database's crm_fold_email makes."""
+    if address.isascii() and "xn--" not in address.lower():
+        return address.lower()
+    local, at, domain = address.rpartition("@")
+    if not at:
+        return _fold_simply(address)
+    domain = PUNYCODE.sub(_decoded, unicodedata.normalize("NFKC", domain).translate(DOTS).lower())
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", domain).casefold())
+    return f"{_fold_simply(local)}@{folded}"
+
+
+def _fold_simply(text: str) -> str:
+    """Letters that fold to more than one stay as they are: `ß` is not `ss` before the @."""
+    letters = unicodedata.normalize("NFC", text)
+    folded = "".join(next((each for each in (c.casefold(), c.lower()) if len(each) == 1), c) for c in letters)
+    return unicodedata.normalize("NFC", folded)
+
+
+def _decoded(label: re.Match[str]) -> str:
+    try:
+        decoded = label[1].encode().decode("punycode")
+    except ValueError:
+        return label[0]
+    return decoded if max(decoded, default="") > "\x80" else label[0]
 
 
 Email = Annotated[

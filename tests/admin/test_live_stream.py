@@ -457,7 +457,7 @@ def test_all_streams_share_one_reader_and_hold_no_connection(
         for stream in opened:
             stream.events(1)
     assert reads == 1
-    assert app.state.database.pool.in_use == 0
+    wait_until(lambda: app.state.database.pool.in_use == 0, "streams that hold no connection")
 
 
 def test_streams_wait_for_a_database_that_is_away(admin: Caller, seal: Seal, monkeypatch: pytest.MonkeyPatch) -> None:
