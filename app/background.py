@@ -29,6 +29,7 @@ from app.admin.imports.run import run_in_steps
 from app.admin.imports.service import prune as prune_imports
 from app.admin.jobs.schemas import JobKind
 from app.admin.notes.routes import BULK as NOTES
+from app.admin.projects.routes import BULK as PROJECTS
 from app.admin.report_runs.service import make_report
 from app.crypto.keys import Keys
 from app.db.database import Database
@@ -45,7 +46,7 @@ from app.tasks import beside
 from app.telemetry import forget_dead_workers
 from app.web.addresses import Addresses
 
-BULKS = (CUSTOMERS, CONTACTS, DEALS, ACTIVITIES, NOTES)
+BULKS = (CUSTOMERS, CONTACTS, DEALS, PROJECTS, ACTIVITIES, NOTES)
 
 log = structlog.get_logger("startup")
 

@@ -34,6 +34,7 @@ from app.admin.jobs.routes import router as jobs
 from app.admin.me.routes import router as me
 from app.admin.notes.routes import router as notes
 from app.admin.pipeline_stages.routes import router as pipeline_stages
+from app.admin.projects.routes import router as projects
 from app.admin.report_runs.routes import router as report_runs
 from app.admin.report_schedules.routes import router as report_schedules
 from app.admin.reports.cache import ReportCache
@@ -68,7 +69,7 @@ from app.web.proxies import Proxies
 from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
-    *(customers, contacts, pipeline_stages, deals, activities, notes, attachments),
+    *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
     *(tags, me, calendar, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports),
 )

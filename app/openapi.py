@@ -57,12 +57,13 @@ GROUPS = {
     "Contacts": "The people at a customer, of whom one is the primary contact.",
     "Deals": "What a customer may buy. Changing `stage` moves a deal; the stage history keeps each move.",
     "Pipeline stages": "The stages that an organization's deals go through. Only admins change them.",
+    "Projects": "Work larger than a task, with people, days, and tasks of its own.",
     "Activities": "Calls, emails, meetings, tasks and notes, planned or done. Overdue is computed, never stored.",
-    "Notes": "Notes on customers, deals and activities.",
+    "Notes": "Notes on customers, deals, activities and projects.",
     "Tags": "Labels for customers. Only admins change them.",
     "Duplicates": "Customers and contacts that may be the same: dismissing them, and merging them.",
     "Webhooks": "Events that are sent to other systems, signed by the Standard Webhooks specification.",
-    "Attachments": "Files on customers, deals and activities, uploaded through the service or straight to the store.",
+    "Attachments": "Files on customers, deals, activities and projects, through the service or straight to the store.",
     "Imports": "Records from a file: CSV, XLSX, JSON Lines or vCard.",
     "Search": "Everything at once, best first.",
     "Batch": "Several requests in one transaction, all or none.",
@@ -127,7 +128,7 @@ DOCUMENT = {
     "application/json": {
         "example": {
             "customer": {"id": 12, "name": "Ada Lovelace"},
-            **{name: [] for name in ("contacts", "deals", "activities", "notes", "attachments", "history")},
+            **{name: [] for name in ("contacts", "deals", "projects", "activities", "notes", "attachments", "history")},
         }
     }
 }

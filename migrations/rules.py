@@ -215,10 +215,19 @@ def trashed(table: str) -> str:
     """Let the trash be read by time, and keep out of it what belongs to a customer on hold. It comes after each
     `cascade_soft_delete` that names the table, because such a record can't be moved away either.
     """
+    return f"""
+        CREATE INDEX {table}_trashed_at_idx ON {table} (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
+        {kept_while_held(table)}
+    """
+
+
+def kept_while_held(table: str) -> str:
+    """Do the second part of `trashed` again, for a table that has come to belong to one more."""
     refuse = "EXECUTE FUNCTION crm_keep_held()"
     moved = "".join(f" OR OLD.{link} IS DISTINCT FROM NEW.{link}" for (link,) in rows(LINKS, [table]))
     return f"""
-        CREATE INDEX {table}_trashed_at_idx ON {table} (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
+        DROP TRIGGER IF EXISTS held ON {table};
+        DROP TRIGGER IF EXISTS held_delete ON {table};
         CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON {table} FOR EACH ROW
             WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL{moved}) {refuse};
         CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON {table} FOR EACH ROW {refuse};

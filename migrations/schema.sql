@@ -49,6 +49,7 @@ CREATE TABLE activities (
         ELSE NULL
         END) STORED,
     remind_at timestamptz,
+    project_id bigint,
     CONSTRAINT activities_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT activities_all_day_check CHECK (NOT all_day OR (due_date AT TIME ZONE 'UTC')::time without time zone =
         '00:00:00'::time without time zone),
@@ -67,7 +68,8 @@ CREATE TABLE activities (
         23:59:59.999999+00' AND remind_at >= '0002-01-01 00:00:00+00' AND remind_at <= '9999-12-31 23:59:59.999999+00'),
     CONSTRAINT activities_contact_fkey FOREIGN KEY (tenant_id, contact_id) REFERENCES contacts(tenant_id, id),
     CONSTRAINT activities_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id, id),
-    CONSTRAINT activities_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id)
+    CONSTRAINT activities_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id),
+    CONSTRAINT activities_project_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES projects(tenant_id, id)
 );
 
 CREATE UNIQUE INDEX activities_live_external_id_key ON activities (tenant_id, external_id) WHERE deleted_at IS NULL;
@@ -92,6 +94,8 @@ CREATE INDEX activities_live_type_rank_idx ON activities (tenant_id, type_rank, 
 CREATE INDEX activities_live_updated_at_idx ON activities (tenant_id, updated_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX activities_open_idx ON activities (tenant_id, assigned_to, due_date, id) WHERE deleted_at IS NULL AND
     status = 'scheduled';
+CREATE INDEX activities_project_idx ON activities (tenant_id, project_id, due_date, id) INCLUDE (type, status, all_day,
+    updated_at, deleted_at) WHERE project_id IS NOT NULL;
 CREATE INDEX activities_remind_at_idx ON activities (remind_at) WHERE deleted_at IS NULL AND status = 'scheduled';
 CREATE INDEX activities_search_idx ON activities USING gin (crm_grams(crm_fold_search(title)) COLLATE "C") WITH
     (gin_pending_list_limit='256');
@@ -132,7 +136,8 @@ CREATE TRIGGER count_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS 
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_activities_update();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.customer_id IS DISTINCT FROM
-    new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id) EXECUTE FUNCTION crm_keep_held();
+    new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id OR old.project_id IS DISTINCT FROM new.project_id)
+    EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER trash_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -157,9 +162,10 @@ CREATE TABLE attachment_uploads (
     deal_id bigint,
     activity_id bigint,
     expires_at timestamptz NOT NULL,
+    project_id bigint,
     CONSTRAINT attachment_uploads_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT attachment_uploads_file_name_check CHECK (file_name <> ''),
-    CONSTRAINT attachment_uploads_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id) = 1),
+    CONSTRAINT attachment_uploads_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id, project_id) = 1),
     CONSTRAINT attachment_uploads_size_check CHECK (size > 0),
     CONSTRAINT attachment_uploads_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT attachment_uploads_years_check CHECK (expires_at >= '0002-01-01 00:00:00+00' AND expires_at <=
@@ -168,7 +174,8 @@ CREATE TABLE attachment_uploads (
         id),
     CONSTRAINT attachment_uploads_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id,
         id),
-    CONSTRAINT attachment_uploads_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id)
+    CONSTRAINT attachment_uploads_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id),
+    CONSTRAINT attachment_uploads_project_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES projects(tenant_id, id)
 );
 
 CREATE INDEX attachment_uploads_activity_idx ON attachment_uploads (tenant_id, activity_id) WHERE activity_id IS NOT
@@ -176,6 +183,7 @@ CREATE INDEX attachment_uploads_activity_idx ON attachment_uploads (tenant_id, a
 CREATE INDEX attachment_uploads_customer_idx ON attachment_uploads (tenant_id, customer_id) WHERE customer_id IS NOT
     NULL;
 CREATE INDEX attachment_uploads_deal_idx ON attachment_uploads (tenant_id, deal_id) WHERE deal_id IS NOT NULL;
+CREATE INDEX attachment_uploads_project_idx ON attachment_uploads (tenant_id, project_id) WHERE project_id IS NOT NULL;
 
 ALTER TABLE attachment_uploads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attachment_uploads FORCE ROW LEVEL SECURITY;
@@ -193,7 +201,7 @@ GRANT DELETE, INSERT, SELECT ON attachment_uploads TO crm_service;
 
 -- attachments ---------------------------------------------------------------------------------------------------------
 
--- A file of exactly one customer, deal or activity.
+-- A file of exactly one customer, deal, activity or project.
 CREATE TABLE attachments (
     tenant_id varchar(64) NOT NULL,
     id bigint NOT NULL GENERATED BY DEFAULT AS IDENTITY,
@@ -210,10 +218,11 @@ CREATE TABLE attachments (
     updated_at timestamptz NOT NULL DEFAULT now(),
     deleted_at timestamptz,
     version integer NOT NULL DEFAULT 1,
+    project_id bigint,
     CONSTRAINT attachments_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT attachments_object_key UNIQUE (tenant_id, object_key),
     CONSTRAINT attachments_file_name_check CHECK (file_name <> ''),
-    CONSTRAINT attachments_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id) = 1),
+    CONSTRAINT attachments_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id, project_id) = 1),
     CONSTRAINT attachments_sha256_check CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     CONSTRAINT attachments_size_check CHECK (size > 0),
     CONSTRAINT attachments_tenant_id_check CHECK (tenant_id <> ''),
@@ -223,7 +232,8 @@ CREATE TABLE attachments (
         23:59:59.999999+00'),
     CONSTRAINT attachments_activity_fkey FOREIGN KEY (tenant_id, activity_id) REFERENCES activities(tenant_id, id),
     CONSTRAINT attachments_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id, id),
-    CONSTRAINT attachments_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id)
+    CONSTRAINT attachments_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id),
+    CONSTRAINT attachments_project_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES projects(tenant_id, id)
 );
 
 CREATE INDEX attachments_activity_idx ON attachments (tenant_id, activity_id, created_at, id) WHERE activity_id IS NOT
@@ -231,6 +241,8 @@ CREATE INDEX attachments_activity_idx ON attachments (tenant_id, activity_id, cr
 CREATE INDEX attachments_customer_idx ON attachments (tenant_id, customer_id, created_at, id) WHERE customer_id IS NOT
     NULL;
 CREATE INDEX attachments_deal_idx ON attachments (tenant_id, deal_id, created_at, id) WHERE deal_id IS NOT NULL;
+CREATE INDEX attachments_project_idx ON attachments (tenant_id, project_id, created_at, id) WHERE project_id IS NOT
+    NULL;
 CREATE INDEX attachments_trash_idx ON attachments (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX attachments_trashed_at_idx ON attachments (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
@@ -241,7 +253,7 @@ CREATE POLICY maintenance ON attachments TO crm_maintenance
 CREATE POLICY own ON attachments AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR uploaded_by = current_setting('crm.user', true) OR (customer_id IN
     (SELECT customers.id FROM customers)) OR (deal_id IN (SELECT deals.id FROM deals)) OR (activity_id IN (SELECT
-    activities.id FROM activities)));
+    activities.id FROM activities)) OR (project_id IN (SELECT projects.id FROM projects)));
 CREATE POLICY tenant ON attachments
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
@@ -258,8 +270,8 @@ CREATE TRIGGER audit_update AFTER UPDATE ON attachments REFERENCING OLD TABLE AS
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('attachment', '{tenant_id,version,updated_at,object_key}');
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.activity_id IS DISTINCT FROM
-    new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id)
-    EXECUTE FUNCTION crm_keep_held();
+    new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id OR
+    old.project_id IS DISTINCT FROM new.project_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON attachments
@@ -342,6 +354,8 @@ CREATE INDEX audit_entries_id_idx ON audit_entries (id);
 CREATE INDEX audit_entries_merged_into_idx ON audit_entries (tenant_id, (old_values ->> 'merged_into')) WHERE action =
     'delete';
 CREATE INDEX audit_entries_operation_idx ON audit_entries (tenant_id, operation_id, id) WHERE operation_id IS NOT NULL;
+CREATE INDEX audit_entries_project_id_idx ON audit_entries (tenant_id, (old_values ->> 'project_id')) WHERE action =
+    'delete';
 CREATE INDEX audit_entries_request_idx ON audit_entries (tenant_id, request_id);
 CREATE INDEX audit_entries_resource_idx ON audit_entries (tenant_id, resource_type, resource_id, id);
 CREATE INDEX audit_entries_user_idx ON audit_entries (tenant_id, user_id, id);
@@ -662,7 +676,7 @@ CREATE TRIGGER tags_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS ol
     FOR EACH STATEMENT EXECUTE FUNCTION crm_sync_customer_tags();
 CREATE TRIGGER trash_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('contacts.customer_id', 'deals.customer_id',
-    'activities.customer_id', 'notes.customer_id', 'attachments.customer_id');
+    'activities.customer_id', 'notes.customer_id', 'attachments.customer_id', 'projects.customer_id');
 CREATE TRIGGER version BEFORE UPDATE ON customers
     FOR EACH ROW EXECUTE FUNCTION
     crm_version('{tenant_id,version,updated_at,name_folded,email_folded,company_folded,search_folded,status_rank}');
@@ -1303,9 +1317,10 @@ CREATE TABLE notes (
     deleted_at timestamptz,
     version integer NOT NULL DEFAULT 1,
     content_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS ("left"(crm_fold_search(content), 40000)) STORED,
+    project_id bigint,
     CONSTRAINT notes_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT notes_content_check CHECK (content <> ''),
-    CONSTRAINT notes_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id) > 0),
+    CONSTRAINT notes_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id, project_id) > 0),
     CONSTRAINT notes_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT notes_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00' AND updated_at >= '0002-01-01 00:00:00+00' AND updated_at <= '9999-12-31
@@ -1313,7 +1328,8 @@ CREATE TABLE notes (
         23:59:59.999999+00'),
     CONSTRAINT notes_activity_fkey FOREIGN KEY (tenant_id, activity_id) REFERENCES activities(tenant_id, id),
     CONSTRAINT notes_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id, id),
-    CONSTRAINT notes_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id)
+    CONSTRAINT notes_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id),
+    CONSTRAINT notes_project_fkey FOREIGN KEY (tenant_id, project_id) REFERENCES projects(tenant_id, id)
 );
 
 CREATE UNIQUE INDEX notes_live_external_id_key ON notes (tenant_id, external_id) WHERE deleted_at IS NULL;
@@ -1322,6 +1338,7 @@ CREATE INDEX notes_customer_idx ON notes (tenant_id, customer_id) WHERE customer
 CREATE INDEX notes_deal_idx ON notes (tenant_id, deal_id) WHERE deal_id IS NOT NULL;
 CREATE INDEX notes_live_author_idx ON notes (tenant_id, author_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX notes_live_created_at_idx ON notes (tenant_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX notes_project_idx ON notes (tenant_id, project_id) WHERE project_id IS NOT NULL;
 CREATE INDEX notes_search_idx ON notes USING gin (crm_grams(content_folded)) WITH (gin_pending_list_limit='256');
 CREATE INDEX notes_trash_idx ON notes (tenant_id, created_at, id) WHERE deleted_at IS NOT NULL;
 CREATE INDEX notes_trashed_at_idx ON notes (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
@@ -1353,8 +1370,8 @@ CREATE TRIGGER count_update AFTER UPDATE ON notes REFERENCING OLD TABLE AS old_r
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_notes_update();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.activity_id IS DISTINCT FROM
-    new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id)
-    EXECUTE FUNCTION crm_keep_held();
+    new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id OR
+    old.project_id IS DISTINCT FROM new.project_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER version BEFORE UPDATE ON notes
@@ -1605,6 +1622,103 @@ CREATE TABLE procrastinate_workers (
 CREATE INDEX idx_procrastinate_workers_last_heartbeat ON procrastinate_workers (last_heartbeat);
 
 GRANT DELETE, INSERT, SELECT, UPDATE ON procrastinate_workers TO crm_maintenance;
+
+
+-- projects ------------------------------------------------------------------------------------------------------------
+
+-- Work larger than a task: for a customer, or for the organization itself.
+CREATE TABLE projects (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED BY DEFAULT AS IDENTITY,
+    external_id varchar(255),
+    name varchar(255) NOT NULL,
+    description varchar(10000),
+    status text NOT NULL DEFAULT 'planned',
+    customer_id bigint,
+    owner_id text,
+    assignees text[] NOT NULL DEFAULT '{}',
+    start_date timestamptz,
+    due_date timestamptz,
+    completed_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz,
+    version integer NOT NULL DEFAULT 1,
+    name_folded text COLLATE "C" NOT NULL GENERATED ALWAYS AS (crm_fold(name)) STORED,
+    status_rank smallint NOT NULL GENERATED ALWAYS AS (array_position(ARRAY['planned', 'in_progress', 'on_hold',
+        'completed', 'cancelled'], status)) STORED,
+    CONSTRAINT projects_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT projects_assignees_check CHECK (cardinality(assignees) <= 50 AND array_position(assignees, NULL) IS
+        NULL),
+    CONSTRAINT projects_completed_at_check CHECK ((completed_at IS NOT NULL) = (status = 'completed')),
+    CONSTRAINT projects_days_check CHECK ((start_date AT TIME ZONE 'UTC')::time without time zone = '00:00:00'::time
+        without time zone AND (due_date AT TIME ZONE 'UTC')::time without time zone = '00:00:00'::time without time
+        zone),
+    CONSTRAINT projects_name_check CHECK (name <> ''),
+    CONSTRAINT projects_owner_id_check CHECK (char_length(owner_id) >= 1 AND char_length(owner_id) <= 64),
+    CONSTRAINT projects_status_check CHECK (status = ANY (ARRAY['planned', 'in_progress', 'on_hold', 'completed',
+        'cancelled'])),
+    CONSTRAINT projects_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT projects_years_check CHECK (start_date >= '0002-01-01 00:00:00+00' AND start_date <= '9999-12-31
+        23:59:59.999999+00' AND due_date >= '0002-01-01 00:00:00+00' AND due_date <= '9999-12-31 23:59:59.999999+00'
+        AND completed_at >= '0002-01-01 00:00:00+00' AND completed_at <= '9999-12-31 23:59:59.999999+00' AND created_at
+        >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31 23:59:59.999999+00' AND updated_at >= '0002-01-01
+        00:00:00+00' AND updated_at <= '9999-12-31 23:59:59.999999+00' AND deleted_at >= '0002-01-01 00:00:00+00' AND
+        deleted_at <= '9999-12-31 23:59:59.999999+00'),
+    CONSTRAINT projects_customer_fkey FOREIGN KEY (tenant_id, customer_id) REFERENCES customers(tenant_id, id)
+);
+
+CREATE UNIQUE INDEX projects_live_external_id_key ON projects (tenant_id, external_id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_assignees_idx ON projects USING gin (assignees);
+CREATE INDEX projects_customer_idx ON projects (tenant_id, customer_id) WHERE customer_id IS NOT NULL;
+CREATE INDEX projects_live_created_at_idx ON projects (tenant_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_live_due_date_idx ON projects (tenant_id, due_date, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_live_name_idx ON projects (tenant_id, name_folded, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_live_owner_idx ON projects (tenant_id, owner_id, updated_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_live_status_idx ON projects (tenant_id, status, updated_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_live_status_rank_idx ON projects (tenant_id, status_rank, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_live_updated_at_idx ON projects (tenant_id, updated_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_search_idx ON projects USING gin (crm_grams(crm_fold_search(name)) COLLATE "C") WITH
+    (gin_pending_list_limit='256');
+CREATE INDEX projects_trash_idx ON projects (tenant_id, updated_at, id) WHERE deleted_at IS NOT NULL;
+CREATE INDEX projects_trashed_at_idx ON projects (tenant_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
+
+ALTER TABLE projects ENABLE ROW LEVEL SECURITY;
+ALTER TABLE projects FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON projects AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR owner_id = current_setting('crm.user', true) OR assignees @>
+    ARRAY[current_setting('crm.user', true)]);
+CREATE POLICY search ON projects FOR SELECT TO crm_search
+    USING (true);
+CREATE POLICY tenant ON projects
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT SELECT ON projects TO crm_search;
+GRANT INSERT, SELECT, UPDATE ON projects TO crm_service;
+
+CREATE TRIGGER audit_delete AFTER DELETE ON projects REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('project', '{tenant_id,version,updated_at,name_folded,status_rank}');
+CREATE TRIGGER audit_insert AFTER INSERT ON projects REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('project', '{tenant_id,version,updated_at,name_folded,status_rank}');
+CREATE TRIGGER audit_update AFTER UPDATE ON projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('project', '{tenant_id,version,updated_at,name_folded,status_rank}');
+CREATE TRIGGER count_delete AFTER DELETE ON projects REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_projects_delete();
+CREATE TRIGGER count_insert AFTER INSERT ON projects REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_projects_insert();
+CREATE TRIGGER count_update AFTER UPDATE ON projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_projects_update();
+CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON projects NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.customer_id IS DISTINCT FROM
+    new.customer_id) EXECUTE FUNCTION crm_keep_held();
+CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON projects NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER trash_update AFTER UPDATE ON projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('activities.project_id', 'notes.project_id',
+    'attachments.project_id');
+CREATE TRIGGER version BEFORE UPDATE ON projects
+    FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,name_folded,status_rank}');
 
 
 -- record_counts -------------------------------------------------------------------------------------------------------
@@ -2613,6 +2727,52 @@ AS $function$
             SELECT tenant_id, facet, sum(rows) FROM (
                 SELECT tenant_id, ('')::text, count(*) FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2
                 UNION ALL SELECT tenant_id, ('')::text, -count(*) FROM old_rows WHERE deleted_at IS NULL GROUP BY 1, 2
+            ) AS changes (tenant_id, facet, rows) GROUP BY tenant_id, facet HAVING sum(rows) <> 0) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_count_projects_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'projects', facet, rows::bigint)
+            FROM (SELECT tenant_id, (status)::text, -count(*) FROM old_rows WHERE deleted_at IS NULL GROUP BY 1, 2) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_count_projects_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'projects', facet, rows::bigint)
+            FROM (SELECT tenant_id, (status)::text, count(*) FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2) AS changes (tenant_id, facet, rows);
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_count_projects_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+        BEGIN
+            PERFORM crm_add_count(tenant_id, 'projects', facet, rows::bigint)
+            FROM (
+            SELECT tenant_id, facet, sum(rows) FROM (
+                SELECT tenant_id, (status)::text, count(*) FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2
+                UNION ALL SELECT tenant_id, (status)::text, -count(*) FROM old_rows WHERE deleted_at IS NULL GROUP BY 1, 2
             ) AS changes (tenant_id, facet, rows) GROUP BY tenant_id, facet HAVING sum(rows) <> 0) AS changes (tenant_id, facet, rows);
             RETURN NULL;
         END $function$;
@@ -3993,6 +4153,32 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+-- The name of somebody else's project, where an own record refers to it.
+CREATE FUNCTION crm_project_name(project bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE PARALLEL SAFE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    RETURN (SELECT name FROM projects WHERE id = project);
+END $function$;
+ALTER FUNCTION crm_project_name(bigint) OWNER TO crm_service;
+
+-- The projects of which any of these people are assignees. As the role that searches, since conditions on an array
+-- can't use an index with row-level security.
+CREATE FUNCTION crm_projects_of(people text[])
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ STABLE SECURITY DEFINER ROWS 20
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+    SELECT id FROM projects
+    WHERE tenant_id = current_setting('crm.tenant', true) AND assignees && people
+$function$;
+ALTER FUNCTION crm_projects_of(text[]) OWNER TO crm_search;
+GRANT EXECUTE ON FUNCTION crm_projects_of(text[]) TO crm_service;
+
 -- Deletes idempotency keys that are older than a day; answers how many.
 CREATE FUNCTION crm_prune_idempotency_keys(most bigint, OUT count bigint)
  RETURNS bigint
@@ -4676,6 +4862,17 @@ AS $function$
             AND (deleted_at IS NULL OR NOT $4)
         LIMIT $5$function$;
 ALTER FUNCTION crm_search_notes(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
+
+CREATE FUNCTION crm_search_projects(text, text[], text[], boolean, bigint, text[], text)
+ RETURNS SETOF bigint
+ LANGUAGE sql
+ STABLE
+AS $function$
+        SELECT id FROM projects
+        WHERE tenant_id = $1 AND crm_grams(crm_fold_search(name)) COLLATE "C" @> $2 AND crm_fold_search(name) LIKE ALL ($3)
+            AND (deleted_at IS NULL OR NOT $4)
+        LIMIT $5$function$;
+ALTER FUNCTION crm_search_projects(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
 
 CREATE FUNCTION crm_size(tree jsonb)
  RETURNS bigint

@@ -19,7 +19,7 @@ export interface paths {
         put?: never;
         /**
          * Create activity
-         * @description Plan, or write down, an activity; it need not belong to a customer or a deal.
+         * @description Plan, or write down, an activity; it need not belong to anything.
          */
         post: operations["create_activity"];
         delete?: never;
@@ -155,7 +155,7 @@ export interface paths {
         put?: never;
         /**
          * Restore activity
-         * @description Take an activity out of the trash. While its customer or deal is there, 409 PARENT_DELETED.
+         * @description Take an activity out of the trash. While what it belongs to is there, 409 PARENT_DELETED.
          */
         post: operations["restore_activity"];
         delete?: never;
@@ -1643,7 +1643,7 @@ export interface paths {
         put?: never;
         /**
          * Create note
-         * @description Write a note on a customer, a deal or an activity.
+         * @description Write a note on a customer, a deal, an activity or a project.
          */
         post: operations["create_note"];
         delete?: never;
@@ -1921,6 +1921,274 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/projects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List projects
+         * @description Projects, those that changed last at the top unless sorted otherwise.
+         */
+        get: operations["list_projects"];
+        put?: never;
+        /**
+         * Create project
+         * @description Begin a project, with a customer or without one.
+         */
+        post: operations["create_project"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change projects
+         * @description Change many projects, each as by a request of its own: up to 1,000 in one transaction, more as a job.
+         */
+        post: operations["change_projects"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export projects
+         * @description All projects that the list's filters match, as a file: of one moment, in the list's order. CSV is UTF-8 by RFC 4180, and a cell that a spreadsheet would run has an apostrophe before it. The audit log notes it.
+         */
+        get: operations["export_projects"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get project
+         * @description One project with its tasks: up to 100, those due first.
+         */
+        get: operations["get_project"];
+        /**
+         * Change project by put
+         * @description Change the fields that are present. Completing one with open tasks is 409 OPEN_TASKS without complete_tasks.
+         */
+        put: operations["change_project_by_put"];
+        post?: never;
+        /**
+         * Delete project
+         * @description Put a project into the trash, with its activities, notes and attachments.
+         */
+        delete: operations["delete_project"];
+        options?: never;
+        head?: never;
+        /**
+         * Change project by patch
+         * @description Change the fields that are present. Completing one with open tasks is 409 OPEN_TASKS without complete_tasks.
+         */
+        patch: operations["change_project_by_patch"];
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/attachments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List project attachments
+         * @description The files of a project, newest first.
+         */
+        get: operations["list_project_attachments"];
+        put?: never;
+        /**
+         * Upload project attachment
+         * @description Attach a file to a project: multipart/form-data with one part named file.
+         */
+        post: operations["upload_project_attachment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/attachments/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin project upload
+         * @description Attach a file to a project by a direct upload: an address in the store that takes the file for five minutes.
+         */
+        post: operations["begin_project_upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/notes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List project notes
+         * @description A project's notes, newest first.
+         */
+        get: operations["list_project_notes"];
+        put?: never;
+        /**
+         * Create project note
+         * @description Write a note on a project.
+         */
+        post: operations["create_project_note"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore project
+         * @description Take a project out of the trash, and what went with it. While its customer is there, 409 PARENT_DELETED.
+         */
+        post: operations["restore_project"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/tasks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List project tasks
+         * @description A project's activities of type task, those due first at the top unless sorted otherwise.
+         */
+        get: operations["list_project_tasks"];
+        put?: never;
+        /**
+         * Create project task
+         * @description Plan a task of a project.
+         */
+        post: operations["create_project_task"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get project timeline
+         * @description What happened to a project, newest first.
+         */
+        get: operations["get_project_timeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo project change
+         * @description Take one change back. What was changed again since is 409 CHANGED_SINCE.
+         */
+        post: operations["undo_project_change"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/projects/{project_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List project versions
+         * @description Every change of a project, newest first. Addresses and user agents are for admins.
+         */
+        get: operations["list_project_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/report-runs": {
         parameters: {
             query?: never;
@@ -2147,8 +2415,8 @@ export interface paths {
         };
         /**
          * Search
-         * @description Customers, contacts, deals, activities and notes, the best first: whole words, then beginnings of words, then
-         *     other parts; open before closed, recent before old.
+         * @description Customers, contacts, deals, projects, activities and notes, best first: whole words, then beginnings of words,
+         *     then other parts; open before closed, recent before old.
          */
         get: operations["search"];
         put?: never;
@@ -2311,6 +2579,26 @@ export interface paths {
          * @description Every change of a tag, newest first. Addresses and user agents are for admins.
          */
         get: operations["list_tag_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/tasks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List tasks
+         * @description The activities of type task, of all projects and of none.
+         */
+        get: operations["list_tasks"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2687,7 +2975,7 @@ export interface components {
         Action: "restore" | "trash" | "update";
         /**
          * Activity
-         * @description Work to do, or done: for a customer or a deal, or a to-do of one's own.
+         * @description Work to do, or done: for a customer, a deal or a project, or a to-do of one's own.
          * @example {
          *       "id": 52,
          *       "title": "Send the offer",
@@ -2696,6 +2984,7 @@ export interface components {
          *       "status": "scheduled",
          *       "customer_id": 12,
          *       "deal_id": 7,
+         *       "project_id": 23,
          *       "contact_id": 31,
          *       "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *       "due_date": "2026-01-19T10:00:00Z",
@@ -2714,6 +3003,10 @@ export interface components {
          *       "deal": {
          *         "id": 7,
          *         "title": "Difference engine, 2 pieces"
+         *       },
+         *       "project": {
+         *         "id": 23,
+         *         "name": "New website"
          *       },
          *       "contact": {
          *         "id": 31,
@@ -2737,6 +3030,7 @@ export interface components {
             status: components["schemas"]["ActivityStatus"];
             customer_id: number | null;
             deal_id: number | null;
+            project_id: number | null;
             contact_id: number | null;
             assigned_to: number | string | null;
             due_date: string | null;
@@ -2748,6 +3042,7 @@ export interface components {
             priority: components["schemas"]["Priority"];
             customer: components["schemas"]["CustomerBrief"] | null;
             deal: components["schemas"]["DealBrief"] | null;
+            project: components["schemas"]["ProjectBrief"] | null;
             contact: components["schemas"]["ContactBrief"] | null;
             external_id: string | null;
             created_at: string;
@@ -2814,6 +3109,7 @@ export interface components {
             status?: "" | components["schemas"]["ActivityStatus"];
             customer_id?: number | null;
             deal_id?: number | null;
+            project_id?: number | null;
             contact_id?: number | null;
             assigned_to?: (number | string) | null;
             due_date?: (string) | null;
@@ -2838,6 +3134,7 @@ export interface components {
             status?: "" | components["schemas"]["ActivityStatus"];
             customer_id?: number | null;
             deal_id?: number | null;
+            project_id?: number | null;
             contact_id?: number | null;
             assigned_to?: (number | string) | null;
             due_date?: (string) | null;
@@ -2871,6 +3168,7 @@ export interface components {
             status?: ("cancelled" | "completed" | "overdue" | "scheduled") | ("cancelled" | "completed" | "overdue" | "scheduled")[];
             customer_id?: number | number[];
             deal_id?: number | number[];
+            project_id?: number | number[];
             contact_id?: number | number[];
             priority?: ("high" | "low" | "normal") | ("high" | "low" | "normal")[];
             /**
@@ -2915,7 +3213,7 @@ export interface components {
         ActivityType: "call" | "email" | "meeting" | "note" | "task";
         /**
          * Attachment
-         * @description A file of a customer, a deal or an activity. Its type is found out from its bytes.
+         * @description A file of a customer, a deal, an activity or a project. Its type is found out from its bytes.
          * @example {
          *       "id": 5,
          *       "file_name": "offer.pdf",
@@ -2926,6 +3224,7 @@ export interface components {
          *       "customer_id": 12,
          *       "deal_id": 7,
          *       "activity_id": 52,
+         *       "project_id": 23,
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "updated_at": "2026-01-12T14:05:00Z",
          *       "deleted_at": null,
@@ -2942,6 +3241,7 @@ export interface components {
             customer_id: number | null;
             deal_id: number | null;
             activity_id: number | null;
+            project_id: number | null;
             created_at: string;
             updated_at: string;
             deleted_at: string | null;
@@ -2960,6 +3260,7 @@ export interface components {
          *       "customer_id": 12,
          *       "deal_id": 7,
          *       "activity_id": 52,
+         *       "project_id": 23,
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "updated_at": "2026-01-12T14:05:00Z",
          *       "deleted_at": null,
@@ -2977,6 +3278,7 @@ export interface components {
             customer_id: number | null;
             deal_id: number | null;
             activity_id: number | null;
+            project_id: number | null;
             created_at: string;
             updated_at: string;
             deleted_at: string | null;
@@ -3646,6 +3948,7 @@ export interface components {
          *           "status": "scheduled",
          *           "customer_id": 12,
          *           "deal_id": 7,
+         *           "project_id": 23,
          *           "contact_id": 31,
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
@@ -3664,6 +3967,10 @@ export interface components {
          *           "deal": {
          *             "id": 7,
          *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
          *           },
          *           "contact": {
          *             "id": 31,
@@ -3688,6 +3995,7 @@ export interface components {
          *           "status": "scheduled",
          *           "customer_id": 12,
          *           "deal_id": 7,
+         *           "project_id": 23,
          *           "contact_id": 31,
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
@@ -3706,6 +4014,10 @@ export interface components {
          *           "deal": {
          *             "id": 7,
          *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
          *           },
          *           "contact": {
          *             "id": 31,
@@ -4078,6 +4390,7 @@ export interface components {
          *           "status": "scheduled",
          *           "customer_id": 12,
          *           "deal_id": 7,
+         *           "project_id": 23,
          *           "contact_id": 31,
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
@@ -4096,6 +4409,10 @@ export interface components {
          *           "deal": {
          *             "id": 7,
          *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
          *           },
          *           "contact": {
          *             "id": 31,
@@ -4118,6 +4435,7 @@ export interface components {
          *           "customer_id": 12,
          *           "deal_id": 7,
          *           "activity_id": 52,
+         *           "project_id": 23,
          *           "author_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "author_name": "Alan Agent",
          *           "customer": {
@@ -4129,6 +4447,10 @@ export interface components {
          *           "deal": {
          *             "id": 7,
          *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
          *           },
          *           "external_id": "erp-1042",
          *           "created_at": "2026-01-05T09:30:00Z",
@@ -5004,7 +5326,7 @@ export interface components {
          * @description What the rows of a file become.
          * @enum {unknown}
          */
-        ImportKind: "activities" | "contacts" | "customers" | "deals" | "notes";
+        ImportKind: "activities" | "contacts" | "customers" | "deals" | "notes" | "projects";
         /**
          * ImportOptions
          * @description How the rows are read, and what becomes of them.
@@ -5042,7 +5364,7 @@ export interface components {
              */
             assigned_to?: number | string;
             /**
-             * @description The same, for deals
+             * @description The same, for deals and projects
              * @example 6f9619ff-8b86-4d11-b42d-00c04fc964ff
              */
             owner_id?: number | string;
@@ -5310,13 +5632,14 @@ export interface components {
         };
         /**
          * Note
-         * @description What somebody wants to be remembered of a customer, a deal or an activity.
+         * @description What somebody wants to be remembered of a customer, a deal, an activity or a project.
          * @example {
          *       "id": 88,
          *       "content": "Likes to be called before noon.",
          *       "customer_id": 12,
          *       "deal_id": 7,
          *       "activity_id": 52,
+         *       "project_id": 23,
          *       "author_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *       "author_name": "Alan Agent",
          *       "customer": {
@@ -5328,6 +5651,10 @@ export interface components {
          *       "deal": {
          *         "id": 7,
          *         "title": "Difference engine, 2 pieces"
+         *       },
+         *       "project": {
+         *         "id": 23,
+         *         "name": "New website"
          *       },
          *       "external_id": "erp-1042",
          *       "created_at": "2026-01-05T09:30:00Z",
@@ -5342,10 +5669,12 @@ export interface components {
             customer_id: number | null;
             deal_id: number | null;
             activity_id: number | null;
+            project_id: number | null;
             author_id: number | string;
             author_name: string | null;
             customer: components["schemas"]["CustomerBrief"] | null;
             deal: components["schemas"]["DealBrief"] | null;
+            project: components["schemas"]["ProjectBrief"] | null;
             external_id: string | null;
             created_at: string;
             updated_at: string;
@@ -5398,6 +5727,7 @@ export interface components {
             customer_id?: number | null;
             deal_id?: number | null;
             activity_id?: number | null;
+            project_id?: number | null;
             external_id?: string | null;
         };
         /**
@@ -5410,6 +5740,7 @@ export interface components {
             customer_id?: number | null;
             deal_id?: number | null;
             activity_id?: number | null;
+            project_id?: number | null;
             external_id?: string | null;
             created_at?: (string) | null;
         };
@@ -5428,6 +5759,7 @@ export interface components {
             customer_id?: number | number[];
             deal_id?: number | number[];
             activity_id?: number | number[];
+            project_id?: number | number[];
         };
         /**
          * OnError
@@ -5636,6 +5968,7 @@ export interface components {
          *           "status": "scheduled",
          *           "customer_id": 12,
          *           "deal_id": 7,
+         *           "project_id": 23,
          *           "contact_id": 31,
          *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "due_date": "2026-01-19T10:00:00Z",
@@ -5654,6 +5987,10 @@ export interface components {
          *           "deal": {
          *             "id": 7,
          *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
          *           },
          *           "contact": {
          *             "id": 31,
@@ -5704,6 +6041,7 @@ export interface components {
          *           "customer_id": 12,
          *           "deal_id": 7,
          *           "activity_id": 52,
+         *           "project_id": 23,
          *           "created_at": "2026-01-05T09:30:00Z",
          *           "updated_at": "2026-01-12T14:05:00Z",
          *           "deleted_at": null,
@@ -6219,6 +6557,7 @@ export interface components {
          *           "customer_id": 12,
          *           "deal_id": 7,
          *           "activity_id": 52,
+         *           "project_id": 23,
          *           "author_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "author_name": "Alan Agent",
          *           "customer": {
@@ -6230,6 +6569,10 @@ export interface components {
          *           "deal": {
          *             "id": 7,
          *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
          *           },
          *           "external_id": "erp-1042",
          *           "created_at": "2026-01-05T09:30:00Z",
@@ -6247,6 +6590,59 @@ export interface components {
          */
         Page_Note_: {
             data: components["schemas"]["Note"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
+         * Page[Project]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 23,
+         *           "name": "New website",
+         *           "description": "With cogs, without crank.",
+         *           "status": "in_progress",
+         *           "customer_id": 12,
+         *           "owner_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "assignees": [],
+         *           "start_date": "2026-01-12T14:05:00Z",
+         *           "due_date": "2026-01-19T10:00:00Z",
+         *           "completed_at": null,
+         *           "tasks_total": 8,
+         *           "tasks_completed": 3,
+         *           "tasks_overdue": 3,
+         *           "last_activity_at": "2026-01-12T14:05:00Z",
+         *           "customer": {
+         *             "id": 12,
+         *             "name": "Ada Lovelace",
+         *             "email": "ada@analytical.example",
+         *             "company": "Analytical Engines Ltd"
+         *           },
+         *           "external_id": "erp-1042",
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z",
+         *           "deleted_at": null,
+         *           "version": 3
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Project_: {
+            data: components["schemas"]["Project"][];
             total: number | null;
             page: number | null;
             page_size: number;
@@ -6474,6 +6870,307 @@ export interface components {
             value: string | null;
             message: string;
         };
+        /**
+         * Project
+         * @description Work larger than a task. Its counts are of the tasks that the reader sees; `last_activity_at` is when one of its
+         *         activities changed last.
+         * @example {
+         *       "id": 23,
+         *       "name": "New website",
+         *       "description": "With cogs, without crank.",
+         *       "status": "in_progress",
+         *       "customer_id": 12,
+         *       "owner_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "assignees": [],
+         *       "start_date": "2026-01-12T14:05:00Z",
+         *       "due_date": "2026-01-19T10:00:00Z",
+         *       "completed_at": null,
+         *       "tasks_total": 8,
+         *       "tasks_completed": 3,
+         *       "tasks_overdue": 3,
+         *       "last_activity_at": "2026-01-12T14:05:00Z",
+         *       "customer": {
+         *         "id": 12,
+         *         "name": "Ada Lovelace",
+         *         "email": "ada@analytical.example",
+         *         "company": "Analytical Engines Ltd"
+         *       },
+         *       "external_id": "erp-1042",
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z",
+         *       "deleted_at": null,
+         *       "version": 3
+         *     }
+         */
+        Project: {
+            id: number;
+            name: string;
+            description: string | null;
+            status: components["schemas"]["ProjectStatus"];
+            customer_id: number | null;
+            owner_id: number | string | null;
+            assignees: (number | string)[];
+            start_date: string | null;
+            due_date: string | null;
+            completed_at: string | null;
+            tasks_total: number;
+            tasks_completed: number;
+            tasks_overdue: number;
+            last_activity_at: string | null;
+            customer: components["schemas"]["CustomerBrief"] | null;
+            external_id: string | null;
+            created_at: string;
+            updated_at: string;
+            deleted_at: string | null;
+            version: number;
+        };
+        /**
+         * ProjectBrief
+         * @description The project that a record belongs to.
+         */
+        ProjectBrief: {
+            id: number;
+            name: string;
+        };
+        /**
+         * ProjectBulk
+         * @description Which projects, and what to do to each of them.
+         */
+        ProjectBulk: {
+            /** @constant */
+            action: "update";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ProjectFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["ProjectChange"];
+        } | {
+            /** @constant */
+            action: "trash";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ProjectFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "restore";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ProjectFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+        } | {
+            /** @constant */
+            action: "reassign";
+            /** @description These records */
+            ids?: number[];
+            filter?: components["schemas"]["ProjectFilter"];
+            /** @description If another number of records matches, nothing is done */
+            expected?: number;
+            /** @description Change the others where some are refused, instead of none */
+            partial?: boolean;
+            values: components["schemas"]["ProjectOwner"];
+        };
+        /**
+         * ProjectChange
+         * @description The fields of a project that can be written.
+         */
+        ProjectChange: {
+            /** @example New website */
+            name?: string;
+            description?: string | null;
+            status?: "" | components["schemas"]["ProjectStatus"];
+            customer_id?: number | null;
+            owner_id?: (number | string) | null;
+            /**
+             * @description People's ids in the CMS, each an integer or a string; each once
+             * @example [
+             *       "6f9619ff-8b86-4d11-b42d-00c04fc964ff"
+             *     ]
+             */
+            assignees?: (number | string)[];
+            start_date?: (string) | null;
+            due_date?: (string) | null;
+            completed_at?: (string) | null;
+            external_id?: string | null;
+            /** @description Complete its open tasks with it, instead of 409 OPEN_TASKS */
+            complete_tasks?: boolean;
+        };
+        /**
+         * ProjectCreate
+         * @description A new project; its creator's unless given.
+         */
+        ProjectCreate: {
+            /** @example New website */
+            name: string;
+            description?: string | null;
+            status?: "" | components["schemas"]["ProjectStatus"];
+            customer_id?: number | null;
+            owner_id?: (number | string) | null;
+            /**
+             * @description People's ids in the CMS, each an integer or a string; each once
+             * @example [
+             *       "6f9619ff-8b86-4d11-b42d-00c04fc964ff"
+             *     ]
+             */
+            assignees?: (number | string)[];
+            start_date?: (string) | null;
+            due_date?: (string) | null;
+            completed_at?: (string) | null;
+            external_id?: string | null;
+            created_at?: (string) | null;
+        };
+        /**
+         * ProjectDetail
+         * @description A project with up to 100 of its tasks: those due first.
+         * @example {
+         *       "id": 23,
+         *       "name": "New website",
+         *       "description": "With cogs, without crank.",
+         *       "status": "in_progress",
+         *       "customer_id": 12,
+         *       "owner_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "assignees": [],
+         *       "start_date": "2026-01-12T14:05:00Z",
+         *       "due_date": "2026-01-19T10:00:00Z",
+         *       "completed_at": null,
+         *       "tasks_total": 8,
+         *       "tasks_completed": 3,
+         *       "tasks_overdue": 3,
+         *       "last_activity_at": "2026-01-12T14:05:00Z",
+         *       "customer": {
+         *         "id": 12,
+         *         "name": "Ada Lovelace",
+         *         "email": "ada@analytical.example",
+         *         "company": "Analytical Engines Ltd"
+         *       },
+         *       "external_id": "erp-1042",
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z",
+         *       "deleted_at": null,
+         *       "version": 3,
+         *       "tasks": [
+         *         {
+         *           "id": 52,
+         *           "title": "Send the offer",
+         *           "type": "task",
+         *           "description": "With cogs, without crank.",
+         *           "status": "scheduled",
+         *           "customer_id": 12,
+         *           "deal_id": 7,
+         *           "project_id": 23,
+         *           "contact_id": 31,
+         *           "assigned_to": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "due_date": "2026-01-19T10:00:00Z",
+         *           "all_day": false,
+         *           "remind_at": "2026-01-19T09:30:00Z",
+         *           "completed_at": null,
+         *           "duration": 30,
+         *           "outcome": null,
+         *           "priority": "high",
+         *           "customer": {
+         *             "id": 12,
+         *             "name": "Ada Lovelace",
+         *             "email": "ada@analytical.example",
+         *             "company": "Analytical Engines Ltd"
+         *           },
+         *           "deal": {
+         *             "id": 7,
+         *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "project": {
+         *             "id": 23,
+         *             "name": "New website"
+         *           },
+         *           "contact": {
+         *             "id": 31,
+         *             "first_name": "Grace",
+         *             "last_name": "Hopper",
+         *             "email": "grace@analytical.example",
+         *             "phone": "+44 20 7946 0000"
+         *           },
+         *           "external_id": "erp-1042",
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z",
+         *           "deleted_at": null,
+         *           "version": 3
+         *         }
+         *       ]
+         *     }
+         */
+        ProjectDetail: {
+            id: number;
+            name: string;
+            description: string | null;
+            status: components["schemas"]["ProjectStatus"];
+            customer_id: number | null;
+            owner_id: number | string | null;
+            assignees: (number | string)[];
+            start_date: string | null;
+            due_date: string | null;
+            completed_at: string | null;
+            tasks_total: number;
+            tasks_completed: number;
+            tasks_overdue: number;
+            last_activity_at: string | null;
+            customer: components["schemas"]["CustomerBrief"] | null;
+            external_id: string | null;
+            created_at: string;
+            updated_at: string;
+            deleted_at: string | null;
+            version: number;
+            tasks: components["schemas"]["Activity"][];
+        };
+        /** @description The filters of the list, as project lists have them */
+        ProjectFilter: {
+            status?: ("cancelled" | "completed" | "in_progress" | "on_hold" | "planned") | ("cancelled" | "completed" | "in_progress" | "on_hold" | "planned")[];
+            customer_id?: number | number[];
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            owner_id?: string | string[];
+            /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+            assignee?: string | string[];
+            /**
+             * @description This moment or later; a bare date is that day in the organization's timezone
+             * @example 2026-01-01
+             */
+            due_from?: string;
+            /**
+             * @description This moment or earlier; a bare date is the whole of that day in the organization's timezone
+             * @example 2026-01-31
+             */
+            due_to?: string;
+            /** @description Due before today, and neither completed nor cancelled */
+            overdue?: boolean;
+            external_id?: string | string[];
+            /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+            search?: string;
+            /**
+             * @description Whether a list shows the trash.
+             * @enum {unknown}
+             */
+            deleted?: "exclude" | "include" | "only";
+        };
+        /**
+         * ProjectOwner
+         * @description Who gets a project.
+         */
+        ProjectOwner: {
+            owner_id: (number | string) | null;
+        };
+        /**
+         * ProjectStatus
+         * @description In the order in which lists sort them.
+         * @enum {unknown}
+         */
+        ProjectStatus: "cancelled" | "completed" | "in_progress" | "on_hold" | "planned";
         /**
          * Reassigned
          * @description The customer, and how many of its deals and activities have another owner now.
@@ -6709,7 +7406,7 @@ export interface components {
          * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook";
+        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -6734,7 +7431,7 @@ export interface components {
          * @description The kinds of record that are found.
          * @enum {unknown}
          */
-        SearchType: "activity" | "contact" | "customer" | "deal" | "note";
+        SearchType: "activity" | "contact" | "customer" | "deal" | "note" | "project";
         /**
          * StageFigures
          * @description The deals that are in a stage now.
@@ -6869,6 +7566,32 @@ export interface components {
          * @enum {unknown}
          */
         TaggedAction: "add_tags" | "reassign" | "remove_tags" | "restore" | "trash" | "update";
+        /**
+         * TaskCreate
+         * @description A new task of a project; its creator's unless given.
+         */
+        TaskCreate: {
+            /** @example Send the offer */
+            title: string;
+            type?: "" | components["schemas"]["ActivityType"];
+            description?: string | null;
+            status?: "" | components["schemas"]["ActivityStatus"];
+            customer_id?: number | null;
+            deal_id?: number | null;
+            project_id?: number | null;
+            contact_id?: number | null;
+            assigned_to?: (number | string) | null;
+            due_date?: (string) | null;
+            /** @description Whether it is due by the end of a day in the organization's timezone; due_date is then that day's midnight in UTC. Left out it is so where due_date comes as a bare date, and of a task due at midnight UTC */
+            all_day?: boolean;
+            remind_at?: (string) | null;
+            completed_at?: (string) | null;
+            duration?: number | null;
+            outcome?: string | null;
+            priority?: "" | components["schemas"]["Priority"];
+            external_id?: string | null;
+            created_at?: (string) | null;
+        };
         /**
          * Team
          * @description The people, those who won most first. An agent sees its own row.
@@ -7492,6 +8215,7 @@ export interface operations {
                 status?: ("cancelled" | "completed" | "overdue" | "scheduled")[];
                 customer_id?: number[];
                 deal_id?: number[];
+                project_id?: number[];
                 contact_id?: number[];
                 priority?: ("high" | "low" | "normal")[];
                 /** @description This moment or later; a bare date is that day in the organization's timezone */
@@ -7654,7 +8378,7 @@ export interface operations {
                 /** @description How an export is written. */
                 format?: "csv" | "jsonl" | "xlsx";
                 /** @description The columns, comma-separated, in this order; all by default */
-                columns?: ("all_day" | "assigned_to" | "completed_at" | "contact" | "contact_id" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "description" | "due_date" | "duration" | "external_id" | "id" | "outcome" | "priority" | "remind_at" | "status" | "title" | "type" | "updated_at")[];
+                columns?: ("all_day" | "assigned_to" | "completed_at" | "contact" | "contact_id" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "description" | "due_date" | "duration" | "external_id" | "id" | "outcome" | "priority" | "project" | "project_id" | "remind_at" | "status" | "title" | "type" | "updated_at")[];
                 /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
                 bom?: boolean;
                 /**
@@ -7666,6 +8390,7 @@ export interface operations {
                 status?: ("cancelled" | "completed" | "overdue" | "scheduled")[];
                 customer_id?: number[];
                 deal_id?: number[];
+                project_id?: number[];
                 contact_id?: number[];
                 priority?: ("high" | "low" | "normal")[];
                 /** @description This moment or later; a bare date is that day in the organization's timezone */
@@ -8515,7 +9240,7 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
                 action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
@@ -9950,6 +10675,7 @@ export interface operations {
                      *       },
                      *       "contacts": [],
                      *       "deals": [],
+                     *       "projects": [],
                      *       "activities": [],
                      *       "notes": [],
                      *       "attachments": [],
@@ -11612,7 +12338,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -11725,7 +12451,7 @@ export interface operations {
             query?: {
                 /** @description Lists of imports have one order. */
                 sort_by?: "created_at";
-                kind?: ("activities" | "contacts" | "customers" | "deals" | "notes")[];
+                kind?: ("activities" | "contacts" | "customers" | "deals" | "notes" | "projects")[];
                 status?: ("checked" | "checking" | "done" | "failed" | "running" | "uploaded")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
@@ -11784,7 +12510,7 @@ export interface operations {
                     /** Format: binary */
                     file: string;
                     /** @enum {string} */
-                    kind: "customers" | "contacts" | "deals" | "activities" | "notes";
+                    kind: "customers" | "contacts" | "deals" | "projects" | "activities" | "notes";
                 };
             };
         };
@@ -12226,6 +12952,7 @@ export interface operations {
                 status?: ("cancelled" | "completed" | "overdue" | "scheduled")[];
                 customer_id?: number[];
                 deal_id?: number[];
+                project_id?: number[];
                 contact_id?: number[];
                 priority?: ("high" | "low" | "normal")[];
                 /** @description This moment or later; a bare date is that day in the organization's timezone */
@@ -12327,6 +13054,7 @@ export interface operations {
                 customer_id?: number[];
                 deal_id?: number[];
                 activity_id?: number[];
+                project_id?: number[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */
@@ -12476,7 +13204,7 @@ export interface operations {
                 /** @description How an export is written. */
                 format?: "csv" | "jsonl" | "xlsx";
                 /** @description The columns, comma-separated, in this order; all by default */
-                columns?: ("activity" | "activity_id" | "author_id" | "author_name" | "content" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "external_id" | "id" | "updated_at")[];
+                columns?: ("activity" | "activity_id" | "author_id" | "author_name" | "content" | "created_at" | "customer" | "customer_id" | "deal" | "deal_id" | "deleted_at" | "external_id" | "id" | "project" | "project_id" | "updated_at")[];
                 /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
                 bom?: boolean;
                 /** @description What a list of notes can be sorted by. */
@@ -12491,6 +13219,7 @@ export interface operations {
                 customer_id?: number[];
                 deal_id?: number[];
                 activity_id?: number[];
+                project_id?: number[];
                 /** @description Nulls come last either way. */
                 sort_order?: "asc" | "desc";
             };
@@ -13294,6 +14023,951 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_projects: {
+        parameters: {
+            query?: {
+                /** @description What a list of projects can be sorted by. */
+                sort_by?: "created_at" | "due_date" | "name" | "status" | "updated_at";
+                status?: ("cancelled" | "completed" | "in_progress" | "on_hold" | "planned")[];
+                customer_id?: number[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                owner_id?: string;
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assignee?: string;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                due_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                due_to?: string;
+                /** @description Due before today, and neither completed nor cancelled */
+                overdue?: boolean;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Project_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_project: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProjectCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_projects: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProjectBulk"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkResult"];
+                };
+            };
+            /** @description It became a job: the address in Location shows how far it is */
+            202: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobStarted"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    export_projects: {
+        parameters: {
+            query?: {
+                /** @description How an export is written. */
+                format?: "csv" | "jsonl" | "xlsx";
+                /** @description The columns, comma-separated, in this order; all by default */
+                columns?: ("assignees" | "completed_at" | "created_at" | "customer" | "customer_id" | "deleted_at" | "description" | "due_date" | "external_id" | "id" | "name" | "owner_id" | "start_date" | "status" | "updated_at")[];
+                /** @description Whether a CSV begins with a byte order mark, which old versions of Excel need */
+                bom?: boolean;
+                /** @description What a list of projects can be sorted by. */
+                sort_by?: "created_at" | "due_date" | "name" | "status" | "updated_at";
+                status?: ("cancelled" | "completed" | "in_progress" | "on_hold" | "planned")[];
+                customer_id?: number[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                owner_id?: string;
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assignee?: string;
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                due_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                due_to?: string;
+                /** @description Due before today, and neither completed nor cancelled */
+                overdue?: boolean;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_project: {
+        parameters: {
+            query?: {
+                /** @description Answers the record's own fields as they were then, without nested records; a bare date is the end of that day in the organization's timezone */
+                as_of?: string;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProjectDetail"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_project_by_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProjectChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_project: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_project_by_patch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProjectChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_project_attachments: {
+        parameters: {
+            query?: {
+                /** @description What a list of attachments can be sorted by. */
+                sort_by?: "created_at";
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Attachment_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    upload_project_attachment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** Format: binary */
+                    file: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Attachment"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    begin_project_upload: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UploadCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_project_notes: {
+        parameters: {
+            query?: {
+                /** @description What a list of notes can be sorted by. */
+                sort_by?: "created_at";
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                author_id?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Note_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_project_note: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NoteCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Note"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    restore_project: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_project_tasks: {
+        parameters: {
+            query?: {
+                /**
+                 * @description What a list of activities can be sorted by. `agenda` knows no sort_order: what is open by due date, then what is
+                 *         closed, the latest first.
+                 */
+                sort_by?: "agenda" | "created_at" | "due_date" | "priority" | "status" | "title" | "type" | "updated_at";
+                status?: ("cancelled" | "completed" | "overdue" | "scheduled")[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assigned_to?: string;
+                customer_id?: number[];
+                deal_id?: number[];
+                contact_id?: number[];
+                priority?: ("high" | "low" | "normal")[];
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                due_date_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                due_date_to?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Activity_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_project_task: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TaskCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Activity"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_project_timeline: {
+        parameters: {
+            query?: {
+                /** @description A timeline has one order. */
+                sort_by?: "at";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TimelineEvent_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    undo_project_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EntryUndo"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_project_versions: {
+        parameters: {
+            query?: {
+                /** @description Versions have one order. */
+                sort_by?: "created_at";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                project_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditEntry_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     start_report_run: {
         parameters: {
             query?: never;
@@ -13876,7 +15550,7 @@ export interface operations {
             query: {
                 /** @description Words that must all be found in a record, as in the `search` of lists */
                 q: string;
-                types?: ("activity" | "contact" | "customer" | "deal" | "note")[];
+                types?: ("activity" | "contact" | "customer" | "deal" | "note" | "project")[];
                 /** @description 20 unless given. Over 100 counts as 100 */
                 limit?: number;
             };
@@ -14428,12 +16102,74 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_tasks: {
+        parameters: {
+            query?: {
+                /**
+                 * @description What a list of activities can be sorted by. `agenda` knows no sort_order: what is open by due date, then what is
+                 *         closed, the latest first.
+                 */
+                sort_by?: "agenda" | "created_at" | "due_date" | "priority" | "status" | "title" | "type" | "updated_at";
+                status?: ("cancelled" | "completed" | "overdue" | "scheduled")[];
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                assigned_to?: string;
+                customer_id?: number[];
+                deal_id?: number[];
+                contact_id?: number[];
+                priority?: ("high" | "low" | "normal")[];
+                /** @description This moment or later; a bare date is that day in the organization's timezone */
+                due_date_from?: string;
+                /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
+                due_date_to?: string;
+                external_id?: string;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description Whether a list shows the trash. */
+                deleted?: "exclude" | "include" | "only";
+                project_id?: number[];
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Activity_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     list_trash: {
         parameters: {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

@@ -7,13 +7,14 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Text, and_, case, func, null, select
 
-from app.models import Contact, Customer, Deal
+from app.models import Contact, Customer, Deal, Project
 from app.records.json_columns import JsonColumn
 
 # With separate names, so that they are not confused with the same table in the query around.
 customer = Customer.__table__.alias("its_customer").c
 contact = Contact.__table__.alias("its_contact").c
 deal = Deal.__table__.alias("its_deal").c
+project = Project.__table__.alias("its_project").c
 
 
 class CustomerBrief(Struct):
@@ -42,6 +43,13 @@ class DealBrief(Struct):
     title: str
 
 
+class ProjectBrief(Struct):
+    """The project that a record belongs to."""
+
+    id: int
+    name: str
+
+
 def customer_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The customer whose id this column holds."""
     full = func.json_build_object(
@@ -68,6 +76,13 @@ def deal_of(reference: ColumnElement[Any]) -> JsonColumn:
     return JsonColumn(_seen_or(full, deal.id == reference, name_only, reference), DealBrief | None)
 
 
+def project_of(reference: ColumnElement[Any]) -> JsonColumn:
+    """The project whose id this column holds."""
+    full = func.json_build_object("id", project.id, "name", project.name)
+    name_only = func.json_build_object("id", reference, "name", func.crm_project_name(reference))
+    return JsonColumn(_seen_or(full, project.id == reference, name_only, reference), ProjectBrief | None)
+
+
 def _seen_or(
     full: ColumnElement[Any], same: ColumnElement[bool], name_only: ColumnElement[Any], reference: ColumnElement[Any]
 ) -> ColumnElement[Any]:
@@ -85,3 +100,9 @@ def deal_title(reference: ColumnElement[Any]) -> ColumnElement[str]:
     """The title of the deal whose id this column holds."""
     seen = select(deal.title).where(deal.id == reference).scalar_subquery()
     return func.coalesce(seen, case((reference.is_not(None), func.crm_deal_title(reference))), type_=Text)
+
+
+def project_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
+    """The name of the project whose id this column holds."""
+    seen = select(project.name).where(project.id == reference).scalar_subquery()
+    return func.coalesce(seen, case((reference.is_not(None), func.crm_project_name(reference))), type_=Text)

@@ -35,7 +35,17 @@ from sqlalchemy.types import BigInteger
 from app.admin.activities import queries as activities
 from app.admin.attachments import queries as attachments
 from app.admin.notes import queries as notes
-from app.models import Activity, Attachment, AuditEntry, Customer, Deal, Note, PipelineStage, StageMove
+from app.models import (
+    Activity,
+    Attachment,
+    AuditEntry,
+    Customer,
+    Deal,
+    Note,
+    PipelineStage,
+    Project,
+    StageMove,
+)
 from app.records.json_columns import Columns, JsonColumn, json_object
 from app.records.listing import Listing
 from app.web.paging import ListQuery, SortOrder
@@ -44,6 +54,7 @@ from app.web.structs import Maybe, View
 audit = AuditEntry.__table__.c
 move = StageMove.__table__.c
 deal = Deal.__table__.c
+project = Project.__table__.c
 RECORD: ColumnElement[int] = bindparam("timeline_of", type_=BigInteger)
 # The ways in which rows of a table may belong to the record: one condition for each way.
 Links: TypeAlias = Callable[[Any], Sequence[ColumnElement[bool]]]
@@ -178,6 +189,19 @@ def deals_created() -> Select[Any]:
     )
 
 
+def projects_created() -> Select[Any]:
+    """A project with the customer was created."""
+    table = Project.__table__
+    writer = _writer("project", table)
+    data = func.json_build_object("id", project.id, "name", project.name)
+    events = _event("project_created", project.created_at, writer.c.user_id, writer.c.user_name, data, project.id)
+    return (
+        select(*events)
+        .select_from(table.outerjoin(writer, literal_column("true")))
+        .where(project.customer_id == RECORD, project.deleted_at.is_(None))
+    )
+
+
 def came(kind: str, table: Any, links: Links) -> Select[Any]:
     """A record was added to this one. Its content is read only for the events of the page: see `_data`."""
     writer, key = _writer(kind, table), table.c.id
@@ -199,11 +223,16 @@ SHOWN: dict[str, tuple[Any, Columns]] = {
 
 def _of_customer(table: Any) -> Sequence[ColumnElement[bool]]:
     deals = select(deal.id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
-    return (table.c.customer_id == RECORD, table.c.deal_id.in_(deals))
+    projects = select(project.id).where(project.customer_id == RECORD, project.deleted_at.is_(None))
+    return (table.c.customer_id == RECORD, table.c.deal_id.in_(deals), table.c.project_id.in_(projects))
 
 
 def _of_deal(table: Any) -> Sequence[ColumnElement[bool]]:
     return (table.c.deal_id == RECORD,)
+
+
+def _of_project(table: Any) -> Sequence[ColumnElement[bool]]:
+    return (table.c.project_id == RECORD,)
 
 
 def _or_activities(of_record: Links) -> Links:
@@ -226,11 +255,20 @@ OF_DEAL: Sequence[Select[Any]] = (
     came("note", note_table, _or_activities(_of_deal)),
     came("attachment", attachment_table, _or_activities(_of_deal)),
 )
+OF_PROJECT: Sequence[Select[Any]] = (
+    created("project", Project.__table__),
+    changed("status_changed", "project", "status"),
+    changed("owner_changed", "project", "owner_id"),
+    came("activity", activity_table, _of_project),
+    came("note", note_table, _or_activities(_of_project)),
+    came("attachment", attachment_table, _or_activities(_of_project)),
+)
 OF_CUSTOMER: Sequence[Select[Any]] = (
     created("customer", Customer.__table__),
     changed("status_changed", "customer", "status"),
     changed("owner_changed", "customer", "assigned_to"),
     deals_created(),
+    projects_created(),
     moved("deal_stage_changed", of_customer=True),
     came("activity", activity_table, _of_customer),
     came("note", note_table, _or_activities(_of_customer)),
@@ -290,4 +328,5 @@ def newest(parts: Sequence[Select[Any]], count: int) -> Select[Any]:
 
 
 DEAL_TIMELINE = listing("deal timeline", OF_DEAL)
+PROJECT_TIMELINE = listing("project timeline", OF_PROJECT)
 CUSTOMER_TIMELINE = listing("customer timeline", OF_CUSTOMER)

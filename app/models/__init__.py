@@ -2,7 +2,7 @@
 
 from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
-from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference
+from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference, UserReferences
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.duplicates import DuplicateGroup, DuplicateKey, DuplicatePair, DuplicateState
@@ -14,7 +14,7 @@ from app.models.imports import Import
 from app.models.jobs import Job, JobFile
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.reports import ReportSchedule
-from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, StageMove
+from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, Project, StageMove
 from app.models.tenants import Member, TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
 
@@ -49,6 +49,7 @@ __all__ = [
     "Notification",
     "NotificationSettings",
     "PipelineStage",
+    "Project",
     "Record",
     "RecordCount",
     "ReminderProgress",
@@ -60,6 +61,7 @@ __all__ = [
     "TenantSettings",
     "User",
     "UserReference",
+    "UserReferences",
     "Webhook",
     "WebhookDelivery",
     "WebhookState",

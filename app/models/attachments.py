@@ -11,7 +11,7 @@ from app.models.base import Base, Record, SoftDeleted, UserReference, reference
 
 
 class Attachment(Record, SoftDeleted):
-    """A file of exactly one customer, deal or activity."""
+    """A file of exactly one customer, deal, activity or project."""
 
     __tablename__ = "attachments"
 
@@ -24,12 +24,14 @@ class Attachment(Record, SoftDeleted):
     customer_id: Mapped[int | None] = mapped_column(BigInteger)
     deal_id: Mapped[int | None] = mapped_column(BigInteger)
     activity_id: Mapped[int | None] = mapped_column(BigInteger)
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         UniqueConstraint("tenant_id", "object_key", name="attachments_object_key"),
         reference("attachments", "customer_id", "customers"),
         reference("attachments", "deal_id", "deals"),
         reference("attachments", "activity_id", "activities"),
+        reference("attachments", "project_id", "projects"),
     )
 
 
@@ -50,12 +52,14 @@ class AttachmentUpload(Base):
     customer_id: Mapped[int | None] = mapped_column(BigInteger)
     deal_id: Mapped[int | None] = mapped_column(BigInteger)
     activity_id: Mapped[int | None] = mapped_column(BigInteger)
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
     expires_at: Mapped[datetime]
 
     __table_args__ = (
         reference("attachment_uploads", "customer_id", "customers"),
         reference("attachment_uploads", "deal_id", "deals"),
         reference("attachment_uploads", "activity_id", "activities"),
+        reference("attachment_uploads", "project_id", "projects"),
     )
 
 

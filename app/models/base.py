@@ -38,6 +38,19 @@ class UserReference(TypeDecorator[int | str]):
         return lambda user: None if user is None else present_user(user)
 
 
+class UserReferences(TypeDecorator[list[int | str]]):
+    """The ids of several people."""
+
+    impl = ARRAY(Text)
+    cache_ok = True
+
+    def process_bind_param(self, value: list[int | str] | None, dialect: Dialect) -> list[str] | None:  # noqa: ARG002, D102
+        return None if value is None else [str(user) for user in value]
+
+    def process_result_value(self, value: list[str] | None, dialect: Dialect) -> list[int | str] | None:  # noqa: ARG002, D102
+        return None if value is None else [present_user(user) for user in value]
+
+
 class Base(DeclarativeBase):
     """The one metadata that migrations are compared with."""
 

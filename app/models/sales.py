@@ -1,4 +1,4 @@
-"""Contacts, the pipeline's stages, deals and their history, activities and notes."""
+"""Contacts, the pipeline's stages, deals and their history, projects, activities and notes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Imported, Mergeable, Record, UserReference, reference
+from app.models.base import Base, Imported, Mergeable, Record, UserReference, UserReferences, reference
 
 
 class Contact(Record, Imported, Mergeable):
@@ -126,6 +126,27 @@ class StageMove(Base):
     )
 
 
+class Project(Record, Imported):
+    """Work larger than a task: for a customer, or for the organization itself."""
+
+    __tablename__ = "projects"
+
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(String(10_000))
+    status: Mapped[str] = mapped_column(Text, server_default=text("'planned'"))
+    customer_id: Mapped[int | None] = mapped_column(BigInteger)
+    owner_id: Mapped[int | str | None] = mapped_column(UserReference)
+    assignees: Mapped[list[int | str]] = mapped_column(UserReferences, server_default=text("'{}'"))
+    # Whole days.
+    start_date: Mapped[datetime | None]
+    due_date: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    name_folded: Mapped[str] = mapped_column(Text(collation="C"), Computed("crm_fold(name)"))
+    status_rank: Mapped[int] = mapped_column(SmallInteger, Computed("array_position(...)"))
+
+    __table_args__ = (reference("projects", "customer_id", "customers"),)
+
+
 class Activity(Record, Imported):
     """Work to do, or done."""
 
@@ -137,6 +158,7 @@ class Activity(Record, Imported):
     status: Mapped[str] = mapped_column(Text, server_default=text("'scheduled'"))
     customer_id: Mapped[int | None] = mapped_column(BigInteger)
     deal_id: Mapped[int | None] = mapped_column(BigInteger)
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
     contact_id: Mapped[int | None] = mapped_column(BigInteger)
     assigned_to: Mapped[int | str | None] = mapped_column(UserReference)
     due_date: Mapped[datetime | None]
@@ -155,6 +177,7 @@ class Activity(Record, Imported):
     __table_args__ = (
         reference("activities", "customer_id", "customers"),
         reference("activities", "deal_id", "deals"),
+        reference("activities", "project_id", "projects"),
         reference("activities", "contact_id", "contacts"),
     )
 
@@ -168,6 +191,7 @@ class Note(Record, Imported):
     customer_id: Mapped[int | None] = mapped_column(BigInteger)
     deal_id: Mapped[int | None] = mapped_column(BigInteger)
     activity_id: Mapped[int | None] = mapped_column(BigInteger)
+    project_id: Mapped[int | None] = mapped_column(BigInteger)
     author_id: Mapped[int | str] = mapped_column(UserReference)
     author_name: Mapped[str | None] = mapped_column(Text)
     # Folded once: folding long texts in each search would be slow.
@@ -177,4 +201,5 @@ class Note(Record, Imported):
         reference("notes", "customer_id", "customers"),
         reference("notes", "deal_id", "deals"),
         reference("notes", "activity_id", "activities"),
+        reference("notes", "project_id", "projects"),
     )

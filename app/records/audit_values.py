@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, case, cast, func, select
 from sqlalchemy.types import BigInteger
 
-from app.models import PipelineStage, Record, UserReference
+from app.models import PipelineStage, Record, UserReference, UserReferences
 from app.web.structs import present_user
 
 Values = dict[str, Any] | None
@@ -39,6 +39,7 @@ class ResourceType(StrEnum):
     CONTACT = "contact"
     PIPELINE_STAGE = "pipeline_stage"
     DEAL = "deal"
+    PROJECT = "project"
     ACTIVITY = "activity"
     NOTE = "note"
     ATTACHMENT = "attachment"
@@ -61,6 +62,8 @@ def _presenter(column_type: Any) -> Callable[[Any], Any] | None:
     """How a stored JSON value of such a column is shown, if not as it is stored."""
     if isinstance(column_type, UserReference):
         return present_user
+    if isinstance(column_type, UserReferences):
+        return lambda people: [present_user(person) for person in people]
     if column_type.python_type is Decimal:
         return _without_zeros
     return _as_time if column_type.python_type is datetime else None

@@ -85,20 +85,25 @@ def nested_rows(rows: Select[Any], kind: Any) -> JsonColumn:
     return JsonColumn(query.scalar_subquery(), list[kind], empty="[]")
 
 
-def newest_rows(rows: Select[Any], kind: Any, most: int) -> JsonColumn:
-    """The newest rows of such a select, which has `created_at` and `id`: at most so many, and fewer if they are more
-    than a mebibyte of JSON together.
+def first_rows(
+    rows: Select[Any], kind: Any, most: int, order: Callable[[Any], tuple[ColumnElement[Any], ...]]
+) -> JsonColumn:
+    """The first rows of such a select in this order of its columns: at most so many, and fewer if they are more than a
+    mebibyte of JSON together.
     """
-    newest = rows.order_by(rows.selected_columns.created_at.desc(), rows.selected_columns.id.desc()).limit(most)
-    row = newest.subquery("newest")
-    whole = select(func.row_to_json(literal_column("newest")).label("json"), row.c.created_at, row.c.id)
-    table = whole.subquery("whole")
-    order = (table.c.created_at.desc(), table.c.id.desc())
-    bytes_so_far = func.sum(func.octet_length(cast(table.c.json, Text))).over(order_by=order, rows=(None, 0))
-    weighed = select(table.c.json, bytes_so_far.label("bytes"), table.c.created_at, table.c.id).subquery("weighed")
-    in_order = aggregate_order_by(weighed.c.json, weighed.c.created_at.desc(), weighed.c.id.desc())
+    first = rows.order_by(*order(rows.selected_columns)).limit(most).subquery("picked")
+    place = func.row_number().over(order_by=order(first.c)).label("place")
+    whole = select(func.row_to_json(literal_column("picked")).label("json"), place).select_from(first).subquery("whole")
+    bytes_so_far = func.sum(func.octet_length(cast(whole.c.json, Text))).over(order_by=whole.c.place, rows=(None, 0))
+    weighed = select(whole.c.json, whole.c.place, bytes_so_far.label("bytes")).subquery("weighed")
+    in_order = aggregate_order_by(weighed.c.json, weighed.c.place)
     query = select(func.json_agg(in_order)).where(weighed.c.bytes <= MOST_NESTED_BYTES)
     return JsonColumn(query.scalar_subquery(), list[kind], empty="[]")
+
+
+def newest_rows(rows: Select[Any], kind: Any, most: int) -> JsonColumn:
+    """The newest rows of such a select, which has `created_at` and `id`, as `first_rows`."""
+    return first_rows(rows, kind, most, lambda row: (row.created_at.desc(), row.id.desc()))
 
 
 def nested_row(row: Select[Any], kind: Any) -> JsonColumn:

@@ -137,7 +137,7 @@ class Listing(Generic[Record]):
 
         Raises AppError: INVALID_CURSOR, INVALID_REQUEST for a page beside a cursor, 403 for the trash.
         """
-        if not issubclass(self.query, type(query)):
+        if not {*query.__struct_fields__} <= {*self.query.__struct_fields__}:
             raise TypeError(f"the list of {self.name} takes {self.query.__name__}, not {type(query).__name__}")
         size = min(default_page_size if query.page_size is UNSET else query.page_size, largest_page)
         number = 1 if query.page is UNSET else query.page

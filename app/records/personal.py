@@ -20,6 +20,7 @@ PERSONAL = {
     "imports": "columns file_name mapping options remarks",
     "job_files": "content",
     "notes": "content content_folded external_id",
+    "projects": "description external_id name name_folded",
     "stage_history": "reason",
     # What receivers answered.
     "webhook_deliveries": "attempts",
@@ -53,6 +54,7 @@ NOT_PERSONAL = {
     # `data` has times and numbers.
     "notifications": "actor_id actor_name data key kind resource_type user_id",
     "pipeline_stages": "color display_name kind name origin",
+    "projects": "assignees owner_id status",
     "record_counts": "counted facet",
     "removed_objects": "object_key",
     "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",

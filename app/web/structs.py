@@ -36,6 +36,11 @@ def check_user(value: int | str) -> int | str:
     return present_user(str(value))
 
 
+def check_users(values: list[int | str]) -> list[int | str]:
+    """The user ids as clients see them, each once. Raises Refused."""
+    return list(dict.fromkeys(check_user(value) for value in values))
+
+
 # Times come as RFC 3339 or as bare dates.
 DATES: dict[str, Any] = {
     "anyOf": [{"format": "date-time"}, {"format": "date"}],
@@ -77,13 +82,24 @@ Until = Annotated[
         extra_json_schema=DATES,
     ),
 ]
-UserId = Annotated[
+_Person = (
     Annotated[int, Meta(ge=-MAX_ID - 1, le=MAX_ID)]
-    | Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_LENGTH, extra_json_schema=LINE["extra_json_schema"])],
+    | Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_LENGTH, extra_json_schema=LINE["extra_json_schema"])]
+)
+UserId = Annotated[
+    _Person,
     Meta(
         description="A person's id in the CMS, opaque: an integer or a string",
         examples=["6f9619ff-8b86-4d11-b42d-00c04fc964ff"],
         extra={"check": check_user},
+    ),
+]
+UserIds = Annotated[
+    list[_Person],
+    Meta(
+        description="People's ids in the CMS, each an integer or a string; each once",
+        examples=[["6f9619ff-8b86-4d11-b42d-00c04fc964ff"]],
+        extra={"check": check_users},
     ),
 ]
 Color = Annotated[

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
 from app.admin.activities.schemas import Activity, ActivityQuery, ActivityStatus
-from app.admin.nested import contact_of, customer_of, deal_of
+from app.admin.nested import contact_of, customer_of, deal_of, project_of
 from app.models import Activity as Row
 from app.records import resources
 from app.records.calendar import TODAY
@@ -46,6 +46,7 @@ COLUMNS = view_columns(
     status=STATUS,
     customer=customer_of(c.customer_id),
     deal=deal_of(c.deal_id),
+    project=project_of(c.project_id),
     contact=contact_of(c.contact_id),
 )
 ACTIVITIES = TrashRepository(resources.ACTIVITIES, Activity, COLUMNS)
@@ -83,6 +84,7 @@ LISTING = Listing.of(
         "assigned_to": user_in(c.assigned_to),
         "customer_id": one_of(c.customer_id),
         "deal_id": one_of(c.deal_id),
+        "project_id": one_of(c.project_id),
         "contact_id": one_of(c.contact_id),
         "priority": one_of(c.priority),
         "due_date_from": since(c.due_date, c.all_day),

@@ -1,4 +1,4 @@
-"""/admin/activities, and one's own."""
+"""/admin/activities, one's own, and all tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from app.admin.activities.schemas import (
     ActivityCreate,
     ActivityQuery,
     ActivityStatus,
+    ActivityType,
     MyActivityQuery,
+    TaskQuery,
 )
 from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.bulk import REASSIGN, UPDATE, Bulk, BulkResult, change_many, usual_acts
@@ -59,9 +61,15 @@ async def list_my_activities(
     return await list_page(request, LISTING, filters, scope={"assigned_to": ["me"]})
 
 
+@get("/tasks", guards=[Requires(Permission.READ)])
+async def list_tasks(request: CrmRequest, filters: NamedDependency[TaskQuery]) -> Response[Page[Activity]]:
+    """The activities of type task, of all projects and of none."""
+    return await list_page(request, LISTING, filters, scope={"type": [ActivityType.TASK]})
+
+
 @post("/activities", guards=[Requires(Permission.WRITE)])
 async def create_activity(request: CrmRequest, data: JSONBody[ActivityCreate]) -> Response[Activity]:
-    """Plan, or write down, an activity; it need not belong to a customer or a deal."""
+    """Plan, or write down, an activity; it need not belong to anything."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
 
@@ -102,7 +110,7 @@ async def delete_activity(request: CrmRequest, activity_id: FromPath[RecordId]) 
 
 @post("/activities/{activity_id:str}/restore", guards=[Requires(Permission.DELETE)], status_code=200)
 async def restore_activity(request: CrmRequest, activity_id: FromPath[RecordId]) -> Response[Activity]:
-    """Take an activity out of the trash. While its customer or deal is there, 409 PARENT_DELETED."""
+    """Take an activity out of the trash. While what it belongs to is there, 409 PARENT_DELETED."""
     async with transaction(request) as tx:
         return answer(tx, await ACTIVITIES.restore(tx, activity_id))
 
@@ -128,6 +136,7 @@ router = Router(
     route_handlers=[
         list_activities,
         list_my_activities,
+        list_tasks,
         create_activity,
         change_activities,
         get_activity,

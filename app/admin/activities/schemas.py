@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from msgspec import UNSET, Meta
 
 from app.admin.bulk import BulkChange, OwnedAction
-from app.admin.nested import ContactBrief, CustomerBrief, DealBrief
+from app.admin.nested import ContactBrief, CustomerBrief, DealBrief, ProjectBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, ExternalId, From, MadeAt, Maybe, RecordId, Time, Until, UserId, View, ViewType
 from app.web.text import NAME, TEXT
@@ -72,7 +72,7 @@ class ActivitySort(StrEnum):
 
 
 class Activity(View):
-    """Work to do, or done: for a customer or a deal, or a to-do of one's own."""
+    """Work to do, or done: for a customer, a deal or a project, or a to-do of one's own."""
 
     id: int
     title: str
@@ -81,6 +81,7 @@ class Activity(View):
     status: ActivityStatus
     customer_id: int | None
     deal_id: int | None
+    project_id: int | None
     contact_id: int | None
     assigned_to: int | str | None
     due_date: datetime | None
@@ -92,6 +93,7 @@ class Activity(View):
     priority: Priority
     customer: CustomerBrief | None
     deal: DealBrief | None
+    project: ProjectBrief | None
     contact: ContactBrief | None
     external_id: str | None
     created_at: datetime
@@ -111,6 +113,7 @@ class ActivityChange(Body, kw_only=True):
     status: Maybe[ActivityStatus] = UNSET
     customer_id: Maybe[RecordId | None] = UNSET
     deal_id: Maybe[RecordId | None] = UNSET
+    project_id: Maybe[RecordId | None] = UNSET
     contact_id: Maybe[RecordId | None] = UNSET
     assigned_to: Maybe[UserId | None] = UNSET
     due_date: Maybe[Time | None] = UNSET
@@ -131,6 +134,29 @@ class ActivityCreate(ActivityChange, kw_only=True):
     created_at: Maybe[MadeAt | None] = UNSET
 
 
+class ProjectTaskQuery(ListQuery):
+    """Filters and order of a list of a project's tasks."""
+
+    sort_by: Maybe[ActivitySort] = UNSET
+    status: Maybe[list[ActivityStatus]] = UNSET
+    assigned_to: Maybe[UserFilter] = UNSET
+    customer_id: Maybe[list[RecordId]] = UNSET
+    deal_id: Maybe[list[RecordId]] = UNSET
+    contact_id: Maybe[list[RecordId]] = UNSET
+    priority: Maybe[list[Priority]] = UNSET
+    due_date_from: Maybe[From] = UNSET
+    due_date_to: Maybe[Until] = UNSET
+    external_id: Maybe[list[ExternalId]] = UNSET
+    search: Maybe[Search] = UNSET
+    deleted: Maybe[Deleted] = UNSET
+
+
+class TaskQuery(ProjectTaskQuery):
+    """Filters and order of a list of tasks."""
+
+    project_id: Maybe[list[RecordId]] = UNSET
+
+
 class MyActivityQuery(ListQuery):
     """Filters and order of a list of activities."""
 
@@ -139,6 +165,7 @@ class MyActivityQuery(ListQuery):
     status: Maybe[list[ActivityStatus]] = UNSET
     customer_id: Maybe[list[RecordId]] = UNSET
     deal_id: Maybe[list[RecordId]] = UNSET
+    project_id: Maybe[list[RecordId]] = UNSET
     contact_id: Maybe[list[RecordId]] = UNSET
     priority: Maybe[list[Priority]] = UNSET
     due_date_from: Maybe[From] = UNSET

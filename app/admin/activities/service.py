@@ -19,7 +19,7 @@ from app.records.transaction import Transaction
 from app.web.errors import Code, Fault, bad_field, invalid
 from app.web.fields import BareDate
 
-LINKS = ("customer_id", "deal_id", "contact_id")
+LINKS = ("customer_id", "deal_id", "project_id", "contact_id")
 NEW = dict.fromkeys((*LINKS, "type", "status", "due_date", "completed_at")) | {"all_day": False}
 GRACE = timedelta(minutes=1)  # between two clocks
 

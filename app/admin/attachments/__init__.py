@@ -1,1 +1,1 @@
-"""Attachments: files that belong to customers, deals and activities."""
+"""Attachments: files that belong to customers, deals, activities and projects."""

@@ -26,6 +26,7 @@ LISTING = Listing.of(
         "customer_id": one_of(c.customer_id),
         "deal_id": one_of(c.deal_id),
         "activity_id": one_of(c.activity_id),
+        "project_id": one_of(c.project_id),
     },
     default_sort=("created_at", SortOrder.DESC),
 )

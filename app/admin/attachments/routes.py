@@ -1,4 +1,4 @@
-"""/admin/attachments, and those of a customer, a deal or an activity."""
+"""/admin/attachments, and those of a customer, a deal, an activity or a project."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from app.admin.deals.queries import DEALS
 from app.admin.history import service as history
 from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import answer, list_page, message, refuse_dry_run, transaction
+from app.admin.projects.queries import PROJECTS
 from app.web.input import CrmRequest
 from app.web.multipart import FilePart
 from app.web.paging import Page
@@ -113,6 +114,35 @@ async def begin_activity_upload(
     return await transfer.begin(request, data, service.ACTIVITY, activity_id)
 
 
+@get("/projects/{project_id:str}/attachments", guards=[Requires(Permission.READ)])
+async def list_project_attachments(
+    request: CrmRequest, project_id: FromPath[RecordId], filters: NamedDependency[AttachmentQuery]
+) -> Response[Page[Attachment]]:
+    """The files of a project, newest first."""
+    scope, within = {"project_id": [project_id]}, partial(PROJECTS.ensure_exists, record_id=project_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
+
+
+@post(
+    "/projects/{project_id:str}/attachments",
+    guards=[Requires(Permission.WRITE), refuse_dry_run],
+    request_max_body_size=None,
+)
+async def upload_project_attachment(
+    request: CrmRequest, project_id: FromPath[RecordId], file: NamedDependency[FilePart]
+) -> Response[Attachment]:
+    """Attach a file to a project: multipart/form-data with one part named file."""
+    return await transfer.upload(request, file, service.PROJECT, project_id)
+
+
+@post("/projects/{project_id:str}/attachments/uploads", guards=[Requires(Permission.WRITE), refuse_dry_run])
+async def begin_project_upload(
+    request: CrmRequest, project_id: FromPath[RecordId], data: JSONBody[UploadCreate]
+) -> Response[Upload]:
+    """Attach a file to a project by a direct upload: an address in the store that takes the file for five minutes."""
+    return await transfer.begin(request, data, service.PROJECT, project_id)
+
+
 @get("/attachments/{attachment_id:str}", guards=[Requires(Permission.READ)])
 async def get_attachment(
     request: CrmRequest, attachment_id: FromPath[RecordId], filters: NamedDependency[AsOf]
@@ -182,6 +212,9 @@ router = Router(
         list_activity_attachments,
         upload_activity_attachment,
         begin_activity_upload,
+        list_project_attachments,
+        upload_project_attachment,
+        begin_project_upload,
         get_attachment,
         download_attachment,
         complete_attachment,

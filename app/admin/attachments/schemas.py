@@ -14,7 +14,7 @@ from app.web.text import EXACT
 
 
 class Attachment(View):
-    """A file of a customer, a deal or an activity. Its type is found out from its bytes."""
+    """A file of a customer, a deal, an activity or a project. Its type is found out from its bytes."""
 
     id: int
     file_name: str
@@ -25,6 +25,7 @@ class Attachment(View):
     customer_id: int | None
     deal_id: int | None
     activity_id: int | None
+    project_id: int | None
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None

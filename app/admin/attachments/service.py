@@ -13,6 +13,7 @@ from app.admin.attachments.queries import ATTACHMENTS
 from app.admin.attachments.schemas import Attachment, UploadCreate
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
+from app.admin.projects.queries import PROJECTS
 from app.db.result import RowMapping
 from app.models import AttachmentUpload
 from app.records.repository import Repository
@@ -36,6 +37,8 @@ class Parent(NamedTuple):
 CUSTOMER = Parent("customer_id", CUSTOMERS)
 DEAL = Parent("deal_id", DEALS)
 ACTIVITY = Parent("activity_id", ACTIVITIES)
+PROJECT = Parent("project_id", PROJECTS)
+PARENTS = (CUSTOMER, DEAL, ACTIVITY, PROJECT)
 
 
 class File(NamedTuple):
@@ -106,7 +109,7 @@ async def pending(tx: Transaction, attachment_id: int) -> RowMapping | None:
 
 def parent_of(row: RowMapping) -> tuple[Parent, int]:
     """The record that a row belongs to."""
-    return next((each, row[each.column]) for each in (CUSTOMER, DEAL, ACTIVITY) if row[each.column] is not None)
+    return next((each, row[each.column]) for each in PARENTS if row[each.column] is not None)
 
 
 async def complete(tx: Transaction, upload: RowMapping, file: File) -> bool:

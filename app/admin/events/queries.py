@@ -9,6 +9,7 @@ from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
+from app.admin.projects.queries import PROJECTS
 from app.admin.report_schedules.queries import REPORT_SCHEDULES
 from app.admin.settings.queries import SETTINGS
 from app.admin.tags.queries import TAGS
@@ -20,6 +21,7 @@ SHOWN = {
         CUSTOMERS,
         CONTACTS,
         DEALS,
+        PROJECTS,
         ACTIVITIES,
         NOTES,
         ATTACHMENTS,

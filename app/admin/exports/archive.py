@@ -37,6 +37,7 @@ from app.models import (
     Deal,
     Note,
     PipelineStage,
+    Project,
     Record,
     ReportSchedule,
     StageMove,
@@ -67,8 +68,8 @@ ATTACHMENTS = "attachments/"
 TYPES: dict[str, type[Base]] = {
     model.__tablename__: model
     for model in (
-        *(TenantSettings, User, Tag, PipelineStage, Customer, Contact, Deal, StageMove, Activity, Note, Attachment),
-        *(Webhook, ReportSchedule, AuditEntry),
+        *(TenantSettings, User, Tag, PipelineStage, Customer, Contact, Deal, StageMove, Project, Activity, Note),
+        *(Attachment, Webhook, ReportSchedule, AuditEntry),
     )
 }
 # The organization is another one where it is restored, and its objects have other keys.

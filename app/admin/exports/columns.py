@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlalchemy import literal_column as sql
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.admin.nested import customer_name, deal_title
-from app.models import Activity, Contact, Customer, PipelineStage, Tag, UserReference
+from app.admin.nested import customer_name, deal_title, project_name
+from app.models import Activity, Contact, Customer, PipelineStage, Tag, UserReference, UserReferences
 from app.web.structs import Body
 
 BEFORE, AFTER = ("id", "external_id"), ("created_at", "updated_at", "deleted_at")
@@ -65,6 +65,8 @@ def _column(name: str, value: ColumnElement[Any]) -> Column:
     if isinstance(kind, UserReference):
         person = func.crm_user_json(value)
         return Column(name, _harmless(cast(value, Text)), person, person)
+    if isinstance(kind, UserReferences):
+        return _people(name, value)
     if isinstance(kind, DateTime):
         time = _time(value)
         return Column(name, time, time, time)
@@ -76,6 +78,16 @@ def _column(name: str, value: ColumnElement[Any]) -> Column:
     if isinstance(kind, JSONB):
         return Column(name, cast(value, Text), cast(value, Text), value)
     return Column(name, _harmless(value) if isinstance(kind, String) else value, value, value)
+
+
+def _people(name: str, value: ColumnElement[Any]) -> Column:
+    """The ids of several people, apart by semicolons in a cell."""
+    shown: ColumnElement[Any] = func.unnest(value).column_valued("person")
+    as_json = func.coalesce(select(func.json_agg(func.crm_user_json(shown))).scalar_subquery(), sql("'[]'::json"))
+    quoted = func.concat('"', func.replace(shown, sql("""'"'"""), sql("""'""'""")), '"')
+    each = case((shown.bool_op("~")(SPECIAL), quoted), else_=shown)
+    in_cell = select(func.string_agg(each, SEPARATOR, type_=Text)).scalar_subquery()
+    return Column(name, _harmless(in_cell), in_cell, as_json)
 
 
 def _tags() -> Column:
@@ -121,6 +133,7 @@ NAMES: dict[str, Callable[[ColumnElement[Any]], ColumnElement[str]]] = {
     "contact_id": _contact_name,
     "deal_id": deal_title,
     "activity_id": _activity_title,
+    "project_id": project_name,
 }
 
 

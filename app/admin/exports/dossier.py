@@ -18,6 +18,7 @@ from app.admin.exports.copying import JSON_LINES, Copying
 from app.admin.exports.service import Exports, log_export, spool_of, take_turn
 from app.admin.http import transaction
 from app.admin.notes import queries as notes
+from app.admin.projects import queries as projects
 from app.models import AuditEntry
 from app.records import resources
 from app.records.audit_values import with_stage_name
@@ -35,8 +36,12 @@ audit = AuditEntry.__table__.c
 _id: ColumnElement[int] = bindparam("customer_id", type_=customers.c.id.type)
 _contacts = select(contacts.c.id).where(contacts.c.customer_id == _id)
 _deals = select(deals.c.id).where(deals.c.customer_id == _id)
+_projects = select(projects.c.id).where(projects.c.customer_id == _id)
 _of_activity = or_(
-    activities.c.customer_id == _id, activities.c.deal_id.in_(_deals), activities.c.contact_id.in_(_contacts)
+    activities.c.customer_id == _id,
+    activities.c.deal_id.in_(_deals),
+    activities.c.project_id.in_(_projects),
+    activities.c.contact_id.in_(_contacts),
 )
 _activities = select(activities.c.id).where(_of_activity)
 
@@ -68,7 +73,12 @@ class Part(NamedTuple):
 
 
 def _belongs(c: Any) -> ColumnElement[bool]:
-    return or_(c.customer_id == _id, c.deal_id.in_(_deals), c.activity_id.in_(_activities))
+    return or_(
+        c.customer_id == _id,
+        c.deal_id.in_(_deals),
+        c.project_id.in_(_projects),
+        c.activity_id.in_(_activities),
+    )
 
 
 THE_CUSTOMER = Part(resources.CUSTOMERS, customers.COLUMNS, customers.c.id == _id)
@@ -79,6 +89,7 @@ PARTS = (
         deals.COLUMNS | {"stage_history": deals.DETAILS["stage_history"]},
         deals.c.customer_id == _id,
     ),
+    Part(resources.PROJECTS, projects.COLUMNS, projects.c.customer_id == _id),
     Part(resources.ACTIVITIES, activities.COLUMNS, _of_activity),
     Part(resources.NOTES, notes.COLUMNS, _belongs(notes.c)),
     Part(resources.ATTACHMENTS, attachments.COLUMNS, _belongs(attachments.c)),
@@ -92,7 +103,11 @@ def _in_log(name: str) -> ColumnElement[str]:
 # What belonged to it and is gone for good.
 _purged = select(audit.resource_type, audit.resource_id).where(
     audit.action == literal_column("'delete'"),
-    or_(_in_log("customer_id") == cast(_id, Text), _in_log("deal_id").in_(select(cast(_deals.subquery().c.id, Text)))),
+    or_(
+        _in_log("customer_id") == cast(_id, Text),
+        _in_log("deal_id").in_(select(cast(_deals.subquery().c.id, Text))),
+        _in_log("project_id").in_(select(cast(_projects.subquery().c.id, Text))),
+    ),
 )
 
 

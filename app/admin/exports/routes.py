@@ -27,6 +27,8 @@ from app.admin.http import ACCEPTED, answer, refuse_dry_run, transaction
 from app.admin.jobs.schemas import JobStarted
 from app.admin.notes.queries import LISTING as NOTES
 from app.admin.notes.schemas import NoteChange
+from app.admin.projects.queries import LISTING as PROJECTS
+from app.admin.projects.schemas import ProjectFields
 from app.jobs.files import require_links
 from app.records import resources
 from app.records.listing import Listing
@@ -45,6 +47,7 @@ EXPORTS = (
     _export(resources.CUSTOMERS, CUSTOMERS, CustomerChange),
     _export(resources.CONTACTS, CONTACTS, ContactChange),
     _export(resources.DEALS, DEALS, DealChange),
+    _export(resources.PROJECTS, PROJECTS, ProjectFields),
     _export(resources.ACTIVITIES, ACTIVITIES, ActivityChange),
     _export(resources.NOTES, NOTES, NoteChange),
 )

@@ -27,6 +27,8 @@ from app.admin.history.schemas import Kept
 from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages import service as stages
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
+from app.admin.projects import service as projects
+from app.admin.projects.queries import PROJECTS
 from app.admin.report_schedules import service as report_schedules
 from app.admin.report_schedules.queries import REPORT_SCHEDULES
 from app.admin.settings.queries import SETTINGS
@@ -91,6 +93,7 @@ KINDS = {
         _with_trash(CUSTOMERS),
         Undoable(CONTACTS, contacts.trash, contacts.restore),
         _with_trash(DEALS),
+        _with_trash(PROJECTS),
         _with_trash(ACTIVITIES),
         _with_trash(NOTES, Permission.WRITE),  # agents delete their own
         _with_trash(ATTACHMENTS),
@@ -460,6 +463,7 @@ INVERSES: dict[str, Callable[[Undo, Entry, Values | None, dict[tuple[str, int], 
 # What the rules say about a record, as it is when these fields are put back.
 CHECKS: dict[str, Callable[[Transaction, Values, Values], Awaitable[None]]] = {
     DEALS.resource.kind: deals.check_put_back,
+    PROJECTS.resource.kind: projects.check_put_back,
     ACTIVITIES.resource.kind: activities.check_put_back,
     WEBHOOKS.resource.kind: webhooks.check_put_back,
 }

@@ -21,7 +21,7 @@ from sqlalchemy.types import BigInteger
 
 from app.access.permissions import Permission
 from app.admin.customers.schemas import CustomerCreate
-from app.admin.imports.kinds import KINDS, OF_MERGED, OWNERS, Batch, Kind
+from app.admin.imports.kinds import KINDS, OF_MERGED, OWNERS, PEOPLE, Batch, Kind
 from app.admin.imports.plans import ImportPlan, MatchOn, OnMatch, Options
 from app.admin.imports.schemas import ImportKind
 from app.admin.imports.values import LONGEST_SHOWN, Manner, Plan, Problem, plan_of, read_row
@@ -92,7 +92,7 @@ CHECKED = text("""
     UPDATE imports SET status = 'checked', summary = CAST(:summary AS jsonb), updated_at = now() WHERE id = :import_id
 """)
 user, tag = User.__table__.c, Tag.__table__.c
-PEOPLE = select(user.id, user.email).where(func.lower(user.email) == any_(bindparam("emails", type_=ARRAY(Text))))
+MEMBERS = select(user.id, user.email).where(func.lower(user.email) == any_(bindparam("emails", type_=ARRAY(Text))))
 TAGS = select(tag.id, tag.name_folded)
 FOLD = text("SELECT name, crm_fold(name), crm_fold_email(name) FROM unnest(CAST(:names AS text[])) AS wanted (name)")
 # By way, key and id: the first way counts in which there is any.
@@ -123,6 +123,7 @@ _CONTACT_WAYS = _BY_MERGED.format(
 NAMED: Mapping[str, Executable] = {
     "customer": text(_BY_KEY.format(table="customers", ways=_CUSTOMER_WAYS)),
     "deal": text(_BY_KEY.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
+    "project": text(_BY_KEY.format(table="projects", ways=_BY_TEXT.format(table="projects", column="name_folded"))),
     "contact": text(_BY_KEY.format(table="contacts", ways=_CONTACT_WAYS)),
 }
 NAMES_OF_CONTACTS = text("""
@@ -285,19 +286,22 @@ class Check:
         return candidates
 
     async def _name_people(self, candidates: Sequence[Candidate]) -> None:
-        """An owner may be named by e-mail."""
-        for name in OWNERS:
-            named = {text: text.lower() for each in candidates if "@" in (text := str(each.document.get(name) or ""))}
-            people: dict[str, int | str] = {}
-            if named:
-                found = await self._tx.connection.execute(PEOPLE, {"emails": sorted(set(named.values()))})
-                people = {email.lower(): person for person, email in found}
-            for each in candidates:
-                text = str(each.document.get(name) or "")
-                if text in named and named[text] not in people:
-                    self._fault(each, name, "nobody here has this e-mail address", text)
-                elif text in named:
-                    each.document[name] = people[named[text]]
+        """People may be named by e-mail."""
+        naming = [(each, name) for name in PEOPLE for each in candidates if each.document.get(name)]
+        emails = {text.lower() for each, name in naming for text in _texts(each.document[name]) if "@" in text}
+        if not emails:
+            return
+        found = await self._tx.connection.execute(MEMBERS, {"emails": sorted(emails)})
+        people = {email.lower(): person for person, email in found}
+        for each, name in naming:
+            given = each.document[name]
+            unknown = [text for text in _texts(given) if "@" in text and text.lower() not in people]
+            if unknown:
+                self._fault(each, name, "nobody here has this e-mail address", unknown[0])
+            elif isinstance(given, list):
+                each.document[name] = [people.get(str(one).lower(), one) for one in given]
+            else:
+                each.document[name] = people.get(str(given).lower(), given)
 
     async def _name_tags(self, candidates: Sequence[Candidate]) -> None:
         if not self._kind.tagged:
@@ -673,6 +677,10 @@ def _live(target: Resource, lock: bool) -> Select[Any]:
 def _owned(target: Resource) -> Executable:
     table = target.table.name
     return text(f"SELECT id FROM unnest(CAST(:ids AS bigint[])) AS id WHERE crm_owns('{table}', id)")  # noqa: S608 -- our own name
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list) else [value])]
 
 
 def _is_empty(value: Any) -> bool:

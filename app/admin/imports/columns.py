@@ -151,6 +151,33 @@ NAMES: Mapping[ImportKind, Mapping[str, str]] = {
             " Created on, Deal - Deal created, Add time"
         ),
     },
+    ImportKind.PROJECTS: {
+        "external_id": (
+            "Record ID, Project ID, Project - ID, Record Id, hs_object_id, External ID, Reference, Key, Number"
+        ),
+        "name": "Project name, Project, Project title, Project - Title, Title, Subject, Deal Name",
+        "description": "Comments, Comment, Notes, Note, Details, Project description, Project - Description, Scope",
+        "status": "Project status, Project - Status, State, Phase, Stage, Board",
+        "customer": (
+            "Company, Company name, Account Name, Account, Associated Company, Project - Organization, Organization,"
+            " Organisation, Customer name, Client, Client name, Parent Name"
+        ),
+        "customer_id": "Customer ID",
+        "owner_id": (
+            "Owner, Project owner, Project manager, Project lead, Lead, Manager, Project - Owner, OwnerId,"
+            " hubspot_owner_id, Responsible, Assigned to"
+        ),
+        "assignees": "Members, Team, Participants, People, Project members, Assigned people, Resources",
+        "start_date": "Start, Start on, Begin, Begins, Project - Start date, Starts on, From",
+        "due_date": (
+            "Due, Deadline, End date, End, Finish, Finish date, Target date, Project - End date, Due on, Close Date, To"
+        ),
+        "completed_at": "Completed, Date Completed, Completion date, Completed on, Closed Time, Done on, Actual end",
+        "created_at": (
+            "Create Date, Created Date, CreatedDate, createdate, Created Time, Created, Creation date,"
+            " Created on, Project - Add time, Add time"
+        ),
+    },
     ImportKind.ACTIVITIES: {
         "external_id": (
             "Record ID, Activity ID, Task ID, Activity - ID, Record Id, hs_object_id, External ID, Reference"
@@ -171,7 +198,9 @@ NAMES: Mapping[ImportKind, Mapping[str, str]] = {
         ),
         "customer_id": "Customer ID",
         "deal": "Deal Name, Opportunity, Opportunity Name, Associated Deal, Activity - Deal",
+        "project": "Project name, Project title, Associated Project, Activity - Project",
         "deal_id": "Deal ID",
+        "project_id": "Project ID",
         "contact": (
             "Contact Name, Contact person, Associated Contact, Activity - Contact person, Person, Name of contact"
         ),
@@ -211,6 +240,8 @@ NAMES: Mapping[ImportKind, Mapping[str, str]] = {
         "deal": "Deal Name, Opportunity, Opportunity Name, Associated Deal",
         "deal_id": "Deal ID",
         "activity_id": "Activity ID",
+        "project": "Project name, Project title, Associated Project",
+        "project_id": "Project ID",
         "created_at": (
             "Create Date, Created Date, CreatedDate, createdate, Created Time, Created, Creation date,"
             " Created on, Activity date, hs_timestamp, Date, Add time"

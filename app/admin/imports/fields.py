@@ -18,6 +18,7 @@ from app.admin.customers.schemas import CustomerCreate
 from app.admin.deals.schemas import DealCreate
 from app.admin.imports.schemas import ImportKind
 from app.admin.notes.schemas import NoteCreate
+from app.admin.projects.schemas import ProjectCreate
 from app.web.structs import Body
 
 
@@ -48,6 +49,7 @@ BODIES: Mapping[ImportKind, type[Body]] = {
     ImportKind.CUSTOMERS: CustomerCreate,
     ImportKind.CONTACTS: ContactCreate,
     ImportKind.DEALS: DealCreate,
+    ImportKind.PROJECTS: ProjectCreate,
     ImportKind.ACTIVITIES: ActivityCreate,
     ImportKind.NOTES: NoteCreate,
 }
@@ -61,8 +63,9 @@ MORE: Mapping[ImportKind, Mapping[str, Field]] = {
     },
     ImportKind.CONTACTS: {"customer": Field(Reading.LINE), "name": Field(Reading.LINE)},
     ImportKind.DEALS: {"customer": Field(Reading.LINE), "contact": Field(Reading.LINE)},
-    ImportKind.ACTIVITIES: {name: Field(Reading.LINE) for name in ("customer", "deal", "contact")},
-    ImportKind.NOTES: {name: Field(Reading.LINE) for name in ("customer", "deal")},
+    ImportKind.PROJECTS: {"customer": Field(Reading.LINE)},
+    ImportKind.ACTIVITIES: {name: Field(Reading.LINE) for name in ("customer", "deal", "project", "contact")},
+    ImportKind.NOTES: {name: Field(Reading.LINE) for name in ("customer", "deal", "project")},
 }
 # These hold more than one line.
 LONG = {"notes", "description", "outcome", "content"}
@@ -81,8 +84,11 @@ def _field(name: str, kind: Any) -> Field:
     for leaf in leaves:
         if isinstance(leaf, type) and issubclass(leaf, StrEnum):
             return Field(Reading.CHOICE, tuple(member.value for member in leaf))
-    if dict in {get_origin(leaf) or leaf for leaf in leaves}:
+    plain = {get_origin(leaf) or leaf for leaf in leaves}
+    if dict in plain:
         return Field(Reading.OBJECT)
+    if list in plain:
+        return Field(Reading.NAMES)
     by_type = {bool: Reading.FLAG, datetime: Reading.TIME, Decimal: Reading.NUMBER}
     for leaf, reading in by_type.items():
         if leaf in leaves:
@@ -96,6 +102,6 @@ def _leaves(kind: Any) -> set[Any]:
     """The types that a field's type is a union of, without what only describes them."""
     if get_origin(kind) is Annotated:
         return _leaves(get_args(kind)[0])
-    if get_origin(kind) is dict or not get_args(kind):
+    if get_origin(kind) in {dict, list} or not get_args(kind):
         return {kind}
     return {leaf for argument in get_args(kind) if argument is not NoneType for leaf in _leaves(argument)}

@@ -23,6 +23,9 @@ from app.admin.deals.schemas import DealChange, DealCreate
 from app.admin.notes import service as notes
 from app.admin.notes.queries import NOTES
 from app.admin.notes.schemas import NoteChange, NoteCreate
+from app.admin.projects import service as projects
+from app.admin.projects.queries import PROJECTS
+from app.admin.projects.schemas import ProjectCreate, ProjectFields
 from app.db.result import RowMapping
 from app.models import Mergeable
 from app.records.calendar import Zone
@@ -35,6 +38,7 @@ from app.web.structs import Body
 Values: TypeAlias = dict[str, Any]
 # Fields that say whose a record is.
 OWNERS = ("assigned_to", "owner_id")
+PEOPLE = (*OWNERS, "assignees")
 
 
 class Batch:
@@ -101,6 +105,14 @@ async def _deal_change(batch: Batch, row: RowMapping, values: Values) -> Values:
     return await deals.prepare_change(batch.tx, row, values, batch.pipeline, batch.rollback_roles)
 
 
+async def _project(batch: Batch, values: Values) -> Values:
+    return await projects.prepare(batch.tx, values, batch.zone)
+
+
+async def _project_change(batch: Batch, row: RowMapping, values: Values) -> Values:
+    return await projects.prepare_change(batch.tx, row, values, batch.zone)
+
+
 async def _activity(batch: Batch, values: Values) -> Values:
     return await activities.prepare(batch.tx, values, batch.zone)
 
@@ -132,6 +144,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "contacts": Kind(*(CONTACTS, ContactCreate, ContactChange, _contact, _contact_change), of_email=CONTACTS_OF_EMAIL),
     "deals": Kind(DEALS, DealCreate, DealChange, _deal, _deal_change),
+    "projects": Kind(PROJECTS, ProjectCreate, ProjectFields, _project, _project_change),
     "activities": Kind(ACTIVITIES, ActivityCreate, ActivityChange, _activity, _activity_change),
     "notes": Kind(NOTES, NoteCreate, NoteChange, _note, _note_change),
 }

@@ -78,7 +78,7 @@ class ImportOptions(Body, kw_only=True):
         Annotated[list[TagName], Meta(max_length=MOST_TAGS, description="Names of tags that every record gets")]
     ] = UNSET
     assigned_to: Maybe[Annotated[UserId, Meta(description="Whose the new records are that name nobody")]] = UNSET
-    owner_id: Maybe[Annotated[UserId, Meta(description="The same, for deals")]] = UNSET
+    owner_id: Maybe[Annotated[UserId, Meta(description="The same, for deals and projects")]] = UNSET
 
 
 class Options(Struct):

@@ -22,6 +22,7 @@ class ImportKind(StrEnum):
     CUSTOMERS = "customers"
     CONTACTS = "contacts"
     DEALS = "deals"
+    PROJECTS = "projects"
     ACTIVITIES = "activities"
     NOTES = "notes"
 

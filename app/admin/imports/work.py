@@ -10,7 +10,7 @@ from sqlalchemy import Executable, Table, select, text
 
 from app.access.permissions import Permission
 from app.admin.imports import queries
-from app.admin.imports.check import PEOPLE, CheckWanted
+from app.admin.imports.check import MEMBERS, CheckWanted
 from app.admin.imports.kinds import KINDS, OWNERS
 from app.admin.imports.plans import MOST_VALUES, ImportPlan, ImportRun, MatchOn, OnError
 from app.admin.imports.run import RunWanted
@@ -105,7 +105,7 @@ async def _name_owners(tx: Transaction, options: dict[str, Any]) -> None:
         email = str(options.get(name, ""))
         if "@" not in email:
             continue
-        found = (await tx.connection.execute(PEOPLE, {"emails": [email.lower()]})).all()
+        found = (await tx.connection.execute(MEMBERS, {"emails": [email.lower()]})).all()
         if len(found) != 1:
             raise invalid(Fault(f"options.{name}", "is not the e-mail address of one person here"))
         options[name] = found[0][0]

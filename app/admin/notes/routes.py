@@ -1,4 +1,4 @@
-"""/admin/notes, and those of a customer or a deal."""
+"""/admin/notes, and those of a customer, a deal or a project."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.admin.notes import service
 from app.admin.notes.queries import LISTING, NOTES
 from app.admin.notes.schemas import NestedNoteQuery, Note, NoteBulk, NoteChange, NoteCreate, NoteQuery
+from app.admin.projects.queries import PROJECTS
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
@@ -42,7 +43,7 @@ async def list_notes(request: CrmRequest, filters: NamedDependency[NoteQuery]) -
 
 @post("/notes", guards=[Requires(Permission.WRITE)])
 async def create_note(request: CrmRequest, data: JSONBody[NoteCreate]) -> Response[Note]:
-    """Write a note on a customer, a deal or an activity."""
+    """Write a note on a customer, a deal, an activity or a project."""
     async with transaction(request) as tx:
         return answer(tx, await service.create(tx, data), 201)
 
@@ -120,6 +121,24 @@ async def create_deal_note(
         return answer(tx, await service.create_for_deal(tx, deal_id, data), 201)
 
 
+@get("/projects/{project_id:str}/notes", guards=[Requires(Permission.READ)])
+async def list_project_notes(
+    request: CrmRequest, project_id: FromPath[RecordId], filters: NamedDependency[NestedNoteQuery]
+) -> Response[Page[Note]]:
+    """A project's notes, newest first."""
+    scope, within = {"project_id": [project_id]}, partial(PROJECTS.ensure_exists, record_id=project_id)
+    return await list_page(request, LISTING, filters, scope=scope, within=within)
+
+
+@post("/projects/{project_id:str}/notes", guards=[Requires(Permission.WRITE)])
+async def create_project_note(
+    request: CrmRequest, project_id: FromPath[RecordId], data: JSONBody[NoteCreate]
+) -> Response[Note]:
+    """Write a note on a project."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create_for_project(tx, project_id, data), 201)
+
+
 @get("/notes/{note_id:str}/versions", guards=[Requires(Permission.READ)])
 async def list_note_versions(
     request: CrmRequest, note_id: FromPath[RecordId], filters: NamedDependency[VersionQuery]
@@ -150,6 +169,8 @@ router = Router(
         create_customer_note,
         list_deal_notes,
         create_deal_note,
+        list_project_notes,
+        create_project_note,
         list_note_versions,
         undo_note_change,
     ],

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from msgspec import UNSET, Meta
 
 from app.admin.bulk import Action, BulkChange
-from app.admin.nested import CustomerBrief, DealBrief
+from app.admin.nested import CustomerBrief, DealBrief, ProjectBrief
 from app.web.paging import Deleted, ListQuery, Search, UserFilter
 from app.web.structs import Body, ExternalId, MadeAt, Maybe, RecordId, View, ViewType
 from app.web.text import REQUIRED_TEXT
@@ -19,17 +19,19 @@ Content = Annotated[str, Meta(max_length=20_000, **REQUIRED_TEXT, examples=["Pre
 
 
 class Note(View):
-    """What somebody wants to be remembered of a customer, a deal or an activity."""
+    """What somebody wants to be remembered of a customer, a deal, an activity or a project."""
 
     id: int
     content: str
     customer_id: int | None
     deal_id: int | None
     activity_id: int | None
+    project_id: int | None
     author_id: int | str
     author_name: str | None
     customer: CustomerBrief | None
     deal: DealBrief | None
+    project: ProjectBrief | None
     external_id: str | None
     created_at: datetime
     updated_at: datetime
@@ -46,6 +48,7 @@ class NoteChange(Body, kw_only=True):
     customer_id: Maybe[RecordId | None] = UNSET
     deal_id: Maybe[RecordId | None] = UNSET
     activity_id: Maybe[RecordId | None] = UNSET
+    project_id: Maybe[RecordId | None] = UNSET
     external_id: Maybe[ExternalId | None] = UNSET
 
 
@@ -63,7 +66,7 @@ class NoteSort(StrEnum):
 
 
 class NestedNoteQuery(ListQuery):
-    """Filters of the notes of a customer or a deal."""
+    """Filters of the notes of a customer, a deal or a project."""
 
     sort_by: Maybe[NoteSort] = UNSET
     author_id: Maybe[UserFilter] = UNSET
@@ -78,6 +81,7 @@ class NoteQuery(NestedNoteQuery):
     customer_id: Maybe[list[RecordId]] = UNSET
     deal_id: Maybe[list[RecordId]] = UNSET
     activity_id: Maybe[list[RecordId]] = UNSET
+    project_id: Maybe[list[RecordId]] = UNSET
 
 
 class NoteBulk(BulkChange, kw_only=True):

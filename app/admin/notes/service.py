@@ -8,12 +8,13 @@ from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
 from app.admin.notes.queries import NOTES
 from app.admin.notes.schemas import Note, NoteChange, NoteCreate
+from app.admin.projects.queries import PROJECTS
 from app.db.result import RowMapping
 from app.records.repository import differing
 from app.records.transaction import Transaction
 from app.web.errors import Code, Fault, bad_field, invalid
 
-LINKS = ("customer_id", "deal_id", "activity_id")
+LINKS = ("customer_id", "deal_id", "activity_id", "project_id")
 
 
 async def create(tx: Transaction, data: NoteCreate) -> Note:
@@ -31,6 +32,12 @@ async def create_for_deal(tx: Transaction, deal_id: int, data: NoteCreate) -> No
     """Raises AppError DEAL_NOT_FOUND, or 400 for a reference."""
     await DEALS.ensure_exists(tx, deal_id)
     return await _create(tx, _linked(data.given(), "deal_id", deal_id))
+
+
+async def create_for_project(tx: Transaction, project_id: int, data: NoteCreate) -> Note:
+    """Raises AppError PROJECT_NOT_FOUND, or 400 for a reference."""
+    await PROJECTS.ensure_exists(tx, project_id)
+    return await _create(tx, _linked(data.given(), "project_id", project_id))
 
 
 async def change(tx: Transaction, note_id: int, data: NoteChange) -> Note:
@@ -74,4 +81,4 @@ def _linked(values: dict[str, Any], name: str, record_id: int) -> dict[str, Any]
 
 def _require_link(values: dict[str, Any]) -> None:
     if all(values.get(name) is None for name in LINKS):
-        raise bad_field(Code.MISSING_LINK, "customer_id", "A note must belong to a customer, a deal or an activity")
+        raise bad_field(Code.MISSING_LINK, "customer_id")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, literal_column, null, select
+from sqlalchemy import ColumnElement, any_, case, func, literal_column, null, or_, select
 
 from app.admin.activities import queries as activities
 from app.admin.contacts import queries as contacts
 from app.admin.customers import queries as customers
 from app.admin.deals import queries as deals
-from app.admin.nested import customer_name, deal_title
+from app.admin.nested import customer_name, deal_title, project_name
 from app.admin.notes import queries as notes
+from app.admin.projects import queries as projects
 from app.models import Activity, PipelineStage, TenantSettings
 from app.records import resources
 from app.records.finding import Findable
 
 customer, contact, deal, activity, note = customers.c, contacts.c, deals.c, activities.c, notes.c
+project = projects.c
 stage = PipelineStage.__table__.c
 other = Activity.__table__.alias("its_activity").c
 
@@ -102,10 +104,27 @@ KINDS = (
         own_by=(CUSTOMERS, deal.customer_id),
     ),
     Findable(
+        resource=resources.PROJECTS,
+        title=project.name,
+        subtitle=_beside(customer_name(project.customer_id), project.status),
+        fields={"name": func.crm_fold_search(project.name)},
+        document=func.crm_fold_search(project.name),
+        is_open=projects.IS_OPEN,
+        recent=project.updated_at,
+        name=project.name_folded,
+        own=(or_(project.owner_id == _me, _me == any_(project.assignees)), project.updated_at),
+    ),
+    Findable(
         resource=resources.ACTIVITIES,
         title=activity.title,
         subtitle=_beside(
-            activity.type, func.coalesce(_due_on, customer_name(activity.customer_id), deal_title(activity.deal_id))
+            activity.type,
+            func.coalesce(
+                _due_on,
+                customer_name(activity.customer_id),
+                deal_title(activity.deal_id),
+                project_name(activity.project_id),
+            ),
         ),
         fields={"title": func.crm_fold_search(activity.title)},
         document=func.crm_fold_search(activity.title),
@@ -118,7 +137,9 @@ KINDS = (
         resource=resources.NOTES,
         title=note.content,
         is_long=True,
-        subtitle=_beside(customer_name(note.customer_id), deal_title(note.deal_id), _of_activity),
+        subtitle=_beside(
+            customer_name(note.customer_id), deal_title(note.deal_id), project_name(note.project_id), _of_activity
+        ),
         fields={"content": note.content_folded},
         document=note.content_folded,
         recent=note.created_at,

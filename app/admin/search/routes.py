@@ -19,8 +19,8 @@ DEFAULT_LIMIT = 20
 
 @get("/", guards=[Requires(Permission.READ)])
 async def search(request: CrmRequest, filters: NamedDependency[SearchQuery]) -> Response[SearchResults]:
-    """Customers, contacts, deals, activities and notes, the best first: whole words, then beginnings of words, then
-    other parts; open before closed, recent before old.
+    """Customers, contacts, deals, projects, activities and notes, best first: whole words, then beginnings of words,
+    then other parts; open before closed, recent before old.
     """
     limit = DEFAULT_LIMIT if filters.limit is UNSET else min(filters.limit, MAX_PAGE_SIZE)
     kinds = tuple(kind for kind in KINDS if filters.types is UNSET or kind.resource.kind in filters.types)

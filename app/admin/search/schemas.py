@@ -18,6 +18,7 @@ class SearchType(StrEnum):
     CUSTOMER = "customer"
     CONTACT = "contact"
     DEAL = "deal"
+    PROJECT = "project"
     ACTIVITY = "activity"
     NOTE = "note"
 

@@ -1,0 +1,1 @@
+"""Projects: work larger than a task, and its tasks."""
