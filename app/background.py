@@ -38,6 +38,7 @@ from app.events.webhooks.sender import WebhookSender
 from app.jobs.files import DROPPED_AT_ONCE, drop_old_archives
 from app.jobs.queue import Kinds, prune_jobs
 from app.jobs.worker import JobWorker
+from app.mail.outbox import prune_mails
 from app.records.maintenance import Step, Upkeep
 from app.settings import Settings
 from app.storage.objects import ObjectStore
@@ -88,6 +89,7 @@ async def background(state: State) -> AsyncIterator[None]:
         JobWorker(database, settings, job_kinds(settings, database, state.store)).run(),
         _sending(settings, database),
         _publishing(settings, database),
+        _mailing(settings, database),
         DuplicateWatch(database).run(),
         _upkeep(settings, database, state.store),
     ):
@@ -100,6 +102,20 @@ def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None
         log.warning("ENCRYPTION_KEYS is not set: webhooks are not sent")
         return None
     return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
+
+
+def _mailing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """What sends mails, if they go anywhere. Else they wait, and are given up after a day."""
+    if not settings.sends_mail:
+        log.warning("SMTP_URL is not set: no mail is sent")
+        return None
+    # Inside the function, because a service without mail need not load what makes them.
+    from app.admin.mails.writers import mail_sender
+    from app.mail.transport import mail_folder
+
+    if not settings.smtp_url:
+        log.info("SMTP_URL is not set: mails are kept as files", folder=str(mail_folder(settings)))
+    return mail_sender(settings, database).run()
 
 
 def job_kinds(settings: Settings, database: Database, store: ObjectStore) -> Kinds:
@@ -134,6 +150,7 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
         "old imports": Step(partial(prune_imports, database, settings.job_retention_days), 1),
         "old archives": Step(partial(drop_old_archives, database), DROPPED_AT_ONCE),
         "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
+        "old mails": Step(partial(prune_mails, database), 1),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
     return Upkeep(database, also).run()

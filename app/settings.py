@@ -7,8 +7,9 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -49,10 +50,12 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 # Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
-    *("database_url", "migration_database_url", "amqp_url", "redis_url", "encryption_keys"),
+    *("database_url", "migration_database_url", "amqp_url", "redis_url", "encryption_keys", "smtp_url"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
-SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL", "REDIS_URL")
+SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL", "REDIS_URL", "SMTP_URL")
+
+SMTP_SCHEMES = ("smtp", "smtps", "smtp+starttls")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Bytes = Annotated[int, Meta(ge=1, le=1_000_000_000, extra={"unit": "bytes"})]
@@ -364,6 +367,30 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = "crm.events"
 
+    smtp_url: Annotated[
+        str,
+        Meta(
+            description="The mail server: `smtp://` without encryption, `smtp+starttls://` or `smtps://` with it. If"
+            " not set, production sends no mail, and a development start keeps mails as `.eml` files in"
+            " `CRM_DATA_DIR/mail`.",
+            examples=["smtp+starttls://crm:password@mail.example.com:587"],
+        ),
+    ] = ""
+    mail_from: Annotated[
+        str,
+        Meta(
+            description="Who mails come from, with a name or without. Required with `SMTP_URL`.",
+            examples=["CRM <crm@example.com>"],
+        ),
+    ] = ""
+    console_url: Annotated[
+        str,
+        Meta(
+            description="The console's address, which links in mails begin with. If not set, mails have no such links.",
+            examples=["https://console.example.com"],
+        ),
+    ] = ""
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
     ] = "info"
@@ -435,6 +462,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def webhook_networks(self) -> tuple[str, ...]:
         """Networks that webhooks may call although they are not public."""
         return _listed(self.webhook_allowed_networks)
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether mails go anywhere: to a mail server, or outside production into files."""
+        return bool(self.smtp_url) or not self.production
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """Who mails come from: a name, which may be empty, and an address."""
+        name, address = parseaddr(self.mail_from)
+        return name, address or "crm@localhost"
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -535,8 +573,9 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is not an ISO 4217 code, such as EUR")
     if settings.report_timezone not in TIMEZONES:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is not a time zone, such as Europe/Berlin")
-    if not re.fullmatch(r"(https?://[^?#\s]+)?", settings.public_url):
-        raise SettingsError("PUBLIC_URL: must be of the form https://host")
+    for name in ("public_url", "console_url"):
+        if not re.fullmatch(r"(https?://[^?#\s]+)?", getattr(settings, name)):
+            raise SettingsError(f"{name.upper()}: must be of the form https://host")
     _check_roles(settings)
     _check_store(settings)
     for name, networks in (
@@ -557,6 +596,20 @@ def _check(settings: Settings) -> None:
     if settings.otel_exporter_otlp_endpoint and not re.match(r"https?://", settings.otel_exporter_otlp_endpoint):
         raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://")
     _check_servers(settings)
+    _check_mail(settings)
+
+
+def _check_mail(settings: Settings) -> None:
+    if settings.smtp_url and not _is_url_of(settings.smtp_url, SMTP_SCHEMES):
+        raise SettingsError(
+            "SMTP_URL: must be of the form smtp+starttls://login:password@host:587, or smtps:// or smtp://; in login"
+            " and password, percent-encode what is no letter or digit"
+        )
+    if settings.smtp_url and not settings.mail_from:
+        raise SettingsError("MAIL_FROM: is required with SMTP_URL, such as CRM <crm@example.com>")
+    address = parseaddr(settings.mail_from)[1]
+    if settings.mail_from and not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", address):
+        raise SettingsError(f"MAIL_FROM: {settings.mail_from!r} is not an address, such as CRM <crm@example.com>")
 
 
 def _check_servers(settings: Settings) -> None:
@@ -566,7 +619,7 @@ def _check_servers(settings: Settings) -> None:
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")
     if settings.redis_url and not re.match(r"(rediss?://[^/?#]|unix://)", settings.redis_url):
         raise SettingsError("REDIS_URL: must be of the form redis://:password@host:6379/0, or rediss://")
-    if settings.amqp_url and not _is_amqp_url(settings.amqp_url):
+    if settings.amqp_url and not _is_url_of(settings.amqp_url, ("amqp", "amqps")):
         raise SettingsError(
             "AMQP_URL: must be of the form amqp://login:password@host:5672/vhost, or amqps://; in login, password and"
             " vhost, percent-encode what is no letter or digit"
@@ -584,10 +637,10 @@ def _check_keys(settings: Settings) -> None:
             raise SettingsError(f"ENCRYPTION_KEYS: each key has {KEY_BYTES} bytes in base64: openssl rand -base64 32")
 
 
-def _is_amqp_url(url: str) -> bool:
+def _is_url_of(url: str, schemes: Sequence[str]) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"amqp", "amqps"} and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # of the port, which could be a part of the password
         return False
 

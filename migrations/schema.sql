@@ -1141,8 +1141,10 @@ CREATE TABLE job_files (
     object_key text,
     size bigint,
     expires_at timestamptz,
+    document bytea,
     CONSTRAINT job_files_pkey PRIMARY KEY (tenant_id, job_id),
     CONSTRAINT job_files_content_check CHECK (octet_length(content) <= 16777216),
+    CONSTRAINT job_files_document_check CHECK (octet_length(document) <= 16777216),
     CONSTRAINT job_files_object_check CHECK (starts_with(object_key, ('exports/' || encode(sha256(convert_to(tenant_id,
         'UTF8')), 'hex')) || '/')),
     CONSTRAINT job_files_years_check CHECK (expires_at >= '0002-01-01 00:00:00+00' AND expires_at <= '9999-12-31
@@ -1170,6 +1172,8 @@ CREATE TRIGGER archive AFTER DELETE ON job_files
 CREATE TRIGGER archive_update AFTER UPDATE OF object_key ON job_files
     FOR EACH ROW WHEN (old.object_key IS NOT NULL AND old.object_key IS DISTINCT FROM new.object_key) EXECUTE FUNCTION
     crm_remove_archive();
+CREATE TRIGGER forget BEFORE UPDATE OF content ON job_files
+    FOR EACH ROW WHEN (new.content IS NULL) EXECUTE FUNCTION crm_forget_document();
 
 
 -- jobs ----------------------------------------------------------------------------------------------------------------
@@ -1234,6 +1238,57 @@ CREATE TRIGGER finish BEFORE UPDATE ON jobs
 CREATE TRIGGER import AFTER UPDATE ON jobs
     FOR EACH ROW WHEN (old.finished_at IS NULL AND (new.status = ANY (ARRAY['failed', 'cancelled'])) AND (new.kind =
     ANY (ARRAY['import_check', 'import_run']))) EXECUTE FUNCTION crm_end_import();
+
+
+-- mails ---------------------------------------------------------------------------------------------------------------
+
+-- A mail to one person of the organization. What it says is made when it is sent.
+CREATE TABLE mails (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    message_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    kind text NOT NULL,
+    key text NOT NULL,
+    about jsonb NOT NULL DEFAULT '{}'::jsonb,
+    user_id text,
+    address text,
+    status text NOT NULL DEFAULT 'waiting',
+    attempts integer NOT NULL DEFAULT 0,
+    due_at timestamptz NOT NULL DEFAULT now(),
+    taken_at timestamptz,
+    error text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    CONSTRAINT mails_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT mails_key_key UNIQUE (tenant_id, kind, key),
+    CONSTRAINT mails_finished_check CHECK ((finished_at IS NULL) = (status = ANY (ARRAY['waiting', 'sending']))),
+    CONSTRAINT mails_kind_check CHECK (kind = ANY (ARRAY['notification', 'digest', 'report'])),
+    CONSTRAINT mails_recipient_check CHECK ((user_id IS NULL) <> (address IS NULL)),
+    CONSTRAINT mails_status_check CHECK (status = ANY (ARRAY['waiting', 'sending', 'sent', 'dropped', 'refused',
+        'failed', 'unknown'])),
+    CONSTRAINT mails_taken_check CHECK (status <> 'sending' OR taken_at IS NOT NULL),
+    CONSTRAINT mails_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT mails_years_check CHECK (due_at >= '0002-01-01 00:00:00+00' AND due_at <= '9999-12-31
+        23:59:59.999999+00' AND taken_at >= '0002-01-01 00:00:00+00' AND taken_at <= '9999-12-31 23:59:59.999999+00'
+        AND created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31 23:59:59.999999+00' AND finished_at >=
+        '0002-01-01 00:00:00+00' AND finished_at <= '9999-12-31 23:59:59.999999+00')
+);
+
+CREATE INDEX mails_created_at_idx ON mails (created_at);
+CREATE INDEX mails_due_idx ON mails (tenant_id, due_at, id) WHERE status = 'waiting';
+CREATE INDEX mails_sending_idx ON mails (taken_at) WHERE status = 'sending';
+
+ALTER TABLE mails ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mails FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON mails TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON mails
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE (status, error, finished_at) ON mails TO crm_maintenance;
+GRANT INSERT (tenant_id, kind, key, about, user_id, address, due_at), SELECT, UPDATE (status, attempts, due_at,
+    taken_at, error, finished_at) ON mails TO crm_service;
 
 
 -- members -------------------------------------------------------------------------------------------------------------
@@ -1407,6 +1462,8 @@ CREATE TABLE notification_settings (
     CONSTRAINT notification_settings_tenant_id_check CHECK (tenant_id <> '')
 );
 
+CREATE INDEX notification_settings_digest_idx ON notification_settings (tenant_id, user_id) WHERE digest <> 'none';
+
 ALTER TABLE notification_settings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE notification_settings FORCE ROW LEVEL SECURITY;
 CREATE POLICY maintenance ON notification_settings TO crm_maintenance
@@ -1466,6 +1523,9 @@ CREATE POLICY tenant ON notifications
 
 GRANT DELETE, INSERT, SELECT, UPDATE (data) ON notifications TO crm_maintenance;
 GRANT INSERT, SELECT, UPDATE (read_at, data) ON notifications TO crm_service;
+
+CREATE TRIGGER mail_insert AFTER INSERT ON notifications REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_mail_notifications();
 
 
 -- pipeline_stages -----------------------------------------------------------------------------------------------------
@@ -1745,14 +1805,39 @@ CREATE POLICY tenant ON record_counts
 GRANT SELECT ON record_counts TO crm_service;
 
 
+-- refused_addresses ---------------------------------------------------------------------------------------------------
+
+-- An address that a mail server refused for good.
+CREATE TABLE refused_addresses (
+    tenant_id varchar(64) NOT NULL,
+    address_folded text NOT NULL,
+    answer text NOT NULL,
+    refused_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT refused_addresses_pkey PRIMARY KEY (tenant_id, address_folded),
+    CONSTRAINT refused_addresses_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT refused_addresses_years_check CHECK (refused_at >= '0002-01-01 00:00:00+00' AND refused_at <=
+        '9999-12-31 23:59:59.999999+00')
+);
+
+ALTER TABLE refused_addresses ENABLE ROW LEVEL SECURITY;
+ALTER TABLE refused_addresses FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON refused_addresses
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON refused_addresses TO crm_service;
+
+
 -- reminder_progress ---------------------------------------------------------------------------------------------------
 
 -- Up to when reminders are made: one row, without a tenant, which only a function of the database changes.
 CREATE TABLE reminder_progress (
     tenant_id varchar(64) NOT NULL DEFAULT ''::character varying,
     until timestamptz NOT NULL DEFAULT now(),
+    digests_until timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT reminder_progress_pkey PRIMARY KEY (tenant_id),
     CONSTRAINT reminder_progress_years_check CHECK (until >= '0002-01-01 00:00:00+00' AND until <= '9999-12-31
+        23:59:59.999999+00' AND digests_until >= '0002-01-01 00:00:00+00' AND digests_until <= '9999-12-31
         23:59:59.999999+00')
 );
 
@@ -2177,6 +2262,22 @@ BEGIN
         END IF;
     END IF;
 END $function$;
+
+-- When a person's quiet hours are over, if this moment is in them; else the moment itself.
+CREATE FUNCTION crm_after_quiet(moment timestamp with time zone, quiet_from text, quiet_to text, zone text)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT CASE
+        WHEN quiet_from IS NULL OR quiet_from = quiet_to THEN moment
+        WHEN quiet_from < quiet_to AND time >= quiet_from::time AND time < quiet_to::time
+            OR quiet_from > quiet_to AND (time >= quiet_from::time OR time < quiet_to::time)
+            THEN crm_next_run('day', quiet_to, NULL, NULL, zone, moment)
+        ELSE moment
+    END FROM (SELECT (moment AT TIME ZONE zone)::time AS time) AS clock
+$function$;
+GRANT EXECUTE ON FUNCTION crm_after_quiet(timestamp with time zone,text,text,text) TO crm_maintenance;
 
 -- As in migration 0002, but a change by which others were merged into a record is called `merge`.
 CREATE FUNCTION crm_audit()
@@ -3040,6 +3141,37 @@ END $function$;
 ALTER FUNCTION crm_drop_old_archives(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_drop_old_archives(bigint) TO crm_service;
 
+-- The mails that are due: of each tenant the first few, and the first of each before the second of any.
+CREATE FUNCTION crm_due_mails(most bigint)
+ RETURNS TABLE(tenant_id text, id bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+    WITH RECURSIVE tenants AS (
+        (SELECT tenant_id FROM mails WHERE status = 'waiting' ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT next.tenant_id FROM tenants CROSS JOIN LATERAL (
+            SELECT tenant_id FROM mails
+            WHERE status = 'waiting' AND mails.tenant_id > tenants.tenant_id ORDER BY tenant_id LIMIT 1
+        ) AS next
+    )
+    SELECT tenants.tenant_id, mail.id
+    FROM tenants CROSS JOIN LATERAL (
+        SELECT due.id, due.due_at, row_number() OVER (ORDER BY due.due_at, due.id) AS place
+        FROM (
+            SELECT mails.id, mails.due_at FROM mails
+            WHERE mails.tenant_id = tenants.tenant_id AND status = 'waiting' AND mails.due_at <= now()
+            ORDER BY mails.due_at, mails.id LIMIT most
+        ) AS due
+    ) AS mail
+    ORDER BY mail.place, mail.due_at LIMIT most;
+$function$;
+ALTER FUNCTION crm_due_mails(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_due_mails(bigint) TO crm_service;
+
 -- The tenants with events that are not looked through yet, or with records that are not: of all tenants, or of those with
 -- events whose entry is after this one. `mark` is the newest entry that is an event, to go on from.
 CREATE FUNCTION crm_duplicates_behind(since bigint, OUT mark bigint, OUT tenants character varying[])
@@ -3552,6 +3684,15 @@ AS $function$
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_search_letters(text) TO crm_maintenance, crm_search, crm_service;
 
+CREATE FUNCTION crm_forget_document()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    NEW.document := NULL;
+    RETURN NEW;
+END $function$;
+
 -- As in migration 0022, and what was found in rows that are wrong goes too: they may be about the same people, as a row
 -- with the email of another one is.
 CREATE FUNCTION crm_forget_imports(tenant text, tree jsonb)
@@ -3942,6 +4083,62 @@ BEGIN
     ));
 END $function$;
 
+-- No notification without its mail, where the person wants one; and no mail twice.
+CREATE FUNCTION crm_mail_notifications()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    INSERT INTO mails (tenant_id, kind, key, about, user_id, due_at)
+    SELECT told.tenant_id, 'notification', told.id, jsonb_build_object('notification', told.id), told.user_id,
+        coalesce(crm_after_quiet(now(), quiet_from, quiet_to, coalesce(person.timezone, settings.timezone)), now())
+    FROM new_rows AS told
+        LEFT JOIN notification_settings AS person ON person.tenant_id = told.tenant_id AND person.user_id = told.user_id
+        LEFT JOIN settings ON settings.tenant_id = told.tenant_id
+    WHERE told.by_email
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_mail_notifications() OWNER TO crm_maintenance;
+
+-- Makes the digests that have become due since the last time, in all tenants; answers how many. Of several that were
+-- missed, a person gets the last.
+CREATE FUNCTION crm_make_digests(OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+DECLARE
+    since timestamptz;
+BEGIN
+    count := 0;
+    -- Of several workers, one at a time; times of day have minutes.
+    SELECT greatest(digests_until, now() - interval '8 days') INTO since FROM reminder_progress
+    WHERE digests_until <= now() - interval '1 minute' FOR UPDATE SKIP LOCKED;
+    IF since IS NULL THEN
+        RETURN;
+    END IF;
+    INSERT INTO mails (tenant_id, kind, key, about, user_id, due_at)
+    SELECT tenant_id, 'digest', concat_ws(' ', digest, day, user_id), jsonb_build_object('digest', digest, 'day', day),
+        user_id, now()
+    FROM (
+        SELECT person.tenant_id, user_id, digest, coalesce(person.timezone, settings.timezone) AS zone,
+            CASE digest WHEN 'daily' THEN 'day' ELSE 'week' END AS every, digest_at
+        FROM notification_settings AS person JOIN settings USING (tenant_id) WHERE digest <> 'none'
+    ) AS wanted
+        -- The day of the last one: weeks begin on Monday.
+        CROSS JOIN LATERAL (SELECT date_trunc(every, now() AT TIME ZONE zone - digest_at::interval)::date AS day) AS last
+    WHERE crm_next_run(every, digest_at, 1, NULL, zone, since) <= now()
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS count = ROW_COUNT;
+    UPDATE reminder_progress SET digests_until = now();
+END $function$;
+ALTER FUNCTION crm_make_digests() OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_make_digests() TO crm_service;
+
 -- How much the erasure of a record would reach, at most one more than the limits of each reference and of entries.
 CREATE FUNCTION crm_measure_erasure(resource text, record_id bigint, most_records bigint, most_entries bigint, OUT records bigint, OUT entries bigint)
  RETURNS record
@@ -4231,6 +4428,25 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_prune_jobs(bigint,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_jobs(bigint,bigint) TO crm_service;
+
+-- Deletes mails that were made so many days ago; answers how many.
+CREATE FUNCTION crm_prune_mails(days bigint, most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    DELETE FROM mails WHERE (tenant_id, id) IN (
+        SELECT tenant_id, id FROM mails
+        WHERE created_at < now() - make_interval(days => greatest(days, 7)::integer) ORDER BY created_at LIMIT most
+    );
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_prune_mails(bigint,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_prune_mails(bigint,bigint) TO crm_service;
 
 -- Deletes notifications of so many days ago; answers how many.
 CREATE FUNCTION crm_prune_notifications(days bigint, most bigint, OUT count bigint)
@@ -5047,6 +5263,26 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_tend_jobs(double precision) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_tend_jobs(double precision) TO crm_service;
+
+-- Ends what waits too long, and what a worker took that has died since: whether that was sent, nobody knows. Says how
+-- many mails wait, and for how long the first of those has been due.
+CREATE FUNCTION crm_tend_mails(patience bigint, silent bigint, OUT waiting bigint, OUT oldest double precision)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE mails SET status = 'unknown', finished_at = now(),
+        error = 'The worker died while it sent this: it may have been sent'
+    WHERE status = 'sending' AND taken_at < now() - make_interval(secs => greatest(silent, 60));
+    UPDATE mails SET status = 'failed', finished_at = now(), error = coalesce(error, 'The mail server was away for a day')
+    WHERE status = 'waiting' AND due_at < now() AND due_at < now() - make_interval(secs => greatest(patience, 60));
+    SELECT count(*), coalesce(greatest(extract(epoch FROM now() - min(due_at)), 0), 0) INTO waiting, oldest
+    FROM mails WHERE status = 'waiting';
+END $function$;
+ALTER FUNCTION crm_tend_mails(bigint,bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_tend_mails(bigint,bigint) TO crm_service;
 
 -- How many deliveries wait, and for how long the first of those has been due that nobody has taken.
 CREATE FUNCTION crm_tend_webhooks(OUT pending bigint, OUT oldest double precision)

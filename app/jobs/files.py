@@ -25,8 +25,8 @@ MOST_BYTES = 16 * 1024 * 1024
 LINK_SECONDS = 300
 
 c = Row.__table__.c
-GIVEN = ("tenant_id", "job_id", "name", "content_type", "content")
-MENTIONS = func.crm_mentioned(bindparam("document", type_=LargeBinary))
+GIVEN = ("tenant_id", "job_id", "name", "content_type", "content", "document")
+MENTIONS = func.crm_mentioned(bindparam("says", type_=LargeBinary))
 KEEP = insert(Row).values({name: bindparam(name) for name in GIVEN} | {"mentions": MENTIONS})
 FIND = select(c.name, c.content_type, c.content, c.object_key, c.size, c.expires_at).where(
     c.job_id == bindparam("job_id")
@@ -76,9 +76,9 @@ class Link(Struct, frozen=True):
     until: int
 
 
-async def keep_file(tx: Transaction, job: Job, file: File, document: bytes) -> None:
+async def keep_file(tx: Transaction, job: Job, file: File, document: bytes, *, with_document: bool = False) -> None:
     """Keep the file that a job has made, in the job's transaction. `document` is what it holds as JSON: an erasure of a
-    record that this mentions empties the file.
+    record that this mentions empties the file. It can be kept beside the file, until then.
 
     Raises AppError TOO_MANY_RECORDS where it is too large.
     """
@@ -86,7 +86,8 @@ async def keep_file(tx: Transaction, job: Job, file: File, document: bytes) -> N
         text = f"The file would have more than {MOST_BYTES // 1024**2} MiB: choose a smaller part"
         raise AppError(Code.TOO_MANY_RECORDS, text)
     given = {"tenant_id": job.actor.tenant_id, "job_id": job.id, **to_builtins(file, builtin_types=[bytes])}
-    await tx.connection.execute(KEEP, given | {"document": document})
+    kept = document if with_document and file.content != document else None
+    await tx.connection.execute(KEEP, given | {"says": document, "document": kept})
 
 
 async def reserve_object(tx: Transaction, job: Job, name: str, content_type: str, expires_at: datetime) -> str:

@@ -12,6 +12,7 @@ from app.models.idempotency import IdempotencyKey
 from app.models.import_rows import ImportRow
 from app.models.imports import Import
 from app.models.jobs import Job, JobFile
+from app.models.mails import Mail, RefusedAddress
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, Project, StageMove
@@ -43,6 +44,7 @@ __all__ = [
     "ImportRow",
     "Job",
     "JobFile",
+    "Mail",
     "Member",
     "Mergeable",
     "Note",
@@ -52,6 +54,7 @@ __all__ = [
     "Project",
     "Record",
     "RecordCount",
+    "RefusedAddress",
     "ReminderProgress",
     "RemovedObject",
     "ReportSchedule",

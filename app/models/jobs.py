@@ -59,6 +59,8 @@ class JobFile(Base):
     object_key: Mapped[str | None] = mapped_column(Text)
     size: Mapped[int | None] = mapped_column(BigInteger)
     expires_at: Mapped[datetime | None]
+    # Of a report that is mailed, what the file says, as JSON.
+    document: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     __table_args__ = (
         ForeignKeyConstraint(

@@ -65,3 +65,5 @@ class ReminderProgress(Base):
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True, server_default=text("''"))
     until: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # The same of digests.
+    digests_until: Mapped[datetime] = mapped_column(server_default=text("now()"))

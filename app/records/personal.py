@@ -18,7 +18,7 @@ PERSONAL = {
     "idempotency_keys": "body",
     "import_rows": "before document keys problems",
     "imports": "columns file_name mapping options remarks",
-    "job_files": "content",
+    "job_files": "content document",
     "notes": "content content_folded external_id",
     "projects": "description external_id name name_folded",
     "stage_history": "reason",
@@ -49,6 +49,8 @@ NOT_PERSONAL = {
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
     "job_files": "content_type name object_key",
     "members": "email email_folded name role user_id",
+    # People of the organization, and what mail servers answered.
+    "mails": "about address error key kind status user_id",
     "notes": "author_id author_name",
     "notification_settings": "digest digest_at emailed hidden locale quiet_from quiet_to timezone user_id",
     # `data` has times and numbers.
@@ -56,6 +58,7 @@ NOT_PERSONAL = {
     "pipeline_stages": "color display_name kind name origin",
     "projects": "assignees owner_id status",
     "record_counts": "counted facet",
+    "refused_addresses": "address_folded answer",
     "removed_objects": "object_key",
     "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",
     "settings": "country default_currency timezone",

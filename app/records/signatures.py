@@ -12,6 +12,7 @@ from app.web import strict_json
 CHECKPOINT = b"crm audit checkpoint"
 RECEIPT = b"crm erasure receipt"
 FILE = b"crm file of a job"
+UNSUBSCRIBE = b"crm unsubscribe"
 
 
 def sign(settings: Settings, kind: bytes, body: Mapping[str, Any]) -> str:

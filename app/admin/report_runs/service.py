@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, select
 from app.access.permissions import Permission
 from app.admin.jobs import queries as jobs
 from app.admin.jobs.schemas import JobKind, JobStarted
+from app.admin.mails.queries import mail_report, mailing_of
 from app.admin.report_runs.schemas import ReportFormat, ReportName, ReportResult, ReportRun
 from app.admin.reports import forecast
 from app.admin.reports import service as reports
@@ -114,7 +115,10 @@ async def make_report(tx: Transaction, job: Job) -> Step:
     document = strict_json.encode(report)
     content = document if run.format is ReportFormat.JSON else await asyncio.to_thread(_written, run, report)
     file = File(name, CONTENT_TYPES[run.format], content)
-    await keep_file(tx, job, file, document)
+    mailing = await mailing_of(tx, job.id)
+    await keep_file(tx, job, file, document, with_document=mailing is not None)
+    if mailing is not None:
+        await mail_report(tx, job.id, mailing)
     return Step(1, {}, to_builtins(ReportResult(run.report, run.format, name, file.content_type, len(content))))
 
 

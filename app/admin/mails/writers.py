@@ -1,0 +1,14 @@
+"""Who writes which kind of mail."""
+
+from __future__ import annotations
+
+from app.admin.mails.queries import REPORT
+from app.admin.mails.reports import ReportMails
+from app.db.database import Database
+from app.mail.sender import MailSender
+from app.settings import Settings
+
+
+def mail_sender(settings: Settings, database: Database) -> MailSender:
+    """What sends all mails of the service."""
+    return MailSender(database, settings, {REPORT: ReportMails(database, settings).write})

@@ -1,0 +1,1 @@
+"""Mail: what is sent to people, by SMTP or into files."""

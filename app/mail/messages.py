@@ -1,0 +1,103 @@
+"""Mails as they are sent: headers, text, HTML and a file."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import EmailPolicy
+from email.utils import format_datetime
+from uuid import UUID
+
+import email_validator
+from msgspec import Struct
+
+from app.mail.templates import one_line
+
+# Links and ids, which stay in one line: the library would break or encode long ones.
+UNFOLDED = frozenset({"list-unsubscribe", "message-id", "in-reply-to", "references"})
+
+
+class _Policy(EmailPolicy):
+    def fold(self, name: str, value: str) -> str:
+        return f"{name}: {value}\r\n" if name.lower() in UNFOLDED else super().fold(name, value)
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        return self.fold(name, value).encode() if name.lower() in UNFOLDED else super().fold_binary(name, value)
+
+
+# Everything is sent in 7 bits, which every server takes.
+POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=78)
+# With a name before the @ that is not ASCII, only to servers that say they take it.
+INTERNATIONAL_POLICY = POLICY.clone(utf8=True)
+
+
+class Attached(Struct, frozen=True):
+    """A file with a mail."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+class Written(Struct, frozen=True, kw_only=True):
+    """What a mail says, in both forms, and how somebody can stop such mails."""
+
+    subject: str
+    text: str
+    html: str
+    locale: str
+    # A link that stops such mails, if this service has public addresses.
+    unsubscribe: str | None = None
+    # What it is about, such as ("deal", 12): mails of one record are one thread.
+    record: tuple[str, int] | None = None
+    file: Attached | None = None
+
+
+class Recipient(Struct, frozen=True):
+    """Who gets it."""
+
+    address: str
+    name: str | None = None
+
+
+def compose(
+    written: Written, recipient: Recipient, sender: tuple[str, str], message_id: UUID, tenant: str, at: datetime
+) -> EmailMessage:
+    """The mail. Raises ValueError for an address that no mail can go to."""
+    to = ascii_address(recipient.address)
+    message = EmailMessage(policy=POLICY if to.isascii() else INTERNATIONAL_POLICY)
+    domain = sender[1].rpartition("@")[2]
+    message["From"] = _address(sender[1], sender[0])
+    message["To"] = _address(to, recipient.name or "")
+    message["Subject"] = one_line(written.subject)
+    message["Date"] = format_datetime(at)
+    message["Message-ID"] = f"<{message_id}@{domain}>"
+    if written.record is not None:
+        # No mail has this id: programs show all that answer it as one thread.
+        digest = hashlib.sha256(f"{tenant}\0{written.record[0]}\0{written.record[1]}".encode()).hexdigest()[:32]
+        message["In-Reply-To"] = message["References"] = f"<{written.record[0]}.{digest}@{domain}>"
+    if written.unsubscribe is not None:
+        message["List-Unsubscribe"] = f"<{written.unsubscribe}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    # So that nobody's holiday notice answers it.
+    message["Auto-Submitted"] = "auto-generated"
+    message["Content-Language"] = written.locale
+    message.set_content(written.text, charset="utf-8")
+    message.add_alternative(written.html, subtype="html", charset="utf-8")
+    if written.file is not None:
+        main, _, sub = written.file.content_type.partition("/")
+        message.add_attachment(written.file.content, maintype=main, subtype=sub, filename=written.file.name)
+    return message
+
+
+def ascii_address(address: str) -> str:
+    """The address with its domain as servers know it. Raises ValueError."""
+    checked = email_validator.validate_email(address, check_deliverability=False)
+    return checked.ascii_email or f"{checked.local_part}@{checked.ascii_domain}"
+
+
+def _address(address: str, name: str) -> Address:
+    username, _, domain = address.rpartition("@")
+    return Address(one_line(name), username, domain)

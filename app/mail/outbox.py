@@ -1,0 +1,149 @@
+"""Mails as the database keeps them: they are made, taken by who sends them, and get their results.
+
+Whatever runs here is a short transaction: nobody waits for the network in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import ARRAY, Text, bindparam, func, literal_column, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from app.db.database import Database
+from app.mail.metrics import OLDEST, WAITING
+from app.models import Mail as Row
+from app.models import RefusedAddress
+from app.records.transaction import Transaction
+
+PATIENCE_SECONDS = 86_400
+# Whoever takes a mail for longer than this is dead.
+SILENT_SECONDS = 600
+KEPT_DAYS, PRUNED_AT_ONCE = 30, 500
+
+c = Row.__table__.c
+refused = RefusedAddress.__table__.c
+
+DUE = text("SELECT tenant_id, id FROM crm_due_mails(:most)")
+TEND = text("SELECT waiting, oldest FROM crm_tend_mails(:patience, :silent)")
+PRUNE = text("SELECT crm_prune_mails(:days, :most)")
+# From now on it is sent once or never, by whoever got it here.
+TAKE = (
+    update(Row)
+    .where(c.id == bindparam("mail_id"), c.status == "waiting", c.due_at <= func.now())
+    .values(status="sending", taken_at=func.now(), attempts=c.attempts + 1)
+    .returning(c.id, c.message_id, c.kind, c.about, c.user_id, c.address, c.attempts)
+)
+END = (
+    update(Row)
+    .where(c.id == bindparam("mail_id"), (c.status == "sending") | (c.status == "unknown"))
+    .values(status=bindparam("ending"), error=bindparam("reason"), finished_at=func.now())
+)
+AGAIN = (
+    update(Row)
+    .where(c.id == bindparam("mail_id"), c.status == "sending")
+    .values(status="waiting", error=bindparam("reason"), attempts=c.attempts - bindparam("untried"))
+    .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("pause")))
+)
+IS_REFUSED = select(refused.answer).where(refused.address_folded == func.crm_fold_email(bindparam("to")))
+REFUSE = (
+    insert(RefusedAddress)
+    .values(
+        tenant_id=func.current_setting("crm.tenant"),
+        address_folded=func.crm_fold_email(bindparam("to")),
+        answer=bindparam("reason"),
+    )
+    .on_conflict_do_nothing()
+)
+_given = func.unnest(bindparam("addresses", type_=ARRAY(Text))).column_valued("given")
+MAKE_TO_ADDRESSES = (
+    insert(Row)
+    .from_select(
+        ["tenant_id", "kind", "key", "about", "address"],
+        select(
+            func.current_setting("crm.tenant"),
+            bindparam("mail_kind", type_=Text),
+            bindparam("mail_key", type_=Text) + literal_column("' '") + func.crm_fold_email(_given),
+            bindparam("mail_about", type_=JSONB),
+            _given,
+        ),
+    )
+    .on_conflict_do_nothing()
+)
+
+
+class Mail(Struct, frozen=True):
+    """A mail that this worker has taken, to send it now."""
+
+    id: int
+    message_id: UUID
+    kind: str
+    about: dict[str, Any]
+    user_id: int | str | None
+    address: str | None
+    attempts: int
+
+
+async def make(tx: Transaction, kind: str, key: str, about: Mapping[str, Any], addresses: Sequence[str]) -> None:
+    """Make a mail to each address, in this transaction; once for each kind, key and address."""
+    given = {"mail_kind": kind, "mail_key": key, "mail_about": dict(about), "addresses": list(addresses)}
+    await tx.connection.execute(MAKE_TO_ADDRESSES, given)
+
+
+async def due(database: Database, most: int) -> list[tuple[str, int]]:
+    """Mails that are due, by tenant and id; tenants take turns. Raises AppError."""
+    async with database.maintenance() as session:
+        return [(tenant, mail) for tenant, mail in await session.execute(DUE, {"most": most})]
+
+
+async def take(database: Database, tenant_id: str, mail_id: int) -> Mail | None:
+    """Take a mail; None if somebody else has it. Raises AppError."""
+    async with database.in_tenant(tenant_id) as session:
+        row = (await session.execute(TAKE, {"mail_id": mail_id})).first()
+    return None if row is None else Mail(*row)
+
+
+async def refusal(database: Database, tenant_id: str, address: str) -> str | None:
+    """What a mail server answered when it refused this address for good, if one did. Raises AppError."""
+    async with database.in_tenant(tenant_id) as session:
+        answer: str | None = (await session.execute(IS_REFUSED, {"to": address})).scalar_one_or_none()
+    return answer
+
+
+async def end(database: Database, tenant_id: str, mail: Mail, status: str, error: str | None = None) -> None:
+    """Keep what came of a mail. Raises AppError."""
+    async with database.in_tenant(tenant_id) as session:
+        await session.execute(END, {"mail_id": mail.id, "ending": status, "reason": error})
+
+
+async def refuse(database: Database, tenant_id: str, mail: Mail, address: str, answer: str) -> None:
+    """End a mail, and send no other to this address. Raises AppError."""
+    async with database.in_tenant(tenant_id) as session:
+        await session.execute(REFUSE, {"to": address, "reason": answer})
+        await session.execute(END, {"mail_id": mail.id, "ending": "refused", "reason": answer})
+
+
+async def again(
+    database: Database, tenant_id: str, mail: Mail, pause: float, error: str | None, *, tried: bool = True
+) -> None:
+    """Let a mail that was certainly not sent wait for its next attempt. Raises AppError."""
+    given = {"mail_id": mail.id, "pause": pause, "reason": error, "untried": 0 if tried else 1}
+    async with database.in_tenant(tenant_id) as session:
+        await session.execute(AGAIN, given)
+
+
+async def tend(database: Database) -> None:
+    """End what waited too long, and tell monitors how many mails wait. Raises AppError."""
+    async with database.maintenance() as session:
+        waiting, oldest = (await session.execute(TEND, {"patience": PATIENCE_SECONDS, "silent": SILENT_SECONDS})).one()
+    WAITING.set(waiting)
+    OLDEST.set(oldest)
+
+
+async def prune_mails(database: Database) -> int:
+    """Delete some of the mails that were made long ago; returns how many. Raises AppError."""
+    async with database.maintenance() as session:
+        return int((await session.execute(PRUNE, {"days": KEPT_DAYS, "most": PRUNED_AT_ONCE})).scalar_one())

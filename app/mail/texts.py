@@ -1,0 +1,122 @@
+"""What the service's mails say, in each language. In braces stands what is put in."""
+
+from __future__ import annotations
+
+from app.locales import Locale
+
+_E, _D, _A = Locale.ENGLISH, Locale.GERMAN, Locale.ARABIC
+
+TEXTS: dict[str, dict[Locale, str]] = {
+    "hello": {_E: "Hello {name},", _D: "Guten Tag, {name},", _A: "مرحبًا {name}،"},
+    "hello_nobody": {_E: "Hello,", _D: "Guten Tag,", _A: "مرحبًا،"},
+    "open": {_E: "Open in the CRM", _D: "Im CRM öffnen", _A: "فتح في نظام إدارة العملاء"},
+    "report_intro": {
+        _E: "here is the report “{report}”, made on {moment}.",
+        _D: "hier ist der Bericht „{report}“ vom {moment}.",
+        _A: "إليك تقرير «{report}» الذي أُعِدّ في {moment}.",
+    },
+    "report_subject": {_E: "{report}: {day}", _D: "{report}: {day}", _A: "{report}: {day}"},
+    "report_file": {
+        _E: "All the figures are in the attached file {file}.",
+        _D: "Alle Zahlen stehen in der angehängten Datei {file}.",
+        _A: "جميع الأرقام موجودة في الملف المرفق {file}.",
+    },
+    "more_rows": {
+        _E: "The first {shown} of {total} rows. The attached file has all of them.",
+        _D: "Die ersten {shown} von {total} Zeilen. Die angehängte Datei enthält alle.",
+        _A: "أول {shown} من أصل {total} صفًا. الملف المرفق يحتوي عليها كلها.",
+    },
+    "nothing": {_E: "Nothing in this period.", _D: "Nichts in diesem Zeitraum.", _A: "لا شيء في هذه الفترة."},
+    "why_report": {
+        _E: "You get this mail because you are a recipient of this report, which {owner} has sent regularly.",
+        _D: "Sie erhalten diese E-Mail, weil Sie diesen Bericht empfangen, den {owner} regelmäßig verschicken lässt.",
+        _A: "تصلك هذه الرسالة لأنك من مستلمي هذا التقرير الذي يرسله {owner} بانتظام.",
+    },
+    "a_colleague": {_E: "a colleague", _D: "jemand aus Ihrem Team", _A: "أحد زملائك"},
+    "unsubscribe": {
+        _E: "Stop these mails",
+        _D: "Diese E-Mails abbestellen",
+        _A: "إيقاف هذه الرسائل",
+    },
+    "unsubscribe_question_report": {
+        _E: "Should this report no longer be mailed to {address}?",
+        _D: "Soll dieser Bericht nicht mehr an {address} geschickt werden?",
+        _A: "هل تريد ألّا يُرسَل هذا التقرير إلى {address} بعد الآن؟",
+    },
+    "unsubscribe_yes": {_E: "Yes, stop them", _D: "Ja, abbestellen", _A: "نعم، أوقِفها"},
+    "unsubscribe_done": {
+        _E: "Done. You get no more of these mails.",
+        _D: "Erledigt. Sie erhalten keine dieser E-Mails mehr.",
+        _A: "تم. لن تصلك هذه الرسائل بعد الآن.",
+    },
+    "unsubscribe_title": {_E: "Stop mails", _D: "E-Mails abbestellen", _A: "إيقاف الرسائل"},
+    # ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    "overview": {_E: "Overview", _D: "Überblick", _A: "نظرة عامة"},
+    "summary": {_E: "Summary of deals", _D: "Zusammenfassung der Deals", _A: "ملخص الصفقات"},
+    "funnel": {_E: "Sales funnel", _D: "Vertriebstrichter", _A: "قمع المبيعات"},
+    "forecast": {_E: "Forecast", _D: "Prognose", _A: "التوقعات"},
+    "team": {_E: "Team", _D: "Team", _A: "الفريق"},
+    "figures": {_E: "Figures", _D: "Kennzahlen", _A: "الأرقام"},
+    "figure": {_E: "Figure", _D: "Kennzahl", _A: "البند"},
+    "value": {_E: "Value", _D: "Wert", _A: "القيمة"},
+    "customers": {_E: "Customers", _D: "Kunden", _A: "العملاء"},
+    "customer": {_E: "Customer", _D: "Kunde", _A: "العميل"},
+    "deals": {_E: "Deals", _D: "Deals", _A: "الصفقات"},
+    "open_deals": {_E: "Open deals", _D: "Offene Deals", _A: "الصفقات المفتوحة"},
+    "won_deals": {_E: "Won deals", _D: "Gewonnene Deals", _A: "الصفقات المكسوبة"},
+    "lost_deals": {_E: "Lost deals", _D: "Verlorene Deals", _A: "الصفقات المفقودة"},
+    "open_value": {_E: "Value of open deals", _D: "Wert offener Deals", _A: "قيمة الصفقات المفتوحة"},
+    "weighted_value": {_E: "Weighted value", _D: "Gewichteter Wert", _A: "القيمة المرجحة"},
+    "won_value": {_E: "Value of won deals", _D: "Wert gewonnener Deals", _A: "قيمة الصفقات المكسوبة"},
+    "average_deal_size": {_E: "Average deal", _D: "Durchschnittlicher Deal", _A: "متوسط الصفقة"},
+    "won_this_month": {_E: "Won this month", _D: "Diesen Monat gewonnen", _A: "صفقات هذا الشهر المكسوبة"},
+    "new_customers": {_E: "New customers this month", _D: "Neue Kunden diesen Monat", _A: "عملاء جدد هذا الشهر"},
+    "activities_this_week": {_E: "Activities this week", _D: "Aktivitäten diese Woche", _A: "أنشطة هذا الأسبوع"},
+    "overdue_activities": {_E: "Overdue activities", _D: "Überfällige Aktivitäten", _A: "الأنشطة المتأخرة"},
+    "deals_by_stage": {_E: "Deals by stage", _D: "Deals nach Phase", _A: "الصفقات حسب المرحلة"},
+    "top_customers": {_E: "Top customers", _D: "Wichtigste Kunden", _A: "أهم العملاء"},
+    "top_performers": {_E: "Top performers", _D: "Beste Ergebnisse", _A: "الأفضل أداءً"},
+    "stage": {_E: "Stage", _D: "Phase", _A: "المرحلة"},
+    "count": {_E: "Number", _D: "Anzahl", _A: "العدد"},
+    "person": {_E: "Person", _D: "Person", _A: "الشخص"},
+    "status": {_E: "Status", _D: "Status", _A: "الحالة"},
+    "total": {_E: "Total", _D: "Summe", _A: "المجموع"},
+    "average": {_E: "Average", _D: "Durchschnitt", _A: "المتوسط"},
+    "status.open": {_E: "Open", _D: "Offen", _A: "مفتوحة"},
+    "status.won": {_E: "Won", _D: "Gewonnen", _A: "مكسوبة"},
+    "status.lost": {_E: "Lost", _D: "Verloren", _A: "مفقودة"},
+    "new_deals_last_30_days": {
+        _E: "New deals in the last 30 days",
+        _D: "Neue Deals der letzten 30 Tage",
+        _A: "صفقات جديدة في آخر 30 يومًا",
+    },
+    "average_days_to_close": {
+        _E: "Average days to close",
+        _D: "Tage bis zum Abschluss (Durchschnitt)",
+        _A: "متوسط الأيام حتى الإغلاق",
+    },
+    "entered": {_E: "Entered", _D: "Erreicht", _A: "دخلت"},
+    "current": {_E: "There now", _D: "Jetzt dort", _A: "فيها الآن"},
+    "conversion": {_E: "Conversion", _D: "Übergang", _A: "نسبة التحويل"},
+    "period": {_E: "Period", _D: "Zeitraum", _A: "الفترة"},
+    "period.none": {_E: "No date", _D: "Ohne Datum", _A: "بلا تاريخ"},
+    "period.overdue": {_E: "Overdue", _D: "Überfällig", _A: "متأخرة"},
+    "won": {_E: "Won", _D: "Gewonnen", _A: "مكسوبة"},
+    "open_": {_E: "Open", _D: "Offen", _A: "مفتوحة"},
+    "weighted": {_E: "Weighted", _D: "Gewichtet", _A: "مرجحة"},
+    "lost": {_E: "Lost", _D: "Verloren", _A: "مفقودة"},
+    "win_rate": {_E: "Win rate", _D: "Gewinnquote", _A: "نسبة الفوز"},
+    "done": {_E: "Activities done", _D: "Erledigte Aktivitäten", _A: "أنشطة منجزة"},
+    "nobody": {_E: "No one", _D: "Niemand", _A: "لا أحد"},
+}
+
+
+class Say:
+    """Says sentences in one language."""
+
+    def __init__(self, locale: Locale) -> None:
+        self._locale = locale
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The sentence, with these values put in. Raises KeyError for one that there is not."""
+        return TEXTS[key][self._locale].format(**values)

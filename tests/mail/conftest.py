@@ -1,0 +1,143 @@
+"""A mail server on this machine, mails that are made by hand, and a sender."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+
+import psycopg
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from msgspec.structs import replace
+
+from app.db.database import Database
+from app.mail.messages import Recipient, Written
+from app.mail.outbox import Mail
+from app.mail.sender import DropError, MailSender
+from app.settings import Settings
+
+OK = "250 OK"
+
+
+class MailServer:
+    """A real SMTP server. What it answers can be changed; a function may also wait, or end the connection."""
+
+    def __init__(self) -> None:
+        self.got: list[EmailMessage] = []
+        self.tried: list[str] = []
+        self.to_recipient: Callable[[str], str] = lambda _: OK
+        self.to_data: Callable[[SMTP], Awaitable[str]] | None = None
+        self.url = ""
+
+    async def handle_RCPT(self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]) -> str:  # noqa: N802 -- the library's name
+        self.tried.append(address)
+        answer = self.to_recipient(address)
+        if answer == OK:
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802 -- the library's name
+        assert isinstance(envelope.content, bytes)
+        message = email.message_from_bytes(envelope.content, policy=default)
+        assert isinstance(message, EmailMessage)
+        self.got.append(message)
+        return OK if self.to_data is None else await self.to_data(server)
+
+    @asynccontextmanager
+    async def listening(self, port: int = 0) -> AsyncIterator[MailServer]:
+        """Inside, it answers."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: SMTP(self, loop=loop, enable_SMTPUTF8=True), "127.0.0.1", port)
+        self.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+
+    def to(self, address: str) -> list[EmailMessage]:
+        """What came for this address."""
+        return [each for each in self.got if address in str(each["To"])]
+
+
+@pytest.fixture
+def mail_server() -> MailServer:
+    return MailServer()
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A session of the owner, who is also kept to rows of a tenant."""
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as connection:
+        yield connection
+
+
+class Outbox:
+    """The mails of one organization."""
+
+    def __init__(self, connection: psycopg.Connection, tenant: str) -> None:
+        self._connection = connection
+        self.tenant = tenant
+        connection.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+
+    def make(self, address: str, about: dict[str, Any] | None = None) -> int:
+        """A mail that is due."""
+        row = self._connection.execute(
+            "INSERT INTO mails (tenant_id, kind, key, about, address) VALUES (%s, 'report', %s, %s, %s) RETURNING id",
+            [self.tenant, uuid.uuid4().hex, json.dumps(about or {}), address],
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def read(self, mail_id: int) -> dict[str, Any]:
+        """A mail as it is stored, and in how many seconds it is due."""
+        query = "SELECT status, attempts, error, extract(epoch FROM due_at - now())::float8 FROM mails WHERE id = %s"
+        row = self._connection.execute(query, [mail_id]).fetchone()
+        assert row is not None
+        return dict(zip(("status", "attempts", "error", "due_in"), row, strict=True))
+
+    def change(self, mail_id: int, assignment: str) -> None:
+        self._connection.execute(f"UPDATE mails SET {assignment} WHERE id = %s", [mail_id])
+
+
+@pytest.fixture
+def outbox(catalog: psycopg.Connection, tenant: str) -> Outbox:
+    return Outbox(catalog, tenant)
+
+
+async def write(tenant: str, mail: Mail) -> tuple[Written, Recipient]:
+    """Says what the test wants it to say."""
+    about = mail.about
+    if reason := about.get("drop"):
+        raise DropError(reason)
+    if about.get("fail"):
+        raise ValueError
+    written = Written(
+        subject=about.get("subject", "A subject"),
+        text=about.get("text", "Some text.\n"),
+        html="<p>Some text.</p>",
+        locale="en",
+        unsubscribe=f"https://crm.example.com/public/unsubscribe/{tenant}",
+        record=("deal", 12) if about.get("deal") else None,
+    )
+    return written, Recipient(str(mail.address), about.get("name"))
+
+
+Send = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def sender(settings: Settings) -> Callable[[Database, MailServer], MailSender]:
+    """A sender to this server."""
+
+    def make(database: Database, server: MailServer) -> MailSender:
+        sent_from = replace(settings, smtp_url=server.url, mail_from="The CRM <crm@example.com>")
+        return MailSender(database, sent_from, {"report": write})
+
+    return make
