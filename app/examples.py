@@ -127,6 +127,7 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "ProjectBrief": {"id": 23, "name": "New website"},
     "Activity": {"id": 52, "title": "Send the offer", "type": "task", "status": "scheduled"},
     "CalendarEntry": {"title": "Send the offer", "status": "scheduled"},
+    "Feed": {"id": 9, "name": "My work", "url": "https://crm.example.com/public/calendar/….ics"},
     "CalendarRecord": {"type": "activity", "id": 52},
     "CalendarCustomer": {"id": 12, "name": "Ada Lovelace"},
     "Note": {"id": 88},

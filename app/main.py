@@ -16,6 +16,7 @@ from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
 from app.admin.batch.service import only_changes_of_records
+from app.admin.calendar.public import router as calendar_feeds
 from app.admin.calendar.routes import router as calendar
 from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
@@ -85,7 +86,7 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=[
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
             *([console] if settings.console_dialect else []),
-            *([downloads] if settings.has_public_links else []),
+            *([downloads, calendar_feeds] if settings.has_public_links else []),
             probes.router,
             *([] if settings.production else [docs_router()]),
         ],

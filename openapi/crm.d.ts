@@ -1628,6 +1628,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/me/calendar/feeds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List calendar feeds
+         * @description My feeds, the oldest first. Their addresses are not kept.
+         */
+        get: operations["list_calendar_feeds"];
+        put?: never;
+        /**
+         * Create calendar feed
+         * @description Make an address that calendar programs subscribe to. Whoever has it reads this calendar without a token, until
+         *     the feed is deleted or you are shut out. It is shown once.
+         */
+        post: operations["create_calendar_feed"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/calendar/feeds/{feed_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete calendar feed
+         * @description End a feed of mine: its address shows nothing from now on, and never again.
+         */
+        delete: operations["delete_calendar_feed"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/notes": {
         parameters: {
             query?: never;
@@ -2920,6 +2965,30 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/public/calendar/{secret}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read calendar feed by get
+         * @description A person's calendar, for programs that have its address. It is fetched as often as the program likes to.
+         */
+        get: operations["read_calendar_feed_by_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        /**
+         * Read calendar feed by head
+         * @description A person's calendar, for programs that have its address. It is fetched as often as the program likes to.
+         */
+        head: operations["read_calendar_feed_by_head"];
         patch?: never;
         trace?: never;
     };
@@ -4982,6 +5051,26 @@ export interface components {
             total: number;
         };
         /**
+         * Everything[Feed]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 9,
+         *           "name": "My work",
+         *           "include": [],
+         *           "url": "https://crm.example.com/public/calendar/….ics",
+         *           "created_at": "2026-01-05T09:30:00Z"
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_Feed_: {
+            data: components["schemas"]["Feed"][];
+            total: number;
+        };
+        /**
          * Everything[PipelineStage]
          * @description A short list with all of its records.
          * @example {
@@ -5092,6 +5181,43 @@ export interface components {
             data: components["schemas"]["Webhook"][];
             total: number;
         };
+        /**
+         * Feed
+         * @description A calendar of one's own that programs subscribe to. The address is shown once, when it is made: elsewhere it is
+         *         null.
+         * @example {
+         *       "id": 9,
+         *       "name": "My work",
+         *       "include": [],
+         *       "url": "https://crm.example.com/public/calendar/….ics",
+         *       "created_at": "2026-01-05T09:30:00Z"
+         *     }
+         */
+        Feed: {
+            id: number;
+            name: string;
+            include: components["schemas"]["FeedPart"][];
+            url: string | null;
+            created_at: string;
+        };
+        /**
+         * FeedCreate
+         * @description A new feed: with everything unless it says what.
+         */
+        FeedCreate: {
+            /**
+             * @description What programs call it
+             * @example My work
+             */
+            name: string;
+            include?: "" | components["schemas"]["FeedPart"][];
+        };
+        /**
+         * FeedPart
+         * @description What can be in a feed.
+         * @enum {unknown}
+         */
+        FeedPart: "activities" | "closings" | "follow_ups";
         /**
          * FileFormat
          * @description How a file of rows is written.
@@ -13039,6 +13165,124 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_calendar_feeds: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_Feed_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_calendar_feed: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FeedCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Feed"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_calendar_feed: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                feed_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     list_notes: {
         parameters: {
             query?: {
@@ -16937,6 +17181,58 @@ export interface operations {
                 };
                 content: {
                     "text/plain": string;
+                };
+            };
+            400: components["responses"]["400"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+        };
+    };
+    read_calendar_feed_by_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                secret: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            400: components["responses"]["400"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+        };
+    };
+    read_calendar_feed_by_head: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                secret: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
                 };
             };
             400: components["responses"]["400"];

@@ -3,6 +3,7 @@
 from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference, UserReferences
+from app.models.calendars import CalendarFeed
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.duplicates import DuplicateGroup, DuplicateKey, DuplicatePair, DuplicateState
@@ -28,6 +29,7 @@ __all__ = [
     "AuditProgress",
     "AuditSeal",
     "Base",
+    "CalendarFeed",
     "Contact",
     "Customer",
     "CustomerTag",

@@ -34,6 +34,7 @@ NOT_PERSONAL = {
     "audit_entries": "action ip_address new_digest old_digest request_id resource_type user_agent user_id user_name"
     " user_role via",
     "audit_seals": "hash hash_v1",
+    "calendar_feeds": "include name secret_hash user_id",
     "customers": "assigned_to kind status",
     "deals": "currency owner_id",
     "duplicate_groups": "kind reasons",

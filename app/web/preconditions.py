@@ -1,4 +1,4 @@
-"""ETag and If-Match (RFC 9110) for the versions of records."""
+"""ETag, If-Match and If-None-Match (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ TAG = re.compile(r'(W/)?"([^"]*)"')
 def etag(version: int) -> str:
     """The entity tag of a version."""
     return f'"{version}"'
+
+
+def is_known(if_none_match: Sequence[str], tag: str) -> bool:
+    """Whether a client has what has this tag already. Weak ones are as good as strong ones here."""
+    value = ", ".join(if_none_match).strip()
+    if value == "*":
+        return True
+    return bool(TAGS.fullmatch(value)) and any(each == tag for _, each in TAG.findall(value))
 
 
 class Precondition:

@@ -150,7 +150,7 @@ CONSOLE = [operation for operation in EVERY if operation.path.startswith("/conso
 COLLECTIONS = {
     operation.parameters[0]: operation.path.rsplit("/", 1)[0]
     for operation in ADMIN
-    if operation.method == "GET" and operation.path.endswith("_id}") and len(operation.parameters) == 1
+    if operation.method in {"GET", "DELETE"} and operation.path.endswith("_id}") and len(operation.parameters) == 1
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from msgspec import Struct
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     cast,
     func,
     literal_column,
+    null,
     or_,
     select,
 )
@@ -34,21 +36,24 @@ from app.records.resources import Resource
 activity, customer, deal, stage = (model.__table__.c for model in (Activity, Customer, Deal, PipelineStage))
 
 TIME = DateTime(timezone=True)
+# Calendar programs show the beginning.
+LONGEST_DESCRIPTION = 1000
 MINUTE: ColumnElement[Any] = literal_column("interval '1 minute'")
 DAY: ColumnElement[Any] = literal_column("interval '1 day'")
 LAST: ColumnElement[Any] = literal_column("timestamptz '9999-12-31 23:59:59.999999+00'")
 
 
 class Source(NamedTuple):
-    """Where the entries of one kind come from, the earliest first and the latest first."""
+    """Where the entries of one kind come from: for answers the earliest first; for feeds in either order."""
 
     kind: CalendarKind
     resource: Resource
-    forward: Select[Any]
-    backward: Select[Any]
+    rows: Select[Any]
+    ahead: Select[Any]
+    back: Select[Any]
 
 
-class Found(NamedTuple):
+class Found(Struct):
     """An entry as it is read."""
 
     id: int
@@ -61,6 +66,15 @@ class Found(NamedTuple):
     activity_type: str | None
     customer_id: int | None
     customer_name: str | None
+
+
+class Published(Found):
+    """An entry as a feed shows it: with a version and a text."""
+
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    description: str | None
 
 
 def _source(
@@ -84,7 +98,7 @@ def _source(
     )
     begins_later = starts_at >= case((all_day, since_day), else_=since)
     lasts = begins_later if minutes is None else or_(begins_later, and_(~all_day, end > since))
-    columns = {
+    columns: dict[str, ColumnElement[Any]] = {
         "id": c.id,
         "starts_at": starts_at,
         "ends_at": case((all_day, starts_at + DAY), else_=end),
@@ -96,20 +110,36 @@ def _source(
         "customer_id": customer_id,
         "customer_name": customer_name(customer_id),
     }
-    rows = (
-        select(*(columns[name].label(name) for name in Found._fields))
-        .where(
-            c.deleted_at.is_(None),
-            cast(user_id, Text) == any_(bindparam("people", type_=ARRAY(Text))),
-            # An index can answer these two; what is meant follows.
-            starts_at >= earliest,
-            starts_at <= latest,
-            lasts,
-            starts_at <= case((all_day, until_day), else_=until),
+    published: dict[str, ColumnElement[Any]] = {
+        "version": c.version,
+        "created_at": c.created_at,
+        "updated_at": c.updated_at,
+        "description": func.left(c.description if "description" in c else null(), LONGEST_DESCRIPTION),
+    }
+
+    def read(columns: dict[str, ColumnElement[Any]]) -> Select[Any]:
+        return (
+            select(*(column.label(name) for name, column in columns.items()))
+            .where(
+                c.deleted_at.is_(None),
+                cast(user_id, Text) == any_(bindparam("people", type_=ARRAY(Text))),
+                # An index can answer these two; what is meant follows.
+                starts_at >= earliest,
+                starts_at <= latest,
+                lasts,
+                starts_at <= case((all_day, until_day), else_=until),
+            )
+            .limit(bindparam("most", type_=BigInteger))
         )
-        .limit(bindparam("most", type_=BigInteger))
+
+    whole = read(columns | published)
+    return Source(
+        kind,
+        resource,
+        read(columns).order_by(starts_at, c.id),
+        whole.order_by(starts_at, c.id),
+        whole.order_by(starts_at.desc(), c.id.desc()),
     )
-    return Source(kind, resource, rows.order_by(starts_at, c.id), rows.order_by(starts_at.desc(), c.id.desc()))
 
 
 def _passed(starts_at: ColumnElement[Any], all_day: ColumnElement[bool]) -> ColumnElement[bool]:

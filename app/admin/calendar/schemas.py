@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import UNSET, Meta, Struct, field
 
 from app.admin.activities.schemas import ActivityStatus, ActivityType
 from app.web.paging import SPECIAL_USERS
-from app.web.structs import From, Maybe, Until
+from app.web.structs import Body, From, Maybe, Until, View, ViewType
+from app.web.text import NAME
 
 MOST_DAYS = 92
 MOST_PEOPLE = 50
@@ -71,3 +72,35 @@ class CalendarQuery(Struct, kw_only=True):
     from_: From = field(name="from")
     to: Until
     user_id: Maybe[People] = UNSET
+
+
+class FeedPart(StrEnum):
+    """What can be in a feed."""
+
+    ACTIVITIES = "activities"
+    FOLLOW_UPS = "follow_ups"
+    CLOSINGS = "closings"
+
+
+class Feed(View):
+    """A calendar of one's own that programs subscribe to. The address is shown once, when it is made: elsewhere it is
+    null.
+    """
+
+    id: int
+    name: str
+    include: list[FeedPart]
+    url: str | None
+    created_at: datetime
+
+
+FeedName = Annotated[str, Meta(max_length=255, **NAME, description="What programs call it", examples=["My work"])]
+
+
+class FeedCreate(Body, kw_only=True):
+    """A new feed: with everything unless it says what."""
+
+    view: ClassVar[ViewType] = Feed
+
+    name: FeedName
+    include: Maybe[Annotated[list[FeedPart], Meta(min_length=1, max_length=len(FeedPart))]] = UNSET

@@ -72,7 +72,7 @@ async def read(
 ) -> list[Found]:
     """So many entries of one kind, the earliest first."""
     given: dict[str, Any] = {"people": people, "most": most, **within}
-    return await tx.connection.fetch(source.forward, given, lambda row: Found(*row), most=most)
+    return await tx.connection.fetch(source.rows, given, lambda row: Found(*row), most=most)
 
 
 def _people(tx: Transaction, query: CalendarQuery) -> list[str]:
