@@ -5,7 +5,7 @@ from pathlib import Path
 from migrations.rules import granted, owned_by, run, within_years
 
 revision = "0031"
-down_revision = "0028"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 
