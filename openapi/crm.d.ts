@@ -3371,7 +3371,7 @@ export interface components {
          * @description What happened to a record.
          * @enum {unknown}
          */
-        AuditAction: "create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update";
+        AuditAction: "create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update";
         /**
          * AuditEntry
          * @description Who did what to which record, in which request; `version` is the record's after it, and all that one request or
@@ -7529,10 +7529,11 @@ export interface components {
         };
         /**
          * ResourceType
-         * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself.
+         * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself; and
+         *         of imports it says that they are done.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
+        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -9366,9 +9367,9 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
-                action?: ("create" | "delete" | "erase" | "export" | "merge" | "purge" | "restore" | "update")[];
+                action?: ("create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
                 request_id?: string;
@@ -12464,7 +12465,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -16413,7 +16414,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

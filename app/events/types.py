@@ -28,7 +28,10 @@ VERBS = {
     AuditAction.MERGE: "merged",
     AuditAction.ERASE: "erased",
     AuditAction.EXPORT: "exported",
+    AuditAction.IMPORT: "finished",
 }
+# The one thing that happens to an import, and to imports alone.
+FINISHED = "import.finished"
 
 entry = AuditEntry.__table__.c
 stage = PipelineStage.__table__.c
@@ -89,7 +92,9 @@ HANDOVERS = (
     Derived("activity.assigned", "`assigned_to` became somebody", _new("assigned_to").is_not(None)),
 )
 DERIVED = (*MILESTONES, *HANDOVERS)
-NAMES = (*(each.name for each in DERIVED), *(f"{kind}.{verb}" for kind in ResourceType for verb in VERBS.values()))
+KINDS = tuple(kind for kind in ResourceType if kind is not ResourceType.IMPORT)
+CHANGES = tuple(verb for action, verb in VERBS.items() if action is not AuditAction.IMPORT)
+NAMES = (*(each.name for each in DERIVED), *(f"{kind}.{verb}" for kind in KINDS for verb in CHANGES), FINISHED)
 
 
 def _where_it_applies(derived: Derived) -> ColumnElement[Any]:

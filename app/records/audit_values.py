@@ -30,10 +30,13 @@ class AuditAction(StrEnum):
     MERGE = "merge"
     ERASE = "erase"
     EXPORT = "export"
+    IMPORT = "import"
 
 
 class ResourceType(StrEnum):
-    """The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself."""
+    """The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself; and
+    of imports it says that they are done.
+    """
 
     CUSTOMER = "customer"
     CONTACT = "contact"
@@ -49,6 +52,7 @@ class ResourceType(StrEnum):
     MEMBER = "member"
     SETTINGS = "settings"
     AUDIT_LOG = "audit_log"
+    IMPORT = "import"
 
 
 class Difference(Struct):

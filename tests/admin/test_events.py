@@ -12,7 +12,7 @@ import pytest
 from litestar import Litestar
 
 from app.events import feed
-from app.events.types import DERIVED, NAMES
+from app.events.types import DERIVED, NAMES, VERBS
 from app.records.audit_values import ResourceType
 from app.records.transaction import Transaction
 from tests.callers import Caller, refused
@@ -170,17 +170,14 @@ def test_every_action_of_the_log_has_a_type(admin: Caller, settings: Any, seal: 
     admin.ok("GET", "/admin/me")
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
-        for name in NAMES:
+        for name in NAMES[len(DERIVED) :]:
             kind, verb = name.split(".")
-            action = {"restored": "restore", "exported": "export"}.get(verb, verb.removesuffix("d"))
-            action = {"delete": "delete"}.get(action, action)
-            if verb in {"created", "updated", "deleted", "restored", "purged", "merged", "erased", "exported"}:
-                owner.execute(
-                    "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action) VALUES (%s, %s, 1, %s)",
-                    [admin.tenant, kind, action],
-                )
+            owner.execute(
+                "INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action) VALUES (%s, %s, 1, %s)",
+                [admin.tenant, kind, next(action for action in VERBS if VERBS[action] == verb)],
+            )
     seal()
-    told = events(admin)
+    told = events(admin, limit=1000)
     assert [event["types"] for event in told] == [[name] for name in NAMES[len(DERIVED) :]]
     assert {event["resource_type"] for event in told} == set(ResourceType)
 

@@ -133,6 +133,33 @@ def test_what_the_check_says_is_what_the_run_does_and_undo_takes_it_back(admin: 
     assert run(admin, path)["result"]["created"] == 1
 
 
+def test_an_import_that_is_done_is_an_event_of_the_feed(
+    admin: Caller, service_connection: psycopg.Connection[Any]
+) -> None:
+    path = send(admin, "Name\nAda\n\n\x07\n")
+    assert check(admin, path, {"Name": "name"}, on_error="skip") == {"create": 1, "error": 1}
+    job = run(admin, path)
+    told: list[dict[str, Any]] = []
+
+    def is_told() -> bool:
+        service_connection.execute("SELECT crm_seal_audit(1000)")
+        told[:] = admin.ok("GET", "/admin/events", after=0, types="import.*")["data"]
+        return bool(told)
+
+    wait_until(is_told, "the event")
+    (event,) = told
+    assert (event["type"], event["types"]) == ("import.finished", ["import.finished"])
+    assert (event["resource_type"], event["resource_id"]) == ("import", int(path.rpartition("/")[2]))
+    assert (event["user_id"], event["record"]) == (admin.user_id, None)
+    figures = {"kind": "customers", "created": 1, "updated": 0, "unchanged": 0, "skipped": 0, "failed": 1}
+    figures["operation_id"] = job["operation_id"]
+    assert event["changes"] == {name: {"old": None, "new": value} for name, value in figures.items()}
+    (entry,) = admin.audit(action="import")
+    assert (entry["via"], entry["resource_type"], entry["user_id"]) == ("import", "import", admin.user_id)
+    # It is nothing that an undo has to take back.
+    assert admin.ok("POST", f"/admin/operations/{job['operation_id']}/undo", {})["changed"] == 1
+
+
 def test_wrong_rows_refuse_the_run_and_can_be_mended_in_a_file_of_their_own(admin: Caller) -> None:
     path = send(admin, "Name,Mail,Firma\nAda,ada@example.com,\nBob,bob,\"Engines; 'n' more\"\n")
     refused(admin.post(f"{path}/run", {}), 409, "IMPORT_NOT_CHECKED")

@@ -14,10 +14,9 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo, fields
 
 from app.cli.openapi import SETTINGS
-from app.events.types import DERIVED, VERBS
+from app.events.types import CHANGES, DERIVED, FINISHED, KINDS
 from app.main import create_app
 from app.openapi import document
-from app.records.audit_values import ResourceType
 from app.settings import Settings
 from app.web.errors import Code
 from tests.laws.routes import EVERY
@@ -114,8 +113,9 @@ def codes() -> str:
 
 def event_types() -> str:
     """For docs/api.md: every type of events."""
-    kinds, verbs = (", ".join(f"`{name}`" for name in names) for names in (ResourceType, VERBS.values()))
+    kinds, verbs = (", ".join(f"`{name}`" for name in names) for names in (KINDS, CHANGES))
     lines = ["| type | when |", "|---|---|", *(f"| `{each.name}` | {each.when} |" for each in DERIVED)]
+    lines.append(f"| `{FINISHED}` | the run of an import is done: `changes` has its figures |")
     return "\n".join([*lines, f"| `<record>.<action>` | always; the records are {kinds}, and the actions {verbs} |"])
 
 

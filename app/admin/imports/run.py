@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from msgspec import Struct, convert, to_builtins
 from psycopg.errors import IntegrityError
 from sqlalchemy import DefaultClause, Executable, Table, all_, any_, bindparam, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import BigInteger
 
 from app.access.permissions import Permission
@@ -59,6 +60,7 @@ FAIL = text("""
     WHERE import_id = :import_id AND import_rows.number = given.number
 """)
 DONE = text("UPDATE imports SET status = 'done', updated_at = now() WHERE id = :import_id")
+LOG = text("SELECT crm_log_import(:import_id, :details)").bindparams(bindparam("details", type_=JSONB))
 contact = Contact.__table__.c
 # Both answer the name as it was asked for, in the form that is compared, and the id of a record that is called so.
 FIND_CUSTOMERS = text("""
@@ -160,7 +162,7 @@ def run_in_steps(settings: Settings) -> Work:
         async with longer_statements(tx):
             rows = [Planned(*row) for row in await tx.connection.execute(NEXT, given)]
             if not rows:
-                return Step(job.done, {}, to_builtins(await _finish(tx, wanted)))
+                return Step(job.done, {}, to_builtins(await _finish(tx, wanted, job.operation_id)))
             failures = await Run(tx, wanted).store(rows)
         if failures and wanted.stop:
             first = min(failures)
@@ -170,11 +172,15 @@ def run_in_steps(settings: Settings) -> Work:
     return step
 
 
-async def _finish(tx: Transaction, wanted: RunWanted) -> Ran:
+async def _finish(tx: Transaction, wanted: RunWanted, operation_id: UUID) -> Ran:
     counted = (await tx.connection.execute(SUMMARY, {"import_id": wanted.import_id})).all()
     told = Summary(**{outcome: count for outcome, count, _ in counted})
     await tx.connection.execute(DONE, {"import_id": wanted.import_id})
-    return Ran(wanted.import_id, told.create, told.update, told.unchanged, told.skip, told.error)
+    ran = Ran(wanted.import_id, told.create, told.update, told.unchanged, told.skip, told.error)
+    details = {"kind": wanted.kind, "operation_id": str(operation_id)} | to_builtins(ran)
+    del details["import_id"]
+    await tx.connection.execute(LOG, {"import_id": wanted.import_id, "details": details})
+    return ran
 
 
 async def _take_back(tx: Transaction, job: Job, progress: _Progress, settings: Settings) -> Step:
