@@ -1616,8 +1616,9 @@ export interface paths {
         };
         /**
          * Get my calendar
-         * @description What is to be done and when, by time: activities with a due date, follow-ups and closings of deals. An entry is
-         *     there if a part of it is in the range. With `user_id`, managers and admins see other people's.
+         * @description What is to be done and when, by time: activities with a due date, follow-ups, closings of deals, and the days
+         *     on which projects are due. An entry is there if a part of it is in the range. With `user_id`, managers and admins
+         *     see other people's.
          */
         get: operations["get_my_calendar"];
         put?: never;
@@ -3534,7 +3535,7 @@ export interface components {
          * @description What an entry stands for.
          * @enum {unknown}
          */
-        CalendarKind: "activity" | "closing" | "follow_up";
+        CalendarKind: "activity" | "closing" | "follow_up" | "project";
         /**
          * CalendarRecord
          * @description The record behind an entry.
@@ -5217,7 +5218,7 @@ export interface components {
          * @description What can be in a feed.
          * @enum {unknown}
          */
-        FeedPart: "activities" | "closings" | "follow_ups";
+        FeedPart: "activities" | "closings" | "follow_ups" | "projects";
         /**
          * FileFormat
          * @description How a file of rows is written.

@@ -76,6 +76,22 @@ def test_a_deal_that_is_closed_is_there_when_it_was_closed(admin: Caller) -> Non
     ]
 
 
+def test_a_project_is_due_for_its_owner_and_for_who_works_on_it(manager: Caller, callers: Callers) -> None:
+    owner, helper, other = (callers.person("agent", manager.tenant) for _ in range(3))
+    for person in (owner, helper, other):
+        person.ok("GET", "/admin/me")
+    project = {"name": "Mill", "due_date": "2030-05-09", "owner_id": owner.user_id, "assignees": [helper.user_id]}
+    project = manager.ok("POST", "/admin/projects", project)
+    (entry,) = calendar(owner)
+    assert calendar(helper) == [entry]
+    assert calendar(manager, user_id=f"{owner.user_id},{helper.user_id}") == [entry]
+    assert calendar(other) == calendar(manager) == []
+    assert (entry["kind"], entry["title"], entry["status"]) == ("project", "Mill", "scheduled")
+    assert (entry["starts_at"], entry["ends_at"]) == ("2030-05-09T00:00:00Z", "2030-05-10T00:00:00Z")
+    manager.ok("PATCH", f"/admin/projects/{project['id']}", {"status": "cancelled"})
+    assert [each["status"] for each in calendar(owner)] == ["cancelled"]
+
+
 def test_what_goes_into_the_trash_leaves_the_calendar(admin: Caller) -> None:
     customer = admin.customer("Ada", next_follow_up_at="2030-05-07", assigned_to=admin.user_id)
     plan(admin, "Visit", "2030-05-08T09:00:00Z", customer_id=customer["id"])

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from dateutil.tz import tzical
 from ical.calendar_stream import IcsCalendarStream
+from icalendar import Calendar
 from litestar import Litestar
 from litestar.testing import TestClient
 from vobject.base import readOne
@@ -24,6 +25,7 @@ from app.admin.calendar.ics import written
 from app.admin.calendar.queries import Published
 from app.admin.calendar.schemas import CalendarKind
 from app.admin.calendar.subscriptions import Content
+from app.locales import Locale
 from app.settings import Settings
 from tests.admin.test_calendar import plan
 from tests.callers import Caller, Callers, refused
@@ -166,6 +168,7 @@ def lasting(number: int, starts: datetime) -> tuple[CalendarKind, Published]:
         created_at=starts,
         updated_at=starts,
         description=None,
+        remind_at=None,
     )
     return CalendarKind.ACTIVITY, entry
 
@@ -190,6 +193,7 @@ def test_times_stay_the_same_when_clocks_change(zone: str, change: str) -> None:
         tenant_id="t",
         name="My work",
         zone=zone,
+        locale=Locale.ENGLISH,
         first=date(2026, 9, 1),
         last=date(2027, 12, 31),
         entries=[lasting(number, starts) for number, starts in enumerate(moments)],
@@ -221,6 +225,42 @@ def test_the_organizations_timezone_is_in_it_and_whole_days_stay_whole(admin: Ca
     admin.ok("PUT", "/admin/settings", {"timezone": "Asia/Tokyo"})
     again = entries(admin.client, path)
     assert again == shown
+
+
+def test_a_person_reads_it_in_their_own_timezone_and_language(agent: Caller, settings: Settings) -> None:
+    customer = agent.customer("Ada", next_follow_up_at=day(2))
+    deal = {"title": "Engine", "customer_id": customer["id"], "expected_close_date": moment(4.5)}
+    deal = agent.ok("POST", "/admin/deals", deal)
+    agent.ok("POST", "/admin/projects", {"name": "Mill", "due_date": day(6)})
+    agent.ok("PATCH", f"/admin/deals/{deal['id']}", {"stage": "closed_won", "amount": 5})
+    path = subscribe(agent)
+    titles = {
+        "en": {"Follow up: Ada", "✓ Closing: Engine", "Project due: Mill"},
+        "de": {"Nachfassen: Ada", "✓ Abschluss: Engine", "Projekt fällig: Mill"},
+        "ar": {"متابعة: Ada", "✓ إغلاق الصفقة: Engine", "موعد تسليم المشروع: Mill"},
+    }
+    for locale, expected in titles.items():
+        with psycopg.connect(settings.migration_dsn) as owner:
+            owner.execute("SELECT set_config('crm.tenant', %s, false)", [agent.tenant])
+            change = "UPDATE notification_settings SET locale = %s, timezone = 'Asia/Tokyo' WHERE user_id = %s"
+            owner.execute(change, [locale, agent.user_id])
+        assert entries(agent.client, path).keys() == expected
+        assert "X-WR-TIMEZONE:Asia/Tokyo" in fetch(agent.client, path).text
+
+
+def test_what_one_wants_to_be_reminded_of_has_an_alarm(agent: Caller) -> None:
+    visit = plan(agent, "Visit; them", moment(3), remind_at=moment(2.75))
+    plan(agent, "Call", moment(3), type="call")
+    path = subscribe(agent)
+    entries(agent.client, path)
+    events = {str(event["summary"]): event for event in Calendar.from_ical(fetch(agent.client, path).content).events}
+    assert events["Call"].subcomponents == []
+    (alarm,) = events["Visit; them"].subcomponents
+    assert (alarm["action"], alarm["description"]) == ("DISPLAY", "Visit; them")
+    assert alarm.decoded("trigger") == TODAY + timedelta(days=2.75)
+    agent.ok("PATCH", f"/admin/activities/{visit['id']}", {"status": "completed"})
+    assert "VALARM" not in fetch(agent.client, path).text
+    assert "✓ Visit; them" in entries(agent.client, path)
 
 
 def test_what_is_not_new_is_not_sent_again(agent: Caller, admin: Caller) -> None:

@@ -7,11 +7,12 @@ import uuid
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from icalendar import Calendar, Event, Timezone, TimezoneDaylight, TimezoneStandard
+from icalendar import Alarm, Calendar, Event, Timezone, TimezoneDaylight, TimezoneStandard
 
 from app.admin.calendar.queries import Published
 from app.admin.calendar.schemas import CalendarKind
 from app.admin.calendar.subscriptions import Content
+from app.locales import Locale
 
 PRODUCT = "-//CRM service//Calendar feed//EN"
 REFRESH = timedelta(minutes=15)
@@ -24,10 +25,15 @@ BREAKS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # iCalendar has no other control characters than tabs and line breaks.
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 TITLES = {
-    CalendarKind.ACTIVITY: "{title}",
-    CalendarKind.FOLLOW_UP: "Follow up: {title}",
-    CalendarKind.CLOSING: "Closing: {title}",
+    CalendarKind.FOLLOW_UP: {Locale.ENGLISH: "Follow up: ", Locale.GERMAN: "Nachfassen: ", Locale.ARABIC: "متابعة: "},
+    CalendarKind.CLOSING: {Locale.ENGLISH: "Closing: ", Locale.GERMAN: "Abschluss: ", Locale.ARABIC: "إغلاق الصفقة: "},
+    CalendarKind.PROJECT: {
+        Locale.ENGLISH: "Project due: ",
+        Locale.GERMAN: "Projekt fällig: ",
+        Locale.ARABIC: "موعد تسليم المشروع: ",
+    },
 }
+DONE = "✓ "
 # What takes somebody's time: the rest is shown, and leaves them free.
 BUSY = {"meeting", "call"}
 
@@ -105,7 +111,8 @@ def _event(content: Content, kind: CalendarKind, entry: Published, zone: ZoneInf
     event.add("dtstamp", entry.updated_at)
     event.add("last-modified", entry.updated_at)
     event.add("created", entry.created_at)
-    event.add("summary", TITLES[kind].format(title=plain(entry.title).replace("\n", " ")))
+    title = _title(content, kind, entry)
+    event.add("summary", title)
     if entry.all_day:
         event.add("dtstart", entry.starts_at.date())
         event.add("dtend", entry.ends_at.date())
@@ -119,7 +126,20 @@ def _event(content: Content, kind: CalendarKind, entry: Published, zone: ZoneInf
     about = [] if kind is CalendarKind.FOLLOW_UP else [entry.customer_name]
     if lines := [plain(text) for text in (*about, entry.description) if text]:
         event.add("description", "\n\n".join(lines))
+    if entry.remind_at is not None and entry.status == "scheduled":
+        alarm = Alarm()
+        alarm.add("action", "DISPLAY")
+        alarm.add("description", title)
+        alarm.add("trigger", entry.remind_at)
+        event.add_component(alarm)
     return event
+
+
+def _title(content: Content, kind: CalendarKind, entry: Published) -> str:
+    """One line: what it is, unless the title says it, and whether it is done."""
+    said = TITLES[kind][content.locale] if kind in TITLES else ""
+    done = DONE if entry.status == "completed" else ""
+    return done + said + plain(entry.title).replace("\n", " ")
 
 
 def _in_zone(content: Content, zone: ZoneInfo, *moments: datetime) -> tuple[datetime, ...]:

@@ -23,23 +23,29 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
 )
 
 from app.admin.activities.queries import STATUS
 from app.admin.calendar.schemas import CalendarKind
 from app.admin.nested import customer_name
-from app.models import Activity, Customer, Deal, PipelineStage
+from app.models import Activity, Customer, Deal, PipelineStage, Project
 from app.records import resources
 from app.records.calendar import TODAY, at_midnight
 from app.records.resources import Resource
 
-activity, customer, deal, stage = (model.__table__.c for model in (Activity, Customer, Deal, PipelineStage))
+activity, customer, deal, project = (model.__table__.c for model in (Activity, Customer, Deal, Project))
+stage = PipelineStage.__table__.c
 
 TIME = DateTime(timezone=True)
 # Calendar programs show the beginning.
 LONGEST_DESCRIPTION = 1000
 MINUTE: ColumnElement[Any] = literal_column("interval '1 minute'")
 DAY: ColumnElement[Any] = literal_column("interval '1 day'")
+PEOPLE = bindparam("people", type_=ARRAY(Text))
+SCHEDULED, OVERDUE, COMPLETED, CANCELLED = (
+    literal_column(f"'{status}'", Text) for status in ("scheduled", "overdue", "completed", "cancelled")
+)
 LAST: ColumnElement[Any] = literal_column("timestamptz '9999-12-31 23:59:59.999999+00'")
 
 
@@ -75,6 +81,7 @@ class Published(Found):
     created_at: datetime
     updated_at: datetime
     description: str | None
+    remind_at: datetime | None
 
 
 def _source(
@@ -87,10 +94,14 @@ def _source(
     title: ColumnElement[str],
     customer_id: ColumnElement[Any],
     status: ColumnElement[str],
+    whose: ColumnElement[bool] | None = None,
+    remind_at: ColumnElement[Any] | None = None,
     minutes: ColumnElement[Any] | None = None,
     activity_type: ColumnElement[Any] | None = None,
 ) -> Source:
-    """The kind whose entries begin at `starts_at`. Those that last `minutes` are found while they do."""
+    """The kind whose entries begin at `starts_at`. Those that last `minutes` are found while they do. `whose` says
+    which are these people's, if `user_id` is not enough.
+    """
     c = resource.table.c
     end = starts_at if minutes is None else func.least(starts_at + func.coalesce(minutes, 0) * MINUTE, LAST)
     since, since_day, earliest, until, until_day, latest = (
@@ -115,6 +126,7 @@ def _source(
         "created_at": c.created_at,
         "updated_at": c.updated_at,
         "description": func.left(c.description if "description" in c else null(), LONGEST_DESCRIPTION),
+        "remind_at": literal_column("NULL", TIME) if remind_at is None else remind_at,
     }
 
     def read(columns: dict[str, ColumnElement[Any]]) -> Select[Any]:
@@ -122,7 +134,7 @@ def _source(
             select(*(column.label(name) for name, column in columns.items()))
             .where(
                 c.deleted_at.is_(None),
-                cast(user_id, Text) == any_(bindparam("people", type_=ARRAY(Text))),
+                cast(user_id, Text) == any_(PEOPLE) if whose is None else whose,
                 # An index can answer these two; what is meant follows.
                 starts_at >= earliest,
                 starts_at <= latest,
@@ -156,7 +168,7 @@ def _follow_ups() -> Source:
         user_id=customer.assigned_to,
         title=customer.name,
         customer_id=customer.id,
-        status=case((_passed(starts_at, all_day), literal_column("'overdue'")), else_=literal_column("'scheduled'")),
+        status=case((_passed(starts_at, all_day), OVERDUE), else_=SCHEDULED),
     )
 
 
@@ -174,10 +186,30 @@ def _closings() -> Source:
         title=deal.title,
         customer_id=deal.customer_id,
         status=case(
-            (kind == literal_column("'won'"), literal_column("'completed'")),
-            (kind == literal_column("'lost'"), literal_column("'cancelled'")),
-            (_passed(starts_at, all_day), literal_column("'overdue'")),
-            else_=literal_column("'scheduled'"),
+            (kind == literal_column("'won'"), COMPLETED),
+            (kind == literal_column("'lost'"), CANCELLED),
+            (_passed(starts_at, all_day), OVERDUE),
+            else_=SCHEDULED,
+        ),
+    )
+
+
+def _projects() -> Source:
+    """When a project is due: for its owner, and for who works on it."""
+    status, all_day = project.status, true()
+    return _source(
+        CalendarKind.PROJECT,
+        resources.PROJECTS,
+        starts_at=project.due_date,
+        all_day=all_day,
+        user_id=project.owner_id,
+        whose=or_(cast(project.owner_id, Text) == any_(PEOPLE), cast(project.assignees, ARRAY(Text)).op("&&")(PEOPLE)),
+        title=project.name,
+        customer_id=project.customer_id,
+        status=case(
+            (status.in_([COMPLETED, CANCELLED]), status),
+            (_passed(project.due_date, all_day), OVERDUE),
+            else_=SCHEDULED,
         ),
     )
 
@@ -194,7 +226,9 @@ SOURCES = (
         status=STATUS,
         minutes=activity.duration,
         activity_type=activity.type,
+        remind_at=activity.remind_at,
     ),
     _follow_ups(),
     _closings(),
+    _projects(),
 )

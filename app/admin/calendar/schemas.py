@@ -33,6 +33,7 @@ class CalendarKind(StrEnum):
     ACTIVITY = "activity"
     FOLLOW_UP = "follow_up"
     CLOSING = "closing"
+    PROJECT = "project"
 
 
 class CalendarRecord(Struct):
@@ -80,6 +81,7 @@ class FeedPart(StrEnum):
     ACTIVITIES = "activities"
     FOLLOW_UPS = "follow_ups"
     CLOSINGS = "closings"
+    PROJECTS = "projects"
 
 
 class Feed(View):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
+from sqlalchemy import Select, bindparam, select
 
 from app.admin.calendar.feeds import Subscription
 from app.admin.calendar.queries import SOURCES, Published
 from app.admin.calendar.schemas import MOST_ENTRIES, CalendarKind, FeedPart
 from app.admin.calendar.service import bounds
-from app.records.calendar import day_of, lower_bound, upper_bound, zone_of
+from app.locales import Locale
+from app.models import NotificationSettings, TenantSettings
+from app.records.calendar import day_of, lower_bound, upper_bound
 from app.records.transaction import Transaction
 
 DAYS_BACK, DAYS_AHEAD = 90, 400
@@ -21,7 +25,12 @@ KINDS = {
     FeedPart.ACTIVITIES: CalendarKind.ACTIVITY,
     FeedPart.FOLLOW_UPS: CalendarKind.FOLLOW_UP,
     FeedPart.CLOSINGS: CalendarKind.CLOSING,
+    FeedPart.PROJECTS: CalendarKind.PROJECT,
 }
+person = NotificationSettings.__table__.c
+SETTINGS: Select[Any] = select(TenantSettings.timezone, person.timezone, person.locale).join_from(
+    TenantSettings, NotificationSettings, person.user_id == bindparam("user_id"), isouter=True
+)
 # It grows when the same entries are written in another way.
 FORMAT = 1
 
@@ -31,7 +40,9 @@ class Content(Struct):
 
     tenant_id: str
     name: str
+    # The person's, or else the organization's: days are always the organization's.
     zone: str
+    locale: Locale
     first: date
     last: date
     entries: list[tuple[CalendarKind, Published]]
@@ -46,13 +57,14 @@ async def content(tx: Transaction, feed: Subscription) -> Content:
     """The entries of 90 days back and 400 ahead. Where there are too many, those that are next go before, and of those
     that are past, the latest.
     """
-    zone = await zone_of(tx)
-    first, today, last = days(datetime.now(UTC), zone)
+    days_of, zone, locale = (await tx.connection.execute(SETTINGS, {"user_id": feed.user_id})).one()
+    days_zone = ZoneInfo(days_of)
+    first, today, last = days(datetime.now(UTC), days_zone)
     yesterday = today - timedelta(days=1)
     kinds = {KINDS[FeedPart(part)] for part in feed.include}
     chosen: dict[tuple[CalendarKind, int], Published] = {}
     for since, until, order in (today, last, "ahead"), (first, yesterday, "back"):
-        within = bounds(lower_bound(since.isoformat(), zone), upper_bound(until.isoformat(), zone))
+        within = bounds(lower_bound(since.isoformat(), days_zone), upper_bound(until.isoformat(), days_zone))
         room = MOST_ENTRIES - len(chosen)
         found = [
             (source.kind, row)
@@ -72,7 +84,7 @@ async def content(tx: Transaction, feed: Subscription) -> Content:
         # That time has passed is no change of an entry.
         row.status = "scheduled" if row.status == "overdue" else row.status
     entries = [(kind, row) for (kind, _), row in chosen.items()]
-    return Content(feed.tenant_id, feed.name, zone.key, first, last, entries)
+    return Content(feed.tenant_id, feed.name, zone or days_of, Locale(locale or Locale.ENGLISH), first, last, entries)
 
 
 def days(now: datetime, zone: ZoneInfo) -> tuple[date, date, date]:
