@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Semaphore
 from typing import Any
 
 from litestar import Litestar, Request, Response, Router
@@ -16,6 +17,7 @@ from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
 from app.admin.batch.service import only_changes_of_records
+from app.admin.calendar.public import MOST_AT_ONCE as MOST_CALENDARS
 from app.admin.calendar.public import router as calendar_feeds
 from app.admin.calendar.routes import router as calendar
 from app.admin.contacts.routes import router as contacts
@@ -115,6 +117,7 @@ def create_app(settings: Settings) -> Litestar:
                 "addresses": Addresses(settings.webhook_networks),
                 "shared": shared,
                 "exports": Exports(),
+                "calendar_turns": Semaphore(MOST_CALENDARS),
                 "report_cache": ReportCache(settings.report_cache_seconds, shared),
                 "bootstrap": bootstrap,
                 "prober": probes.Prober(settings),
