@@ -36,6 +36,7 @@ from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs
 from app.admin.me.routes import router as me
 from app.admin.notes.routes import router as notes
+from app.admin.notifications.routes import router as notifications
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.projects.routes import router as projects
 from app.admin.report_runs.routes import router as report_runs
@@ -73,7 +74,8 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
-    *(tags, me, calendar, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
+    *(tags, me, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
+    *(audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports),
 )
 

@@ -66,6 +66,7 @@ def upgrade() -> None:
         GRANT SELECT, INSERT, UPDATE (data), DELETE ON notifications TO crm_maintenance;
         GRANT SELECT, INSERT ON notification_settings TO crm_maintenance;
         GRANT SELECT (job_id) ON imports TO crm_maintenance;
+        GRANT SELECT (user_id, kind) ON jobs TO crm_maintenance;
         GRANT EXECUTE ON FUNCTION crm_prune_notifications(bigint, bigint), crm_remind(bigint) TO crm_service;
     """)
     for table, kind in FORGOTTEN.items():
@@ -96,7 +97,9 @@ def downgrade() -> None:
     run(within_years("activities"))
     for table, columns in READ_FOR_REMINDERS.items():
         run(f"DROP POLICY maintenance ON {table}; REVOKE SELECT ({columns}) ON {table} FROM crm_maintenance")
-    run("REVOKE SELECT (job_id) ON imports FROM crm_maintenance")
+    run(
+        "REVOKE SELECT (job_id) ON imports FROM crm_maintenance; REVOKE SELECT (user_id, kind) ON jobs FROM crm_maintenance"
+    )
     run("""
         ALTER TABLE feed_places NO FORCE ROW LEVEL SECURITY;
         ALTER TABLE feed_readers NO FORCE ROW LEVEL SECURITY;
