@@ -7,13 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from app.admin.notifications.watching import NotificationWatch, remind
 from app.db.database import Database
 from app.settings import Settings
-from tests.callers import Caller, Callers, refused
+from tests.callers import Caller
 from tests.records.chains import seal
 
 Tell = Callable[[], None]

@@ -124,14 +124,21 @@ class ChannelsChange(Struct, kw_only=True, forbid_unknown_fields=True):
     email: Maybe[bool] = UNSET
 
 
-class QuietHours(Struct, kw_only=True, forbid_unknown_fields=True):
-    """From when until when no mail is sent, in the person's timezone; over midnight too."""
+class QuietHours(Struct):
+    """From when until when no mail is sent, in the person's timezone."""
+
+    from_: str = field(name="from")
+    to: str
+
+
+class QuietHoursChange(Struct, kw_only=True, forbid_unknown_fields=True):
+    """From when until when no mail is sent; over midnight, too."""
 
     from_: ClockTime = field(name="from")
     to: ClockTime
 
 
-def check_quiet_hours(hours: QuietHours) -> QuietHours:
+def check_quiet_hours(hours: QuietHoursChange) -> QuietHoursChange:
     """The hours as they are. Raises Refused where they have no length."""
     if hours.from_ == hours.to:
         raise Refused("must not begin and end at the same time")
@@ -171,7 +178,7 @@ class NotificationSettingsChange(Body, kw_only=True):
 
     digest: Maybe[Digest] = UNSET
     digest_at: Maybe[ClockTime] = UNSET
-    quiet_hours: Maybe[Annotated[QuietHours, Meta(extra={"check": check_quiet_hours})] | None] = UNSET
+    quiet_hours: Maybe[Annotated[QuietHoursChange, Meta(extra={"check": check_quiet_hours})] | None] = UNSET
     timezone: Maybe[
         Annotated[str, Meta(examples=["Europe/Berlin"], extra={"check": check_timezone, "choice": True})] | None
     ] = UNSET

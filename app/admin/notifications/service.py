@@ -20,6 +20,7 @@ from app.admin.notifications.schemas import (
     NotificationSettings,
     NotificationSettingsChange,
     QuietHours,
+    QuietHoursChange,
     Remind,
 )
 from app.locales import Locale
@@ -104,7 +105,7 @@ async def change_settings(tx: Transaction, data: NotificationSettingsChange) -> 
         if wanted.email is not UNSET:
             stored["emailed"] = _with(stored["emailed"], kind, holds=wanted.email)
     if "quiet_hours" in given:
-        hours: QuietHours | None = given["quiet_hours"]
+        hours: QuietHoursChange | None = given["quiet_hours"]
         stored["quiet_from"], stored["quiet_to"] = (hours.from_, hours.to) if hours else (None, None)
     if "remind" in given:
         for column, minutes in (
