@@ -76,8 +76,8 @@ GROUPS = {
     "Trash": "What was deleted and can be restored. Not for agents.",
     "Erasure": "Deleting for good what is known of a person, in the audit log and the store too. Only for admins.",
     "Me": "The person whose token this is.",
-    "Notifications": "What others did to what is mine, what is due, and what has ended in the background.",
     "Calendars": "What a person has to do and when, and addresses that calendar programs subscribe to.",
+    "Mail": "What the links in mails lead to. No token is needed: they are signed.",
     "Users": "The people who were seen in tokens, to assign records to.",
     "Settings": "The organization's currency, timezone and country, and how long it keeps things. Admins change them.",
     "Operations": "For monitors and load balancers. No token is needed.",
@@ -86,7 +86,7 @@ REFS = "#/components/schemas/{name}"
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 # A signed link stands for a file, and needs no token.
-LINK, LINK_SCHEMA = "{link}", {"type": "string"}
+LINK, TOKEN, LINK_SCHEMA = "{link}", "{token}", {"type": "string"}
 REFUSALS = {
     400: "A parameter or the body is not valid; `data.fields` names every wrong field",
     401: "No valid token",
@@ -422,6 +422,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         statuses |= {416} if _streams(handler) and method == "GET" else set()
     if LINK in path:
         statuses |= {404, 410, 503}
+    if handler.media_type == MediaType.HTML:
+        statuses |= {404, 503}
     answer = _answer(handler)
     headers = {
         name: {"$ref": f"#/components/headers/{name}"}
@@ -434,6 +436,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         success["content"] = EVENTS
     elif LINK in path or _makes(handler):
         success["content"] = DOCUMENT if handler.media_type == MediaType.JSON else FILE
+    elif handler.media_type == MediaType.HTML:
+        success["content"] = {"text/html": {"schema": {"type": "string"}}}
     elif answer is None:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:

@@ -43,6 +43,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
         _D: "Soll dieser Bericht nicht mehr an {address} geschickt werden?",
         _A: "هل تريد ألّا يُرسَل هذا التقرير إلى {address} بعد الآن؟",
     },
+    "unsubscribe_question": {
+        _E: "Should such notifications no longer be mailed to you? In the CRM you still see them.",
+        _D: "Sollen solche Benachrichtigungen nicht mehr per E-Mail kommen? Im CRM sehen Sie sie weiterhin.",
+        _A: "هل تريد ألّا تصلك إشعارات من هذا النوع بالبريد؟ ستظل تراها في نظام إدارة العملاء.",
+    },
+    "unsubscribe_question_digest": {
+        _E: "Should the regular overview of your tasks no longer be mailed to you?",
+        _D: "Soll Ihnen die regelmäßige Übersicht Ihrer Aufgaben nicht mehr geschickt werden?",
+        _A: "هل تريد ألّا تصلك النظرة المنتظمة على مهامك بعد الآن؟",
+    },
     "unsubscribe_yes": {_E: "Yes, stop them", _D: "Ja, abbestellen", _A: "نعم، أوقِفها"},
     "unsubscribe_done": {
         _E: "Done. You get no more of these mails.",

@@ -12,6 +12,8 @@ from app.settings import Settings
 from app.web.errors import AppError, Code
 
 MOST_CHARACTERS = 2000
+# In place of a kind of notification.
+DIGEST = "digest"
 
 
 class Stop(Struct, frozen=True, omit_defaults=True):

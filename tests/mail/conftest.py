@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from email.policy import default
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from app.mail.messages import Recipient, Written
 from app.mail.outbox import Mail
 from app.mail.sender import DropError, MailSender
 from app.settings import Settings
+from tests.callers import Caller, Callers
 
 OK = "250 OK"
 
@@ -139,5 +140,28 @@ def sender(settings: Settings) -> Callable[[Database, MailServer], MailSender]:
     def make(database: Database, server: MailServer) -> MailSender:
         sent_from = replace(settings, smtp_url=server.url, mail_from="The CRM <crm@example.com>")
         return MailSender(database, sent_from, {"report": write})
+
+    return make
+
+
+class Reader(NamedTuple):
+    """A person with an address."""
+
+    caller: Caller
+    email: str
+
+
+Person: TypeAlias = Callable[[str], Reader]
+
+
+@pytest.fixture
+def person(callers: Callers, tenant: str) -> Person:
+    """Somebody whom the service has seen."""
+
+    def make(role: str) -> Reader:
+        email = f"{role}-{uuid.uuid4().hex}@example.com"
+        caller = callers.person(role, tenant, email=email, name="Grace Hopper")
+        caller.ok("GET", "/admin/me")
+        return Reader(caller, email)
 
     return make

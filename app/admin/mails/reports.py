@@ -17,7 +17,6 @@ from app.mail.messages import Attached, Recipient, Written
 from app.mail.outbox import Mail
 from app.mail.sender import DropError
 from app.mail.templates import as_text, render
-from app.mail.texts import Say
 from app.mail.unsubscribing import Stop, stop_link
 from app.models import Job, JobFile, PipelineStage
 from app.models import ReportSchedule as Row
@@ -58,7 +57,7 @@ class ReportMails:
             row = (await session.execute(REPORT, given)).mappings().first()
             if row is None:
                 raise DropError("The report or its recipient is not there any more")
-            stages = {row.name: row.display_name for row in await session.execute(STAGES)}
+            stages = dict((await session.execute(STAGES)).all())
         if row["document"] is None:
             raise DropError("The report named somebody who was erased since")
         stop = stop_link(self._settings, Stop(tenant, schedule=mail.about["schedule"], address=mail.address))
@@ -66,7 +65,7 @@ class ReportMails:
 
 
 def _written(row: dict[str, Any], reader: Reader, stages: dict[str, str], unsubscribe: str | None) -> Written:
-    locale, say = reader.locale, Say(reader.locale)
+    locale, say = reader.locale, reader.say
     report = ReportName(row["report"])
     title = row["name"] or say(report.value)
     made_at: datetime = row["finished_at"]
@@ -74,7 +73,7 @@ def _written(row: dict[str, Any], reader: Reader, stages: dict[str, str], unsubs
     values = {
         "subject": say("report_subject", report=title, day=locale.day(made_at.astimezone(reader.zone).date())),
         "title": title,
-        "hello": say("hello", name=reader.name) if reader.name else say("hello_nobody"),
+        "hello": reader.greeting(),
         "intro": say("report_intro", report=say(report.value), moment=locale.moment(made_at, reader.zone)),
         "tables": report_tables(report, document, Layout(locale, say, reader.currency, stages)),
         "file": row["file_name"],
