@@ -29,7 +29,8 @@ run: setup
 
 # Many tests start processes. They need bytecode files, or each would compile the app anew.
 # TESTS names some of them, such as TESTS="tests/db tests/laws".
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+PROCESSES ?= auto
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 test: setup
 	@$(PYTEST) $(TESTS)
 

@@ -29,6 +29,7 @@ from app.admin.imports.run import run_in_steps
 from app.admin.imports.service import prune as prune_imports
 from app.admin.jobs.schemas import JobKind
 from app.admin.notes.routes import BULK as NOTES
+from app.admin.notifications.watching import PRUNED_AT_ONCE, NotificationWatch, prune_notifications
 from app.admin.projects.routes import BULK as PROJECTS
 from app.admin.report_runs.service import make_report
 from app.crypto.keys import Keys
@@ -91,6 +92,7 @@ async def background(state: State) -> AsyncIterator[None]:
         _publishing(settings, database),
         _mailing(settings, database),
         DuplicateWatch(database).run(),
+        NotificationWatch(database).run(),
         _upkeep(settings, database, state.store),
     ):
         yield
@@ -151,6 +153,7 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
         "old archives": Step(partial(drop_old_archives, database), DROPPED_AT_ONCE),
         "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
         "old mails": Step(partial(prune_mails, database), 1),
+        "old notifications": Step(partial(prune_notifications, database), PRUNED_AT_ONCE),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
     return Upkeep(database, also).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Semaphore
 from typing import Any
 
 from litestar import Litestar, Request, Response, Router
@@ -16,6 +17,7 @@ from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
 from app.admin.batch.service import only_changes_of_records
+from app.admin.calendar.public import MOST_AT_ONCE as MOST_CALENDARS
 from app.admin.calendar.public import router as calendar_feeds
 from app.admin.calendar.routes import router as calendar
 from app.admin.contacts.routes import router as contacts
@@ -35,6 +37,7 @@ from app.admin.jobs.routes import router as jobs
 from app.admin.mails.routes import router as unsubscribe
 from app.admin.me.routes import router as me
 from app.admin.notes.routes import router as notes
+from app.admin.notifications.routes import router as notifications
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.projects.routes import router as projects
 from app.admin.report_runs.routes import router as report_runs
@@ -72,7 +75,8 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
-    *(tags, me, calendar, users, settings_, reports, report_runs, report_schedules, audit, events, webhooks, trash),
+    *(tags, me, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
+    *(audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports),
 )
 
@@ -116,6 +120,7 @@ def create_app(settings: Settings) -> Litestar:
                 "addresses": Addresses(settings.webhook_networks),
                 "shared": shared,
                 "exports": Exports(),
+                "calendar_turns": Semaphore(MOST_CALENDARS),
                 "report_cache": ReportCache(settings.report_cache_seconds, shared),
                 "bootstrap": bootstrap,
                 "prober": probes.Prober(settings),

@@ -76,6 +76,7 @@ GROUPS = {
     "Trash": "What was deleted and can be restored. Not for agents.",
     "Erasure": "Deleting for good what is known of a person, in the audit log and the store too. Only for admins.",
     "Me": "The person whose token this is.",
+    "Notifications": "What others did to what is mine, what is due, and what has ended in the background.",
     "Calendars": "What a person has to do and when, and addresses that calendar programs subscribe to.",
     "Mail": "What the links in mails lead to. No token is needed: they are signed.",
     "Users": "The people who were seen in tokens, to assign records to.",

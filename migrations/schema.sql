@@ -140,6 +140,8 @@ CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON activities NOT DEFERRABLE INITIAL
     EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON activities NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER notified_delete AFTER DELETE ON activities REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('activity');
 CREATE TRIGGER trash_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('notes.activity_id', 'attachments.activity_id');
 CREATE TRIGGER version BEFORE UPDATE ON activities
@@ -706,6 +708,8 @@ CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON customers NOT DEFERRABLE INITIALL
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON customers NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER notified_delete AFTER DELETE ON customers REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('customer');
 CREATE TRIGGER tags_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_sync_customer_tags();
 CREATE TRIGGER tags_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -826,6 +830,8 @@ CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON deals NOT DEFERRABLE INITIALLY IM
     new.customer_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON deals NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER notified_delete AFTER DELETE ON deals REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('deal');
 CREATE TRIGGER stage_entered BEFORE UPDATE OF stage_id ON deals
     FOR EACH ROW WHEN (old.stage_id <> new.stage_id) EXECUTE FUNCTION crm_enter_stage();
 CREATE TRIGGER stage_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_rows
@@ -1266,8 +1272,8 @@ CREATE POLICY tenant ON jobs
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, INSERT, SELECT (tenant_id, id, status, created_at, started_at, finished_at, queue_id), UPDATE (queue_id)
-    ON jobs TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT (tenant_id, id, kind, status, user_id, created_at, started_at, finished_at, queue_id),
+    UPDATE (queue_id) ON jobs TO crm_maintenance;
 GRANT SELECT, UPDATE (status, done, state, steps, attempts, failures, result, error, started_at, finished_at) ON jobs
     TO crm_service;
 
@@ -1467,6 +1473,8 @@ CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON notes NOT DEFERRABLE INITIALLY IM
     old.project_id IS DISTINCT FROM new.project_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON notes NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER notified_delete AFTER DELETE ON notes REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('note');
 CREATE TRIGGER version BEFORE UPDATE ON notes
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,content_folded}');
 
@@ -1812,6 +1820,8 @@ CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON projects NOT DEFERRABLE INITIALLY
     new.customer_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON projects NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER notified_delete AFTER DELETE ON projects REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('project');
 CREATE TRIGGER trash_update AFTER UPDATE ON projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('activities.project_id', 'notes.project_id',
     'attachments.project_id');
@@ -2266,6 +2276,8 @@ CREATE TRIGGER audit_insert AFTER INSERT ON webhooks REFERENCING NEW TABLE AS ne
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('webhook', '{tenant_id,version,updated_at}');
 CREATE TRIGGER audit_update AFTER UPDATE ON webhooks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('webhook', '{tenant_id,version,updated_at}');
+CREATE TRIGGER notified_delete AFTER DELETE ON webhooks REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('webhook');
 CREATE TRIGGER version BEFORE UPDATE ON webhooks
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at}');
 

@@ -1674,6 +1674,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/me/notification-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get notification settings
+         * @description How I want to be told.
+         */
+        get: operations["get_notification_settings"];
+        /**
+         * Change notification settings
+         * @description Change the settings that are present.
+         */
+        put: operations["change_notification_settings"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/notifications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List notifications
+         * @description What I was told, newest first.
+         */
+        get: operations["list_notifications"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/notifications/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read notifications
+         * @description All notifications up to a time are read.
+         */
+        post: operations["read_notifications"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/notifications/{notification_id}/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read notification
+         * @description This notification is read.
+         */
+        post: operations["read_notification"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/notes": {
         parameters: {
             query?: never;
@@ -3587,6 +3671,22 @@ export interface components {
          */
         ChangedSince: "keep" | "refuse";
         /**
+         * Channels
+         * @description Whether notifications of a kind are shown, and whether they are mailed.
+         */
+        Channels: {
+            in_app: boolean;
+            email: boolean;
+        };
+        /**
+         * ChannelsChange
+         * @description The ways that are to change.
+         */
+        ChannelsChange: {
+            in_app?: boolean;
+            email?: boolean;
+        };
+        /**
          * Contact
          * @description Somebody to talk to at a customer. One without a first name has an empty one, without a last name null.
          * @example {
@@ -4779,6 +4879,12 @@ export interface components {
             new: unknown;
         };
         /**
+         * Digest
+         * @description How often a person gets a mail with what is to be done.
+         * @enum {unknown}
+         */
+        Digest: "daily" | "none" | "weekly";
+        /**
          * Dismissal
          * @description Records that are different from each other; customers unless `kind` says otherwise.
          */
@@ -5697,6 +5803,12 @@ export interface components {
             at: string;
         };
         /**
+         * Locale
+         * @description A person's language.
+         * @enum {unknown}
+         */
+        Locale: "ar" | "de" | "en";
+        /**
          * MatchOn
          * @description What tells which record a row is about.
          * @enum {unknown}
@@ -5911,6 +6023,109 @@ export interface components {
             deal_id?: number | number[];
             activity_id?: number | number[];
             project_id?: number | number[];
+        };
+        /**
+         * Notification
+         * @description What the person who asks was told. `actor` is null where the service tells it by itself. `text` is in the
+         *         person's language.
+         * @example {
+         *       "id": 310,
+         *       "kind": "assigned",
+         *       "at": "2026-01-12T14:05:00Z",
+         *       "read_at": "2026-01-12T14:05:00Z",
+         *       "actor": {
+         *         "id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *         "name": "Alan Agent"
+         *       },
+         *       "record": {
+         *         "type": "deal",
+         *         "id": 7,
+         *         "title": "Difference engine, 2 pieces"
+         *       },
+         *       "text": "Alan Agent assigned a deal to you: Difference engine, 2 pieces"
+         *     }
+         */
+        Notification: {
+            id: number;
+            kind: components["schemas"]["NotificationKind"];
+            at: string;
+            read_at: string | null;
+            actor: components["schemas"]["NotificationActor"] | null;
+            record: components["schemas"]["NotificationRecord"];
+            text: string;
+        };
+        /**
+         * NotificationActor
+         * @description Who did it.
+         */
+        NotificationActor: {
+            id: number | string;
+            name: string | null;
+        };
+        /**
+         * NotificationKind
+         * @description What a notification is about.
+         * @enum {unknown}
+         */
+        NotificationKind: "assigned" | "connection" | "deal_moved" | "import_finished" | "job_failed" | "mentioned" | "overdue" | "reminder" | "report_ready" | "webhook_disabled";
+        /**
+         * NotificationRecord
+         * @description What it is about. `title` is null for who may not see the record, or where it is in the trash or gone.
+         */
+        NotificationRecord: {
+            type: string;
+            id: number;
+            title: string | null;
+        };
+        /**
+         * NotificationSettings
+         * @description How a person wants to be told. The timezone is the organization's unless the person has chosen one.
+         * @example {
+         *       "kinds": {
+         *         "reminder": {
+         *           "in_app": true,
+         *           "email": true
+         *         }
+         *       },
+         *       "digest": "none",
+         *       "digest_at": "08:00",
+         *       "quiet_hours": {
+         *         "from": "20:00",
+         *         "to": "07:00"
+         *       },
+         *       "timezone": "Europe/London",
+         *       "locale": "en",
+         *       "remind": {
+         *         "follow_ups": 900,
+         *         "closings": 2340
+         *       }
+         *     }
+         */
+        NotificationSettings: {
+            kinds: {
+                [key: string]: components["schemas"]["Channels"];
+            };
+            digest: components["schemas"]["Digest"];
+            digest_at: string;
+            quiet_hours: components["schemas"]["QuietHours"] | null;
+            timezone: string;
+            locale: components["schemas"]["Locale"];
+            remind: components["schemas"]["Remind"];
+        };
+        /**
+         * NotificationSettingsChange
+         * @description The settings that can be written; of `kinds` and `remind` those that are named.
+         */
+        NotificationSettingsChange: {
+            digest?: "" | components["schemas"]["Digest"];
+            digest_at?: "" | string;
+            quiet_hours?: components["schemas"]["QuietHoursChange"] | null;
+            timezone?: "" | string | null;
+            locale?: "" | components["schemas"]["Locale"];
+            kinds?: "" | {
+                [key: string]: components["schemas"]["ChannelsChange"];
+            };
+            remind?: components["schemas"]["RemindChange"];
         };
         /**
          * OnError
@@ -6753,6 +6968,48 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * Page[Notification]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 310,
+         *           "kind": "assigned",
+         *           "at": "2026-01-12T14:05:00Z",
+         *           "read_at": "2026-01-12T14:05:00Z",
+         *           "actor": {
+         *             "id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *             "name": "Alan Agent"
+         *           },
+         *           "record": {
+         *             "type": "deal",
+         *             "id": 7,
+         *             "title": "Difference engine, 2 pieces"
+         *           },
+         *           "text": "Alan Agent assigned a deal to you: Difference engine, 2 pieces"
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Notification_: {
+            data: components["schemas"]["Notification"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
          * Page[Project]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
@@ -7323,6 +7580,51 @@ export interface components {
          */
         ProjectStatus: "cancelled" | "completed" | "in_progress" | "on_hold" | "planned";
         /**
+         * QuietHours
+         * @description From when until when no mail is sent, in the person's timezone.
+         */
+        QuietHours: {
+            from: string;
+            to: string;
+        };
+        /**
+         * QuietHoursChange
+         * @description From when until when no mail is sent; over midnight, too.
+         */
+        QuietHoursChange: {
+            /**
+             * @description HH:MM, in the person's timezone
+             * @example 08:00
+             */
+            from: string;
+            /**
+             * @description HH:MM, in the person's timezone
+             * @example 08:00
+             */
+            to: string;
+        };
+        /**
+         * ReadCount
+         * @description How many were not read before.
+         * @example {
+         *       "read": 3
+         *     }
+         */
+        ReadCount: {
+            read: number;
+        };
+        /**
+         * ReadUntil
+         * @description Up to when all notifications are read.
+         */
+        ReadUntil: {
+            /**
+             * @description RFC 3339 with an offset, or a bare date for midnight UTC
+             * @example 2026-01-31T09:30:00Z
+             */
+            until: string;
+        };
+        /**
          * Reassigned
          * @description The customer, and how many of its deals and activities have another owner now.
          * @example {
@@ -7410,6 +7712,22 @@ export interface components {
          */
         Reload: {
             sequence: number;
+        };
+        /**
+         * Remind
+         * @description How many minutes before a follow-up, and before the closing of a deal, there is a reminder; null is never.
+         */
+        Remind: {
+            follow_ups: number | null;
+            closings: number | null;
+        };
+        /**
+         * RemindChange
+         * @description The reminders that are to change.
+         */
+        RemindChange: {
+            follow_ups?: number | null;
+            closings?: number | null;
         };
         /**
          * ReplayRange
@@ -13303,6 +13621,213 @@ export interface operations {
             404: components["responses"]["404"];
             409: components["responses"]["409"];
             412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_notification_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotificationSettings"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_notification_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NotificationSettingsChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotificationSettings"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_notifications: {
+        parameters: {
+            query?: {
+                /** @description Notifications have one order. */
+                sort_by?: "at";
+                unread?: boolean;
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Notification_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    read_notifications: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReadUntil"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReadCount"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    read_notification: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                notification_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Notification"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

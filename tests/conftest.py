@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import uuid
@@ -29,6 +30,9 @@ from tests.processes import wait_until
 hypothesis.settings.register_profile("crm", deadline=None)
 hypothesis.settings.load_profile("crm")
 
+# Thousands of tests are collected, and none of them is garbage: the collector need not look at them again and again.
+gc.disable()
+
 # Each module is run by one process, so that what it makes is made once. These take longest: they come first, in this
 # order, so that no process is left alone with one of them at the end.
 LONGEST = (
@@ -53,6 +57,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, begin in enumerate(begins) if item.nodeid.startswith(begin)), len(begins))
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

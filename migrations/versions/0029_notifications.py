@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from migrations.rules import array, as_role, granted, isolate, on_each_statement, owned_by, rows, run, within_years
+from migrations.rules import array, as_role, granted, isolate, on_each_statement, owned_by, run, within_years
 
 revision = "0029"
 down_revision = "0026"
@@ -17,7 +17,6 @@ FORGOTTEN = {
     "deals": "deal",
     "activities": "activity",
     "notes": "note",
-    "projects": "project",
     "webhooks": "webhook",
 }
 FUNCTIONS = (
@@ -66,11 +65,11 @@ def upgrade() -> None:
         GRANT SELECT, INSERT, UPDATE (data), DELETE ON notifications TO crm_maintenance;
         GRANT SELECT, INSERT ON notification_settings TO crm_maintenance;
         GRANT SELECT (job_id) ON imports TO crm_maintenance;
+        GRANT SELECT (user_id, kind) ON jobs TO crm_maintenance;
         GRANT EXECUTE ON FUNCTION crm_prune_notifications(bigint, bigint), crm_remind(bigint) TO crm_service;
     """)
     for table, kind in FORGOTTEN.items():
-        if rows("SELECT FROM pg_class WHERE relname = %s", [table]):
-            run(on_each_statement("notified", "DELETE", table, f"crm_forget_notifications('{kind}')"))
+        run(on_each_statement("notified", "DELETE", table, f"crm_forget_notifications('{kind}')"))
     # Everybody who is there has settings; of what happened before, nobody is told.
     run("""
         ALTER TABLE users NO FORCE ROW LEVEL SECURITY;
@@ -96,8 +95,9 @@ def downgrade() -> None:
     run(within_years("activities"))
     for table, columns in READ_FOR_REMINDERS.items():
         run(f"DROP POLICY maintenance ON {table}; REVOKE SELECT ({columns}) ON {table} FROM crm_maintenance")
-    run("REVOKE SELECT (job_id) ON imports FROM crm_maintenance")
     run("""
+        REVOKE SELECT (job_id) ON imports FROM crm_maintenance;
+        REVOKE SELECT (user_id, kind) ON jobs FROM crm_maintenance;
         ALTER TABLE feed_places NO FORCE ROW LEVEL SECURITY;
         ALTER TABLE feed_readers NO FORCE ROW LEVEL SECURITY;
         DELETE FROM feed_places WHERE reader = 'notifications';

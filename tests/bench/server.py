@@ -60,6 +60,7 @@ def settings_for(folder: Path, options: tuple[str, ...]) -> Iterator[tuple[Setti
             environment="production",
             database_url=server.dsn(),
             jwt_secret=SECRET,
+            public_url="https://crm.example.com",
             rate_limit_per_minute=0,
             upkeep_seconds=0,
         )

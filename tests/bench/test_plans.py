@@ -190,3 +190,15 @@ def test_the_search_over_everything_is_planned_once(recording: tuple[TestClient[
     with watched(sent.append):
         assert client.get("/admin/search", params={"q": "ada"}).status_code == 200
     assert {statement.prepare for statement in sent if "crm_search" in statement.sql} == {None}
+
+
+def test_a_calendar_needs_no_whole_table(bench: Bench, recording: tuple[TestClient[Any], list[str]]) -> None:
+    client, sent = recording
+    feed = client.post("/admin/me/calendar/feeds", json={"name": "My work"}).json()
+    for path in (
+        "/admin/me/calendar?from=2026-01-01&to=2026-04-01&user_id=agent-1,agent-2",
+        f"/public/calendar/{feed['url'].rsplit('/', 1)[1]}",
+    ):
+        sent.clear()
+        assert client.get(path).status_code == 200
+        _check_plans(bench, sent, many=SIZE // 2)

@@ -62,9 +62,9 @@ def slow_and_silent(place: Place) -> Finding:
         async with asking(url, waits, raw("GET", "/live"), raw("GET", CUSTOMERS, other)):
             await asyncio.gather(*(crowd(url, kind, count, ends[name]) for name, kind in kinds.items()))
 
-    with place.service() as service:
-        service.call("GET", CUSTOMERS, other)
-        asyncio.run(all_at_once(service.url))
+    service = place.single
+    service.call("GET", CUSTOMERS, other)
+    asyncio.run(all_at_once(service.url))
     slowest = max(waits)
     latest = {name: max(end.seconds for end in ends[name]) for name in kinds}
     late = [name for name, kind in kinds.items() if latest[name] > place.within(kind.seconds + SLACK_SECONDS)]

@@ -40,7 +40,7 @@ def no_connection_left(place: Place) -> Finding:
         async with wire(url) as line, asyncio.TaskGroup() as group:
             group.create_task(probe(line))
             for _ in range(rounds):
-                # The pool of four, twice over, and then those who wanted something else.
+                # The whole pool, twice over, and then those who wanted something else.
                 held = [group.create_task(alone(url, waiting)) for _ in range(4)]
                 await asyncio.sleep(0.3)
                 answers.extend(await at_once(url, [other] * 20))
@@ -55,18 +55,18 @@ def no_connection_left(place: Place) -> Finding:
             await asyncio.sleep(0.2)
             health.append((await line.ask(raw("GET", "/health"))).seconds)
 
-    with place.service(DB_POOL_MAX="4", DB_POOL_MIN="4") as service:
-        service.call("GET", CUSTOMERS, token)
-        with locked(place):
-            asyncio.run(crowd(service.url))
-        recovered = seconds_until(lambda: service.call("GET", CUSTOMERS, token).status_code == 200)
+    service = place.narrow
+    service.call("GET", CUSTOMERS, token)
+    with locked(place):
+        asyncio.run(crowd(service.url))
+    recovered = seconds_until(lambda: service.call("GET", CUSTOMERS, token).status_code == 200)
     refused = [answer for answer in answers if answer.status == 503]
     polite = all(b"retry-after" in answer.head.lower() for answer in refused)
     # What waits for a lock waits 2 s for it; what waits for a connection less than that.
     slowest, middle = max(answer.seconds for answer in answers), statistics.median(health)
     statuses = Counter(answer.status for answer in answers)
     return Finding(
-        f"{len(answers)} requests to a pool of 4 whose connections all wait: {dict(statuses)}, slowest {slowest:.1f} s;"
+        f"{len(answers)} requests to a pool of 2 whose connections all wait: {dict(statuses)}, slowest {slowest:.1f} s;"
         f" /health {1000 * middle:.0f} ms (median; worst {1000 * max(health):.0f}); recovered in {recovered:.2f} s",
         f"{len(answers) - len(refused)} not refused, Retry-After {'always' if polite else 'MISSING'}",
         len(refused) == len(answers)

@@ -21,6 +21,15 @@ from tests.processes import Service, family
 
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0", "DRAIN_SECONDS": "0", "LOG_FORMAT": "json"}
 
+# How long /ready says no before a service stops, when it is told to by SIGTERM.
+DRAIN_SECONDS = 2
+# What a service must be told before it looks at some parts of a request.
+DETAILED = {
+    "CORS_ALLOWED_ORIGINS": "https://a-*-a-*.example.com,https://*.*.example.com",
+    "TRUSTED_PROXIES": "127.0.0.0/8",
+    "ATTACHMENT_MAX_BYTES": str(2**22),
+}
+
 
 class Finding(NamedTuple):
     """What was done, how often; what was lost; and whether the promise was kept."""
@@ -40,7 +49,7 @@ class Place:
         self.postgres = EmbeddedPostgres(self.data_dir)
         self.settings: Settings = load_settings({}, data_dir=str(self.data_dir))
         self._tenants = itertools.count(1)
-        self._kept: Service | None = None
+        self._kept: dict[str, Service] = {}
 
     def times(self, full: int, quick: int) -> int:
         """How often, in this run."""
@@ -70,14 +79,29 @@ class Place:
     @property
     def kept(self) -> Service:
         """A service of two workers that goes on from one trial to the next."""
-        if self._kept is None or self._kept.process.poll() is not None:
-            self._kept = Service(self.data_dir, "--workers", "2", **UNLIMITED)
-        return self._kept
+        return self._going_on("two workers", "--workers", "2", DRAIN_SECONDS=str(DRAIN_SECONDS))
+
+    @property
+    def single(self) -> Service:
+        """One of a single worker, whose memory and processor time can be looked at."""
+        return self._going_on("single", **DETAILED)
+
+    @property
+    def narrow(self) -> Service:
+        """One with a pool of two connections."""
+        return self._going_on("narrow", DB_POOL_MAX="2", DB_POOL_MIN="2")
+
+    def _going_on(self, name: str, *arguments: str, **environment: str) -> Service:
+        service = self._kept.get(name)
+        if service is None or service.process.poll() is not None:
+            service = self._kept[name] = Service(self.data_dir, *arguments, **UNLIMITED | environment)
+        return service
 
     def stop_kept(self) -> None:
-        """Stop that service. Whoever needs it next gets a new one."""
-        if self._kept is not None and self._kept.process.poll() is None:
-            self._kept.stop()
+        """Stop these services. Whoever needs one next gets a new one."""
+        for service in self._kept.values():
+            if service.process.poll() is None:
+                service.stop()
 
     def close(self) -> None:
         """Stop what is still running, and delete the data."""
@@ -135,7 +159,7 @@ def seconds_until(true: Callable[[], bool], at_most: float = 60) -> float:
     while not true():
         if time.monotonic() - began > at_most:
             return float("inf")
-        time.sleep(0.01)
+        time.sleep(0.05)
     return time.monotonic() - began
 
 

@@ -76,33 +76,31 @@ def two_tenants_on_two_connections(place: Place) -> Finding:
     tokens = {mark: place.token(tenant) for mark, tenant in tenants.items()}
     leaks: list[str] = []
 
-    with place.service(DB_POOL_MAX="2", DB_POOL_MIN="2") as service:
-        ids = {
-            mark: [service.call("POST", CUSTOMERS, token, json={"name": f"{mark} {n}"}).json()["id"] for n in range(10)]
-            for mark, token in tokens.items()
-        }
-        marks = {token.encode(): mark for mark, token in tokens.items()}
+    service = place.narrow
+    ids = {
+        mark: [service.call("POST", CUSTOMERS, token, json={"name": f"{mark} {n}"}).json()["id"] for n in range(10)]
+        for mark, token in tokens.items()
+    }
+    marks = {token.encode(): mark for mark, token in tokens.items()}
 
-        def asked(number: int) -> bytes:
-            mark, other = (("alpha", "omega"), ("omega", "alpha"))[number % 2]
-            what = number // 2 % 4
-            if what == 0:
-                return raw("GET", CUSTOMERS, tokens[mark])
-            if what == 1:
-                return raw("GET", f"{CUSTOMERS}/{ids[mark][number % 10]}", tokens[mark])
-            if what == 2:  # the other's record, which must not be there
-                return raw("GET", f"{CUSTOMERS}/{ids[other][number % 10]}", tokens[mark])
-            return raw(
-                "PATCH", f"{CUSTOMERS}/{ids[mark][number % 10]}", tokens[mark], json={"name": f"{mark} {number}"}
-            )
+    def asked(number: int) -> bytes:
+        mark, other = (("alpha", "omega"), ("omega", "alpha"))[number % 2]
+        what = number // 2 % 4
+        if what == 0:
+            return raw("GET", CUSTOMERS, tokens[mark])
+        if what == 1:
+            return raw("GET", f"{CUSTOMERS}/{ids[mark][number % 10]}", tokens[mark])
+        if what == 2:  # the other's record, which must not be there
+            return raw("GET", f"{CUSTOMERS}/{ids[other][number % 10]}", tokens[mark])
+        return raw("PATCH", f"{CUSTOMERS}/{ids[mark][number % 10]}", tokens[mark], json={"name": f"{mark} {number}"})
 
-        def check(request: bytes, answer: Answer) -> None:
-            mark = next(mark for token, mark in marks.items() if token in request)
-            other = b"omega" if mark == "alpha" else b"alpha"
-            if other in answer.body:
-                leaks.append(answer.body[:200].decode())
+    def check(request: bytes, answer: Answer) -> None:
+        mark = next(mark for token, mark in marks.items() if token in request)
+        other = b"omega" if mark == "alpha" else b"alpha"
+        if other in answer.body:
+            leaks.append(answer.body[:200].decode())
 
-        statuses = Counter(asyncio.run(send_all(service.url, map(asked, range(count)), 16, check)))
+    statuses = Counter(asyncio.run(send_all(service.url, map(asked, range(count)), 16, check)))
     with place.superuser() as connection:
         tables = [
             row[0]

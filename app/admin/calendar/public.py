@@ -26,6 +26,8 @@ from app.web.proxies import rate_limit_key
 SUFFIX = ".ics"
 # A large file takes a second of work: one at a time, beside the requests.
 WRITER = ThreadPoolExecutor(1, "calendars")
+# So many have their entries in memory; others wait.
+MOST_AT_ONCE = 4
 HEADERS = file_headers("calendar.ics") | {"Cache-Control": "private, no-cache", "Referrer-Policy": "no-referrer"}
 
 
@@ -45,14 +47,15 @@ async def read_calendar_feed(request: CrmRequest, secret: FromPath[str]) -> Resp
         if refusal.code is Code.NOT_FOUND:
             authenticator.failures.acquire(address)
         raise
-    async with reading(state.database, feed.actor) as tx:
-        shown = await content(tx, feed)
-    headers = HEADERS | {"ETag": f'"{shown.tag}"'}
-    if is_known(request.headers.getall("if-none-match", []), shown.tag):
-        return Response(None, status_code=304, headers=headers)
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the request is over
     request.scope["state"][RELEASE].callback(file.close)
-    file.write(await asyncio.get_running_loop().run_in_executor(WRITER, written, shown))
+    async with state.calendar_turns:
+        async with reading(state.database, feed.actor) as tx:
+            shown = await content(tx, feed)
+        headers = HEADERS | {"ETag": f'"{shown.tag}"'}
+        if is_known(request.headers.getall("if-none-match", []), shown.tag):
+            return Response(None, status_code=304, headers=headers)
+        file.write(await asyncio.get_running_loop().run_in_executor(WRITER, written, shown))
     return MadeFile(file, "text/calendar", headers)
 
 
