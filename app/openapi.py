@@ -373,7 +373,7 @@ def _parameters(
     for part in path.split("/"):
         if part.startswith("{"):
             name = part.strip("{}")
-            kind = LINK_SCHEMA if part == LINK else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
+            kind = LINK_SCHEMA if part in {LINK, TOKEN} else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
             yield {"name": name, "in": "path", "required": True, "schema": kind}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
