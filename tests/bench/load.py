@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,16 +73,25 @@ class Sent(NamedTuple):
 @contextmanager
 def watched(see: Callable[[Sent], None]) -> Iterator[None]:
     """Show every statement of a service inside this process, but for those that begin and end transactions."""
-    execute = AsyncRawCursor.execute
+    execute, stream = AsyncRawCursor.execute, AsyncRawCursor.stream
+
+    def tell(query: str, parameters: Sequence[Any] | None, prepare: bool | None) -> None:
+        see(Sent(re.sub(r"^/\* \d+ \*/ ", "", query), parameters or (), prepare))
 
     async def executed(
         cursor: AsyncRawCursor[Any], query: Any, parameters: Sequence[Any] | None = None, **more: Any
     ) -> AsyncRawCursor[Any]:
         if not query.startswith("BEGIN"):
-            see(Sent(re.sub(r"^/\* \d+ \*/ ", "", query), parameters or (), more.get("prepare")))
+            tell(query, parameters, more.get("prepare"))
         return await execute(cursor, query, parameters, **more)
 
-    with patch.object(AsyncRawCursor, "execute", executed):
+    def streamed(
+        cursor: AsyncRawCursor[Any], query: Any, parameters: Sequence[Any] | None = None, **more: Any
+    ) -> AsyncIterator[Any]:
+        tell(query, parameters, None)
+        return stream(cursor, query, parameters, **more)
+
+    with patch.object(AsyncRawCursor, "execute", executed), patch.object(AsyncRawCursor, "stream", streamed):
         yield
 
 

@@ -48,7 +48,7 @@ def expected_permission(method: str, path: str) -> str:
     if path.endswith(("/reassign", "/merge")) or kind == "duplicates":
         return "manage_all"
     # Who made one deletes it, and taking a tag off changes the customer.
-    if kind in {"notes", "report-schedules", "imports"} or "/tags/" in path:
+    if kind in {"notes", "report-schedules", "imports", "me"} or "/tags/" in path:
         return "write"
     return "delete" if method == "DELETE" else "write"
 

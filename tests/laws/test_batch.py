@@ -15,7 +15,7 @@ from tests.laws.routes import ADMIN, Operation
 # transaction.
 NOT_IN_A_BATCH = re.compile(
     r".*/(batch|bulk|undo|erase|attachments|uploads|complete|cancel|report-runs|merge|dismiss)|/admin/settings"
-    r"|/admin/(imports|exports|webhooks).*",
+    r"|/admin/(imports|exports|me|webhooks).*",
 )
 WRITES = [operation for operation in ADMIN if operation.method not in {"GET", "HEAD"}]
 
