@@ -26,6 +26,7 @@ from app.admin.history.schemas import OperationUndo
 from app.admin.http import refuse_dry_run
 from app.admin.jobs.schemas import JobStarted
 from app.events.live import LiveEvent, Reload
+from app.events.notices import NotificationEvent
 from app.examples import example
 from app.web.errors import Code, ErrorBody
 from app.web.event_stream import MEDIA_TYPE, EventStream
@@ -118,7 +119,7 @@ EXAMPLES: dict[int, tuple[Code, Any]] = {
 }
 # Responses with the ETag of the customer that they are about.
 OF_CUSTOMER = ("/customers/{customer_id}/tags", "/customers/{customer_id}/reassign")
-# OpenAPI 3.1 can't say what the events in a stream are: the schemas LiveEvent and Reload do.
+# OpenAPI 3.1 can't say what the events in a stream are: the schemas LiveEvent, NotificationEvent and Reload do.
 EVENTS = {
     MEDIA_TYPE: {
         "schema": {"type": "string"},
@@ -285,7 +286,7 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
         if issubclass(wanted.data, BECOME_JOBS):
             yield JobStarted
     if _never_ends(handler):
-        yield from (LiveEvent, Reload)
+        yield from (LiveEvent, NotificationEvent, Reload)
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
 

@@ -6063,6 +6063,24 @@ export interface components {
             name: string | null;
         };
         /**
+         * NotificationEvent
+         * @description Somebody was told something: whoever the stream is of. What it says, `GET /admin/me/notifications` does.
+         * @example {
+         *       "id": 3,
+         *       "kind": "kind",
+         *       "at": "2026-01-12T14:05:00Z",
+         *       "resource_type": "customer",
+         *       "resource_id": 12
+         *     }
+         */
+        NotificationEvent: {
+            id: number;
+            kind: string;
+            at: string;
+            resource_type: string;
+            resource_id: number;
+        };
+        /**
          * NotificationKind
          * @description What a notification is about.
          * @enum {unknown}

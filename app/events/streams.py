@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ from app.db.database import Database
 from app.events.fan_out import FanOut
 from app.events.feed import ENDS
 from app.events.live import AT_ONCE, Changes, Told, read, reload_event
+from app.events.notices import KNOWN, KNOWN_SECONDS, Notice, read_notices
 from app.events.waiting import LOOK_SECONDS, NewEvents
 from app.models import User
 from app.records.bootstrap import TenantBootstrap
@@ -47,6 +48,8 @@ COMMENT_SECONDS = 15.0
 MOST_READING = 4
 # How often a worker that hears from another one what is new looks whether it has missed something.
 HEAR_SECONDS = 0.5
+# How often it is looked for new notifications.
+NOTICE_SECONDS = 1.0
 # Clients come back after between one and so many milliseconds more.
 COMES_BACK_MS = 1000
 SPREAD_MS = 4000
@@ -54,7 +57,8 @@ SPREAD_MS = 4000
 person = User.__table__.c
 PEOPLE: Select[Any] = select(person.id, person.role).where(person.id == any_(bindparam("ids", type_=ARRAY(Text))))
 BEGIN = ENDS.add_columns(
-    select(person.role).where(person.id == bindparam("user_id", type_=Text)).correlate_except(User).scalar_subquery()
+    select(person.role).where(person.id == bindparam("user_id", type_=Text)).correlate_except(User).scalar_subquery(),
+    KNOWN,
 )
 
 log = structlog.get_logger("streams")
@@ -63,13 +67,15 @@ log = structlog.get_logger("streams")
 class Stream:
     """One person's open stream: what it has to send, and when it ends."""
 
-    def __init__(self, actor: Actor, role: Role, *, own_only: bool, place: int) -> None:
+    def __init__(self, actor: Actor, role: Role, *, own_only: bool, place: int, noticed: Iterable[int] = ()) -> None:
         self.actor = actor
         # What the service knew of the person when it began: who may do less from then on, loses it.
         self.role = role
         self.own_only = own_only
         # All up to here was sent, or is in the queue, or is read by `LiveStreams.listen`.
         self.place = place
+        # The notifications of the last seconds that it has told, or that were there before it began.
+        self._noticed = set(noticed)
         self.sent_at = time.monotonic()
         self.ended = False
         self._queue: deque[bytes] = deque()
@@ -82,6 +88,13 @@ class Stream:
             told = told.beyond(self.place)
             self.place = told.until
             self.put(told.to_owner(self.actor.user_id) if self.own_only else told.to_everybody())
+
+    def notice(self, notices: Sequence[Notice]) -> None:
+        """Queue those of these new notifications that it has not told."""
+        for notice in notices:
+            if notice.id not in self._noticed:
+                self.put(notice.text)
+        self._noticed = {notice.id for notice in notices}
 
     def put(self, text: bytes) -> None:
         """Queue this. Where too much waits that the client has not read, the stream ends instead."""
@@ -182,11 +195,13 @@ class LiveStreams:
         async with self._turns:
             await self._bootstrap.ensure(actor)
             async with reading(self._database, actor, one_statement=True) as tx:
-                newest, cut_at, role = (await tx.connection.execute(BEGIN, {"user_id": actor.user_id})).one()
+                given = {"user_id": actor.user_id, "late": KNOWN_SECONDS}
+                newest, cut_at, role, noticed = (await tx.connection.execute(BEGIN, given)).one()
         room = self._rooms.get(actor.tenant_id)
         if room is None:
             room = self._rooms[actor.tenant_id] = Room(actor.tenant_id, newest)
             self._start(self._follow(room))
+            self._start(self._notice(room))
         if not self._is_ticking:
             self._is_ticking = True
             self._start(self._tick())
@@ -198,7 +213,7 @@ class LiveStreams:
             after = room.place
             begin += reload_event(after)
         own_only = self._database.sees_own_only(actor)
-        stream = Stream(actor, Role(role), own_only=own_only, place=max(after, room.place))
+        stream = Stream(actor, Role(role), own_only=own_only, place=max(after, room.place), noticed=noticed)
         room.streams.add(stream)
         STREAMS.inc()
         return stream, self._sent(stream, begin, after, room)
@@ -278,6 +293,27 @@ class LiveStreams:
                     log.warning("live streams wait for the database", reason=type(error).__name__, exc_info=error)
                 failing = True
                 await asyncio.sleep(LOOK_SECONDS)
+
+    async def _notice(self, room: Room) -> None:
+        """Tell people of their new notifications, as long as a tenant has streams."""
+        looked_at = time.monotonic()
+        while room.streams:
+            await asyncio.sleep(NOTICE_SECONDS)
+            streams: dict[str, list[Stream]] = defaultdict(list)
+            for stream in room.streams:
+                streams[stream.actor.user_id].append(stream)
+            began_at = time.monotonic()
+            # While the database is away, `_follow` says so.
+            with suppress(AppError):
+                async with reading(self._database, room.reader, one_statement=True) as tx:
+                    notices = await read_notices(tx, [*streams], began_at - looked_at)
+                looked_at = began_at
+                by_person: dict[str, list[Notice]] = defaultdict(list)
+                for notice in notices:
+                    by_person[notice.person].append(notice)
+                for person_id, open_streams in streams.items():
+                    for stream in open_streams:
+                        stream.notice(by_person[person_id])
 
     async def _tick(self) -> None:
         """Say now and then that a stream is there, and end those whose time has come."""
