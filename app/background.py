@@ -28,6 +28,7 @@ from app.admin.imports.check import check_in_steps
 from app.admin.imports.run import run_in_steps
 from app.admin.imports.service import prune as prune_imports
 from app.admin.jobs.schemas import JobKind
+from app.admin.members.service import reassign_step
 from app.admin.notes.routes import BULK as NOTES
 from app.admin.notifications.watching import PRUNED_AT_ONCE, NotificationWatch, prune_notifications
 from app.admin.projects.routes import BULK as PROJECTS
@@ -125,6 +126,7 @@ def job_kinds(settings: Settings, database: Database, store: ObjectStore) -> Kin
     return {
         JobKind.BULK: change_in_steps(BULKS, settings),
         JobKind.UNDO: undo_in_steps(settings),
+        JobKind.REASSIGN: reassign_step,
         JobKind.REPORT: make_report,
         JobKind.ERASURE: erase_in_job(settings),
         JobKind.IMPORT_CHECK: check_in_steps(settings, store),

@@ -36,6 +36,7 @@ from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs
 from app.admin.mails.routes import router as unsubscribe
 from app.admin.me.routes import router as me
+from app.admin.members.routes import router as members
 from app.admin.notes.routes import router as notes
 from app.admin.notifications.routes import router as notifications
 from app.admin.pipeline_stages.routes import router as pipeline_stages
@@ -77,7 +78,7 @@ ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
     *(tags, me, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
     *(audit, events, webhooks, trash),
-    *(erasure, operations, jobs, batch, search, imports, duplicates, exports),
+    *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
 )
 
 

@@ -80,6 +80,7 @@ GROUPS = {
     "Notifications": "What others did to what is mine, what is due, and what has ended in the background.",
     "Calendars": "What a person has to do and when, and addresses that calendar programs subscribe to.",
     "Mail": "What the links in mails lead to. No token is needed: they are signed.",
+    "Members": "The people of the organization: who is expected, what each may do, and who was shut out.",
     "Users": "The people who were seen in tokens, to assign records to.",
     "Settings": "The organization's currency, timezone and country, and how long it keeps things. Admins change them.",
     "Operations": "For monitors and load balancers. No token is needed.",

@@ -22,6 +22,7 @@ READ_SECONDS = 1.5
 MOST_SECONDS = 4.0
 # Now and then all of it is read: a server that was set back to a backup counts its transactions anew.
 WHOLE_SECONDS = 60.0
+TASK = "memberships"
 
 log = structlog.get_logger("memberships")
 
@@ -105,7 +106,7 @@ class Memberships:
     async def _read_once(self) -> AppError | None:
         """All who wait share one reading."""
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read_changes())
+            self._reading = asyncio.create_task(self._read_changes(), name=TASK)
         return await asyncio.shield(self._reading)
 
     async def _read_changes(self) -> AppError | None:

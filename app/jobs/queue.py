@@ -10,7 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ARRAY, BigInteger, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, BigInteger, bindparam, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.access.actor import Actor
@@ -32,18 +32,27 @@ ENQUEUE = text("SELECT crm_enqueue_job(:kind, :arguments, :targets, :total)").bi
     bindparam("arguments", type_=JSONB), bindparam("targets", type_=ARRAY(BigInteger))
 )
 # Who gave way to other jobs, or to a restart, goes on with the same attempt.
-BEGIN = text("""
+# The role that the person's last token had; what the organization narrows it to; and whether the person was neither
+# deactivated, nor signed out after asking for the job. Null of who was never seen.
+STANDING = """(
+    SELECT jsonb_build_array(users.role, members.role,
+        members.is_active AND coalesce(members.signed_out_at < jobs.created_at, true))
+    FROM users JOIN members ON members.user_id = users.id WHERE users.id = jobs.user_id
+)"""
+BEGIN = text(f"""
     UPDATE jobs SET status = 'running', started_at = coalesce(started_at, now()), steps = steps + 1,
         attempts = attempts + CASE WHEN status = 'queued' AND started_at IS NOT NULL THEN 0 ELSE 1 END
     WHERE id = :id AND finished_at IS NULL
     RETURNING kind, arguments, state, done, total, steps, failures, user_id, user_name, user_role, request_id,
-        operation_id, started_at, (SELECT role FROM users WHERE users.id = jobs.user_id) AS role_now
-""")
+        operation_id, started_at, {STANDING} AS standing
+""")  # noqa: S608 -- our own text
 TARGETS = text("SELECT targets[:first + 1 : :first + :most] FROM jobs WHERE id = :id")
 c = Row.__table__.c
 # Nothing is changed where the job was cancelled, or another worker took it over.
 OURS = (
-    update(Row).where(c.id == bindparam("job_id"), c.steps == bindparam("seen"), c.status == "running").returning(c.id)
+    update(Row)
+    .where(c.id == bindparam("job_id"), c.steps == bindparam("seen"), c.status == "running")
+    .returning(literal_column(STANDING, JSONB))
 )
 MOVE_ON = OURS.values(done=bindparam("done"), state=bindparam("state"), steps=c.steps + 1, failures=0)
 FINISH = OURS.values(
@@ -64,12 +73,18 @@ LONGER = select(func.set_config("statement_timeout", f"{STATEMENT_SECONDS}s", Tr
 PRUNE = text("SELECT crm_prune_jobs(:days, :most)")
 
 
+# See STANDING.
+Standing: TypeAlias = tuple[str | None, str | None, bool] | None
+
+
 class Superseded(Exception):
     """The job was cancelled, or another worker took it over: this one must not go on with it."""
 
 
 class Job(Struct):
-    """A job that a worker has begun. `actor` is who asked, as of then, with a role that has become smaller since."""
+    """A job that a worker has begun. `actor` is who asked, as of then, with a role that has become smaller since. Who
+    `is_out` was deactivated, or signed out after asking.
+    """
 
     id: int
     kind: str
@@ -83,10 +98,20 @@ class Job(Struct):
     request_id: str | None
     operation_id: UUID
     started_at: datetime
+    is_out: bool = False
 
-    def after(self, step: Step) -> Job:
+    def after(self, step: Step, standing: Standing) -> Job:
         """The job, once this step of it is committed."""
-        return replace(self, done=step.done, state=step.state, steps=self.steps + 1, failures=0)
+        moved = replace(self, done=step.done, state=step.state, steps=self.steps + 1, failures=0)
+        return moved.as_of(standing)
+
+    def as_of(self, standing: Standing) -> Job:
+        """The job with what the person may still do."""
+        if standing is None:
+            return self
+        *roles, holds = standing
+        role = min([self.actor.role, *(Role(role) for role in roles if role is not None)], key=RANK.__getitem__)
+        return replace(self, actor=replace(self.actor, role=role), is_out=not holds)
 
     @property
     def origin(self) -> Origin:
@@ -124,16 +149,14 @@ async def begin(database: Database, tenant_id: str, job_id: int) -> Job | None:
     if row is None:
         return None
     values = dict(row)
-    roles = [Role(values.pop("user_role"))]
-    if (now := values.pop("role_now")) is not None:
-        roles.append(Role(now))
+    standing = values.pop("standing")
     actor = Actor(
         user_id=values.pop("user_id"),
         tenant_id=tenant_id,
-        role=min(roles, key=RANK.__getitem__),
+        role=Role(values.pop("user_role")),
         name=values.pop("user_name"),
     )
-    return Job(id=job_id, actor=actor, **values)
+    return Job(id=job_id, actor=actor, **values).as_of(standing)
 
 
 @asynccontextmanager
@@ -150,15 +173,14 @@ async def targets(tx: Transaction, job: Job, first: int, most: int) -> list[int]
     return list((await tx.connection.execute(TARGETS, given)).scalar_one() or ())
 
 
-async def move_on(tx: Transaction, job: Job, step: Step) -> None:
+async def move_on(tx: Transaction, job: Job, step: Step) -> Standing:
     """Keep how far the job has come, in the transaction of what it did. Raises Superseded, so that it is undone. Once
-    it is committed, the caller goes on from `Job.after`.
+    it is committed, the caller goes on from `Job.after`, with what this returns.
     """
     if step.result is not None:
         ended = {"status": "done", "done": step.done, "result": step.result, "error": None}
-        await _ours(tx.connection, FINISH, job, ended)
-    else:
-        await _ours(tx.connection, MOVE_ON, job, {"done": step.done, "state": step.state})
+        return await _ours(tx.connection, FINISH, job, ended)
+    return await _ours(tx.connection, MOVE_ON, job, {"done": step.done, "state": step.state})
 
 
 async def note_progress(database: Database, job: Job, done: int) -> None:
@@ -187,10 +209,12 @@ async def note_failure(database: Database, job: Job) -> None:
         await _ours(session, FAILED_STEP, job, {})
 
 
-async def _ours(session: Session, statement: Any, job: Job, values: Mapping[str, Any]) -> None:
-    found = await session.execute(statement, {"job_id": job.id, "seen": job.steps, **values})
-    if found.first() is None:
+async def _ours(session: Session, statement: Any, job: Job, values: Mapping[str, Any]) -> Standing:
+    found = (await session.execute(statement, {"job_id": job.id, "seen": job.steps, **values})).first()
+    if found is None:
         raise Superseded
+    standing: Standing = found[0]
+    return standing
 
 
 async def tend(database: Database) -> int:

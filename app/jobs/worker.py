@@ -16,7 +16,7 @@ from app.db.database import Database
 from app.jobs import queue
 from app.jobs.connection import queue_connector
 from app.jobs.metrics import DURATION, JOBS
-from app.jobs.queue import Job, Kinds, Step, Superseded
+from app.jobs.queue import Job, Kinds, Standing, Step, Superseded
 from app.records.transaction import writing
 from app.settings import Settings
 from app.web.errors import AppError, Code
@@ -148,7 +148,7 @@ class JobWorker:
         began = time.monotonic()
         while True:
             try:
-                step = await self._step(job)
+                step, standing = await self._step(job)
             except Superseded:
                 raise
             except AppError as error:
@@ -158,7 +158,7 @@ class JobWorker:
                 log.error("a step of a job failed", kind=job.kind, exc_info=error)
                 await self._failed(job, AppError(Code.INTERNAL_ERROR), again=True)
                 return
-            job = job.after(step)
+            job = job.after(step, standing)
             if step.result is not None:
                 self._ended(job, "done")
                 return
@@ -167,15 +167,16 @@ class JobWorker:
                     await queue.give_way(self._database, job)
                 raise AgainError
 
-    async def _step(self, job: Job) -> Step:
+    async def _step(self, job: Job) -> tuple[Step, Standing]:
+        if job.is_out:
+            raise AppError(Code.MEMBER_INACTIVE, "Who asked for this was deactivated or signed out since")
         work = self._kinds.get(job.kind)
         if work is None:
             # A newer release enqueued it, and has workers that know it.
             raise AppError(Code.SERVICE_UNAVAILABLE, f"This release does not know jobs of the kind {job.kind}")
         async with writing(self._database, job.actor, job.origin) as tx:
             step = await work(tx, job)
-            await queue.move_on(tx, job, step)
-        return step
+            return step, await queue.move_on(tx, job, step)
 
     async def _failed(self, job: Job, error: AppError, *, again: bool) -> None:
         if again and job.failures + 1 < MOST_FAILURES:

@@ -39,6 +39,7 @@ KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage"
 KNOWN |= {"url": "http://127.0.0.1:9/hook", "types": ["customer.*"], "after": 0, "before": 2}
 # A report that has all filters; and its schedule.
 KNOWN |= {"report": "summary", "every": "day", "at": "07:30"}
+KNOWN |= {"email": "expected@example.com"}
 # Every made-up record has this letter somewhere.
 QUERY: dict[str, object] = {"q": "e", "from": "2026-01-01", "to": "2026-01-31"}
 
@@ -173,6 +174,13 @@ def make(caller: Caller, parameter: str) -> Any:
     return int(create(caller, creates[0])["id"])
 
 
+def member_id(caller: Caller) -> int:
+    """This caller's own membership."""
+    caller.ok("GET", "/admin/me")
+    members = caller.ok("GET", "/admin/members", page_size=100)["data"]
+    return next(int(each["id"]) for each in members if str(each["user_id"]) == caller.user_id)
+
+
 def start_job(caller: Caller) -> dict[str, Any]:
     """A job of this caller's, about customers that are not there."""
     body = {"ids": [*range(1, 1002)], "action": "update", "values": {"contacted": True}, "partial": True}
@@ -232,6 +240,8 @@ def create(caller: Caller, operation: Operation, **more: Any) -> dict[str, Any]:
     body = valid_body(wanted)
     if "name" in body:
         body["name"] = f"{wanted.__name__.lower()}-{uuid.uuid4().hex[:12]}"
+    if "email" in body:
+        body["email"] = f"{uuid.uuid4().hex[:12]}@example.com"
     known = {field.name for field in fields(wanted)}
     if "customer_id" in known and not operation.parameters:
         body["customer_id"] = make(caller, "customer_id")
@@ -258,6 +268,8 @@ def change(caller: Caller, url: str, number: int) -> httpx.Response:
     collection = url.split("/")[2]
     if collection == "settings":
         return caller.put(url, {"timezone": ("Europe/Berlin", "UTC")[number % 2]})
+    if collection == "members":
+        return caller.patch(url, {"role": ("agent", "manager")[number % 2]})
     if collection in TEXTS:
         return caller.patch(url, {TEXTS[collection]: f"Change {number}"})
     # A file never changes: it goes into the trash, and comes back.
@@ -309,6 +321,8 @@ def _fitting(caller: Caller, operation: Operation, ids: dict[str, int]) -> dict[
         url = operation.url(**ids).removesuffix("/undo")
         assert change(caller, url, 0).is_success
         said["entry_id"] = caller.ok("GET", f"{url}/versions")["data"][0]["id"]
+    if known.get("to"):
+        said["to"] = member_id(caller)
     if known.get("from"):
         said["from"] = [make(caller, operation.parameters[0])]
     if known.get("confirm"):

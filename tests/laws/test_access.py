@@ -36,6 +36,8 @@ def expected_permission(method: str, path: str) -> str:
         return "read" if path == "events/stream" else "audit"
     if kind == "webhooks":
         return "configure"
+    if kind == "members" and method not in {"GET", "HEAD"}:
+        return "read" if path.endswith("/sign-out") else "configure"  # one's own
     if kind == "trash":
         return "delete"
     # Who may read a report may have it made as a file.

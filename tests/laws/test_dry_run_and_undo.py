@@ -23,7 +23,7 @@ WRITES = [each for each in ADMIN if each.method not in {"GET", "HEAD"}]
 TRIED = [each for each in WRITES if refuse_dry_run not in each.handler.resolve_guards()]
 UNTRIED = [each for each in WRITES if each not in TRIED]
 # What these do is meant to stay.
-FINAL = ("/erase", "/rotate-secret")
+FINAL = ("/erase", "/rotate-secret", "/sign-out")
 # How many writes the random walk has; the nightly run takes 2,000.
 STEPS = int(os.environ.get("CRM_WALK_STEPS", "150"))
 
@@ -46,7 +46,8 @@ def records(settings: Settings, tenant: str) -> dict[tuple[str, int], Any]:
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, true), set_config('timezone', 'UTC', true)", [tenant])
         for resource in RESOURCES:
-            passing = ["version", "updated_at", "stage_entered_at", *(c.name for c in resource.table.c if c.computed)]
+            computed = [column.name for column in resource.table.c if column.computed]
+            passing = ["version", "updated_at", "stage_entered_at", "changed_in", *computed]
             rows = f"SELECT id, to_jsonb(each) - %s::text[] FROM {resource.table.name} AS each"
             found |= {(resource.kind, record_id): row for record_id, row in owner.execute(rows, [passing])}
         for kind, rows in {

@@ -7,6 +7,7 @@ from app.admin.attachments.queries import ATTACHMENTS
 from app.admin.contacts.queries import CONTACTS
 from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals.queries import DEALS
+from app.admin.members.queries import MEMBERS
 from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
 from app.admin.projects.queries import PROJECTS
@@ -29,6 +30,7 @@ SHOWN = {
         PIPELINE_STAGES,
         WEBHOOKS,
         REPORT_SCHEDULES,
+        MEMBERS,
         SETTINGS,
     )
 }

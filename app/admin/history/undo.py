@@ -24,6 +24,8 @@ from app.admin.customers.queries import CUSTOMERS
 from app.admin.deals import service as deals
 from app.admin.deals.queries import DEALS
 from app.admin.history.schemas import Kept
+from app.admin.members import service as members
+from app.admin.members.queries import MEMBERS
 from app.admin.notes.queries import NOTES
 from app.admin.pipeline_stages import service as stages
 from app.admin.pipeline_stages.queries import PIPELINE_STAGES
@@ -101,6 +103,7 @@ KINDS = {
         _without_trash(PIPELINE_STAGES, stages.remove),
         _without_trash(WEBHOOKS, webhooks.remove),
         _without_trash(REPORT_SCHEDULES, report_schedules.remove, change=Permission.WRITE, removal=Permission.DELETE),
+        _without_trash(MEMBERS, members.withdraw),
         _without_trash(SETTINGS),
     )
 }

@@ -18,6 +18,7 @@ class JobKind(StrEnum):
 
     BULK = "bulk"
     UNDO = "undo"
+    REASSIGN = "reassign"
     REPORT = "report"
     ERASURE = "erasure"
     IMPORT_CHECK = "import_check"

@@ -1,0 +1,258 @@
+"""Members: who is expected, what an organization lets each person do, and who was shut out."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from app.settings import Settings
+from tests.callers import Caller, Callers, refused
+from tests.processes import wait_until
+
+
+def member_of(admin: Caller, person: Caller) -> dict[str, Any]:
+    """A person's membership: the person has to be seen first."""
+    person.ok("GET", "/admin/me")
+    (found,) = [each for each in everybody(admin) if str(each["user_id"]) == person.user_id]
+    return found
+
+
+def everybody(caller: Caller, **filters: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = caller.ok("GET", "/admin/members", page_size=100, **filters)["data"]
+    return found
+
+
+def change(admin: Caller, person: Caller, **values: Any) -> dict[str, Any]:
+    changed: dict[str, Any] = admin.ok("PATCH", f"/admin/members/{member_of(admin, person)['id']}", values)
+    return changed
+
+
+@pytest.fixture
+def other_admin(callers: Callers, tenant: str) -> Caller:
+    return callers.person("admin", tenant)
+
+
+# ── who is there ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_was_seen_in_a_token_is_a_member(admin: Caller, callers: Callers, tenant: str) -> None:
+    alan = callers.person("agent", tenant, name="Alan Agent", email="alan@example.com")
+    found = member_of(admin, alan)
+    assert (found["name"], found["email"], found["role"], found["token_role"], found["narrowed_to"]) == (
+        *("Alan Agent", "alan@example.com", "agent", "agent", None),
+    )
+    assert (found["is_active"], found["invited_at"], found["version"]) == (True, None, 1)
+    assert found["last_seen_at"] is not None
+    assert admin.audit(resource_type="member") == []
+
+
+def test_who_was_expected_is_the_first_with_that_email_and_has_less_from_the_first_request_on(
+    admin: Caller, callers: Callers, tenant: str
+) -> None:
+    invited = admin.ok("POST", "/admin/members", {"email": "ada@MÜLLER.de", "name": "Ada", "role": "agent"})
+    assert (invited["user_id"], invited["role"], invited["token_role"]) == (None, "agent", None)
+    ada = callers.person("admin", tenant, email="Ada@xn--mller-kva.de", name="Ada L.")
+    refused(ada.post("/admin/tags", {"name": "VIP"}), 403, "INSUFFICIENT_PERMISSIONS")
+    assert ada.ok("GET", "/admin/me")["user"]["role"] == "agent"
+    joined = member_of(admin, ada)
+    assert (joined["id"], joined["name"], joined["role"], joined["token_role"], joined["narrowed_to"]) == (
+        *(invited["id"], "Ada L.", "agent", "admin", "agent"),
+    )
+    assert joined["version"] == 1
+    # Another person with the same email is another member.
+    twin = callers.person("manager", tenant, email="ada@müller.de")
+    assert member_of(admin, twin)["id"] != joined["id"]
+    wait_until(lambda: twin.ok("GET", "/admin/me")["user"]["role"] == "manager", "the email to be nobody's")
+
+
+def test_somebody_is_expected_once_and_nobody_who_is_here(admin: Caller, callers: Callers, tenant: str) -> None:
+    bob = callers.person("agent", tenant, email="bob@example.com")
+    here = member_of(admin, bob)["id"]
+    data = refused(admin.post("/admin/members", {"email": "BOB@example.com"}), 409, "EMAIL_EXISTS")
+    assert data == {"member_id": here}
+    expected = admin.ok("POST", "/admin/members", {"email": "eve@example.com", "role": "admin"})
+    data = refused(admin.post("/admin/members", {"email": "Eve@example.com"}), 409, "EMAIL_EXISTS")
+    assert data == {"member_id": expected["id"]}
+    refused(admin.delete(f"/admin/members/{here}"), 409, "MEMBER_SEEN")
+    admin.ok("DELETE", f"/admin/members/{expected['id']}")
+    refused(admin.get(f"/admin/members/{expected['id']}"), 404, "MEMBER_NOT_FOUND")
+    assert [each["action"] for each in admin.audit(resource_type="member")] == ["delete", "create"]
+
+
+def test_a_withdrawn_invitation_narrows_nobody(admin: Caller, callers: Callers, tenant: str) -> None:
+    invited = admin.ok("POST", "/admin/members", {"email": "ada@example.com", "role": "agent"})
+    admin.ok("DELETE", f"/admin/members/{invited['id']}")
+    ada = callers.person("admin", tenant, email="ada@example.com")
+    assert ada.ok("GET", "/admin/me")["user"]["role"] == "admin"
+
+
+def test_members_are_found_by_what_counts(admin: Caller, agent: Caller, callers: Callers, tenant: str) -> None:
+    ada = callers.person("admin", tenant, name="Ada", email="ada@example.com")
+    change(admin, ada, role="manager")
+    change(admin, agent, is_active=False)
+    admin.ok("POST", "/admin/members", {"email": "zoe@example.com", "role": "manager"})
+    assert [each["email"] for each in everybody(admin, role="manager")] == ["ada@example.com", "zoe@example.com"]
+    assert [each["user_id"] for each in everybody(admin, is_active="false")] == [agent.user_id]
+    assert [each["name"] for each in everybody(admin, search="ada example")] == ["Ada"]
+    by_email = everybody(admin, sort_by="email", sort_order="desc")
+    emails = ["zoe@example.com", "agent@example.com", "admin@example.com", "ada@example.com"]
+    assert [each["email"] for each in by_email] == emails
+    walked: list[Any] = []
+    cursor: dict[str, Any] = {"sort_by": "last_seen_at"}
+    while cursor:
+        page = admin.ok("GET", "/admin/members", page_size=1, **cursor)
+        walked += [each["id"] for each in page["data"]]
+        cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else {}
+    assert sorted(walked) == sorted(each["id"] for each in by_email)
+
+
+def test_a_member_shows_how_much_is_theirs(admin: Caller, agent: Caller) -> None:
+    customer = agent.customer()
+    for stage in ("proposal", "closed_lost"):
+        deal = agent.ok("POST", "/admin/deals", {"title": "Engine", "customer_id": customer["id"]})
+        admin.ok("PATCH", f"/admin/deals/{deal['id']}", {"stage": stage})
+    for status in ("scheduled", "completed"):
+        agent.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "status": status})
+    trashed = agent.customer("Bob")
+    admin.ok("DELETE", f"/admin/customers/{trashed['id']}")
+    found = member_of(admin, agent)
+    assert (found["customers"], found["open_deals"], found["open_activities"]) == (1, 1, 1)
+
+
+# ── what they may do ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_lower_role_counts_and_me_says_so(admin: Caller, other_admin: Caller) -> None:
+    for narrowed, counts in (("manager", "manager"), ("agent", "agent"), ("admin", "admin"), (None, "admin")):
+        changed = change(admin, other_admin, role=narrowed)
+        assert (changed["role"], changed["token_role"], changed["narrowed_to"]) == (counts, "admin", narrowed)
+        me = other_admin.ok("GET", "/admin/me")
+        assert me["user"]["role"] == counts
+        assert ("configure" in me["permissions"]) is (counts == "admin")
+    change(admin, other_admin, role="agent")
+    refused(other_admin.post("/admin/tags", {"name": "VIP"}), 403, "INSUFFICIENT_PERMISSIONS")
+    customer = other_admin.customer()
+    assert customer["assigned_to"] == other_admin.user_id
+    assert admin.audit(resource_type="customer")[0]["user_role"] == "agent"
+    # What the token says is still known.
+    users = {str(each["id"]): each["role"] for each in admin.ok("GET", "/admin/users")["data"]}
+    assert users[other_admin.user_id] == "admin"
+
+
+def test_no_membership_gives_more_than_the_token(admin: Caller, agent: Caller) -> None:
+    changed = change(admin, agent, role="admin")
+    assert (changed["role"], changed["narrowed_to"]) == ("agent", "admin")
+    refused(agent.post("/admin/tags", {"name": "VIP"}), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+def test_who_is_narrowed_sees_only_their_own_where_agents_do(
+    admin: Caller, callers: Callers, tenant: str, own_scope: TestClient[Litestar]
+) -> None:
+    seen = admin.customer()
+    narrowed = callers.person("manager", tenant)
+    change(admin, narrowed, role="agent")
+    there = callers.person("manager", tenant, user_id=narrowed.user_id, client=own_scope)
+    wait_until(lambda: there.get(f"/admin/customers/{seen['id']}").status_code == 404, "the other worker to know it")
+    assert there.ok("GET", "/admin/customers")["total"] == 0
+
+
+def test_who_is_deactivated_gets_in_nowhere(admin: Caller, agent: Caller, callers: Callers) -> None:
+    key = {"Idempotency-Key": "once"}
+    batch = {"requests": [{"method": "POST", "path": "/admin/customers", "body": {"name": "Ada"}}]}
+    agent.post("/admin/customers", {"name": "Ada"}, headers=key)
+    change(admin, agent, is_active=False)
+    for refusal in (
+        agent.get("/admin/me"),
+        agent.get("/admin/customers"),
+        agent.get("/console/admin/customers"),
+        agent.post("/admin/customers", {"name": "Ada"}, headers=key),
+        agent.post("/admin/customers", {"name": "Ada"}, headers={"Dry-Run": "true"}),
+        agent.post("/admin/batch", batch),
+        agent.get("/admin/events/stream"),
+        agent.get("/admin/members"),
+    ):
+        refused(refusal, 403, "MEMBER_INACTIVE")
+    # The same person elsewhere, and others here.
+    elsewhere = callers.person("agent", f"other-{uuid.uuid4().hex}", user_id=agent.user_id)
+    assert elsewhere.get("/admin/customers").status_code == 200
+    assert change_by_id(admin, agent, is_active=True)["is_active"] is True
+    assert agent.get("/admin/customers").status_code == 200
+
+
+def change_by_id(admin: Caller, person: Caller, **values: Any) -> dict[str, Any]:
+    """As `change`, for who can't get in to be seen."""
+    (found,) = [each for each in everybody(admin) if str(each["user_id"]) == person.user_id]
+    changed: dict[str, Any] = admin.ok("PATCH", f"/admin/members/{found['id']}", values)
+    return changed
+
+
+def test_a_token_of_several_organizations_has_a_membership_in_each(
+    admin: Caller, stranger: Caller, client: TestClient[Litestar], settings: Settings
+) -> None:
+    user_id = str(uuid.uuid4())
+    claims = {"sub": user_id, "role": "admin", "tenant_ids": [admin.tenant, stranger.tenant], "exp": time.time() + 60}
+    token = jwt.encode(claims, settings.jwt_secret, algorithm="HS256")
+    here, there = (Caller(client, token, user_id=user_id, tenant=tenant) for tenant in (admin.tenant, stranger.tenant))
+    for caller in (here, there):
+        caller.headers["X-Organization-Id"] = caller.tenant
+    change(admin, here, role="agent")
+    change(stranger, there, is_active=False)
+    assert here.ok("GET", "/admin/me")["user"]["role"] == "agent"
+    refused(there.get("/admin/me"), 403, "MEMBER_INACTIVE")
+
+
+# ── signing out ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def issued(person: Caller, settings: Settings, at: float | None, client: TestClient[Litestar] | None = None) -> Caller:
+    """The same person with a token that was issued then; with None, one that does not say when."""
+    token = person.headers["Authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(token, settings.jwt_secret, algorithms=["HS256"], options={"verify_aud": False})
+    del claims["iat"]
+    token = jwt.encode(claims | ({} if at is None else {"iat": at}), settings.jwt_secret, algorithm="HS256")
+    return Caller(client or person.client, token, user_id=person.user_id, tenant=person.tenant)
+
+
+def test_who_was_signed_out_needs_a_newer_token(admin: Caller, agent: Caller, settings: Settings) -> None:
+    me = member_of(admin, agent)
+    before = agent.ok("POST", f"/admin/members/{me['id']}/sign-out")
+    assert before["version"] == 2
+    old, later, unsaid = (issued(agent, settings, at) for at in (time.time() - 5, time.time() + 1, None))
+    assert later.get("/admin/me").status_code == 200
+    for caller in (agent, old, unsaid):
+        refusal = caller.get("/admin/me")
+        refused(refusal, 401, "TOKEN_REVOKED")
+        assert refusal.headers["WWW-Authenticate"] == "Bearer"
+    (entry,) = later.ok("GET", f"/admin/members/{me['id']}/versions")["data"]
+    # It can't be taken back: a token that was refused stays refused.
+    admin.post(f"/admin/members/{me['id']}/undo", {"entry_id": entry["id"]})
+    refused(agent.get("/admin/me"), 401, "TOKEN_REVOKED")
+
+
+def test_only_admins_sign_others_out(admin: Caller, manager: Caller, agent: Caller) -> None:
+    theirs = member_of(admin, agent)["id"]
+    refused(manager.post(f"/admin/members/{theirs}/sign-out"), 403, "INSUFFICIENT_PERMISSIONS")
+    refused(manager.post("/admin/members/1/sign-out"), 404, "MEMBER_NOT_FOUND")
+    assert agent.get("/admin/me").status_code == 200
+    admin.ok("POST", f"/admin/members/{theirs}/sign-out")
+    refused(agent.get("/admin/me"), 401, "TOKEN_REVOKED")
+
+
+def test_who_has_a_stolen_token_does_not_use_up_the_persons_requests(
+    admin: Caller, agent: Caller, variant: Callable[..., TestClient[Litestar]], settings: Settings
+) -> None:
+    limited = variant(rate_limit_per_minute=200)
+    admin.ok("POST", f"/admin/members/{member_of(admin, agent)['id']}/sign-out")
+    thief = issued(agent, settings, time.time() - 60, limited)
+    wait_until(lambda: thief.get("/admin/me").status_code == 401, "the other worker to know it")
+    for _ in range(200):
+        refused(thief.get("/admin/me"), 401, "TOKEN_REVOKED")
+    owner = issued(agent, settings, time.time() + 1, limited)
+    assert owner.get("/admin/me").status_code == 200
