@@ -1758,6 +1758,145 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List members
+         * @description The people of the organization by name: who was seen in a token, and who is expected.
+         */
+        get: operations["list_members"];
+        put?: never;
+        /**
+         * Invite member
+         * @description Expect somebody: the first token with this email is that person's. An email of a member is 409 EMAIL_EXISTS.
+         */
+        post: operations["invite_member"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/members/{member_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get member
+         * @description One person, and how much is theirs.
+         */
+        get: operations["get_member"];
+        /**
+         * Change member by put
+         * @description Narrow what a person may do, or shut the person out: everywhere within 5 seconds. You can't do so to yourself,
+         *     nor to the last admin: 409 LAST_ADMIN.
+         */
+        put: operations["change_member_by_put"];
+        post?: never;
+        /**
+         * Delete member
+         * @description Withdraw an invitation. Who was here stays, since history names them: 409 MEMBER_SEEN.
+         */
+        delete: operations["delete_member"];
+        options?: never;
+        head?: never;
+        /**
+         * Change member by patch
+         * @description Narrow what a person may do, or shut the person out: everywhere within 5 seconds. You can't do so to yourself,
+         *     nor to the last admin: 409 LAST_ADMIN.
+         */
+        patch: operations["change_member_by_patch"];
+        trace?: never;
+    };
+    "/admin/members/{member_id}/reassign": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reassign member
+         * @description Give a person's customers, open deals and open activities to another one. More than 1,000 become a job.
+         */
+        post: operations["reassign_member"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/members/{member_id}/sign-out": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign out member
+         * @description End a person's sessions: tokens issued before now are refused, everywhere within 5 seconds. For admins, and for
+         *     the person.
+         */
+        post: operations["sign_out_member"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/members/{member_id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo member change
+         * @description Take one change back; not a sign-out. What was changed again since is 409 CHANGED_SINCE.
+         */
+        post: operations["undo_member_change"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/members/{member_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List member versions
+         * @description Every change of a membership, newest first. Addresses and user agents are for admins.
+         */
+        get: operations["list_member_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/notes": {
         parameters: {
             query?: never;
@@ -5475,6 +5614,31 @@ export interface components {
             p90_seconds: number | null;
         };
         /**
+         * HandedOver
+         * @description How many records have another owner now.
+         * @example {
+         *       "customers": 3,
+         *       "deals": 3,
+         *       "activities": 3
+         *     }
+         */
+        HandedOver: {
+            customers: number;
+            deals: number;
+            activities: number;
+        };
+        /**
+         * Handover
+         * @description Who gets what is a person's.
+         */
+        Handover: {
+            /**
+             * @description The id of another member, who was seen and is active
+             * @example 12
+             */
+            to: number;
+        };
+        /**
          * Health
          * @description The answer of /health.
          * @example {
@@ -5724,7 +5888,7 @@ export interface components {
          * @description What a job does.
          * @enum {unknown}
          */
-        JobKind: "bulk" | "erasure" | "export" | "import_check" | "import_run" | "report" | "undo";
+        JobKind: "bulk" | "erasure" | "export" | "import_check" | "import_run" | "reassign" | "report" | "undo";
         /**
          * JobProgress
          * @description How many records, or rows, are done; `total` is null where nobody knows how many there are.
@@ -5845,6 +6009,72 @@ export interface components {
         Me: {
             user: components["schemas"]["Person"];
             permissions: string[];
+        };
+        /**
+         * Member
+         * @description A person of the organization: somebody who was seen in a token, or who is expected (`user_id` is null).
+         *
+         *         `role` is the one that counts: the lower one of the token's and of `narrowed_to`. The counts are of what you may
+         *         see.
+         * @example {
+         *       "id": 4,
+         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "name": "Alan Agent",
+         *       "email": "alan@example.com",
+         *       "role": "agent",
+         *       "token_role": "admin",
+         *       "narrowed_to": "agent",
+         *       "is_active": true,
+         *       "signed_out_at": "2026-01-12T14:05:00Z",
+         *       "invited_at": "2026-01-12T14:05:00Z",
+         *       "last_seen_at": "2026-01-12T14:05:00Z",
+         *       "customers": 3,
+         *       "open_deals": 3,
+         *       "open_activities": 3,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z",
+         *       "version": 3
+         *     }
+         */
+        Member: {
+            id: number;
+            user_id: number | string | null;
+            name: string | null;
+            email: string | null;
+            role: components["schemas"]["Role"] | null;
+            token_role: components["schemas"]["Role"] | null;
+            narrowed_to: components["schemas"]["Role"] | null;
+            is_active: boolean;
+            signed_out_at: string | null;
+            invited_at: string | null;
+            last_seen_at: string | null;
+            customers: number;
+            open_deals: number;
+            open_activities: number;
+            created_at: string;
+            updated_at: string;
+            version: number;
+        };
+        /**
+         * MemberChange
+         * @description What an organization says of a person. With `role` null the token's role counts.
+         */
+        MemberChange: {
+            role?: "" | components["schemas"]["Role"] | null;
+            is_active?: boolean;
+        };
+        /**
+         * MemberInvite
+         * @description Somebody who is expected: the first token with this email makes it that person's membership.
+         */
+        MemberInvite: {
+            /**
+             * @description An email address
+             * @example ada@example.com
+             */
+            email: string;
+            name?: string | null;
+            role?: "" | components["schemas"]["Role"] | null;
         };
         /**
          * Merge
@@ -6931,6 +7161,51 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * Page[Member]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 4,
+         *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *           "name": "Alan Agent",
+         *           "email": "alan@example.com",
+         *           "role": "agent",
+         *           "token_role": "admin",
+         *           "narrowed_to": "agent",
+         *           "is_active": true,
+         *           "signed_out_at": "2026-01-12T14:05:00Z",
+         *           "invited_at": "2026-01-12T14:05:00Z",
+         *           "last_seen_at": "2026-01-12T14:05:00Z",
+         *           "customers": 3,
+         *           "open_deals": 3,
+         *           "open_activities": 3,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z",
+         *           "version": 3
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Member_: {
+            data: components["schemas"]["Member"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
          * Page[Note]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
@@ -7895,6 +8170,12 @@ export interface components {
          * @enum {unknown}
          */
         ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
+        /**
+         * Role
+         * @description The roles, from the least to the most powerful.
+         * @enum {unknown}
+         */
+        Role: "admin" | "agent" | "manager";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -13280,7 +13561,7 @@ export interface operations {
             query?: {
                 /** @description Lists of jobs have one order. */
                 sort_by?: "created_at";
-                kind?: ("bulk" | "erasure" | "export" | "import_check" | "import_run" | "report" | "undo")[];
+                kind?: ("bulk" | "erasure" | "export" | "import_check" | "import_run" | "reassign" | "report" | "undo")[];
                 status?: ("cancelled" | "done" | "failed" | "queued" | "running")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
@@ -13846,6 +14127,463 @@ export interface operations {
             404: components["responses"]["404"];
             409: components["responses"]["409"];
             422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_members: {
+        parameters: {
+            query?: {
+                /** @description What a list of members can be sorted by. */
+                sort_by?: "email" | "last_seen_at" | "name";
+                role?: ("admin" | "agent" | "manager")[];
+                is_active?: boolean;
+                /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
+                search?: string;
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Member_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    invite_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberInvite"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_member: {
+        parameters: {
+            query?: {
+                /** @description Answers the record's own fields as they were then, without nested records; a bare date is the end of that day in the organization's timezone */
+                as_of?: string;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_member_by_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_member_by_patch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    reassign_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Handover"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HandedOver"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    sign_out_member: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    undo_member_change: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EntryUndo"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_member_versions: {
+        parameters: {
+            query?: {
+                /** @description Versions have one order. */
+                sort_by?: "created_at";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                member_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditEntry_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];
