@@ -19,9 +19,10 @@ MAX_USER_ID_LENGTH = 64
 NUMERIC_USER = re.compile(r"[1-9][0-9]{0,14}")
 
 
-def present_user(reference: str) -> int | str:
+def present_user(reference: int | str) -> int | str:
     """A user id as clients see it: an integer if JavaScript can represent it exactly, else text."""
-    return int(reference) if NUMERIC_USER.fullmatch(reference) else reference
+    text = str(reference)
+    return int(text) if NUMERIC_USER.fullmatch(text) else reference
 
 
 def is_user_id(text: str) -> bool:

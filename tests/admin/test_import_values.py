@@ -233,7 +233,7 @@ def test_what_may_be_another_number_is_no_number(cell: str) -> None:
         ("website", "example.com/x", "https://example.com/x"),
         ("website", "http://example.com", "http://example.com"),
         ("website", "a b", "a b"),
-        ("notes", "a\r\nb", "a\nb"),
+        ("notes", " a\r\nb", " a\r\nb"),
         ("contact_preferences", '{"a": 1}', {"a": 1}),
         ("contact_preferences", "[1]", "contact_preferences must be a JSON object"),
         ("tags", 'VIP; "a;b" ;Old;;VIP', ["VIP", "a;b", "Old"]),

@@ -13,6 +13,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin.imports.schemas import ImportKind
 from app.admin.imports.service import prune
 from app.settings import Settings
 from app.storage.removed import delete_removed_objects
@@ -158,6 +159,63 @@ def test_an_import_that_is_done_is_an_event_of_the_feed(
     assert (entry["via"], entry["resource_type"], entry["user_id"]) == ("import", "import", admin.user_id)
     # It is nothing that an undo has to take back.
     assert admin.ok("POST", f"/admin/operations/{job['operation_id']}/undo", {})["changed"] == 1
+
+
+@pytest.fixture
+def told(admin: Caller) -> None:
+    """Two records of each kind, with all that they can have, and with little."""
+    tags = [admin.tag(name)["id"] for name in ("VIP", 'a "b"; c', "=1+1")]
+    for number in (1, 2):
+        much, text = number == 1, " \t=1+1\r\n'so'; \"so\"\n "
+        key = {"external_id": f"{number};=k"}
+        customer = admin.customer(
+            **(
+                {"name": "=Ada", "email": "Ada@Example.com", "phone": "030 1", "notes": text, "assigned_to": 12}
+                if much
+                else {}
+            ),
+            **({"website": "HTTP://example.com", "contact_preferences": {"by": ["phone"], "n": 1.50}} if much else {}),
+            **key,
+        )["id"]
+        if much:
+            admin.ok("POST", f"/admin/customers/{customer}/tags", {"tag_ids": tags})
+        names = {"first_name": "Grace", "last_name": "von  Hopper", "is_primary": True} if much else {"last_name": "-"}
+        contact = admin.ok("POST", f"/admin/customers/{customer}/contacts", names | key)["id"]
+        links = {"customer_id": customer, "contact_id": contact} if much else {"customer_id": customer}
+        closed = {
+            "stage": "closed_lost",
+            "amount": 10.5,
+            "currency": "USD",
+            "lost_reason": "-5",
+            "description": text,
+        }
+        closed |= {"expected_close_date": "2021-03-04", "actual_close_date": "2021-03-05T06:07:08.123456+09:00"}
+        deal = admin.ok("POST", "/admin/deals", {"title": "Engine"} | links | key | (closed if much else {}))["id"]
+        project = {"name": "Looms", "assignees": [12, "x"], "start_date": "2021-03-04", "due_date": "2030-01-01"}
+        admin.ok("POST", "/admin/projects", (project if much else {"name": "Mills"}) | key)
+        done = {
+            "status": "completed",
+            "completed_at": "2021-03-04T05:06:07Z",
+            "outcome": text,
+            "due_date": "2031-01-01",
+        }
+        done |= {"deal_id": deal, "duration": 0, "priority": "high"}
+        activity = {"title": "Call", "type": "call"} | links | key | (done if much else {})
+        activity_id = admin.ok("POST", "/admin/activities", activity)["id"]
+        note = {"content": text if much else "N", "customer_id": customer} | key
+        admin.ok("POST", "/admin/notes", note | ({"activity_id": activity_id, "deal_id": deal} if much else {}))
+
+
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize("kind", ImportKind)
+def test_what_was_exported_changes_nothing_when_it_is_imported(admin: Caller, kind: ImportKind) -> None:
+    for format_, match_on in (("csv", "id"), ("csv", "external_id"), ("xlsx", "external_id"), ("jsonl", "id")):
+        file = admin.get(f"/admin/{kind}/export", format=format_)
+        sent = admin.call("POST", IMPORTS, files={"file": (f"all.{format_}", file.content)}, data={"kind": kind}).json()
+        mapping = {column["name"]: column["field"] for column in sent["columns"]}
+        path = f"{IMPORTS}/{sent['id']}"
+        said = check(admin, path, mapping, match_on=match_on)
+        assert said == {"unchanged": 2}, (format_, rows(admin, path))
 
 
 def test_wrong_rows_refuse_the_run_and_can_be_mended_in_a_file_of_their_own(admin: Caller) -> None:

@@ -167,10 +167,10 @@ NOTES: list[Cell] = [
     ("", None),
     (
         "Erste Zeile\r\nZweite; mit „Anführung\" und 'so'\n\n\N{EN DASH}Ende",
-        "Erste Zeile\nZweite; mit „Anführung\" und 'so'\n\n\N{EN DASH}Ende",
+        "Erste Zeile\r\nZweite; mit „Anführung\" und 'so'\n\n\N{EN DASH}Ende",
     ),
     ('=HYPERLINK("http://example.com";"hier")', '=HYPERLINK("http://example.com";"hier")'),
-    ("\t  eingerückt ", "eingerückt"),
+    ("\t  eingerückt ", "\t  eingerückt "),
 ]
 OWNERS: list[Cell] = [("", None), ("Anna@Example.com", "anna"), ("ben@example.com", "ben")]
 NAMES = (

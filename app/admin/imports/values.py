@@ -124,12 +124,12 @@ def read_row(cells: Sequence[str | None], plan: Plan) -> tuple[dict[str, Any], l
     problems: list[Problem] = []
     for place, name, field, read in plan.columns:
         cell = cells[place] if place < len(cells) else None
-        if cell is None or not (cell := cell.strip()):
+        if cell is None or not cell.strip():
             continue
         try:
             value = read(cell)
         except Refused as refusal:
-            problems.append(Problem(name, field, cell[:LONGEST_SHOWN], str(refusal)))
+            problems.append(Problem(name, field, cell.strip()[:LONGEST_SHOWN], str(refusal)))
             continue
         if value is not None:
             document[field] = value
@@ -174,10 +174,8 @@ def _reader(name: str, field: Field, manner: Manner) -> Reader:
     sign = manner.decimal or DecimalSign.POINT
     read: Reader
     match field.reading:
-        case Reading.LINE:
+        case Reading.LINE | Reading.TEXT:
             read = str
-        case Reading.TEXT:
-            read = _text
         case Reading.PHONE:
             read = partial(read_phone, country=manner.country) if manner.country else str
         case Reading.WEBSITE:
@@ -197,8 +195,9 @@ def _reader(name: str, field: Field, manner: Manner) -> Reader:
         case Reading.NAMES:
             read = read_names
     if table := manner.values.get(name):
-        return partial(_translated, exact=table, alike={_alike(key): value for key, value in table.items()}, read=read)
-    return read
+        read = partial(_translated, exact=table, alike={_alike(key): value for key, value in table.items()}, read=read)
+    # Texts of several lines stay as they are.
+    return read if field.reading is Reading.TEXT else lambda cell: read(cell.strip())
 
 
 def _translated(cell: str, exact: Mapping[str, Any], alike: Mapping[str, Any], read: Reader) -> Any:
@@ -206,10 +205,6 @@ def _translated(cell: str, exact: Mapping[str, Any], alike: Mapping[str, Any], r
         return exact[cell]
     key = _alike(cell)
     return alike[key] if key in alike else read(cell)
-
-
-def _text(cell: str) -> str:
-    return cell.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _alike(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import IO, Any
 
 from msgspec import DecodeError, json
@@ -13,7 +14,8 @@ from app.files.unpacked import FileFormat, UnreadableError
 
 LONGEST_LINE = 1024 * 1024
 # Numbers stay as they are written.
-_decode = json.Decoder(float_hook=str).decode
+_decode = json.Decoder(float_hook=Decimal).decode
+_encode = json.Encoder(decimal_format="number").encode
 
 
 def read_json_lines(file: IO[bytes]) -> Source:
@@ -49,7 +51,7 @@ def _records(text: IO[str], names: list[str]) -> Iterator[Record]:
 
 
 def as_cell(value: Any) -> str | None:
-    """A JSON value as a cell has it. Tags are names, as texts or in objects."""
+    """A JSON value as a cell has it. Tags are names, as texts or in objects; people may be numbers."""
     if value is None or value == "":
         return None
     if isinstance(value, str):
@@ -58,10 +60,10 @@ def as_cell(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, list):
         named = [each.get("name") if isinstance(each, dict) else each for each in value]
-        names = [quoted(each) for each in named if isinstance(each, str)]
+        names = [quoted(str(each)) for each in named if isinstance(each, str | int) and not isinstance(each, bool)]
         if len(names) == len(named):
             return "; ".join(names) or None
-    return json.encode(value).decode() if isinstance(value, dict | list) else str(value)
+    return _encode(value).decode() if isinstance(value, dict | list) else str(value)
 
 
 def quoted(name: str) -> str:
