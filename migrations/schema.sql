@@ -168,6 +168,9 @@ CREATE TABLE attachment_uploads (
     CONSTRAINT attachment_uploads_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT attachment_uploads_file_name_check CHECK (file_name <> ''),
     CONSTRAINT attachment_uploads_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id, project_id) = 1),
+    CONSTRAINT attachment_uploads_object_key_check CHECK (split_part(object_key, '/', 1) = 'incoming' AND
+        (split_part(object_key, '/', 2) = tenant_id OR split_part(object_key, '/', 2) = ('~' ||
+        encode(sha256(convert_to(tenant_id, 'UTF8')), 'hex')))),
     CONSTRAINT attachment_uploads_size_check CHECK (size > 0),
     CONSTRAINT attachment_uploads_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT attachment_uploads_years_check CHECK (expires_at >= '0002-01-01 00:00:00+00' AND expires_at <=
@@ -225,6 +228,8 @@ CREATE TABLE attachments (
     CONSTRAINT attachments_object_key UNIQUE (tenant_id, object_key),
     CONSTRAINT attachments_file_name_check CHECK (file_name <> ''),
     CONSTRAINT attachments_link_check CHECK (num_nonnulls(customer_id, deal_id, activity_id, project_id) = 1),
+    CONSTRAINT attachments_object_key_check CHECK (split_part(object_key, '/', 1) = tenant_id OR split_part(object_key,
+        '/', 1) = ('~' || encode(sha256(convert_to(tenant_id, 'UTF8')), 'hex'))),
     CONSTRAINT attachments_sha256_check CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     CONSTRAINT attachments_size_check CHECK (size > 0),
     CONSTRAINT attachments_tenant_id_check CHECK (tenant_id <> ''),
@@ -1098,6 +1103,8 @@ CREATE INDEX import_rows_outcome_idx ON import_rows (tenant_id, outcome, import_
 
 ALTER TABLE import_rows ENABLE ROW LEVEL SECURITY;
 ALTER TABLE import_rows FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON import_rows TO crm_maintenance
+    USING (true);
 CREATE POLICY own ON import_rows AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR (EXISTS (SELECT FROM imports WHERE imports.id =
     import_rows.import_id)));
@@ -1105,6 +1112,7 @@ CREATE POLICY tenant ON import_rows
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT DELETE, SELECT (tenant_id, import_id, number) ON import_rows TO crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE ON import_rows TO crm_service;
 
 
@@ -1161,7 +1169,8 @@ CREATE POLICY tenant ON imports
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, SELECT (tenant_id, id, status, object_key, job_id, created_at, updated_at) ON imports TO crm_maintenance;
+GRANT DELETE, SELECT (tenant_id, id, status, object_key, job_id, created_at, updated_at), UPDATE (status) ON imports TO
+    crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE (status, mapping, options, summary, job_id, operation_id, updated_at) ON imports
     TO crm_service;
 
@@ -4489,21 +4498,35 @@ END $function$;
 ALTER FUNCTION crm_prune_idempotency_keys(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_idempotency_keys(bigint) TO crm_service;
 
--- Deletes imports that nobody has done anything with for so many days; answers how many.
+-- Deletes imports that nobody did anything with for so many days, at most so many of their rows at a time; answers how much
+-- it deleted.
 CREATE FUNCTION crm_prune_imports(days bigint, most bigint, OUT count bigint)
  RETURNS bigint
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
 AS $function$
+DECLARE
+    old record;
 BEGIN
-    DELETE FROM imports WHERE (tenant_id, id) IN (
-        SELECT tenant_id, id FROM imports
-        WHERE updated_at < now() - make_interval(days => greatest(days, 1)::integer)
-            AND status NOT IN ('checking', 'running')
-        ORDER BY updated_at LIMIT most
+    SELECT tenant_id, id INTO old FROM imports
+    WHERE updated_at < now() - make_interval(days => greatest(days, 1)::integer)
+        AND status NOT IN ('checking', 'running')
+    ORDER BY updated_at LIMIT 1;
+    IF NOT FOUND THEN
+        count := 0;
+        RETURN;
+    END IF;
+    -- Nobody can run it any more without a check: that would be a run of some of its rows.
+    UPDATE imports SET status = 'failed' WHERE tenant_id = old.tenant_id AND id = old.id AND status <> 'failed';
+    DELETE FROM import_rows WHERE tenant_id = old.tenant_id AND import_id = old.id AND number IN (
+        SELECT number FROM import_rows WHERE tenant_id = old.tenant_id AND import_id = old.id ORDER BY number LIMIT most
     );
     GET DIAGNOSTICS count = ROW_COUNT;
+    IF count < most THEN
+        DELETE FROM imports WHERE tenant_id = old.tenant_id AND id = old.id;
+        count := count + 1;
+    END IF;
 END $function$;
 ALTER FUNCTION crm_prune_imports(bigint,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_imports(bigint,bigint) TO crm_service;

@@ -10,10 +10,12 @@ from app.web.errors import AppError, Code
 
 __all__ = ["Row", "read_rows"]
 
+MOST_AT_ONCE = 8 * 1024 * 1024
+
 
 async def read_rows(store: ObjectStore, key: str, offset: int, most: int) -> tuple[list[Row], int]:
-    """At most so many rows from this place on, and the place of the next one. The first place is 0; ask no more once
-    there were as many rows as the file has.
+    """At most so many rows from this place on, or fewer where they are long, and the place of the next one. The first
+    place is 0; ask no more once there were as many rows as the file has.
 
     Raises AppError SERVICE_UNAVAILABLE, also where the object is gone.
     """
@@ -21,13 +23,19 @@ async def read_rows(store: ObjectStore, key: str, offset: int, most: int) -> tup
     if body is None:
         raise AppError(Code.SERVICE_UNAVAILABLE, "The rows of this file are not in the store any more")
     rows: list[Row] = []
-    rest = b""
+    enough = offset + MOST_AT_ONCE
+    # What has come of a row so far.
+    parts: list[bytes] = []
     async with aclosing(body) as chunks:
         async for chunk in chunks:
-            *lines, rest = (rest + chunk).split(LINE_END)
-            for line in lines[: most - len(rows)]:
+            *lines, rest = chunk.split(LINE_END)
+            if lines:
+                lines[0] = b"".join((*parts, lines[0]))
+                parts.clear()
+            parts.append(rest)
+            for line in lines:
                 rows.append(decode_row(line))
                 offset += len(line) + len(LINE_END)
-            if len(rows) == most:
-                break
+                if len(rows) == most or offset >= enough:
+                    return rows, offset
     return rows, offset

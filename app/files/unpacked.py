@@ -10,6 +10,7 @@ from msgspec import Struct
 MOST_ROWS = 1_000_000
 MOST_BYTES = 1024**3
 MOST_COLUMNS = 1000
+MOST_ROW_BYTES = 1024**2
 
 
 class FileFormat(StrEnum):

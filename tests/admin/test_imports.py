@@ -15,6 +15,7 @@ import pytest
 import xlsxwriter
 from litestar.testing import TestClient
 
+from app.files import rows as rows_of_files
 from app.files.rows import read_rows
 from app.settings import Settings
 from app.storage.objects import ObjectStore
@@ -83,13 +84,19 @@ def test_a_file_is_described_and_its_rows_are_kept(
     store.close()
 
 
-def test_many_rows_are_read_in_parts_that_are_the_whole(admin: Caller, settings: Settings) -> None:
-    made = sent(admin, "Name,Notes\n" + "".join(f"Person {n},{'x' * (n % 700)}é\n" for n in range(3000)))
+def test_many_rows_are_read_in_parts_that_are_the_whole(
+    admin: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One is longer than what is read at once.
+    long = {1500: 900_000}
+    made = sent(admin, "Name,Notes\n" + "".join(f"Person {n},{'x' * long.get(n, n % 700)}é\n" for n in range(3000)))
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
         found = owner.execute("SELECT object_key FROM imports WHERE id = %s", [made["id"]]).fetchone()
     assert found is not None
     store = ObjectStore(settings)
+
+    monkeypatch.setattr(rows_of_files, "MOST_AT_ONCE", 100_000)
 
     async def all_of_them() -> list[int]:
         numbers: list[int] = []

@@ -333,9 +333,15 @@ def test_vcards_of_each_version_become_rows() -> None:
         (b"Name\n" + b'"' + b"x" * (1024 * 1024 + 1) + b'"\n', "broken"),
         (b'{"a": "' + b"x" * (1024 * 1024) + b'"}\n', "large"),
         (b",".join(b"c%d" % n for n in range(1001)) + b"\nx" + b",x" * 1001, "large"),
+        (b"Name,Notes\nAda," + b"x" * 1024 * 1024 + b"\n", "large"),
     ],
 )
 def test_what_is_no_file_of_rows_is_refused_and_why(content: bytes, why: str) -> None:
     with pytest.raises(UnreadableError) as refused:
         read(content)
     assert refused.value.refusal.why == why
+
+
+def test_a_row_that_is_too_long_is_named() -> None:
+    with pytest.raises(UnreadableError, match="Row 3 has more than 1 MiB of text"):
+        read("Name,Notes,More\nAda,,\nBob," + ",".join(["x" * 600_000] * 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin.imports import queries
 from app.admin.imports.schemas import ImportKind
 from app.admin.imports.service import prune
 from app.settings import Settings
@@ -161,49 +163,65 @@ def test_an_import_that_is_done_is_an_event_of_the_feed(
     assert admin.ok("POST", f"/admin/operations/{job['operation_id']}/undo", {})["changed"] == 1
 
 
+TEXT = " \t=1+1\r\n'so'; \"so\"\n "
+# Records with all that they can have, and with little.
+FULL: dict[str, dict[str, Any]] = {
+    "customers": {
+        "name": "=Ada",
+        "email": "Ada@Example.com",
+        "phone": "030 1",
+        "notes": TEXT,
+        "assigned_to": 12,
+        "website": "HTTP://example.com",
+        "contact_preferences": {"by": ["phone"], "n": 1.50},
+    },
+    "contacts": {"first_name": "Grace", "last_name": "von  Hopper", "is_primary": True, "notes": TEXT},
+    "deals": {
+        "title": "Engine",
+        "stage": "closed_lost",
+        "amount": 10.5,
+        "currency": "USD",
+        "lost_reason": "-5",
+        "expected_close_date": "2021-03-04",
+        "actual_close_date": "2021-03-05T06:07:08.123456+09:00",
+    },
+    "projects": {"name": "Looms", "assignees": [12, "x"], "start_date": "2021-03-04", "due_date": "2030-01-01"},
+    "activities": {
+        "title": "Call",
+        "type": "call",
+        "status": "completed",
+        "completed_at": "2021-03-04T05:06:07Z",
+        "outcome": TEXT,
+        "due_date": "2031-01-01",
+        "duration": 0,
+        "priority": "high",
+    },
+    "notes": {"content": TEXT},
+}
+BARE: dict[str, dict[str, Any]] = {
+    "customers": {"name": "Bob"},
+    "contacts": {"last_name": "-"},
+    "deals": {"title": "Loom"},
+    "projects": {"name": "Mills"},
+    "activities": {"title": "Mail", "type": "email"},
+    "notes": {"content": "N"},
+}
+
+
 @pytest.fixture
 def told(admin: Caller) -> None:
-    """Two records of each kind, with all that they can have, and with little."""
+    """Two records of each kind, which belong to each other."""
     tags = [admin.tag(name)["id"] for name in ("VIP", 'a "b"; c', "=1+1")]
-    for number in (1, 2):
-        much, text = number == 1, " \t=1+1\r\n'so'; \"so\"\n "
-        key = {"external_id": f"{number};=k"}
-        customer = admin.customer(
-            **(
-                {"name": "=Ada", "email": "Ada@Example.com", "phone": "030 1", "notes": text, "assigned_to": 12}
-                if much
-                else {}
-            ),
-            **({"website": "HTTP://example.com", "contact_preferences": {"by": ["phone"], "n": 1.50}} if much else {}),
-            **key,
-        )["id"]
-        if much:
-            admin.ok("POST", f"/admin/customers/{customer}/tags", {"tag_ids": tags})
-        names = {"first_name": "Grace", "last_name": "von  Hopper", "is_primary": True} if much else {"last_name": "-"}
-        contact = admin.ok("POST", f"/admin/customers/{customer}/contacts", names | key)["id"]
-        links = {"customer_id": customer, "contact_id": contact} if much else {"customer_id": customer}
-        closed = {
-            "stage": "closed_lost",
-            "amount": 10.5,
-            "currency": "USD",
-            "lost_reason": "-5",
-            "description": text,
-        }
-        closed |= {"expected_close_date": "2021-03-04", "actual_close_date": "2021-03-05T06:07:08.123456+09:00"}
-        deal = admin.ok("POST", "/admin/deals", {"title": "Engine"} | links | key | (closed if much else {}))["id"]
-        project = {"name": "Looms", "assignees": [12, "x"], "start_date": "2021-03-04", "due_date": "2030-01-01"}
-        admin.ok("POST", "/admin/projects", (project if much else {"name": "Mills"}) | key)
-        done = {
-            "status": "completed",
-            "completed_at": "2021-03-04T05:06:07Z",
-            "outcome": text,
-            "due_date": "2031-01-01",
-        }
-        done |= {"deal_id": deal, "duration": 0, "priority": "high"}
-        activity = {"title": "Call", "type": "call"} | links | key | (done if much else {})
-        activity_id = admin.ok("POST", "/admin/activities", activity)["id"]
-        note = {"content": text if much else "N", "customer_id": customer} | key
-        admin.ok("POST", "/admin/notes", note | ({"activity_id": activity_id, "deal_id": deal} if much else {}))
+    for fields, key in ((FULL, "1;=k"), (BARE, "k")):
+        links: dict[str, Any] = {}
+        for kind in ("customers", "contacts", "deals", "projects", "activities", "notes"):
+            path = f"customers/{links['customer_id']}/contacts" if kind == "contacts" else kind
+            fit = {"projects": {"customer_id"}, "notes": {"customer_id", "deal_id", "activity_id"}}
+            more = {name: links[name] for name in links if kind != "contacts" and name in fit.get(kind, links)}
+            made = admin.ok("POST", f"/admin/{path}", fields[kind] | more | {"external_id": key})["id"]
+            links[f"{kind[:-3]}y_id" if kind == "activities" else f"{kind[:-1]}_id"] = made
+        if fields is FULL:
+            admin.ok("POST", f"/admin/customers/{links['customer_id']}/tags", {"tag_ids": tags})
 
 
 @pytest.mark.usefixtures("told")
@@ -383,17 +401,29 @@ def test_an_erasure_empties_the_imports_that_know_the_person(
 
 
 def test_an_import_that_nobody_goes_on_with_is_deleted(
-    admin: Caller, settings: Settings, working: TestClient[Litestar]
+    admin: Caller, settings: Settings, working: TestClient[Litestar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, young = send(admin, "Name\nOld\n"), send(admin, "Name\nYoung\n")
+    old, young = send(admin, "Name\nOld\nOlder\nOldest\n"), send(admin, "Name\nYoung\n")
     check(admin, old, {"Name": "name"})
+    monkeypatch.setattr(queries, "DELETED_AT_ONCE", 2)
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, true)", [admin.tenant])
         long_ago = "UPDATE imports SET updated_at = now() - interval '31 days' WHERE id = %s"
         owner.execute(long_ago, [old.rpartition("/")[2]])
-    assert working.blocking_portal.call(prune, working.app.state.database, 30) >= 1
+    prune_some = partial(working.blocking_portal.call, prune, working.app.state.database, 30)
+    assert prune_some() == 2
+    refused(admin.post(f"{old}/run", {}), 409, "IMPORT_NOT_CHECKED")
+    assert (prune_some(), prune_some()) == (2, 0)
     refused(admin.get(old), 404, "IMPORT_NOT_FOUND")
     admin.ok("GET", young)
+
+
+def test_many_rows_of_an_import_are_deleted_part_by_part(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "DELETED_AT_ONCE", 2)
+    path = send(admin, "Name\nAda\nBob\nCy\nDee\n")
+    check(admin, path, {"Name": "name"})
+    admin.ok("DELETE", path)
+    refused(admin.get(path), 404, "IMPORT_NOT_FOUND")
 
 
 def test_an_agent_imports_for_itself_only(admin: Caller, agent: Caller) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import convert
-from sqlalchemy import ColumnElement, Select, bindparam, delete, or_, select, text
+from sqlalchemy import ColumnElement, Select, bindparam, delete, or_, select, text, update
 from sqlalchemy.types import Boolean
 
 from app.access.permissions import Permission
-from app.admin.imports.schemas import Import, ImportColumn, ImportQuery, ImportSummary
+from app.admin.imports.schemas import Import, ImportColumn, ImportQuery, ImportStatus, ImportSummary
 from app.files.unpacked import Column
 from app.models import Import as Row
 from app.records.filters import one_of, user_in
@@ -44,7 +44,16 @@ VISIBLE: tuple[ColumnElement[bool], ...] = (
 ONE: Select[Any] = select(*selected(COLUMNS)).where(*VISIBLE)
 LOCKED: Select[Any] = select(Row.__table__).where(*VISIBLE).with_for_update()
 DELETED = delete(Row).where(c.id == bindparam("import_id"))
-PRUNED_AT_ONCE = 10
+# Nobody can run it any more without a check: that would be a run of some of its rows.
+FAILED = update(Row).where(c.id == bindparam("import_id")).values(status=ImportStatus.FAILED.value)
+DELETE_ROWS = text("""
+    WITH gone AS (
+        DELETE FROM import_rows WHERE import_id = :import_id AND number IN (
+            SELECT number FROM import_rows WHERE import_id = :import_id ORDER BY number LIMIT :most
+        ) RETURNING number
+    ) SELECT count(*) FROM gone
+""")
+DELETED_AT_ONCE = 10_000
 PRUNE = text("SELECT crm_prune_imports(:days, :most)")
 KEPT = select(c.id).where(c.object_key == bindparam("key"))
 

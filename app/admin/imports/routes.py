@@ -44,9 +44,10 @@ async def get_import(request: CrmRequest, import_id: FromPath[RecordId]) -> Resp
 @delete("/{import_id:str}", guards=[Requires(Permission.WRITE), refuse_dry_run], status_code=200)
 async def delete_import(request: CrmRequest, import_id: FromPath[RecordId]) -> Response[Message]:
     """Delete an import with its rows; what was imported stays. While it is being checked or run, 409 IMPORT_BUSY."""
-    async with transaction(request) as tx:
-        await service.remove(tx, import_id)
-        return message(tx, "Import deleted successfully")
+    while True:
+        async with transaction(request) as tx:
+            if await service.remove(tx, import_id):
+                return message(tx, "Import deleted successfully")
 
 
 @put("/{import_id:str}/plan", guards=[Requires(Permission.WRITE), refuse_dry_run], status_code=202)

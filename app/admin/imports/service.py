@@ -67,18 +67,26 @@ async def create(tx: Transaction, kind: ImportKind, file_name: str, found: Unpac
     return await queries.get(tx, made)
 
 
-async def remove(tx: Transaction, import_id: int) -> None:
-    """Delete an import and its rows; what was imported stays. Raises AppError IMPORT_NOT_FOUND, or IMPORT_BUSY."""
+async def remove(tx: Transaction, import_id: int) -> bool:
+    """Delete an import with its rows, or some of the rows where they are many; returns whether it is gone. What was
+    imported stays. Raises AppError IMPORT_NOT_FOUND, or IMPORT_BUSY.
+    """
     row = await queries.get_for_update(tx, import_id)
     if row["status"] in BUSY:
         raise AppError(Code.IMPORT_BUSY)
-    await tx.connection.execute(queries.DELETED, {"import_id": import_id})
+    given = {"import_id": import_id, "most": queries.DELETED_AT_ONCE}
+    deleted = (await tx.connection.execute(queries.DELETE_ROWS, given)).scalar_one()
+    gone: bool = deleted < queries.DELETED_AT_ONCE
+    await tx.connection.execute(queries.DELETED if gone else queries.FAILED, {"import_id": import_id})
+    return gone
 
 
 async def prune(database: Database, days: int) -> int:
-    """Delete some of the imports that nobody did anything with for so many days; returns how many. Raises AppError."""
+    """Delete an import that nobody did anything with for so many days, or some of its rows; returns how much. Raises
+    AppError.
+    """
     async with database.maintenance() as session:
-        given = {"days": days, "most": queries.PRUNED_AT_ONCE}
+        given = {"days": days, "most": queries.DELETED_AT_ONCE}
         return int((await session.execute(queries.PRUNE, given)).scalar_one())
 
 

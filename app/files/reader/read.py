@@ -14,7 +14,7 @@ from app.files.reader.source import Record, Source
 from app.files.reader.vcards import read_vcards
 from app.files.reader.workbooks import read_workbook
 from app.files.rows_format import encode_row
-from app.files.unpacked import MOST_BYTES, MOST_COLUMNS, MOST_ROWS, Unpacked, UnreadableError
+from app.files.unpacked import MOST_BYTES, MOST_COLUMNS, MOST_ROW_BYTES, MOST_ROWS, Unpacked, UnreadableError
 
 HEAD = 4096
 FIRST_ROWS = 20
@@ -49,6 +49,9 @@ def unpack(file: IO[bytes], rows: IO[bytes]) -> Unpacked:
             unstorable = True
             cells[:] = [cell and UNSTORABLE.sub("", cell) for cell in cells]
             line = encode_row(number, cells)
+        if len(line) > MOST_ROW_BYTES:
+            message = f"Row {number} has more than {MOST_ROW_BYTES // 1024**2} MiB of text: shorten it, or leave it out"
+            raise UnreadableError("large", message)
         count += 1
         written += len(line)
         if count > MOST_ROWS or written > MOST_BYTES:
