@@ -781,8 +781,11 @@ CREATE INDEX deals_closing_idx ON deals (expected_close_date) WHERE deleted_at I
 CREATE INDEX deals_contact_idx ON deals (tenant_id, customer_id, contact_id) WHERE contact_id IS NOT NULL;
 CREATE INDEX deals_customer_idx ON deals (tenant_id, customer_id);
 CREATE INDEX deals_live_amount_idx ON deals (tenant_id, amount_order, id) WHERE deleted_at IS NULL;
-CREATE INDEX deals_live_closing_idx ON deals (tenant_id, owner_id, COALESCE(actual_close_date, expected_close_date),
-    id) WHERE deleted_at IS NULL;
+CREATE INDEX deals_live_closing_idx ON deals (tenant_id, owner_id, (
+    CASE
+    WHEN actual_close_date IS NULL THEN expected_close_date
+    ELSE actual_close_date
+    END), id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_created_at_idx ON deals (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_currency_idx ON deals (tenant_id, currency, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_expected_close_date_idx ON deals (tenant_id, expected_close_date, id) WHERE deleted_at IS NULL;

@@ -199,6 +199,12 @@ def test_a_calendar_needs_no_whole_table(bench: Bench, recording: tuple[TestClie
     assert client.get("/admin/me/calendar", params=people).status_code == 200
     # At most 5,000 entries are put in order.
     _check_plans(bench, sent, many=SIZE)
+    with psycopg.connect(bench.settings.database_url) as connection:
+        connection.execute(sent[0].encode())
+        plans = [plan_of(connection, statement) for statement in sent if "starts_at" in statement]
+    by_index = " ".join(str(node.get("Index Cond")) for plan in plans for node in nodes(plan))
+    for time in ("due_date", "next_follow_up_at", "expected_close_date"):
+        assert time in by_index
     feed = client.post("/admin/me/calendar/feeds", json={"name": "My work"}).json()
     sent.clear()
     assert client.get(f"/public/calendar/{feed['url'].rsplit('/', 1)[1]}").status_code == 200
