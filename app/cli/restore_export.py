@@ -132,7 +132,7 @@ class Restore:
                 raise click.ClickException(f"The organization {self._tenant} is not empty: its log has entries")
             if self._one("SELECT EXISTS (SELECT FROM customers) OR EXISTS (SELECT FROM tags)"):
                 return  # It was broken off before.
-            for table in ("pipeline_stages", "settings"):
+            for table in ("pipeline_stages", "settings", "members"):
                 with self._quietly(table):
                     self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- our own names
             self._connection.execute("DELETE FROM users")

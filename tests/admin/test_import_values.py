@@ -12,7 +12,8 @@ from msgspec.structs import fields
 
 from app.admin.imports.columns import NAMES, guess
 from app.admin.imports.dates import DateOrder
-from app.admin.imports.fields import BODIES, fields_of
+from app.admin.imports.fields import fields_of
+from app.admin.imports.kinds import KINDS
 from app.admin.imports.schemas import ImportKind
 from app.admin.imports.values import Manner, plan_of, read_row
 from app.files.unpacked import Column
@@ -38,7 +39,7 @@ def value(kind: str, field: str, cell: str, **manner: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ImportKind)
 def test_every_field_of_a_body_can_be_imported_and_has_names(kind: ImportKind) -> None:
-    body = {field.encode_name for field in fields(BODIES[kind])}
+    body = {field.encode_name for field in fields(KINDS[kind].create)}
     assert body < fields_of(kind).keys()
     assert NAMES[kind].keys() <= fields_of(kind).keys()
     # As our own exports name them.
@@ -294,7 +295,7 @@ def test_what_was_read_is_a_body_of_the_api() -> None:
     }
     document, problems = row("deals", cells, decimal=",", date_order=DateOrder.DMY, zone=ZoneInfo("Europe/Berlin"))
     assert problems == []
-    body = read_again(document | {"customer_id": 1}, BODIES[ImportKind.DEALS])
+    body = read_again(document | {"customer_id": 1}, KINDS[ImportKind.DEALS].create)
     assert (body.amount, body.probability, body.created_at.isoformat()) == (
         Decimal("1234.50"),
         50,

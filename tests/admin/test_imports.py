@@ -186,7 +186,7 @@ def test_the_same_key_sends_a_file_once(admin: Caller) -> None:
     ("parts", "named"),
     [
         ({"files": {"file": ("a.csv", b"Name\nAda\n")}}, "kind"),
-        ({"files": {"file": ("a.csv", b"Name\nAda\n")}, "data": {"kind": "projects"}}, "kind"),
+        ({"files": {"file": ("a.csv", b"Name\nAda\n")}, "data": {"kind": "tags"}}, "kind"),
         ({"files": {"file": ("a.csv", b"Name\nAda\n")}, "data": {"kind": ["deals", "notes"]}}, "kind"),
         ({"files": {"file": ("a.csv", b"Name\nAda\n")}, "data": {"kind": "x" * 2000}}, "kind"),
         ({"files": {"file": ("a.csv", b"Name\nAda\n")}, "data": {"kind": "deals", "colour": "red"}}, "colour"),

@@ -66,6 +66,7 @@ CALLABLE = {
     "crm_take_turn(text,bigint)": {"crm_service"},
     "crm_tend_jobs(double precision)": {"crm_service"},
     "crm_seal_audit(bigint)": {"crm_service"},
+    "crm_projects_of(text[])": {"crm_service"},
     "crm_search(text,text[],boolean,boolean,bigint)": {"crm_service"},
     "crm_snippet(text,text,text[])": {"crm_service"},
     # Their owner is another role; the owner of the tables may call them, for `crm attachments`.
@@ -88,6 +89,8 @@ DEFINERS = {
     "crm_contact_name(bigint)": "reads one name of the tenant, also of what is another agent's",
     "crm_customer_name(bigint)": "reads one name of the tenant, also of what is another agent's",
     "crm_deal_title(bigint)": "reads one name of the tenant, also of what is another agent's",
+    "crm_project_name(bigint)": "reads one name of the tenant, also of what is another agent's",
+    "crm_projects_of(text[])": "reads the ids of the tenant's projects with these assignees",
     "crm_create_default_stages()": "makes the stages of a tenant that has none",
     "crm_keep_held()": "a trigger: refuses the deletion of what belongs to a customer on hold",
     "crm_merge_counts(text)": "adds up counts of the tenant; called by triggers",

@@ -27,7 +27,7 @@ Run = Callable[..., str]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the repository in which the page was followed."""
-    for name in ("app", "migrations", "tests", "openapi", "docs", "pyproject.toml"):
+    for name in ("app", "migrations", "tests", "openapi", "docs", "pycontract.toml"):
         source = ROOT / name
         if source.is_dir():
             # With its bytecode, so that no run compiles everything anew; but without what is just being written.
@@ -79,9 +79,9 @@ def test_who_follows_the_page_gets_a_resource_that_keeps_all_laws(run: Run, copy
     for command in (["check"], ["format", "--check"]):
         checked = subprocess.run([ruff, *command, *written], cwd=copy, capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout
-    # Those that name projects, and those that look at everything.
-    laws = "project or each_handler or each_group or each_table_of_records or no_address_shows"
-    run("tests/admin/test_projects.py", "tests/laws", "-k", f"({laws}) and not schemathesis")
+    # Those that name contracts, and those that look at everything.
+    laws = "contract or each_handler or each_group or each_table_of_records or no_address_shows"
+    run("tests/admin/test_contracts.py", "tests/laws", "-k", f"({laws}) and not schemathesis")
 
 
 class Part(NamedTuple):
@@ -94,41 +94,41 @@ class Part(NamedTuple):
 
 
 RESOURCES, MAIN, GROUPS = "app/records/resources.py", "app/main.py", "app/openapi.py"
-MIGRATION, SCHEMAS = "migrations/versions/0100_projects.py", "app/admin/projects/schemas.py"
-QUERIES, ROUTES = "app/admin/projects/queries.py", "app/admin/projects/routes.py"
+MIGRATION, SCHEMAS = "migrations/versions/0100_contracts.py", "app/admin/contracts/schemas.py"
+QUERIES, ROUTES = "app/admin/contracts/queries.py", "app/admin/contracts/routes.py"
 KINDS, FOUND = "app/records/audit_values.py", "app/admin/search/schemas.py"
 UNDO, FEED = "app/admin/history/undo.py", "app/admin/events/queries.py"
 RUN = "let a migration run "
 # Each group is forgotten at once.
 FORGOTTEN = {
     "rules": [
-        Part(MIGRATION, "run(own_only(", f"{RUN}own_only('projects', …)"),
-        Part(MIGRATION, "run(versioned(", f"{RUN}versioned('projects')"),
-        Part(MIGRATION, "run(searchable(", f"{RUN}searchable('projects', …)"),
-        Part(MIGRATION, "run(counted(", f"{RUN}counted('projects')"),
-        Part(MIGRATION, "run(cascade_", f"{RUN}cascade_soft_delete('customers', 'projects.customer_id')"),
+        Part(MIGRATION, "run(own_only(", f"{RUN}own_only('contracts', …)"),
+        Part(MIGRATION, "run(versioned(", f"{RUN}versioned('contracts')"),
+        Part(MIGRATION, "run(searchable(", f"{RUN}searchable('contracts', …)"),
+        Part(MIGRATION, "run(counted(", f"{RUN}counted('contracts')"),
+        Part(MIGRATION, "run(cascade_", f"{RUN}cascade_soft_delete('customers', 'contracts.customer_id')"),
     ],
     "audit, indexes and groups": [
-        Part(MIGRATION, "run(audited(", f"{RUN}audited('projects', 'project')"),
-        Part(MIGRATION, "projects_live_name_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, name_folded, id)"),
-        Part(MIGRATION, "projects_customer_idx", f"{RUN}CREATE INDEX ON projects (tenant_id, customer_id, …)"),
-        Part(KINDS, 'PROJECT = "project"', f"add PROJECT = 'project' to ResourceType in {KINDS}"),
-        Part(FOUND, 'PROJECT = "project"', f"add PROJECT = 'project' to SearchType in {FOUND}"),
-        Part(GROUPS, '"Projects":', f"add 'Projects' to GROUPS in {GROUPS}, with a sentence about it"),
-        Part(ROUTES, "        restore_project,", "add restore_project to the router of app.admin.projects.routes"),
-        Part(FEED, "        PROJECTS,", f"add PROJECTS to SHOWN in {FEED}"),
-        Part(UNDO, "_with_trash(PROJECTS)", f"add PROJECTS to KINDS in {UNDO}"),
+        Part(MIGRATION, "run(audited(", f"{RUN}audited('contracts', 'contract')"),
+        Part(MIGRATION, "contracts_live_name_idx", f"{RUN}CREATE INDEX ON contracts (tenant_id, name_folded, id)"),
+        Part(MIGRATION, "contracts_customer_idx", f"{RUN}CREATE INDEX ON contracts (tenant_id, customer_id, …)"),
+        Part(KINDS, 'CONTRACT = "contract"', f"add CONTRACT = 'contract' to ResourceType in {KINDS}"),
+        Part(FOUND, 'CONTRACT = "contract"', f"add CONTRACT = 'contract' to SearchType in {FOUND}"),
+        Part(GROUPS, '"Contracts":', f"add 'Contracts' to GROUPS in {GROUPS}, with a sentence about it"),
+        Part(ROUTES, "        restore_contract,", "add restore_contract to the router of app.admin.contracts.routes"),
+        Part(FEED, "        CONTRACTS,", f"add CONTRACTS to SHOWN in {FEED}"),
+        Part(UNDO, "_with_trash(CONTRACTS)", f"add CONTRACTS to KINDS in {UNDO}"),
     ],
     "declaration and router": [
-        Part(RESOURCES, "    PROJECTS,", f"declare Project as a Resource in {RESOURCES}, and add it to RESOURCES"),
-        Part(MAIN, ", projects)", f"of app.admin.projects.routes, and that router to ADMIN in {MAIN}", ")"),
+        Part(RESOURCES, "    CONTRACTS,", f"declare Contract as a Resource in {RESOURCES}, and add it to RESOURCES"),
+        Part(MAIN, ", contracts)", f"of app.admin.contracts.routes, and that router to ADMIN in {MAIN}", ")"),
     ],
 }
 # One at a time, since the first ends the start.
 FORGOTTEN_AT_IMPORT = [
-    Part(QUERIES, '"status": ', "ProjectQuery has the filter 'status': add it to the filters of"),
-    Part(SCHEMAS, "status: Maybe[list[", "the list of projects has the filter 'status': add it to ProjectQuery"),
-    Part(SCHEMAS, 'NAME = "name"', "the list of projects has the sort 'name': add it to the sort_by of"),
+    Part(QUERIES, '"status": ', "ContractQuery has the filter 'status': add it to the filters of"),
+    Part(SCHEMAS, "status: Maybe[list[", "the list of contracts has the filter 'status': add it to ContractQuery"),
+    Part(SCHEMAS, 'NAME = "name"', "the list of contracts has the sort 'name': add it to the sort_by of"),
 ]
 
 

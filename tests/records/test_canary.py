@@ -105,12 +105,16 @@ def fill(caller: Caller) -> tuple[str, list[str]]:
     ok("PATCH", f"/admin/deals/{deal['id']}", {"stage": "closed_lost", "lost_reason": text})
     ok("PATCH", f"/admin/deals/{deal['id']}", {"lost_reason": f"Another {text}"})
     activity = twice("/admin/activities", "title", title=text, type="call", outcome=text, deal_id=deal["id"], **more)
+    project = twice("/admin/projects", "name", name=text, **of, **more)
+    todo = twice("/admin/activities", "title", title=text, type="task", project_id=project["id"])
+    ok("POST", f"/admin/projects/{project['id']}/notes", {"content": text})
+    ok("DELETE", f"/admin/activities/{todo['id']}")
     note = twice("/admin/notes", "content", content=text, activity_id=activity["id"], external_id=CANARY)
     ok("POST", f"/admin/customers/{customer['id']}/notes", {"content": text})
     for record in (f"/admin/notes/{note['id']}", f"/admin/activities/{activity['id']}"):
         ok("DELETE", record)
     links = []
-    for record in (path, f"/admin/deals/{deal['id']}"):
+    for record in (path, f"/admin/deals/{deal['id']}", f"/admin/projects/{project['id']}"):
         attached = caller.attach(record, f"{text} {record}".encode(), f"{CANARY}.txt").json()
         links.append(ok("GET", f"/admin/attachments/{attached['id']}")["download_url"])
         upload = ok(
@@ -178,14 +182,14 @@ def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[
         superuser.execute("DELETE FROM notes WHERE deleted_at IS NOT NULL")
     seal(place.settings)
     assert len(found(dumped(place))) > 50
-    assert len(files(place)) == 5
+    assert len(files(place)) == 7
     erased = erase(caller, path, CANARY)
     assert found(str(erased)) == []
     seal(place.settings)
     assert breaks(place.settings, "acme") == []
     assert found(dumped(place)) == []
     # What is uploaded while its address still takes a file is deleted when it no longer does.
-    assert [httpx.get(link).status_code for link in links] == [404, 404]
+    assert [httpx.get(link).status_code for link in links] == [404, 404, 404]
     assert files(place) == []
     logged = capfd.readouterr()
     assert found(logged.out) == found(logged.err) == []

@@ -29,7 +29,7 @@ _KIND = "|".join(str(each.table.name).replace("_", "-") for each in RESOURCES if
 _ID = r"\{\w+_id(:str)?\}"
 # What a batch may do, by method and the route's template.
 ALLOWED = re.compile(
-    rf"POST /admin/({_KIND})(/{_ID}/(contacts|notes|tags|tags/{_ID}|reassign|restore))?"
+    rf"POST /admin/({_KIND})(/{_ID}/(contacts|notes|tasks|tags|tags/{_ID}|reassign|restore))?"
     rf"|(PUT|PATCH|DELETE) /admin/({_KIND})/({_ID}(/tags|/tags/{_ID})?|order)"
 )
 # Headers of an answer that a refusal keeps.

@@ -29,26 +29,19 @@ from app.db.database import Database
 from app.jobs.files import keep_object, reserve_object
 from app.jobs.queue import Job, Step, Work, enqueue, note_progress
 from app.models import (
-    Activity,
     Attachment,
     AuditEntry,
-    Contact,
-    Customer,
-    Deal,
-    Note,
     PipelineStage,
-    Project,
     Record,
-    ReportSchedule,
     StageMove,
     Tag,
     TenantSettings,
     User,
-    Webhook,
 )
 from app.models import Job as JobRow
 from app.models.base import Base
 from app.records.calendar import day_of, zone_of
+from app.records.resources import RESOURCES
 from app.records.transaction import Transaction, reading
 from app.storage.objects import ObjectStore, Upload
 from app.web import strict_json
@@ -65,13 +58,10 @@ CONTENT_TYPE = "application/zip"
 MANIFEST = "manifest.json"
 ATTACHMENTS = "attachments/"
 # In this order each can be restored: what others refer to comes first.
-TYPES: dict[str, type[Base]] = {
-    model.__tablename__: model
-    for model in (
-        *(TenantSettings, User, Tag, PipelineStage, Customer, Contact, Deal, StageMove, Project, Activity, Note),
-        *(Attachment, Webhook, ReportSchedule, AuditEntry),
-    )
-}
+FIRST: list[type[Base]] = [TenantSettings, User, Tag, PipelineStage]
+OTHERS = (resource.model for resource in RESOURCES if resource.model not in FIRST)
+MODELS: list[type[Base]] = [*FIRST, *OTHERS, StageMove, AuditEntry]
+TYPES = {model.__tablename__: model for model in MODELS}
 # The organization is another one where it is restored, and its objects have other keys.
 LEFT_OUT = frozenset({"tenant_id", "object_key"})
 SEAL = ", (SELECT {0} FROM audit_seals AS seal WHERE seal.entry_id = audit_entries.id) AS {1}"

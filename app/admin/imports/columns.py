@@ -305,7 +305,7 @@ def _known(kind: ImportKind) -> Mapping[str, str]:
     known: dict[str, str] = {}
     for field in fields_of(kind):
         known.setdefault(words(field), field)
-    for field, names in NAMES[kind].items():
+    for field, names in NAMES.get(kind, {}).items():
         for name in names.split(", "):
             known.setdefault(words(name), field)
     return known

@@ -12,14 +12,8 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from msgspec.structs import fields
 
-from app.admin.activities.schemas import ActivityCreate
-from app.admin.contacts.schemas import ContactCreate
-from app.admin.customers.schemas import CustomerCreate
-from app.admin.deals.schemas import DealCreate
+from app.admin.imports.kinds import KINDS
 from app.admin.imports.schemas import ImportKind
-from app.admin.notes.schemas import NoteCreate
-from app.admin.projects.schemas import ProjectCreate
-from app.web.structs import Body
 
 
 class Reading(StrEnum):
@@ -45,28 +39,18 @@ class Field(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-BODIES: Mapping[ImportKind, type[Body]] = {
-    ImportKind.CUSTOMERS: CustomerCreate,
-    ImportKind.CONTACTS: ContactCreate,
-    ImportKind.DEALS: DealCreate,
-    ImportKind.PROJECTS: ProjectCreate,
-    ImportKind.ACTIVITIES: ActivityCreate,
-    ImportKind.NOTES: NoteCreate,
-}
-# What a file says and no body does: `id` finds the record; `customer` and the like are an id, an external_id, an email
-# or a name; `name` of a contact is both names in one.
+# What a file says and no body does, beside `id`, which finds the record, and the names of what a record belongs to. A
+# contact's `name` is both names in one.
 MORE: Mapping[ImportKind, Mapping[str, Field]] = {
     ImportKind.CUSTOMERS: {
         "tags": Field(Reading.NAMES),
         "first_name": Field(Reading.LINE),
         "last_name": Field(Reading.LINE),
     },
-    ImportKind.CONTACTS: {"customer": Field(Reading.LINE), "name": Field(Reading.LINE)},
-    ImportKind.DEALS: {"customer": Field(Reading.LINE), "contact": Field(Reading.LINE)},
-    ImportKind.PROJECTS: {"customer": Field(Reading.LINE)},
-    ImportKind.ACTIVITIES: {name: Field(Reading.LINE) for name in ("customer", "deal", "project", "contact")},
-    ImportKind.NOTES: {name: Field(Reading.LINE) for name in ("customer", "deal", "project")},
+    ImportKind.CONTACTS: {"name": Field(Reading.LINE)},
 }
+# These may be named instead of referred to by id: by an external_id, an email or a name.
+NAMED = ("customer", "deal", "project", "contact")
 # These hold more than one line.
 LONG = {"notes", "description", "outcome", "content"}
 SPECIAL = {"phone": Reading.PHONE, "website": Reading.WEBSITE}
@@ -75,8 +59,9 @@ SPECIAL = {"phone": Reading.PHONE, "website": Reading.WEBSITE}
 @cache
 def fields_of(kind: ImportKind) -> Mapping[str, Field]:
     """The fields that a column may become, by name, in the order of the body."""
-    known = {field.encode_name: _field(field.encode_name, field.type) for field in fields(BODIES[kind])}
-    return {"id": Field(Reading.INTEGER), **known, **MORE[kind]}
+    known = {field.encode_name: _field(field.encode_name, field.type) for field in fields(KINDS[kind].create)}
+    named = {name: Field(Reading.LINE) for name in NAMED if f"{name}_id" in known}
+    return {"id": Field(Reading.INTEGER), **known, **named, **MORE.get(kind, {})}
 
 
 def _field(name: str, kind: Any) -> Field:

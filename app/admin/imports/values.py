@@ -117,8 +117,8 @@ def plan_of(kind: ImportKind, columns: Sequence[Column], mapping: Mapping[str, s
 def read_row(cells: Sequence[str | None], plan: Plan) -> tuple[dict[str, Any], list[Problem]]:
     """The fields that a row has a value for, as JSON, and what could not be read. A blank cell says nothing.
 
-    Beside the fields of the body there may be those of `app.admin.imports.fields.MORE`: `id`; `tags`, a list of names;
-    `customer`, `contact` and `deal`, texts.
+    Beside the fields of the body there may be those of `app.admin.imports.fields.MORE`, and `id`; `tags`, a list of
+    names; `customer`, `contact`, `deal` and `project`, texts.
     """
     document: dict[str, Any] = {}
     problems: list[Problem] = []
