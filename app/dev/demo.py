@@ -156,6 +156,50 @@ ACTIVITIES = [
 MINUTES = {"call": 15, "meeting": 60}
 
 
+class DemoProject(NamedTuple):
+    """A project: whose, for which customer, when it began and is due, in days from today, and its tasks."""
+
+    name: str
+    customer: str | None
+    status: str
+    owner: Role
+    assignees: list[Role]
+    days: tuple[int, int]
+    tasks: list[tuple[Role, DemoActivity]]
+
+
+PROJECTS = [
+    DemoProject(
+        "New laboratory for Radium Works",
+        "Marie Curie",
+        "in_progress",
+        Role.MANAGER,
+        [Role.AGENT, Role.ADMIN],
+        (-14, 21),
+        [
+            (Role.MANAGER, DemoActivity("meeting", "Kick-off of the laboratory", -13, 13, "completed")),
+            (Role.AGENT, DemoActivity("task", "Measure the rooms", -9, None, "completed")),
+            (Role.AGENT, DemoActivity("task", "Get the approval of the authority", -1, None, "scheduled")),
+            (Role.ADMIN, DemoActivity("task", "Order the lead glass", 0, None, "scheduled")),
+            (Role.AGENT, DemoActivity("task", "Plan the move", 8, None, "scheduled")),
+            (Role.MANAGER, DemoActivity("task", "Hand over the keys", 20, None, "scheduled")),
+        ],
+    ),
+    DemoProject(
+        "Our stand at the spring fair",
+        None,
+        "planned",
+        Role.AGENT,
+        [],
+        (3, 60),
+        [
+            (Role.AGENT, DemoActivity("task", "Choose the pictures", 5, None, "scheduled")),
+            (Role.AGENT, DemoActivity("task", "Write to the organizers", 2, None, "scheduled")),
+        ],
+    ),
+]
+
+
 def create_demo(settings: Settings) -> None:
     """Create the demo data, unless the database has data already."""
     with psycopg.connect(settings.migration_dsn) as connection:
@@ -191,6 +235,28 @@ class _Demo:
             role = Role(role_name) if role_name else None
             self._act_as(role or Role.ADMIN)
             self._customer(index, name, company, status, role, sorted(tags[tag] for tag in tag_names), deals)
+        for project in PROJECTS:
+            self._project(project)
+
+    def _project(self, project: DemoProject) -> None:
+        """A project and its tasks, which were planned as it began."""
+        self._act_as(project.owner)
+        begun, due = project.days
+        planned = max(1 - begun, 1)
+        customer = self._connection.execute("SELECT id FROM customers WHERE name = %s", [project.customer]).fetchone()
+        made = self._record(
+            "projects",
+            self._ago(planned, 9),
+            name=project.name,
+            status=project.status,
+            customer_id=customer and customer[0],
+            owner_id=PEOPLE[project.owner].user_id,
+            assignees=[PEOPLE[role].user_id for role in project.assignees],
+            start_date=self._ago(-begun),
+            due_date=self._ago(-due),
+        )
+        for role, task in project.tasks:
+            self._activity(task, planned, project_id=made, assigned_to=PEOPLE[role].user_id)
 
     def _customer(
         self,

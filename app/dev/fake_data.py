@@ -72,6 +72,7 @@ class Batch(NamedTuple):
     contacts: list[dict[str, Any]]
     deals: list[dict[str, Any]]
     stage_history: list[dict[str, Any]]
+    projects: list[dict[str, Any]]
     activities: list[dict[str, Any]]
     notes: list[dict[str, Any]]
 
@@ -81,6 +82,8 @@ class FakeData:
 
     def __init__(self, seed: int, today: datetime, stages: list[Stage], tag_ids: list[int], currency: str) -> None:
         self._rng = random.Random(seed)  # noqa: S311 -- data, not secrets
+        # For itself, so that the other records are those that they were before there were projects.
+        self._project_rng = random.Random(f"{seed} projects")  # noqa: S311 -- the same
         self._seed = seed
         self._today = today
         self._open = [stage for stage in stages if stage.kind == "open"]
@@ -92,8 +95,10 @@ class FakeData:
         self._count = 0
 
     def batch(self, size: int) -> Batch:
-        """The next customers, with two deals, three activities, one and a half contacts and a note each, on average."""
-        batch = Batch([], [], [], [], [], [])
+        """The next customers, with two deals, three activities, one and a half contacts and a note each, on average.
+        One in ten has a project.
+        """
+        batch = Batch([], [], [], [], [], [], [])
         for _ in range(size):
             self._customer(batch)
         return batch
@@ -128,8 +133,9 @@ class FakeData:
             self._deal(batch, index, created, agent)
             for _ in range(rng.choices((0, 1, 2, 3, 8), (30, 25, 20, 15, 10))[0])
         ]
+        project = self._project(batch, index, created, agent) if self._project_rng.random() < 0.1 else None
         for _ in range(rng.choices((0, 2, 4, 8), (25, 35, 25, 15))[0]):
-            batch.activities.append(self._activity(index, deals, created, agent))
+            batch.activities.append({**self._activity(index, deals, created, agent), "project_id": project})
         for _ in range(rng.choices((0, 1, 3), (45, 37, 18))[0]):
             batch.notes.append(self._note(index, created, agent))
 
@@ -191,6 +197,26 @@ class FakeData:
             }
         )
         return index
+
+    def _project(self, batch: Batch, customer: int, customer_created: datetime, agent: str | None) -> int:
+        rng = self._project_rng
+        created = customer_created + (self._today - customer_created) * rng.random()
+        start = created.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=rng.randint(0, 20))
+        status = rng.choices(("planned", "in_progress", "on_hold", "completed", "cancelled"), (15, 30, 5, 40, 10))[0]
+        batch.projects.append(
+            {
+                "name": f"{rng.choice(GOODS)}: {rng.choice(('launch', 'move', 'training', 'renewal'))}",
+                "status": status,
+                "customer_id": customer,
+                "owner_id": agent or rng.choice(self._agents),
+                "assignees": rng.sample(self._agents, rng.randint(0, 3)),
+                "start_date": start,
+                "due_date": start + timedelta(days=rng.randint(10, 120)),
+                "completed_at": created + (self._today - created) * rng.random() if status == "completed" else None,
+                "created_at": created,
+            }
+        )
+        return len(batch.projects) - 1
 
     def _activity(self, customer: int, deals: list[int], created: datetime, agent: str | None) -> dict[str, Any]:
         rng = self._rng

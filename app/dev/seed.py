@@ -12,12 +12,19 @@ import psycopg
 from app.cli.environment import TenantName, data_dir_option, environment
 from app.db.revisions import is_current
 from app.dev.fake_data import SELLERS, TAGS, Batch, FakeData, Stage, with_ids
-from app.models import Activity, Contact, Customer, Deal, Note
+from app.models import Activity, Contact, Customer, Deal, Note, Project
 
 BATCH = 2_000
 SEED_ACTOR = '{"user_id": "seed", "user_name": "Seed", "user_role": "admin"}'
 # The resource types of the audit entries, which are written here for many rows at once.
-AUDITED = {Customer: "customer", Contact: "contact", Deal: "deal", Activity: "activity", Note: "note"}
+AUDITED = {
+    Customer: "customer",
+    Contact: "contact",
+    Deal: "deal",
+    Project: "project",
+    Activity: "activity",
+    Note: "note",
+}
 NEVER_AUDITED = {"tenant_id", "version", "updated_at", "stage_entered_at"}
 
 
@@ -28,7 +35,7 @@ NEVER_AUDITED = {"tenant_id", "version", "updated_at", "stage_entered_at"}
 @click.option("--today", type=click.DateTime(["%Y-%m-%d"]), help="The last day of the data.  [default: today]")
 @data_dir_option
 def seed(count: int, tenant: str, number: int, today: datetime | None, data_dir: Path | None) -> None:
-    """Fill a tenant with made-up customers, their contacts, deals, activities and notes. Never in production.
+    """Fill a tenant with made-up customers, their contacts, deals, projects, activities and notes. Never in production.
 
     It needs the login that owns the tables. Other writers wait while it works.
 
@@ -91,9 +98,8 @@ def _store(connection: psycopg.Connection, tenant: str, batch: Batch) -> None:
     for table, rows in batch._asdict().items():
         fresh = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
         ids[table] = [row[0] for row in connection.execute(fresh, [table, len(rows)])]
-        ids_by_column = {"customer_id": ids["customers"]} | ({"deal_id": ids["deals"]} if "deals" in ids else {})
-        if table == "deals":
-            ids_by_column.pop("deal_id")
+        parents = {"customer_id": "customers", "deal_id": "deals", "project_id": "projects"}
+        ids_by_column = {column: ids[parent] for column, parent in parents.items() if parent in ids and parent != table}
         tables[table] = with_ids(rows, iter(ids[table]), **ids_by_column)
     for table, rows in tables.items():
         if rows:

@@ -83,12 +83,14 @@ MILESTONES = (
         and_(_one_of(_stage_kind(_old("stage_id")), "won", "lost"), _one_of(_stage_kind(_new("stage_id")), "open")),
     ),
     Derived("deal.stage_changed", "it moved to another stage", _old("stage_id").is_not(None)),
+    Derived("project.completed", "its status became `completed`", _one_of(_new("status"), "completed")),
     Derived("activity.completed", "its status became `completed`", _one_of(_new("status"), "completed")),
 )
 # Less special than a creation, since most records are somebody's from the beginning.
 HANDOVERS = (
     Derived("customer.assigned", "`assigned_to` became somebody", _new("assigned_to").is_not(None)),
     Derived("deal.assigned", "`owner_id` became somebody", _new("owner_id").is_not(None)),
+    Derived("project.assigned", "`owner_id` became somebody", _new("owner_id").is_not(None)),
     Derived("activity.assigned", "`assigned_to` became somebody", _new("assigned_to").is_not(None)),
 )
 DERIVED = (*MILESTONES, *HANDOVERS)

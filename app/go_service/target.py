@@ -26,7 +26,7 @@ BATCH = 1_000
 STEPS = (*TABLES, "")
 # Their records are few, and are made together.
 AT_ONCE = frozenset({"tags", "pipeline_stages"})
-EMPTY = ("customers", "contacts", "deals", "activities", "notes", "tags", "attachments")
+EMPTY = ("customers", "contacts", "deals", "projects", "activities", "notes", "tags", "attachments")
 OWN_STAGES = "SELECT count(*) FROM pipeline_stages WHERE tenant_id = %s AND (origin IS NULL OR version > 1)"
 # Each before what it belongs to.
 REMOVED = (

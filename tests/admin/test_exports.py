@@ -19,7 +19,7 @@ from app.files.cells import bare, harmless
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 
-KINDS = ("customers", "contacts", "deals", "activities", "notes")
+KINDS = ("customers", "contacts", "deals", "projects", "activities", "notes")
 # What spreadsheets run, what they do not, and what only looks like one of them.
 NASTY = ("=1+1", "'=1+1", "''=1", "'quoted'", "+49 30 / 123-45", "-5", "'-5", "+A1", "@sum(1)", "-", "a;b", '"x" "y"')
 
@@ -50,9 +50,13 @@ def story(admin: Caller) -> dict[str, int]:
     ]
     links = {"customer_id": customer, "contact_id": contact}
     deal = admin.ok("POST", "/admin/deals", {"title": "Engine", "amount": 10.5, "stage": "proposal", **links})["id"]
-    activity = admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "deal_id": deal, **links})["id"]
+    people = [admin.user_id, 7, "x;y"]
+    project = admin.ok("POST", "/admin/projects", {"name": "Move", "customer_id": customer, "assignees": people})["id"]
+    links |= {"deal_id": deal, "project_id": project}
+    activity = admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", **links})["id"]
     note = admin.ok("POST", "/admin/notes", {"content": "Two\r\nlines", "activity_id": activity, "deal_id": deal})["id"]
-    return {"customers": customer, "contacts": contact, "deals": deal, "activities": activity, "notes": note}
+    ids = {"customers": customer, "contacts": contact, "deals": deal}
+    return ids | {"projects": project, "activities": activity, "notes": note}
 
 
 @given(st.text(alphabet="'=+-@\t\r 1a\n", max_size=8))
@@ -103,6 +107,8 @@ def test_the_other_formats_have_the_same_with_types(admin: Caller, story: dict[s
         "Ada",
         "Grace Hopper",
     )
+    ((project,), (cells,)) = lines(admin, "projects"), exported(admin, "projects")
+    assert (project["assignees"], cells["assignees"]) == ([admin.user_id, 7, "x;y"], f'{admin.user_id};7;"x;y"')
     (note,) = lines(admin, "notes")
     assert (note["activity"], note["deal"], note["author_id"]) == ("Call", "Engine", admin.user_id)
     book = admin.get("/admin/deals/export", format="xlsx", columns="title,amount")
@@ -117,7 +123,7 @@ def test_the_other_formats_have_the_same_with_types(admin: Caller, story: dict[s
 def test_what_an_export_has_is_what_the_api_says(kind: str, admin: Caller) -> None:
     (shown,) = admin.ok("GET", f"/admin/{kind}")["data"]
     (row,) = lines(admin, kind)
-    same = {name for name in row if name in shown} - {"customer", "contact", "deal", "tags", "amount"}
+    same = {name for name in row if name in shown} - {"customer", "contact", "deal", "project", "tags", "amount"}
     assert {name: row[name] for name in same} == {name: shown[name] for name in same}
     assert list(row)[:2] == ["id", "external_id"]
     assert list(row)[-3:] == ["created_at", "updated_at", "deleted_at"]
@@ -203,7 +209,7 @@ def test_a_dossier_has_all_that_is_kept_about_a_customer(
     shown = admin.ok("GET", path)
     assert [tag["name"] for tag in document["customer"].pop("tags")] == [tag["name"] for tag in shown["tags"]]
     assert document["customer"] == {name: shown[name] for name in document["customer"]}
-    for kind in ("contacts", "deals", "activities", "notes"):
+    for kind in ("contacts", "deals", "projects", "activities", "notes"):
         assert [record["id"] for record in document[kind]] == [story[kind]]
     assert document["notes"][0]["deleted_at"] is not None
     assert [move["to_stage"] for move in document["deals"][0]["stage_history"]] == ["proposal"]

@@ -42,6 +42,7 @@ class World:
         self.deal = admin.ok("POST", "/admin/deals", {"title": "Engine", **named})["id"]
         self.bare_deal = admin.ok("POST", "/admin/deals", {"title": "Cogs", **links})["id"]
         self.activity = admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", **named})["id"]
+        self.project = admin.ok("POST", "/admin/projects", {"name": "Move", **links})["id"]
         self.note = admin.ok("POST", "/admin/notes", {"content": "Hm.", **links})["id"]
         self.file = admin.attach(f"/admin/customers/{self.other}").json()["id"]
 
@@ -52,6 +53,7 @@ class World:
     def paths(self) -> list[str]:
         return [
             *(f"/admin/contacts/{self.contact}", f"/admin/deals/{self.deal}", f"/admin/deals/{self.bare_deal}"),
+            f"/admin/projects/{self.project}",
             *(f"/admin/activities/{self.activity}", f"/admin/notes/{self.note}", f"/admin/attachments/{self.file}"),
         ]
 
@@ -59,7 +61,7 @@ class World:
 def test_what_belonged_to_the_others_comes_over_and_empty_fields_are_filled(admin: Caller, manager: Caller) -> None:
     world = World(admin)
     merged = merge(manager, "customers", world.kept, world.other).json()
-    assert world.owners() == [world.kept] * 6
+    assert world.owners() == [world.kept] * 7
     filled = {name: merged[name] for name in ("name", "email", "phone", "external_id", "notes")}
     assert filled == {
         "name": "Ada Lovelace",
@@ -127,7 +129,7 @@ def test_a_merge_is_taken_apart(admin: Caller) -> None:
     answer = merge(admin, "customers", world.kept, world.other)
     undone = undo(admin, answer)
     assert undone["kept"] == []
-    assert world.owners() == [world.other] * 6
+    assert world.owners() == [world.other] * 7
     passing = {"version", "updated_at", "recent_timeline", "upcoming_activities", "recent_activities", "open_deals"}
     passing |= {"contacts", "primary_contact"}
     for was in before:
@@ -162,7 +164,7 @@ def test_a_merge_is_tried_without_a_trace(admin: Caller) -> None:
     body = {"from": [world.other]}
     tried = admin.post(f"/admin/customers/{world.kept}/merge", body, headers={"Dry-Run": "true"}).json()
     assert {change["action"] for change in tried["changes"]} == {"update", "delete", "merge"}
-    assert world.owners() == [world.other] * 6
+    assert world.owners() == [world.other] * 7
 
 
 def test_what_can_not_be_merged_is_said(admin: Caller, agent: Caller) -> None:

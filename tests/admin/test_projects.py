@@ -158,6 +158,8 @@ def test_days_are_whole_and_of_the_organization(admin: Caller) -> None:
     project(admin, "Late, but done", due_date="2020-01-01", status="completed")
     assert [each["id"] for each in admin.ok("GET", "/admin/projects", overdue="true")["data"]] == [late["id"]]
     assert admin.ok("GET", "/admin/projects", overdue="false")["total"] == 2
+    sent = {"name": "A", "completed_at": "2020-01-01"}
+    assert refused(admin.post("/admin/projects", sent), 400, "INVALID_REQUEST")["fields"][0]["field"] == "completed_at"
     future = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     refused(
         admin.post("/admin/projects", {"name": "A", "status": "completed", "completed_at": future}),

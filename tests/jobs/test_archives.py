@@ -45,7 +45,10 @@ def fill(admin: Caller) -> int:
     links = {"customer_id": customer, "contact_id": contact}
     deal = admin.ok("POST", "/admin/deals", {"title": "Engine", "amount": 10.5, **links})["id"]
     admin.ok("PATCH", f"/admin/deals/{deal}", {"stage": "closed_won"})
-    admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", **links})
+    project = admin.ok("POST", "/admin/projects", {"name": "Move", "customer_id": customer, "assignees": [7, "x"]})[
+        "id"
+    ]
+    admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "project_id": project, **links})
     admin.ok("POST", "/admin/notes", {"content": "Grüße\n", "deal_id": deal})
     admin.attach(f"/admin/customers/{customer}", b"Hello")
     admin.ok("DELETE", f"/admin/customers/{admin.customer('Trashed')['id']}")

@@ -357,6 +357,36 @@ def test_notes_and_activities_belong_to_what_they_name(admin: Caller) -> None:
     assert {each["title"] for each in admin.ok("GET", "/admin/activities")["data"]} == {"Call", "Old"}
 
 
+def test_projects_come_with_their_people_and_go_out_and_in_again_unchanged(admin: Caller) -> None:
+    customer = admin.customer("Engines Ltd")["id"]
+    path = send(
+        admin,
+        "Project name,Company,Members,Due on,Project status\nMove,Engines Ltd,7; 8,2031-05-01,On hold\n",
+        "projects",
+    )
+    mapping = {each["name"]: each["field"] for each in admin.ok("GET", path)["columns"]}
+    assert list(mapping.values()) == ["name", "customer", "assignees", "due_date", "status"]
+    assert check(admin, path, mapping) == {"create": 1}
+    run(admin, path)
+    (made,) = admin.ok("GET", "/admin/projects")["data"]
+    assert (made["name"], made["customer_id"], made["assignees"], made["status"]) == (
+        "Move",
+        customer,
+        [7, 8],
+        "on_hold",
+    )
+    assert made["due_date"] == "2031-05-01T00:00:00Z"
+    path = send(admin, admin.get("/admin/projects/export").text, "projects")
+    mapping = {each["name"]: each["field"] for each in admin.ok("GET", path)["columns"]}
+    assert check(admin, path, mapping, match_on="id") == {"unchanged": 1}
+    path = send(admin, "Subject,Type,Project\nPack,task,Move\n", "activities")
+    assert check(admin, path, {"Subject": "title", "Type": "type", "Project": "project"}) == {"create": 1}
+    run(admin, path)
+    assert admin.ok("GET", f"/admin/projects/{made['id']}")["tasks"][0]["title"] == "Pack"
+    path = send(admin, "Name,Members\nMove,nobody@nowhere.example\n", "projects")
+    assert check(admin, path, {"Name": "name", "Members": "assignees"}, on_error="skip") == {"error": 1}
+
+
 def test_tags_are_added_by_name_and_made_if_allowed(admin: Caller) -> None:
     vip = admin.tag("VIP")
     ada = admin.customer("Ada", external_id="a")

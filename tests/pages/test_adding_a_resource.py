@@ -19,15 +19,15 @@ from app.settings import Settings
 from tests.pages.steps import apply, steps
 
 ROOT = Path(__file__).parents[2]
-# 260 lines before there were bulk changes, their jobs, history, one search and erasure, which take some 50 more.
-MOST_FILES, MOST_LINES = 6, 310
+# 260 lines before there were bulk changes, their jobs, history, one search, erasure and files, which take some 70 more.
+MOST_FILES, MOST_LINES = 6, 330
 Run = Callable[..., str]
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the repository in which the page was followed."""
-    for name in ("app", "migrations", "tests", "openapi", "docs", "pycontract.toml"):
+    for name in ("app", "migrations", "tests", "openapi", "docs", "pyproject.toml"):
         source = ROOT / name
         if source.is_dir():
             # With its bytecode, so that no run compiles everything anew; but without what is just being written.

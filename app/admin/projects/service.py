@@ -130,13 +130,13 @@ async def _follows(before: Mapping[str, Any], given: Mapping[str, Any], zone: Zo
         if due is not None and due != midnight(due):
             # The day is that of the tenant's timezone: in the evening in New York, it is tomorrow in UTC.
             follows[name] = midnight(day_of(due, await zone.get()))
-    now = datetime.now(UTC)
-    completed_at = given.get("completed_at")
-    if completed_at and completed_at != before["completed_at"] and completed_at > now:
+    now, completed = datetime.now(UTC), given.get("status", before["status"]) == COMPLETED
+    completed_at = given.get("completed_at") or before["completed_at"]
+    if completed_at != before["completed_at"] and not completed:
+        raise invalid(Fault("completed_at", "is only of a project that is completed"))
+    if completed_at != before["completed_at"] and completed_at > now:
         raise invalid(Fault("completed_at", "can't be in the future"))
-    if given.get("status", before["status"]) != COMPLETED:
-        return follows | ({"completed_at": None} if before["completed_at"] or completed_at else {})
-    return follows | ({} if completed_at else {"completed_at": before["completed_at"] or now})
+    return follows | {"completed_at": (completed_at or now) if completed else None}
 
 
 async def _open_tasks(tx: Transaction, project_id: int) -> list[RowMapping]:
