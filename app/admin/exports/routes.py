@@ -11,35 +11,46 @@ from litestar.params import FromPath
 
 from app.access.permissions import Permission, Requires
 from app.admin.activities.queries import LISTING as ACTIVITIES
+from app.admin.activities.schemas import ActivityChange
 from app.admin.contacts.queries import LISTING as CONTACTS
+from app.admin.contacts.schemas import ContactChange
 from app.admin.customers.queries import LISTING as CUSTOMERS
+from app.admin.customers.schemas import CustomerChange
 from app.admin.deals.queries import LISTING as DEALS
+from app.admin.deals.schemas import DealChange
 from app.admin.exports import archive, service
 from app.admin.exports.columns import columns_of
 from app.admin.exports.dossier import dossier
 from app.admin.exports.schemas import ExportQuery, export_query
 from app.admin.exports.service import Export
 from app.admin.http import ACCEPTED, answer, refuse_dry_run, transaction
-from app.admin.imports.kinds import KINDS
 from app.admin.jobs.schemas import JobStarted
 from app.admin.notes.queries import LISTING as NOTES
+from app.admin.notes.schemas import NoteChange
 from app.admin.projects.queries import LISTING as PROJECTS
+from app.admin.projects.schemas import ProjectFields
 from app.jobs.files import require_links
+from app.records import resources
 from app.records.listing import Listing
+from app.records.resources import Resource
 from app.web.input import CrmRequest
 from app.web.large_responses import MadeFile
-from app.web.structs import RecordId
+from app.web.structs import Body, RecordId
 
 
-def _export(listing: Listing[Any]) -> Export:
-    kind = KINDS[listing.name]
-    resource = kind.repository.resource
-    columns = columns_of(resource.table, kind.change)
+def _export(resource: Resource, listing: Listing[Any], change: type[Body]) -> Export:
+    columns = columns_of(resource.table, change)
     return Export(resource, listing, columns, export_query(listing.query, columns))
 
 
-# What can be exported can be imported, and the other way round.
-EXPORTS = [_export(listing) for listing in (CUSTOMERS, CONTACTS, DEALS, PROJECTS, ACTIVITIES, NOTES)]
+EXPORTS = (
+    _export(resources.CUSTOMERS, CUSTOMERS, CustomerChange),
+    _export(resources.CONTACTS, CONTACTS, ContactChange),
+    _export(resources.DEALS, DEALS, DealChange),
+    _export(resources.PROJECTS, PROJECTS, ProjectFields),
+    _export(resources.ACTIVITIES, ACTIVITIES, ActivityChange),
+    _export(resources.NOTES, NOTES, NoteChange),
+)
 
 
 def _route(kind: Export) -> HTTPRouteHandler:
