@@ -47,6 +47,10 @@ class Locale(StrEnum):
         """A month of a year."""
         return str(_babel().dates.format_skeleton("yMMMM", day, locale=_rules(self)))
 
+    def short_day(self, day: date) -> str:
+        """With the day of the week, without the year."""
+        return str(_babel().dates.format_skeleton("MMMEd", day, locale=_rules(self)))
+
     def weekday(self, day: date) -> str:
         """With the day of the week."""
         return str(_babel().dates.format_date(day, "full", locale=_rules(self)))

@@ -29,6 +29,7 @@ refused = RefusedAddress.__table__.c
 
 DUE = text("SELECT tenant_id, id FROM crm_due_mails(:most)")
 TEND = text("SELECT waiting, oldest FROM crm_tend_mails(:patience, :silent)")
+MAKE_DIGESTS = text("SELECT crm_make_digests()")
 PRUNE = text("SELECT crm_prune_mails(:days, :most)")
 # From now on it is sent once or never, by whoever got it here.
 TAKE = (
@@ -141,6 +142,12 @@ async def tend(database: Database) -> None:
         waiting, oldest = (await session.execute(TEND, {"patience": PATIENCE_SECONDS, "silent": SILENT_SECONDS})).one()
     WAITING.set(waiting)
     OLDEST.set(oldest)
+
+
+async def make_digests(database: Database) -> int:
+    """Make the digests that are due; returns how many. Any number of workers may do so. Raises AppError."""
+    async with database.maintenance() as session:
+        return int((await session.execute(MAKE_DIGESTS)).scalar_one())
 
 
 async def prune_mails(database: Database) -> int:

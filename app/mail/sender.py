@@ -111,9 +111,10 @@ class MailSender:
     async def _tend(self) -> None:
         while True:
             try:
+                await outbox.make_digests(self._database)
                 await outbox.tend(self._database)
             except AppError as error:
-                log.debug("the mails that wait can't be counted", code=error.code.name)
+                log.debug("digests wait: the database can't be used now", code=error.code.name)
             await asyncio.sleep(TEND_SECONDS)
 
     def _note(self, reasons: set[str | None]) -> None:

@@ -50,7 +50,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
-    environment.filters |= {"wrapped": wrapped, "underlined": underlined, "table": table_as_text}
+    environment.filters |= {"wrapped": wrapped, "underlined": underlined, "table": table_as_text, "isolated": isolated}
     return environment
 
 

@@ -17,6 +17,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from msgspec.structs import replace
 
+from app.admin.mails.writers import mail_sender
 from app.db.database import Database
 from app.mail.messages import Recipient, Written
 from app.mail.outbox import Mail
@@ -165,3 +166,28 @@ def person(callers: Callers, tenant: str) -> Person:
         return Reader(caller, email)
 
     return make
+
+
+Deliver: TypeAlias = Callable[[], None]
+
+
+@pytest.fixture
+def deliver(settings: Settings, mail_server: MailServer) -> Deliver:
+    """Send what is due, as the service does."""
+
+    def do() -> None:
+        async def inside() -> None:
+            async with Database(settings) as database, mail_server.listening():
+                to_server = replace(
+                    settings,
+                    smtp_url=mail_server.url,
+                    mail_from="crm@example.com",
+                    public_url="https://crm.example.com",
+                )
+                sender = mail_sender(to_server, database)
+                while await sender.look():
+                    pass
+
+        asyncio.run(inside())
+
+    return do

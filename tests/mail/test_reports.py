@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from email.message import EmailMessage
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
 import pytest
-from msgspec.structs import replace
 
-from app.admin.mails.writers import mail_sender
 from app.admin.report_runs.service import make_report
-from app.db.database import Database
 from app.settings import Settings
 from tests.callers import Caller
 from tests.jobs.conftest import work  # noqa: F401 -- a fixture
 from tests.jobs.test_report_runs import sell
 from tests.jobs.test_report_schedules import DAILY, SCHEDULES, jobs, make_due, run_due
-from tests.mail.conftest import MailServer, Person
-
-Deliver: TypeAlias = Callable[[], None]
-
-
-@pytest.fixture
-def deliver(settings: Settings, mail_server: MailServer) -> Deliver:
-    """Send what is due, as the service does."""
-
-    def do() -> None:
-        async def inside() -> None:
-            async with Database(settings) as database, mail_server.listening():
-                to_server = replace(
-                    settings,
-                    smtp_url=mail_server.url,
-                    mail_from="crm@example.com",
-                    public_url="https://crm.example.com",
-                )
-                sender = mail_sender(to_server, database)
-                while await sender.look():
-                    pass
-
-        asyncio.run(inside())
-
-    return do
+from tests.mail.conftest import Deliver, MailServer, Person
 
 
 @pytest.fixture

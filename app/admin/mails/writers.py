@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from app.admin.mails.digests import DigestMails
+from app.admin.mails.notifications import NotificationMails
 from app.admin.mails.queries import REPORT
 from app.admin.mails.reports import ReportMails
 from app.db.database import Database
@@ -11,4 +13,9 @@ from app.settings import Settings
 
 def mail_sender(settings: Settings, database: Database) -> MailSender:
     """What sends all mails of the service."""
-    return MailSender(database, settings, {REPORT: ReportMails(database, settings).write})
+    writers = {
+        "notification": NotificationMails(database, settings).write,
+        "digest": DigestMails(database, settings).write,
+        REPORT: ReportMails(database, settings).write,
+    }
+    return MailSender(database, settings, writers)
