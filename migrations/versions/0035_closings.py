@@ -5,7 +5,7 @@ does.
 from migrations.rules import run
 
 revision = "0035"
-down_revision = "0034"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 
