@@ -237,6 +237,7 @@ class _Demo:
             self._customer(index, name, company, status, role, sorted(tags[tag] for tag in tag_names), deals)
         for project in PROJECTS:
             self._project(project)
+        self._mention(Role.MANAGER, Role.ADMIN, Role.AGENT)
 
     def _project(self, project: DemoProject) -> None:
         """A project and its tasks, which were planned as it began."""
@@ -257,6 +258,20 @@ class _Demo:
         )
         for role, task in project.tasks:
             self._activity(task, planned, project_id=made, assigned_to=PEOPLE[role].user_id)
+
+    def _mention(self, author: Role, *others: Role) -> None:
+        """A note of today that tells others something: they are notified of it."""
+        self._act_as(author)
+        row = self._connection.execute("SELECT min(id) FROM customers").fetchone()
+        names = " and ".join(f"@{PEOPLE[role].name}" for role in others)
+        self._record(
+            "notes",
+            self._now,
+            customer_id=row and row[0],
+            content=f"{names}: can one of you take the next call? I am away next week.",
+            author_id=PEOPLE[author].user_id,
+            author_name=PEOPLE[author].name,
+        )
 
     def _customer(
         self,
@@ -350,6 +365,7 @@ class _Demo:
             type=activity.kind,
             due_date=due,
             all_day=activity.hour is None,
+            remind_at=due - timedelta(minutes=30) if activity.hour == SOON else None,
             status=activity.status,
             completed_at=due if activity.status == "completed" else None,
             duration=MINUTES.get(activity.kind),
