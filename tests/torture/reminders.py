@@ -35,7 +35,7 @@ NOT_ONCE = """
     SELECT count(*) FROM (
         SELECT id, deleted_at IS NULL AND status = 'scheduled' AS wanted, remind_at, (
             SELECT array_agg(key) FROM notifications
-            WHERE tenant_id = activity.tenant_id AND resource_id = id AND kind = 'reminder'
+            WHERE tenant_id = activity.tenant_id AND resource_id = activity.id AND kind = 'reminder'
         ) AS keys FROM activities AS activity WHERE tenant_id = %s
     ) AS each WHERE CASE
         WHEN id = ANY (%s) THEN keys IS NOT NULL
