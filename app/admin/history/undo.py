@@ -7,9 +7,10 @@ restored with a record comes and goes with it again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import convert
 from psycopg.errors import IntegrityError
@@ -61,6 +62,9 @@ FIELD_PERMISSIONS = {
 }
 
 
+RemoveMany: TypeAlias = Callable[[Transaction, Collection[int]], Awaitable[object]]
+
+
 class Undoable(NamedTuple):
     """How a kind of record is removed and restored, and the rights that this needs."""
 
@@ -69,10 +73,14 @@ class Undoable(NamedTuple):
     restore: Callable[[Transaction, int], Awaitable[object]]
     change: Permission = Permission.WRITE
     removal: Permission = Permission.DELETE
+    # Removes records by one statement, if nothing has to be looked at for each.
+    remove_many: RemoveMany | None = None
 
 
 def _with_trash(repository: TrashRepository[Any], removal: Permission = Permission.DELETE) -> Undoable:
-    return Undoable(repository, repository.trash, repository.restore, removal=removal)
+    return Undoable(
+        repository, repository.trash, repository.restore, removal=removal, remove_many=repository.trash_many
+    )
 
 
 def _without_trash(
@@ -384,8 +392,12 @@ class Undo:
         """Do all at once, as it most often can be done; False, and nothing is done, where something is refused."""
         try:
             async with self._tx.savepoint():
-                for inverse in inverses:
-                    await self._write(inverse)
+                for remove_many, several in groupby(inverses, _remove_many):
+                    if remove_many is not None:
+                        await self._remove(remove_many, [inverse.entry.record_id for inverse in several])
+                        continue
+                    for inverse in several:
+                        await self._write(inverse)
         except AppError as error:
             if error.status not in OF_ONE_CHANGE:
                 raise
@@ -434,12 +446,24 @@ class Undo:
         except IntegrityError as error:
             raise Conflict(error.diag.constraint_name or "", inverse.fields) from error
 
+    async def _remove(self, remove_many: RemoveMany, ids: Sequence[int]) -> None:
+        """Raises AppError for what the rules or the database refuse."""
+        try:
+            await remove_many(self._tx, ids)
+        except IntegrityError as error:
+            raise Conflict(error.diag.constraint_name or "", {}) from error
+
     async def _check_contacts(self) -> None:
         """Raise AppError if a deal has a contact of another customer now."""
         try:
             await self._tx.connection.execute(history.CHECK_CONTACTS_OF_DEALS)
         except IntegrityError as error:
             raise Conflict(error.diag.constraint_name or "", {"customer_id": None}) from error
+
+
+def _remove_many(inverse: Inverse) -> RemoveMany | None:
+    """What takes this and others back together."""
+    return KINDS[inverse.entry.kind].remove_many if inverse.entry.action == "create" else None
 
 
 class Conflict(AppError):
