@@ -115,12 +115,12 @@ def test_a_feed_shows_what_its_person_has_to_do(agent: Caller, callers: Callers)
     plan(callers.person("agent", agent.tenant), "Somebody else's", moment(3))
     path = subscribe(agent)
     shown = entries(agent.client, path)
-    assert list(shown) == sorted(["Follow up: Ada", "Visit", "Write", "Closing: Engine"], key=lambda t: shown[t].uid)
+    assert list(shown) == sorted(["Follow-up: Ada", "Visit", "Write", "Closing: Engine"], key=lambda t: shown[t].uid)
     met = shown["Visit"]
     assert (met.starts, met.ends) == (TODAY + timedelta(days=3.5), TODAY + timedelta(days=3.5, minutes=45))
     assert met.description == "Ada\n\nBring cogs"
     tomorrow = TODAY.date() + timedelta(days=1)
-    assert shown["Follow up: Ada"][2:4] == (tomorrow + timedelta(days=1), tomorrow + timedelta(days=2))
+    assert shown["Follow-up: Ada"][2:4] == (tomorrow + timedelta(days=1), tomorrow + timedelta(days=2))
     assert shown["Closing: Engine"].starts == shown["Closing: Engine"].ends == TODAY + timedelta(days=6.25)
     # It moves, is called off, and keeps its name.
     agent.ok("PATCH", f"/admin/activities/{visit['id']}", {"due_date": moment(4)})
@@ -235,9 +235,9 @@ def test_a_person_reads_it_in_their_own_timezone_and_language(agent: Caller, set
     agent.ok("PATCH", f"/admin/deals/{deal['id']}", {"stage": "closed_won", "amount": 5})
     path = subscribe(agent)
     titles = {
-        "en": {"Follow up: Ada", "✓ Closing: Engine", "Project due: Mill"},
-        "de": {"Nachfassen: Ada", "✓ Abschluss: Engine", "Projekt fällig: Mill"},
-        "ar": {"متابعة: Ada", "✓ إغلاق الصفقة: Engine", "موعد تسليم المشروع: Mill"},
+        "en": {"Follow-up: Ada", "✓ Closing: Engine", "Project due: Mill"},
+        "de": {"Wiedervorlage: Ada", "✓ Abschluss: Engine", "Projekt fällig: Mill"},
+        "ar": {"متابعة: Ada", "✓ إغلاق صفقة: Engine", "موعد مشروع: Mill"},
     }
     for locale, expected in titles.items():
         with psycopg.connect(settings.migration_dsn) as owner:
@@ -290,7 +290,7 @@ def test_a_feed_has_what_its_person_chose(agent: Caller) -> None:
     agent.ok("POST", "/admin/deals", deal)
     for include, titles in {
         ("activities",): {"Visit"},
-        ("follow_ups", "follow_ups"): {"Follow up: Ada"},
+        ("follow_ups", "follow_ups"): {"Follow-up: Ada"},
         ("closings", "activities"): {"Visit", "Closing: Engine"},
     }.items():
         assert entries(agent.client, subscribe(agent, include=list(include))).keys() == titles

@@ -12,7 +12,7 @@ from icalendar import Alarm, Calendar, Event, Timezone, TimezoneDaylight, Timezo
 from app.admin.calendar.queries import Published
 from app.admin.calendar.schemas import CalendarKind
 from app.admin.calendar.subscriptions import Content
-from app.locales import Locale
+from app.mail.texts import Say
 
 PRODUCT = "-//CRM service//Calendar feed//EN"
 REFRESH = timedelta(minutes=15)
@@ -24,15 +24,6 @@ NOTHING, SECOND, DAY = timedelta(), timedelta(seconds=1), timedelta(days=1)
 BREAKS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # iCalendar has no other control characters than tabs and line breaks.
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-TITLES = {
-    CalendarKind.FOLLOW_UP: {Locale.ENGLISH: "Follow up: ", Locale.GERMAN: "Nachfassen: ", Locale.ARABIC: "متابعة: "},
-    CalendarKind.CLOSING: {Locale.ENGLISH: "Closing: ", Locale.GERMAN: "Abschluss: ", Locale.ARABIC: "إغلاق الصفقة: "},
-    CalendarKind.PROJECT: {
-        Locale.ENGLISH: "Project due: ",
-        Locale.GERMAN: "Projekt fällig: ",
-        Locale.ARABIC: "موعد تسليم المشروع: ",
-    },
-}
 DONE = "✓ "
 # What takes somebody's time: the rest is shown, and leaves them free.
 BUSY = {"meeting", "call"}
@@ -137,7 +128,7 @@ def _event(content: Content, kind: CalendarKind, entry: Published, zone: ZoneInf
 
 def _title(content: Content, kind: CalendarKind, entry: Published) -> str:
     """One line: what it is, unless the title says it, and whether it is done."""
-    said = TITLES[kind][content.locale] if kind in TITLES else ""
+    said = "" if kind is CalendarKind.ACTIVITY else f"{Say(content.locale)(f'entry.{kind}')}: "
     done = DONE if entry.status == "completed" else ""
     return done + said + plain(entry.title).replace("\n", " ")
 
