@@ -119,12 +119,18 @@ def as_role(role: str, statements: str) -> None:
     run(f"REVOKE CREATE ON SCHEMA public FROM {role}")
 
 
-def amend(function: str, before: str, after: str) -> None:
-    """Change one part of a function, whatever else earlier migrations have changed in it."""
+def amend(function: str, before: str, after: str, *, role: str | None = None) -> None:
+    """Change one part of a function, whatever else earlier migrations have changed in it. `role` owns it, if not the
+    tables' owner.
+    """
     ((definition,),) = rows("SELECT pg_get_functiondef(%s::regprocedure)", [function])
     if definition.count(before) != 1:
         raise ValueError(f"{function} does not have exactly once: {before}")
-    run(definition.replace(before, after))
+    changed = definition.replace(before, after)
+    if role is None:
+        run(changed)
+    else:
+        as_role(role, changed)
 
 
 def searchable(table: str, document: str, query: str | None = None) -> str:

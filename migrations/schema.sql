@@ -4964,6 +4964,15 @@ BEGIN
         SELECT schedule.*, timezone FROM report_schedules AS schedule JOIN settings USING (tenant_id)
         WHERE due_at <= now() ORDER BY due_at LIMIT most FOR UPDATE OF schedule SKIP LOCKED
     LOOP
+        IF EXISTS (
+            SELECT FROM members
+            WHERE members.tenant_id = due.tenant_id AND members.user_id = due.user_id AND NOT members.is_active
+        ) THEN
+            UPDATE report_schedules
+            SET due_at = crm_next_run(due.every, due.at, due.weekday, due.day, due.timezone, now())
+            WHERE tenant_id = due.tenant_id AND id = due.id;
+            CONTINUE;
+        END IF;
         INSERT INTO jobs (tenant_id, kind, user_id, user_name, user_role, operation_id, arguments, total)
         VALUES (due.tenant_id, 'report', due.user_id, due.user_name, due.user_role, gen_random_uuid(),
             jsonb_strip_nulls(jsonb_build_object('report', due.report, 'format', due.format, 'from', due."from",

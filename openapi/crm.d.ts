@@ -1827,7 +1827,8 @@ export interface paths {
         put?: never;
         /**
          * Reassign member
-         * @description Give a person's customers, open deals and open activities to another one. More than 1,000 become a job.
+         * @description Give a person's customers, and open deals, projects and activities, to another one. More than 1,000 become a job.
+         *     In projects where the person is one of several, the other one takes the place.
          */
         post: operations["reassign_member"];
         delete?: never;
@@ -5619,13 +5620,15 @@ export interface components {
          * @example {
          *       "customers": 3,
          *       "deals": 3,
-         *       "activities": 3
+         *       "activities": 3,
+         *       "projects": 3
          *     }
          */
         HandedOver: {
             customers: number;
             deals: number;
             activities: number;
+            projects: number;
         };
         /**
          * Handover

@@ -9,6 +9,7 @@ from litestar.datastructures import Headers
 
 from app.access.actor import Actor
 from app.access.memberships import Memberships
+from app.access.permissions import Permission
 from app.access.tokens import Bearer, TokenVerifier
 from app.settings import Settings
 from app.web.errors import AppError
@@ -43,6 +44,12 @@ class Authenticator:
         self.requests.acquire(bearer.identity)
         self._open.acquire(bearer.identity, connection.scope)
         return self._memberships.narrowed(self._tokens.person(bearer, connection.headers))
+
+    async def check_again(self, actor: Actor, permission: Permission) -> None:
+        """For who was let in some time ago. Raises AppError as if the request came now."""
+        await self._memberships.fresh()
+        self._memberships.refuse_revoked(actor.tenant_id, actor.user_id, actor.email, actor.issued_at)
+        self._memberships.narrowed(actor).require(permission)
 
     def _refuse_revoked(self, bearer: Bearer, headers: Headers) -> None:
         try:

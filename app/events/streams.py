@@ -153,9 +153,9 @@ class Room:
         for stream in self.streams:
             stream.tell(told)
 
-    def hear(self, changes: Changes) -> None:
+    def hear(self, changes: Changes, *, tell: bool) -> None:
         """Give what another worker read to all streams, or find out that something before it is missing."""
-        if changes.after <= self.place:
+        if tell and changes.after <= self.place:
             self.tell(Told(changes))
         else:
             self.behind = max(self.behind, changes.until)
@@ -271,7 +271,11 @@ class LiveStreams:
 
     async def share(self) -> None:
         """Hear what other workers read, until cancelled."""
-        await self._fan_out.hear(lambda: self._rooms, lambda tenant, changes: self._rooms[tenant].hear(changes))
+        await self._fan_out.hear(lambda: self._rooms, self._hear)
+
+    def _hear(self, tenant_id: str, changes: Changes) -> None:
+        # While nobody knows who was shut out, nobody is told what others read.
+        self._rooms[tenant_id].hear(changes, tell=self._memberships.is_fresh)
 
     async def _follow(self, room: Room) -> None:
         """Read a tenant's feed for its streams, as long as it has some."""

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from msgspec import DecodeError, Struct, json, to_builtins
-from sqlalchemy import LargeBinary, bindparam, func, insert, select, text, update
+from sqlalchemy import DateTime, LargeBinary, Text, bindparam, func, insert, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from app.access.actor import Actor
 from app.db.database import Database
 from app.jobs.queue import Job
 from app.models import JobFile as Row
+from app.models import Member
 from app.records.signatures import FILE, is_signed, sign
 from app.records.transaction import Transaction
 from app.settings import Settings
@@ -28,7 +30,16 @@ c = Row.__table__.c
 GIVEN = ("tenant_id", "job_id", "name", "content_type", "content", "document")
 MENTIONS = func.crm_mentioned(bindparam("says", type_=LargeBinary))
 KEEP = insert(Row).values({name: bindparam(name) for name in GIVEN} | {"mentions": MENTIONS})
-FIND = select(c.name, c.content_type, c.content, c.object_key, c.size, c.expires_at).where(
+member = Member.__table__.c
+_shut_out = (
+    select(member.id)
+    .where(
+        member.user_id == bindparam("user_id", type_=Text),
+        or_(not_(member.is_active), member.signed_out_at >= bindparam("made_at", type_=DateTime(timezone=True))),
+    )
+    .exists()
+)
+FIND = select(c.name, c.content_type, c.content, c.object_key, c.size, c.expires_at, _shut_out).where(
     c.job_id == bindparam("job_id")
 )
 
@@ -69,11 +80,12 @@ class StoredFile(Struct, frozen=True):
 
 
 class Link(Struct, frozen=True):
-    """What a link says: which file it is for, and until when it is valid (seconds since 1970)."""
+    """What a link says: which file it is for, until when it is valid (seconds since 1970), and who was given it."""
 
     tenant: str
     job: int
     until: int
+    user: str
 
 
 async def keep_file(tx: Transaction, job: Job, file: File, document: bytes, *, with_document: bool = False) -> None:
@@ -120,9 +132,9 @@ def require_links(settings: Settings) -> None:
         raise AppError(Code.SERVICE_UNAVAILABLE, "This service has no address for downloads: PUBLIC_URL is not set")
 
 
-def link_to_file(settings: Settings, tenant_id: str, job_id: int) -> str:
-    """A link to a job's file, as a segment of a path: valid for five minutes, whoever has it."""
-    link = Link(tenant_id, job_id, int(time.time()) + LINK_SECONDS)
+def link_to_file(settings: Settings, actor: Actor, job_id: int) -> str:
+    """A link to a job's file for this person, as a segment of a path: valid for five minutes, whoever has it."""
+    link = Link(actor.tenant_id, job_id, int(time.time()) + LINK_SECONDS, actor.user_id)
     encoded = urlsafe_b64encode(json.encode(link)).decode().rstrip("=")
     return f"{encoded}.{sign(settings, FILE, to_builtins(link))}"
 
@@ -142,12 +154,20 @@ def read_link(settings: Settings, segment: str) -> Link:
 
 
 async def find_file(database: Database, link: Link) -> File | StoredFile:
-    """The file that a link is for. Raises AppError NOT_FOUND where it is not kept any more, or ANSWER_ERASED."""
+    """The file that a link is for.
+
+    Raises AppError NOT_FOUND where it is not kept any more, LINK_EXPIRED where the person who was given the link was
+    deactivated or signed out since, or ANSWER_ERASED.
+    """
+    made_at = datetime.fromtimestamp(link.until - LINK_SECONDS, UTC)
+    given = {"job_id": link.job, "user_id": link.user, "made_at": made_at}
     async with database.in_tenant(link.tenant) as session:
-        row = (await session.execute(FIND, {"job_id": link.job})).one_or_none()
+        row = (await session.execute(FIND, given)).one_or_none()
     if row is None:
         raise AppError(Code.NOT_FOUND)
-    name, content_type, content, key, size, expires_at = row
+    name, content_type, content, key, size, expires_at, is_shut_out = row
+    if is_shut_out:
+        raise AppError(Code.LINK_EXPIRED)
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise AppError(Code.NOT_FOUND)
     if key is not None and size is not None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.db.roles import SERVICE_ROLE, set_for_transaction
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 from tests.processes import wait_until
+from tests.streams import listening
 
 
 def member_of(admin: Caller, person: Caller) -> dict[str, Any]:
@@ -256,3 +261,136 @@ def test_who_has_a_stolen_token_does_not_use_up_the_persons_requests(
         refused(thief.get("/admin/me"), 401, "TOKEN_REVOKED")
     owner = issued(agent, settings, time.time() + 1, limited)
     assert owner.get("/admin/me").status_code == 200
+
+
+# ── somebody stays admin ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nobody_narrows_or_shuts_out_the_last_admin_nor_themselves(
+    admin: Caller, other_admin: Caller, manager: Caller, agent: Caller
+) -> None:
+    mine, others = member_of(admin, admin)["id"], member_of(admin, other_admin)["id"]
+    for values in ({"role": "manager"}, {"role": "agent"}, {"is_active": False}):
+        refused(admin.patch(f"/admin/members/{mine}", values), 409, "LAST_ADMIN")
+    assert change(admin, other_admin, role="manager")["role"] == "manager"
+    (entry,) = admin.ok("GET", f"/admin/members/{others}/versions")["data"]
+    assert entry["changes"] == {"role": {"old": None, "new": "manager"}}
+    # An admin of tokens who is narrowed, a manager and an agent are none.
+    for person in (manager, agent):
+        change(admin, person, is_active=False)
+    batch = {"requests": [{"method": "PATCH", "path": f"/admin/members/{mine}", "body": {"role": "agent"}}]}
+    refused(admin.post("/admin/batch", batch), 409, "LAST_ADMIN")
+    refused(admin.patch(f"/admin/members/{mine}", {"role": "agent"}, headers={"Dry-Run": "true"}), 409, "LAST_ADMIN")
+    assert admin.ok("POST", f"/admin/members/{others}/undo", {"entry_id": entry["id"]})["role"] == "admin"
+
+
+def test_two_admins_who_narrow_each_other_at_once_leave_one(
+    admin: Caller, other_admin: Caller, settings: Settings
+) -> None:
+    ids = [member_of(admin, admin)["id"], member_of(admin, other_admin)["id"]]
+    narrow = "UPDATE members SET role = 'agent' WHERE id = %s"
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(psycopg.connect(settings.database_dsn)) for _ in range(2))
+        for connection, person in ((one, admin), (two, other_admin)):
+            connection.execute(
+                set_for_transaction({"role": "%s", "crm.tenant": "%s", "crm.user": "%s", "lock_timeout": "'20s'"}),
+                [SERVICE_ROLE, admin.tenant, person.user_id],
+            )
+        one.execute(narrow, [ids[1]])
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(two.execute, narrow, [ids[0]])
+            with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+                waits = "SELECT FROM pg_locks WHERE pid = %s AND locktype = 'advisory' AND NOT granted"
+                wait_until(lambda: owner.execute(waits, [two.info.backend_pid]).fetchone() is not None, "the second")
+            one.commit()
+            with pytest.raises(psycopg.errors.CheckViolation):
+                waiting.result(timeout=20)
+
+
+def test_who_is_first_seen_and_invited_at_once_is_narrowed(
+    admin: Caller, callers: Callers, tenant: str, settings: Settings
+) -> None:
+    """The invitation is not committed yet when the person's first request comes: that request waits for it."""
+    admin.ok("GET", "/admin/me")
+    ada = callers.person("admin", tenant, email="ada@example.com")
+    with psycopg.connect(settings.database_dsn) as connection:
+        begin = set_for_transaction({"role": "%s", "crm.tenant": "%s"})
+        connection.execute(begin, [SERVICE_ROLE, tenant])
+        connection.execute("SELECT crm_lock_members(%s)", [tenant])
+        invited = "INSERT INTO members (tenant_id, email, role) VALUES (%s, 'ada@example.com', 'agent')"
+        connection.execute(invited, [tenant])
+        with ThreadPoolExecutor() as pool:
+            first = [pool.submit(ada.get, "/admin/customers") for _ in range(3)]
+            with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+                waits = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                wait_until(lambda: owner.execute(waits).fetchone() is not None, "the first request")
+            connection.commit()
+            assert {each.result().status_code for each in first} == {200}
+    joined = member_of(admin, ada)
+    assert (joined["narrowed_to"], joined["role"]) == ("agent", "agent")
+    wait_until(lambda: ada.ok("GET", "/admin/me")["user"]["role"] == "agent", "the worker to know it")
+
+
+# ── what goes on for a person ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("values", [{"is_active": False}, {"role": "agent"}, None], ids=str)
+def test_a_live_stream_ends_when_its_person_may_do_less(
+    admin: Caller, manager: Caller, values: dict[str, Any] | None
+) -> None:
+    with listening(manager) as stream:
+        theirs = member_of(admin, manager)["id"]
+        if values is None:
+            admin.ok("POST", f"/admin/members/{theirs}/sign-out")
+        else:
+            admin.ok("PATCH", f"/admin/members/{theirs}", values)
+        stream.rest()
+
+
+def test_who_waits_for_events_and_is_shut_out_hears_of_none(admin: Caller, other_admin: Caller) -> None:
+    theirs = member_of(admin, other_admin)["id"]
+    last = admin.ok("GET", "/admin/events")["last_sequence"]
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(other_admin.get, "/admin/events", after=last + 1000, wait=2)
+        admin.ok("PATCH", f"/admin/members/{theirs}", {"is_active": False})
+        refused(waiting.result(), 403, "MEMBER_INACTIVE")
+
+
+def test_all_that_is_open_of_a_person_is_handed_over_and_taken_back(
+    admin: Caller, agent: Caller, manager: Caller
+) -> None:
+    customer = agent.customer()["id"]
+    open_, lost = (
+        agent.ok("POST", "/admin/deals", {"title": title, "customer_id": customer})["id"] for title in ("Open", "Lost")
+    )
+    admin.ok("PATCH", f"/admin/deals/{lost}", {"stage": "closed_lost"})
+    activity = agent.ok("POST", "/admin/activities", {"title": "Call", "type": "call"})["id"]
+    both = [agent.user_id, manager.user_id]
+    project = agent.ok("POST", "/admin/projects", {"name": "Kitchen", "assignees": both})["id"]
+    helped = admin.ok("POST", "/admin/projects", {"name": "Bath", "assignees": [agent.user_id]})["id"]
+    from_, to = member_of(admin, agent)["id"], member_of(admin, manager)["id"]
+    given = admin.call("POST", f"/admin/members/{from_}/reassign", json={"to": to})
+    assert given.json() == {"customers": 1, "deals": 1, "activities": 1, "projects": 2}
+    owners = {
+        "customer": admin.ok("GET", f"/admin/customers/{customer}")["assigned_to"],
+        "open": admin.ok("GET", f"/admin/deals/{open_}")["owner_id"],
+        "lost": admin.ok("GET", f"/admin/deals/{lost}")["owner_id"],
+        "activity": admin.ok("GET", f"/admin/activities/{activity}")["assigned_to"],
+        "project": admin.ok("GET", f"/admin/projects/{project}")["owner_id"],
+    }
+    assert owners == {**dict.fromkeys(owners, manager.user_id), "lost": agent.user_id}
+    assert admin.ok("GET", f"/admin/projects/{project}")["assignees"] == [manager.user_id]
+    assert admin.ok("GET", f"/admin/projects/{helped}")["assignees"] == [manager.user_id]
+    undone = admin.ok("POST", f"/admin/operations/{given.headers['X-Operation-Id']}/undo", {})
+    assert undone["changed"] == 5
+    assert admin.ok("GET", f"/admin/customers/{customer}")["assigned_to"] == agent.user_id
+
+
+def test_what_is_handed_over_goes_to_somebody_who_can_have_it(admin: Caller, agent: Caller, manager: Caller) -> None:
+    path = f"/admin/members/{member_of(admin, agent)['id']}/reassign"
+    change(admin, manager, is_active=False)
+    expected = admin.ok("POST", "/admin/members", {"email": "eve@example.com"})["id"]
+    gone = next(each["id"] for each in everybody(admin) if each["user_id"] == manager.user_id)
+    for to, code in ((gone, "INVALID_REQUEST"), (expected, "INVALID_REQUEST"), (2**62, "MEMBER_NOT_FOUND")):
+        assert refused(admin.post(path, {"to": to}), 400, code)["fields"][0]["field"] == "to"
+    refused(admin.post(path, {"to": member_of(admin, agent)["id"]}), 400, "INVALID_REQUEST")

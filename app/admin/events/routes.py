@@ -52,10 +52,13 @@ async def list_events(request: CrmRequest, filters: NamedDependency[EventQuery])
                         tx, after, filters.limit, selection, SHOWN, lambda event: rows.add(strict_json.encode(event))
                     )
                 if part.events or gone.done():
-                    return _answer(rows, part)
+                    break
                 after = max(after, part.none_until)
                 if not part.has_more and not await new_events.wait(request.user, after, until - time.monotonic(), gone):
-                    return _answer(rows, part)
+                    break
+            # Somebody who was shut out while waiting hears no more.
+            await request.app.state.authenticator.check_again(request.user, Permission.AUDIT)
+            return _answer(rows, part)
 
 
 @get("/stream", guards=[Requires(Permission.READ)])

@@ -32,7 +32,7 @@ def with_link(request: CrmRequest, job: Job) -> Job:
     expires_at = job.result.get(EXPIRES_AT)
     if settings.has_public_links and (expires_at is None or datetime.fromisoformat(expires_at) > datetime.now(UTC)):
         address = (settings.public_url or str(request.base_url)).rstrip("/")
-        url = f"{address}/public/files/{link_to_file(settings, request.user.tenant_id, job.id)}"
+        url = f"{address}/public/files/{link_to_file(settings, request.user, job.id)}"
     return replace(job, result=job.result | {"download_url": url})
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Select,
     Table,
     Text,
+    any_,
     bindparam,
     case,
+    cast,
     func,
     literal_column,
     or_,
     select,
 )
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.sql import Update, update
 
 from app.access.permissions import Role
 from app.admin.activities import queries as activities
 from app.admin.members.schemas import Member, MemberQuery
-from app.models import Activity, Customer, Deal, PipelineStage, User
+from app.admin.projects import queries as projects
+from app.models import Activity, Customer, Deal, PipelineStage, Project, User
 from app.models import Member as Row
 from app.records import resources
 from app.records.filters import equals, found_among, one_of
@@ -37,6 +43,7 @@ user = User.__table__.c
 customer = Customer.__table__.c
 deal = Deal.__table__.c
 activity = Activity.__table__.c
+project = Project.__table__.c
 stage = PipelineStage.__table__.c
 
 
@@ -45,28 +52,64 @@ def _said(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return select(column).where(user.id == c.user_id).scalar_subquery()
 
 
-def _number(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[int]:
-    return select(func.count()).select_from(table).where(*conditions).scalar_subquery()
-
-
 NAME = func.coalesce(_said(user.name), c.name, type_=Text)
 EMAIL = func.coalesce(_said(user.email), c.email, type_=Text)
 TOKEN_ROLE = _said(user.role)
 # The lower one of the two; of who was not seen yet, what the invitation says.
 _roles = [literal_column(f"'{role}'", Text) for role in Role]
 ROLE = case(*((or_(role == c.role, role == TOKEN_ROLE), role) for role in _roles), else_=None)
-# By what it is called in a handover: the table, the column with the person, and what is handed over of it.
-_open_stages = select(stage.id).where(stage.kind == "open")
-OWNED: dict[str, tuple[Table, ColumnElement[Any], tuple[ColumnElement[bool], ...]]] = {
-    "customers": (resources.CUSTOMERS.table, customer.assigned_to, (customer.deleted_at.is_(None),)),
-    "deals": (resources.DEALS.table, deal.owner_id, (deal.deleted_at.is_(None), deal.stage_id.in_(_open_stages))),
-    "activities": (
-        resources.ACTIVITIES.table,
-        activity.assigned_to,
-        (activity.deleted_at.is_(None), activities.IS_OPEN),
+
+
+class Owned(NamedTuple):
+    """What is handed over of a person's records: those that are live and open. `mine` says which ones are a person's,
+    and `given` what they become.
+    """
+
+    table: Table
+    mine: Callable[[ColumnElement[Any]], ColumnElement[bool]]
+    live: tuple[ColumnElement[bool], ...]
+    given: Mapping[str, ColumnElement[Any]]
+
+
+_next = bindparam("next", type_=Text)
+_present = bindparam("present", type_=Text)
+
+
+def _owned_by(table: Table, owner: ColumnElement[Any], *live: ColumnElement[bool]) -> Owned:
+    live = (table.c.deleted_at.is_(None), *live)
+    return Owned(table, lambda person: cast(owner, Text) == person, live, {str(owner.key): _next})
+
+
+_assignees = cast(project.assignees, ARRAY(Text))
+# In the order of locking.
+OWNED = {
+    "customers": _owned_by(resources.CUSTOMERS.table, customer.assigned_to),
+    "deals": _owned_by(
+        resources.DEALS.table, deal.owner_id, deal.stage_id.in_(select(stage.id).where(stage.kind == "open"))
     ),
+    "projects": Owned(
+        resources.PROJECTS.table,
+        lambda person: or_(
+            cast(project.owner_id, Text) == person, project.id.in_(select(func.crm_projects_of(array([person]))))
+        ),
+        (project.deleted_at.is_(None), projects.IS_OPEN),
+        {
+            "owner_id": case((cast(project.owner_id, Text) == _present, _next), else_=cast(project.owner_id, Text)),
+            "assignees": case(
+                (_next == any_(_assignees), func.array_remove(_assignees, _present)),
+                else_=func.array_replace(_assignees, _present, _next),
+            ),
+        },
+    ),
+    "activities": _owned_by(resources.ACTIVITIES.table, activity.assigned_to, activities.IS_OPEN),
 }
-_numbers = {name: _number(table, owner == c.user_id, *live) for name, (table, owner, live) in OWNED.items()}
+
+
+def _number(name: str) -> ColumnElement[int]:
+    table, mine, live, _ = OWNED[name]
+    return select(func.count()).select_from(table).where(mine(c.user_id), *live).correlate(Row).scalar_subquery()
+
+
 COLUMNS = view_columns(
     Member,
     Row.__table__,
@@ -76,9 +119,9 @@ COLUMNS = view_columns(
     token_role=TOKEN_ROLE,
     narrowed_to=c.role,
     last_seen_at=_said(user.last_seen_at),
-    customers=_numbers["customers"],
-    open_deals=_numbers["deals"],
-    open_activities=_numbers["activities"],
+    customers=_number("customers"),
+    open_deals=_number("deals"),
+    open_activities=_number("activities"),
 )
 MEMBERS = Repository(resources.MEMBERS, Member, COLUMNS)
 _document = func.crm_fold_search(func.coalesce(NAME, "") + literal_column(r"E'\n'") + func.coalesce(EMAIL, ""))
@@ -108,22 +151,18 @@ EXPECTED: Select[Any] = select(func.count()).select_from(Row).where(c.user_id.is
 LOCK: Select[Any] = select(func.crm_lock_members(func.current_setting("crm.tenant")))
 
 
-def _belonging(owner: ColumnElement[Any]) -> ColumnElement[bool]:
-    return owner == bindparam("present", type_=owner.type)
-
-
-def _handed_over(table: Table, owner: ColumnElement[Any], live: tuple[ColumnElement[bool], ...]) -> Update:
+def _handed_over(owned: Owned) -> Update:
     """Gives some of a person's records to another, in the order of locking."""
-    some = select(table.c.id).where(_belonging(owner), *live).order_by(table.c.id)
+    table = owned.table
+    some = select(table.c.id).where(owned.mine(_present), *owned.live).order_by(table.c.id)
     some = some.limit(bindparam("most", type_=BigInteger)).with_for_update(of=table)
-    given = {owner.key: bindparam("next", type_=owner.type)}
-    return update(table).where(table.c.id.in_(some)).values(given).returning(table.c.id)
+    return update(table).where(table.c.id.in_(some)).values(owned.given).returning(table.c.id)
 
 
 BELONGING: Select[Any] = select(
     *(
-        select(func.count()).select_from(table).where(_belonging(owner), *live).scalar_subquery()
-        for table, owner, live in OWNED.values()
+        select(func.count()).select_from(owned.table).where(owned.mine(_present), *owned.live).scalar_subquery()
+        for owned in OWNED.values()
     )
 )
-HAND_OVER = {name: _handed_over(*owned) for name, owned in OWNED.items()}
+HAND_OVER = {name: _handed_over(owned) for name, owned in OWNED.items()}

@@ -87,7 +87,9 @@ async def sign_out_member(request: CrmRequest, member_id: FromPath[RecordId]) ->
 async def reassign_member(
     request: CrmRequest, member_id: FromPath[RecordId], data: JSONBody[Handover]
 ) -> Response[HandedOver]:
-    """Give a person's customers, open deals and open activities to another one. More than 1,000 become a job."""
+    """Give a person's customers, and open deals, projects and activities, to another one. More than 1,000 become a job.
+    In projects where the person is one of several, the other one takes the place.
+    """
     async with transaction(request) as tx:
         done: Any = await service.reassign(tx, member_id, data)
         return answer(tx, done, ACCEPTED if isinstance(done, JobStarted) else 200)

@@ -91,3 +91,4 @@ class HandedOver(Struct):
     customers: int
     deals: int
     activities: int
+    projects: int

@@ -76,17 +76,17 @@ async def withdraw(tx: Transaction, member_id: int) -> None:
 
 
 async def reassign(tx: Transaction, member_id: int, data: Handover) -> HandedOver | JobStarted:
-    """Give all that is open of a person to another one: the customers, and the open deals and activities. Of more than
-    1,000 records, the job that it becomes.
+    """Give all that is open of a person to another one: the customers, and the open deals, projects and activities. Of
+    more than 1,000 records, the job that it becomes.
 
     Raises AppError MEMBER_NOT_FOUND, or a 400 for a `to` that can have nothing.
     """
     present = (await MEMBERS.get(tx, member_id)).user_id
     next_ = await _receiver(tx, member_id, data.to)
     if present is None:
-        return HandedOver(0, 0, 0)
-    people = {"present": present, "next": next_}
-    total = sum((await tx.connection.execute(BELONGING, {"present": present})).one())
+        return HandedOver(0, 0, 0, 0)
+    people = {"present": str(present), "next": str(next_)}
+    total = sum((await tx.connection.execute(BELONGING, {"present": str(present)})).one())
     if total <= MOST_AT_ONCE:
         return HandedOver(**{name: await _give(tx, name, people, MOST_AT_ONCE) for name in HAND_OVER})
     if tx.dry_run:
@@ -125,6 +125,7 @@ class _Progress(Struct):
     customers: int = 0
     deals: int = 0
     activities: int = 0
+    projects: int = 0
 
 
 async def reassign_step(tx: Transaction, job: Job) -> Step:
