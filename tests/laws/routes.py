@@ -165,6 +165,8 @@ def make(caller: Caller, parameter: str) -> Any:
         return start_job(caller)["id"]
     if parameter == "delivery_id":
         return make_delivery(caller)
+    if parameter == "notification_id":
+        return make_notification(caller)
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -198,6 +200,20 @@ def make_delivery(caller: Caller) -> int:
             "INSERT INTO webhook_deliveries (tenant_id, webhook_id, sequence, type, resource_type, resource_id)"
             " SELECT %s, %s, count(*) + 1, 'tag.created', 'tag', 1 FROM webhook_deliveries RETURNING id",
             [caller.tenant, webhook],
+        ).fetchone()
+    assert made is not None
+    return int(made[0])
+
+
+def make_notification(caller: Caller) -> int:
+    """Something that this caller was told."""
+    settings: Settings = caller.client.app.state.settings
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute(set_for_transaction({"role": "%s", "crm.tenant": "%s"}), [SERVICE_ROLE, caller.tenant])
+        made = connection.execute(
+            "INSERT INTO notifications (tenant_id, user_id, kind, key, resource_type, resource_id, in_app, by_email)"
+            " VALUES (%s, %s, 'assigned', gen_random_uuid(), 'customer', 1, true, false) RETURNING id",
+            [caller.tenant, caller.user_id],
         ).fetchone()
     assert made is not None
     return int(made[0])

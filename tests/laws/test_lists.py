@@ -28,6 +28,7 @@ from tests.laws.routes import (
     make_delivery,
     make_duplicates,
     make_import_rows,
+    make_notification,
     start_job,
 )
 
@@ -75,6 +76,8 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
             admin.ok("DELETE", f"/admin/customers/{admin.customer()['id']}")
         elif operation.path.endswith("/deliveries"):
             make_delivery(admin)
+        elif operation.path == "/admin/me/notifications":
+            make_notification(admin)
         elif operation.path == "/admin/duplicates":
             make_duplicates(admin)
         elif operation.path == "/admin/jobs":

@@ -34,14 +34,14 @@ async def list_notifications(
         return await read_page(request, tx, queries.LISTING, filters, scope=queries.OF_ME, show=show)
 
 
-@post("/notifications/read", guards=[Requires(Permission.READ)], status_code=200)
+@post("/notifications/read", guards=[Requires(Permission.WRITE)], status_code=200)
 async def read_notifications(request: CrmRequest, data: JSONBody[ReadUntil]) -> Response[ReadCount]:
     """All notifications up to a time are read."""
     async with transaction(request) as tx:
         return answer(tx, ReadCount(await queries.read_until(tx, data.until)))
 
 
-@post("/notifications/{notification_id:str}/read", guards=[Requires(Permission.READ)], status_code=200)
+@post("/notifications/{notification_id:str}/read", guards=[Requires(Permission.WRITE)], status_code=200)
 async def read_notification(request: CrmRequest, notification_id: FromPath[RecordId]) -> Response[Notification]:
     """This notification is read."""
     async with transaction(request) as tx:
@@ -55,7 +55,7 @@ async def get_notification_settings(request: CrmRequest) -> Response[Notificatio
         return answer(tx, await service.get_settings(tx))
 
 
-@put("/notification-settings", guards=[Requires(Permission.READ)])
+@put("/notification-settings", guards=[Requires(Permission.WRITE)])
 async def change_notification_settings(
     request: CrmRequest, data: JSONBody[NotificationSettingsChange]
 ) -> Response[NotificationSettings]:
