@@ -23,7 +23,7 @@ from app.dev.object_store import EmbeddedStore
 from app.dev.postgres import EmbeddedPostgres
 from app.settings import Settings
 from app.storage.objects import ObjectStore
-from tests.processes import Service, crm, wait_until
+from tests.processes import Service, crm_here, wait_until
 
 MIB = 1024 * 1024
 GZIP = b"\x1f\x8b\x08\x00"
@@ -54,8 +54,8 @@ def grow_older() -> None:
 
 
 def sweep(service: Service, *more: str) -> str:
-    swept = crm("attachments", "sweep", "--older-than", "1s", "--data-dir", str(service.data_dir), *more)
-    assert swept.returncode == 0, swept.stderr
+    swept = crm_here("attachments", "sweep", "--older-than", "1s", "--data-dir", str(service.data_dir), *more)
+    assert swept.exit_code == 0, swept.stderr
     return swept.stdout
 
 
@@ -198,9 +198,9 @@ def test_a_purge_deletes_for_good_what_is_in_the_trash_long_enough(service: Serv
         service.call("DELETE", f"/admin/attachments/{made['id']}", token)
     grow_older()
     where = ("--data-dir", str(service.data_dir))
-    assert "0 attachments" in crm("attachments", "purge", "--older-than", "30d", *where).stdout
+    assert "0 attachments" in crm_here("attachments", "purge", "--older-than", "30d", *where).stdout
     assert len(objects(service, "one", "two")) == 4
-    assert "2 attachments" in crm("attachments", "purge", "--older-than", "1s", *where).stdout
+    assert "2 attachments" in crm_here("attachments", "purge", "--older-than", "1s", *where).stdout
     assert len(objects(service, "one", "two")) == 2
     assert service.call("POST", f"/admin/attachments/{made['id']}/restore", token).status_code == 404
     assert service.call("GET", f"{path}/attachments?deleted=include", token).json()["total"] == 1

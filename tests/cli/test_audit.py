@@ -14,7 +14,7 @@ from click.testing import Result
 from app.dev.postgres import OWNER, EmbeddedPostgres
 from app.records.signatures import CHECKPOINT, sign
 from app.settings import Settings
-from tests.processes import crm, crm_here
+from tests.processes import crm_here
 
 SECRET = "a secret of the command's own, of more than thirty-two bytes"
 
@@ -25,7 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
     data_dir = tmp_path_factory.mktemp("audit") / "data"
     with EmbeddedPostgres(data_dir) as server:
         for tenant in ("acme", "globex"):
-            assert crm("seed", "--customers", "150", "--tenant", tenant, "--data-dir", str(data_dir)).returncode == 0
+            seeded = crm_here("seed", "--customers", "150", "--tenant", tenant, "--data-dir", str(data_dir))
+            assert seeded.exit_code == 0, seeded.stderr
         sealed = audit(server, "seal")
         assert sealed.exit_code == 0, sealed.stderr
         assert sealed.stdout.startswith("Sealed ")

@@ -34,6 +34,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.stop()
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose servers each test starts and stops again; they are made and migrated once."""
+    return tmp_path_factory.mktemp("home") / "data"
+
+
 def test_it_says_how_to_try_it_and_that_works(service: Service) -> None:
     assert f"The CRM is at {service.url}, its API reference at {service.url}/docs" in service.said
     (command,) = [line for line in service.said if line.startswith("curl ")]
@@ -197,8 +203,8 @@ def test_a_port_that_is_taken_is_said(service: Service) -> None:
     assert "Traceback" not in taken.stderr
 
 
-def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data", DRAIN_SECONDS="2", RATE_LIMIT_PER_MINUTE="0")
+def test_sigterm_says_not_ready_first_and_finishes_what_runs(home: Path) -> None:
+    service = Service(home, DRAIN_SECONDS="2", RATE_LIMIT_PER_MINUTE="0")
     token = service.token("admin")
     statuses: list[int] = []
     stop = threading.Event()
@@ -224,12 +230,12 @@ def test_sigterm_says_not_ready_first_and_finishes_what_runs(tmp_path: Path) -> 
     assert service.postgres_pid is None
 
 
-def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data", "--workers", "2")
+def test_ctrl_c_leaves_no_process_behind(home: Path) -> None:
+    service = Service(home, "--workers", "2")
     token = service.token("admin")
     group = os.getpgid(service.process.pid)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(service.call, "GET", "/admin/events?after=0&wait=30", token)
+        waiting = pool.submit(service.call, "GET", f"/admin/events?after={2**60}&wait=30", token)
         time.sleep(0.5)
         os.killpg(group, signal.SIGINT)  # as a terminal does
         assert waiting.result(5).json()["data"] == []
@@ -237,11 +243,11 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path) -> None:
     service.stop()
     assert service.postgres_pid is None
     left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path) not in left
+    assert str(home) not in left
 
 
-def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data")
+def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(home: Path) -> None:
+    service = Service(home)
     token = service.token("admin")
     created = service.call("POST", "/admin/customers", token, json={"name": "Survivor"}).json()
     service.stop(signal.SIGKILL)
@@ -254,7 +260,7 @@ def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(tmp_path: Pa
         return False
 
     wait_until(gone, "the worker, which outlives its parent, gone")
-    again = Service(tmp_path / "data")
+    again = Service(home)
     assert again.call("GET", f"/admin/customers/{created['id']}", token).status_code == 200
     again.stop()
     assert again.postgres_pid is None
@@ -294,12 +300,11 @@ def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
 
 def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "db") as server:
-        service = Service(tmp_path / "data", DATABASE_URL="")
-        service.stop()
+        data_dir = tmp_path / "data"
+        token = crm_here("token", "--role", "admin", "--data-dir", str(data_dir)).stdout.strip()
         started = subprocess.Popen(
             [CRM, "serve", "--port", "0"],
-            env=ENVIRONMENT
-            | {"DATABASE_URL": server.dsn(), "CRM_DATA_DIR": str(service.data_dir), "DRAIN_SECONDS": "0"},
+            env=ENVIRONMENT | {"DATABASE_URL": server.dsn(), "CRM_DATA_DIR": str(data_dir), "DRAIN_SECONDS": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -309,7 +314,7 @@ def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Pa
         try:
             assert httpx.get(f"{url}/ready").status_code == 503
             assert httpx.get(f"{url}/health").status_code == 200
-            answer = httpx.get(f"{url}/admin/me", headers={"Authorization": f"Bearer {service.token('admin')}"})
+            answer = httpx.get(f"{url}/admin/me", headers={"Authorization": f"Bearer {token}"})
             assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
         finally:
             started.send_signal(signal.SIGTERM)
@@ -320,8 +325,8 @@ def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Pa
 def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> None:
     where = ("--data-dir", str(tmp_path / "data"))
     for tenant in ("one", "two"):
-        seeded = crm("seed", "--customers", "200", "--tenant", tenant, "--seed", "7", *where)
-        assert seeded.returncode == 0, seeded.stderr
+        seeded = crm_here("seed", "--customers", "200", "--tenant", tenant, "--seed", "7", *where)
+        assert seeded.exit_code == 0, seeded.stderr
     with EmbeddedPostgres(tmp_path / "data") as server, psycopg.connect(server.dsn(user="postgres")) as connection:
         people = "SELECT name, email, status, assigned_to, created_at FROM customers WHERE tenant_id = %s ORDER BY 2, 1"
         one, two = (connection.execute(people, [tenant]).fetchall() for tenant in ("one", "two"))
