@@ -78,6 +78,11 @@ def crm_on(settings: Settings, *arguments: str) -> Result:
     )
 
 
+def beside(settings: Settings) -> dict[str, str]:
+    """What a service is told that answers requests on a database that others use, too, and does nothing by itself."""
+    return {"DATABASE_URL": settings.database_dsn, "JOBS_IN_SERVICE": "false", "UPKEEP_SECONDS": "0"}
+
+
 class Service:
     """A running `crm serve`: on the embedded servers of its folder, or on those that are configured."""
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from structlog.testing import capture_logs
 
-from tests.processes import Service
+from app.settings import Settings
+from tests.callers import Callers
+from tests.processes import Service, beside
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -61,9 +66,12 @@ def attributes(span: Any) -> dict[str, Any]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
-def test_a_request_is_one_trace_of_its_route_and_its_statements(collector: Collector, tmp_path: Path) -> None:
-    service = Service(tmp_path / "data", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, SLOW_QUERY_MS="0")
-    token = service.token("admin")
+def test_a_request_is_one_trace_of_its_route_and_its_statements(
+    collector: Collector, tmp_path: Path, settings: Settings, tenant: str
+) -> None:
+    told = beside(settings) | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SLOW_QUERY_MS": "0"}
+    service = Service(tmp_path / "data", **told)
+    token = service.token("admin", "--tenant", tenant)
     service.call("POST", "/admin/tags", token, json={"name": "canary of a body"})
     parent = f"00-{TRACE}-00f067aa0ba902b7-01"
     answer = httpx.get(
@@ -94,8 +102,11 @@ def test_a_request_is_one_trace_of_its_route_and_its_statements(collector: Colle
     assert "canary" not in service.log.read_text() + str(collector.spans)
 
 
-def test_a_statement_that_is_quick_enough_is_not_logged(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data", SLOW_QUERY_MS="4000")
-    service.call("GET", "/admin/customers", service.token("admin"))
-    service.stop()
-    assert "slow query" not in service.log.read_text()
+@pytest.mark.parametrize(("slow_ms", "logged"), [(0, True), (4000, False)])
+def test_a_statement_that_is_quick_enough_is_not_logged(
+    slow_ms: int, logged: bool, callers: Callers, tenant: str, variant: Callable[..., TestClient[Litestar]]
+) -> None:
+    person = callers.person("admin", tenant, client=variant(slow_query_ms=slow_ms))
+    with capture_logs() as lines:
+        person.ok("GET", "/admin/customers")
+    assert ("slow query" in {line["event"] for line in lines}) is logged

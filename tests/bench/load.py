@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -20,6 +21,8 @@ from psycopg import AsyncRawCursor, sql
 from app.main import create_app
 from tests.bench.server import LOGIN, Bench
 
+# Of a load that is there to see that it can be measured.
+LEAST_SECONDS = 0.4
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -51,7 +54,13 @@ def wrk(
         command += ["-H", f"{name}: {value}"]
     if script is not None:
         command += ["-s", str(script)]
-    said = subprocess.run([*command, bench.url + path], capture_output=True, text=True, check=True).stdout
+    with subprocess.Popen([*command, bench.url + path], stdout=subprocess.PIPE, text=True) as process:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LEAST_SECONDS if seconds < LEAST_SECONDS else None)
+        process.send_signal(signal.SIGINT)  # it takes whole seconds only, and tells at once what it has so far
+        assert process.stdout is not None
+        said = process.stdout.read()
+    assert process.returncode == 0, said
     if "Non-2xx" in said:
         raise NoAnswerError(f"{path}: {said}")
     found = {key: float(value) * UNITS[unit] for key, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}

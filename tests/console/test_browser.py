@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from app.settings import Settings
 from tests.console.dialect import FOLDER, check_shape
-from tests.processes import Service
+from tests.processes import Service, beside
 from tests.programs import program
 
 
@@ -33,8 +34,9 @@ def origin() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def service(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("browser") / "data", CORS_ALLOWED_ORIGINS=origin)
+def service(settings: Settings, origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    told = beside(settings) | {"CORS_ALLOWED_ORIGINS": origin}
+    service = Service(tmp_path_factory.mktemp("browser") / "data", **told)
     yield service
     service.stop()
 

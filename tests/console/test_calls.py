@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from app.settings import Settings
 from tests.callers import Callers
 from tests.console.dialect import CALLS, FOLDER, check_answers, filled
 from tests.laws.routes import CONSOLE
-from tests.processes import Service
+from tests.processes import Service, beside
 from tests.programs import missing, program
 
 ROLES = ["admin", "manager", "agent"]
@@ -74,8 +75,8 @@ def node_modules() -> None:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("console") / "data")
+def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("console") / "data", **beside(settings))
     yield service
     service.stop()
 
