@@ -149,7 +149,7 @@ class Walker:
 
     def create(self) -> httpx.Response:
         customer, deal, contact = self.pick("customers"), self.pick("deals"), self.pick("contacts")
-        choice = self.random.randrange(8)
+        choice = self.random.randrange(9)
         if choice == 0 or customer is None:
             email = f"{self.word()}@example.com".lower() if self.random.random() < 0.5 else None
             return self.made("customers", {"name": self.word(), "email": email, "tag_ids": None} | {})
@@ -166,9 +166,8 @@ class Walker:
             )
         if choice == 4:
             kind = self.random.choice(["call", "task", "meeting"])
-            return self.made(
-                "activities", {"title": self.word(), "type": kind, "customer_id": customer, "deal_id": deal}
-            )
+            links = {"customer_id": customer, "deal_id": deal, "project_id": self.pick("projects")}
+            return self.made("activities", {"title": self.word(), "type": kind, **links})
         if choice == 5:
             return self.made("tags", {"name": self.word()})
         if choice == 6:
@@ -176,6 +175,8 @@ class Walker:
             kind = self.random.choice(["open", "won", "lost"])
             body = {"name": name.lower(), "display_name": name, "kind": kind, "order": self.random.randrange(1, 8)}
             return self.made("pipeline-stages", body)
+        if choice == 7:
+            return self.made("projects", {"name": self.word(), "customer_id": customer})
         return self.made("notes", {"content": self.word(), "customer_id": customer, "deal_id": deal})
 
     def made(self, collection: str, body: dict[str, Any], path: str = "") -> httpx.Response:
@@ -232,6 +233,11 @@ class Walker:
             "amount": self.random.randrange(50),
             "customer_id": self.pick("customers"),
             "contact_id": None,
+        },
+        "projects": lambda self: {
+            "status": self.random.choice(["in_progress", "completed"]),
+            "complete_tasks": self.random.random() < 0.5,
+            "assignees": self.random.sample([7, 8, "x"], self.random.randrange(4)),
         },
         "activities": lambda self: {"status": self.random.choice(["scheduled", "completed"]), "title": self.word()},
         "notes": lambda self: {"content": self.word()},

@@ -19,7 +19,7 @@ from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, make, make_
 # A word in everything that the agent may not see.
 CANARY = "canary"
 # What an agent's own record may show of records that it belongs to.
-NAMES = ("Hidden Customer", "Hidden", "Contact", "Hidden deal")
+NAMES = ("Hidden Customer", "Hidden", "Contact", "Hidden deal", "Hidden project")
 READS = [
     operation
     for operation in ADMIN + CONSOLE
@@ -52,13 +52,16 @@ class FakeData:
             "deals",
             {"title": "Hidden deal", "stage": "closed_lost", "lost_reason": CANARY, "description": CANARY, **links},
         )
+        of_hidden = {"customer_id": hidden}
+        project = self._make(admin, "projects", {"name": "Hidden project", "description": CANARY, **of_hidden})
         told = dict.fromkeys(("title", "description", "outcome"), CANARY) | {"type": "call"}
-        activity = self._make(admin, "activities", {**told, **links, "deal_id": deal})
+        activity = self._make(admin, "activities", {**told, **links, "deal_id": deal, "project_id": project})
         note = self._make(admin, "notes", {"content": CANARY, "customer_id": hidden})
         attachment = admin.attach(f"/admin/deals/{deal}", name=f"{CANARY}.txt").json()["id"]
         self.hidden = {
             **links,
             "deal_id": deal,
+            "project_id": project,
             "activity_id": activity,
             "note_id": note,
             "attachment_id": attachment,
@@ -71,9 +74,12 @@ class FakeData:
         # The agent's records that belong to hidden ones; and others' records that belong to the agent's.
         own_deal = self._make(admin, "deals", {"title": "Mine", "owner_id": me, **links})
         own_activity = self._make(
-            admin, "activities", {"title": "Mine", "type": "call", "assigned_to": me, **links, "deal_id": deal}
+            admin,
+            "activities",
+            {"title": "Mine", "type": "task", "assigned_to": me, **links, "deal_id": deal, "project_id": project},
         )
-        for parent in ({"customer_id": mine}, {"deal_id": own_deal}):
+        own_project = self._make(admin, "projects", {"name": "Mine", "assignees": [me], **of_hidden})
+        for parent in ({"customer_id": mine}, {"deal_id": own_deal}, {"project_id": own_project}):
             self._make(admin, "activities", {**told, **parent})
             self._make(admin, "notes", {"content": CANARY, **parent})
         self._make(admin, "notes", {"content": CANARY, "activity_id": own_activity})
@@ -84,6 +90,7 @@ class FakeData:
             "customer_id": mine,
             "contact_id": own_contact,
             "deal_id": own_deal,
+            "project_id": own_project,
             "activity_id": own_activity,
             "note_id": own_note,
             "attachment_id": own_attachment,
