@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, Text, any_, bindparam, case, cast, false, null, or_, select, true
+from sqlalchemy import ColumnElement, Select, Text, any_, bindparam, case, cast, false, func, null, or_, select, true
 from sqlalchemy import literal_column as sql
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
 from app.events.feed import entry, seal
 from app.events.types import TYPES
+from app.models import UserReferences
 from app.records.audit_values import AuditAction, ResourceType
 from app.records.holders import below, holders, records_below
 from app.records.resources import RESOURCES, Resource
@@ -121,8 +122,15 @@ def _held_before(resource: Resource) -> ColumnElement[Any]:
     """Null where the change hides the record from nobody."""
 
     def before(name: str) -> ColumnElement[Any]:
-        in_log = entry.old_values.op("->>", return_type=Text())(sql(f"'{name}'"))
-        as_now = _of_record(resource, cast(resource.table.c[name], Text))
+        column = resource.table.c[name]
+        in_log: ColumnElement[Any]
+        if isinstance(column.type, UserReferences):
+            each = func.jsonb_array_elements_text(entry.old_values.op("->")(sql(f"'{name}'"))).column_valued("each")
+            in_log = func.array(select(each).scalar_subquery(), type_=ARRAY(Text))
+            as_now = _of_record(resource, cast(column, ARRAY(Text)))
+        else:
+            in_log = entry.old_values.op("->>", return_type=Text())(sql(f"'{name}'"))
+            as_now = _of_record(resource, cast(column, Text))
         return case((entry.old_values.has_key(sql(f"'{name}'")), in_log), else_=as_now)
 
     is_moved = or_(*(entry.old_values.has_key(sql(f"'{name}'")) for name in resource.owned_by))

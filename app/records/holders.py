@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, any_, bindparam, cast, select
+from sqlalchemy import ColumnElement, FromClause, Select, Text, and_, any_, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import BigInteger
 
+from app.models import UserReferences
 from app.records.resources import RESOURCES, Resource, references
 
 Column = Callable[[str], ColumnElement[Any]]
@@ -29,19 +30,24 @@ class Below(NamedTuple):
 
 def holders(resource: Resource, column: Column) -> ColumnElement[list[str]]:
     """The persons whose own a record is, as an array that may have nulls. `column` says what its columns hold."""
-    persons: list[Any] = [cast(person, Text) for person in _persons(resource, column)]
-    return array(persons)
+    persons: list[Any] = [*_persons(resource, column)]
+    found: ColumnElement[Any] = array([one for one in persons if not isinstance(one.type, ARRAY)])
+    for several in persons:
+        if isinstance(several.type, ARRAY):
+            found = func.array_cat(found, several, type_=ARRAY(Text))
+    return found
 
 
 def _persons(resource: Resource, column: Column) -> Iterator[ColumnElement[Any]]:
     targets = dict(references(resource))
     for name in resource.owned_by:
         if name not in targets:
-            yield column(name)
+            several = isinstance(resource.table.c[name].type, UserReferences)
+            yield cast(column(name), ARRAY(Text) if several else Text)
             continue
         above = targets[name].table.alias()
         for person in _persons(targets[name], above.c.__getitem__):
-            found = select(cast(person, Text)).where(above.c.id == cast(column(name), BigInteger))
+            found = select(person).where(above.c.id == cast(column(name), BigInteger))
             yield found.correlate_except(above).scalar_subquery()
 
 

@@ -213,6 +213,10 @@ class World:
             self._make("deals", title="D", amount=5, customer_id=customer, owner_id=owner)
             for customer, owner in ((mine, None), (theirs, a.user_id), (nobodys, b.user_id), (mine, b.user_id))
         ]
+        self.projects = [
+            self._make("projects", name="P", customer_id=mine, owner_id=owner, assignees=people)
+            for owner, people in ((None, [a.user_id, b.user_id]), (b.user_id, []))
+        ]
         self.activities = [
             self._make("activities", title="A", type="call", **links, assigned_to=who)
             for links, who in (
@@ -225,6 +229,7 @@ class World:
             for by, customer in ((a, mine), (admin, mine), (b, theirs))
         ]
         paths = (f"customers/{mine}", f"customers/{nobodys}", *(f"deals/{deal}" for deal in self.deals))
+        paths = (*paths, *(f"projects/{project}" for project in self.projects))
         self.attachments = [
             admin.attach(f"/admin/{path}").json()["id"]
             for path in (*paths, *(f"activities/{activity}" for activity in self.activities))
@@ -308,6 +313,7 @@ def test_agents_hear_of_what_they_may_read_and_when_they_no_longer_may(
         # Of each kind: what is the agent's own, and what is not.
         *(change("customers", customer, company=f"C{customer}") for customer in world.customers),
         *(change("deals", deal, description="…") for deal in world.deals),
+        *(change("projects", project, description="…") for project in world.projects),
         *(change("activities", activity, description="…") for activity in world.activities),
         *(change("notes", note, content="…") for note in world.notes),
         # A customer goes with all that was seen through it.
@@ -315,11 +321,19 @@ def test_agents_hear_of_what_they_may_read_and_when_they_no_longer_may(
         # So does a deal, and an activity.
         *(change("deals", deal, owner_id=user) for deal in world.deals[1:] for user in (b, a, None)),
         *(change("activities", activity, assigned_to=user) for activity in world.activities for user in (b, a, None)),
+        # So does a project: whoever works on it sees it.
+        *(
+            change("projects", project, assignees=people)
+            for project in world.projects
+            for people in ([b], [a], [], [a, b])
+        ),
+        *(change("projects", world.projects[1], owner_id=user, assignees=[b]) for user in (a, None)),
         # A deal that moves from customer to customer.
         *(change("deals", world.deals[0], customer_id=customer) for customer in (theirs, nobodys, mine)),
         *(trash("attachments", attachment) for attachment in world.attachments[:3]),
         restore("attachments", world.attachments[0]),
         *(step(*deal) for deal in (("deals", world.deals[0]), ("deals", world.deals[1])) for step in (trash, restore)),
+        *(step("projects", world.projects[0]) for step in (trash, restore)),
         *(step("customers", mine) for step in (trash, restore)),
         trash("tags", world.tag),
     ]

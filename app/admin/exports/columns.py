@@ -80,14 +80,20 @@ def _column(name: str, value: ColumnElement[Any]) -> Column:
     return Column(name, _harmless(value) if isinstance(kind, String) else value, value, value)
 
 
-def _people(name: str, value: ColumnElement[Any]) -> Column:
+def _people(name: str, value: Any) -> Column:
     """The ids of several people, apart by semicolons in a cell."""
     shown: ColumnElement[Any] = func.unnest(value).column_valued("person")
     as_json = func.coalesce(select(func.json_agg(func.crm_user_json(shown))).scalar_subquery(), sql("'[]'::json"))
     quoted = func.concat('"', func.replace(shown, sql("""'"'"""), sql("""'""'""")), '"')
     each = case((shown.bool_op("~")(SPECIAL), quoted), else_=shown)
     in_cell = select(func.string_agg(each, SEPARATOR, type_=Text)).scalar_subquery()
-    return Column(name, _harmless(in_cell), in_cell, as_json)
+    return Column(name, _made_once(name, in_cell, value.table), in_cell, as_json)
+
+
+def _made_once(name: str, in_cell: ColumnElement[Any], table: Table) -> ColumnElement[str]:
+    """A cell of which the beginning is looked at: from a subquery, so that it is made once."""
+    made = select(in_cell.label(name)).correlate(table).offset(sql("0")).subquery("made")
+    return select(_harmless(made.c[name])).scalar_subquery()
 
 
 def _tags() -> Column:
@@ -105,10 +111,7 @@ def _tags() -> Column:
     has_tags = func.cardinality(of_customer) > sql("0")
     in_cell = case((has_tags, func.array_to_string(together(cell), SEPARATOR, type_=Text)))
     listed = case((has_tags, func.array_to_json(together(tag.name))), else_=sql("'[]'::json"))
-    # Its beginning is looked at: from a subquery, so that it is made once.
-    made = select(in_cell.label("tags")).correlate(Customer).offset(sql("0")).subquery("made")
-    harmless = select(_harmless(made.c.tags)).scalar_subquery()
-    return Column("tags", harmless, in_cell, listed)
+    return Column("tags", _made_once("tags", in_cell, of_customer.table), in_cell, listed)
 
 
 def _contact_name(reference: ColumnElement[Any]) -> ColumnElement[str]:
