@@ -205,7 +205,11 @@ def test_a_dossier_has_all_that_is_kept_about_a_customer(
     assert admin.attach(path).status_code == 201
     admin.customer("Somebody else")
     admin.ok("DELETE", f"/admin/notes/{story['notes']}")
-    document = manager.ok("GET", f"{path}/dossier")
+    admin.ok("PATCH", path, {"notes": 'At "due_date": "2026-01-01T00:00:00+00:00"'})
+    answer = manager.get(f"{path}/dossier")
+    document = answer.json()
+    # All times have a Z, and texts are as they are: the record has it, and the log.
+    assert answer.text.count("+00:00") == 2
     shown = admin.ok("GET", path)
     assert [tag["name"] for tag in document["customer"].pop("tags")] == [tag["name"] for tag in shown["tags"]]
     assert document["customer"] == {name: shown[name] for name in document["customer"]}

@@ -115,7 +115,7 @@ def make_archive(database: Database, store: ObjectStore) -> Work:
             expires_at = datetime.now(UTC) + timedelta(days=KEPT_DAYS)
             name = f"archive-{day_of(datetime.now(UTC), await zone_of(tx))}.zip"
             key = await reserve_object(tx, job, name, CONTENT_TYPE, expires_at)
-            return Step(0, {"key": key, "name": name, "expires_at": expires_at.isoformat()})
+            return Step(0, {"key": key, "name": name, "expires_at": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}"})
         key = job.state["key"]
         upload = await store.upload(key, CONTENT_TYPE)
         archive = _Archive(database, store, job, upload)

@@ -46,10 +46,18 @@ _of_activity = or_(
 _activities = select(activities.c.id).where(_of_activity)
 
 
+# Times are shown with a Z, also inside of objects. A quotation mark in a text is escaped, so that no text is meant.
+_TIME, _SHOWN_TIME = (
+    literal_column("""'("[a-z_]+_(at|date)" ?: ?"[0-9T:.-]+)[+]00:00"'""", Text),
+    literal_column(r"""'\1Z"'""", Text),
+)
+
+
 def _in_one_line(columns: Columns) -> ColumnElement[str]:
     """As JSON. The server writes line breaks between rows that are nested; those in texts are escaped."""
     line_break, blank = literal_column(r"E'\n'", Text), literal_column("' '", Text)
-    return func.translate(cast(json_object(columns), Text), line_break, blank, type_=Text)
+    line = func.translate(cast(json_object(columns), Text), line_break, blank, type_=Text)
+    return func.regexp_replace(line, _TIME, _SHOWN_TIME, literal_column("'g'", Text), type_=Text)
 
 
 class Part(NamedTuple):
