@@ -5,23 +5,20 @@ nothing but that.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, convert, json, to_builtins
-from sqlalchemy import ColumnElement, Executable, Select, Text, any_, bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import BigInteger
+from sqlalchemy import text
 
 from app.access.permissions import Permission
 from app.admin.customers.schemas import CustomerCreate
-from app.admin.imports.kinds import KINDS, OF_MERGED, OWNERS, PEOPLE, Batch, Kind
+from app.admin.imports import matching
+from app.admin.imports.kinds import KINDS, OWNERS, PEOPLE, Batch, Kind
 from app.admin.imports.plans import ImportPlan, MatchOn, OnMatch, Options
 from app.admin.imports.schemas import ImportKind
 from app.admin.imports.values import LONGEST_SHOWN, Manner, Plan, Problem, plan_of, read_row
@@ -30,7 +27,6 @@ from app.db.result import RowMapping
 from app.files.rows import Row, read_rows
 from app.files.unpacked import Column
 from app.jobs.queue import Job, Step, Work, longer_statements
-from app.models import Contact, Deal, Tag, User
 from app.records import history
 from app.records.repository import differing
 from app.records.resources import ACTIVITIES, CONTACTS, CUSTOMERS, DEALS, Resource, references
@@ -48,13 +44,11 @@ from app.web.text import trimmed
 # A step takes about a second, and so many rows are in memory.
 ROWS = 1000
 MOST_NAMED = 5
-SOME_ID = re.compile(r"[1-9][0-9]{0,17}")
 # In place of the id of a customer that is made when the row is stored.
 NEW_CUSTOMER_ID = MAX_ID
 NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
 UNCHANGED, ERROR, SKIP, CREATE, UPDATE = "unchanged", "error", "skip", "create", "update"
 
-IDS: ColumnElement[Any] = any_(bindparam("ids", type_=ARRAY(BigInteger)))
 STORE = text("""
     INSERT INTO import_rows (tenant_id, import_id, number, outcome, record_id, version, document, before, problems,
         keys)
@@ -64,8 +58,6 @@ STORE = text("""
         version integer, document jsonb, before jsonb, problems jsonb, keys text[])
 """)
 FORGET = text("DELETE FROM import_rows WHERE import_id = :import_id AND number BETWEEN :first AND :last")
-# An import fills tables that the database thinks to be small: it would read them whole for each row.
-USE_INDEXES = select(func.set_config("enable_seqscan", "off", True))
 # A key that an earlier row has makes a row wrong.
 FIND_CLASHES = text("""
     UPDATE import_rows AS mine SET outcome = 'error', document = NULL, before = NULL, version = NULL,
@@ -91,51 +83,6 @@ SUMMARY = text("""
 CHECKED = text("""
     UPDATE imports SET status = 'checked', summary = CAST(:summary AS jsonb), updated_at = now() WHERE id = :import_id
 """)
-user, tag = User.__table__.c, Tag.__table__.c
-MEMBERS = select(user.id, user.email).where(func.lower(user.email) == any_(bindparam("emails", type_=ARRAY(Text))))
-TAGS = select(tag.id, tag.name_folded)
-FOLD = text("SELECT name, crm_fold(name), crm_fold_email(name) FROM unnest(CAST(:names AS text[])) AS wanted (name)")
-# By way, key and id: the first way counts in which there is any.
-_BY_KEY = """
-    SELECT 1, external_id, id FROM {table} WHERE external_id = ANY(CAST(:terms AS text[])) AND deleted_at IS NULL
-    UNION ALL {ways}
-    UNION ALL
-    SELECT 4, CAST(id AS text), id FROM {table} WHERE id = ANY(CAST(:ids AS bigint[])) AND deleted_at IS NULL
-    ORDER BY 3
-"""
-_BY_TEXT = "SELECT 3, {column}, id FROM {table} WHERE {column} = ANY(CAST(:folded AS text[])) AND deleted_at IS NULL"
-_BY_EMAIL = """
-    SELECT 2, email_folded, id FROM customers WHERE email_folded = ANY(CAST(:emails AS text[])) AND deleted_at IS NULL
-    UNION ALL
-"""
-# The key of a record that was merged into another one still finds that one.
-_BY_MERGED = """
-    SELECT 1, external_id, merged_into FROM {table}
-    WHERE external_id = ANY(CAST(:terms AS text[])) AND merged_into IS NOT NULL
-    UNION ALL {ways}
-"""
-_CUSTOMER_WAYS = _BY_MERGED.format(
-    table="customers", ways=_BY_EMAIL + _BY_TEXT.format(table="customers", column="name_folded")
-)
-_CONTACT_WAYS = _BY_MERGED.format(
-    table="contacts", ways="SELECT 2, email, id FROM crm_find_contacts(CAST(:emails AS text[]))"
-)
-NAMED: Mapping[str, Executable] = {
-    "customer": text(_BY_KEY.format(table="customers", ways=_CUSTOMER_WAYS)),
-    "deal": text(_BY_KEY.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
-    "project": text(_BY_KEY.format(table="projects", ways=_BY_TEXT.format(table="projects", column="name_folded"))),
-    "contact": text(_BY_KEY.format(table="contacts", ways=_CONTACT_WAYS)),
-}
-NAMES_OF_CONTACTS = text("""
-    SELECT customer_id, crm_fold(concat_ws(' ', nullif(first_name, ''), last_name)), id FROM contacts
-    WHERE customer_id = ANY(CAST(:ids AS bigint[])) AND deleted_at IS NULL ORDER BY id
-""")
-contact, deal = Contact.__table__.c, Deal.__table__.c
-OF_CUSTOMERS: Mapping[str, Select[Any]] = {
-    "contact_id": select(contact.id, contact.customer_id).where(contact.id == IDS),
-    "deal_id": select(deal.id, deal.customer_id).where(deal.id == IDS),
-}
-
 
 # A BareDate is a time of its own type.
 _encode = json.Encoder(decimal_format="number", enc_hook=datetime.isoformat).encode
@@ -219,7 +166,7 @@ def check_in_steps(settings: Settings, store: ObjectStore) -> Work:
         rows, offset = await read_rows(store, wanted.object_key, progress.offset, min(ROWS, left))
         plan: ImportPlan = read_again(wanted.plan, ImportPlan)
         check = Check(Batch(tx, settings), wanted, plan)
-        await tx.connection.execute(USE_INDEXES)
+        await tx.connection.execute(matching.USE_INDEXES)
         found = await check.run(rows)
         last = rows[-1].number
         numbers = {"first": progress.number + 1, "last": last}
@@ -257,9 +204,7 @@ class Check:
         self._reading = wanted.reading(plan)
         self._columns = plan.columns
         self._match_on = self._options.match_on
-        # The live records that have these external ids or emails: also those that this person does not see.
-        self._holders: dict[str, dict[str, list[int]]] = {"external_id": {}, "email": {}}
-        self._folded: dict[str, str] = {}
+        self._holders = matching.Holders(self._kind, self._match_on)
 
     async def run(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """What `import_rows` says of them."""
@@ -291,8 +236,7 @@ class Check:
         emails = {text.lower() for each, name in naming for text in _texts(each.document[name]) if "@" in text}
         if not emails:
             return
-        found = await self._tx.connection.execute(MEMBERS, {"emails": sorted(emails)})
-        people = {email.lower(): person for person, email in found}
+        people = await matching.members(self._tx, emails)
         for each, name in naming:
             given = each.document[name]
             unknown = [text for text in _texts(given) if "@" in text and text.lower() not in people]
@@ -312,8 +256,8 @@ class Check:
         names = {name for tags in named.values() for name in tags}
         if not names:
             return
-        known = {folded: tag_id for tag_id, folded in await self._tx.connection.execute(TAGS)}
-        folded = {name: alike for name, alike, _ in await self._tx.connection.execute(FOLD, {"names": sorted(names)})}
+        known = await matching.tags(self._tx)
+        folded = {name: alike for name, alike, _ in await matching.fold(self._tx, names)}
         for each in candidates:
             tags = named[id(each)]
             each.values["tags"] = sorted({known[folded[name]] for name in tags if folded[name] in known})
@@ -335,7 +279,7 @@ class Check:
         """What a row belongs to may be named by its external_id, email, name or id; a contact's name is one among those
         of the customer.
         """
-        for name, statement in NAMED.items():
+        for name in matching.NAMED:
             if f"{name}_id" not in self._kind.create.__struct_fields__:
                 continue
             naming: dict[str, list[Candidate]] = defaultdict(list)
@@ -343,38 +287,15 @@ class Check:
                 term = each.document.pop(name, None)
                 if term is not None and each.document.get(f"{name}_id") is None:
                     naming[str(term)].append(each)
-            if not naming:
-                continue
-            folds = (await self._tx.connection.execute(FOLD, {"names": sorted(naming)})).all()
-            given = {
-                "terms": sorted(naming),
-                "folded": [alike for _, alike, _ in folds],
-                "emails": [email for *_, email in folds],
-                "ids": [int(term) for term in naming if SOME_ID.fullmatch(term)],
-            }
-            found: dict[tuple[int, str], list[int]] = defaultdict(list)
-            for way, key, record_id in await self._tx.connection.execute(statement, given):
-                found[way, key].append(record_id)
-            by_name = await self._contacts_by_name(naming) if name == "contact" else {}
-            for term, alike, email in folds:
-                keys = ((1, term), (2, email), (3, alike), (4, term))
-                ids = next((found[key] for key in keys if key in found), None)
-                for each in naming[term]:
-                    self._name_record(each, name, term, ids or by_name.get(id(each), []))
-
-    async def _contacts_by_name(self, naming: Mapping[str, Sequence[Candidate]]) -> dict[int, list[int]]:
-        """By candidate the contacts of its customer that have the name."""
-        owners = {each.document.get("customer_id") for several in naming.values() for each in several}
-        given = {"ids": sorted(owner for owner in owners if isinstance(owner, int) and owner <= MAX_ID)}
-        called: dict[tuple[int, str], list[int]] = defaultdict(list)
-        for owner, folded, contact_id in await self._tx.connection.execute(NAMES_OF_CONTACTS, given):
-            called[owner, folded].append(contact_id)
-        folded = {name: alike for name, alike, _ in await self._tx.connection.execute(FOLD, {"names": sorted(naming)})}
-        return {
-            id(each): called.get((each.document.get("customer_id", 0), folded[term]), [])
-            for term, several in naming.items()
-            for each in several
-        }
+            found = await matching.named(self._tx, name, naming)
+            called = {}
+            if name == "contact":
+                owners = {each.document.get("customer_id") for several in naming.values() for each in several}
+                called = await matching.contacts_called(self._tx, naming, owners)
+            for term, several in naming.items():
+                for each in several:
+                    ids = found.get(term) or called.get((each.document.get("customer_id", 0), term), [])
+                    self._name_record(each, name, term, ids)
 
     def _name_record(self, each: Candidate, name: str, term: str, ids: Sequence[int]) -> None:
         if len(ids) == 1:
@@ -436,34 +357,17 @@ class Check:
                 del each.document["external_id"]
 
     async def _find_holders(self, candidates: Sequence[Candidate]) -> None:
-        """Who has the external ids and emails of these rows, as far as it matters."""
-        wanted = {"external_id": self._kind.of_external_id}
-        if self._kind.of_email is not None and (self._kind.email_is_key or self._match_on is MatchOn.EMAIL):
-            wanted["email"] = self._kind.of_email
+        """Who has the external ids and emails of these rows."""
+        wanted = {
+            name: {value for each in candidates if (value := self._key(name, each)) is not None}
+            for name in ("external_id", "email")
+        }
         async with history.seeing_all(self._tx):
-            for name, statement in wanted.items():
-                values = sorted({value for each in candidates if (value := self._key(name, each)) is not None})
-                if not values:
-                    continue
-                if name == "email":
-                    folds = await self._tx.connection.execute(FOLD, {"names": values})
-                    self._folded = {value: folded for value, _, folded in folds}
-                found = self._holders[name] = defaultdict(list)
-                keys = [self._folded[value] for value in values] if name == "email" else values
-                for key, record_id in await self._tx.connection.execute(statement, {"wanted": keys}):
-                    found[key].append(record_id)
-            if self._match_on is MatchOn.EXTERNAL_ID and self._resource.kind in OF_MERGED:
-                of_keys = self._holders["external_id"]
-                keys_left = {key for each in candidates if (key := self._key("external_id", each)) is not None}
-                left = {"wanted": sorted(keys_left - of_keys.keys())}
-                for key, record_id in await self._tx.connection.execute(OF_MERGED[self._resource.kind], left):
-                    of_keys.setdefault(key, []).append(record_id)
+            await self._holders.find(self._tx, wanted["external_id"], wanted["email"])
 
     def _holders_of(self, name: str, each: Candidate) -> list[int]:
         value = self._key(name, each)
-        if value is None:
-            return []
-        return self._holders[name].get(self._folded[value] if name == "email" else value, [])
+        return [] if value is None else self._holders.of(name, value)
 
     @staticmethod
     def _key(name: str, each: Candidate) -> str | None:
@@ -535,9 +439,8 @@ class Check:
             value = each.values.get(name, None if each.present is None else each.present.get(name))
             if value is None or (name == "email" and not self._kind.email_is_key):
                 continue
-            key = self._folded.get(value, value) if name == "email" else value
-            each.keys.append(f"{name}:{key}")
-            others = [holder for holder in self._holders[name].get(key, ()) if holder != each.record_id]
+            each.keys.append(f"{name}:{self._holders.key(name, value)}")
+            others = [holder for holder in self._holders.of(name, value) if holder != each.record_id]
             if others and name in each.values:
                 # No id if this person may not see the record that has it.
                 which = "" if self._tx.own_records_only else f", with the id {others[0]}"
@@ -554,7 +457,7 @@ class Check:
                 each.new_customer = None
         for column, target in references(self._resource):
             referring = [each for each in looked if each.values.get(column) is not None]
-            live = await live_ids(self._tx, target, {each.values[column] for each in referring})
+            live = await matching.live_ids(self._tx, target, {each.values[column] for each in referring})
             for each in referring:
                 if each.values[column] not in live:
                     self._fault(each, column, target.not_found.message, each.values[column])
@@ -564,8 +467,8 @@ class Check:
     async def _check_contacts(self, candidates: Sequence[Candidate]) -> None:
         changed = [each for each in candidates if each.values.keys() & {"contact_id", "customer_id", "deal_id"}]
         customer_of = {
-            column: dict((await self._tx.connection.execute(statement, {"ids": ids})).all())
-            for column, statement in OF_CUSTOMERS.items()
+            column: await matching.customers_of(self._tx, column, ids)
+            for column in matching.OF_CUSTOMERS
             if (ids := sorted({given for each in changed if (given := each.after.get(column)) is not None}))
         }
         for each in changed:
@@ -591,7 +494,9 @@ class Check:
     async def _require_own(
         self, target: Resource, name: str | None, records: Sequence[tuple[Candidate, int | None]]
     ) -> None:
-        own = await owned_ids(self._tx, target, {record_id for _, record_id in records if record_id is not None})
+        own = await matching.owned_ids(
+            self._tx, target, {record_id for _, record_id in records if record_id is not None}
+        )
         for each, record_id in records:
             if record_id is not None and record_id not in own:
                 self._fault(each, name, f"this {target.kind} is not yours: you may read it, not change it", record_id)
@@ -648,35 +553,6 @@ def _why_not(document: dict[str, Any], wanted: type[Body]) -> str | None:
     except AppError as error:
         return error.message
     return None
-
-
-async def live_ids(tx: Transaction, target: Resource, ids: Collection[int], *, lock: bool = False) -> set[int]:
-    """Those of these records that are there, and not in the trash. Locked ones stay out of it until the transaction
-    ends.
-    """
-    if not ids:
-        return set()
-    return set((await tx.connection.execute(_live(target, lock), {"ids": sorted(ids)})).scalars())
-
-
-async def owned_ids(tx: Transaction, target: Resource, ids: Collection[int]) -> set[int]:
-    """Those of these records that are the person's own."""
-    if not ids:
-        return set()
-    return set((await tx.connection.execute(_owned(target), {"ids": sorted(ids)})).scalars())
-
-
-@cache
-def _live(target: Resource, lock: bool) -> Select[Any]:
-    c = target.table.c
-    live = select(c.id).where(c.id == IDS, c.deleted_at.is_(None))
-    return live.order_by(c.id).with_for_update(read=True) if lock else live
-
-
-@cache
-def _owned(target: Resource) -> Executable:
-    table = target.table.name
-    return text(f"SELECT id FROM unnest(CAST(:ids AS bigint[])) AS id WHERE crm_owns('{table}', id)")  # noqa: S608 -- our own name
 
 
 def _texts(value: Any) -> list[str]:

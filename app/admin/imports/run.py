@@ -23,12 +23,10 @@ from app.admin.imports.check import (
     NEW_TAGS,
     SUMMARY,
     UPDATE,
-    USE_INDEXES,
     Summary,
-    live_ids,
-    owned_ids,
 )
 from app.admin.imports.kinds import KINDS, Kind
+from app.admin.imports.matching import USE_INDEXES, live_ids, owned_ids
 from app.admin.imports.values import Problem
 from app.admin.tags.queries import TAGS
 from app.jobs.queue import Job, Step, Work, longer_statements

@@ -10,8 +10,9 @@ from sqlalchemy import Executable, Table, select, text
 
 from app.access.permissions import Permission
 from app.admin.imports import queries
-from app.admin.imports.check import MEMBERS, CheckWanted
+from app.admin.imports.check import CheckWanted
 from app.admin.imports.kinds import KINDS, OWNERS
+from app.admin.imports.matching import MEMBERS
 from app.admin.imports.plans import MOST_VALUES, ImportPlan, ImportRun, MatchOn, OnError
 from app.admin.imports.run import RunWanted
 from app.admin.imports.schemas import ImportKind, ImportStatus
