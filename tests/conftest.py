@@ -13,10 +13,12 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
+import structlog
 from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import replace
 from sqlalchemy.engine import make_url
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from app.db.migrations import Migrations
 from app.dev.object_store import EmbeddedStore
@@ -32,6 +34,11 @@ hypothesis.settings.load_profile("crm")
 
 # Thousands of tests are collected, and none of them is garbage: the collector need not look at them again and again.
 gc.disable()
+
+# Rich draws every frame of an error with its variables, which takes half a second of processor time for each.
+structlog.configure(
+    processors=[*structlog.get_config()["processors"][:-1], ConsoleRenderer(exception_formatter=plain_traceback)]
+)
 
 # Each module is run by one process, so that what it makes is made once. These take longest: they come first, in this
 # order, so that no process is left alone with one of them at the end.

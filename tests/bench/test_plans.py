@@ -38,8 +38,6 @@ VALUES = {
     "user_id": "agent-1",
     "stage": "proposal",
     "currency": "EUR",
-    "contacted": "true",
-    "hold": "true",
     "type": "note",
     "search": "zyxm",
     "amount_min": "99000",
@@ -69,6 +67,8 @@ def value_of(name: str, kind: Any) -> str:
     choices = [part for part in walk_types(kind) if isinstance(part, type) and issubclass(part, StrEnum)]
     if choices:
         return str(next(iter(choices[0])).value)
+    if bool in walk_types(kind):
+        return "true"
     return "1" if name.endswith("_id") or name == "tags" else "2026-01-01"
 
 

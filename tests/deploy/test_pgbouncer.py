@@ -134,7 +134,10 @@ def statuses_of_a_crowd(pooled: Pooled, *, prepared: bool) -> set[int]:
     )
     Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
     failed = threading.Event()
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client, ThreadPoolExecutor(16) as pool:
+    with (
+        TestClient(create_app(settings), raise_server_exceptions=False) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
 
         def work(number: int) -> set[int]:
             tenant = f"crowd-{number % 2}-{prepared}"
