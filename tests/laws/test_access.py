@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from app.access.permissions import PERMISSIONS, Permission, Role
+from app.settings import Settings
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, Operation, make
+from tests.laws.routes import ADMIN, CONSOLE, Operation, make, member_id
 
 # The table of docs/api.md#roles, written down once more by hand.
 MAY = {
@@ -73,13 +77,39 @@ def test_a_route_asks_for_the_expected_permission(operation: Operation) -> None:
 
 @pytest.mark.parametrize("operation", [o for o in ROUTES if not o.never_ends], ids=str)
 def test_each_role_gets_in_or_not_as_declared(operation: Operation, callers: Callers, tenant: str) -> None:
-    assert operation.permission is not None
     for role in ("admin", "manager", "agent"):
-        answer = callers.person(role, tenant).call(operation.method, operation.url(), **operation.payload())
-        if role in MAY[operation.permission]:
-            assert answer.status_code not in {401, 403, 405, 500}, answer.text
-        else:
-            refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
+        assert_gets_in_as_declared(operation, callers.person(role, tenant), role)
+
+
+def assert_gets_in_as_declared(operation: Operation, caller: Caller, role: str) -> None:
+    answer = caller.call(operation.method, operation.url(), **operation.payload())
+    assert operation.permission is not None
+    if role in MAY[operation.permission]:
+        assert answer.status_code not in {401, 403, 405, 500}, answer.text
+    else:
+        refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
+
+
+@pytest.fixture(scope="module")
+def narrowed(client: TestClient[Litestar], settings: Settings) -> dict[str, Caller]:
+    """Admins by their tokens, each of whom the organization narrows to a role; and one whom it shuts out."""
+    callers, tenant = Callers(client, settings), f"narrowed-{uuid.uuid4().hex[:12]}"
+    people = {role: callers.person("admin", tenant) for role in ("manager", "agent", "out")}
+    for role, person in people.items():
+        theirs = member_id(person)
+        change = {"is_active": False} if role == "out" else {"role": role}
+        callers.person("admin", tenant, user_id="boss").ok("PATCH", f"/admin/members/{theirs}", change)
+    return people
+
+
+@pytest.mark.parametrize("operation", [o for o in ROUTES if not o.never_ends], ids=str)
+def test_whom_the_organization_narrows_gets_in_as_that_role_only(
+    operation: Operation, narrowed: dict[str, Caller]
+) -> None:
+    for role in ("manager", "agent"):
+        assert_gets_in_as_declared(operation, narrowed[role], role)
+    answer = narrowed["out"].call(operation.method, operation.url(), **operation.payload())
+    refused(answer, 403, "MEMBER_INACTIVE")
 
 
 @every_route
