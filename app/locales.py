@@ -32,9 +32,13 @@ class Locale(StrEnum):
 
     def money(self, amount: Decimal, currency: str) -> str:
         """An amount; without decimals if they would be zeros."""
+        pattern = str(_rules(self).currency_formats["standard"].pattern)
+        if self.direction == "rtl":
+            # The currency's code: symbols of letters and signs would be turned around.
+            pattern = pattern.replace("\N{CURRENCY SIGN}", "\N{CURRENCY SIGN}" * 2)
         if amount != amount.to_integral_value():
-            return str(_babel().numbers.format_currency(amount, currency, locale=_rules(self)))
-        pattern = _rules(self).currency_formats["standard"].pattern.replace("0.00", "0")
+            return str(_babel().numbers.format_currency(amount, currency, pattern, locale=_rules(self)))
+        pattern = pattern.replace("0.00", "0")
         return str(
             _babel().numbers.format_currency(amount, currency, pattern, locale=_rules(self), currency_digits=False)
         )

@@ -16,7 +16,8 @@ from app.mail.texts import Say
 
 WIDTH = 72
 # Control characters, and those that change the direction of what follows.
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 
 
@@ -68,10 +69,8 @@ def as_text(name: str, locale: Locale, values: Mapping[str, Any]) -> str:
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """A paragraph in lines that a terminal shows. Words, such as links, stay whole."""
-    return textwrap.fill(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    """A paragraph in lines that a terminal shows, all but the first indented. Words, such as links, stay whole."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def underlined(text: str) -> str:
@@ -117,4 +116,4 @@ def isolated(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Text for a header, or for a line: nothing in it begins another one, or turns the direction of what follows."""
-    return UNSEEN.sub(" ", text).strip()
+    return UNSEEN.sub(" ", TURNING.sub("", text)).strip()

@@ -7,19 +7,18 @@ from app.locales import Locale
 _E, _D, _A = Locale.ENGLISH, Locale.GERMAN, Locale.ARABIC
 
 TEXTS: dict[str, dict[Locale, str]] = {
-    "hello": {_E: "Hello {name},", _D: "Guten Tag, {name},", _A: "مرحبًا {name}،"},
+    "hello": {_E: "Hello {name},", _D: "Guten Tag {name},", _A: "مرحبًا {name}،"},
     "hello_nobody": {_E: "Hello,", _D: "Guten Tag,", _A: "مرحبًا،"},
     "open": {_E: "Open in the CRM", _D: "Im CRM öffnen", _A: "فتح في نظام إدارة العملاء"},
     "report_intro": {
-        _E: "here is the report “{report}”, made on {moment}.",
+        _E: "Here is the report “{report}”, made on {moment}.",
         _D: "hier ist der Bericht „{report}“ vom {moment}.",
         _A: "إليك تقرير «{report}» الذي أُعِدّ في {moment}.",
     },
-    "report_subject": {_E: "{report}: {day}", _D: "{report}: {day}", _A: "{report}: {day}"},
     "report_file": {
-        _E: "All the figures are in the attached file {file}.",
-        _D: "Alle Zahlen stehen in der angehängten Datei {file}.",
-        _A: "جميع الأرقام موجودة في الملف المرفق {file}.",
+        _E: "All the figures are in the attached file.",
+        _D: "Alle Zahlen stehen in der angehängten Datei.",
+        _A: "جميع الأرقام موجودة في الملف المرفق.",
     },
     "more_rows": {
         _E: "The first {shown} of {total} rows. The attached file has all of them.",
@@ -28,9 +27,9 @@ TEXTS: dict[str, dict[Locale, str]] = {
     },
     "nothing": {_E: "Nothing in this period.", _D: "Nichts in diesem Zeitraum.", _A: "لا شيء في هذه الفترة."},
     "why_report": {
-        _E: "You get this mail because you are a recipient of this report, which {owner} has sent regularly.",
-        _D: "Sie erhalten diese E-Mail, weil Sie diesen Bericht empfangen, den {owner} regelmäßig verschicken lässt.",
-        _A: "تصلك هذه الرسالة لأنك من مستلمي هذا التقرير الذي يرسله {owner} بانتظام.",
+        _E: "You get this mail because {owner} has this report mailed to you.",
+        _D: "Sie erhalten diese E-Mail, weil {owner} Ihnen diesen Bericht schicken lässt.",
+        _A: "تصلك هذه الرسالة لأن عنوانك ضمن مستلمي هذا التقرير الذي جدوله {owner}.",
     },
     "a_colleague": {_E: "a colleague", _D: "jemand aus Ihrem Team", _A: "أحد زملائك"},
     "unsubscribe": {
@@ -60,7 +59,6 @@ TEXTS: dict[str, dict[Locale, str]] = {
         _A: "تم. لن تصلك هذه الرسائل بعد الآن.",
     },
     "unsubscribe_title": {_E: "Stop mails", _D: "E-Mails abbestellen", _A: "إيقاف الرسائل"},
-    "told_at": {_E: "{moment}", _D: "{moment}", _A: "{moment}"},
     "why_notification": {
         _E: "You get this mail because you have such notifications mailed to you. Your settings in the CRM say which.",
         _D: "Sie erhalten diese E-Mail, weil Sie sich solche Benachrichtigungen schicken lassen. In Ihren"
@@ -143,8 +141,8 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "open_": {_E: "Open", _D: "Offen", _A: "مفتوحة"},
     "weighted": {_E: "Weighted", _D: "Gewichtet", _A: "مرجحة"},
     "lost": {_E: "Lost", _D: "Verloren", _A: "مفقودة"},
-    "win_rate": {_E: "Win rate", _D: "Gewinnquote", _A: "نسبة الفوز"},
-    "done": {_E: "Activities done", _D: "Erledigte Aktivitäten", _A: "أنشطة منجزة"},
+    "win_rate": {_E: "Win rate", _D: "Quote", _A: "نسبة الفوز"},
+    "done": {_E: "Done", _D: "Erledigt", _A: "أُنجز"},
     "nobody": {_E: "No one", _D: "Niemand", _A: "لا أحد"},
 }
 

@@ -66,7 +66,7 @@ class NotificationMails:
             "subject": text,
             "hello": reader.greeting(),
             "sentence": text,
-            "moment": say("told_at", moment=locale.moment(told.at, reader.zone)),
+            "moment": locale.moment(told.at, reader.zone),
             "link": link_to(self._settings, told.resource_type, told.resource_id),
             "why": say("why_notification"),
             "unsubscribe": stop,

@@ -203,7 +203,6 @@ SECTIONS: dict[ReportName, list[_Section]] = {
                 ("won", _money("won_value")),
                 ("open_", _money("open_value")),
                 ("weighted", _money("weighted_value")),
-                ("lost", _money("lost_value")),
             ],
         )
     ],
@@ -213,8 +212,8 @@ SECTIONS: dict[ReportName, list[_Section]] = {
             _rows("data"),
             [
                 ("person", _text("name")),
-                ("open_value", _by_currency("open_value")),
-                ("won_value", _by_currency("won_value")),
+                ("open_", _by_currency("open_value")),
+                ("won", _by_currency("won_value")),
                 ("win_rate", _share("win_rate")),
                 ("done", _number("activities_completed")),
             ],

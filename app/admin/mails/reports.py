@@ -70,18 +70,18 @@ def _written(row: dict[str, Any], reader: Reader, stages: dict[str, str], unsubs
     title = row["name"] or say(report.value)
     made_at: datetime = row["finished_at"]
     document = DOCUMENT.decode(row["document"])
+    subject = f"{title}: {locale.day(made_at.astimezone(reader.zone).date())}"
     values = {
-        "subject": say("report_subject", report=title, day=locale.day(made_at.astimezone(reader.zone).date())),
+        "subject": subject,
         "title": title,
         "hello": reader.greeting(),
         "intro": say("report_intro", report=say(report.value), moment=locale.moment(made_at, reader.zone)),
         "tables": report_tables(report, document, Layout(locale, say, reader.currency, stages)),
-        "file": row["file_name"],
         "why": say("why_report", owner=row["user_name"] or say("a_colleague")),
         "unsubscribe": unsubscribe,
     }
     return Written(
-        subject=values["subject"],
+        subject=subject,
         text=as_text("report.txt", locale, values),
         html=render("report.html", locale, values),
         locale=locale.value,
