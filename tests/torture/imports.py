@@ -241,9 +241,8 @@ class _Mover:
         asked: dict[str, str | int] = {"outcome": "error", "page_size": 100}
         while True:
             page = self._client.get(f"{path}/rows", params=asked).raise_for_status().json()
-            found |= {
-                row["row"]: "; ".join(f"{p['column']} {p['message']}" for p in row["problems"]) for row in page["data"]
-            }
+            for row in page["data"]:
+                found[row["row"]] = "; ".join(f"{p['column'] or p['field']} {p['message']}" for p in row["problems"])
             if not page["next_cursor"]:
                 break
             asked["cursor"] = page["next_cursor"]
