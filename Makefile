@@ -102,9 +102,10 @@ audit: setup
 	*) echo "SKIPPED: the lock file was not audited for known vulnerabilities ($$(echo "$$said" | tail -n 1))" >&2 ;; \
 	esac
 
-# Fills a database of a million customers the first time, which takes some minutes; QUICK=1 for small data.
+# Fills a database of a million customers the first time, which takes some minutes; QUICK=1 for small data. ONLY=exports
+# measures that part alone, or duplicates, imports or listeners.
 bench: setup
-	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY))
 
 # The generated parts of docs/ and .env.example; a test fails while they are stale.
 docs: setup

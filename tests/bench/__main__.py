@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from app.logs import configure_logging
 from tests.bench import goals, growth, imports, indexes, listeners, obstacles, profile, shares
+from tests.bench.goals import Goal
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
-from tests.bench.server import running
+from tests.bench.server import Bench, running
 from tests.processes import results_suffix
 
 SIZES = [1_000, 100_000, 1_000_000]
 QUICK_SIZES = [500, 2_000]
 WORKERS = 2
 HERE = Path(__file__).parent
+# What can be measured by itself.
+ALONE: dict[str, Callable[[Bench], list[Goal]]] = {
+    "duplicates": goals.duplicates,
+    "exports": goals.exported,
+    "imports": imports.measure,
+    "listeners": lambda _: listeners.measure(),
+}
 
 
 @click.command()
@@ -28,7 +37,8 @@ HERE = Path(__file__).parent
     type=click.Path(path_type=Path),
     help="Where the results go; else beside this, or beside the quick data.",
 )
-def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
+@click.option("--only", type=click.Choice(list(ALONE)), multiple=True, help="Measure these parts, and write nothing.")
+def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[str, ...]) -> None:
     """Fill a database once, serve it as in production, and measure."""
     if not has_wrk():
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
@@ -36,7 +46,12 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None) -> None:
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
-    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=1 if quick else 5) as place:
+    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=1 if quick or only else 5) as place:
+        if only:
+            alone = [goal for part in only for goal in ALONE[part](place)]
+            for goal in alone:
+                click.echo(goal.line())
+            sys.exit(0 if all(goal.met for goal in alone) else 1)
         # These take minutes, and start servers of their own.
         measured = goals.measure(place, seconds, quick=quick)
         if not quick:

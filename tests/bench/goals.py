@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from tests.bench.server import Bench, resident_mb
 CONNECTIONS = 8
 # Pairs are measured in turns, and the middle one counts, since the machine is not always equally busy.
 ROUNDS = 3
+PAIRS = 400
 PATIENCE_SECONDS = 120
 LIST_GOAL = "list page by cursor, of pgbench's rate with the same SQL"
 CREATE_GOAL = "create a customer, audited, of a bare INSERT … COMMIT"
@@ -74,7 +75,7 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
     """All of them."""
     small, large = bench.sizes[0], bench.large
     ratio = ratio_of(1 if quick else ROUNDS)
-    pairs = 10 if quick else 400
+    pairs = 10 if quick else PAIRS
 
     def p50s(one: str, other: str, other_size: int = large) -> float:
         return in_turns(bench, Ask(one, large), Ask(other, other_size), pairs=pairs)
@@ -153,31 +154,42 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             1.3,
             max(p50s(f"/console/admin/{name}?limit=20", f"/admin/{name}") for name in DIALECT),
         ),
-        at_most(
-            "list of duplicates to the list of customers",
-            2,
-            p50s(address("duplicates"), "/admin/customers"),
-        ),
-        *(
-            at_least(f"{what} of the duplicates that are found among labelled {kind}", 0.9, getattr(found, what), "")
-            for kind, found in (("customers", quality(CUSTOMERS)), ("contacts", quality(CONTACTS)))
-            for what in ("precision", "recall")
-        ),
-        *_export(bench, large),
+        *duplicates(bench, pairs),
+        *exported(bench),
         at_most(START_GOAL, 2, bench.start_seconds, "s"),
         at_most("resident memory of a worker, after all this", 120, max(map(resident_mb, bench.workers)), "MB"),
     ]
 
 
-def _export(bench: Bench, size: int) -> Iterator[Goal]:
+def duplicates(bench: Bench, pairs: int = PAIRS) -> list[Goal]:
+    """How long their list takes, and how good it is."""
+    listed = in_turns(
+        bench,
+        Ask(BY_NAME["duplicates"].at(bench, bench.large), bench.large),
+        Ask("/admin/customers", bench.large),
+        pairs=pairs,
+    )
+    return [
+        at_most("list of duplicates to the list of customers", 2, listed),
+        *(
+            at_least(f"{what} of the duplicates that are found among labelled {kind}", 0.9, getattr(found, what), "")
+            for kind, found in (("customers", quality(CUSTOMERS)), ("contacts", quality(CONTACTS)))
+            for what in ("precision", "recall")
+        ),
+    ]
+
+
+def exported(bench: Bench) -> list[Goal]:
     """How fast a whole list is sent, and how much memory that takes."""
+    size = bench.large
     exports.through_service(bench, bench.sizes[0])  # what is loaded with the first one
     with exports.growth(bench) as grown:
         took = exports.through_service(bench, size)
-    yield at_least(
-        f"export of {size:,} customers as CSV, of COPY with their columns", 0.25, exports.direct(bench, size) / took
-    )
-    yield at_most("memory that an export takes", 30, grown[0], "MB")
+    name = f"export of {size:,} customers as CSV, of COPY with their columns"
+    return [
+        at_least(name, 0.25, exports.direct(bench, size) / took),
+        at_most("memory that an export takes", 30, grown[0], "MB"),
+    ]
 
 
 def first_page(bench: Bench) -> str:
