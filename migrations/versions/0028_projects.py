@@ -73,7 +73,7 @@ def downgrade() -> None:
     for table, links in (("notes", "> 0"), ("attachments", "= 1"), ("attachment_uploads", "= 1")):
         run(f"""
             ALTER TABLE {table} DROP COLUMN project_id,
-                DROP CONSTRAINT {table}_link_check, ADD CONSTRAINT {table}_link_check
+                DROP CONSTRAINT IF EXISTS {table}_link_check, ADD CONSTRAINT {table}_link_check
                     CHECK (num_nonnulls({", ".join(LINKED)}) {links}) NOT VALID;
         """)
     run("DROP TABLE projects")

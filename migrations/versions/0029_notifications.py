@@ -90,11 +90,11 @@ def downgrade() -> None:
         DROP TABLE notifications, notification_settings, reminder_progress;
         DROP INDEX activities_remind_at_idx, activities_due_idx, customers_follow_up_idx, deals_closing_idx,
             imports_job_idx;
-        ALTER TABLE activities DROP CONSTRAINT activities_years_check, DROP COLUMN remind_at;
     """)
-    run(within_years("activities"))
     for table, columns in READ_FOR_REMINDERS.items():
         run(f"DROP POLICY maintenance ON {table}; REVOKE SELECT ({columns}) ON {table} FROM crm_maintenance")
+    run("ALTER TABLE activities DROP CONSTRAINT activities_years_check, DROP COLUMN remind_at")
+    run(within_years("activities"))
     run("""
         REVOKE SELECT (job_id) ON imports FROM crm_maintenance;
         REVOKE SELECT (user_id, kind) ON jobs FROM crm_maintenance;
