@@ -16,13 +16,12 @@ import click
 import msgspec
 import psycopg
 from msgspec import Struct
-from sqlalchemy import Table
 
 from app.admin.exports.archive import ATTACHMENTS, MANIFEST, TYPES, rows_of, stored_columns
 from app.admin.exports.copying import JSON_LINES
 from app.cli.environment import TenantName, data_dir_option, environment
 from app.models import Attachment, AuditEntry, Record, ReportSchedule, Webhook
-from app.models.base import Base
+from app.models.base import Base, table_of
 from app.storage.objects import ObjectStore, new_key
 
 AT_ONCE = 2_000
@@ -179,8 +178,7 @@ class Restore:
         return same
 
     def _store_rows(self, name: str, model: type[Base], lines: list[bytes]) -> None:
-        table = model.__table__
-        assert isinstance(table, Table)  # noqa: S101 -- not a subquery
+        table = table_of(model)
         columns = [*stored_columns(table), *(["object_key"] if model is Attachment else [])]
         self._copy(lines)
         listed = ", ".join(f'"{column}"' for column in columns)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     String,
+    Table,
     Text,
     text,
 )
@@ -62,6 +63,13 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {datetime: DateTime(timezone=True), str: Text()}  # noqa: RUF012 -- read by SQLAlchemy
+
+
+def table_of(model: type[Base]) -> Table:
+    """Where the rows of a model are. A model could be of a subquery, too; none of ours is."""
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 -- see above
+    return table
 
 
 class Record(Base):

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     FromClause,
     Text,
@@ -118,6 +119,16 @@ def user_in(column: ColumnElement[Any]) -> Filter:
         return ("none" if "none" in value else "", people)
 
     return Filter(clause, read, column=column)
+
+
+def own_or_all(user_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """What is a person's own, or, where `all` is true, everybody's: with the parameters of `own_or_all_of`."""
+    return or_(bindparam("all", type_=Boolean), user_id == bindparam("me"))
+
+
+def own_or_all_of(me: str, *, sees_all: bool) -> dict[str, Any]:
+    """The parameters of `own_or_all` for this person."""
+    return {"all": sees_all, "me": me}
 
 
 def equals(column: ColumnElement[Any]) -> Filter:

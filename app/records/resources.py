@@ -32,6 +32,7 @@ from app.models import (
     TenantSettings,
     Webhook,
 )
+from app.models.base import table_of
 from app.web.errors import AppError, Code, bad_field
 
 LONGEST_TITLE = 255
@@ -73,9 +74,7 @@ class Resource:
     @property
     def table(self) -> Table:
         """Where its records are."""
-        table = self.model.__table__
-        assert isinstance(table, Table)  # noqa: S101 -- not a subquery
-        return table
+        return table_of(self.model)
 
     @property
     def owned(self) -> bool:

@@ -39,7 +39,7 @@ from app.models import (
     User,
 )
 from app.models import Job as JobRow
-from app.models.base import Base
+from app.models.base import Base, table_of
 from app.records.calendar import day_of, zone_of
 from app.records.resources import RESOURCES
 from app.records.transaction import Transaction, reading
@@ -81,8 +81,7 @@ def stored_columns(table: Table) -> list[str]:
 
 def rows_of(model: type[Base]) -> TextClause:
     """All rows of a table as JSON, in an order that does not depend on the server."""
-    table = model.__table__
-    assert isinstance(table, Table)  # noqa: S101 -- not a subquery
+    table = table_of(model)
     columns = ", ".join(f'"{name}"' for name in stored_columns(table))
     if model is AuditEntry:
         columns += SEAL.format("sequence", "sequence") + SEAL.format("hash", "hash")

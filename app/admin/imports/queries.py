@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import convert
-from sqlalchemy import ColumnElement, Select, bindparam, delete, or_, select, text, update
-from sqlalchemy.types import Boolean
+from sqlalchemy import Select, bindparam, delete, select, text, update
 
 from app.access.permissions import Permission
 from app.admin.imports.schemas import Import, ImportColumn, ImportQuery, ImportStatus, ImportSummary
 from app.files.unpacked import Column
 from app.models import Import as Row
-from app.records.filters import one_of, user_in
+from app.records.filters import one_of, own_or_all, own_or_all_of, user_in
 from app.records.json_columns import JsonColumn, selected, view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
@@ -37,10 +36,7 @@ LISTING = Listing(
     scope={"sent_by": user_in(c.user_id)},
     default_sort=("created_at", SortOrder.DESC),
 )
-VISIBLE: tuple[ColumnElement[bool], ...] = (
-    c.id == bindparam("import_id"),
-    or_(bindparam("all", type_=Boolean), c.user_id == bindparam("me")),
-)
+VISIBLE = (c.id == bindparam("import_id"), own_or_all(c.user_id))
 ONE: Select[Any] = select(*selected(COLUMNS)).where(*VISIBLE)
 LOCKED: Select[Any] = select(Row.__table__).where(*VISIBLE).with_for_update()
 DELETED = delete(Row).where(c.id == bindparam("import_id"))
@@ -60,7 +56,7 @@ KEPT = select(c.id).where(c.object_key == bindparam("key"))
 
 def visible(tx: Transaction, import_id: int) -> dict[str, Any]:
     """The parameters that find an import for this person: agents see their own, others everybody's."""
-    return {"import_id": import_id, "all": tx.actor.can(Permission.MANAGE_ALL), "me": tx.actor.user_id}
+    return {"import_id": import_id} | own_or_all_of(tx.actor.user_id, sees_all=tx.actor.can(Permission.MANAGE_ALL))
 
 
 async def get(tx: Transaction, import_id: int) -> Import:

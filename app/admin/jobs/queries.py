@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, or_, select, update
-from sqlalchemy.types import Boolean
+from sqlalchemy import Select, bindparam, func, select, update
 
 from app.access.permissions import Permission
 from app.admin.jobs.schemas import Job, JobError, JobProgress, JobQuery
 from app.models import Job as Row
-from app.records.filters import one_of, user_in
+from app.records.filters import one_of, own_or_all, own_or_all_of, user_in
 from app.records.json_columns import JsonColumn, selected, view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
@@ -35,7 +34,7 @@ LISTING = Listing(
     scope={"asked_by": user_in(c.user_id)},
     default_sort=("created_at", SortOrder.DESC),
 )
-VISIBLE = (c.id == bindparam("job_id"), or_(bindparam("all", type_=Boolean), c.user_id == bindparam("user_id")))
+VISIBLE = (c.id == bindparam("job_id"), own_or_all(c.user_id))
 ONE: Select[Any] = select(*selected(COLUMNS)).where(*VISIBLE)
 CANCEL = (
     update(Row)
@@ -71,4 +70,4 @@ async def cancel(tx: Transaction, job_id: int) -> str:
 
 
 def _visible(tx: Transaction, job_id: int) -> dict[str, Any]:
-    return {"job_id": job_id, "all": sees_all(tx), "user_id": tx.actor.user_id}
+    return {"job_id": job_id} | own_or_all_of(tx.actor.user_id, sees_all=sees_all(tx))
