@@ -44,6 +44,11 @@ class Membership(NamedTuple):
         return self.role is not None or not self.is_active or self.signed_out_at is not None
 
     @property
+    def is_invitation(self) -> bool:
+        """Whether it is one of those that the database counts: of who is expected, and says less."""
+        return self.user_id is None and (self.role is not None or not self.is_active)
+
+    @property
     def person(self) -> tuple[str, str, str | None]:
         """Whom it is about."""
         if self.user_id is None:
@@ -123,6 +128,9 @@ class Memberships:
             self._mark, self._read_at = changes.mark, began
         except AppError as error:
             return error
+        except Exception as error:  # as before `crm db upgrade`
+            log.error("memberships can't be read", exc_info=error)
+            return AppError(Code.SERVICE_UNAVAILABLE)
         finally:
             self._reading = None
         return None
@@ -132,10 +140,10 @@ class Memberships:
         for each in changes.changed:
             if (former := self._by_id.pop((each.tenant_id, each.id), None)) is not None:
                 self._people.pop(former.person, None)
-                self._invitations -= former.user_id is None
+                self._invitations -= former.is_invitation
             if each.is_less:
                 self._by_id[each.tenant_id, each.id] = self._people[each.person] = each
-                self._invitations += each.user_id is None
+                self._invitations += each.is_invitation
         return changes.mark >= (self._mark or 0) and changes.invitations == self._invitations
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
