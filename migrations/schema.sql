@@ -4756,6 +4756,7 @@ CREATE FUNCTION crm_remind(most bigint, OUT count bigint)
  SET enable_bitmapscan TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
 AS $function$
 DECLARE
     since timestamptz;
@@ -4802,10 +4803,13 @@ BEGIN
         UNION ALL
         SELECT customers.tenant_id, assigned_to, 'reminder', 'customer', id, next_follow_up_at - lead, next_follow_up_at,
             next_follow_up_at, false
-        FROM leads JOIN customers ON next_follow_up_at > since + lead AND next_follow_up_at <= now() + lead
+        FROM leads CROSS JOIN LATERAL (
+            SELECT tenant_id, id, assigned_to, next_follow_up_at FROM customers
+            WHERE next_follow_up_at > since + lead AND next_follow_up_at <= now() + lead AND deleted_at IS NULL
+                AND timezone('UTC', next_follow_up_at)::time <> '00:00' OFFSET 0
+        ) AS customers
             JOIN notification_settings AS person ON person.tenant_id = customers.tenant_id AND user_id = assigned_to
-        WHERE resource_type = 'customer' AND deleted_at IS NULL AND timezone('UTC', next_follow_up_at)::time <> '00:00'
-            AND make_interval(mins => follow_up_minutes) = lead
+        WHERE resource_type = 'customer' AND make_interval(mins => follow_up_minutes) = lead
         UNION ALL
         SELECT settings.tenant_id, assigned_to, 'reminder', 'customer', customer.id,
             timezone(settings.timezone, timezone('UTC', next_follow_up_at)::date + interval '1 day') - lead,
@@ -4821,11 +4825,14 @@ BEGIN
         UNION ALL
         SELECT deals.tenant_id, owner_id, 'reminder', 'deal', deals.id, expected_close_date - lead, expected_close_date,
             expected_close_date, false
-        FROM leads JOIN deals ON expected_close_date > since + lead AND expected_close_date <= now() + lead
+        FROM leads CROSS JOIN LATERAL (
+            SELECT tenant_id, id, owner_id, stage_id, expected_close_date FROM deals
+            WHERE expected_close_date > since + lead AND expected_close_date <= now() + lead AND deleted_at IS NULL
+                AND timezone('UTC', expected_close_date)::time <> '00:00' OFFSET 0
+        ) AS deals
             JOIN notification_settings AS person ON person.tenant_id = deals.tenant_id AND user_id = owner_id
             JOIN pipeline_stages AS stage ON stage.tenant_id = deals.tenant_id AND stage.id = stage_id
-        WHERE resource_type = 'deal' AND deals.deleted_at IS NULL AND stage.kind = 'open'
-            AND timezone('UTC', expected_close_date)::time <> '00:00' AND make_interval(mins => closing_minutes) = lead
+        WHERE resource_type = 'deal' AND stage.kind = 'open' AND make_interval(mins => closing_minutes) = lead
         UNION ALL
         SELECT settings.tenant_id, owner_id, 'reminder', 'deal', deal.id,
             timezone(settings.timezone, timezone('UTC', expected_close_date)::date + interval '1 day') - lead,
