@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from email.headerregistry import Address
+from email.header import Header
+from email.headerregistry import Address, AddressHeader
 from email.message import EmailMessage
 from email.policy import EmailPolicy
-from email.utils import format_datetime
+from email.utils import format_datetime, formataddr
 from uuid import UUID
 
 import email_validator
@@ -15,20 +16,38 @@ from msgspec import Struct
 
 from app.mail.templates import one_line
 
-# Links and ids, which stay in one line: the library would break or encode long ones.
-UNFOLDED = frozenset({"list-unsubscribe", "message-id", "in-reply-to", "references"})
-
 
 class _Policy(EmailPolicy):
+    """Folds headers as every program reads them. The library's own way breaks links, and encodes empty words."""
+
     def fold(self, name: str, value: str) -> str:
-        return f"{name}: {value}\r\n" if name.lower() in UNFOLDED else super().fold(name, value)
+        shown = str(value)
+        if name.lower() == "subject":
+            shown = _encoded(shown)
+        elif isinstance(value, AddressHeader):
+            shown = ", ".join(_as_header(each) for each in value.addresses)
+        return f"{name}: {shown}{self.linesep}"
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        return self.fold(name, value).encode() if name.lower() in UNFOLDED else super().fold_binary(name, value)
+        return self.fold(name, value).encode()
+
+
+def _as_header(address: Address) -> str:
+    name, specification = address.display_name, address.addr_spec
+    if not name:
+        return specification
+    return f"{_encoded(name)} <{specification}>" if not name.isascii() else formataddr((name, specification))
+
+
+def _encoded(text: str) -> str:
+    """Text of any length and script, in lines that are short enough."""
+    charset = "us-ascii" if text.isascii() else "utf-8"
+    return Header(text, charset, LINE, header_name="Subject").encode(linesep="\r\n")
 
 
 # Everything is sent in 7 bits, which every server takes.
-POLICY = _Policy(linesep="\r\n", cte_type="7bit", max_line_length=78)
+POLICY = _Policy(linesep="\r\n", cte_type="7bit")
+LINE = 76
 # With a name before the @ that is not ASCII, only to servers that say they take it.
 INTERNATIONAL_POLICY = POLICY.clone(utf8=True)
 
