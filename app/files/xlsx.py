@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -24,6 +28,8 @@ OPTIONS = {
     "default_date_format": "yyyy-mm-dd",
 }
 WIDEST = 50
+# What the process that writes many rows may take, and how it says that it refuses them.
+SECONDS, REFUSED = 600, 3
 # What a spreadsheet can hold.
 FIRST_DAY, LONGEST_TEXT, MOST_ROWS, MOST_DIGITS = date(1900, 3, 1), 32_767, 1_048_576, 15
 
@@ -48,11 +54,41 @@ def to_xlsx(tables: Sequence[Table]) -> bytes:
     return file.getvalue()
 
 
-def write_rows(title: str, headings: Sequence[str], lines: IO[bytes], file: IO[bytes]) -> None:
-    """Write a workbook of one sheet, whose rows are JSON arrays, one in a line. Memory stays flat, and it blocks.
+async def write_rows(title: str, headings: Sequence[str], lines: IO[bytes], file: IO[bytes]) -> None:
+    """Write a workbook of one sheet, whose rows are JSON arrays, one in a line. A process of its own does it: a thread
+    would take turns with the requests of this one. Its memory stays flat, and it gets no environment.
 
-    Raises AppError SERVICE_UNAVAILABLE where the library is not installed, and TOO_MANY_RECORDS.
+    Raises AppError SERVICE_UNAVAILABLE where the library is not installed or the time is up, and TOO_MANY_RECORDS.
     """
+    lines.flush()
+    files = [lines.fileno(), file.fileno()]
+    command = [sys.executable, "-I", "-m", "app.files.xlsx", *map(str, files), title, *headings]
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, pass_fds=files, env={}, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise AppError(
+            Code.SERVICE_UNAVAILABLE, "This workbook takes too long to write: choose another format"
+        ) from None
+    if done.returncode == REFUSED:
+        refusal = strict_json.decode_own(done.stdout)
+        raise AppError(Code[refusal["code"]], refusal["message"])
+    if done.returncode:
+        raise RuntimeError(f"the process that writes workbooks ended with {done.returncode}: {done.stderr[-500:]!r}")
+
+
+def main(lines: str, file: str, title: str, *headings: str) -> None:
+    """What that process does."""
+    with os.fdopen(int(lines), "rb") as rows, os.fdopen(int(file), "wb") as workbook:
+        try:
+            _write_rows(title, headings, rows, workbook)
+        except AppError as error:
+            sys.stdout.buffer.write(strict_json.encode({"code": error.code.name, "message": error.message}))
+            sys.exit(REFUSED)
+
+
+def _write_rows(title: str, headings: Sequence[str], lines: IO[bytes], file: IO[bytes]) -> None:
     lines.seek(0)
     with _workbook(file) as book:
         sheet = book.add_worksheet(title)
@@ -85,3 +121,7 @@ def _storable(cell: Cell) -> str | int | Decimal | date | None:
     if isinstance(cell, str):
         return cell[:LONGEST_TEXT]
     return cell.isoformat() if isinstance(cell, date) and cell < FIRST_DAY else cell
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 
 from app.admin.exports import service
 from app.files.cells import bare, harmless
+from app.files.xlsx import write_rows
 from app.settings import Settings
+from app.web.errors import AppError, Code
 from tests.callers import Caller, Callers, refused
 
 KINDS = ("customers", "contacts", "deals", "projects", "activities", "notes")
@@ -116,6 +120,14 @@ def test_the_other_formats_have_the_same_with_types(admin: Caller, story: dict[s
         sheet = parts.read("xl/worksheets/sheet1.xml").decode()
     assert "<v>10.5</v>" in sheet
     assert "Engine" in sheet
+
+
+def test_a_cell_that_no_spreadsheet_holds_is_refused() -> None:
+    with tempfile.TemporaryFile() as lines, tempfile.TemporaryFile() as file:
+        lines.write(json.dumps(["x" * 32_768]).encode())
+        with pytest.raises(AppError, match="A cell has at most 32767 characters") as error:
+            asyncio.run(write_rows("notes", ["content"], lines, file))
+    assert error.value.code is Code.TOO_MANY_RECORDS
 
 
 @pytest.mark.parametrize("kind", KINDS)

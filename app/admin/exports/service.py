@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -100,7 +99,7 @@ async def export(request: CrmRequest, kind: Export, wanted: ExportQuery) -> Made
             rows = await _write(tx, kind, wanted, names, format_, spool)
     if format_ is ExportFormat.XLSX:
         lines, spool = spool, spool_of(request)
-        await asyncio.to_thread(write_rows, kind.resource.table.name, names, lines.file, spool.file)
+        await write_rows(kind.resource.table.name, names, lines.file, spool.file)
     await log_export(request, kind.resource.kind, _details(wanted, names, format_) | {"rows": rows})
     headers = file_headers(f"{kind.resource.table.name}-{day}.{format_}") | {"Cache-Control": "private, no-store"}
     return MadeFile(spool.file, CONTENT_TYPES[format_], headers)
