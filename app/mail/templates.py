@@ -18,7 +18,10 @@ WIDTH = 72
 # Control characters, and those that change the direction of what follows.
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
-RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
+RIGHT_TO_LEFT, LEFT_TO_RIGHT = (
+    re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]"),
+    re.compile("[A-Za-z\u00c0-\u058f]"),
+)
 
 
 # Around a name inside a sentence, so that it keeps its own direction.
@@ -84,16 +87,19 @@ def table_as_text(table: Table, locale: Locale) -> str:
     widths = [max(map(_width, column)) for column in zip(table.headings, *rows, strict=True)]
     everything = " ".join(text for row in (table.headings, *rows) for text in row)
     if locale.direction == "rtl" or sum(widths) + 2 * len(widths) > WIDTH or RIGHT_TO_LEFT.search(everything):
-        return "\n\n".join(_as_list(table.headings, row) for row in rows)
+        return "\n\n".join(_as_list(table.headings, row, locale.direction) for row in rows)
     ends = [cell.is_number for cell in table.rows[0]]
     rule = ["-" * width for width in widths]
     return "\n".join(_line(row, widths, ends) for row in (table.headings, rule, *rows))
 
 
-def _as_list(headings: Sequence[str], row: Sequence[str]) -> str:
-    lines = [isolated(row[0])]
+def _as_list(headings: Sequence[str], row: Sequence[str], direction: str) -> str:
+    lines = [isolated(row[0], direction)]
     return "\n".join(
-        [*lines, *(f"  {heading}: {isolated(cell)}" for heading, cell in zip(headings[1:], row[1:], strict=True))]
+        [
+            *lines,
+            *(f"  {heading}: {isolated(cell, direction)}" for heading, cell in zip(headings[1:], row[1:], strict=True)),
+        ]
     )
 
 
@@ -109,9 +115,10 @@ def _width(text: str) -> int:
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
-def isolated(text: str) -> str:
-    """Text that keeps its own direction inside a sentence of another."""
-    return f"{ISOLATE}{text}{END_OF_ISOLATE}" if RIGHT_TO_LEFT.search(text) else text
+def isolated(text: str, direction: str) -> str:
+    """Text that keeps its own direction inside a sentence of this one."""
+    foreign = LEFT_TO_RIGHT if direction == "rtl" else RIGHT_TO_LEFT
+    return f"{ISOLATE}{text}{END_OF_ISOLATE}" if foreign.search(text) else text
 
 
 def one_line(text: str) -> str:

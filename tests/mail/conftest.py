@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import email
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from email.message import EmailMessage
-from email.policy import default
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
 from msgspec.structs import replace
 
 from app.admin.mails.writers import mail_sender
@@ -24,48 +19,7 @@ from app.mail.outbox import Mail
 from app.mail.sender import DropError, MailSender
 from app.settings import Settings
 from tests.callers import Caller, Callers
-
-OK = "250 OK"
-
-
-class MailServer:
-    """A real SMTP server. What it answers can be changed; a function may also wait, or end the connection."""
-
-    def __init__(self) -> None:
-        self.got: list[EmailMessage] = []
-        self.tried: list[str] = []
-        self.to_recipient: Callable[[str], str] = lambda _: OK
-        self.to_data: Callable[[SMTP], Awaitable[str]] | None = None
-        self.url = ""
-
-    async def handle_RCPT(self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]) -> str:  # noqa: N802 -- the library's name
-        self.tried.append(address)
-        answer = self.to_recipient(address)
-        if answer == OK:
-            envelope.rcpt_tos.append(address)
-        return answer
-
-    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802 -- the library's name
-        assert isinstance(envelope.content, bytes)
-        message = email.message_from_bytes(envelope.content, policy=default)
-        assert isinstance(message, EmailMessage)
-        self.got.append(message)
-        return OK if self.to_data is None else await self.to_data(server)
-
-    @asynccontextmanager
-    async def listening(self, port: int = 0) -> AsyncIterator[MailServer]:
-        """Inside, it answers."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: SMTP(self, loop=loop, enable_SMTPUTF8=True), "127.0.0.1", port)
-        self.url = f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield self
-        finally:
-            server.close()
-
-    def to(self, address: str) -> list[EmailMessage]:
-        """What came for this address."""
-        return [each for each in self.got if address in str(each["To"])]
+from tests.mail_server import MailServer
 
 
 @pytest.fixture

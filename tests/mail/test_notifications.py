@@ -14,7 +14,8 @@ import pytest
 from app.db.database import Database
 from app.mail import outbox as stored
 from app.settings import Settings
-from tests.mail.conftest import Deliver, MailServer, Person
+from tests.mail.conftest import Deliver, Person
+from tests.mail_server import MailServer
 
 Tell = Callable[..., None]
 

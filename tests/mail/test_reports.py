@@ -15,7 +15,8 @@ from tests.callers import Caller
 from tests.jobs.conftest import work  # noqa: F401 -- a fixture
 from tests.jobs.test_report_runs import sell
 from tests.jobs.test_report_schedules import DAILY, SCHEDULES, jobs, make_due, run_due
-from tests.mail.conftest import Deliver, MailServer, Person
+from tests.mail.conftest import Deliver, Person
+from tests.mail_server import MailServer
 
 
 @pytest.fixture

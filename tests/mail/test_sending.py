@@ -14,7 +14,8 @@ from aiosmtpd.smtp import SMTP
 from app.db.database import Database
 from app.mail.sender import PAUSES, MailSender
 from app.settings import Settings
-from tests.mail.conftest import MailServer, Outbox
+from tests.mail.conftest import Outbox
+from tests.mail_server import MailServer
 
 Make = Callable[[Database, MailServer], MailSender]
 Run = Callable[[Callable[[MailSender], Coroutine[Any, Any, None]]], None]

@@ -102,6 +102,7 @@ TRIALS = (
     Trial(32, "each reader of the feed sees each change once", background.read_while_everybody_writes),
     Trial(33, "bad receivers make nobody late", receivers.zoo_of_receivers, slow=True),
     Trial(34, "the broker and Redis can be away", peers.away, slow=True),
+    Trial(34, "the mail server can be away", peers.mail_away, slow=True),
 )
 
 
