@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import psycopg
 
@@ -437,8 +438,10 @@ class _Demo:
         return int(row[0])
 
     def _act_as(self, role: Role) -> None:
+        """What follows is one operation of this person."""
         person = PEOPLE[role]
-        enter_tenant(self._connection, TENANT, {"user_id": person.user_id, "user_name": person.name, "user_role": role})
+        actor = {"user_id": person.user_id, "user_name": person.name, "user_role": role, "operation_id": str(uuid4())}
+        enter_tenant(self._connection, TENANT, actor)
 
     def _ago(self, days: float, hour: int = 0) -> datetime:
         """The time so many days before today, at this hour UTC. Without an hour, midnight."""
