@@ -91,6 +91,7 @@ def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(param
         "import_id": make(admin, "import_id"),
         "report_schedule_id": make(admin, "report_schedule_id"),
         "webhook_id": make(admin, "webhook_id"),
+        "member_id": make(admin, "member_id"),
     }
     before = everything(admin, stays)
     record = make(admin, parameter) if parameter == "customer_id" else of_customer(admin, parameter, customer)
