@@ -191,6 +191,19 @@ def test_it_is_no_larger_than_the_page_on_operations_says(image: Image) -> None:
     assert 0.8 < size / int(said[1]) < 1.1, size
 
 
+def test_it_writes_in_every_language(image: Image) -> None:
+    script = """if True:
+        from datetime import UTC, datetime
+        from decimal import Decimal
+        from app.locales import Locale
+        now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+        for each in Locale:
+            print(each.moment(now, UTC), each.money(Decimal("1.5"), "EUR"), each.plural(3))
+    """
+    shown = said([image.path("/opt/crm/bin/python"), "-c", script]).splitlines()
+    assert len(shown) == len(set(shown)) == 3
+
+
 def test_it_runs_with_the_very_python_of_the_dockerfile(image: Image) -> None:
     if interpreter() is None:
         pytest.skip(f"there is no Python {version()} here, nor can uv fetch it: the image was tried with another one")
