@@ -284,12 +284,14 @@ INDEXES = """
     FROM pg_index WHERE indrelid = %s::regclass
 """
 LIVE = "(deleted_at IS NULL)"
+# Notifications that are only mailed are in no list.
+IN_APP = "in_app"
 
 
 def indexes(catalog: psycopg.Connection, table: Table, column: str) -> Iterator[list[str]]:
-    """The columns of each index that has all rows, all live rows, or all that have this column."""
+    """The columns of each index that has all rows, all live rows, all that are shown, or all that have this column."""
     for keys, predicate, _ in catalog.execute(INDEXES, [table.name]).fetchall():
-        if predicate in {"", LIVE, f"({column} IS NOT NULL)"}:
+        if predicate in {"", LIVE, IN_APP, f"({column} IS NOT NULL)"}:
             yield keys
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, case, func, literal_column, null, select, update
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, func, literal_column, null, select, update
 from sqlalchemy.types import BigInteger, DateTime
 
 from app.admin.notifications.schemas import NotificationQuery
@@ -14,7 +14,7 @@ from app.locales import Locale
 from app.models import Import, TenantSettings, Webhook
 from app.models import Notification as Row
 from app.models import NotificationSettings as Preferences
-from app.records.filters import flagged, user_in
+from app.records.filters import Filter, flagged, user_in
 from app.records.json_columns import selected, view_columns
 from app.records.listing import Listing
 from app.records.resources import RESOURCES, Resource
@@ -66,6 +66,14 @@ def _title() -> ColumnElement[Any]:
     return func.nullif(case(*whens, else_=null()), "", type_=Text())
 
 
+def _shown_to() -> Filter:
+    """What is shown to a person: what is only mailed is not."""
+    of_person = user_in(c.user_id)
+    return of_person._replace(
+        clause=lambda name, variant: and_(of_person.clause(name, variant), c.in_app), column=c.user_id
+    )
+
+
 COLUMNS = view_columns(Told, Row.__table__, title=_title())
 LISTING = Listing(
     "notifications",
@@ -75,10 +83,10 @@ LISTING = Listing(
     key=c.id,
     query=NotificationQuery,
     filters={"unread": flagged(c.read_at.is_(None))},
-    scope={"of": user_in(c.user_id), "shown": flagged(c.in_app)},
+    scope={"of": _shown_to()},
     default_sort=("at", SortOrder.DESC),
 )
-OF_ME: dict[str, Any] = {"of": ["me"], "shown": True}
+OF_ME = {"of": ["me"]}
 _mine = (c.user_id == bindparam("user_id", type_=Text), c.in_app)
 ONE: Select[Any] = select(*selected(COLUMNS)).where(*_mine, c.id == bindparam("notification_id", type_=BigInteger))
 READ = (
