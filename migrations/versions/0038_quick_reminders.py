@@ -21,15 +21,18 @@ CHANGES = {
             JOIN notification_settings AS person ON person.tenant_id = customers.tenant_id AND user_id = assigned_to
         WHERE resource_type = 'customer' AND make_interval""",
     """FROM leads JOIN deals ON expected_close_date > since + lead AND expected_close_date <= now() + lead
-            JOIN notification""": """FROM leads CROSS JOIN LATERAL (
+            JOIN notification_settings AS person ON person.tenant_id = deals.tenant_id AND user_id = owner_id
+            JOIN pipeline_stages AS stage ON stage.tenant_id = deals.tenant_id AND stage.id = stage_id
+        WHERE resource_type = 'deal' AND deals.deleted_at IS NULL AND stage.kind = 'open'
+            AND timezone('UTC', expected_close_date)::time <> '00:00' AND make_interval""": """\
+FROM leads CROSS JOIN LATERAL (
             SELECT tenant_id, id, owner_id, stage_id, expected_close_date FROM deals
             WHERE expected_close_date > since + lead AND expected_close_date <= now() + lead AND deleted_at IS NULL
                 AND timezone('UTC', expected_close_date)::time <> '00:00' OFFSET 0
         ) AS deals
-            JOIN notification""",
-    """WHERE resource_type = 'deal' AND deals.deleted_at IS NULL AND stage.kind = 'open'
-            AND timezone('UTC', expected_close_date)::time <> '00:00' AND make_interval""": """\
-WHERE resource_type = 'deal' AND stage.kind = 'open' AND make_interval""",
+            JOIN notification_settings AS person ON person.tenant_id = deals.tenant_id AND user_id = owner_id
+            JOIN pipeline_stages AS stage ON stage.tenant_id = deals.tenant_id AND stage.id = stage_id
+        WHERE resource_type = 'deal' AND stage.kind = 'open' AND make_interval""",
 }
 
 
