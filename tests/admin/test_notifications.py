@@ -464,6 +464,17 @@ def test_settings_that_make_no_sense_are_refused(admin: Caller, body: dict[str, 
     assert fault["field"] == field
 
 
+def test_what_is_only_mailed_is_not_shown(admin: Caller, agent: Caller, settings: Settings, tell: Tell) -> None:
+    agent.ok("PUT", SETTINGS, {"kinds": {"assigned": {"in_app": False, "email": True}}})
+    admin.customer("Ada", assigned_to=agent.user_id)
+    tell()
+    assert agent.ok("GET", PATH)["total"] == 0
+    assert agent.ok("POST", f"{PATH}/read", {"until": later(days=1)}) == {"read": 0}
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, admin.tenant, {})
+        assert connection.execute("SELECT in_app, by_email FROM notifications").fetchall() == [(False, True)]
+
+
 # ── sentences ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
