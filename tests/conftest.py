@@ -37,7 +37,10 @@ gc.disable()
 
 # Rich draws every frame of an error with its variables, which takes half a second of processor time for each.
 structlog.configure(
-    processors=[*structlog.get_config()["processors"][:-1], ConsoleRenderer(exception_formatter=plain_traceback)]
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        ConsoleRenderer(colors=False, exception_formatter=plain_traceback),
+    ]
 )
 
 # Each module is run by one process, so that what it makes is made once. These take longest: they come first, in this

@@ -114,6 +114,9 @@ def story(admin: Caller, seal: Seal) -> dict[str, dict[str, Any]]:
     admin.ok("PATCH", f"/admin/activities/{activity}", {"assigned_to": 7})
     admin.ok("PATCH", f"/admin/activities/{activity}", {"status": "completed"})
     admin.ok("POST", "/admin/deals", {"title": "Imported", "customer_id": customer, "amount": 5, "stage": "closed_won"})
+    project = admin.ok("POST", "/admin/projects", {"name": "P", "customer_id": customer})["id"]
+    admin.ok("PATCH", f"/admin/projects/{project}", {"owner_id": 7})
+    admin.ok("PATCH", f"/admin/projects/{project}", {"status": "completed"})
     seal()
     return {event["sequence"]: event for event in events(admin)}
 
@@ -136,6 +139,9 @@ def test_each_derived_type_is_made_by_a_request(story: dict[str, dict[str, Any]]
         ["activity.assigned", "activity.updated"],
         ["activity.completed", "activity.updated"],
         ["deal.won", "deal.created", "deal.assigned"],
+        ["project.created", "project.assigned"],
+        ["project.assigned", "project.updated"],
+        ["project.completed", "project.updated"],
     ]
     assert all(event["type"] == event["types"][0] for event in story.values())
     made = {name for event in story.values() for name in event["types"]}

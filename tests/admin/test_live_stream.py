@@ -64,6 +64,7 @@ def test_each_kind_of_record_is_told_of_with_each_change(admin: Caller, seal: Se
         "contact": admin.ok("POST", f"/admin/customers/{customer}/contacts", {"first_name": "Kay"})["id"],
         "activity": admin.ok("POST", "/admin/activities", call)["id"],
         "note": admin.ok("POST", "/admin/notes", {"content": "N", "customer_id": customer})["id"],
+        "project": admin.ok("POST", "/admin/projects", {"name": "P", "customer_id": customer})["id"],
         "attachment": admin.attach(f"/admin/deals/{deal}").json()["id"],
         "tag": admin.tag()["id"],
         "pipeline_stage": admin.ok("POST", "/admin/pipeline-stages", {"name": "x", "display_name": "X"})["id"],
@@ -85,12 +86,12 @@ def test_each_kind_of_record_is_told_of_with_each_change(admin: Caller, seal: Se
         told = _until_tag(admin, stream, seal, "Restored")
         for kind in ("tag", "pipeline_stage", "note", "attachment", "contact"):
             assert (f"{kind}.removed", made[kind]) in told
-        for kind in ("customer", "deal", "activity"):
+        for kind in ("customer", "deal", "activity", "project"):
             of_kind = [name for name, record in told if name.startswith(f"{kind}.") and record == made[kind]]
             assert of_kind == [f"{kind}.removed", f"{kind}.restored"]
         admin.ok("POST", f"/admin/customers/{customer}/erase", {"confirm": "Ada Lovelace", "reason": "asked"})
         told = _until_tag(admin, stream, seal, "Erased")
-        for kind in ("customer", "deal", "activity"):
+        for kind in ("customer", "deal", "activity", "project"):
             assert (f"{kind}.removed", made[kind]) in told
 
 
