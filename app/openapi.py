@@ -89,7 +89,8 @@ REFS = "#/components/schemas/{name}"
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 ID_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 # A signed link stands for a file, and needs no token.
-LINK, TOKEN, LINK_SCHEMA = "{link}", "{token}", {"type": "string"}
+LINK, TOKEN, SECRET, LINK_SCHEMA = "{link}", "{token}", "{secret}", {"type": "string"}
+CALENDAR = {"text/calendar": {"schema": {"type": "string"}}}
 REFUSALS = {
     400: "A parameter or the body is not valid; `data.fields` names every wrong field",
     401: "No valid token",
@@ -375,7 +376,7 @@ def _parameters(
     for part in path.split("/"):
         if part.startswith("{"):
             name = part.strip("{}")
-            kind = LINK_SCHEMA if part in {LINK, TOKEN} else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
+            kind = LINK_SCHEMA if part in {LINK, TOKEN, SECRET} else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
             yield {"name": name, "in": "path", "required": True, "schema": kind}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
@@ -423,14 +424,13 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         )
         statuses |= {408, 413, 415} if input_types(handler).data is not None or input_types(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
-    if LINK in path:
-        statuses |= {404, 410, 503}
-    if handler.media_type == MediaType.HTML:
+    if path.startswith("/public/"):
         statuses |= {404, 503}
+        statuses |= {410} if LINK in path else {429} if SECRET in path else set()
     answer = _answer(handler)
     headers = {
         name: {"$ref": f"#/components/headers/{name}"}
-        for name in _answer_headers(method, path, answer, guarded=guarded, streams=_streams(handler))
+        for name in _answer_headers(method, path, answer, guarded=guarded, streams=_streams(handler) or SECRET in path)
     }
     success: dict[str, Any] = {"description": "Done", "headers": headers}
     if _streams(handler):
@@ -439,6 +439,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         success["content"] = EVENTS
     elif LINK in path or _makes(handler):
         success["content"] = DOCUMENT if handler.media_type == MediaType.JSON else FILE
+    elif SECRET in path:
+        success |= {} if method == "HEAD" else {"content": CALENDAR}
     elif handler.media_type == MediaType.HTML:
         success["content"] = {"text/html": {"schema": {"type": "string"}}}
     elif answer is None:
@@ -458,6 +460,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         refusals["503"] = success | {"description": "Not now"}
     if _streams(handler) and method == "GET":
         refusals["206"] = success | {"description": "The range that was asked for"}
+    if SECRET in path:
+        refusals["304"] = {"description": "It is as the If-None-Match says", "headers": headers}
     return dict(sorted(({str(handler.status_code): success} | accepted | refusals).items()))
 
 

@@ -18503,7 +18503,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                secret: number;
+                secret: string;
             };
             cookie?: never;
         };
@@ -18513,15 +18513,28 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "text/calendar": string;
                 };
             };
+            /** @description It is as the If-None-Match says */
+            304: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             400: components["responses"]["400"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];
+            503: components["responses"]["503"];
         };
     };
     read_calendar_feed_by_head: {
@@ -18529,7 +18542,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                secret: number;
+                secret: string;
             };
             cookie?: never;
         };
@@ -18539,15 +18552,26 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": unknown;
+                content?: never;
+            };
+            /** @description It is as the If-None-Match says */
+            304: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
                 };
+                content?: never;
             };
             400: components["responses"]["400"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];
+            503: components["responses"]["503"];
         };
     };
     download_file: {

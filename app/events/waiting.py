@@ -14,6 +14,7 @@ from app.web.draining import is_draining
 
 # Entries are sealed every UPKEEP_SECONDS: to look more often than this would help little.
 LOOK_SECONDS = 0.5
+TASK = "new events"
 
 
 class NewEvents:
@@ -44,7 +45,7 @@ class NewEvents:
         """The next look for the newest sequence of this person's tenant. All who wait for this tenant share it."""
         look = self._looks.get(actor.tenant_id)
         if look is None:
-            look = self._looks[actor.tenant_id] = asyncio.create_task(self._look(actor))
+            look = self._looks[actor.tenant_id] = asyncio.create_task(self._look(actor), name=TASK)
             look.add_done_callback(lambda done: self._looked(actor.tenant_id, done))
         return look
 

@@ -27,7 +27,8 @@ PLACE = "bench_copies"
 ATTACHMENTS = """
 INSERT INTO attachments (tenant_id, file_name, content_type, size, sha256, uploaded_by, object_key, customer_id,
                          created_at)
-SELECT tenant_id, 'offer.pdf', 'application/pdf', 1000, repeat('0', 64), 'agent-1', tenant_id || '/' || id, id, created_at
+SELECT tenant_id, 'offer.pdf', 'application/pdf', 1000, repeat('0', 64), 'agent-1', tenant_id || '/' || id, id,
+       created_at
 FROM public.customers WHERE tenant_id = %s
 """
 

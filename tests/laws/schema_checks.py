@@ -29,6 +29,7 @@ WORDS = re.compile(
             "can't be in the future",
             "a contact has a first or a last name",
             "is only of a deal that is (closed|lost)",
+            "is only of a project that is completed",
             "must not be before from",
             "is too far from",
             "must be an address that begins with",

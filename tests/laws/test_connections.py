@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 
 from app.access.memberships import TASK as MEMBERSHIPS
 from app.db.pool import Connection, Pool
+from app.events.waiting import TASK as NEW_EVENTS
 from app.main import create_app
 from app.settings import Settings
 from tests.access.test_tokens import FORGED, REFUSED, signed
@@ -34,7 +35,7 @@ def connections() -> Iterator[list[object]]:
     async def counted(pool: Pool) -> Connection:
         connection = await acquire(pool)
         task = asyncio.current_task()
-        if task is None or task.get_name() != MEMBERSHIPS:  # what a worker asks for by itself
+        if task is None or task.get_name() not in (MEMBERSHIPS, NEW_EVENTS):  # what a worker asks for by itself
             taken.append(connection)
         return connection
 

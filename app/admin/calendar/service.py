@@ -41,7 +41,7 @@ async def entries(tx: Transaction, query: CalendarQuery) -> list[CalendarEntry]:
     zone = await zone_of(tx)
     within = bounds(lower_bound(query.from_, zone), upper_bound(query.to, zone))
     if not timedelta() <= within["until"] - within["since"] <= LONGEST_RANGE:
-        raise invalid(Fault("to", f"must not be before `from`, and at most {MOST_DAYS} days after it"))
+        raise invalid(Fault("to", f"must not be before from, and at most {MOST_DAYS} days after it"))
     found = [
         _shown(source, row)
         for source in SOURCES
