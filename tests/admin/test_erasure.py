@@ -18,7 +18,7 @@ from tests.records.chains import breaks, seal
 from tests.records.test_purging import age, purge
 
 CANARY = "Unmistakable-7f3a"
-ALL = {"customers": 1, "contacts": 1, "deals": 1, "activities": 1, "notes": 1, "attachments": 1}
+ALL = {"customers": 1, "contacts": 1, "deals": 1, "projects": 1, "activities": 1, "notes": 1, "attachments": 1}
 
 
 def erase(caller: Caller, path: str, confirm: str, **more: Any) -> Any:
@@ -61,7 +61,7 @@ def test_what_is_in_the_trash_is_erased_too_and_a_dry_run_erases_nothing(admin: 
     assert {(each["resource_type"], each["resource_id"]) for each in tried["changes"] if each["action"] == "erase"} == {
         *made.items()
     }
-    assert admin.ok("GET", "/admin/trash")["total"] == 6
+    assert admin.ok("GET", "/admin/trash")["total"] == len(ALL)
     assert erase(admin, path, "Ada")["erased"] == ALL
     assert admin.ok("GET", "/admin/trash")["total"] == 0
 
@@ -168,7 +168,7 @@ def test_a_customer_that_was_purged_is_erased_from_the_log(admin: Caller, settin
     admin.ok("PUT", "/admin/settings", {"trash_days": 7})
     admin.ok("DELETE", path)
     age(settings, admin.tenant, 8)
-    assert purge(settings) == 6
+    assert purge(settings) == len(ALL)
     refused(admin.post(f"{path}/erase", {"reason": "why", "confirm": "Adam"}), 400, "INVALID_REQUEST")
     erased = erase(admin, path, "Ada")
     assert erased["erased"] == {}

@@ -13,6 +13,7 @@ def fill(caller: Caller, name: str = "Ada") -> dict[str, Any]:
     path = f"/admin/customers/{customer['id']}"
     contact = caller.ok("POST", f"{path}/contacts", {"last_name": f"{name} Contact"})
     deal = caller.ok("POST", "/admin/deals", {"title": f"{name} deal", "customer_id": customer["id"]})
+    project = caller.ok("POST", "/admin/projects", {"name": f"{name} project", "customer_id": customer["id"]})
     activity = caller.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "deal_id": deal["id"]})
     note = caller.ok("POST", "/admin/notes", {"content": "Two\n  lines", "activity_id": activity["id"]})
     attachment = caller.attach(f"/admin/activities/{activity['id']}").json()
@@ -20,6 +21,7 @@ def fill(caller: Caller, name: str = "Ada") -> dict[str, Any]:
         "customer": customer["id"],
         "contact": contact["id"],
         "deal": deal["id"],
+        "project": project["id"],
         "activity": activity["id"],
         "note": note["id"],
         "attachment": attachment["id"],
@@ -33,7 +35,7 @@ def test_the_trash_shows_every_kind_newest_first_with_who_and_when(admin: Caller
     admin.ok("DELETE", f"/admin/customers/{made['customer']}")
     manager.ok("DELETE", f"/admin/activities/{alone}")
     page = manager.ok("GET", "/admin/trash")
-    assert page["total"] == 7
+    assert page["total"] == 8
     newest, *others = page["data"]
     assert (newest["type"], newest["id"], newest["title"]) == ("activity", alone, "Alone")
     assert str(newest["deleted_by"]["id"]) == manager.user_id
@@ -45,6 +47,7 @@ def test_the_trash_shows_every_kind_newest_first_with_who_and_when(admin: Caller
         "customer": "Ada",
         "contact": "Ada Contact",
         "deal": "Ada deal",
+        "project": "Ada project",
         "activity": "Call",
         "note": "Two lines",
         "attachment": "hello.txt",
@@ -56,10 +59,10 @@ def test_the_trash_shows_every_kind_newest_first_with_who_and_when(admin: Caller
 def test_the_trash_is_walked_by_page_and_by_cursor_in_one_order(admin: Caller) -> None:
     for name in ("Ada", "Grace", "Alan"):
         admin.ok("DELETE", f"/admin/customers/{fill(admin, name)['customer']}")
-    whole = admin.ok("GET", "/admin/trash")["data"]
-    assert len(whole) == 18
+    whole = admin.ok("GET", "/admin/trash", page_size=100)["data"]
+    assert len(whole) == 21
     assert [row["deleted_at"] for row in whole] == sorted((row["deleted_at"] for row in whole), reverse=True)
-    numbered = [row for page in range(1, 5) for row in admin.ok("GET", "/admin/trash", page=page, page_size=5)["data"]]
+    numbered = [row for page in range(1, 6) for row in admin.ok("GET", "/admin/trash", page=page, page_size=5)["data"]]
     assert numbered == whole
     walked: list[Any] = []
     cursor: dict[str, Any] = {}
@@ -70,7 +73,7 @@ def test_the_trash_is_walked_by_page_and_by_cursor_in_one_order(admin: Caller) -
             break
         cursor = {"cursor": page["next_cursor"]}
     assert walked == whole
-    backward = admin.ok("GET", "/admin/trash", sort_order="asc")["data"]
+    backward = admin.ok("GET", "/admin/trash", sort_order="asc", page_size=100)["data"]
     assert backward == whole[::-1]
     notes = admin.ok("GET", "/admin/trash", type="note,deal")["data"]
     assert notes == [row for row in whole if row["type"] in {"note", "deal"}]
