@@ -158,7 +158,7 @@ def test_at_most_a_hundred_are_answered_and_twenty_at_first(admin: Caller) -> No
         ("q=" + "a" * 256, "q", "must be text of length <= 255"),
         ("q=%00", "q", "must be UTF-8 without NUL"),
         ("q=a&q=b", "q", "is given more than once"),
-        ("q=a&types=person", "types", "must be one of customer, contact, deal, activity, note"),
+        ("q=a&types=person", "types", "must be one of customer, contact, deal, project, activity, note"),
         ("q=a&limit=0", "limit", "must be an integer >= 1"),
         ("q=a&limit=x", "limit", "must be an integer"),
         ("q=a&page=2", "page", "is not a parameter of this address"),

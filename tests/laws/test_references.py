@@ -157,7 +157,7 @@ def send_back(caller: Caller, operation: Operation, known: dict[str, Any], admin
     sent = caller.call(operation.method, url, json=before.json())
     assert sent.status_code == 200, f"{before.text}\n{sent.text}"
     after = caller.call("GET", url)
-    assert (after.content, after.headers["ETag"]) == (before.content, before.headers["ETag"])
+    assert (after.content, after.headers.get("ETag")) == (before.content, before.headers.get("ETag"))
     assert len(admin.audit()) == entries
 
 
