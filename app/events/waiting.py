@@ -44,7 +44,8 @@ class NewEvents:
     def look(self, actor: Actor) -> asyncio.Task[int]:
         """The next look for the newest sequence of this person's tenant. All who wait for this tenant share it."""
         look = self._looks.get(actor.tenant_id)
-        if look is None:
+        # One that has just ended is no next one: to wait for it again and again would stop everything else.
+        if look is None or look.done():
             look = self._looks[actor.tenant_id] = asyncio.create_task(self._look(actor), name=TASK)
             look.add_done_callback(lambda done: self._looked(actor.tenant_id, done))
         return look
@@ -55,7 +56,8 @@ class NewEvents:
             return await feed.newest(tx)
 
     def _looked(self, tenant: str, look: asyncio.Task[int]) -> None:
-        del self._looks[tenant]
+        if self._looks.get(tenant) is look:
+            del self._looks[tenant]
         if not look.cancelled():
             look.exception()  # nobody may be left to hear of it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,15 @@ import psycopg
 import pytest
 from litestar import Litestar
 
+from app.access.actor import Actor
+from app.access.permissions import Role
+from app.db.database import Database
 from app.events import feed
 from app.events.types import DERIVED, NAMES, VERBS
+from app.events.waiting import NewEvents
 from app.records.audit_values import ResourceType
 from app.records.transaction import Transaction
+from app.settings import Settings
 from tests.callers import Caller, refused
 
 Seal = Callable[[], None]
@@ -351,3 +357,20 @@ def test_an_erased_person_s_events_show_no_values(admin: Caller, seal: Seal) -> 
         ("customer.updated", {}, None),
     ]
     assert "customer.erased" in [event["type"] for event in told[2:]]
+
+
+def test_a_look_that_has_just_ended_is_not_the_next_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(*_: object) -> int:
+        return 7
+
+    async def run() -> None:
+        new_events = NewEvents(Database(settings))
+        first = new_events.look(actor)
+        await asyncio.sleep(0)
+        assert first.done()
+        assert new_events.look(actor) is not first
+        await new_events.close()
+
+    monkeypatch.setattr(NewEvents, "_look", look)
+    actor = Actor(user_id="1", tenant_id="acme", role=Role.ADMIN)
+    asyncio.run(run())

@@ -99,7 +99,8 @@ def _columns(connection: psycopg.Connection, table: str) -> list[str]:
 def _insert_of(connection: psycopg.Connection, table: str) -> str:
     """Some of the rows once more, as those of another tenant: there their keys are as unique as in theirs."""
     names = _columns(connection, table)
-    values = ["'another'" if name == "tenant_id" else name for name in names]
+    others = {"tenant_id": "'another'", "object_key": "'another/' || id"}
+    values = [others.get(name, name) for name in names]
     return (
         f"INSERT INTO {table} ({', '.join(names)}) OVERRIDING SYSTEM VALUE"
         f" SELECT {', '.join(values)} FROM {table} LIMIT {ROWS}"

@@ -12,7 +12,7 @@ REASONS = set(
     """
     INVALID_CURSOR CUSTOMER_NOT_FOUND CONTACT_NOT_FOUND DEAL_NOT_FOUND ACTIVITY_NOT_FOUND TAG_NOT_FOUND INVALID_STAGE
     INVALID_EMAIL INVALID_CURRENCY MISSING_LINK AUDIT_NOT_FOUND DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
-    TOO_MANY_RECORDS WEBHOOK_URL_REFUSED
+    TOO_MANY_RECORDS WEBHOOK_URL_REFUSED MEMBER_NOT_FOUND PROJECT_NOT_FOUND
     """.split()
 )
 # The same for refusals with a general code.
@@ -30,6 +30,7 @@ WORDS = re.compile(
             "a contact has a first or a last name",
             "is only of a deal that is (closed|lost)",
             "is only of a project that is completed",
+            "must not begin and end at the same time",
             "must not be before from",
             "is too far from",
             "must be an address that begins with",
