@@ -45,11 +45,13 @@ class Authenticator:
         self._open.acquire(bearer.identity, connection.scope)
         return self._memberships.narrowed(self._tokens.person(bearer, connection.headers))
 
-    async def check_again(self, actor: Actor, permission: Permission) -> None:
-        """For who was let in some time ago. Raises AppError as if the request came now."""
+    async def check_again(self, actor: Actor, permission: Permission) -> Actor:
+        """Who was let in some time ago, with the role that counts now. Raises AppError as if the request came now."""
         await self._memberships.fresh()
         self._memberships.refuse_revoked(actor.tenant_id, actor.user_id, actor.email, actor.issued_at)
-        self._memberships.narrowed(actor).require(permission)
+        narrowed = self._memberships.narrowed(actor)
+        narrowed.require(permission)
+        return narrowed
 
     def _refuse_revoked(self, bearer: Bearer, headers: Headers) -> None:
         try:

@@ -43,6 +43,8 @@ RANK = {role: rank for rank, role in enumerate(Role)}
 
 # The key, in the scope's state of a request inside a batch, of the actor who sent the batch.
 SENDER = "sender"
+# The key, in the scope's state, of what the request's route requires.
+REQUIRED = "required"
 
 
 class Requires:
@@ -61,5 +63,6 @@ class Requires:
             connection
         )
         connection.scope["user"] = actor
+        connection.scope["state"][REQUIRED] = self.permission
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)

@@ -15,6 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from msgspec.structs import replace
 
 from app.access.actor import Actor
+from app.access.permissions import REQUIRED
 from app.admin.dry_run import DryRunDone, preview
 from app.db.database import Database, Origin
 from app.db.errors import translate_errors
@@ -71,6 +72,9 @@ async def transaction(
     key = request.headers.get("idempotency-key") if request.method == "POST" and not dry_run else None
     origin = origin_of(request)
     read_only = ahead or request.method in READING
+    if not read_only:
+        # A body can take long to arrive: whoever was shut out meanwhile writes nothing.
+        actor = await request.app.state.authenticator.check_again(actor, request.scope["state"][REQUIRED])
     if read_only:
         opened = reading(database, actor, one_statement=one_statement)
     else:

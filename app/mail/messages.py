@@ -9,6 +9,7 @@ from email.headerregistry import Address, AddressHeader
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime, formataddr
+from typing import Any
 from uuid import UUID
 
 import email_validator
@@ -19,6 +20,10 @@ from app.mail.templates import one_line
 
 class _Policy(EmailPolicy):
     """Folds headers as every program reads them. The library's own way breaks links, and encodes empty words."""
+
+    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
+        # The library would decode what looks encoded, line breaks included: a subject is what it says.
+        return (name, value) if name.lower() == "subject" else super().header_store_parse(name, value)
 
     def fold(self, name: str, value: str) -> str:
         shown = str(value)
@@ -36,12 +41,17 @@ def _as_header(address: Address) -> str:
     name, specification = address.display_name, address.addr_spec
     if not name:
         return specification
-    return f"{_encoded(name)} <{specification}>" if not name.isascii() else formataddr((name, specification))
+    return formataddr((name, specification)) if _is_plain(name) else f"{_encoded(name)} <{specification}>"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether programs show it as it stands."""
+    return text.isascii() and "=?" not in text
 
 
 def _encoded(text: str) -> str:
     """Text of any length and script, in lines that are short enough."""
-    charset = "us-ascii" if text.isascii() else "utf-8"
+    charset = "us-ascii" if _is_plain(text) else "utf-8"
     return Header(text, charset, LINE, header_name="Subject").encode(linesep="\r\n")
 
 

@@ -22,7 +22,9 @@ def sign(settings: Settings, kind: bytes, body: Mapping[str, Any]) -> str:
 
 def is_signed(settings: Settings, kind: bytes, body: Mapping[str, Any], signature: str) -> bool:
     """Whether this service signed the statement, with its present secret or the one before."""
-    return any(hmac.compare_digest(signature, _signature(key, kind, body)) for key in settings.audit_keys)
+    # As bytes: texts are compared only if they are ASCII.
+    given = signature.encode(errors="replace")
+    return any(hmac.compare_digest(given, _signature(key, kind, body).encode()) for key in settings.audit_keys)
 
 
 def _signature(secret: str, kind: bytes, body: Mapping[str, Any]) -> str:

@@ -258,6 +258,8 @@ def test_what_one_wants_to_be_reminded_of_has_an_alarm(agent: Caller) -> None:
     (alarm,) = events["Visit; them"].subcomponents
     assert (alarm["action"], alarm["description"]) == ("DISPLAY", "Visit; them")
     assert alarm.decoded("trigger") == TODAY + timedelta(days=2.75)
+    # Without it, a trigger is a duration.
+    assert alarm["trigger"].params["VALUE"] == "DATE-TIME"
     agent.ok("PATCH", f"/admin/activities/{visit['id']}", {"status": "completed"})
     assert "VALARM" not in fetch(agent.client, path).text
     assert "✓ Visit; them" in entries(agent.client, path)

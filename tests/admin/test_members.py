@@ -15,6 +15,9 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.access.actor import Actor
+from app.access.authenticator import Authenticator
+from app.access.permissions import Role
 from app.db.roles import SERVICE_ROLE, set_for_transaction
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
@@ -42,6 +45,26 @@ def change(admin: Caller, person: Caller, **values: Any) -> dict[str, Any]:
 @pytest.fixture
 def other_admin(callers: Callers, tenant: str) -> Caller:
     return callers.person("admin", tenant)
+
+
+def test_who_is_shut_out_while_a_body_arrives_writes_nothing(
+    admin: Caller, callers: Callers, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alan = callers.person("manager", tenant)
+    alan.customer("Before")
+    let_in = Actor(user_id=alan.user_id, tenant_id=tenant, role=Role.MANAGER, issued_at=time.time())
+
+    async def authenticate(*_: object) -> Actor:
+        """The guard's answer from before the change."""
+        return let_in
+
+    path = f"/admin/members/{member_of(admin, alan)['id']}"
+    for change, code in (({"role": "agent"}, "INSUFFICIENT_PERMISSIONS"), ({"is_active": False}, "MEMBER_INACTIVE")):
+        admin.ok("PATCH", path, change)
+        with monkeypatch.context() as patched:
+            patched.setattr(Authenticator, "authenticate", authenticate)
+            refused(alan.post("/admin/customers", {"name": "Late", "assigned_to": "somebody"}), 403, code)
+    assert [row["name"] for row in admin.ok("GET", "/admin/customers")["data"]] == ["Before"]
 
 
 # ── who is there ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -50,6 +50,14 @@ def test_a_subject_and_a_name_come_as_they_are(subject: str, name: str) -> None:
     assert max(map(len, content.split(b"\r\n"))) <= 998
 
 
+@pytest.mark.parametrize("word", ["=?utf-8?q?x=0d=0aReply-To:_evil@y.co=0d=0aPay?=", "=?utf-8?b?AA==?=", "=?x?q?y?="])
+def test_what_looks_encoded_is_shown_as_it_was_typed(word: str) -> None:
+    content, read = sent(word, word)
+    assert read["Reply-To"] is None
+    assert str(make_header(decode_header(email.message_from_bytes(content)["Subject"]))) == word
+    assert str(make_header(decode_header(parseaddr(str(email.message_from_bytes(content)["To"]))[0]))) == word
+
+
 def test_a_long_link_stays_in_one_piece() -> None:
     link = f"https://crm.example.com/public/unsubscribe/{'a' * 400}.{'0' * 64}"
     content, _ = sent("A subject", link=link)

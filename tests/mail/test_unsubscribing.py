@@ -80,7 +80,13 @@ def test_a_link_that_was_changed_is_no_link(admin: Caller, path: Callable[[Stop]
     right = path(Stop(admin.tenant, user=admin.user_id, what=DIGEST))
     other = path(Stop(admin.tenant, user="somebody else", what=DIGEST))
     swapped = right.partition(".")[0] + "." + other.partition(".")[2]
-    for wrong in (right[:-1], swapped, "/public/unsubscribe/x", f"/public/unsubscribe/{'x' * 5000}"):
+    for wrong in (
+        right[:-1],
+        swapped,
+        f"{right.partition('.')[0]}.é",
+        "/public/unsubscribe/x",
+        f"/public/unsubscribe/{'x' * 5000}",
+    ):
         refused(admin.client.get(wrong), 404, "NOT_FOUND")
         refused(admin.client.post(wrong), 404, "NOT_FOUND")
 

@@ -121,7 +121,7 @@ def _event(content: Content, kind: CalendarKind, entry: Published, zone: ZoneInf
         alarm = Alarm()
         alarm.add("action", "DISPLAY")
         alarm.add("description", title)
-        alarm.add("trigger", entry.remind_at)
+        alarm.add("trigger", entry.remind_at, parameters={"VALUE": "DATE-TIME"})
         event.add_component(alarm)
     return event
 
