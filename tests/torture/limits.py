@@ -122,7 +122,8 @@ async def _stopped_in_the_middle(place: Place, service: Service, token: str) -> 
         for pid in service.workers:
             os.kill(pid, signal.SIGSTOP)
         try:
-            idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND usename = 'crm_app'"
+            of_tags = "state = 'idle in transaction' AND strpos(query, 'tags') > 0"
+            idle = f"SELECT count(*) FROM pg_stat_activity WHERE {of_tags}"
             await asyncio.to_thread(seconds_until, lambda: place.look(idle) == 1, 5)
             took = await asyncio.to_thread(seconds_until, lambda: place.look(idle) == 0, 20)
         finally:
