@@ -108,7 +108,7 @@ def test_a_checkpoint_is_believed_only_with_a_signature_of_ours(server: Embedded
         ("{}", {}, "not a checkpoint"),
         ("nonsense", {}, "not a checkpoint"),
         ('{"signature": 1, "heads": {}}', {}, "not a checkpoint"),
-        ('{"signature": "\u00e9", "heads": {}}', {}, "not a checkpoint"),
+        ('{"signature": "\u00e9", "heads": {}}', {}, "was not signed"),
     ):
         file.write_text(content)
         refused = audit(server, "verify", "--checkpoint", str(file), **environment)
