@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import structlog
 from sqlalchemy import text
 
 from app.admin.duplicates.finding import BY_INDEX, by_kind, country_of, forget_dismissals, refresh
-from app.db.database import Database
 from app.db.session import Session
+from app.events.watch import FeedWatch
 
-LOOK_SECONDS = 2.0
-# All tenants are looked at: for those whose events could not be read before.
-LOOK_AT_ALL_SECONDS = 30.0
-LONGEST_PAUSE_SECONDS = 60.0
 # So many events, or records, at a time: a step takes some tenths of a second.
 EVENTS, RECORDS = 500, 200
 KINDS = {"customer": "customers", "contact": "contacts"}
@@ -50,8 +42,6 @@ WALKED = {
     for kind in KINDS.values()
 }
 
-log = structlog.get_logger("duplicates")
-
 
 class _State(NamedTuple):
     place: int
@@ -59,60 +49,21 @@ class _State(NamedTuple):
     contacts_to: int | None
 
 
-class DuplicateWatch:
-    """Runs in any number of processes. A tenant is one's at a time, for one step."""
+class DuplicateWatch(FeedWatch):
+    """Keeps up what may be duplicates."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        # Tenants whose step failed: said once.
-        self._failing: set[str] = set()
+    name = "duplicates"
+    look_seconds = 2.0
+    waits = "duplicates wait: looking for changes failed, and is tried again"
+    fails = "duplicates can't be looked for and are tried again"
 
-    async def run(self) -> None:
-        """Run until it is cancelled."""
-        mark: int | None = None
-        looked_at = -LOOK_AT_ALL_SECONDS
-        failures = 0
-        more: Sequence[str] = ()
-        while True:
-            try:
-                if time.monotonic() - looked_at >= LOOK_AT_ALL_SECONDS:
-                    mark, looked_at = None, time.monotonic()
-                mark, found = await self._behind(mark)
-                more = await self._each(sorted({*more, *found}))
-                failures = 0
-            except Exception as error:
-                if not failures:
-                    log.warning("duplicates wait: looking for changes failed, and is tried again", exc_info=error)
-                failures = min(failures + 1, 10)
-            if not more:
-                await asyncio.sleep(min(LOOK_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS))
-
-    async def catch_up(self, tenant: str) -> None:
-        """Do all that there is for this tenant. Raises AppError."""
-        while await self._step(tenant):
-            pass
-
-    async def _behind(self, since: int | None) -> tuple[int, list[str]]:
+    async def behind(self, since: int | None) -> tuple[int, list[str]]:
+        """The tenants whose events it has not read."""
         async with self._database.maintenance() as session:
             mark, tenants = (await session.execute(BEHIND, {"since": since})).one()
             return mark, tenants
 
-    async def _each(self, tenants: Sequence[str]) -> list[str]:
-        """A step for each of these, so that none waits for all of another; returns those that have more to do."""
-        more = []
-        for tenant in tenants:
-            try:
-                if await self._step(tenant):
-                    more.append(tenant)
-                self._failing.discard(tenant)
-            except Exception as error:
-                # The others' go on. This tenant's turn comes when all are looked at.
-                if tenant not in self._failing:
-                    log.warning("duplicates can't be looked for and are tried again", tenant=tenant, exc_info=error)
-                self._failing.add(tenant)
-        return more
-
-    async def _step(self, tenant: str) -> bool:
+    async def step(self, tenant: str) -> bool:
         """The tenant's next events, else its next records; returns whether there is more. Raises AppError."""
         async with self._database.in_tenant(tenant) as session:
             await session.execute(BY_INDEX)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import structlog
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -16,12 +14,9 @@ from app.admin.notifications.schemas import NotificationKind
 from app.db.database import Database
 from app.db.session import Session
 from app.events.places import NEWS
+from app.events.watch import LONGEST_PAUSE_SECONDS, FeedWatch
 
 READER = "notifications"
-LOOK_SECONDS = 1.0
-# All tenants are looked at: for those whose events could not be read before.
-LOOK_AT_ALL_SECONDS = 30.0
-LONGEST_PAUSE_SECONDS = 60.0
 REMIND_SECONDS = 2.0
 # So many at a time: a note has up to 80 KB.
 EVENTS = 200
@@ -119,8 +114,6 @@ REMIND_NOW = text("""
 REMIND = text("SELECT crm_remind(:most)")
 PRUNE = text("SELECT crm_prune_notifications(:days, :most)")
 
-log = structlog.get_logger("notifications")
-
 
 class _Change(NamedTuple):
     """What an event says, as far as somebody may be told of it."""
@@ -140,64 +133,25 @@ class _Change(NamedTuple):
     has_reminder: bool
 
 
-class NotificationWatch:
-    """Runs in any number of processes. A tenant is one's at a time, for one step."""
+class NotificationWatch(FeedWatch):
+    """Tells people of changes, and reminds them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        # Tenants whose step failed: said once.
-        self._failing: set[str] = set()
+    name = "notifications"
+    look_seconds = 1.0
+    waits = "notifications wait: looking for changes failed"
+    fails = "people can't be told of changes, which is tried again"
 
     async def run(self) -> None:
         """Run until it is cancelled."""
-        await asyncio.gather(self._watch(), self._remind())
+        await asyncio.gather(super().run(), self._remind())
 
-    async def catch_up(self, tenant: str) -> None:
-        """Do all that there is for this tenant. Raises AppError."""
-        while await self._step(tenant):
-            pass
-
-    async def _watch(self) -> None:
-        """Read the feeds of tenants that have something new."""
-        mark: int | None = None
-        looked_at = -LOOK_AT_ALL_SECONDS
-        failures = 0
-        more: Sequence[str] = ()
-        while True:
-            try:
-                if time.monotonic() - looked_at >= LOOK_AT_ALL_SECONDS:
-                    mark, looked_at = None, time.monotonic()
-                mark, found = await self._behind(mark)
-                more = await self._each(sorted({*more, *found}))
-                failures = 0
-            except Exception as error:
-                if not failures:
-                    log.warning("notifications wait: looking for changes failed", exc_info=error)
-                failures = min(failures + 1, 10)
-            if not more:
-                await asyncio.sleep(min(LOOK_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS))
-
-    async def _behind(self, since: int | None) -> tuple[int, list[str]]:
+    async def behind(self, since: int | None) -> tuple[int, list[str]]:
+        """The tenants whose events it has not read."""
         async with self._database.maintenance() as session:
             mark, tenants, _ = (await session.execute(NEWS, {"name": READER, "since": since})).one()
             return mark, tenants
 
-    async def _each(self, tenants: Sequence[str]) -> list[str]:
-        """A step for each of these, so that none waits for all of another; returns those that have more to do."""
-        more = []
-        for tenant in tenants:
-            try:
-                if await self._step(tenant):
-                    more.append(tenant)
-                self._failing.discard(tenant)
-            except Exception as error:
-                # The others' go on. This tenant's turn comes when all are looked at.
-                if tenant not in self._failing:
-                    log.warning("people can't be told of changes, which is tried again", tenant=tenant, exc_info=error)
-                self._failing.add(tenant)
-        return more
-
-    async def _step(self, tenant: str) -> bool:
+    async def step(self, tenant: str) -> bool:
         """Tell of the tenant's next events; returns whether there are more. Raises AppError."""
         async with self._database.in_tenant(tenant) as session:
             await session.execute(BEGIN)
@@ -221,7 +175,7 @@ class NotificationWatch:
                 failures = 0
             except Exception as error:
                 if not failures:
-                    log.warning("reminders wait: looking for them failed", exc_info=error)
+                    self.log.warning("reminders wait: looking for them failed", exc_info=error)
                 failures = min(failures + 1, 10)
             if made < REMINDERS:
                 await asyncio.sleep(min(REMIND_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS))
