@@ -29,6 +29,8 @@ class Actor(Struct, frozen=True, kw_only=True):
     issued_at: float | None = None
     # When the token expires, in seconds since 1970.
     expires_at: float = math.inf
+    # The id of the access token that a program uses in the person's place.
+    access_token: int | None = None
 
     @property
     def reference(self) -> int | str:

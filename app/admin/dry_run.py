@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw, Struct
 
 from app.admin.audit import queries as audit
+from app.admin.audit.schemas import AuditEntry
 from app.records.audit_values import AuditAction, Difference, ResourceType
 from app.records.transaction import FIRST_PLACEHOLDER_ID, Transaction
 from app.web import strict_json
@@ -37,9 +39,11 @@ class DryRun(Struct):
 class DryRunDone(Exception):
     """A dry run that went well. It is raised so that the transaction is undone."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, entries: Sequence[AuditEntry]) -> None:
         self.status = status
         self.body = body
+        # What it would leave in the audit log.
+        self.entries = entries
 
 
 async def preview(tx: Transaction) -> DryRunDone:
@@ -51,7 +55,7 @@ async def preview(tx: Transaction) -> DryRunDone:
     body = strict_json.encode(DryRun(Raw(tx.answer.body), changes, count - len(changes)))
     if tx.placeholder_ids:
         body = strict_json.encode(_without(tx.placeholder_ids, strict_json.decode_own(body)))
-    return DryRunDone(tx.answer.status, body)
+    return DryRunDone(tx.answer.status, body, entries)
 
 
 def _without(new: range, document: Any) -> Any:

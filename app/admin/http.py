@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from litestar import Response
+from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.enums import HttpMethod
 from litestar.handlers import BaseRouteHandler
@@ -38,6 +38,8 @@ CHANGES = (HttpMethod.PUT, HttpMethod.PATCH)
 READING = (HttpMethod.GET, HttpMethod.HEAD)
 # The key, in the scope's state of a request inside a batch, of the batch's transaction.
 OUTER = "outer"
+# Of a request that the service sends itself: by which way it came, and the entries that its dry run would leave.
+VIA, TRIED = "via", "tried"
 # Something goes on afterwards. What became a job: the answer has it as `job`.
 ACCEPTED = 202
 
@@ -102,7 +104,7 @@ def origin_of(request: CrmRequest) -> Origin:
     """Where a request comes from. What it changes is an operation of its own."""
     return Origin(
         operation_id=uuid4(),
-        via="console" if request.scope["path"].startswith("/console/") else "api",
+        via=request.scope["state"].get(VIA) or ("console" if request.scope["path"].startswith("/console/") else "api"),
         request_id=request.scope["state"]["request_id"],
         ip_address=request.client.host if request.client else None,
         user_agent=(request.headers.get("user-agent") or "")[:500] or None,
@@ -180,8 +182,9 @@ def replay_response(_: Any, replay: Replay) -> Response[Any]:
     return response
 
 
-def dry_run_response(_: Any, done: DryRunDone) -> Response[Any]:
+def dry_run_response(request: Request[Any, Any, Any], done: DryRunDone) -> Response[Any]:
     """Litestar's handler for DryRunDone."""
+    request.scope["state"][TRIED] = done.entries
     return encoded_response(done.body, done.status, {"Dry-Run": "true"})
 
 

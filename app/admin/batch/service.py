@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.types import HTTPScope, Message, Receive
 
-from app.access.permissions import SENDER
 from app.admin.batch.schemas import PATH, WRITING, BatchRequest
-from app.admin.http import OUTER
+from app.admin.inside import Sender
 from app.records.resources import RESOURCES, WEBHOOKS
 from app.records.transaction import Transaction
-from app.web import strict_json
-from app.web.errors import AppError, Code, ErrorBody, Fault, Faults
+from app.web.errors import AppError, Fault, Faults
 from app.web.input import CrmRequest
 
 REFERENCE = re.compile(r"\{\{([0-9]{1,10})\.(\w{1,100})\}\}")
@@ -32,22 +28,14 @@ ALLOWED = re.compile(
     rf"POST /admin/({_KIND})(/{_ID}/(contacts|notes|tasks|tags|tags/{_ID}|reassign|restore))?"
     rf"|(PUT|PATCH|DELETE) /admin/({_KIND})/({_ID}(/tags|/tags/{_ID})?|order)"
 )
-# Headers of an answer that a refusal keeps.
-KEPT_HEADERS = {b"allow": "Allow", b"retry-after": "Retry-After"}
-
-
-class Answer(NamedTuple):
-    """What a route answered."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
+# The key, in the scope's state, of a request that is one of a batch.
+IN_BATCH = "in_batch"
 
 
 async def only_changes_of_records(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """The guard of all routes under /admin: inside a batch, raises AppError where the route is not for batches."""
     scope: Any = connection.scope
-    if SENDER in scope["state"] and not ALLOWED.fullmatch(f"{scope['method']} {scope['path_template']}"):
+    if IN_BATCH in scope["state"] and not ALLOWED.fullmatch(f"{scope['method']} {scope['path_template']}"):
         message = "can't be in a batch: a batch creates, changes, trashes and restores records"
         raise Faults(Fault("path", message)).error()
 
@@ -55,6 +43,7 @@ async def only_changes_of_records(connection: ASGIConnection[Any, Any, Any, Any]
 async def run(request: CrmRequest, tx: Transaction, requests: list[BatchRequest]) -> list[msgspec.Raw]:
     """The answers to all requests. Raises AppError as the first one that is refused, with its index."""
     referred = _check(requests)
+    sender = Sender(app=request.app, actor=request.user, request_id=request.scope["state"]["request_id"])
     ids: dict[int, Any] = {}
     answers: list[msgspec.Raw] = []
     for index, each in enumerate(requests):
@@ -63,9 +52,10 @@ async def run(request: CrmRequest, tx: Transaction, requests: list[BatchRequest]
         body = _resolved(each.body, ids, faults, "body")
         if faults:
             raise _at(index, faults.error())
-        answer = await _send(request, tx, each, path, body)
-        if answer.status >= 400:
-            raise _at(index, _refusal(answer))
+        headers = {} if each.if_match is None else {"If-Match": each.if_match}
+        answer = await sender.send(each.method, path, body=body, headers=headers, outer=tx, state={IN_BATCH: True})
+        if answer.refused:
+            raise _at(index, answer.refusal())
         if index in referred:
             ids[index] = _id_in(answer.body)
         answers.append(msgspec.Raw(answer.body))
@@ -138,57 +128,3 @@ def _at(index: int, refusal: AppError) -> AppError:
         status=refusal.status,
         headers=refusal.headers,
     )
-
-
-# ── one request ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _send(request: CrmRequest, tx: Transaction, each: BatchRequest, path: str, body: Any) -> Answer:
-    """What the app's router answers, with the batch's transaction and the person who sent the batch.
-
-    It is below the layers that count, limit and log: a batch is one request for them.
-    """
-    headers = [(b"content-type", b"application/json")]
-    if each.if_match is not None:
-        headers.append((b"if-match", each.if_match.encode()))
-    state = {"request_id": request.scope["state"]["request_id"], SENDER: request.user, OUTER: tx}
-    scope: HTTPScope = {
-        **request.scope,
-        "method": each.method,  # type: ignore[typeddict-item]  # it was checked
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": headers,
-        "state": state,
-    }
-    answer = Answer(0, [], b"")
-    chunks: list[bytes] = []
-
-    async def send(message: Message) -> None:
-        nonlocal answer
-        if message["type"] == "http.response.start":
-            answer = Answer(message["status"], list(message["headers"]), b"")
-        elif message["type"] == "http.response.body":
-            chunks.append(message["body"])
-
-    await request.app.state.router(scope, _once(b"" if body is None else strict_json.encode(body)), send)
-    return answer._replace(body=b"".join(chunks))
-
-
-def _once(content: bytes) -> Receive:
-    """What a client sends who then waits."""
-    messages: list[Any] = [{"type": "http.request", "body": content, "more_body": False}]
-
-    async def receive() -> Any:
-        if not messages:
-            await asyncio.get_running_loop().create_future()
-        return messages.pop()
-
-    return receive
-
-
-def _refusal(answer: Answer) -> AppError:
-    """The error that a route answered."""
-    told = msgspec.json.decode(answer.body, type=ErrorBody)
-    headers = {KEPT_HEADERS[name]: value.decode() for name, value in answer.headers if name in KEPT_HEADERS}
-    return AppError(Code[told.code], told.message, data=told.data, status=answer.status, headers=headers)
