@@ -1,0 +1,1 @@
+"""Providers of models, each by its own library: loaded on demand, see app/assistant/provider.py."""

@@ -1,0 +1,1 @@
+"""The assistant, and what runs its models."""
