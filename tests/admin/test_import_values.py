@@ -268,12 +268,14 @@ def test_a_phone_number_gets_the_code_of_the_country(cell: str, country: str | N
 
 
 def test_a_table_of_values_says_what_some_mean() -> None:
-    values = {"stage": {"Proposal Sent": "proposal", "Lost": None}, "probability": {"high": 80}}
+    values = {"stage": {"Proposal Sent": "proposal", "Lost": None}, "probability": {"high": "80"}}
     assert value("deals", "stage", "proposal  sent", values=values) == "proposal"
     assert value("deals", "stage", "Other", values=values) == "Other"
     assert value("deals", "stage", "Lost", values=values) is UNSET
     assert value("deals", "probability", "high", values=values) == 80
     assert value("deals", "probability", "50%", values=values) == 50
+    labels = {"tags": {"Key account": "VIP; 1", "Old": "VIP; 1"}}
+    assert value("customers", "tags", "key account; New; Old", values=labels) == ["VIP; 1", "New"]
 
 
 def test_names_are_joined_or_parted_where_the_record_has_them_otherwise() -> None:

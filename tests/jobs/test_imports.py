@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from app.admin.imports.schemas import ImportKind
 from app.admin.imports.service import prune
 from app.settings import Settings
 from app.storage.removed import delete_removed_objects
-from tests.callers import Caller, refused
+from tests.callers import Caller, Callers, refused
 from tests.processes import wait_until
 
 IMPORTS = "/admin/imports"
@@ -357,6 +358,41 @@ def test_notes_and_activities_belong_to_what_they_name(admin: Caller) -> None:
     assert {each["title"] for each in admin.ok("GET", "/admin/activities")["data"]} == {"Call", "Old"}
 
 
+def test_a_person_is_found_by_id_email_or_name_and_else_the_row_is_wrong(admin: Caller, callers: Callers) -> None:
+    ada, *others = (
+        callers.person(
+            "agent", admin.tenant, user_id=user_id, name=name, email=f"{user_id.partition('@')[0]}@x.example"
+        )
+        for user_id, name in (("ada@x.example", "Ada"), ("bo1", "Bo"), ("bo2", "Bo"))
+    )
+    for each in (ada, *others):
+        each.ok("GET", "/admin/me")
+    cells = ["ada@x.example", "bo1", "BO2@X.example", "ada", "Bo", "Cy Nobody", "me", "none", "17", str(uuid.uuid4())]
+    path = send(admin, "Name,Owner\n" + "".join(f"Customer,{cell}\n" for cell in cells))
+    mapping = {"Name": "name", "Owner": "assigned_to"}
+    assert check(admin, path, mapping, on_error="skip") == {"create": 6, "error": 4, "warning": 2}
+    found = rows(admin, path)
+    owners = [row["after"] and row["after"]["assigned_to"] for row in found]
+    assert owners == ["ada@x.example", "bo1", "bo2", "ada@x.example", None, None, None, None, 17, cells[-1]]
+    assert found[4]["problems"][0]["message"] == "several people are called so, with the ids bo1, bo2"
+    assert found[5]["problems"][0] == {
+        "column": "Owner",
+        "field": "assigned_to",
+        "value": "Cy Nobody",
+        "message": "nobody here has this id, e-mail address or name: say with the option values whom it means",
+    }
+    assert found[8]["problems"][0]["message"] == "nobody with this id was here yet"
+    means = {"assigned_to": {"Cy Nobody": "ada@x.example", "Bo": "bo1", "me": "ada", "none": "bo2"}}
+    assert check(admin, path, mapping, values=means) == {"create": 10, "warning": 2}
+    # The plan's own default is somebody who was here.
+    for default in ("me", "none", "Cy Nobody", 17, "Bo"):
+        plan = {"mapping": {"Name": "name"}, "options": {"assigned_to": default}}
+        fields = refused(admin.put(f"{path}/plan", plan), 400, "INVALID_REQUEST")["fields"]
+        assert fields[0]["field"] == "options.assigned_to"
+    check(admin, path, {"Name": "name"}, assigned_to="ada@x.example")
+    assert rows(admin, path)[0]["after"]["assigned_to"] == "ada@x.example"
+
+
 def test_projects_come_with_their_people_and_go_out_and_in_again_unchanged(admin: Caller) -> None:
     customer = admin.customer("Engines Ltd")["id"]
     path = send(
@@ -366,7 +402,7 @@ def test_projects_come_with_their_people_and_go_out_and_in_again_unchanged(admin
     )
     mapping = {each["name"]: each["field"] for each in admin.ok("GET", path)["columns"]}
     assert list(mapping.values()) == ["name", "customer", "assignees", "due_date", "status"]
-    assert check(admin, path, mapping) == {"create": 1}
+    assert check(admin, path, mapping) == {"create": 1, "warning": 1}
     run(admin, path)
     (made,) = admin.ok("GET", "/admin/projects")["data"]
     assert (made["name"], made["customer_id"], made["assignees"], made["status"]) == (

@@ -5,6 +5,7 @@ nothing but that.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,9 @@ MOST_NAMED = 5
 # In place of the id of a customer that is made when the row is stored.
 NEW_CUSTOMER_ID = MAX_ID
 NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
+# What the CMS has as people's ids: somebody may have one who was not here yet. A name is no id.
+SOME_PERSON = re.compile(r"[1-9][0-9]{0,14}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+NOBODY = "nobody here has this id, e-mail address or name: say with the option values whom it means"
 UNCHANGED, ERROR, SKIP, CREATE, UPDATE = "unchanged", "error", "skip", "create", "update"
 
 STORE = text("""
@@ -209,10 +213,10 @@ class Check:
     async def run(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """What `import_rows` says of them."""
         candidates = await asyncio.to_thread(self._read_cells, rows)
-        await self._name_people(candidates)
         await self._name_tags(candidates)
         await self._name_records(candidates)
         await self._match(candidates)
+        await self._name_people([each for each in candidates if each.outcome != SKIP])
         await asyncio.to_thread(self._read_bodies, candidates)
         for candidate in candidates:
             if not candidate.wrong and candidate.outcome != SKIP:
@@ -231,21 +235,27 @@ class Check:
         return candidates
 
     async def _name_people(self, candidates: Sequence[Candidate]) -> None:
-        """People may be named by e-mail."""
+        """People may be named by id, e-mail address or name."""
         naming = [(each, name) for name in PEOPLE for each in candidates if each.document.get(name)]
-        emails = {text.lower() for each, name in naming for text in _texts(each.document[name]) if "@" in text}
-        if not emails:
-            return
-        people = await matching.members(self._tx, emails)
+        terms = {term for each, name in naming for term in _texts(each.document[name])}
+        found = await matching.people(self._tx, terms)
         for each, name in naming:
             given = each.document[name]
-            unknown = [text for text in _texts(given) if "@" in text and text.lower() not in people]
-            if unknown:
-                self._fault(each, name, "nobody here has this e-mail address", unknown[0])
-            elif isinstance(given, list):
-                each.document[name] = [people.get(str(one).lower(), one) for one in given]
+            people = [self._person(each, name, term, found[term]) for term in _texts(given)]
+            each.document[name] = people if isinstance(given, list) else people[0]
+
+    def _person(self, each: Candidate, name: str, term: str, found: Sequence[int | str]) -> int | str:
+        """The id of the person that a cell names. An id that the record has already stays."""
+        if len(found) == 1:
+            return found[0]
+        if found:
+            self._fault(each, name, f"several people are called so, with the ids {_some(found)}", term)
+        elif each.present is None or term not in _texts(each.present[name]):
+            if SOME_PERSON.fullmatch(term):
+                self._remark(each, name, "nobody with this id was here yet", term)
             else:
-                each.document[name] = people.get(str(given).lower(), given)
+                self._fault(each, name, NOBODY, term)
+        return term
 
     async def _name_tags(self, candidates: Sequence[Candidate]) -> None:
         if not self._kind.tagged:
@@ -301,8 +311,7 @@ class Check:
         if len(ids) == 1:
             each.document[f"{name}_id"] = ids[0]
         elif ids:
-            shown = ", ".join(map(str, ids[:MOST_NAMED])) + (" and more" if len(ids) > MOST_NAMED else "")
-            self._fault(each, name, f"several {name}s are called so, with the ids {shown}", term)
+            self._fault(each, name, f"several {name}s are called so, with the ids {_some(ids)}", term)
         elif name != "customer":
             self._fault(each, name, f"there is no such {name}", term)
         elif (reason := self._new_customer(term)) is None:
@@ -553,6 +562,11 @@ def _why_not(document: dict[str, Any], wanted: type[Body]) -> str | None:
     except AppError as error:
         return error.message
     return None
+
+
+def _some(ids: Sequence[int | str]) -> str:
+    """Some ids for a sentence."""
+    return ", ".join(map(str, ids[:MOST_NAMED])) + (" and more" if len(ids) > MOST_NAMED else "")
 
 
 def _texts(value: Any) -> list[str]:

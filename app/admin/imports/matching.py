@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Select, Text, any_, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Executable, Select, Text, any_, bindparam, func, or_, select, text, type_coerce
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
@@ -24,7 +24,16 @@ IDS: ColumnElement[Any] = any_(bindparam("ids", type_=ARRAY(BigInteger)))
 # An import fills tables that the database thinks to be small: it would read them whole for each row.
 USE_INDEXES = select(func.set_config("enable_seqscan", "off", True))
 user, tag = User.__table__.c, Tag.__table__.c
-MEMBERS = select(user.id, user.email).where(func.lower(user.email) == any_(bindparam("emails", type_=ARRAY(Text))))
+TERMS: ColumnElement[Any] = any_(bindparam("terms", type_=ARRAY(Text)))
+LOWER: ColumnElement[Any] = any_(bindparam("lower", type_=ARRAY(Text)))
+FOLDED: ColumnElement[Any] = any_(bindparam("folded", type_=ARRAY(Text)))
+PEOPLE = (
+    select(user.id, func.lower(user.email), func.crm_fold(user.name))
+    .where(
+        or_(type_coerce(user.id, Text) == TERMS, func.lower(user.email) == LOWER, func.crm_fold(user.name) == FOLDED)
+    )
+    .order_by(type_coerce(user.id, Text))
+)
 TAGS = select(tag.id, tag.name_folded)
 FOLD = text("SELECT name, crm_fold(name), crm_fold_email(name) FROM unnest(CAST(:names AS text[])) AS wanted (name)")
 # By way, key and id: the first way counts in which there is any.
@@ -69,12 +78,23 @@ OF_CUSTOMERS: Mapping[str, Select[Any]] = {
 }
 
 
-async def members(tx: Transaction, emails: Collection[str]) -> dict[str, int | str]:
-    """By e-mail address, in small letters, who has it."""
-    if not emails:
+async def people(tx: Transaction, terms: Collection[str]) -> dict[str, list[int | str]]:
+    """By term the people it names, of those who were seen here: by id, e-mail address or name, the first way that finds
+    any.
+    """
+    if not terms:
         return {}
-    found = await tx.connection.execute(MEMBERS, {"emails": sorted(emails)})
-    return {email.lower(): person for person, email in found}
+    folded = {term: alike for term, alike, _ in await fold(tx, terms)}
+    given = {"terms": sorted(terms), "lower": [term.lower() for term in terms], "folded": list(folded.values())}
+    ways: tuple[dict[str, list[int | str]], ...] = ({}, {}, {})
+    for person, email, name in await tx.connection.execute(PEOPLE, given):
+        for way, key in zip(ways, (str(person), email, name), strict=True):
+            if key is not None:
+                way.setdefault(key, []).append(person)
+    by_id, by_email, by_name = ways
+    return {
+        term: by_id.get(term) or by_email.get(term.lower()) or by_name.get(alike, []) for term, alike in folded.items()
+    }
 
 
 async def tags(tx: Transaction) -> dict[str, int]:

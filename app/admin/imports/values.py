@@ -195,16 +195,27 @@ def _reader(name: str, field: Field, manner: Manner) -> Reader:
         case Reading.NAMES:
             read = read_names
     if table := manner.values.get(name):
-        read = partial(_translated, exact=table, alike={_alike(key): value for key, value in table.items()}, read=read)
+        alike = {_alike(key): value for key, value in table.items()}
+        translate = partial(_translated, exact=table, alike=alike)
+        if field.reading is Reading.NAMES:
+            read = partial(_names_translated, translate=partial(translate, read=str))
+        else:
+            read = partial(translate, read=read)
     # Texts of several lines stay as they are.
     return read if field.reading is Reading.TEXT else lambda cell: read(cell.strip())
 
 
 def _translated(cell: str, exact: Mapping[str, Any], alike: Mapping[str, Any], read: Reader) -> Any:
-    if cell in exact:
-        return exact[cell]
     key = _alike(cell)
-    return alike[key] if key in alike else read(cell)
+    if cell not in exact and key not in alike:
+        return read(cell)
+    meant = exact[cell] if cell in exact else alike[key]
+    return read(meant) if isinstance(meant, str) else meant
+
+
+def _names_translated(cell: str, translate: Reader) -> list[str]:
+    """The same for each name in a cell of several."""
+    return list(dict.fromkeys(meant for name in read_names(cell) if (meant := translate(name)) is not None))
 
 
 def _alike(text: str) -> str:

@@ -9,10 +9,9 @@ from msgspec import convert, to_builtins
 from sqlalchemy import Executable, Table, select, text
 
 from app.access.permissions import Permission
-from app.admin.imports import queries
+from app.admin.imports import matching, queries
 from app.admin.imports.check import CheckWanted
 from app.admin.imports.kinds import KINDS, OWNERS
-from app.admin.imports.matching import MEMBERS
 from app.admin.imports.plans import MOST_VALUES, ImportPlan, ImportRun, MatchOn, OnError
 from app.admin.imports.run import RunWanted
 from app.admin.imports.schemas import ImportKind, ImportStatus
@@ -101,15 +100,16 @@ async def _idle(tx: Transaction, import_id: int) -> RowMapping:
 
 
 async def _name_owners(tx: Transaction, options: dict[str, Any]) -> None:
-    """Put a person's id in place of the e-mail. Raises AppError INVALID_REQUEST."""
-    for name in OWNERS:
-        email = str(options.get(name, ""))
-        if "@" not in email:
-            continue
-        found = (await tx.connection.execute(MEMBERS, {"emails": [email.lower()]})).all()
-        if len(found) != 1:
-            raise invalid(Fault(f"options.{name}", "is not the e-mail address of one person here"))
-        options[name] = found[0][0]
+    """Put people's ids in place of what names them. Raises AppError INVALID_REQUEST."""
+    named = {name: str(options[name]) for name in OWNERS if options.get(name) is not None}
+    found = await matching.people(tx, set(named.values()))
+    if faults := [
+        Fault(f"options.{name}", "must be the id, the e-mail address or the name of one person who was here")
+        for name, term in named.items()
+        if len(found[term]) != 1
+    ]:
+        raise invalid(*faults)
+    options |= {name: found[term][0] for name, term in named.items()}
 
 
 def _check_plan(tx: Transaction, row: RowMapping, data: ImportPlan) -> None:
