@@ -252,6 +252,26 @@ def test_wrong_rows_refuse_the_run_and_can_be_mended_in_a_file_of_their_own(admi
     assert run(admin, mended)["status"] == "done"
 
 
+def test_all_that_is_wrong_in_a_row_is_told_at_once(admin: Caller) -> None:
+    other = admin.customer("Ada", external_id="k")
+    path = send(admin, f"Name,Mail,Status,Next,Key\n{'x' * 256},bob,gone,2026-13-45,k\n")
+    mapping = {"Name": "name", "Mail": "email", "Status": "status", "Next": "next_follow_up_at", "Key": "external_id"}
+    assert check(admin, path, mapping, on_error="skip") == {"error": 1}
+    problems = rows(admin, path)[0]["problems"]
+    assert {problem["column"] for problem in problems} == set(mapping)
+    assert len(problems) == len(mapping)
+    assert f"with the id {other['id']}" in problems[-1]["message"]
+    # What only follows from a fault is none: that there is no customer, amount or link.
+    columns = {"Title": "title", "Company": "customer", "Contact": "contact", "Stage": "stage", "Amount": "amount"}
+    path = send(admin, ",".join(columns) + "\nMill,Nobody,Nobody,Nowhere,a lot\nLoom,Ada,,closed_won,many\n", "deals")
+    assert check(admin, path, columns, on_error="skip") == {"error": 2}
+    found = [[problem["field"] for problem in row["problems"]] for row in rows(admin, path)]
+    assert found == [["amount", "customer", "contact", "stage"], ["amount"]]
+    path = send(admin, "Text,Deal\n,Nowhere\n", "notes")
+    assert check(admin, path, {"Text": "content", "Deal": "deal"}, on_error="skip") == {"error": 1}
+    assert [problem["field"] for problem in rows(admin, path)[0]["problems"]] == ["deal", "content"]
+
+
 def test_what_was_changed_since_the_check_is_not_overwritten_unasked(admin: Caller) -> None:
     ada = admin.customer("Ada", external_id="a")
     path = send(admin, "key,Name\na,Ada Lovelace\n")

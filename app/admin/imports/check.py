@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import text
 from app.access.permissions import Permission
 from app.admin.customers.schemas import CustomerCreate
 from app.admin.imports import matching
+from app.admin.imports.fields import NAMED
 from app.admin.imports.kinds import KINDS, OWNERS, PEOPLE, Batch, Kind
 from app.admin.imports.plans import ImportPlan, MatchOn, OnMatch, Options
 from app.admin.imports.schemas import ImportKind
@@ -48,6 +49,8 @@ MOST_NAMED = 5
 # In place of the id of a customer that is made when the row is stored.
 NEW_CUSTOMER_ID = MAX_ID
 NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
+# What other fields may be depends on these: where one is wrong, nothing is said of the others.
+DECISIVE = ("stage", "status", "currency")
 # What the CMS has as people's ids: somebody may have one who was not here yet. A name is no id.
 SOME_PERSON = re.compile(r"[1-9][0-9]{0,14}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NOBODY = "nobody here has this id, e-mail address or name: say with the option values whom it means"
@@ -135,13 +138,15 @@ class _Progress(Struct):
 
 @dataclass(eq=False)
 class Candidate:
-    """A row that is looked at."""
+    """A row that is looked at. `faults` say why it is wrong, `remarks` what a person should know of it otherwise."""
 
     row: Row
     document: dict[str, Any]
-    problems: list[Problem]
-    wrong: bool = False
+    faults: list[Problem]
+    remarks: list[Problem] = field(default_factory=list)
     record_id: int | None = None
+    # It is about a record, but which one can't be said.
+    unknown: bool = False
     present: RowMapping | None = None
     outcome: str = ERROR
     # What is written: of a change, what differs.
@@ -152,9 +157,23 @@ class Candidate:
     keys: list[str] = field(default_factory=list)
 
     @property
+    def wrong(self) -> bool:
+        """Whether it can't be stored. The rest of it is looked at all the same, so that all its faults are told at
+        once.
+        """
+        return bool(self.faults)
+
+    @property
     def after(self) -> dict[str, Any]:
         """The record as it will be."""
         return dict(self.present or {}) | self.values
+
+    def is_wrong(self, *names: str) -> bool:
+        """Whether one of these fields is wrong, by its id or by its name."""
+        if not self.faults:
+            return False
+        wrong = {_bare(fault.field) for fault in self.faults if fault.field is not None}
+        return not wrong.isdisjoint(map(_bare, names))
 
 
 def check_in_steps(settings: Settings, store: ObjectStore) -> Work:
@@ -219,7 +238,7 @@ class Check:
         await self._name_people([each for each in candidates if each.outcome != SKIP])
         await asyncio.to_thread(self._read_bodies, candidates)
         for candidate in candidates:
-            if not candidate.wrong and candidate.outcome != SKIP:
+            if candidate.outcome != SKIP and not candidate.unknown:
                 await self._decide(candidate)
         await self._check_links(candidates)
         await self._check_owners(candidates)
@@ -228,11 +247,7 @@ class Check:
     # ── what the cells say ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _read_cells(self, rows: Sequence[Row]) -> list[Candidate]:
-        candidates = []
-        for row in rows:
-            document, problems = read_row(row.cells, self._reading)
-            candidates.append(Candidate(row, document, problems, wrong=bool(problems)))
-        return candidates
+        return [Candidate(row, *read_row(row.cells, self._reading)) for row in rows]
 
     async def _name_people(self, candidates: Sequence[Candidate]) -> None:
         """People may be named by id, e-mail address or name."""
@@ -333,20 +348,22 @@ class Check:
         ids: dict[int, int] = {}
         for number, each in enumerate(candidates):
             given = each.document.pop("id", None)
-            if self._match_on is MatchOn.ID and given is not None and not each.wrong:
+            if self._match_on is MatchOn.ID and given is not None:
                 if isinstance(given, int) and 1 <= given < MAX_ID:
                     ids[number] = given
                 else:
                     self._fault(each, "id", "must be the id of a record", given)
+            each.unknown = each.is_wrong(self._match_on.value)
         await self._find_holders(candidates)
         for number, each in enumerate(candidates):
             if number in ids:
                 each.record_id = ids[number]
-            elif self._match_on in {MatchOn.EXTERNAL_ID, MatchOn.EMAIL} and not each.wrong:
+            elif self._match_on in {MatchOn.EXTERNAL_ID, MatchOn.EMAIL} and not each.unknown:
                 found = self._holders_of(self._match_on.value, each)
                 if len(found) > 1:
                     which = "" if self._tx.own_records_only else f": {', '.join(map(str, found[:MOST_NAMED]))}"
                     self._fault(each, self._match_on.value, f"belongs to several {self._resource.kind}s{which}")
+                    each.unknown = True
                 elif found:
                     (each.record_id,) = found
         wanted = sorted({each.record_id for each in candidates if each.record_id is not None})
@@ -359,6 +376,7 @@ class Check:
                 name = self._match_on.value
                 text = self._resource.not_found.message if name == "id" else "it is of a record that you don't see"
                 self._fault(each, name, text, each.record_id if name == "id" else None)
+                each.unknown = True
             elif self._options.on_match is OnMatch.SKIP:
                 each.outcome = SKIP
             elif self._match_on is MatchOn.EXTERNAL_ID and each.present["external_id"] != each.document["external_id"]:
@@ -394,7 +412,7 @@ class Check:
     def _read_bodies(self, candidates: Iterable[Candidate]) -> None:
         """Read what is sent, as the body of a request."""
         for each in candidates:
-            if each.wrong or each.outcome == SKIP:
+            if each.outcome == SKIP:
                 continue
             document, present = each.document, each.present
             if present is not None and self._options.on_match is OnMatch.FILL_EMPTY:
@@ -408,25 +426,41 @@ class Check:
                     default: int | str | None = getattr(self._options, name)
                     if default is not None:
                         document.setdefault(name, default)
+            # Whether a field is missing can be said of a new record only.
+            new = present is None and not each.unknown
             try:
-                body = read_again(document, self._kind.create if present is None else self._kind.change)
+                body = read_again(_right(each, document), self._kind.create if new else self._kind.change)
             except AppError as error:
                 self._refuse(each, error)
-            else:
-                each.values |= body.given()
+                body = self._rest(each, document)
+            each.values |= body.given()
+            if each.wrong:
+                # What is named in vain is there, for rules that want something there.
+                named = {f"{name}_id" for name in NAMED if each.is_wrong(name)}
+                each.values |= dict.fromkeys(named & {*self._kind.change.__struct_fields__}, NEW_CUSTOMER_ID)
+
+    def _rest(self, each: Candidate, document: dict[str, Any]) -> Body:
+        """What is right in a body that is wrong."""
+        known = self._kind.change.__struct_encode_fields__
+        rest = {name: value for name, value in _right(each, document).items() if name in known}
+        try:
+            body: Body = read_again(rest, self._kind.change)
+        except AppError:
+            return self._kind.change()
+        return body
 
     async def _decide(self, each: Candidate) -> None:
         """What is written, or why not."""
         values, tags = each.values, each.values.pop("tags", None)
-        repository = self._kind.repository
+        each.outcome = CREATE if each.present is None else UPDATE
         try:
-            if each.present is None:
-                values = repository.dated(self._tx, await self._kind.prepare(self._batch, values))
-                each.outcome = CREATE
-            else:
-                values = await self._kind.prepare_change(self._batch, each.present, values)
+            values = await self._prepared(each, dict(values))
         except AppError as error:
             self._refuse(each, error)
+        if each.wrong:
+            present = each.present or {}
+            each.values = {name: value for name, value in each.values.items() if present.get(name) != value}
+            self._check_keys(each)
             return
         if tags is not None:
             values["tags"] = sorted({*tags, *(each.present["tags"] if each.present is not None else ())})
@@ -439,6 +473,14 @@ class Check:
             values = changed
         each.values = values
         self._check_keys(each)
+
+    async def _prepared(self, each: Candidate, values: dict[str, Any]) -> dict[str, Any]:
+        """What is stored of these values. Raises AppError."""
+        if each.is_wrong(*DECISIVE):
+            return values
+        if each.present is not None:
+            return await self._kind.prepare_change(self._batch, each.present, values)
+        return self._kind.repository.dated(self._tx, await self._kind.prepare(self._batch, values))
 
     def _check_keys(self, each: Candidate) -> None:
         """What only one record may have, and so only one row may say."""
@@ -471,7 +513,7 @@ class Check:
                 if each.values[column] not in live:
                     self._fault(each, column, target.not_found.message, each.values[column])
         if self._resource in {DEALS, ACTIVITIES}:
-            await self._check_contacts([each for each in looked if not each.wrong])
+            await self._check_contacts([each for each in looked if not each.is_wrong("customer", "deal", "contact")])
 
     async def _check_contacts(self, candidates: Sequence[Candidate]) -> None:
         changed = [each for each in candidates if each.values.keys() & {"contact_id", "customer_id", "deal_id"}]
@@ -513,18 +555,21 @@ class Check:
     # ── what is said about it ────────────────────────────────────────────────────────────────────────────────────────
 
     def _fault(self, each: Candidate, name: str | None, message: str, value: Any = None) -> None:
-        """The row is wrong, and why."""
-        self._remark(each, name, message, value)
-        each.wrong, each.outcome = True, ERROR
+        """The row is wrong, and why. Once is enough for a field: what follows from it is no news."""
+        if name is None or not each.is_wrong(name):
+            each.faults.append(self._problem(each, name, message, value))
 
     def _remark(self, each: Candidate, name: str | None, message: str, value: Any = None) -> None:
         """What a person should know of the row."""
+        each.remarks.append(self._problem(each, name, message, value))
+
+    def _problem(self, each: Candidate, name: str | None, message: str, value: Any) -> Problem:
         if value is None and name is not None:
             value = each.document.get(name)
         # What is wrong with `customer_id` stands in the column that names the customer.
         column = None if name is None else self._columns.get(name) or self._columns.get(name.removesuffix("_id"))
         shown = None if value is None else printable(str(value))[:LONGEST_SHOWN]
-        each.problems.append(Problem(column, name, shown, message))
+        return Problem(column, name, shown, message)
 
     def _refuse(self, each: Candidate, error: AppError) -> None:
         """The same for what a request would be refused for."""
@@ -542,15 +587,16 @@ class Check:
             document[NEW_TAGS] = each.new_tags
         if each.new_customer is not None:
             document[NEW_CUSTOMER] = each.new_customer
-        writes = each.outcome in {CREATE, UPDATE}
+        outcome = ERROR if each.wrong else each.outcome
+        writes = outcome in {CREATE, UPDATE}
         return {
             "number": each.row.number,
-            "outcome": each.outcome,
+            "outcome": outcome,
             "record_id": each.record_id,
             "version": each.present["version"] if writes and each.present is not None else None,
             "document": document if writes else None,
             "before": each.before if writes else None,
-            "problems": each.problems or None,
+            "problems": each.faults or each.remarks or None,
             "keys": each.keys if not each.wrong and each.keys else None,
         }
 
@@ -562,6 +608,16 @@ def _why_not(document: dict[str, Any], wanted: type[Body]) -> str | None:
     except AppError as error:
         return error.message
     return None
+
+
+def _bare(name: str) -> str:
+    """A field without what stands in it, or behind the name of what it refers to."""
+    return name.partition(".")[0].removesuffix("_id")
+
+
+def _right(each: Candidate, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are not known to be wrong."""
+    return {name: value for name, value in document.items() if not each.is_wrong(name)}
 
 
 def _some(ids: Sequence[int | str]) -> str:
