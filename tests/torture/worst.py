@@ -54,7 +54,7 @@ def worst_requests(place: Place) -> Finding:
             twice = min(twice, _cost(service, twice_as_large, tries)[0])
         units = -(-len(twice_as_large) // UNIT)
         if twice > MOST_SECONDS * units:  # likewise: the worker's own work goes on beside the request
-            twice = min(twice, _cost(service, twice_as_large, 3)[0])
+            twice = min(twice, _cost(service, twice_as_large, 10)[0])
         each = twice / units
         if each > worst:
             worst, at_worst = each, name
