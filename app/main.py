@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Semaphore
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request, Response, Router
@@ -112,7 +113,7 @@ def create_app(settings: Settings) -> Litestar:
                 "settings": settings,
                 "database": database,
                 "memberships": memberships,
-                "authenticator": Authenticator(settings, memberships),
+                "authenticator": Authenticator(settings, memberships, partial(bootstrap.ensure, anew=True)),
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "new_events": new_events,
                 "streams": LiveStreams(database, bootstrap, new_events, shared, memberships),

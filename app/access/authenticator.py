@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -20,9 +21,11 @@ from app.web.proxies import rate_limit_key
 class Authenticator:
     """Verifies tokens, and counts the requests of each person and the failures of each address, in one worker."""
 
-    def __init__(self, settings: Settings, memberships: Memberships) -> None:
+    def __init__(self, settings: Settings, memberships: Memberships, join: Callable[[Actor], Awaitable[None]]) -> None:
         self._tokens = TokenVerifier(settings)
         self._memberships = memberships
+        # Lets an invitation to the email of a person's token become that person's.
+        self._join = join
         self.requests = RateLimiter(settings.rate_limit_per_minute)
         self._open = ConcurrencyLimiter(settings.open_requests_per_person)
         self.failures = RateLimiter(settings.auth_failures_per_minute)
@@ -43,7 +46,13 @@ class Authenticator:
             raise
         self.requests.acquire(bearer.identity)
         self._open.acquire(bearer.identity, connection.scope)
-        return self._memberships.narrowed(self._tokens.person(bearer, connection.headers))
+        actor = self._tokens.person(bearer, connection.headers)
+        if self._memberships.expects(actor):
+            # The database decides what it means for somebody who is a member already. And what runs for a person, such
+            # as jobs, knows the id only.
+            await self._join(actor)
+            await self._memberships.catch_up()
+        return self._memberships.narrowed(actor)
 
     async def check_again(self, actor: Actor, permission: Permission) -> Actor:
         """Who was let in some time ago, with the role that counts now. Raises AppError as if the request came now."""

@@ -157,6 +157,10 @@ class Memberships:
             if since is not None and (issued_at is None or issued_at < since.timestamp()):
                 raise AppError(Code.TOKEN_REVOKED)
 
+    def expects(self, actor: Actor) -> bool:
+        """Whether an invitation to the token's email says less, that is nobody's so far."""
+        return any(each.is_invitation for each in self._of(actor.tenant_id, actor.user_id, actor.email))
+
     def narrowed(self, actor: Actor) -> Actor:
         """The person with the role that counts. Raises AppError MEMBER_INACTIVE."""
         roles = [actor.token_role or actor.role]

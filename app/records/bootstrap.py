@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
@@ -27,19 +27,21 @@ class TenantBootstrap:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._seen: dict[tuple[str, str, str], float] = {}
+        self._seen: dict[tuple[str, str], tuple[float, str, str | None]] = {}
 
-    async def ensure(self, actor: Actor) -> None:
-        """Store a person who was not seen lately, and the tenant's settings and stages if it has none yet.
+    async def ensure(self, actor: Actor, *, anew: bool = False) -> None:
+        """Store a person who was not seen lately, and the tenant's settings and stages if it has none yet. With `anew`,
+        also who was: the database looks again whether the person is expected under the email.
 
         This is a separate transaction and not audited, since nobody changed anything. Raises AppError while the
         organization's data are being moved in.
         """
         # The token's, whatever the organization makes of it. With another role it is told at once, since live streams
-        # end when a person has a lower one.
+        # end when a person has a lower one; and with another email, under which the person may be expected.
         role = (actor.token_role or actor.role).value
-        person = (actor.tenant_id, actor.user_id, role)
-        if time.monotonic() - self._seen.get(person, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:
+        person = (actor.tenant_id, actor.user_id)
+        seen_at, *said = self._seen.get(person, (-REMEMBERED_SECONDS, None, None))
+        if not anew and said == [role, actor.email] and time.monotonic() - seen_at < REMEMBERED_SECONDS:
             return
         person_row = insert(User).values(
             tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=role
@@ -70,9 +72,11 @@ class TenantBootstrap:
                     where=or_(
                         User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
                         User.role != latest.role,
+                        User.email.is_distinct_from(func.coalesce(latest.email, User.email)),
+                        literal(anew),
                     ),
                 )
             )
         if len(self._seen) >= MAX_KEYS:
             self._seen.clear()
-        self._seen[person] = time.monotonic()
+        self._seen[person] = (time.monotonic(), role, actor.email)

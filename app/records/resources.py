@@ -224,7 +224,8 @@ MEMBERS = Resource(
     kind="member",
     not_found=Code.MEMBER_NOT_FOUND,
     title=("name", "email"),
-    refusals={"last_admin": (Code.LAST_ADMIN, None)},
+    # Only an undo comes to the second: somebody with the email of a withdrawn invitation is here since.
+    refusals={"last_admin": (Code.LAST_ADMIN, None), "members_invited_email_key": (Code.CHANGED_SINCE, None)},
 )
 SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
 

@@ -307,6 +307,77 @@ def test_nobody_narrows_or_shuts_out_the_last_admin_nor_themselves(
     assert admin.ok("POST", f"/admin/members/{others}/undo", {"entry_id": entry["id"]})["role"] == "admin"
 
 
+def test_whoever_has_tokens_of_two_roles_shuts_out_neither_themselves_nor_is_taken_for_nobody(
+    admin: Caller, callers: Callers, tenant: str
+) -> None:
+    mine = member_of(admin, admin)["id"]
+    as_agent = callers.person("agent", tenant, user_id=admin.user_id)
+    for token in (as_agent, admin, as_agent):
+        token.ok("GET", "/admin/me")
+    for values in ({"is_active": False}, {"role": "agent"}):
+        refused(admin.patch(f"/admin/members/{mine}", values), 409, "LAST_ADMIN")
+    other = callers.person("admin", tenant)
+    theirs = member_of(admin, other)["id"]
+    as_agent.ok("GET", "/admin/me")
+    assert admin.ok("PATCH", f"/admin/members/{theirs}", {"role": "agent"})["role"] == "agent"
+
+
+def test_whoever_invites_their_own_next_address_stays_the_last_admin(
+    admin: Caller, callers: Callers, tenant: str
+) -> None:
+    mine = member_of(admin, admin)["id"]
+    for number, values in enumerate(({"role": "agent"}, {"is_active": False})):
+        email = f"next-{number}@example.com"
+        invited = admin.ok("POST", "/admin/members", {"email": email})
+        admin.ok("PATCH", f"/admin/members/{invited['id']}", values)
+        moved = callers.person("admin", tenant, user_id=admin.user_id, email=email)
+        assert moved.ok("GET", "/admin/me")["user"]["role"] == "admin"
+        assert [(each["id"], each["role"]) for each in everybody(moved)] == [(mine, "admin")]
+        admin = moved
+
+
+def test_an_invitation_becomes_that_of_a_person_who_was_here_under_another_email(
+    admin: Caller, callers: Callers, tenant: str
+) -> None:
+    alan = callers.person("manager", tenant, email="alan@example.com")
+    theirs = member_of(admin, alan)
+    invited = admin.ok("POST", "/admin/members", {"email": "alan@work.example", "role": "agent"})
+    moved = callers.person("manager", tenant, user_id=alan.user_id, email="Alan@work.example")
+    assert moved.ok("GET", "/admin/me")["user"]["role"] == "agent"
+    joined = member_of(admin, alan)
+    assert (joined["id"], joined["narrowed_to"]) == (theirs["id"], "agent")
+    assert joined["invited_at"] == invited["invited_at"]
+    refused(admin.get(f"/admin/members/{invited['id']}"), 404, "MEMBER_NOT_FOUND")
+    # Whoever is shut out by an address is shut out by the id, too: jobs, schedules and feeds know no other.
+    other = admin.ok("POST", "/admin/members", {"email": "alan@home.example", "role": "admin"})
+    admin.ok("PATCH", f"/admin/members/{other['id']}", {"is_active": False})
+    home = callers.person("manager", tenant, user_id=alan.user_id, email="alan@home.example")
+    refused(home.get("/admin/me"), 403, "MEMBER_INACTIVE")
+    assert [(each["id"], each["is_active"], each["narrowed_to"]) for each in everybody(admin, role="agent")] == [
+        (theirs["id"], False, "agent")
+    ]
+
+
+def test_an_invitation_does_not_come_back_for_who_is_here(admin: Caller, callers: Callers, tenant: str) -> None:
+    invited = admin.ok("POST", "/admin/members", {"email": "ada@example.com", "role": "agent"})["id"]
+    withdrawn = admin.call("DELETE", f"/admin/members/{invited}").headers["X-Operation-Id"]
+    ada = callers.person("admin", tenant, email="Ada@example.com")
+    assert member_of(admin, ada)["role"] == "admin"
+    refused(admin.post(f"/admin/operations/{withdrawn}/undo", {}), 409, "CHANGED_SINCE")
+    assert ada.ok("GET", "/admin/me")["user"]["role"] == "admin"
+
+
+def test_who_was_narrowed_takes_no_change_of_members_back(admin: Caller, other_admin: Caller, manager: Caller) -> None:
+    theirs = member_of(admin, manager)["id"]
+    deactivated = other_admin.patch(f"/admin/members/{theirs}", {"is_active": False}).headers["X-Operation-Id"]
+    change(admin, other_admin, role="manager")
+    undo = f"/admin/operations/{deactivated}/undo"
+    refused(other_admin.post(undo, {}), 403, "INSUFFICIENT_PERMISSIONS")
+    refused(manager.get("/admin/me"), 403, "MEMBER_INACTIVE")
+    assert admin.ok("POST", undo, {})["changed"] == 1
+    assert manager.get("/admin/me").status_code == 200
+
+
 def test_two_admins_who_narrow_each_other_at_once_leave_one(
     admin: Caller, other_admin: Caller, settings: Settings
 ) -> None:

@@ -26,7 +26,10 @@ async def undo_operation_(
     async with transaction(request) as tx:
         keep = data.changed_since is ChangedSince.KEEP
         done: Any = await undo_operation(tx, operation_id, request.app.state.settings, keep=keep)
-        return answer(tx, done, ACCEPTED if isinstance(done, JobStarted) else 200)
+        undone: Response[Any] = answer(tx, done, ACCEPTED if isinstance(done, JobStarted) else 200)
+    # Members may be among what was changed back.
+    await request.app.state.memberships.catch_up()
+    return undone
 
 
 router = Router("/operations", route_handlers=[undo_operation_], tags=["History"])

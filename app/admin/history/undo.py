@@ -246,7 +246,8 @@ class Undo:
             await undoable.repository.ensure_own(tx, entry.record_id)
         elif not entry.deleted_for_good and tx.own_records_only:
             raise AppError(Code.OPERATION_NOT_FOUND)
-        if _just_made(tx, entry, self._settings):
+        # Whoever was narrowed just now gives nobody their rights back.
+        if entry.kind != MEMBERS.resource.kind and _just_made(tx, entry, self._settings):
             return
         restores = entry.action == "delete" and not entry.deleted_for_good
         removal = Permission.DELETE if restores else undoable.removal
