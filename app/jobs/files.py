@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from msgspec import DecodeError, Struct, json, to_builtins
-from sqlalchemy import DateTime, LargeBinary, Text, bindparam, func, insert, not_, or_, select, text, update
+from sqlalchemy import DateTime, LargeBinary, Text, and_, bindparam, func, insert, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.access.actor import Actor
@@ -31,11 +31,15 @@ GIVEN = ("tenant_id", "job_id", "name", "content_type", "content", "document")
 MENTIONS = func.crm_mentioned(bindparam("says", type_=LargeBinary))
 KEEP = insert(Row).values({name: bindparam(name) for name in GIVEN} | {"mentions": MENTIONS})
 member = Member.__table__.c
+# Whoever was narrowed since asks for a new link, with the role that counts now.
 _shut_out = (
     select(member.id)
     .where(
         member.user_id == bindparam("user_id", type_=Text),
-        or_(not_(member.is_active), member.signed_out_at >= bindparam("made_at", type_=DateTime(timezone=True))),
+        or_(
+            not_(member.is_active),
+            and_(member.version > 1, member.updated_at >= bindparam("made_at", type_=DateTime(timezone=True))),
+        ),
     )
     .exists()
 )
@@ -157,7 +161,7 @@ async def find_file(database: Database, link: Link) -> File | StoredFile:
     """The file that a link is for.
 
     Raises AppError NOT_FOUND where it is not kept any more, LINK_EXPIRED where the person who was given the link was
-    deactivated or signed out since, or ANSWER_ERASED.
+    deactivated, narrowed or signed out since, or ANSWER_ERASED.
     """
     made_at = datetime.fromtimestamp(link.until - LINK_SECONDS, UTC)
     given = {"job_id": link.job, "user_id": link.user, "made_at": made_at}

@@ -25,6 +25,7 @@ from app.storage.objects import ObjectStore
 from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers, refused
 from tests.jobs.test_bulk_jobs import ended
+from tests.laws.routes import member_id
 from tests.processes import crm_on, wait_until
 from tests.records.chains import breaks, seal
 
@@ -123,6 +124,15 @@ def test_nobody_has_an_object_deleted_that_is_no_archive_of_the_tenant(settings:
 
 def restored(settings: Settings, file: Path, tenant: str) -> Result:
     return crm_on(settings, "restore-export", str(file), "--tenant", tenant)
+
+
+@pytest.mark.usefixtures("working")
+def test_who_is_no_admin_any_more_gets_no_archive(admin: Caller, callers: Callers, tenant: str) -> None:
+    other = callers.person("admin", tenant)
+    done, _ = archived(other)
+    admin.ok("PATCH", f"/admin/members/{member_id(other)}", {"role": "manager"})
+    assert other.ok("GET", f"/admin/jobs/{done['id']}")["result"]["download_url"] is None
+    assert admin.ok("GET", f"/admin/jobs/{done['id']}")["result"]["download_url"] is not None
 
 
 @pytest.mark.usefixtures("working")

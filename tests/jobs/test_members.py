@@ -88,6 +88,15 @@ def test_a_link_to_a_file_is_dead_when_its_person_is_shut_out(admin: Caller, man
     assert admin.client.get(mine).status_code == 200
 
 
+def test_a_link_to_a_file_is_dead_when_its_person_is_narrowed(admin: Caller, manager: Caller, work: Work) -> None:
+    job = manager.post("/admin/report-runs", {"report": "summary", "format": "json"}).json()["job"]["id"]
+    work({"report": make_report}, lambda: status(manager, job) == "done")
+    link = urlsplit(job_of(manager, job)["result"]["download_url"]).path
+    assert admin.client.get(link).status_code == 200
+    admin.ok("PATCH", f"/admin/members/{member_id(manager)}", {"role": "agent"})
+    refused(admin.client.get(link), 410, "LINK_EXPIRED")
+
+
 def test_more_than_a_thousand_records_are_handed_over_by_a_job_and_taken_back(
     admin: Caller, manager: Caller, settings: Settings, work: Work
 ) -> None:
