@@ -23,7 +23,25 @@ class MailServer:
         self.tried: list[str] = []
         self.to_recipient: Callable[[str], str] = lambda _: OK
         self.to_data: Callable[[SMTP], Awaitable[str]] | None = None
+        self.refused_commands: dict[str, str] = {}
         self.url = ""
+
+    async def handle_EHLO(  # noqa: N802 -- the library's name
+        self, _: SMTP, session: Session, __: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [self.refused_commands["EHLO"]] if "EHLO" in self.refused_commands else responses
+
+    async def handle_HELO(self, _: SMTP, session: Session, __: Envelope, hostname: str) -> str:  # noqa: N802 -- the library's name
+        session.host_name = hostname
+        return self.refused_commands.get("HELO", "250 crm")
+
+    async def handle_MAIL(  # noqa: N802 -- the library's name
+        self, _: SMTP, __: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return self.refused_commands.get("MAIL", OK)
 
     async def handle_RCPT(self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]) -> str:  # noqa: N802 -- the library's name
         self.tried.append(address)

@@ -46,7 +46,7 @@ END = (
 AGAIN = (
     update(Row)
     .where(c.id == bindparam("mail_id"), c.status == "sending")
-    .values(status="waiting", error=bindparam("reason"), attempts=c.attempts - bindparam("untried"))
+    .values(status="waiting", error=bindparam("reason"))
     .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("pause")))
 )
 IS_REFUSED = select(refused.answer).where(refused.address_folded == func.crm_fold_email(bindparam("to")))
@@ -127,13 +127,10 @@ async def refuse(database: Database, tenant_id: str, mail: Mail, address: str, a
         await session.execute(END, {"mail_id": mail.id, "ending": "refused", "reason": answer})
 
 
-async def again(
-    database: Database, tenant_id: str, mail: Mail, pause: float, error: str | None, *, tried: bool = True
-) -> None:
+async def again(database: Database, tenant_id: str, mail: Mail, pause: float, error: str | None) -> None:
     """Let a mail that was certainly not sent wait for its next attempt. Raises AppError."""
-    given = {"mail_id": mail.id, "pause": pause, "reason": error, "untried": 0 if tried else 1}
     async with database.in_tenant(tenant_id) as session:
-        await session.execute(AGAIN, given)
+        await session.execute(AGAIN, {"mail_id": mail.id, "pause": pause, "reason": error})
 
 
 async def tend(database: Database) -> None:

@@ -157,6 +157,7 @@ class MailSender:
                 raise DropError(f"A mail server refused this address before: {answer}")
             sender = self._settings.sender
             message = compose(written, recipient, sender, mail.message_id, tenant, datetime.now(UTC))
+            content, address = message.as_bytes(), str(message["To"].addresses[0].addr_spec)
         except DropError as drop:
             about.info("a mail is not sent", reason=str(drop))
             await self._end(tenant, mail, "dropped", str(drop))
@@ -168,10 +169,15 @@ class MailSender:
             await self._later(tenant, mail, reason)
             return
         try:
-            handed = await transport.send(message, sender[1], str(message["To"].addresses[0].addr_spec))
-        except ServerAwayError:
-            await outbox.again(self._database, tenant, mail, 0.0, None, tried=False)
+            handed = await transport.send(content, sender[1], address)
+        except ServerAwayError as away:
+            # It was there a moment ago: what it breaks off again and again is given up like all else.
+            await self._later(tenant, mail, str(away))
             raise
+        except Exception as error:
+            log.error("handing a mail over failed", tenant=tenant, mail=mail.id, kind=mail.kind, exc_info=error)
+            handed = Handed(Ending.UNKNOWN, "It failed while it was handed over: the log says why")
+            await transport.close()
         await self._keep(tenant, mail, recipient, handed)
 
     async def _keep(self, tenant: str, mail: Mail, recipient: Recipient, handed: Handed) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import os
 import re
 from datetime import UTC, datetime
-from email.message import EmailMessage
 from enum import StrEnum
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -17,9 +17,9 @@ from aiosmtplib import (
     SMTPAuthenticationError,
     SMTPDataError,
     SMTPException,
+    SMTPHeloError,
     SMTPRecipientRefused,
     SMTPResponseException,
-    SMTPSenderRefused,
 )
 from msgspec import Struct
 
@@ -30,9 +30,19 @@ PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
 KEPT_ANSWER = 500
 # Files that are kept in the folder.
 MOST_FILES = 500
-# How a server refuses an address because of who sends, or because the mailbox is full: the address may be right.
-ABOUT_POLICY, MAILBOX_FULL = re.compile(r"5\.7\.\d"), 552
-CLOSING = 421
+# What servers say of an address (RFC 3463): there is no such one, it has moved, it takes no mail. All else is about who
+# sends, the mailbox's size, or the server itself: the address may be right.
+ENHANCED = re.compile(r"5\.\d{1,3}\.\d{1,3}(?![.\d])")
+ABOUT_ADDRESS = re.compile(r"5\.(1\.(0|1|2|3|6|10)|2\.1)$")
+# Without such a number, these answers are about the address, unless the words say something else.
+REFUSING = {550, 551, 553}
+ABOUT_SENDER = re.compile(
+    r"\b(helo|ehlo|relay|sender|from address|spam|spf|dkim|dmarc|dnsbl|rbl|policy|reputation|authenticat|tls|quota|ptr)"
+    r"|\bfull\b|block|black|\blist(ed|ing)\b|banned|reverse dns",
+    re.IGNORECASE,
+)
+MAILBOX_FULL = re.compile(r"5\.2\.2\b|mailbox( is)? full", re.IGNORECASE)
+CLOSING, AUTHENTICATION_REQUIRED = 421, 530
 
 
 class Ending(StrEnum):
@@ -66,7 +76,7 @@ class Transport(Protocol):
     async def open(self) -> None:
         """Be ready to send. Raises ServerAwayError."""
 
-    async def send(self, message: EmailMessage, sender: str, recipient: str) -> Handed:
+    async def send(self, content: bytes, sender: str, recipient: str) -> Handed:
         """Hand one mail over. Raises ServerAwayError where it was certainly not sent."""
 
     async def close(self) -> None:
@@ -100,12 +110,11 @@ class SmtpTransport:
         except (SMTPException, OSError, ValueError) as error:
             raise ServerAwayError(_words(error)) from error
 
-    async def send(self, message: EmailMessage, sender: str, recipient: str) -> Handed:
+    async def send(self, content: bytes, sender: str, recipient: str) -> Handed:
         """Hand one mail over. Raises ServerAwayError where it was certainly not sent."""
         international = not recipient.isascii()
         options = ["SMTPUTF8", "BODY=8BITMIME"] if international else []
         encoding = "utf-8" if international else "ascii"
-        content = message.as_bytes()
         try:
             if international and not await self._takes_every_letter():
                 return Handed(Ending.FAILED, "The mail server takes no addresses with such letters")
@@ -113,9 +122,9 @@ class SmtpTransport:
             await self._client.rcpt(recipient, encoding=encoding)
         except SMTPResponseException as error:
             await self._forget()
-            if error.code == CLOSING:
+            if error.code == CLOSING or isinstance(error, SMTPHeloError):
                 raise ServerAwayError(_words(error)) from error
-            return _refused(error)
+            return Handed(Ending.REFUSED if _is_about_address(error) else Ending.LATER, _words(error))
         except (SMTPException, OSError) as error:
             self._client.close()
             raise ServerAwayError(_words(error)) from error
@@ -123,7 +132,8 @@ class SmtpTransport:
             await self._client.data(content)
         except SMTPDataError as error:
             await self._forget()
-            return Handed(Ending.LATER if error.code < 500 else Ending.FAILED, _words(error))
+            later = error.code < 500 or error.code == AUTHENTICATION_REQUIRED or MAILBOX_FULL.search(error.message)
+            return Handed(Ending.LATER if later else Ending.FAILED, _words(error))
         except (SMTPException, OSError) as error:
             self._client.close()
             return Handed(Ending.UNKNOWN, _words(error))
@@ -159,19 +169,18 @@ class FolderTransport:
     async def open(self) -> None:
         """There is nothing to open."""
 
-    async def send(self, message: EmailMessage, sender: str, recipient: str) -> Handed:  # noqa: ARG002 -- the protocol's
+    async def send(self, content: bytes, sender: str, recipient: str) -> Handed:  # noqa: ARG002 -- the protocol's
         """Keep the mail as a file. Raises ServerAwayError."""
         try:
-            await asyncio.to_thread(self._write, message)
+            await asyncio.to_thread(self._write, content)
         except OSError as error:
             raise ServerAwayError(f"{self._folder} can't be written: {error.strerror}") from error
         return Handed(Ending.SENT)
 
-    def _write(self, message: EmailMessage) -> None:
+    def _write(self, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        identity = str(message["Message-ID"]).strip("<>").partition("@")[0]
-        path = self._folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{identity[:8]}.eml"
-        path.with_suffix(".part").write_bytes(message.as_bytes())
+        path = self._folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{sha256(content).hexdigest()[:8]}.eml"
+        path.with_suffix(".part").write_bytes(content)
         path.with_suffix(".part").replace(path)
         for old in sorted(self._folder.glob("*.eml"))[:-MOST_FILES]:
             old.unlink(missing_ok=True)
@@ -190,14 +199,13 @@ def mail_folder(settings: Settings) -> Path:
     return Path(settings.crm_data_dir) / "mail"
 
 
-def _refused(error: SMTPResponseException) -> Handed:
-    answer = _words(error)
-    if error.code < 500 or error.code == MAILBOX_FULL:
-        return Handed(Ending.LATER, answer)
-    if isinstance(error, SMTPSenderRefused) or ABOUT_POLICY.search(error.message):
-        return Handed(Ending.FAILED, answer)
-    assert isinstance(error, SMTPRecipientRefused)  # noqa: S101 -- the only other command
-    return Handed(Ending.REFUSED, answer)
+def _is_about_address(error: SMTPResponseException) -> bool:
+    """Whether the server takes nothing for this address, whoever sends it."""
+    if error.code < 500 or not isinstance(error, SMTPRecipientRefused):
+        return False
+    if (enhanced := ENHANCED.match(error.message)) is not None:
+        return ABOUT_ADDRESS.match(enhanced.group()) is not None
+    return error.code in REFUSING and ABOUT_SENDER.search(error.message) is None
 
 
 def _words(error: BaseException) -> str:

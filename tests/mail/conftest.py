@@ -75,7 +75,8 @@ async def write(tenant: str, mail: Mail) -> tuple[Written, Recipient]:
     if about.get("fail"):
         raise ValueError
     written = Written(
-        subject=about.get("subject", "A subject"),
+        # Half a letter, which no bytes can be made of.
+        subject="\ud800" if about.get("unsent") else about.get("subject", "A subject"),
         text=about.get("text", "Some text.\n"),
         html="<p>Some text.</p>",
         locale="en",

@@ -81,32 +81,47 @@ def test_nothing_in_a_name_or_subject_becomes_a_header_or_another_recipient(
     assert mail_server.tried == [address]
 
 
-def test_a_refused_address_is_remembered_and_not_tried_again(run: Run, mail_server: MailServer, outbox: Outbox) -> None:
+@pytest.mark.parametrize("answer", ["550 5.1.1 No such user", "550 Unknown recipient", "553 5.1.3 Bad address"])
+def test_a_refused_address_is_remembered_and_not_tried_again(
+    answer: str, run: Run, mail_server: MailServer, outbox: Outbox
+) -> None:
     address = somebody()
-    mail_server.to_recipient = lambda to: "550 5.1.1 No such user" if to == address else "250 OK"
+    mail_server.to_recipient = lambda to: answer if to == address else "250 OK"
     first = outbox.make(address)
     run(all_due)
     second = outbox.make(address.upper())
     run(all_due)
     assert outbox.read(first)["status"] == "refused"
-    assert "550" in outbox.read(first)["error"]
+    assert outbox.read(first)["error"] == answer
     assert outbox.read(second)["status"] == "dropped"
     assert mail_server.tried.count(address) == 1
     assert mail_server.to(address) == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
-    [("550 5.7.1 Relay access denied", "failed"), ("552 Mailbox full", "waiting"), ("451 Try again", "waiting")],
+    "answer",
+    [
+        "550 5.7.1 Relay access denied",
+        "550 Relaying is not allowed",
+        "554 5.7.1 Service unavailable; client host is blocked using zen.example.org",
+        "554 Your address is on our blocklist",
+        "550 HELO name does not resolve",
+        "530 5.7.0 Authentication required",
+        "503 5.5.1 Bad sequence of commands",
+        "550 5.2.2 The mailbox is over quota",
+        "550 Mailbox full",
+        "552 Mailbox full",
+        "451 Try again",
+    ],
 )
-def test_what_is_not_the_addresss_fault_is_not_remembered(
-    answer: str, status: str, run: Run, mail_server: MailServer, outbox: Outbox
+def test_what_is_not_the_addresss_fault_is_not_remembered_and_tried_again(
+    answer: str, run: Run, mail_server: MailServer, outbox: Outbox
 ) -> None:
     address = somebody()
     mail_server.to_recipient = lambda _: answer
     first = outbox.make(address)
     run(all_due)
-    assert outbox.read(first)["status"] == status
+    assert (outbox.read(first)["status"], outbox.read(first)["error"]) == ("waiting", answer)
     mail_server.to_recipient = lambda _: "250 OK"
     outbox.make(address)
     run(all_due)
@@ -147,6 +162,39 @@ def test_a_server_that_is_away_costs_no_mail_and_no_attempt(run: Run, mail_serve
     assert (outbox.read(mail)["status"], outbox.read(mail)["attempts"]) == ("waiting", 0)
     run(all_due)
     assert len(mail_server.to(address)) == 1
+
+
+@pytest.mark.parametrize("command", ["EHLO", "MAIL"])
+def test_a_server_that_breaks_off_again_and_again_is_given_up_in_the_end(
+    command: str, run: Run, mail_server: MailServer, outbox: Outbox
+) -> None:
+    mail_server.refused_commands = {command: "421 Not now", "HELO": "550 I do not know you"}
+    address = somebody()
+    mail = outbox.make(address)
+
+    async def once(sender: MailSender) -> None:
+        await sender.look()
+
+    run(once)
+    found = outbox.read(mail)
+    assert (found["status"], found["attempts"]) == ("waiting", 1)
+    assert 0 < found["due_in"] <= PAUSES[0]
+    outbox.change(mail, f"due_at = now(), attempts = {len(PAUSES)}")
+    run(once)
+    assert outbox.read(mail)["status"] == "failed"
+
+
+def test_a_mail_that_can_not_be_made_stops_no_other_one(run: Run, mail_server: MailServer, outbox: Outbox) -> None:
+    bad, address = outbox.make(somebody(), {"unsent": True}), somebody()
+    for _ in range(8):
+        outbox.make(address)
+
+    async def once(sender: MailSender) -> None:
+        await sender.look()
+
+    run(once)
+    assert (outbox.read(bad)["status"], outbox.read(bad)["attempts"]) == ("waiting", 1)
+    assert len(mail_server.to(address)) == 8
 
 
 def test_a_mail_that_may_have_been_sent_is_not_sent_again(run: Run, mail_server: MailServer, outbox: Outbox) -> None:
