@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from app.access.actor import Actor
 from app.access.permissions import Role
 from app.admin.imports import queries, service, work
-from app.admin.imports.found import PROBLEMS
+from app.admin.imports.found import PROBLEMS, why
 from app.admin.imports.plans import ImportPlan, ImportRun
 from app.admin.imports.schemas import Import, ImportKind
 from app.background import job_kinds
@@ -195,7 +195,6 @@ class Command:
         async with reading(self._database, self._actor) as tx:
             found = (await tx.connection.execute(PROBLEMS, {"import_id": import_id, "most": MOST_SHOWN + 1})).all()
         for number, problems in found[:MOST_SHOWN]:
-            said = "; ".join(f"{each['column'] or each['field'] or ''} {each['message']}".strip() for each in problems)
-            click.echo(f"row {number}: {said}", err=True)
+            click.echo(f"row {number}: {why(problems)}", err=True)
         if len(found) > MOST_SHOWN:
             click.echo("…", err=True)

@@ -246,10 +246,42 @@ def test_wrong_rows_refuse_the_run_and_can_be_mended_in_a_file_of_their_own(admi
     assert answer.headers["Content-Type"].startswith("text/csv")
     heading, row = csv.reader(io.StringIO(answer.content.decode("utf-8-sig")))
     assert (heading, row[:3]) == (["Name", "Mail", "Firma", "problems"], ["Bob", "bob", "Engines; 'n' more"])
-    assert row[3].startswith("Mail is not a valid address")
+    assert row[3].startswith("Mail: is not a valid address")
     mended = send(admin, answer.content.decode("utf-8-sig").replace(",bob,", ",bob@example.com,"))
     assert check(admin, mended, BY_EMAIL) == {"create": 1}
     assert run(admin, mended)["status"] == "done"
+
+
+def test_a_file_of_wrong_rows_has_the_cells_as_they_were_and_only_reasons(admin: Caller) -> None:
+    kept = [" 'so' ", "'=1+1", 'C:\\a "b" c', "x,y;\nz", "C:\\"]
+    mapping = {"Title": "title", "Company": "customer", "Due": "expected_close_date", "Worth": "amount", "Text": None}
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(mapping)
+    writer.writerow(["Mill", "New Ltd", "01.02.2031", "1,5", "x"])
+    writer.writerows(["Mill", "New Ltd", "01.02.2031", "1.234", text] for text in kept)
+    writer.writerow(["Loom", "New Ltd", "31.12.2031", "1,50", ""])
+    path = send(admin, file.getvalue().replace("Mill,", f"{'x' * 256},"), "deals")
+    said = check(admin, path, mapping, on_error="skip", create_customers=True)
+    assert said == {"create": 1, "error": 6, "warning": 1}
+    options = admin.ok("GET", path)["options"]
+    # Found out from all rows, and said.
+    assert (options["date_order"], options["decimal"]) == ("dmy", ",")
+    wrong = admin.get(f"{path}/problems.csv").content.decode("utf-8-sig")
+    heading, *lines = csv.reader(io.StringIO(wrong, newline=""))
+    assert heading == [*mapping, "problems"]
+    assert [line[-1] for line in lines] == ["Title: must be text of length <= 255"] * 6
+    # Mended in part, and sent again: the cells are the same, and so is what they mean.
+    path = send(admin, wrong.replace("x" * 256, "Mill", 5), "deals")
+    columns = {each["name"]: mapping.get(each["name"]) for each in admin.ok("GET", path)["columns"]}
+    assert check(admin, path, columns, **options) == {"create": 5, "error": 1, "warning": 5}
+    amounts = [row["after"]["amount"] for row in rows(admin, path, outcome="create")]
+    assert amounts == [1.5, 1234, 1234, 1234, 1234]
+    again = csv.reader(io.StringIO(admin.get(f"{path}/problems.csv").content.decode("utf-8-sig"), newline=""))
+    assert list(again) == [heading, lines[-1]]
+    path = send(admin, 'Name,Mail,Labels\nAda,ada@x.example,\nBo, Ada@X.example ,\nCy,,"VIP ;Nope"\n')
+    check(admin, path, {"Name": "name", "Mail": "email", "Labels": "tags"}, on_error="skip")
+    assert [row["problems"][0]["value"] for row in rows(admin, path, outcome="error")] == ["Ada@X.example", "VIP ;Nope"]
 
 
 def test_all_that_is_wrong_in_a_row_is_told_at_once(admin: Caller) -> None:

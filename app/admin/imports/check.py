@@ -23,7 +23,7 @@ from app.admin.imports.fields import NAMED
 from app.admin.imports.kinds import KINDS, OWNERS, PEOPLE, Batch, Kind
 from app.admin.imports.plans import ImportPlan, MatchOn, OnMatch, Options
 from app.admin.imports.schemas import ImportKind
-from app.admin.imports.values import LONGEST_SHOWN, Manner, Plan, Problem, plan_of, read_row
+from app.admin.imports.values import LONGEST_SHOWN, ColumnPlan, Manner, Plan, Problem, plan_of, read_row
 from app.admin.tags.schemas import TagCreate
 from app.db.result import RowMapping
 from app.files.rows import Row, read_rows
@@ -46,6 +46,8 @@ from app.web.text import trimmed
 # A step takes about a second, and so many rows are in memory.
 ROWS = 1000
 MOST_NAMED = 5
+# A name is in several columns, or in one.
+PARTS = ("first_name", "last_name", "name")
 # In place of the id of a customer that is made when the row is stored.
 NEW_CUSTOMER_ID = MAX_ID
 NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
@@ -68,15 +70,15 @@ FORGET = text("DELETE FROM import_rows WHERE import_id = :import_id AND number B
 # A key that an earlier row has makes a row wrong.
 FIND_CLASHES = text("""
     UPDATE import_rows AS mine SET outcome = 'error', document = NULL, before = NULL, version = NULL,
-        problems = coalesce(mine.problems, '[]') || clash.problems
+        problems = clash.problems
     FROM (
         SELECT number, jsonb_agg(jsonb_build_object('column', CAST(:columns AS jsonb) -> field, 'field', field,
-            'value', value, 'message', CASE field
+            'value', coalesce(document ->> field, value), 'message', CASE field
                 WHEN 'id' THEN 'is the record that row ' || first || ' is about'
                 WHEN 'is_primary' THEN 'is what the contact of row ' || first || ' is for this customer'
                 ELSE 'is the same as in row ' || first END)) AS problems
         FROM (
-            SELECT number, split_part(key, ':', 1) AS field, substr(key, strpos(key, ':') + 1) AS value,
+            SELECT number, document, split_part(key, ':', 1) AS field, substr(key, strpos(key, ':') + 1) AS value,
                 min(number) OVER (PARTITION BY key) AS first
             FROM import_rows CROSS JOIN LATERAL unnest(keys) AS key
             WHERE import_id = :import_id AND outcome <> 'error'
@@ -225,7 +227,6 @@ class Check:
         self._resource: Resource = self._kind.repository.resource
         self._options: Options = plan.chosen
         self._reading = wanted.reading(plan)
-        self._columns = plan.columns
         self._match_on = self._options.match_on
         self._holders = matching.Holders(self._kind, self._match_on)
 
@@ -288,8 +289,8 @@ class Check:
             each.values["tags"] = sorted({known[folded[name]] for name in tags if folded[name] in known})
             # Of names that are alike, the first one.
             unknown = {folded[name]: name for name in reversed(tags) if folded[name] not in known}
-            if reason := next(filter(None, map(self._new_tag, unknown.values())), None):
-                self._fault(each, "tags", reason, "; ".join(tags))
+            if reasons := dict.fromkeys(filter(None, map(self._new_tag, unknown.values()))):
+                self._fault(each, "tags", "; ".join([*reasons][:MOST_NAMED]), "; ".join(tags))
             elif unknown:
                 self._remark(each, "tags", f"{len(unknown)} of these tags are made", "; ".join(tags))
             each.new_tags = list(unknown.values())
@@ -564,12 +565,20 @@ class Check:
         each.remarks.append(self._problem(each, name, message, value))
 
     def _problem(self, each: Candidate, name: str | None, message: str, value: Any) -> Problem:
-        if value is None and name is not None:
+        column = None if name is None else self._column_of(name)
+        # As it stands in the file, so that it can be found there.
+        if column is not None and column.place < len(each.row.cells) and (cell := each.row.cells[column.place]):
+            value = cell.strip()
+        elif value is None and name is not None:
             value = each.document.get(name)
-        # What is wrong with `customer_id` stands in the column that names the customer.
-        column = None if name is None else self._columns.get(name) or self._columns.get(name.removesuffix("_id"))
         shown = None if value is None else printable(str(value))[:LONGEST_SHOWN]
-        return Problem(column, name, shown, message)
+        return Problem(None if column is None else column.name, name, shown, message)
+
+    def _column_of(self, name: str) -> ColumnPlan | None:
+        """The column that has a field: also what names it, or what it is a part of."""
+        name = name.partition(".")[0]
+        names = (name, name.removesuffix("_id"), *(PARTS if name in PARTS else ()))
+        return next(filter(None, map(self._reading.column_of, names)), None)
 
     def _refuse(self, each: Candidate, error: AppError) -> None:
         """The same for what a request would be refused for."""

@@ -139,6 +139,9 @@ async def problems(request: CrmRequest, import_id: int) -> MadeFile:
 async def _written(request: CrmRequest, sent: RowMapping) -> AsyncIterator[bytes]:
     """The file, some rows at a time."""
     columns = [column["name"] for column in sent["columns"]]
+    if columns[-1] == WHY and (sent["mapping"] or {}).get(WHY) is None:
+        # A file of wrong rows that was mended: what was wrong with them then is no news.
+        columns.pop()
     yield codecs.BOM_UTF8 + _as_csv([[*columns, WHY]])
     place, left = 0, sent["rows"]
     while left:
@@ -148,17 +151,21 @@ async def _written(request: CrmRequest, sent: RowMapping) -> AsyncIterator[bytes
             numbers = {"first": rows[0].number, "last": rows[-1].number}
             wrong = dict((await tx.connection.execute(WRONG, {"import_id": sent["id"]} | numbers)).all())
         if found := [
-            [*_padded(row.cells, len(columns)), _why(wrong[row.number])] for row in rows if row.number in wrong
+            [*_padded(row.cells, len(columns)), why(wrong[row.number])] for row in rows if row.number in wrong
         ]:
             yield _as_csv(found)
 
 
 def _padded(cells: list[str | None], count: int) -> list[str | None]:
-    return [*cells, *[None] * (count - len(cells))]
+    return [*cells[:count], *[None] * (count - len(cells))]
 
 
-def _why(problems: list[dict[str, Any]]) -> str:
-    return "; ".join(f"{each['column'] or each['field'] or ''} {each['message']}".strip() for each in problems)
+def why(problems: list[dict[str, Any]]) -> str:
+    """Problems of a row as one sentence."""
+    return "; ".join(
+        f"{name}: {each['message']}" if (name := each["column"] or each["field"]) else each["message"]
+        for each in problems
+    )
 
 
 def _as_csv(rows: list[list[str | None]]) -> bytes:

@@ -52,7 +52,7 @@ RENAME = text("""
     WHERE import_id = :import_id AND import_rows.number = given.number
 """)
 FAIL = text("""
-    UPDATE import_rows SET outcome = 'error', problems = coalesce(import_rows.problems, '[]') || given.problems,
+    UPDATE import_rows SET outcome = 'error', problems = given.problems,
         document = NULL, before = NULL, version = NULL
     FROM json_to_recordset(CAST(:rows AS json)) AS given (number integer, problems jsonb)
     WHERE import_id = :import_id AND import_rows.number = given.number

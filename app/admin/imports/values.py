@@ -65,17 +65,6 @@ class ColumnPlan(NamedTuple):
     read: Reader
 
 
-class Plan(NamedTuple):
-    """How the rows of a file are read."""
-
-    kind: ImportKind
-    columns: list[ColumnPlan]
-
-    def column_of(self, field: str) -> ColumnPlan | None:
-        """The column that a field comes from."""
-        return next((column for column in self.columns if column.field == field), None)
-
-
 class Manner(NamedTuple):
     """How people wrote the values: their dates, numbers and phone numbers. `values` has what some mean, by field."""
 
@@ -84,6 +73,18 @@ class Manner(NamedTuple):
     decimal: DecimalSign | None = None
     country: str | None = None
     values: Mapping[str, Mapping[str, Any]] = {}
+
+
+class Plan(NamedTuple):
+    """How the rows of a file are read."""
+
+    kind: ImportKind
+    columns: list[ColumnPlan]
+    manner: Manner
+
+    def column_of(self, field: str) -> ColumnPlan | None:
+        """The column that a field comes from."""
+        return next((column for column in self.columns if column.field == field), None)
 
 
 def plan_of(kind: ImportKind, columns: Sequence[Column], mapping: Mapping[str, str | None], manner: Manner) -> Plan:
@@ -111,7 +112,7 @@ def plan_of(kind: ImportKind, columns: Sequence[Column], mapping: Mapping[str, s
     plans = (
         ColumnPlan(places[name], name, field, _reader(field, known[field], manner)) for name, field in chosen.items()
     )
-    return Plan(kind, sorted(plans))
+    return Plan(kind, sorted(plans), manner)
 
 
 def read_row(cells: Sequence[str | None], plan: Plan) -> tuple[dict[str, Any], list[Problem]]:
@@ -161,13 +162,13 @@ def date_order_of(used: Iterable[tuple[Column, Field]], manner: Manner) -> DateO
     return None
 
 
-def decimal_of(used: Iterable[tuple[Column, Field]], manner: Manner) -> DecimalSign:
-    """The decimal sign: as said, or else as the file's numbers prove, or else a point."""
+def decimal_of(used: Iterable[tuple[Column, Field]], manner: Manner) -> DecimalSign | None:
+    """The decimal sign: as said, or else as the file's numbers prove; None if they don't: then it is a point."""
     if manner.decimal is not None:
         return manner.decimal
     numbers = [column for column, field in used if field.reading in {Reading.NUMBER, Reading.INTEGER}]
     proved = {sign for column in numbers for sign in column.decimals}
-    return DecimalSign(proved.pop()) if len(proved) == 1 else DecimalSign.POINT
+    return DecimalSign(proved.pop()) if len(proved) == 1 else None
 
 
 def _reader(name: str, field: Field, manner: Manner) -> Reader:

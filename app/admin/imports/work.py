@@ -56,7 +56,13 @@ async def start_check(tx: Transaction, import_id: int, data: ImportPlan) -> JobS
     await _name_owners(tx, document["options"])
     plan = read_again(document, ImportPlan)
     wanted = CheckWanted(import_id, ImportKind(row["kind"]), row["object_key"], columns, document)
-    wanted.reading(plan)
+    manner = wanted.reading(plan).manner
+    # A file of some of its rows may not prove it.
+    document["options"] |= {
+        name: found.value
+        for name, found in (("date_order", manner.date_order), ("decimal", manner.decimal))
+        if found is not None
+    }
     _check_plan(tx, row, plan)
     job_id = await enqueue(tx, JobKind.IMPORT_CHECK, to_builtins(wanted), targets=None, total=row["rows"])
     given = {name: strict_json.encode(document[name]).decode() for name in ("mapping", "options")}

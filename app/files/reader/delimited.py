@@ -86,9 +86,9 @@ def dialect_of(sample: str, delimiter: str | None = None) -> Dialect:
     best, best_score = Dialect(delimiter), 0.0
     for candidate in (delimiter,) if delimiter else DELIMITERS:
         quote = _quote(sample, candidate)
-        escape = (
-            "\\" if f"\\{quote}" in sample and quote * 2 not in sample.replace(f"{candidate}{quote * 2}", "") else None
-        )
+        # A backslash before the end of a cell may be its last letter.
+        escaped = re.search(rf"\\{quote}(?![\r\n]|{re.escape(candidate)}|\Z)", sample)
+        escape = "\\" if escaped and quote * 2 not in sample.replace(f"{candidate}{quote * 2}", "") else None
         dialect = Dialect(candidate, quote, escape)
         widths = _widths(sample, dialect, whole=whole)
         if not widths:
