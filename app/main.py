@@ -36,6 +36,7 @@ from app.admin.imports.routes import router as imports
 from app.admin.jobs.downloads import router as downloads
 from app.admin.jobs.routes import router as jobs
 from app.admin.mails.routes import router as unsubscribe
+from app.admin.me.access_tokens.routes import router as access_tokens_
 from app.admin.me.routes import router as me
 from app.admin.members.routes import router as members
 from app.admin.notes.routes import router as notes
@@ -59,6 +60,7 @@ from app.docs import docs_router
 from app.events.streams import MOST_STREAMS, LiveStreams
 from app.events.waiting import NewEvents
 from app.lifespan import lifespan
+from app.records.access_tokens import access_tokens_of
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
 from app.records.memberships import memberships_of
@@ -77,7 +79,7 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
-    *(tags, me, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
+    *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
     *(audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
 )
@@ -86,7 +88,7 @@ ADMIN = (
 def create_app(settings: Settings) -> Litestar:
     """The service, with these settings."""
     database = Database(settings)
-    memberships = memberships_of(database)
+    memberships, access_tokens = memberships_of(database), access_tokens_of(database)
     bootstrap, new_events = TenantBootstrap(database, settings), NewEvents(database)
     shared = Shared(settings)
     app = Litestar(
@@ -113,10 +115,13 @@ def create_app(settings: Settings) -> Litestar:
                 "settings": settings,
                 "database": database,
                 "memberships": memberships,
-                "authenticator": Authenticator(settings, memberships, partial(bootstrap.ensure, anew=True)),
+                "authenticator": Authenticator(
+                    settings, memberships, access_tokens, partial(bootstrap.ensure, anew=True)
+                ),
+                "access_tokens": access_tokens,
                 "cursors": CursorSigner(settings.jwt_secrets),
                 "new_events": new_events,
-                "streams": LiveStreams(database, bootstrap, new_events, shared, memberships),
+                "streams": LiveStreams(database, bootstrap, new_events, shared, memberships, access_tokens),
                 "streams_per_person": ConcurrencyLimiter(MOST_STREAMS, "live streams open"),
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),

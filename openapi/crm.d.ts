@@ -1587,6 +1587,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/me/access-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List access tokens
+         * @description My access tokens, the oldest first, until they are revoked. The tokens themselves are not kept.
+         */
+        get: operations["list_access_tokens"];
+        put?: never;
+        /**
+         * Create access token
+         * @description Make a token with which a program acts as you, such as your own AI client. It is shown once. It ends after its
+         *     days, when you revoke it, when you are signed out or deactivated, and 30 days after you were here last yourself.
+         */
+        post: operations["create_access_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/access-tokens/{token_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke access token
+         * @description End an access token of mine: within some seconds it is refused everywhere, and never works again.
+         */
+        delete: operations["revoke_access_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/me/activities": {
         parameters: {
             query?: never;
@@ -3285,6 +3330,47 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AccessToken
+         * @description A token with which a program acts as you. It is shown once, when it is made: elsewhere it is null. `last_used_at`
+         *         is right to the minute.
+         * @example {
+         *       "id": 3,
+         *       "name": "name",
+         *       "scope": "read",
+         *       "token": "token",
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "expires_at": "2026-01-12T14:05:00Z",
+         *       "last_used_at": "2026-01-12T14:05:00Z"
+         *     }
+         */
+        AccessToken: {
+            id: number;
+            name: string;
+            scope: components["schemas"]["Scope"];
+            token: string | null;
+            created_at: string;
+            expires_at: string;
+            last_used_at: string | null;
+        };
+        /**
+         * AccessTokenCreate
+         * @description A new access token: it reads, or also proposes changes that you approve, or changes what you may change.
+         */
+        AccessTokenCreate: {
+            /**
+             * @description What it is for
+             * @example Claude Desktop
+             */
+            name: string;
+            /**
+             * @description What it may do of what you may
+             * @example propose
+             */
+            scope: components["schemas"]["Scope"];
+            /** @description For how many days; 90 if left out */
+            expires_in_days?: number;
+        };
         /**
          * Action
          * @description What can be done to many records at once.
@@ -5262,6 +5348,28 @@ export interface components {
          * @enum {unknown}
          */
         Every: "day" | "month" | "week";
+        /**
+         * Everything[AccessToken]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "name": "name",
+         *           "scope": "read",
+         *           "token": "token",
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "expires_at": "2026-01-12T14:05:00Z",
+         *           "last_used_at": "2026-01-12T14:05:00Z"
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_AccessToken_: {
+            data: components["schemas"]["AccessToken"][];
+            total: number;
+        };
         /**
          * Everything[CalendarEntry]
          * @description A short list with all of its records.
@@ -8179,6 +8287,12 @@ export interface components {
          * @enum {unknown}
          */
         Role: "admin" | "agent" | "manager";
+        /**
+         * Scope
+         * @description What a program with an access token may do of what its person may.
+         * @enum {unknown}
+         */
+        Scope: "propose" | "read" | "write";
         /**
          * SearchResults
          * @description The best records, best first.
@@ -13706,6 +13820,124 @@ export interface operations {
             400: components["responses"]["400"];
             401: components["responses"]["401"];
             403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_access_tokens: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_AccessToken_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_access_token: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccessTokenCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccessToken"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    revoke_access_token: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                token_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -6,9 +6,17 @@ import math
 
 from msgspec import Struct
 
-from app.access.permissions import PERMISSIONS, Permission, Role
+from app.access.permissions import PERMISSIONS, Permission, Role, Scope
 from app.web.errors import AppError, Code
 from app.web.structs import present_user
+
+
+class AccessToken(Struct, frozen=True):
+    """What an access token is known by: what it is good for is read again and again."""
+
+    id: int
+    scope: Scope
+    hash: bytes
 
 
 class Actor(Struct, frozen=True, kw_only=True):
@@ -29,8 +37,10 @@ class Actor(Struct, frozen=True, kw_only=True):
     issued_at: float | None = None
     # When the token expires, in seconds since 1970.
     expires_at: float = math.inf
-    # The id of the access token that a program uses in the person's place.
-    access_token: int | None = None
+    # Whom the token is for, if it says so.
+    audiences: tuple[str, ...] = ()
+    # The access token with which a program asks as this person.
+    access_token: AccessToken | None = None
 
     @property
     def reference(self) -> int | str:

@@ -7,13 +7,15 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
+from msgspec.structs import replace
 
+from app.access.access_tokens import REVOKED, AccessTokens, is_access_token
 from app.access.actor import Actor
 from app.access.memberships import Memberships
-from app.access.permissions import Permission
-from app.access.tokens import Bearer, TokenVerifier
+from app.access.permissions import Permission, Role
+from app.access.tokens import Bearer, TokenVerifier, bearer_token
 from app.settings import Settings
-from app.web.errors import AppError
+from app.web.errors import AppError, Code
 from app.web.limits import ConcurrencyLimiter, RateLimiter
 from app.web.proxies import rate_limit_key
 
@@ -21,8 +23,15 @@ from app.web.proxies import rate_limit_key
 class Authenticator:
     """Verifies tokens, and counts the requests of each person and the failures of each address, in one worker."""
 
-    def __init__(self, settings: Settings, memberships: Memberships, join: Callable[[Actor], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        memberships: Memberships,
+        access_tokens: AccessTokens,
+        join: Callable[[Actor], Awaitable[None]],
+    ) -> None:
         self._tokens = TokenVerifier(settings)
+        self._access_tokens = access_tokens
         self._memberships = memberships
         # Lets an invitation to the email of a person's token become that person's.
         self._join = join
@@ -36,7 +45,7 @@ class Authenticator:
         The limit of failures replaces a 401 only: a valid token always works, also from an address with many failures.
         """
         try:
-            bearer = self._tokens.bearer(connection.headers)
+            bearer = await self._bearer(connection.headers)
             await self._memberships.fresh()
             # Before the person's requests are counted: whoever has a stolen token can't use them up.
             self._refuse_revoked(bearer, connection.headers)
@@ -47,7 +56,7 @@ class Authenticator:
         self.requests.acquire(bearer.identity)
         self._open.acquire(bearer.identity, connection.scope)
         actor = self._tokens.person(bearer, connection.headers)
-        if self._memberships.expects(actor):
+        if actor.access_token is None and self._memberships.expects(actor):
             # The database decides what it means for somebody who is a member already. And what runs for a person, such
             # as jobs, knows the id only.
             await self._join(actor)
@@ -56,11 +65,20 @@ class Authenticator:
 
     async def check_again(self, actor: Actor, permission: Permission) -> Actor:
         """Who was let in some time ago, with the role that counts now. Raises AppError as if the request came now."""
+        if actor.access_token is not None:
+            known = await self._access_tokens.find(actor.access_token.hash)
+            actor = replace(actor, token_role=Role(known.claims["role"]))
         await self._memberships.fresh()
         self._memberships.refuse_revoked(actor.tenant_id, actor.user_id, actor.email, actor.issued_at)
         narrowed = self._memberships.narrowed(actor)
         narrowed.require(permission)
         return narrowed
+
+    async def _bearer(self, headers: Headers) -> Bearer:
+        token = bearer_token(headers)
+        if is_access_token(token):
+            return await self._access_tokens.bearer(token)
+        return self._tokens.bearer(headers)
 
     def _refuse_revoked(self, bearer: Bearer, headers: Headers) -> None:
         try:
@@ -68,3 +86,5 @@ class Authenticator:
         except AppError:  # it is refused later, in its place
             return
         self._memberships.refuse_revoked(tenant_id, bearer.user_id, bearer.email, bearer.issued_at)
+        if bearer.access_token is not None and self._memberships.is_shut_out(tenant_id, bearer.user_id, bearer.email):
+            raise AppError(Code.TOKEN_REVOKED, REVOKED)

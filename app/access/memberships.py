@@ -161,6 +161,10 @@ class Memberships:
         """Whether an invitation to the token's email says less, that is nobody's so far."""
         return any(each.is_invitation for each in self._of(actor.tenant_id, actor.user_id, actor.email))
 
+    def is_shut_out(self, tenant_id: str, user_id: str, email: str | None) -> bool:
+        """Whether the organization has deactivated this person."""
+        return any(not each.is_active for each in self._of(tenant_id, user_id, email))
+
     def narrowed(self, actor: Actor) -> Actor:
         """The person with the role that counts. Raises AppError MEMBER_INACTIVE."""
         roles = [actor.token_role or actor.role]

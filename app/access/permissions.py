@@ -19,6 +19,15 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class Scope(StrEnum):
+    """What a program with an access token may do of what its person may."""
+
+    READ = "read"
+    # What it would change is shown to the person, who approves it.
+    PROPOSE = "propose"
+    WRITE = "write"
+
+
 class Permission(StrEnum):
     """What a route can require."""
 
@@ -37,6 +46,12 @@ PERMISSIONS: dict[Role, tuple[Permission, ...]] = {
     Role.MANAGER: (P.READ, P.WRITE, P.DELETE, P.MANAGE_ALL),
     # Agents change only what is their own.
     Role.AGENT: (P.READ, P.WRITE, P.MANAGE_OWN),
+}
+READING = ("GET", "HEAD")
+BEYOND = {
+    Scope.READ: "This access token only reads: make one whose scope is propose or write",
+    Scope.PROPOSE: "This access token only proposes changes, by the tools under /admin/mcp: make one whose scope is"
+    " write, or send the header Dry-Run: true to see what would happen",
 }
 RANK = {role: rank for rank, role in enumerate(Role)}
 
@@ -66,3 +81,23 @@ class Requires:
         connection.scope["state"][REQUIRED] = self.permission
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)
+        if actor.access_token is not None:
+            _refuse_beyond(actor.access_token.scope, connection)
+
+
+def _refuse_beyond(scope: Scope, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Raise AppError for what an access token of this scope may not do."""
+    if scope is Scope.WRITE or connection.scope["method"] in READING:  # type: ignore[typeddict-item]  # it has one
+        return
+    # What is only tried is undone.
+    if scope is Scope.PROPOSE and connection.headers.getall("dry-run", []) == ["true"]:
+        return
+    raise AppError(Code.INSUFFICIENT_PERMISSIONS, BEYOND[scope])
+
+
+async def by_a_person(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A route's guard, after the one of its permission: for people only, not for programs with an access token. Raises
+    AppError.
+    """
+    if connection.scope["user"].access_token is not None:
+        raise AppError(Code.INSUFFICIENT_PERMISSIONS, "An access token may not do this: log in and do it yourself")

@@ -11,7 +11,7 @@ import jwt
 from litestar.datastructures import Headers
 from msgspec import Struct
 
-from app.access.actor import Actor
+from app.access.actor import AccessToken, Actor
 from app.access.permissions import RANK, Role
 from app.access.tenants import is_tenant_id
 from app.settings import Settings
@@ -34,6 +34,8 @@ class Bearer(Struct, frozen=True):
     user_id: str
     tenants: tuple[str, ...]
     claims: Mapping[str, Any]
+    # Where it is none of the CMS: then the role is as we name it.
+    access_token: AccessToken | None = None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -77,7 +79,8 @@ class TokenVerifier:
         Raises AppError 403 for these, and 400 if an organization must be chosen.
         """
         claims = bearer.claims
-        role = self._role(claims)
+        role = self._role(claims) if bearer.access_token is None else Role(claims["role"])
+        audience = claims.get("aud") or ()
         return Actor(
             user_id=bearer.user_id,
             tenant_id=bearer.tenant(headers),
@@ -89,6 +92,8 @@ class TokenVerifier:
             token_permissions=tuple(claims.get("permissions") or ()),
             issued_at=bearer.issued_at,
             expires_at=claims["exp"],
+            audiences=(audience,) if isinstance(audience, str) else tuple(audience),
+            access_token=bearer.access_token,
         )
 
     def bearer(self, headers: Headers) -> Bearer:
@@ -96,7 +101,7 @@ class TokenVerifier:
 
         Raises AppError 401.
         """
-        token = _token(headers)
+        token = bearer_token(headers)
         kept = self._cache.get(token)
         if kept is not None and kept.claims["exp"] > time.time() - LEEWAY_SECONDS:
             return kept
@@ -171,7 +176,8 @@ class TokenVerifier:
         return max(known, key=RANK.__getitem__)
 
 
-def _token(headers: Headers) -> str:
+def bearer_token(headers: Headers) -> str:
+    """The token of a request. Raises AppError 401."""
     values = headers.getall("authorization", [])
     if not values:
         raise AppError(Code.MISSING_TOKEN)

@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy import ARRAY, Select, Text, any_, bindparam, select
 
+from app.access.access_tokens import AccessTokens
 from app.access.actor import Actor
 from app.access.memberships import Memberships
 from app.access.permissions import RANK, Role
@@ -172,8 +173,10 @@ class LiveStreams:
         new_events: NewEvents,
         shared: Shared,
         memberships: Memberships,
+        access_tokens: AccessTokens,
     ) -> None:
         self._database = database
+        self._access_tokens = access_tokens
         self._memberships = memberships
         self._fan_out = FanOut(shared, own_only=database.own_scope)
         self._bootstrap = bootstrap
@@ -350,6 +353,13 @@ class LiveStreams:
                 role = roles.get(stream.actor.reference)
                 if role is None or RANK[Role(role)] < RANK[stream.role]:
                     stream.end()
+        for stream in self._streams():
+            if (token := stream.actor.access_token) is not None:
+                try:
+                    await self._access_tokens.find(token.hash)
+                except AppError as refusal:
+                    if refusal.status == 401:
+                        stream.end()
 
 
 async def _heard(room: Room, place: int) -> int:

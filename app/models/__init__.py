@@ -1,5 +1,6 @@
 """The tables, as the migrations make them, without their indexes."""
 
+from app.models.access_tokens import AccessToken
 from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference, UserReferences
@@ -21,6 +22,7 @@ from app.models.tenants import Member, TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
 
 __all__ = [
+    "AccessToken",
     "Activity",
     "Attachment",
     "AttachmentUpload",

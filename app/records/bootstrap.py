@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
 from app.db.database import Database, Origin
+from app.db.session import Session
 from app.models import GoImport, TenantSettings, User
 from app.settings import Settings
 from app.web.errors import AppError, Code
@@ -28,6 +29,7 @@ class TenantBootstrap:
         self._database = database
         self._settings = settings
         self._seen: dict[tuple[str, str], tuple[float, str, str | None]] = {}
+        self._programs: dict[tuple[str, str], float] = {}
 
     async def ensure(self, actor: Actor, *, anew: bool = False) -> None:
         """Store a person who was not seen lately, and the tenant's settings and stages if it has none yet. With `anew`,
@@ -36,6 +38,9 @@ class TenantBootstrap:
         This is a separate transaction and not audited, since nobody changed anything. Raises AppError while the
         organization's data are being moved in.
         """
+        if actor.access_token is not None:
+            await self._refuse_while_moving(actor)
+            return
         # The token's, whatever the organization makes of it. With another role it is told at once, since live streams
         # end when a person has a lower one; and with another email, under which the person may be expected.
         role = (actor.token_role or actor.role).value
@@ -48,8 +53,7 @@ class TenantBootstrap:
         )
         latest = person_row.excluded
         async with self._database.writer(actor, Origin()) as session:
-            if (await session.execute(CLOSED)).scalar_one_or_none() is not None:
-                raise AppError(Code.SERVICE_UNAVAILABLE, MOVING, headers=RETRY_AFTER)
+            await _refuse_moving(session)
             await session.execute(
                 insert(TenantSettings)
                 .values(
@@ -80,3 +84,19 @@ class TenantBootstrap:
         if len(self._seen) >= MAX_KEYS:
             self._seen.clear()
         self._seen[person] = (time.monotonic(), role, actor.email)
+
+    async def _refuse_while_moving(self, actor: Actor) -> None:
+        """For a program with an access token: that it was here does not say that its person was."""
+        person = (actor.tenant_id, actor.user_id)
+        if time.monotonic() - self._programs.get(person, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:
+            return
+        async with self._database.reader(actor, one_statement=True) as session:
+            await _refuse_moving(session)
+        if len(self._programs) >= MAX_KEYS:
+            self._programs.clear()
+        self._programs[person] = time.monotonic()
+
+
+async def _refuse_moving(session: Session) -> None:
+    if (await session.execute(CLOSED)).scalar_one_or_none() is not None:
+        raise AppError(Code.SERVICE_UNAVAILABLE, MOVING, headers=RETRY_AFTER)

@@ -27,6 +27,7 @@ PERSONAL = {
 }
 # Words of ours, ids, keys and hashes; and who of the organization's own people did something.
 NOT_PERSONAL = {
+    "access_tokens": "name scope secret_hash user_id",
     "activities": "assigned_to priority status type",
     "attachment_uploads": "content_type object_key uploaded_by",
     "attachments": "content_type object_key uploaded_by",

@@ -71,6 +71,7 @@ class Code(Enum):
     WEBHOOK_NOT_FOUND = 404, "There is no such webhook"
     DELIVERY_NOT_FOUND = 404, "There is no such delivery"
     FEED_NOT_FOUND = 404, "There is no such calendar feed"
+    ACCESS_TOKEN_NOT_FOUND = 404, "There is no such access token"
     NOTIFICATION_NOT_FOUND = 404, "There is no such notification"
     OPERATION_NOT_FOUND = 404, "There is no such operation"
     CHANGED_SINCE = 409, "This was changed again since: what somebody else changed is not overwritten"

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec.structs import replace
 
-from app.access.permissions import Permission, Requires
+from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.calendar import feeds, service
 from app.admin.calendar.schemas import CalendarEntry, CalendarQuery, Feed, FeedCreate
 from app.admin.http import answer, message, transaction
@@ -39,7 +39,7 @@ async def list_calendar_feeds(request: CrmRequest) -> Response[Everything[Feed]]
         return answer(tx, Everything(mine, len(mine)))
 
 
-@post("/feeds", guards=[Requires(Permission.WRITE)])
+@post("/feeds", guards=[Requires(Permission.WRITE), by_a_person])
 async def create_calendar_feed(request: CrmRequest, data: JSONBody[FeedCreate]) -> Response[Feed]:
     """Make an address that calendar programs subscribe to. Whoever has it reads this calendar without a token, until
     the feed is deleted or you are shut out. It is shown once.
@@ -53,7 +53,7 @@ async def create_calendar_feed(request: CrmRequest, data: JSONBody[FeedCreate]) 
         return answer(tx, shown, 201, kept=feed)
 
 
-@delete("/feeds/{feed_id:str}", guards=[Requires(Permission.WRITE)], status_code=200)
+@delete("/feeds/{feed_id:str}", guards=[Requires(Permission.WRITE), by_a_person], status_code=200)
 async def delete_calendar_feed(request: CrmRequest, feed_id: FromPath[RecordId]) -> Response[Message]:
     """End a feed of mine: its address shows nothing from now on, and never again."""
     async with transaction(request) as tx:

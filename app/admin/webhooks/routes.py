@@ -8,10 +8,11 @@ from uuid import uuid4
 from litestar import Response, Router, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from litestar.types import Guard
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from app.access.permissions import Permission, Requires
+from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.history import service as history
 from app.admin.history.schemas import AsOf, EntryUndo
@@ -38,6 +39,8 @@ from app.web.structs import Message, RecordId
 
 # Who sees what is sent sees everything.
 ADMINS = Requires(Permission.CONFIGURE)
+# Programs with an access token send nothing elsewhere.
+PEOPLE: list[Guard] = [ADMINS, by_a_person]
 
 
 @get("/", guards=[ADMINS])
@@ -47,7 +50,7 @@ async def list_webhooks(request: CrmRequest) -> Response[Everything[Webhook]]:
         return answer(tx, await queries.list_all(tx))
 
 
-@post("/", guards=[ADMINS])
+@post("/", guards=PEOPLE)
 async def create_webhook(request: CrmRequest, data: JSONBody[WebhookCreate]) -> Response[Webhook]:
     """Send events of some types to an address. The answer has the secret that signs them: keep it, it is shown once."""
     state = request.app.state
@@ -70,7 +73,7 @@ async def get_webhook(
         return answer(tx, await WEBHOOKS.get(tx, webhook_id))
 
 
-@route("/{webhook_id:str}", http_method=CHANGES, guards=[ADMINS])
+@route("/{webhook_id:str}", http_method=CHANGES, guards=PEOPLE)
 async def change_webhook(
     request: CrmRequest, webhook_id: FromPath[RecordId], data: JSONBody[WebhookChange]
 ) -> Response[Webhook]:
@@ -84,7 +87,7 @@ async def change_webhook(
         return answer(tx, await WEBHOOKS.change(tx, webhook_id, data.given()))
 
 
-@delete("/{webhook_id:str}", guards=[ADMINS], status_code=200)
+@delete("/{webhook_id:str}", guards=PEOPLE, status_code=200)
 async def delete_webhook(request: CrmRequest, webhook_id: FromPath[RecordId]) -> Response[Message]:
     """Delete a webhook, with its deliveries."""
     async with transaction(request) as tx:
@@ -100,7 +103,7 @@ async def list_webhook_versions(
     return await history.versions(request, WEBHOOKS, webhook_id, filters)
 
 
-@post("/{webhook_id:str}/undo", guards=[ADMINS], status_code=200)
+@post("/{webhook_id:str}/undo", guards=PEOPLE, status_code=200)
 async def undo_webhook_change(
     request: CrmRequest, webhook_id: FromPath[RecordId], data: JSONBody[EntryUndo]
 ) -> Response[Webhook]:
@@ -108,7 +111,7 @@ async def undo_webhook_change(
     return await history.undo(request, WEBHOOKS, webhook_id, data)
 
 
-@post("/{webhook_id:str}/rotate-secret", guards=[ADMINS], status_code=200)
+@post("/{webhook_id:str}/rotate-secret", guards=PEOPLE, status_code=200)
 async def rotate_webhook_secret(request: CrmRequest, webhook_id: FromPath[RecordId]) -> Response[Webhook]:
     """Make a new secret, which is shown once. For 24 hours deliveries are signed with both."""
     async with transaction(request) as tx:
@@ -116,7 +119,7 @@ async def rotate_webhook_secret(request: CrmRequest, webhook_id: FromPath[Record
         return answer(tx, replace(webhook, secret=secret), kept=webhook)
 
 
-@post("/{webhook_id:str}/test", guards=[ADMINS, refuse_dry_run], status_code=200)
+@post("/{webhook_id:str}/test", guards=[*PEOPLE, refuse_dry_run], status_code=200)
 async def test_webhook(request: CrmRequest, webhook_id: FromPath[RecordId]) -> Response[WebhookTest]:
     """Send an event of the type webhook.test now, and answer what came of it. It is not tried again."""
     # Inside the function, because the library takes a while to load, and few workers need it.
@@ -158,7 +161,7 @@ async def get_delivery(
         return answer(tx, await queries.get_delivery(tx, webhook_id, delivery_id))
 
 
-@post("/{webhook_id:str}/deliveries/{delivery_id:str}/redeliver", guards=[ADMINS], status_code=202)
+@post("/{webhook_id:str}/deliveries/{delivery_id:str}/redeliver", guards=PEOPLE, status_code=202)
 async def redeliver(
     request: CrmRequest, webhook_id: FromPath[RecordId], delivery_id: FromPath[RecordId]
 ) -> Response[Delivery]:
@@ -167,7 +170,7 @@ async def redeliver(
         return answer(tx, await service.redeliver(tx, webhook_id, delivery_id), 202)
 
 
-@post("/{webhook_id:str}/replay", guards=[ADMINS], status_code=202)
+@post("/{webhook_id:str}/replay", guards=PEOPLE, status_code=202)
 async def replay(
     request: CrmRequest, webhook_id: FromPath[RecordId], data: JSONBody[ReplayRange]
 ) -> Response[Replayed]:

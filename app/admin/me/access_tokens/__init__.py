@@ -1,0 +1,1 @@
+"""Personal access tokens: what programs that can't log in ask with."""

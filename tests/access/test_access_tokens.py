@@ -1,0 +1,230 @@
+"""Personal access tokens: what gets in, as whom, with which scope, and when no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from litestar.handlers import HTTPRouteHandler
+
+from app.access.access_tokens import KNOWN_SECONDS, AccessTokens, Found, hashed, make_access_token
+from app.access.permissions import by_a_person
+from app.db.roles import SERVICE_ROLE, set_for_transaction
+from app.settings import Settings
+from app.web.errors import AppError
+from tests.callers import Caller, refused
+from tests.laws.routes import ADMIN, Operation, member_id
+
+TOKENS = "/admin/me/access-tokens"
+
+
+def token_of(person: Caller, scope: str = "write", **more: object) -> tuple[int, str]:
+    made = person.ok("POST", TOKENS, {"name": "My client", "scope": scope, **more})
+    return made["id"], made["token"]
+
+
+def program(person: Caller, scope: str = "write") -> Caller:
+    """A program with an access token of this person's."""
+    return Caller(person.client, token_of(person, scope)[1], user_id=person.user_id, tenant=person.tenant)
+
+
+def test_a_token_is_shown_once_and_listed_with_its_last_use_until_it_is_revoked(agent: Caller, manager: Caller) -> None:
+    made = agent.ok("POST", TOKENS, {"name": "Claude", "scope": "read", "expires_in_days": 7})
+    assert made["token"].startswith("crm_pat_")
+    lasts = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
+    assert lasts == timedelta(days=7)
+    with_it = Caller(agent.client, made["token"], user_id=agent.user_id, tenant=agent.tenant)
+    assert with_it.ok("GET", "/admin/me")["user"]["id"] == agent.user_id
+    (listed,) = agent.ok("GET", TOKENS)["data"]
+    assert (listed["token"], listed["name"], listed["scope"]) == (None, "Claude", "read")
+    assert listed["last_used_at"] is not None
+    assert manager.ok("GET", TOKENS)["data"] == []
+    refused(manager.delete(f"{TOKENS}/{made['id']}"), 404, "ACCESS_TOKEN_NOT_FOUND")
+    agent.ok("DELETE", f"{TOKENS}/{made['id']}")
+    refused(with_it.get("/admin/me"), 401, "TOKEN_REVOKED")
+    refused(agent.delete(f"{TOKENS}/{made['id']}"), 404, "ACCESS_TOKEN_NOT_FOUND")
+    assert agent.ok("GET", TOKENS)["data"] == []
+
+
+def test_a_program_acts_as_its_person_with_the_role_that_counts(admin: Caller, agent: Caller) -> None:
+    mine = program(agent)
+    made = mine.customer("Ada")
+    assert (made["assigned_to"], admin.audit()[0]["user_id"]) == (agent.user_id, agent.user_id)
+    refused(mine.get("/admin/audit"), 403, "INSUFFICIENT_PERMISSIONS")
+    boss = program(admin)
+    assert boss.get("/admin/audit").is_success
+    refused(boss.call("GET", "/admin/me", headers={"X-Organization-Id": "elsewhere"}), 403, "ORGANIZATION_FORBIDDEN")
+
+
+def test_what_only_reads_writes_nothing_and_what_proposes_may_only_try(admin: Caller) -> None:
+    reads, proposes = program(admin, "read"), program(admin, "propose")
+    ada = admin.customer("Ada")["id"]
+    for each in (reads, proposes):
+        assert each.ok("GET", f"/admin/customers/{ada}")["name"] == "Ada"
+        for method, path, body in (
+            ("PATCH", f"/admin/customers/{ada}", {"name": "Eve"}),
+            ("DELETE", f"/admin/customers/{ada}", None),
+            ("POST", "/admin/customers", {"name": "Eve"}),
+            ("POST", "/admin/batch", {"requests": [{"method": "DELETE", "path": f"/admin/customers/{ada}"}]}),
+        ):
+            refused(each.call(method, path, json=body), 403, "INSUFFICIENT_PERMISSIONS")
+    tried = {"json": {"name": "Eve"}, "headers": {"Dry-Run": "true"}}
+    assert proposes.call("PATCH", f"/admin/customers/{ada}", **tried).headers["Dry-Run"] == "true"
+    refused(reads.call("PATCH", f"/admin/customers/{ada}", **tried), 403, "INSUFFICIENT_PERMISSIONS")
+    assert admin.ok("GET", f"/admin/customers/{ada}")["name"] == "Ada"
+
+
+# What a program may never do, whatever the token's scope: make another way in, send data elsewhere, approve itself.
+FOR_PEOPLE = (
+    "/access-tokens",
+    "/feeds",
+    "/webhooks",
+    "/connections",
+    "/approve",
+    "/mcp-servers",
+    "/assistant/settings",
+)
+WRITES = [each for each in ADMIN if each.method not in {"GET", "HEAD"}]
+
+
+def is_for_people(handler: HTTPRouteHandler) -> bool:
+    return by_a_person in handler.resolve_guards()
+
+
+@pytest.mark.parametrize("operation", WRITES, ids=str)
+def test_what_a_program_may_never_do_says_so_on_its_route(operation: Operation) -> None:
+    assert is_for_people(operation.handler) == any(part in operation.path for part in FOR_PEOPLE)
+
+
+@pytest.mark.parametrize("operation", [each for each in WRITES if is_for_people(each.handler)], ids=str)
+def test_a_program_may_never_do_it(operation: Operation, admin: Caller) -> None:
+    answer = program(admin).call(operation.method, operation.url(), **operation.payload())
+    refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
+
+
+def test_a_token_ends_with_a_sign_out_and_does_not_come_back(admin: Caller, agent: Caller) -> None:
+    mine = program(agent)
+    admin.ok("POST", f"/admin/members/{member_id(agent)}/sign-out")
+    refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+
+
+def test_whose_person_is_deactivated_is_revoked_not_forbidden(admin: Caller, agent: Caller) -> None:
+    mine = program(agent)
+    assert mine.get("/admin/me").is_success
+    admin.ok("PATCH", f"/admin/members/{member_id(agent)}", {"is_active": False})
+    refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+
+
+def test_a_role_that_is_narrowed_counts_for_programs_too(admin: Caller, manager: Caller) -> None:
+    mine = program(manager)
+    admin.ok("PATCH", f"/admin/members/{member_id(manager)}", {"role": "agent"})
+    assert mine.ok("GET", "/admin/me")["user"]["role"] == "agent"
+
+
+def _as_service(settings: Settings, person: Caller, statement: str) -> None:
+    with psycopg.connect(settings.database_dsn) as connection:
+        begin = set_for_transaction({"role": "%s", "crm.tenant": "%s", "crm.user": "%s"})
+        connection.execute(begin, [SERVICE_ROLE, person.tenant, person.user_id])
+        assert connection.execute(statement).rowcount == 1
+
+
+def test_thirty_days_after_the_person_was_here_last_a_token_is_revoked(agent: Caller, settings: Settings) -> None:
+    mine = program(agent)
+    _as_service(
+        settings, agent, f"UPDATE users SET last_seen_at = now() - interval '31 days' WHERE id = '{agent.user_id}'"
+    )
+    # That a program asks does not say that its person was here.
+    refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+    refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+
+
+def test_a_role_is_the_one_of_the_last_real_token(agent: Caller, settings: Settings) -> None:
+    mine = program(agent)
+    _as_service(settings, agent, f"UPDATE users SET role = 'manager' WHERE id = '{agent.user_id}'")
+    assert mine.ok("GET", "/admin/me")["user"]["role"] == "manager"
+    assert mine.ok("GET", "/admin/members")["data"][0]["token_role"] == "manager"
+
+
+def test_a_token_is_kept_as_a_hash_only(admin: Caller, settings: Settings) -> None:
+    _, token = token_of(admin)
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("ALTER TABLE access_tokens NO FORCE ROW LEVEL SECURITY")
+        kept = owner.execute("SELECT each::text FROM access_tokens AS each").fetchall()
+        owner.rollback()
+    assert kept
+    assert not [row for row in kept if token[8:40] in row[0]]
+    answer = admin.post(TOKENS, {"name": "Again", "scope": "read"}, headers={"Idempotency-Key": "once"})
+    again = admin.post(TOKENS, {"name": "Again", "scope": "read"}, headers={"Idempotency-Key": "once"})
+    assert (answer.json()["token"] is None, again.json()["token"]) == (False, None)
+
+
+def test_a_made_up_token_is_refused(admin: Caller) -> None:
+    _, token = token_of(admin)
+    for made_up in (token[:-1], token[:-1] + ("a" if token[-1] != "a" else "b"), make_access_token(), "crm_pat_"):
+        other = Caller(admin.client, made_up, user_id="", tenant="")
+        refused(other.get("/admin/me"), 401, "INVALID_TOKEN")
+
+
+def test_there_are_at_most_twenty(agent: Caller) -> None:
+    made = [token_of(agent)[0] for _ in range(20)]
+    refused(agent.post(TOKENS, {"name": "One more", "scope": "read"}), 409, "LIMIT_REACHED")
+    agent.ok("DELETE", f"{TOKENS}/{made[0]}")
+    token_of(agent)
+
+
+# ── what a worker knows ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Kept:
+    """A database of one token, which counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.token = make_access_token()
+        self.asked = 0
+        now = datetime.now(UTC)
+        self.found: Found | None = Found(
+            "acme", 1, "7", "read", now, now + timedelta(days=1), is_revoked=False, role="agent", name=None, email=None
+        )
+
+    async def find(self, hash_: bytes) -> Found | None:
+        self.asked += 1
+        return self.found if hash_ == hashed(self.token) else None
+
+
+def test_a_wrong_checksum_costs_no_connection_and_a_known_token_one_in_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, now = Kept(), [1000.0]
+    known = AccessTokens(kept.find)
+
+    async def ask(token: str) -> str:
+        try:
+            return (await known.bearer(token)).user_id
+        except AppError as refusal:
+            return refusal.code.name
+
+    async def asks() -> None:
+        assert await ask(kept.token[:-1] + "!") == "INVALID_TOKEN"
+        assert await ask("crm_pat_" + "0" * 49) == "INVALID_TOKEN"
+        assert kept.asked == 0
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        assert await asyncio.gather(*(ask(kept.token) for _ in range(20))) == ["7"] * 20
+        assert kept.asked == 1
+        now[0] += KNOWN_SECONDS
+        assert (await ask(kept.token), kept.asked) == ("7", 1)
+        now[0] += 0.1
+        assert (await ask(kept.token), kept.asked) == ("7", 2)
+        known.forget()
+        now[0] += 0.1
+        assert kept.found is not None
+        kept.found = kept.found._replace(is_revoked=True)
+        assert await ask(kept.token) == "TOKEN_REVOKED"
+        kept.found = kept.found._replace(is_revoked=False, expires_at=datetime.now(UTC))
+        assert await ask(kept.token) == "INVALID_TOKEN"
+        kept.found = None
+        assert await ask(kept.token) == "INVALID_TOKEN"
+
+    asyncio.run(asks())
