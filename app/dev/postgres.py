@@ -32,6 +32,8 @@ LOGIN = "crm_app"
 # PostgreSQL does not run as root: there it gets an account and a folder of its own. Home directories are not changed.
 SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
 SYSTEM_ACCOUNT = "nobody"
+# In a folder of that account: the link by which a data directory leads to it.
+LINK_FILE = "crm-link"
 BUILTIN_LOCALES = 17  # the first version of PostgreSQL that has them
 # A Unix socket's path can have 107 bytes, and commas and quotes in it have a meaning for PostgreSQL.
 SOCKET_DIRECTORY = re.compile(r"[A-Za-z0-9_./-]{1,85}")
@@ -66,10 +68,7 @@ class EmbeddedPostgres(EmbeddedServer):
     @property
     def pid(self) -> int | None:
         """The server's process id, None when it is not running."""
-        try:
-            return int((self._pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
-            return None
+        return _pid_in(self._pgdata)
 
     def _place(self) -> Path:
         pgdata = self._home / "postgres"
@@ -80,6 +79,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 pgdata.mkdir(mode=0o700)
             else:
                 SYSTEM_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+                _remove_abandoned()
                 place = Path(tempfile.mkdtemp(prefix="postgres-", dir=SYSTEM_DIRECTORY))
                 pgdata.unlink(missing_ok=True)
                 pgdata.symlink_to(place)
@@ -128,6 +128,7 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         if made.returncode:
             raise EmbeddedError(f"The embedded PostgreSQL could not make its files: {made.stderr.strip()}")
+        (self._pgdata / LINK_FILE).write_text(str((self._home / "postgres").absolute()))
 
     def _locale(self) -> list[str]:
         """Options of initdb with which lower('Ö') works in every locale of the machine."""
@@ -241,6 +242,22 @@ def _binaries(*, for_others: bool) -> Path:
         with contextlib.suppress(OSError):  # another process was first
             draft.rename(copy)
     return copy / package.name / binaries
+
+
+def _remove_abandoned() -> None:
+    """Delete the clusters whose data directory is gone: of a test that was killed, of a checkout that was removed."""
+    for cluster in SYSTEM_DIRECTORY.glob("postgres-*"):
+        with contextlib.suppress(OSError):  # it is being made, or somebody else deletes it
+            link = Path((cluster / LINK_FILE).read_text())
+            if link.resolve() != cluster and not running(_pid_in(cluster)):
+                shutil.rmtree(cluster, ignore_errors=True)
+
+
+def _pid_in(cluster: Path) -> int | None:
+    try:
+        return int((cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _open_to_others(path: Path) -> bool:
