@@ -5888,6 +5888,8 @@ export interface components {
             create_tags?: boolean;
             /** @description Make customers that there are not yet */
             create_customers?: boolean;
+            /** @description Take tasks that are overdue already */
+            take_overdue?: boolean;
             /** @description Names of tags that every record gets */
             tags?: string[];
             /**

@@ -64,6 +64,7 @@ def _choices(function: Any) -> Any:
 @click.option("--country", help="Of phone numbers without one.")
 @click.option("--create-customers", is_flag=True, help="Make customers that there are not yet.")
 @click.option("--create-tags", is_flag=True, help="Make tags that there are not yet.")
+@click.option("--take-overdue", is_flag=True, help="Take tasks that are overdue already.")
 @click.option("--dry-run", is_flag=True, help="Only check every row.")
 @data_dir_option
 def import_file(

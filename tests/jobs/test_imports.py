@@ -445,6 +445,26 @@ def test_a_person_is_found_by_id_email_or_name_and_else_the_row_is_wrong(admin: 
     assert rows(admin, path)[0]["after"]["assigned_to"] == "ada@x.example"
 
 
+def test_tasks_that_are_overdue_already_are_taken_if_the_plan_says_so(admin: Caller) -> None:
+    text = "Subject,Type,Status,Due\nOld,task,Overdue,2024-05-01\nOlder,task,scheduled,2023-05-01T09:00\n"
+    path = send(admin, text, "activities")
+    mapping = {"Subject": "title", "Type": "type", "Status": "status", "Due": "due_date"}
+    assert check(admin, path, mapping, on_error="skip") == {"error": 2}
+    assert all("take_overdue" in row["problems"][0]["message"] for row in rows(admin, path))
+    assert check(admin, path, mapping, take_overdue=True) == {"create": 2}
+    run(admin, path)
+    made = admin.ok("GET", "/admin/activities", sort_by="due_date")["data"]
+    assert [(each["title"], each["status"]) for each in made] == [("Older", "overdue"), ("Old", "overdue")]
+    # A request has no such option, and customers have no tasks.
+    refused(
+        admin.post("/admin/activities", {"title": "Old", "type": "task", "due_date": "2024-05-01"}),
+        400,
+        "DUE_DATE_IN_PAST",
+    )
+    plan = {"mapping": {"Subject": "name"}, "options": {"take_overdue": True}}
+    refused(admin.put(f"{send(admin, text)}/plan", plan), 400, "INVALID_REQUEST")
+
+
 def test_projects_come_with_their_people_and_go_out_and_in_again_unchanged(admin: Caller) -> None:
     customer = admin.customer("Engines Ltd")["id"]
     path = send(

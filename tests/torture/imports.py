@@ -242,7 +242,7 @@ class _Mover:
         while True:
             page = self._client.get(f"{path}/rows", params=asked).raise_for_status().json()
             for row in page["data"]:
-                found[row["row"]] = "; ".join(f"{p['column'] or p['field']} {p['message']}" for p in row["problems"])
+                found[row["row"]] = "; ".join(f"{p['column'] or p['field']}: {p['message']}" for p in row["problems"])
             if not page["next_cursor"]:
                 break
             asked["cursor"] = page["next_cursor"]

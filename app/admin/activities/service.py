@@ -34,15 +34,18 @@ async def create(tx: Transaction, data: ActivityCreate) -> Activity:
     return await ACTIVITIES.get(tx, await ACTIVITIES.insert(tx, values))
 
 
-async def prepare(tx: Transaction, values: dict[str, Any], zone: Zone) -> dict[str, Any]:
-    """What is stored of a new activity with these values, once its references are checked.
+async def prepare(tx: Transaction, values: dict[str, Any], zone: Zone, *, late: bool = False) -> dict[str, Any]:
+    """What is stored of a new activity with these values, once its references are checked. With `late`, a task may be
+    overdue already.
 
     Raises AppError INSUFFICIENT_PERMISSIONS or DUE_DATE_IN_PAST.
     """
     if values.get("status") == "overdue":
-        raise invalid(Fault("status", "is overdue by its due date; create it as scheduled"))
+        if not late:
+            raise invalid(Fault("status", "is overdue by its due date; create it as scheduled"))
+        values = values | {"status": "scheduled"}
     values = ACTIVITIES.with_owner(tx, values)
-    return values | await _checked(NEW, NEW | {"status": "scheduled"} | values, values, zone)
+    return values | await _checked(NEW, NEW | {"status": "scheduled"} | values, values, zone, late=late)
 
 
 async def change(tx: Transaction, activity_id: int, data: ActivityChange) -> Activity:
@@ -62,12 +65,14 @@ async def apply(tx: Transaction, activity_id: int, data: ActivityChange) -> bool
     return await ACTIVITIES.update(tx, row, values)
 
 
-async def prepare_change(tx: Transaction, row: RowMapping, values: dict[str, Any], zone: Zone) -> dict[str, Any]:
+async def prepare_change(
+    tx: Transaction, row: RowMapping, values: dict[str, Any], zone: Zone, *, late: bool = False
+) -> dict[str, Any]:
     """What such a change stores in the activity, once its references are checked. Raises AppError as `prepare`."""
     if values.get("status") == "overdue":
         del values["status"]
     ACTIVITIES.check_owner(tx, row, values)
-    return values | await _checked(row, dict(row) | values, values, zone)
+    return values | await _checked(row, dict(row) | values, values, zone, late=late)
 
 
 async def check_put_back(tx: Transaction, activity: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
@@ -76,7 +81,9 @@ async def check_put_back(tx: Transaction, activity: Mapping[str, Any], fields: M
         await _check_contact(tx, dict(activity))
 
 
-async def _checked(before: Any, after: dict[str, Any], given: dict[str, Any], zone: Zone) -> dict[str, Any]:
+async def _checked(
+    before: Any, after: dict[str, Any], given: dict[str, Any], zone: Zone, *, late: bool
+) -> dict[str, Any]:
     """Check an activity as it would become, and return what follows for its day and completed_at."""
     now = datetime.now(UTC)
     changed = {name: value for name, value in given.items() if before.get(name) != value}
@@ -87,7 +94,7 @@ async def _checked(before: Any, after: dict[str, Any], given: dict[str, Any], zo
         after["due_date"] = follows["due_date"] = midnight(day_of(after["due_date"], await zone.get()))
     is_task = after["type"] == "task" and after["status"] == "scheduled"
     rescheduled = "due_date" in changed or after["all_day"] != before["all_day"]
-    if is_task and rescheduled and after["due_date"] and await _is_past(after, now - GRACE, zone):
+    if is_task and rescheduled and not late and after["due_date"] and await _is_past(after, now - GRACE, zone):
         raise bad_field(Code.DUE_DATE_IN_PAST, "due_date")
     if changed.get("completed_at") and changed["completed_at"] > now:
         raise invalid(Fault("completed_at", "can't be in the future"))

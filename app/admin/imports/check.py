@@ -36,7 +36,7 @@ from app.records.transaction import Transaction
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.web import strict_json
-from app.web.errors import AppError
+from app.web.errors import AppError, Code
 from app.web.fields import Refused
 from app.web.input import read_again
 from app.web.strict_json import printable
@@ -55,6 +55,7 @@ NEW_CUSTOMER, NEW_TAGS = "new_customer", "new_tags"
 DECISIVE = ("stage", "status", "currency")
 # What the CMS has as people's ids: somebody may have one who was not here yet. A name is no id.
 SOME_PERSON = re.compile(r"[1-9][0-9]{0,14}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+TAKE_OVERDUE = "the option take_overdue takes tasks that are overdue"
 NOBODY = "nobody here has this id, e-mail address or name: say with the option values whom it means"
 UNCHANGED, ERROR, SKIP, CREATE, UPDATE = "unchanged", "error", "skip", "create", "update"
 
@@ -190,7 +191,7 @@ def check_in_steps(settings: Settings, store: ObjectStore) -> Work:
         left = (job.total or 0) - job.done
         rows, offset = await read_rows(store, wanted.object_key, progress.offset, min(ROWS, left))
         plan: ImportPlan = read_again(wanted.plan, ImportPlan)
-        check = Check(Batch(tx, settings), wanted, plan)
+        check = Check(Batch(tx, settings, take_overdue=plan.chosen.take_overdue), wanted, plan)
         await tx.connection.execute(matching.USE_INDEXES)
         found = await check.run(rows)
         last = rows[-1].number
@@ -585,8 +586,10 @@ class Check:
         if error.status >= 500:
             raise error
         fields = (error.data or {}).get("fields") or [{"field": None, "message": error.message}]
+        late = error.code is Code.DUE_DATE_IN_PAST or each.document.get("status") == "overdue"
         for fault in fields:
-            self._fault(each, fault["field"], fault["message"])
+            more = f": {TAKE_OVERDUE}" if late and fault["field"] in {"status", "due_date"} else ""
+            self._fault(each, fault["field"], fault["message"] + more)
 
     @staticmethod
     def _found(each: Candidate) -> dict[str, Any]:

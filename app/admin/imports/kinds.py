@@ -44,8 +44,9 @@ PEOPLE = (*OWNERS, "assignees")
 class Batch:
     """Some rows of an import that are looked at in one transaction, with what they all need to know."""
 
-    def __init__(self, tx: Transaction, settings: Settings) -> None:
+    def __init__(self, tx: Transaction, settings: Settings, *, take_overdue: bool) -> None:
         self.tx = tx
+        self.take_overdue = take_overdue
         self.zone = Zone(tx)
         self.pipeline = deals.Pipeline(tx)
         self.rollback_roles = settings.rollback_roles
@@ -114,11 +115,11 @@ async def _project_change(batch: Batch, row: RowMapping, values: Values) -> Valu
 
 
 async def _activity(batch: Batch, values: Values) -> Values:
-    return await activities.prepare(batch.tx, values, batch.zone)
+    return await activities.prepare(batch.tx, values, batch.zone, late=batch.take_overdue)
 
 
 async def _activity_change(batch: Batch, row: RowMapping, values: Values) -> Values:
-    return await activities.prepare_change(batch.tx, row, values, batch.zone)
+    return await activities.prepare_change(batch.tx, row, values, batch.zone, late=batch.take_overdue)
 
 
 async def _note(batch: Batch, values: Values) -> Values:

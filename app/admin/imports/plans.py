@@ -74,6 +74,7 @@ class ImportOptions(Body, kw_only=True):
     ] = UNSET
     create_tags: Maybe[Annotated[bool, Meta(description="Make tags that there are not yet (admins)")]] = UNSET
     create_customers: Maybe[Annotated[bool, Meta(description="Make customers that there are not yet")]] = UNSET
+    take_overdue: Maybe[Annotated[bool, Meta(description="Take tasks that are overdue already")]] = UNSET
     tags: Maybe[
         Annotated[list[TagName], Meta(max_length=MOST_TAGS, description="Names of tags that every record gets")]
     ] = UNSET
@@ -94,6 +95,7 @@ class Options(Struct):
     values: dict[str, dict[str, str]] = {}
     create_tags: bool = False
     create_customers: bool = False
+    take_overdue: bool = False
     tags: list[str] = []
     assigned_to: int | str | None = None
     owner_id: int | str | None = None

@@ -129,6 +129,7 @@ def _check_plan(tx: Transaction, row: RowMapping, data: ImportPlan) -> None:
         faults.append(Fault("options.match_on", f"is {match_on.value}, but no column is"))
     wrong = {
         "create_customers": kind.of_customers,
+        "take_overdue": "due_date" in kind.create.__struct_fields__ and "type" in kind.create.__struct_fields__,
         **dict.fromkeys(("create_tags", "tags"), kind.tagged),
         **{name: name in kind.create.__struct_fields__ for name in OWNERS},
     }
