@@ -15,6 +15,8 @@ from litestar.datastructures import State
 
 from app import probes
 from app.admin.activities.routes import BULK as ACTIVITIES
+from app.admin.assistant.queries import PRUNED_AT_ONCE as PRUNED_CONVERSATIONS
+from app.admin.assistant.queries import prune_conversations
 from app.admin.bulk import change_in_steps
 from app.admin.contacts.routes import BULK as CONTACTS
 from app.admin.customers.routes import BULK as CUSTOMERS
@@ -156,6 +158,9 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
         "old jobs": Step(partial(prune_jobs, database, settings.job_retention_days), 1),
         "old mails": Step(partial(prune_mails, database), 1),
         "old notifications": Step(partial(prune_notifications, database), PRUNED_AT_ONCE),
+        "old messages": Step(
+            partial(prune_conversations, database, settings.assistant_retention_days), PRUNED_CONVERSATIONS
+        ),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
     return Upkeep(database, also).run()

@@ -14,6 +14,7 @@ from litestar.enums import MediaType
 from app import probes
 from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
+from app.admin.assistant.routes import router as conversations
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
@@ -82,6 +83,7 @@ ADMIN = (
     *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
     *(audit, events, webhooks, trash),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
+    conversations,
 )
 
 

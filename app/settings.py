@@ -332,6 +332,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     job_concurrency: Annotated[
         int, Meta(ge=1, le=100, description="Jobs that each worker process runs at the same time.")
     ] = 4
+    assistant_retention_days: Annotated[
+        int,
+        Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long messages to and of the assistant are kept."),
+    ] = 90
     job_retention_days: Annotated[
         int,
         Meta(

@@ -204,6 +204,99 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/assistant/conversations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List conversations
+         * @description My conversations with the assistant, the last one first.
+         */
+        get: operations["list_conversations"];
+        put?: never;
+        /**
+         * Create conversation
+         * @description Begin a conversation. It is mine alone.
+         */
+        post: operations["create_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/assistant/conversations/{conversation_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get conversation
+         * @description One conversation of mine.
+         */
+        get: operations["get_conversation"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete conversation
+         * @description Delete a conversation of mine for good, with all its messages. An answer that is being given ends.
+         */
+        delete: operations["delete_conversation"];
+        options?: never;
+        head?: never;
+        /**
+         * Change conversation
+         * @description Give a conversation of mine another title.
+         */
+        patch: operations["change_conversation"];
+        trace?: never;
+    };
+    "/admin/assistant/conversations/{conversation_id}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List conversation messages
+         * @description What was said after a message, oldest first. Here is what a broken connection has missed.
+         */
+        get: operations["list_conversation_messages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/assistant/conversations/{conversation_id}/trace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Trace conversation
+         * @description What was sent to the model's provider, call by call, oldest first: of a conversation of mine. Admins see that of
+         *     others, too.
+         */
+        get: operations["trace_conversation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/attachments/{attachment_id}": {
         parameters: {
             query?: never;
@@ -4051,6 +4144,88 @@ export interface components {
             deleted?: "exclude" | "include" | "only";
         };
         /**
+         * Conversation
+         * @description A conversation of mine. `title` is the beginning of its first message until it gets another one. While
+         *         `answering` is true, the answer grows.
+         * @example {
+         *       "id": 3,
+         *       "title": "Difference engine, 2 pieces",
+         *       "answering": false,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z"
+         *     }
+         */
+        Conversation: {
+            id: number;
+            title: string | null;
+            answering: boolean;
+            created_at: string;
+            updated_at: string;
+        };
+        /**
+         * ConversationChange
+         * @description What of a conversation can be written.
+         */
+        ConversationChange: {
+            title?: string | null;
+        };
+        /**
+         * ConversationCreate
+         * @description A new conversation.
+         */
+        ConversationCreate: {
+            title?: string | null;
+        };
+        /**
+         * ConversationMessage
+         * @description One turn. Of an erased one nothing is left: a record that the conversation was about was erased.
+         */
+        ConversationMessage: {
+            id: number;
+            role: components["schemas"]["MessageRole"];
+            status: components["schemas"]["MessageStatus"];
+            parts: components["schemas"]["MessagePart"][];
+            context: components["schemas"]["Shown"] | null;
+            error: components["schemas"]["MessageError"] | null;
+            usage: components["schemas"]["TokenUsage"] | null;
+            created_at: string;
+        };
+        /**
+         * ConversationMessages
+         * @description Turns, oldest first. While `answering` is true, the last ones still grow: ask again from the same id on.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "role": "user",
+         *           "status": "running",
+         *           "parts": [
+         *             {
+         *               "type": "text"
+         *             }
+         *           ],
+         *           "context": {
+         *             "type": "customer",
+         *             "id": 3
+         *           },
+         *           "error": null,
+         *           "usage": {
+         *             "input_tokens": 3,
+         *             "output_tokens": 3
+         *           },
+         *           "created_at": "2026-01-05T09:30:00Z"
+         *         }
+         *       ],
+         *       "answering": false,
+         *       "has_more": false
+         *     }
+         */
+        ConversationMessages: {
+            data: components["schemas"]["ConversationMessage"][];
+            answering: boolean;
+            has_more: boolean;
+        };
+        /**
          * Customer
          * @description A person or company that somebody sells to.
          * @example {
@@ -5561,6 +5736,12 @@ export interface components {
             total: number;
         };
         /**
+         * Failure
+         * @description Why an answer ended early.
+         * @enum {unknown}
+         */
+        Failure: "BUDGET_USED" | "INTERRUPTED" | "NOT_ALLOWED" | "PROVIDER_ENDED_EARLY" | "PROVIDER_FAILED" | "PROVIDER_KEY_REFUSED" | "PROVIDER_OVERLOADED" | "PROVIDER_QUOTA_USED" | "PROVIDER_REFUSED" | "PROVIDER_UNREACHABLE" | "SERVICE_FAILED" | "TIME_IS_UP" | "TOO_LONG" | "TOO_MANY_ROUNDS" | "TOO_MANY_TOKENS";
+        /**
          * Feed
          * @description A calendar of one's own that programs subscribe to. The address is shown once, when it is made: elsewhere it is
          *         null.
@@ -6221,6 +6402,43 @@ export interface components {
         Message: {
             message: string;
         };
+        /**
+         * MessageError
+         * @description Why an answer is not whole.
+         */
+        MessageError: {
+            code: components["schemas"]["Failure"];
+            message: string;
+        };
+        /**
+         * MessagePart
+         * @description A part of a message: text; a tool that the model called, by `call_id`; what it answered; a proposal that waits
+         *         for the person; a note, by which the service told the model what came of a proposal.
+         */
+        MessagePart: {
+            type: components["schemas"]["PartType"];
+            text?: string;
+            call_id?: string;
+            name?: string;
+            arguments?: Record<string, never>;
+            content?: unknown;
+            is_error?: boolean;
+            proposal_id?: number;
+            summary?: string;
+            changes?: unknown;
+        };
+        /**
+         * MessageRole
+         * @description Whose turn it is: the person's, the model's, or that of the tools which the model called.
+         * @enum {unknown}
+         */
+        MessageRole: "assistant" | "tool" | "user";
+        /**
+         * MessageStatus
+         * @description Whether it is whole.
+         * @enum {unknown}
+         */
+        MessageStatus: "cancelled" | "done" | "erased" | "failed" | "interrupted" | "running";
         /**
          * Metrics
          * @description The figures at the top of the page.
@@ -6883,6 +7101,39 @@ export interface components {
          */
         Page_Contact_: {
             data: components["schemas"]["Contact"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
+         * Page[Conversation]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "title": "Difference engine, 2 pieces",
+         *           "answering": false,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "updated_at": "2026-01-12T14:05:00Z"
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Conversation_: {
+            data: components["schemas"]["Conversation"][];
             total: number | null;
             page: number | null;
             page_size: number;
@@ -7574,6 +7825,12 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * PartType
+         * @description What a part of a message is.
+         * @enum {unknown}
+         */
+        PartType: "note" | "proposal" | "text" | "tool_call" | "tool_result";
+        /**
          * Performer
          * @description One of the people who won most in the last 90 days.
          */
@@ -7986,6 +8243,20 @@ export interface components {
          */
         ProjectStatus: "cancelled" | "completed" | "in_progress" | "on_hold" | "planned";
         /**
+         * ProviderCall
+         * @description What was sent to a provider once, and the turn that it answered. What a tool looks like is in the MCP server.
+         */
+        ProviderCall: {
+            id: number;
+            created_at: string;
+            message_id: number;
+            provider: string;
+            model: string;
+            system: string;
+            tools: string[];
+            messages: components["schemas"]["SentMessage"][];
+        };
+        /**
          * QuietHours
          * @description From when until when no mail is sent, in the person's timezone.
          */
@@ -8321,6 +8592,32 @@ export interface components {
          */
         SearchType: "activity" | "contact" | "customer" | "deal" | "note" | "project";
         /**
+         * SentMessage
+         * @description A turn as the provider got it.
+         */
+        SentMessage: {
+            role: components["schemas"]["MessageRole"];
+            parts: components["schemas"]["MessagePart"][];
+        };
+        /**
+         * Shown
+         * @description What the person's screen shows.
+         */
+        Shown: {
+            type: components["schemas"]["ShownType"];
+            /**
+             * @description A record's id
+             * @example 12
+             */
+            id: number;
+        };
+        /**
+         * ShownType
+         * @description What a screen can show.
+         * @enum {unknown}
+         */
+        ShownType: "activity" | "contact" | "customer" | "deal" | "note" | "project";
+        /**
          * StageFigures
          * @description The deals that are in a stage now.
          */
@@ -8583,6 +8880,14 @@ export interface components {
             data: unknown;
         };
         /**
+         * TokenUsage
+         * @description What it took, in the provider's tokens.
+         */
+        TokenUsage: {
+            input_tokens: number;
+            output_tokens: number;
+        };
+        /**
          * TopCustomer
          * @description One of the customers with the most valuable deals.
          */
@@ -8593,6 +8898,38 @@ export interface components {
             company: string | null;
             deals_count: number;
             deals_value: number;
+        };
+        /**
+         * Trace
+         * @description All that was sent to a provider for a conversation, oldest first.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "message_id": 3,
+         *           "provider": "provider",
+         *           "model": "model",
+         *           "system": "system",
+         *           "tools": [],
+         *           "messages": [
+         *             {
+         *               "role": "user",
+         *               "parts": [
+         *                 {
+         *                   "type": "text"
+         *                 }
+         *               ]
+         *             }
+         *           ]
+         *         }
+         *       ],
+         *       "has_more": false
+         *     }
+         */
+        Trace: {
+            data: components["schemas"]["ProviderCall"][];
+            has_more: boolean;
         };
         /**
          * Trashed
@@ -9771,6 +10108,295 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_AuditEntry_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_conversations: {
+        parameters: {
+            query?: {
+                /** @description Conversations have one order. */
+                sort_by?: "updated_at";
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Conversation_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_conversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConversationCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_conversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_conversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_conversation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConversationChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conversation"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_conversation_messages: {
+        parameters: {
+            query?: {
+                /** @description Those after this id; 0 is the beginning */
+                after?: number;
+                /** @description 100 by default */
+                limit?: number;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationMessages"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    trace_conversation: {
+        parameters: {
+            query?: {
+                /** @description Those after this id; 0 is the beginning */
+                after?: number;
+                /** @description How many at most; fewer if they are large */
+                limit?: number;
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Trace"];
                 };
             };
             400: components["responses"]["400"];

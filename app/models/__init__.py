@@ -5,6 +5,7 @@ from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference, UserReferences
 from app.models.calendars import CalendarFeed
+from app.models.conversations import Conversation, ConversationCall, ConversationMessage
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
 from app.models.duplicates import DuplicateGroup, DuplicateKey, DuplicatePair, DuplicateState
@@ -33,6 +34,9 @@ __all__ = [
     "Base",
     "CalendarFeed",
     "Contact",
+    "Conversation",
+    "ConversationCall",
+    "ConversationMessage",
     "Customer",
     "CustomerTag",
     "Deal",

@@ -12,6 +12,8 @@ PERSONAL = {
     "attachments": "file_name sha256",
     "audit_entries": "new_values old_values salt",
     "contacts": "email external_id first_name last_name notes phone position search_folded",
+    "conversation_messages": "parts",
+    "conversations": "title",
     "customers": "company company_folded contact_preferences email email_folded external_id industry name name_folded"
     " notes phone role search_folded website",
     "deals": "description external_id lost_reason title title_folded",
@@ -36,6 +38,10 @@ NOT_PERSONAL = {
     " user_role via",
     "audit_seals": "hash hash_v1",
     "calendar_feeds": "include name secret_hash user_id",
+    # What is in front of all messages, and who of the organization's own people has them.
+    "conversation_calls": "model provider system tools",
+    "conversation_messages": "context error role status",
+    "conversations": "mentions user_id",
     "customers": "assigned_to kind status",
     "deals": "currency owner_id",
     "duplicate_groups": "kind reasons",
@@ -72,4 +78,9 @@ NOT_PERSONAL = {
     "webhooks": "description types url",
 }
 # Of these the rows stay, without what is personal in them.
-EMPTIED = frozenset({"audit_entries", "idempotency_keys", "import_rows", "imports", "job_files", "webhook_deliveries"})
+EMPTIED = frozenset(
+    {
+        *("audit_entries", "conversation_messages", "conversations", "idempotency_keys"),
+        *("import_rows", "imports", "job_files", "webhook_deliveries"),
+    }
+)

@@ -53,6 +53,8 @@ def expected_permission(method: str, path: str) -> str:
         return "delete"
     if path.endswith(("/reassign", "/merge")) or kind == "duplicates":
         return "manage_all"
+    if path.startswith("assistant/conversations"):
+        return "write"
     # Who made one deletes it, and taking a tag off changes the customer.
     if kind in {"notes", "report-schedules", "imports", "me"} or "/tags/" in path:
         return "write"

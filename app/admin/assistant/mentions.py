@@ -1,0 +1,44 @@
+"""Which records a conversation is about, so that an erasure finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from app.records.resources import RESOURCES
+
+KINDS = {each.kind for each in RESOURCES}
+# Fields whose objects are of a kind: `customer`, and `customers` for several.
+NAMED = {kind: kind for kind in KINDS} | {str(each.table.name): each.kind for each in RESOURCES}
+
+
+def mentioned(arguments: Mapping[str, Any], content: Any) -> list[str]:
+    """What a call and its result are about, each as 'customer:12': rather too many than one too few."""
+    asked = arguments.get("type")
+    kinds = frozenset([asked]) if asked in KINDS else frozenset()
+    found = {*_in(dict(arguments), kinds), *_in(content, kinds)}
+    return sorted(f"{kind}:{record_id}" for kind, record_id in found)
+
+
+def _in(value: Any, kinds: frozenset[str]) -> Iterator[tuple[str, int]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _in(item, kinds)
+    if not isinstance(value, dict):
+        return
+    # An activity has a type that may be called like a record.
+    if (own := value.get("type")) in KINDS:
+        kinds = kinds | {own}
+    for name, item in value.items():
+        kind = name.removesuffix("_id")
+        if isinstance(item, int):
+            if name == "id":
+                yield from ((each, item) for each in kinds or KINDS)
+            elif name in {"into", "from"}:
+                yield "customer", item
+            elif kind != name and kind in KINDS:
+                yield kind, item
+        elif name in NAMED:
+            yield from _in(item, frozenset([NAMED[name]]))
+        else:
+            yield from _in(item, kinds)

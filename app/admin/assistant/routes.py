@@ -1,0 +1,104 @@
+"""/admin/assistant/conversations."""
+
+from __future__ import annotations
+
+from litestar import Response, Router, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec.structs import replace
+
+from app.access.permissions import Permission, Requires
+from app.admin.assistant import queries, service
+from app.admin.assistant.schemas import (
+    Conversation,
+    ConversationChange,
+    ConversationCreate,
+    ConversationMessages,
+    ConversationQuery,
+    MessageQuery,
+    Trace,
+    TraceQuery,
+)
+from app.admin.http import answer, list_page, message, transaction
+from app.records.transaction import reading
+from app.web.input import CrmRequest
+from app.web.paging import Page
+from app.web.structs import Message, RecordId
+
+
+@get("/", guards=[Requires(Permission.READ)])
+async def list_conversations(
+    request: CrmRequest, filters: NamedDependency[ConversationQuery]
+) -> Response[Page[Conversation]]:
+    """My conversations with the assistant, the last one first."""
+    return await list_page(request, queries.LISTING, filters, scope=queries.OF_ME)
+
+
+@post("/", guards=[Requires(Permission.WRITE)])
+async def create_conversation(request: CrmRequest, data: JSONBody[ConversationCreate]) -> Response[Conversation]:
+    """Begin a conversation. It is mine alone."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.create(tx, data), 201)
+
+
+@get("/{conversation_id:str}", guards=[Requires(Permission.READ)])
+async def get_conversation(request: CrmRequest, conversation_id: FromPath[RecordId]) -> Response[Conversation]:
+    """One conversation of mine."""
+    async with transaction(request, one_statement=True) as tx:
+        return answer(tx, await queries.get(tx, conversation_id))
+
+
+@patch("/{conversation_id:str}", guards=[Requires(Permission.WRITE)])
+async def change_conversation(
+    request: CrmRequest, conversation_id: FromPath[RecordId], data: JSONBody[ConversationChange]
+) -> Response[Conversation]:
+    """Give a conversation of mine another title."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.change(tx, conversation_id, data))
+
+
+@delete("/{conversation_id:str}", guards=[Requires(Permission.WRITE)], status_code=200)
+async def delete_conversation(request: CrmRequest, conversation_id: FromPath[RecordId]) -> Response[Message]:
+    """Delete a conversation of mine for good, with all its messages. An answer that is being given ends."""
+    async with transaction(request) as tx:
+        await service.remove(tx, conversation_id)
+        return message(tx, "Conversation deleted successfully")
+
+
+@get("/{conversation_id:str}/messages", guards=[Requires(Permission.READ)])
+async def list_conversation_messages(
+    request: CrmRequest, conversation_id: FromPath[RecordId], filters: NamedDependency[MessageQuery]
+) -> Response[ConversationMessages]:
+    """What was said after a message, oldest first. Here is what a broken connection has missed."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.messages(tx, conversation_id, filters))
+
+
+@get("/{conversation_id:str}/trace", guards=[Requires(Permission.READ)])
+async def trace_conversation(
+    request: CrmRequest, conversation_id: FromPath[RecordId], filters: NamedDependency[TraceQuery]
+) -> Response[Trace]:
+    """What was sent to the model's provider, call by call, oldest first: of a conversation of mine. Admins see that of
+    others, too.
+    """
+    async with transaction(request) as tx:
+        if not service.sees_all_traces(tx):
+            return answer(tx, await service.trace(tx, conversation_id, filters))
+    everybody = replace(request.user, user_id="")
+    async with reading(request.app.state.database, everybody) as tx:
+        return answer(tx, await service.trace(tx, conversation_id, filters))
+
+
+router = Router(
+    "/assistant/conversations",
+    route_handlers=[
+        list_conversations,
+        create_conversation,
+        get_conversation,
+        change_conversation,
+        delete_conversation,
+        list_conversation_messages,
+        trace_conversation,
+    ],
+    tags=["Assistant"],
+)

@@ -1,0 +1,161 @@
+"""What a person does with conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from msgspec import UNSET, Struct, to_builtins
+
+from app.access.permissions import Permission
+from app.admin.assistant import queries
+from app.admin.assistant.schemas import (
+    Conversation,
+    ConversationChange,
+    ConversationCreate,
+    ConversationMessages,
+    MessageCreate,
+    MessageQuery,
+    MessageRole,
+    ProviderCall,
+    SentMessage,
+    Trace,
+    TraceQuery,
+)
+from app.admin.assistant.shown import INTERRUPTED, message_of, parts_of
+from app.assistant.provider import Message, Text
+from app.assistant.turns import Kept, Turn, as_sent, transcript
+from app.records.transaction import Transaction
+from app.web import strict_json
+from app.web.errors import AppError, Code
+
+TITLE_LENGTH = 80
+# A trace has at least one call, and ends where it would be larger.
+MOST_TRACE_BYTES = 1024 * 1024
+
+
+class Begun(Struct, frozen=True):
+    """A message that is stored, and waits for its answer: the turn `answer_id`."""
+
+    conversation_id: int
+    message_id: int
+    answer_id: int
+
+
+class Started(NamedTuple):
+    """The same, for whoever gives the answer."""
+
+    begun: Begun
+    run: UUID
+    shown: tuple[str, int] | None
+
+
+async def create(tx: Transaction, data: ConversationCreate) -> Conversation:
+    """A new conversation of this person's."""
+    values: dict[str, Any] = {"tenant_id": tx.actor.tenant_id, "user_id": tx.actor.user_id}
+    values["title"] = None if data.title is UNSET else data.title
+    if tx.dry_run:
+        made = await tx.connection.execute(queries.TRY, values | {"id": tx.placeholder_id()})
+    else:
+        made = await tx.connection.execute(queries.MAKE, values)
+    return await queries.get(tx, made.scalar_one())
+
+
+async def change(tx: Transaction, conversation_id: int, data: ConversationChange) -> Conversation:
+    """Give it another title. Raises AppError CONVERSATION_NOT_FOUND."""
+    if data.title is not UNSET:
+        given = {"conversation_id": conversation_id, "new_title": data.title}
+        await tx.connection.execute(queries.RENAME, given)
+    return await queries.get(tx, conversation_id)
+
+
+async def remove(tx: Transaction, conversation_id: int) -> None:
+    """Delete it with all its messages. Raises AppError CONVERSATION_NOT_FOUND."""
+    if (await tx.connection.execute(queries.REMOVE, {"conversation_id": conversation_id})).first() is None:
+        raise AppError(Code.CONVERSATION_NOT_FOUND)
+
+
+async def cancel(tx: Transaction, conversation_id: int) -> None:
+    """Have the answer that is being given end; without one, nothing happens. Raises AppError CONVERSATION_NOT_FOUND."""
+    if (await tx.connection.execute(queries.CANCEL, {"conversation_id": conversation_id})).first() is None:
+        raise AppError(Code.CONVERSATION_NOT_FOUND)
+
+
+async def begin(tx: Transaction, conversation_id: int, data: MessageCreate) -> Started:
+    """Store what the person says, and that it is being answered.
+
+    Raises AppError CONVERSATION_NOT_FOUND, ASSISTANT_BUSY.
+    """
+    here = {"conversation_id": conversation_id}
+    row = (await tx.connection.execute(queries.LOCKED, here)).one_or_none()
+    if row is None:
+        raise AppError(Code.CONVERSATION_NOT_FOUND)
+    title, answering, _ = row
+    if answering:
+        raise AppError(Code.ASSISTANT_BUSY)
+    await tx.connection.execute(queries.INTERRUPT, here | {"reason": to_builtins(INTERRUPTED)})
+    shown = data.context or None
+    run = uuid4()
+    given: dict[str, Any] = here | {"run_id": run, "new_title": title or _title(data.text), "newly_told": []}
+    given["newly"] = [] if shown is None else [f"{shown.type}:{shown.id}"]
+    await tx.connection.execute(queries.BEGIN, given)
+    parts: list[Kept] = [Text(data.text)]
+    message_id = await _say(tx, here, "user", "done", parts, context=None if shown is None else to_builtins(shown))
+    answer_id = await _say(tx, here, "assistant", "running", [])
+    place = None if shown is None else (shown.type.value, shown.id)
+    return Started(Begun(conversation_id, message_id, answer_id), run, place)
+
+
+async def messages(tx: Transaction, conversation_id: int, wanted: MessageQuery) -> ConversationMessages:
+    """Turns after an id, oldest first. Raises AppError CONVERSATION_NOT_FOUND."""
+    conversation = await queries.get(tx, conversation_id)
+    given = {"conversation_id": conversation_id, "after": wanted.after, "most": wanted.limit + 1}
+    rows = (await tx.connection.execute(queries.MESSAGES, given)).all()
+    shown = [message_of(row, answering=conversation.answering) for row in rows[: wanted.limit]]
+    return ConversationMessages(shown, conversation.answering, has_more=len(rows) > wanted.limit)
+
+
+async def trace(tx: Transaction, conversation_id: int, wanted: TraceQuery) -> Trace:
+    """What was sent to a provider, oldest first. Raises AppError CONVERSATION_NOT_FOUND."""
+    await queries.get(tx, conversation_id)
+    given = {"conversation_id": conversation_id, "after": wanted.after, "most": wanted.limit + 1}
+    rows = (await tx.connection.execute(queries.CALLS, given)).all()
+    ids = sorted({turn_id for row in rows for turn_id in row[7]})
+    found = await tx.connection.execute(queries.TURNS_BY_ID, given | {"ids": ids})
+    turns = {row[0]: Turn(*row) for row in found.all()}
+    data: list[ProviderCall] = []
+    size = 0
+    for row in rows[: wanted.limit]:
+        call = _call(row, [turns[turn_id] for turn_id in row[7] if turn_id in turns])
+        size += len(strict_json.encode(call))
+        if data and size > MOST_TRACE_BYTES:
+            break
+        data.append(call)
+    return Trace(data, has_more=len(data) < len(rows))
+
+
+def sees_all_traces(tx: Transaction) -> bool:
+    """Whether this person may look at what others' conversations sent."""
+    return tx.actor.can(Permission.AUDIT)
+
+
+def _call(row: Sequence[Any], turns: list[Turn]) -> ProviderCall:
+    call_id, created_at, message_id, provider, model, system, tools, _, shortened, letters = row
+    summed_up = letters is not None
+    sent = [Message("user", [Text(transcript(turns, letters))])] if summed_up else as_sent(turns, shortened)
+    shown = [SentMessage(MessageRole(message.role), parts_of(message.parts)) for message in sent]
+    return ProviderCall(call_id, created_at, message_id, provider, model, system, tools, shown)
+
+
+async def _say(
+    tx: Transaction, here: dict[str, Any], role: str, status: str, parts: list[Kept], *, context: Any = None
+) -> int:
+    given = here | {"tenant_id": tx.actor.tenant_id, "role": role, "status": status, "parts": to_builtins(parts)}
+    return int((await tx.connection.execute(queries.SAY, given | {"context": context, "until": None})).scalar_one())
+
+
+def _title(text: str) -> str:
+    """The beginning of what the person said first."""
+    line = " ".join(text.split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
