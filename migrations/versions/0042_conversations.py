@@ -5,7 +5,7 @@ from pathlib import Path
 from migrations.rules import amend, granted, isolate, owned_by, run, within_years
 
 revision = "0042"
-down_revision = "0038"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 
