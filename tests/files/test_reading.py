@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from datetime import date, datetime
 from typing import Any
 
@@ -81,8 +82,19 @@ def test_quotation_marks_hold_line_ends_and_doubled_marks() -> None:
 
 
 def test_a_quotation_mark_that_is_never_closed_is_named_with_its_row() -> None:
-    content = 'Name,Notes\nAda,x\nBo,"never closed\nCy,y\nDee,z\n'
-    with pytest.raises(UnreadableError, match="Row 3 has a quotation mark"):
+    for rest in ("\nCy,y\nDee,z\n", "\n", ""):
+        with pytest.raises(UnreadableError, match="Row 3 has a quotation mark"):
+            read(f'Name,Notes\nAda,x\nBo,"never closed{rest}')
+    assert cells('Name,Size\nPipe,7\nRod,5"')[-1] == ["Rod", '5"']
+
+
+@pytest.mark.parametrize(
+    "content",
+    [random.Random(1).randbytes(5000), b"\1\0\0\0Name\0\0\0\0" * 100, b"Name,City\n" + bytes(range(256)) * 9],
+    ids=["noise", "records", "text with bytes"],
+)
+def test_a_file_that_is_no_text_is_no_csv(content: bytes) -> None:
+    with pytest.raises(UnreadableError, match="no text"):
         read(content)
 
 

@@ -213,7 +213,7 @@ BARE: dict[str, dict[str, Any]] = {
 def told(admin: Caller) -> None:
     """Two records of each kind, which belong to each other."""
     tags = [admin.tag(name)["id"] for name in ("VIP", 'a "b"; c', "=1+1")]
-    for fields, key in ((FULL, "1;=k"), (BARE, "k")):
+    for fields, key in ((FULL, " 1;=k "), (BARE, "k")):
         links: dict[str, Any] = {}
         for kind in ("customers", "contacts", "deals", "projects", "activities", "notes"):
             path = f"customers/{links['customer_id']}/contacts" if kind == "contacts" else kind
@@ -443,6 +443,26 @@ def test_a_person_is_found_by_id_email_or_name_and_else_the_row_is_wrong(admin: 
         assert fields[0]["field"] == "options.assigned_to"
     check(admin, path, {"Name": "name"}, assigned_to="ada@x.example")
     assert rows(admin, path)[0]["after"]["assigned_to"] == "ada@x.example"
+
+
+def test_a_name_beside_the_id_of_another_record_is_told(admin: Caller) -> None:
+    engines, looms = (admin.customer(name)["id"] for name in ("Engines", "Looms"))
+    contact = admin.ok("POST", f"/admin/customers/{engines}/contacts", {"first_name": "Ada", "last_name": "King"})["id"]
+    deal = admin.ok("POST", "/admin/deals", {"title": "Mill", "customer_id": engines})["id"]
+    text = "Subject,Type,Customer,Customer ID,Contact,Contact ID,Deal,Deal ID\n"
+    text += f"A,call,Engines,{engines},Ada King,{contact},Mill,{deal}\n"
+    text += f"B,call,,,ada king,{contact},,{deal}\n"
+    text += f"C,call,Engines,{looms},,,Mull,{deal}\n"
+    text += f"D,call,,,Ada Queen,{contact},,\n"
+    path = send(admin, text, "activities")
+    mapping = {each["name"]: each["field"] for each in admin.ok("GET", path)["columns"]}
+    assert check(admin, path, mapping) == {"create": 4, "warning": 2}
+    told = [[(each["field"], each["message"]) for each in row["problems"]] for row in rows(admin, path)]
+    assert told[:2] == [[], []]
+    assert told[2:] == [
+        [(name, f"the {name} {record_id} is not called so: the id counts") for name, record_id in each]
+        for each in ([("customer", looms), ("deal", deal)], [("contact", contact)])
+    ]
 
 
 def test_tasks_that_are_overdue_already_are_taken_if_the_plan_says_so(admin: Caller) -> None:

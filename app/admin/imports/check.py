@@ -311,18 +311,32 @@ class Check:
                 continue
             naming: dict[str, list[Candidate]] = defaultdict(list)
             for each in candidates:
-                term = each.document.pop(name, None)
-                if term is not None and each.document.get(f"{name}_id") is None:
+                if (term := each.document.pop(name, None)) is not None:
                     naming[str(term)].append(each)
             found = await matching.named(self._tx, name, naming)
-            called = {}
-            if name == "contact":
-                owners = {each.document.get("customer_id") for several in naming.values() for each in several}
-                called = await matching.contacts_called(self._tx, naming, owners)
+            called = await self._contacts_called(naming) if name == "contact" else {}
             for term, several in naming.items():
                 for each in several:
-                    ids = found.get(term) or called.get((each.document.get("customer_id", 0), term), [])
-                    self._name_record(each, name, term, ids)
+                    given = each.document.get(f"{name}_id")
+                    ids = [*found.get(term, ()), *called.get((each, term), ())]
+                    if given is None:
+                        self._name_record(each, name, term, found.get(term) or ids)
+                    elif given not in ids:
+                        self._remark(each, name, f"the {name} {given} is not called so: the id counts", term)
+
+    async def _contacts_called(
+        self, naming: Mapping[str, Sequence[Candidate]]
+    ) -> dict[tuple[Candidate, str], Sequence[int]]:
+        """By row and name the contacts of its customer that are called so; where it has the id of a contact, of that
+        one's.
+        """
+        rows = [(each, term) for term, several in naming.items() for each in several]
+        given: dict[Candidate, int] = {each: each.document.get("contact_id") or 0 for each, _ in rows}
+        known = sorted({contact_id for contact_id in given.values() if 1 <= contact_id <= MAX_ID})
+        of_contacts = await matching.customers_of(self._tx, "contact_id", known)
+        whose = {each: of_contacts.get(given[each]) or each.document.get("customer_id") for each, _ in rows}
+        called = await matching.contacts_called(self._tx, naming, set(whose.values()))
+        return {(each, term): called.get((whose[each] or 0, term), []) for each, term in rows}
 
     def _name_record(self, each: Candidate, name: str, term: str, ids: Sequence[int]) -> None:
         if len(ids) == 1:

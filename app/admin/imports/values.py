@@ -202,8 +202,9 @@ def _reader(name: str, field: Field, manner: Manner) -> Reader:
             read = partial(_names_translated, translate=partial(translate, read=str))
         else:
             read = partial(translate, read=read)
-    # Texts of several lines stay as they are.
-    return read if field.reading is Reading.TEXT else lambda cell: read(cell.strip())
+    # Texts of several lines, and keys, stay as they are.
+    exact = field.reading is Reading.TEXT or name == "external_id"
+    return read if exact else lambda cell: read(cell.strip())
 
 
 def _translated(cell: str, exact: Mapping[str, Any], alike: Mapping[str, Any], read: Reader) -> Any:

@@ -19,6 +19,9 @@ DELIMITERS = ",;\t|^~\x1f:"
 SAMPLE = 64 * 1024
 SAMPLE_ROWS = 200
 LONGEST_CELL = 1024 * 1024
+# What no text has many of.
+CONTROLS = re.compile("[\\0-\\x08\\x0e-\\x1a\\x1c-\\x1e\\x7f\ufffd]")
+FEW_CONTROLS, SOME = 10, 50
 # How Excel is told the delimiter.
 TOLD = re.compile(r'\A"?sep=(.)"?\r?\n?', re.IGNORECASE)
 
@@ -42,18 +45,20 @@ class Dialect(NamedTuple):
 
 
 class _Lines:
-    """Lines of a text, and how many of them, and of quotation marks, there were since somebody set both to 0."""
+    """Lines of a text, and those that were read since somebody took them."""
 
-    def __init__(self, text: IO[str], quote: str) -> None:
+    def __init__(self, text: IO[str]) -> None:
         self._text = text
-        self._quote = quote
-        self.lines = self.quotes = 0
+        self._read: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         for line in self._text:
-            self.lines += 1
-            self.quotes += line.count(self._quote)
+            self._read.append(line)
             yield line
+
+    def take(self) -> list[str]:
+        taken, self._read = self._read, []
+        return taken
 
 
 def read_delimited(file: IO[bytes]) -> Source:
@@ -62,6 +67,8 @@ def read_delimited(file: IO[bytes]) -> Source:
     encoding = encoding_of(file)
     text = open_text(file, encoding)
     sample = text.read(SAMPLE)
+    if len(CONTROLS.findall(sample)) > max(FEW_CONTROLS, len(sample) // SOME):
+        raise UnreadableError("type", "This file is no text: send CSV, XLSX, JSON Lines or vCard")
     told = TOLD.match(sample)
     if told:
         sample = sample[told.end() :]
@@ -125,18 +132,17 @@ def _quote(sample: str, delimiter: str) -> str:
 
 
 def _records(text: IO[str], dialect: Dialect, number: int) -> Iterator[Record]:
-    lines = _Lines(text, dialect.quote)
-    open_quote = False
+    lines = _Lines(text)
+    last: list[str] = []
     try:
         for row in dialect.reader(iter(lines)):
             number += 1
-            # The library takes the end of the file for the end of the cell. A single mark in one line is an inch.
-            open_quote = dialect.escape is None and lines.quotes % 2 == 1 and lines.lines > 1
-            lines.lines = lines.quotes = 0
+            last = lines.take()
             yield Record(number, [bare(cell) if cell[:1] == "'" else cell or None for cell in row])
     except csv.Error:
         raise _open_quote(number + 1) from None
-    if open_quote:
+    # The library takes the end of the file for the end of a cell: one that is open takes a line more.
+    if sum(1 for _ in dialect.reader(iter([*last, "more"]))) == 1 and last:
         raise _open_quote(number)
 
 
