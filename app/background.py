@@ -34,6 +34,8 @@ from app.admin.members.service import reassign_step
 from app.admin.notes.routes import BULK as NOTES
 from app.admin.notifications.watching import PRUNED_AT_ONCE, NotificationWatch, prune_notifications
 from app.admin.projects.routes import BULK as PROJECTS
+from app.admin.proposals.queries import PRUNED_AT_ONCE as PROPOSALS_AT_ONCE
+from app.admin.proposals.queries import prune as prune_proposals
 from app.admin.report_runs.service import make_report
 from app.crypto.keys import Keys
 from app.db.database import Database
@@ -161,6 +163,7 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
         "old messages": Step(
             partial(prune_conversations, database, settings.assistant_retention_days), PRUNED_CONVERSATIONS
         ),
+        "old proposals": Step(partial(prune_proposals, database), PROPOSALS_AT_ONCE),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
     return Upkeep(database, also).run()

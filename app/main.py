@@ -44,6 +44,7 @@ from app.admin.notes.routes import router as notes
 from app.admin.notifications.routes import router as notifications
 from app.admin.pipeline_stages.routes import router as pipeline_stages
 from app.admin.projects.routes import router as projects
+from app.admin.proposals.routes import router as proposals
 from app.admin.report_runs.routes import router as report_runs
 from app.admin.report_schedules.routes import router as report_schedules
 from app.admin.reports.cache import ReportCache
@@ -81,7 +82,7 @@ from app.web.security_headers import SecurityHeaders
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
     *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
-    *(audit, events, webhooks, trash),
+    *(audit, events, webhooks, trash, proposals),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
     conversations,
 )

@@ -69,6 +69,7 @@ GROUPS = {
     "Search": "Everything at once, best first.",
     "Batch": "Several requests in one transaction, all or none.",
     "Reports": "Overview, deals, funnel, forecast and team. Amounts of different currencies are never added up.",
+    "Proposals": "What tools and the assistant would do for me: nothing of it is done until I approve it.",
     "Jobs": "What takes longer than a request: how far it is, and what came of it.",
     "Exports": "Everything of the organization as one file. Only for admins.",
     "History": "Taking back what a request or a job did.",

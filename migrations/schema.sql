@@ -2009,6 +2009,59 @@ CREATE TRIGGER version BEFORE UPDATE ON projects
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,name_folded,status_rank}');
 
 
+-- proposals -----------------------------------------------------------------------------------------------------------
+
+-- A request that a tool made for a person, what its dry run changed, and the versions of these records then.
+CREATE TABLE proposals (
+    tenant_id varchar(64) NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    user_id text NOT NULL,
+    via text NOT NULL,
+    tool text NOT NULL,
+    summary text NOT NULL,
+    title text,
+    request jsonb NOT NULL,
+    changes jsonb NOT NULL,
+    more integer NOT NULL,
+    versions jsonb NOT NULL,
+    status text NOT NULL DEFAULT 'pending',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    decided_at timestamptz,
+    operation_id uuid,
+    conversation_id bigint,
+    mentions bigint[] GENERATED ALWAYS AS (crm_mentioned_in(request, changes, versions)) STORED,
+    CONSTRAINT proposals_pkey PRIMARY KEY (tenant_id, id),
+    CONSTRAINT proposals_decided_check CHECK ((status = 'pending') = (decided_at IS NULL)),
+    CONSTRAINT proposals_more_check CHECK (more >= 0),
+    CONSTRAINT proposals_status_check CHECK (status = ANY (ARRAY['pending', 'approved', 'declined'])),
+    CONSTRAINT proposals_summary_check CHECK (summary <> ''),
+    CONSTRAINT proposals_tenant_id_check CHECK (tenant_id <> ''),
+    CONSTRAINT proposals_tool_check CHECK (tool <> ''),
+    CONSTRAINT proposals_via_check CHECK (via = ANY (ARRAY['mcp', 'assistant'])),
+    CONSTRAINT proposals_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
+        23:59:59.999999+00' AND expires_at >= '0002-01-01 00:00:00+00' AND expires_at <= '9999-12-31
+        23:59:59.999999+00' AND decided_at >= '0002-01-01 00:00:00+00' AND decided_at <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+CREATE INDEX proposals_end_idx ON proposals (COALESCE(decided_at, expires_at));
+CREATE INDEX proposals_user_idx ON proposals (tenant_id, user_id, created_at, id);
+
+ALTER TABLE proposals ENABLE ROW LEVEL SECURITY;
+ALTER TABLE proposals FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON proposals TO crm_maintenance
+    USING (true);
+CREATE POLICY person ON proposals AS RESTRICTIVE
+    USING ((CURRENT_USER <> ALL ('{crm_service,crm_service_own}')) OR user_id = current_setting('crm.user', true));
+CREATE POLICY tenant ON proposals
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, SELECT (tenant_id, id, expires_at, decided_at) ON proposals TO crm_maintenance;
+GRANT INSERT, SELECT, UPDATE (status, decided_at, operation_id) ON proposals TO crm_service;
+
+
 -- record_counts -------------------------------------------------------------------------------------------------------
 
 -- How many live rows a table has: the sum over a facet's rows, since concurrent writers change different ones.
@@ -3608,6 +3661,7 @@ BEGIN
     UPDATE job_files SET content = NULL
     WHERE tenant_id = tenant AND content IS NOT NULL AND mentions && known_ids;
     PERFORM crm_forget_imports(tenant, known);
+    DELETE FROM proposals WHERE tenant_id = tenant AND mentions && known_ids;
     PERFORM crm_forget_conversations(tenant, known);
     IF records > 0 THEN
         PERFORM crm_remove(tenant, tree, 'erase');
@@ -4572,6 +4626,14 @@ CREATE FUNCTION crm_mentioned(body bytea)
 RETURN ARRAY(SELECT DISTINCT (mentioned.mentioned[1])::bigint AS mentioned FROM regexp_matches(conve … -- 217 characters, 7d9caf14ff49
 GRANT EXECUTE ON FUNCTION crm_mentioned(bytea) TO crm_maintenance, crm_search, crm_service;
 
+-- The ids that a proposal mentions: in its request's path, and wherever a name ends with id.
+CREATE FUNCTION crm_mentioned_in(request jsonb, changes jsonb, versions jsonb)
+ RETURNS bigint[]
+ LANGUAGE sql
+ IMMUTABLE STRICT
+RETURN ARRAY(SELECT DISTINCT (mentioned.mentioned[1])::bigint AS mentioned FROM regexp_matches((((cr … -- 275 characters, 7667f60fccfb
+GRANT EXECUTE ON FUNCTION crm_mentioned_in(jsonb,jsonb,jsonb) TO crm_maintenance, crm_search, crm_service;
+
 -- Leaves one row for each facet, and none where nothing is left to count. Rows that another transaction is changing
 -- stay as they are.
 CREATE FUNCTION crm_merge_counts(which text)
@@ -4884,6 +4946,24 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_prune_notifications(bigint,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_notifications(bigint,bigint) TO crm_service;
+
+-- Deletes proposals a day after they were decided, or could be; answers how many.
+CREATE FUNCTION crm_prune_proposals(most bigint, OUT count bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    DELETE FROM proposals WHERE (tenant_id, id) IN (
+        SELECT tenant_id, id FROM proposals
+        WHERE coalesce(decided_at, expires_at) < now() - interval '1 day'
+        ORDER BY coalesce(decided_at, expires_at) LIMIT most
+    );
+    GET DIAGNOSTICS count = ROW_COUNT;
+END $function$;
+ALTER FUNCTION crm_prune_proposals(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_prune_proposals(bigint) TO crm_service;
 
 -- Deletes deliveries that were made so many days ago, and what is left of webhooks that were deleted; answers how many.
 CREATE FUNCTION crm_prune_webhooks(days bigint, most bigint, OUT count bigint)

@@ -2597,6 +2597,87 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/proposals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List proposals
+         * @description What waits for me, newest first; with `status` also what became of others, for a day.
+         */
+        get: operations["list_proposals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/proposals/{proposal_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get proposal
+         * @description One proposal of mine.
+         */
+        get: operations["get_proposal"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/proposals/{proposal_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve proposal
+         * @description Do what it says, as a request of mine. If a record that it would change was changed since, 409 PROPOSAL_OUTDATED;
+         *     after 15 minutes 409 PROPOSAL_EXPIRED.
+         */
+        post: operations["approve_proposal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/proposals/{proposal_id}/decline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decline proposal
+         * @description Never do it.
+         */
+        post: operations["decline_proposal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/report-runs": {
         parameters: {
             query?: never;
@@ -3708,6 +3789,55 @@ export interface components {
          * @enum {unknown}
          */
         ActivityType: "call" | "email" | "meeting" | "note" | "task";
+        /**
+         * ApprovedProposal
+         * @description A proposal that was done, and what the request answered.
+         * @example {
+         *       "proposal": {
+         *         "id": 14,
+         *         "status": "pending",
+         *         "via": "mcp",
+         *         "tool": "update_record",
+         *         "summary": "Change customer 12: status",
+         *         "title": "Ada Lovelace",
+         *         "request": {
+         *           "method": "PATCH",
+         *           "path": "/admin/customers/12",
+         *           "body": {
+         *             "status": "active"
+         *           }
+         *         },
+         *         "changes": [
+         *           {
+         *             "resource_type": "customer",
+         *             "resource_id": 12,
+         *             "action": "update",
+         *             "changes": {
+         *               "status": {
+         *                 "old": "lead",
+         *                 "new": "active"
+         *               }
+         *             }
+         *           }
+         *         ],
+         *         "more": 3,
+         *         "created_at": "2026-01-05T09:30:00Z",
+         *         "expires_at": "2026-01-12T14:20:00Z",
+         *         "decided_at": "2026-01-12T14:05:00Z",
+         *         "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *         "conversation_id": 3
+         *       },
+         *       "result": {
+         *         "id": 12,
+         *         "name": "Ada Lovelace",
+         *         "status": "active"
+         *       }
+         *     }
+         */
+        ApprovedProposal: {
+            proposal: components["schemas"]["Proposal"];
+            result: unknown;
+        };
         /**
          * Attachment
          * @description A file of a customer, a deal, an activity or a project. Its type is found out from its bytes.
@@ -7720,6 +7850,66 @@ export interface components {
             total_capped?: true;
         };
         /**
+         * Page[Proposal]
+         * @description One page of a list. With a cursor, total, page and total_pages are null.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 14,
+         *           "status": "pending",
+         *           "via": "mcp",
+         *           "tool": "update_record",
+         *           "summary": "Change customer 12: status",
+         *           "title": "Ada Lovelace",
+         *           "request": {
+         *             "method": "PATCH",
+         *             "path": "/admin/customers/12",
+         *             "body": {
+         *               "status": "active"
+         *             }
+         *           },
+         *           "changes": [
+         *             {
+         *               "resource_type": "customer",
+         *               "resource_id": 12,
+         *               "action": "update",
+         *               "changes": {
+         *                 "status": {
+         *                   "old": "lead",
+         *                   "new": "active"
+         *                 }
+         *               }
+         *             }
+         *           ],
+         *           "more": 3,
+         *           "created_at": "2026-01-05T09:30:00Z",
+         *           "expires_at": "2026-01-12T14:20:00Z",
+         *           "decided_at": "2026-01-12T14:05:00Z",
+         *           "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *           "conversation_id": 3
+         *         }
+         *       ],
+         *       "total": 1,
+         *       "page": 1,
+         *       "page_size": 20,
+         *       "total_pages": 1,
+         *       "next_cursor": null
+         *     }
+         */
+        Page_Proposal_: {
+            data: components["schemas"]["Proposal"][];
+            total: number | null;
+            page: number | null;
+            page_size: number;
+            total_pages: number | null;
+            next_cursor: string | null;
+            /**
+             * @description There are more than `total`: for a search of one or two letters
+             * @enum {unknown}
+             */
+            total_capped?: true;
+        };
+        /**
          * Page[TimelineEvent]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
@@ -8242,6 +8432,77 @@ export interface components {
          * @enum {unknown}
          */
         ProjectStatus: "cancelled" | "completed" | "in_progress" | "on_hold" | "planned";
+        /**
+         * Proposal
+         * @description What a tool would do for me: `summary` says it, `title` is what the record is called, and `changes` are the first
+         *         records that would change, field by field; `more` counts the others. Once approved, `operation_id` takes it back.
+         * @example {
+         *       "id": 14,
+         *       "status": "pending",
+         *       "via": "mcp",
+         *       "tool": "update_record",
+         *       "summary": "Change customer 12: status",
+         *       "title": "Ada Lovelace",
+         *       "request": {
+         *         "method": "PATCH",
+         *         "path": "/admin/customers/12",
+         *         "body": {
+         *           "status": "active"
+         *         }
+         *       },
+         *       "changes": [
+         *         {
+         *           "resource_type": "customer",
+         *           "resource_id": 12,
+         *           "action": "update",
+         *           "changes": {
+         *             "status": {
+         *               "old": "lead",
+         *               "new": "active"
+         *             }
+         *           }
+         *         }
+         *       ],
+         *       "more": 3,
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "expires_at": "2026-01-12T14:20:00Z",
+         *       "decided_at": "2026-01-12T14:05:00Z",
+         *       "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *       "conversation_id": 3
+         *     }
+         */
+        Proposal: {
+            id: number;
+            status: components["schemas"]["ProposalStatus"];
+            via: components["schemas"]["Via"];
+            tool: string;
+            summary: string;
+            title: string | null;
+            request: components["schemas"]["ProposedRequest"];
+            changes: components["schemas"]["Change"][];
+            more: number;
+            created_at: string;
+            expires_at: string;
+            decided_at: string | null;
+            operation_id: string | null;
+            /** @description The assistant's conversation that it came up in */
+            conversation_id: number | null;
+        };
+        /**
+         * ProposalStatus
+         * @description What became of a proposal. One that nobody decided in time is expired.
+         * @enum {unknown}
+         */
+        ProposalStatus: "approved" | "declined" | "expired" | "pending";
+        /**
+         * ProposedRequest
+         * @description What is done when it is approved.
+         */
+        ProposedRequest: {
+            method: string;
+            path: string;
+            body: Record<string, never> | null;
+        };
         /**
          * ProviderCall
          * @description What was sent to a provider once, and the turn that it answered. What a tool looks like is in the MCP server.
@@ -17382,6 +17643,167 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_proposals: {
+        parameters: {
+            query?: {
+                /** @description What a list of proposals can be sorted by. */
+                sort_by?: "created_at";
+                status?: ("approved" | "declined" | "expired" | "pending")[];
+                /** @description From 1; not together with cursor */
+                page?: number;
+                /** @description Over 100 counts as 100 */
+                page_size?: number;
+                /** @description next_cursor of the page before; filters and sort may be left out */
+                cursor?: string;
+                /** @description Nulls come last either way. */
+                sort_order?: "asc" | "desc";
+            };
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Proposal_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    get_proposal: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path: {
+                proposal_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Proposal"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    approve_proposal: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                proposal_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovedProposal"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    decline_proposal: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                proposal_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Proposal"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     start_report_run: {
         parameters: {
             query?: never;
@@ -18626,6 +19048,8 @@ export interface operations {
             query?: {
                 /** @description What a list of people can be sorted by. */
                 sort_by?: "email" | "last_seen_at" | "name";
+                /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
+                id?: string;
                 /** @description Words that must all be found, in any field and order, without regard to case and accents. In double quotes they are one term. Digits find a phone number in any notation */
                 search?: string;
                 /** @description From 1; not together with cursor */

@@ -17,6 +17,7 @@ from app.models.imports import Import
 from app.models.jobs import Job, JobFile
 from app.models.mails import Mail, RefusedAddress
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
+from app.models.proposals import Proposal
 from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, Project, StageMove
 from app.models.tenants import Member, TenantSettings, User
@@ -60,6 +61,7 @@ __all__ = [
     "NotificationSettings",
     "PipelineStage",
     "Project",
+    "Proposal",
     "Record",
     "RecordCount",
     "RefusedAddress",

@@ -23,6 +23,7 @@ PERSONAL = {
     "job_files": "content document",
     "notes": "content content_folded external_id",
     "projects": "description external_id name name_folded",
+    "proposals": "changes request title",
     "stage_history": "reason",
     # What receivers answered.
     "webhook_deliveries": "attempts",
@@ -65,6 +66,8 @@ NOT_PERSONAL = {
     "notifications": "actor_id actor_name data key kind resource_type user_id",
     "pipeline_stages": "color display_name kind name origin",
     "projects": "assignees owner_id status",
+    # The summary has ids in place of names.
+    "proposals": "status summary tool user_id versions via",
     "record_counts": "counted facet",
     "refused_addresses": "address_folded answer",
     "removed_objects": "object_key",
@@ -77,10 +80,10 @@ NOT_PERSONAL = {
     "webhook_states": "previous_secret secret",
     "webhooks": "description types url",
 }
-# Of these the rows stay, without what is personal in them.
+# Of these the rows stay, without what is personal in them; proposals, which live for a day, go.
 EMPTIED = frozenset(
     {
         *("audit_entries", "conversation_messages", "conversations", "idempotency_keys"),
-        *("import_rows", "imports", "job_files", "webhook_deliveries"),
+        *("import_rows", "imports", "job_files", "proposals", "webhook_deliveries"),
     }
 )

@@ -95,10 +95,7 @@ def filter_reader(kind: Any) -> Reader:
     several = get_origin(_plain(kind)) is list
 
     def read_filter(value: Any) -> Any:
-        if several and isinstance(value, list):
-            text = ",".join(_quoted(_as_text(item)) for item in value)
-        else:
-            text = _as_text(value, or_list=several)
+        text = as_parameter(value) if several else _as_text(value)
         result = read(text) if text else UNSET
         if result is UNSET:
             raise Refused("must not be empty: leave it out if anything will do")
@@ -176,6 +173,13 @@ def split_values(text: str, keep_quoted: frozenset[str] = frozenset()) -> list[s
                 raise misplaced
             values += [value for each in plain if (value := each.strip())]
     return values
+
+
+def as_parameter(value: Any) -> str:
+    """A JSON value, or a list of some, as a query has it. Raises Refused."""
+    if isinstance(value, list):
+        return ",".join(_quoted(_as_text(item)) for item in value)
+    return _as_text(value, or_list=True)
 
 
 def _as_text(value: Any, *, or_list: bool = False) -> str:

@@ -28,6 +28,7 @@ from app.web.event_stream import EventStream
 from app.web.input import input_types
 from app.web.structs import Body
 from tests.callers import Caller
+from tests.tools import Tools
 
 UNKNOWN_ID = 2**62
 UNKNOWN_OPERATION = uuid.UUID(int=0)
@@ -167,6 +168,8 @@ def make(caller: Caller, parameter: str) -> Any:
         return make_delivery(caller)
     if parameter == "notification_id":
         return make_notification(caller)
+    if parameter == "proposal_id":
+        return make_proposal(caller)
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -217,6 +220,13 @@ def make_notification(caller: Caller) -> int:
         ).fetchone()
     assert made is not None
     return int(made[0])
+
+
+def make_proposal(caller: Caller) -> int:
+    """What a tool would do for this caller: rename a new tag."""
+    tag = caller.tag(f"tag-{uuid.uuid4().hex[:12]}")
+    made = Tools(caller, "admin").ok("update_record", type="tag", id=tag["id"], values={"name": f"{tag['name']}!"})
+    return int(made["proposal_id"])
 
 
 def make_duplicates(caller: Caller) -> int:

@@ -14,7 +14,7 @@ from tests.laws.routes import ADMIN, Operation
 # Written down by hand: routes that do more than to create, change, trash or restore a record, or do it outside the
 # transaction.
 NOT_IN_A_BATCH = re.compile(
-    r".*/(batch|bulk|undo|erase|attachments|uploads|complete|cancel|report-runs|merge|dismiss|sign-out)|/admin/settings"
+    r".*/(batch|bulk|undo|erase|attachments|uploads|complete|cancel|report-runs|merge|dismiss|sign-out|approve|decline)|/admin/settings"
     r"|/admin/(imports|exports|webhooks).*|/admin/me/.*",
 )
 WRITES = [operation for operation in ADMIN if operation.method not in {"GET", "HEAD"}]

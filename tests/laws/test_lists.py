@@ -29,6 +29,7 @@ from tests.laws.routes import (
     make_duplicates,
     make_import_rows,
     make_notification,
+    make_proposal,
     start_job,
 )
 
@@ -78,6 +79,8 @@ def fill(operation: Operation, admin: Caller, callers: Callers) -> str:
             make_delivery(admin)
         elif operation.path == "/admin/me/notifications":
             make_notification(admin)
+        elif operation.path == "/admin/proposals":
+            make_proposal(admin)
         elif operation.path == "/admin/duplicates":
             make_duplicates(admin)
         elif operation.path == "/admin/jobs":

@@ -6,7 +6,7 @@ from sqlalchemy import func, literal_column
 
 from app.admin.users.schemas import User, UserQuery
 from app.models import User as Row
-from app.records.filters import found_among
+from app.records.filters import found_among, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_column
@@ -24,7 +24,7 @@ LISTING = Listing(
     Row.__table__,
     key=c.id,
     query=UserQuery,
-    filters={"search": found_among(_document)},
+    filters={"id": user_in(c.id), "search": found_among(_document)},
     sorts={
         "name": by_column(func.crm_fold(c.name, type_=c.role.type), nullable=True),
         "email": by_column(func.crm_fold(c.email, type_=c.role.type), nullable=True),

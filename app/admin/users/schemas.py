@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import UNSET
 
-from app.web.paging import ListQuery, Search
+from app.web.paging import ListQuery, Search, UserFilter
 from app.web.structs import Maybe, View
 
 
@@ -33,4 +33,5 @@ class UserQuery(ListQuery):
     """Filter and order of a list of people."""
 
     sort_by: Maybe[UserSort] = UNSET
+    id: Maybe[UserFilter] = UNSET
     search: Maybe[Search] = UNSET

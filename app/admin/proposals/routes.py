@@ -1,0 +1,63 @@
+"""/admin/proposals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response, Router, get, post
+from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
+from msgspec import UNSET
+
+from app.access.permissions import Permission, Requires
+from app.admin.http import answer, list_page, transaction
+from app.admin.proposals import queries, service
+from app.admin.proposals.schemas import ApprovedProposal, Proposal, ProposalQuery, ProposalStatus
+from app.web.errors import AppError, Code
+from app.web.input import CrmRequest
+from app.web.paging import Page
+from app.web.structs import RecordId
+
+
+async def decided_by_a_person(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A route's guard, after the one of its permission: what proposes does not approve. Raises AppError."""
+    if connection.scope["user"].access_token is not None:
+        raise AppError(Code.INSUFFICIENT_PERMISSIONS, "An access token can't decide proposals: a person does")
+
+
+@get("/", guards=[Requires(Permission.READ)])
+async def list_proposals(request: CrmRequest, filters: NamedDependency[ProposalQuery]) -> Response[Page[Proposal]]:
+    """What waits for me, newest first; with `status` also what became of others, for a day."""
+    if filters.status is UNSET and filters.cursor is UNSET:
+        filters.status = [ProposalStatus.PENDING]
+    return await list_page(request, queries.LISTING, filters)
+
+
+@get("/{proposal_id:str}", guards=[Requires(Permission.READ)])
+async def get_proposal(request: CrmRequest, proposal_id: FromPath[RecordId]) -> Response[Proposal]:
+    """One proposal of mine."""
+    async with transaction(request, one_statement=True) as tx:
+        return answer(tx, await queries.get(tx, proposal_id))
+
+
+@post("/{proposal_id:str}/approve", guards=[Requires(Permission.WRITE), decided_by_a_person], status_code=200)
+async def approve_proposal(request: CrmRequest, proposal_id: FromPath[RecordId]) -> Response[ApprovedProposal]:
+    """Do what it says, as a request of mine. If a record that it would change was changed since, 409 PROPOSAL_OUTDATED;
+    after 15 minutes 409 PROPOSAL_EXPIRED.
+    """
+    async with transaction(request) as tx:
+        return answer(tx, await service.approve(request, tx, proposal_id))
+
+
+@post("/{proposal_id:str}/decline", guards=[Requires(Permission.WRITE), decided_by_a_person], status_code=200)
+async def decline_proposal(request: CrmRequest, proposal_id: FromPath[RecordId]) -> Response[Proposal]:
+    """Never do it."""
+    async with transaction(request) as tx:
+        return answer(tx, await service.decline(tx, proposal_id))
+
+
+router = Router(
+    "/proposals", route_handlers=[list_proposals, get_proposal, approve_proposal, decline_proposal], tags=["Proposals"]
+)

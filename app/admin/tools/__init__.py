@@ -1,0 +1,1 @@
+"""What programs and assistants may do for a person: tools, each a request to the routes of /admin."""

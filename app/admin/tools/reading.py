@@ -1,0 +1,262 @@
+"""The tools that read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from msgspec import UNSET, Struct
+from msgspec.structs import fields
+
+from app.admin.activities.schemas import Activity
+from app.admin.customers.schemas import Customer
+from app.admin.deals.schemas import Deal
+from app.admin.pipeline_stages.schemas import PipelineStage
+from app.admin.reports.schemas import DealSummary, Forecast, Funnel, Overview, Team
+from app.admin.search.schemas import Found
+from app.admin.tools.answers import MOST_BYTES, UNTRUSTED, fitting, fitting_rows, people_in, shaped, size, with_names
+from app.admin.tools.arguments import (
+    DEFAULT_ROWS,
+    AskReport,
+    Describe,
+    GetRecord,
+    ListRecords,
+    Nothing,
+    Report,
+    Search,
+)
+from app.admin.tools.describing import description_of
+from app.admin.tools.kinds import KINDS, Kind, Listed, kind_of
+from app.admin.tools.tool import Caller, ToolError
+from app.admin.users.schemas import User
+from app.web.paging import NOT_FILTERS
+from app.web.text import is_text
+
+MOST_PEOPLE = 100
+MOST_FILTER_BYTES = 2000
+# What an answer has beside its rows.
+AROUND = 300
+ROWS_A_DAY = 10
+STALE_DAYS = 14
+PLACE = re.compile(r"([a-z_]{1,50}):([0-9]{1,6})")
+CHUNK = 1500
+SHOWN_OF_STAGES = ("kind", "probability", "display_name")
+
+
+class Source(NamedTuple):
+    """Where a report is, and what it takes."""
+
+    path: str
+    answer: type[Struct]
+    takes: frozenset[str]
+
+
+_PERIOD = frozenset({"from", "to"})
+REPORTS = {
+    Report.OVERVIEW: Source("/admin/reports/overview", Overview, frozenset()),
+    Report.SUMMARY: Source("/admin/reports/deals/summary", DealSummary, _PERIOD | {"owner_id"}),
+    Report.FUNNEL: Source("/admin/reports/deals/funnel", Funnel, _PERIOD | {"owner_id"}),
+    Report.FORECAST: Source("/admin/reports/deals/forecast", Forecast, _PERIOD | {"owner_id", "by"}),
+    Report.TEAM: Source("/admin/reports/team", Team, _PERIOD),
+}
+
+
+async def search(caller: Caller, given: Search) -> dict[str, Any]:
+    """Everything at once, best first."""
+    limit = given.limit or DEFAULT_ROWS
+    found = await caller.read("/admin/search", {"q": given.q, "types": given.types, "limit": limit})
+    rows = [shaped(Found, row) for row in found["data"]]
+    return {"data": fitting_rows(rows, MOST_BYTES - AROUND)}
+
+
+async def list_records(caller: Caller, given: ListRecords) -> dict[str, Any]:
+    """A page of records."""
+    kind = kind_of(given.type)
+    limit = given.limit or DEFAULT_ROWS
+    if kind.query is None:
+        return await _whole(caller, kind, given, limit)
+    filters = given.filters or {}
+    for name in filters:
+        if name in NOT_FILTERS:
+            raise ToolError(f"filters.{name} is no filter: call describe with type {given.type} to see the filters.")
+    if size(filters) > MOST_FILTER_BYTES:
+        raise ToolError("These filters are too long: ask for less at once.")
+    query: dict[str, Any] = {**filters, "cursor": given.cursor}
+    if given.sort:
+        order = "desc" if given.sort.startswith("-") else "asc"
+        query |= {"sort_by": given.sort.removeprefix("-"), "sort_order": order}
+    while True:
+        page = await caller.read(kind.collection, query | {"page_size": limit})
+        rows = await _rows(caller, kind, page["data"], given.fields)
+        cursor = page["next_cursor"]
+        shown = fitting_rows(rows, MOST_BYTES - AROUND - len(cursor or "")) if rows else []
+        if len(shown) == len(rows):
+            total = {} if page["total"] is None else {"total": page["total"]}
+            return {"data": shown, **total, "next_cursor": cursor}
+        # The cursor belongs after the last row that is shown.
+        limit = len(shown)
+
+
+async def _whole(caller: Caller, kind: Kind, given: ListRecords, limit: int) -> dict[str, Any]:
+    """A part of a list that is short enough to have no pages. Its cursor is a number."""
+    if given.filters or given.sort:
+        raise ToolError(f"A list of type {given.type} has no filters and no sort: leave them out.")
+    if given.cursor and not given.cursor.isdecimal():
+        raise ToolError("The cursor is not valid here: start again without one.")
+    first = int(given.cursor or 0)
+    document = await caller.read(kind.collection)
+    rows = await _rows(caller, kind, document["data"][first : first + limit], given.fields)
+    shown = fitting_rows(rows, MOST_BYTES - AROUND) if rows else []
+    after = first + len(shown)
+    return {
+        "data": shown,
+        "total": document["total"],
+        "next_cursor": str(after) if after < document["total"] else None,
+    }
+
+
+async def _rows(caller: Caller, kind: Kind, rows: list[dict[str, Any]], wanted: Any) -> list[dict[str, Any]]:
+    picked = [_picked(kind.view, row, wanted) for row in rows]
+    return [shaped(kind.view, row) for row in await _named(caller, picked)]
+
+
+def _picked(view: type[Struct], row: dict[str, Any], wanted: Any) -> dict[str, Any]:
+    """The row with these fields only. Raises ToolError."""
+    if wanted is UNSET:
+        return row
+    for name in wanted:
+        if name not in view.__struct_encode_fields__:
+            raise ToolError(f"fields: there is no {name!r}; there are {', '.join(view.__struct_encode_fields__)}.")
+    return {name: value for name, value in row.items() if name in wanted or name == "id"}
+
+
+async def get_record(caller: Caller, given: GetRecord) -> dict[str, Any]:
+    """A record with what hangs on it."""
+    kind = kind_of(given.type)
+    record = await caller.read(f"{kind.collection}/{given.id}")
+    if given.cursor:
+        return _read_on(given, record)
+    (named,) = await _named(caller, [_picked(kind.detail, record, given.fields)])
+    cut = fitting(shaped(kind.detail, named), MOST_BYTES - 2 * AROUND)
+    more = [
+        *(
+            f"{name} is cut: read on with cursor {name}:{shown}"
+            for name, shown in cut.texts.items()
+            if is_text(record.get(name))
+        ),
+        *(f"{name} has {count} more: ask for them with list_records" for name, count in cut.lists.items()),
+    ]
+    return {"type": given.type, "data": cut.content} | ({"more": "; ".join(more)[:AROUND]} if more else {})
+
+
+def _read_on(given: GetRecord, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The next part of a long text."""
+    place = PLACE.fullmatch(given.cursor or "")
+    text = record.get(place[1]) if place else None
+    if place is None or not isinstance(text, str):
+        raise ToolError("The cursor is not valid here: call get_record without one.")
+    first = int(place[2])
+    # A character has up to six bytes in JSON.
+    chunk = text[first : first + CHUNK]
+    while len(chunk) and size(chunk) < MOST_BYTES - 2 * AROUND and first + len(chunk) < len(text):
+        longer = text[first : first + len(chunk) + CHUNK]
+        if size(longer) > MOST_BYTES - 2 * AROUND:
+            break
+        chunk = longer
+    after = first + len(chunk)
+    return {
+        "type": given.type,
+        "data": {"id": given.id, UNTRUSTED: {place[1]: chunk}},
+        "next_cursor": f"{place[1]}:{after}" if after < len(text) else None,
+    }
+
+
+async def report(caller: Caller, given: AskReport) -> dict[str, Any]:
+    """A report."""
+    source = REPORTS[given.report]
+    asked = {
+        field.encode_name: value
+        for field in fields(AskReport)
+        if field.name != "report" and (value := getattr(given, field.name)) is not UNSET
+    }
+    for name in asked:
+        if name not in source.takes:
+            raise ToolError(f"The report {given.report} does not take {name}: leave it out.")
+    document = await caller.read(source.path, asked)
+    (named,) = await _named(caller, [document])
+    return {"report": given.report, **fitting(shaped(source.answer, named), MOST_BYTES - AROUND).content}
+
+
+async def my_day(caller: Caller, _: Nothing) -> dict[str, Any]:
+    """What the person has to do."""
+    settings = await caller.read("/admin/settings")
+    today = datetime.now(ZoneInfo(settings["timezone"])).date()
+    first = {"page_size": ROWS_A_DAY}
+    mine = "/admin/me/activities"
+    due = await caller.read(
+        mine, first | {"status": "scheduled", "due_date_from": today.isoformat(), "due_date_to": today.isoformat()}
+    )
+    overdue = await caller.read(mine, first | {"status": "overdue"})
+    follow_ups = await caller.read(
+        "/admin/customers",
+        first | {"assigned_to": "me", "follow_up_to": today.isoformat(), "sort_by": "next_follow_up_at"},
+    )
+    deals = await caller.read(
+        "/admin/deals",
+        first | {"owner_id": "me", "status": "open", "sort_by": "updated_at", "sort_order": "asc"},
+    )
+    before = (datetime.now(UTC) - timedelta(days=STALE_DAYS)).isoformat()
+    stale = [deal for deal in deals["data"] if deal["updated_at"] < before]
+    content = {
+        "today": today.isoformat(),
+        "timezone": settings["timezone"],
+        "due_today": _part(Activity, due["data"], due["total"]),
+        "overdue": _part(Activity, overdue["data"], overdue["total"]),
+        "follow_ups": _part(Customer, follow_ups["data"], follow_ups["total"]),
+        "stale_deals": _part(Deal, stale, len(stale)),
+    }
+    return fitting(content, MOST_BYTES).content
+
+
+def _part(view: type[Struct], rows: list[dict[str, Any]], total: int) -> dict[str, Any]:
+    return {"total": total, "data": [shaped(view, row) for row in rows]}
+
+
+async def describe(caller: Caller, given: Describe) -> dict[str, Any]:
+    """The types, or the fields, filters and values of one."""
+    if given.type is UNSET:
+        me = await caller.read("/admin/me")
+        settings = await caller.read("/admin/settings")
+        now = datetime.now(ZoneInfo(settings["timezone"]))
+        you = {name: me["user"][name] for name in ("id", "name", "email", "role")}
+        return {
+            "types": {kind.value: (KINDS[kind].view.__doc__ or "").split("\n")[0] for kind in Listed},
+            "now": now.isoformat(timespec="minutes"),
+            "timezone": settings["timezone"],
+            "currency": settings["default_currency"],
+            "you": shaped(User, you),
+            "next": "Call describe with one of these types for its fields, filters and sorts.",
+        }
+    described: dict[str, Any] = description_of(given.type, kind_of(given.type))
+    if given.type in {Listed.DEAL, Listed.PIPELINE_STAGE}:
+        stages = await caller.read("/admin/pipeline-stages")
+        described["stages"] = [
+            shaped(PipelineStage, {"stage": each["name"], **{name: each[name] for name in SHOWN_OF_STAGES}})
+            for each in stages["data"]
+            if each["is_active"]
+        ]
+    return fitting(described).content
+
+
+async def _named(caller: Caller, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with people's names beside their ids."""
+    ids = list(dict.fromkeys(people_in(documents)))[:MOST_PEOPLE]
+    if not ids:
+        return documents
+    people = await caller.read("/admin/users", {"id": ids, "page_size": MOST_PEOPLE})
+    names = {str(person["id"]): person["name"] or person["email"] for person in people["data"]}
+    named: list[dict[str, Any]] = with_names(documents, {each: name for each, name in names.items() if name})
+    return named
