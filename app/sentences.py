@@ -68,6 +68,11 @@ SENTENCES: dict[str, dict[Locale, str]] = {
         _D: "Eine Aktivität war am {when} fällig",
         _A: "تأخر نشاط كان موعده {when}",
     },
+    "overdue/project/due": {
+        _E: "A project was due on {when}",
+        _D: "Ein Projekt war am {when} fällig",
+        _A: "تأخر مشروع كان موعده {when}",
+    },
     "mentioned": {
         _E: "{actor} mentioned you in a note",
         _D: "{actor} hat Sie in einer Notiz erwähnt",
@@ -119,10 +124,15 @@ SENTENCES: dict[str, dict[Locale, str]] = {
         _D: "Ihre Löschung wurde nicht zu Ende geführt",
         _A: "لم يكتمل محو البيانات",
     },
+    "job_failed/reassign": {
+        _E: "What you wanted to hand over was not all handed over",
+        _D: "Was Sie übergeben wollten, wurde nicht vollständig übergeben",
+        _A: "لم يكتمل نقل السجلات إلى زميل آخر",
+    },
     "webhook_disabled": {
         _E: "A webhook was switched off, because its receiver keeps failing",
-        _D: "Ein Webhook wurde abgeschaltet, weil sein Empfänger nicht mehr antwortet",
-        _A: "أُوقف أحد خطافات الويب لأن مستقبِله لا يستجيب",
+        _D: "Ein Webhook wurde abgeschaltet, weil die Zustellung an seinen Empfänger immer wieder fehlschlägt",
+        _A: "أُوقف أحد خطافات الويب لتكرر فشل التسليم إلى مستقبِله",
     },
     "report_ready": {_E: "Your report is ready", _D: "Ihr Bericht ist fertig", _A: "تقريرك جاهز"},
     "connection": {

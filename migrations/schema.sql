@@ -1508,7 +1508,7 @@ CREATE POLICY tenant ON mails
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT DELETE, INSERT, SELECT, UPDATE (status, error, finished_at) ON mails TO crm_maintenance;
+GRANT DELETE, INSERT, SELECT, UPDATE (status, due_at, error, finished_at) ON mails TO crm_maintenance;
 GRANT INSERT (tenant_id, kind, key, about, user_id, address, due_at), SELECT, UPDATE (status, attempts, due_at,
     taken_at, error, finished_at) ON mails TO crm_service;
 
@@ -1704,6 +1704,10 @@ CREATE POLICY tenant ON notification_settings
 GRANT INSERT, SELECT ON notification_settings TO crm_maintenance;
 GRANT SELECT, UPDATE (hidden, emailed, digest, digest_at, quiet_from, quiet_to, timezone, locale, follow_up_minutes,
     closing_minutes) ON notification_settings TO crm_service;
+
+CREATE TRIGGER quiet AFTER UPDATE ON notification_settings
+    FOR EACH ROW WHEN (old.quiet_from IS DISTINCT FROM new.quiet_from OR old.quiet_to IS DISTINCT FROM new.quiet_to OR
+    old.timezone IS DISTINCT FROM new.timezone) EXECUTE FUNCTION crm_hold_mails();
 
 
 -- notifications -------------------------------------------------------------------------------------------------------
@@ -1971,6 +1975,8 @@ CREATE INDEX projects_trashed_at_idx ON projects (tenant_id, deleted_at, id) WHE
 
 ALTER TABLE projects ENABLE ROW LEVEL SECURITY;
 ALTER TABLE projects FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON projects FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY own ON projects AS RESTRICTIVE FOR SELECT TO crm_service_own
     USING (CURRENT_USER <> 'crm_service_own' OR owner_id = current_setting('crm.user', true) OR assignees @>
     ARRAY[current_setting('crm.user', true)]);
@@ -1980,6 +1986,7 @@ CREATE POLICY tenant ON projects
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT (tenant_id, id, status, owner_id, due_date, deleted_at) ON projects TO crm_maintenance;
 GRANT SELECT ON projects TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON projects TO crm_service;
 
@@ -2100,12 +2107,17 @@ CREATE TABLE refused_addresses (
         '9999-12-31 23:59:59.999999+00')
 );
 
+CREATE INDEX refused_addresses_refused_at_idx ON refused_addresses (refused_at);
+
 ALTER TABLE refused_addresses ENABLE ROW LEVEL SECURITY;
 ALTER TABLE refused_addresses FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON refused_addresses TO crm_maintenance
+    USING (true);
 CREATE POLICY tenant ON refused_addresses
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT DELETE, SELECT ON refused_addresses TO crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE ON refused_addresses TO crm_service;
 
 
@@ -4216,6 +4228,22 @@ BEGIN
     );
 END $function$;
 
+-- Whoever sets other quiet hours means the mails too that wait already.
+CREATE FUNCTION crm_hold_mails()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE mails SET due_at = crm_after_quiet(now(), NEW.quiet_from, NEW.quiet_to, coalesce(NEW.timezone, settings.timezone))
+    FROM settings
+    WHERE mails.tenant_id = NEW.tenant_id AND mails.user_id = NEW.user_id AND kind = 'notification'
+        AND status = 'waiting' AND attempts = 0 AND settings.tenant_id = NEW.tenant_id;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_hold_mails() OWNER TO crm_maintenance;
+
 -- The ids that a tree, an object of ids by table, has of this table.
 CREATE FUNCTION crm_ids(tree jsonb, resource text)
  RETURNS bigint[]
@@ -4924,6 +4952,11 @@ BEGIN
         WHERE created_at < now() - make_interval(days => greatest(days, 7)::integer) ORDER BY created_at LIMIT most
     );
     GET DIAGNOSTICS count = ROW_COUNT;
+    -- An address that was refused may be there again after a year.
+    DELETE FROM refused_addresses WHERE (tenant_id, address_folded) IN (
+        SELECT tenant_id, address_folded FROM refused_addresses
+        WHERE refused_at < now() - interval '1 year' ORDER BY refused_at LIMIT most
+    );
 END $function$;
 ALTER FUNCTION crm_prune_mails(bigint,bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_mails(bigint,bigint) TO crm_service;
@@ -5175,6 +5208,15 @@ BEGIN
             WHERE activities.tenant_id = settings.tenant_id AND deleted_at IS NULL AND status = 'scheduled' AND all_day
                 AND due_date >= days.first AND due_date < days.last
         ) AS activity
+        WHERE resource_type = 'activity'
+        UNION ALL
+        SELECT settings.tenant_id, owner_id, 'overdue', 'project', project.id,
+            timezone(timezone, timezone('UTC', due_date)::date + interval '1 day'), due_date, due_date, true
+        FROM days JOIN settings USING (timezone) CROSS JOIN LATERAL (
+            SELECT owner_id, id, due_date FROM projects
+            WHERE projects.tenant_id = settings.tenant_id AND deleted_at IS NULL
+                AND status IN ('planned', 'in_progress', 'on_hold') AND due_date >= days.first AND due_date < days.last
+        ) AS project
         WHERE resource_type = 'activity'
         UNION ALL
         SELECT customers.tenant_id, assigned_to, 'reminder', 'customer', id, next_follow_up_at - lead, next_follow_up_at,

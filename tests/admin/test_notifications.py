@@ -14,6 +14,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin.jobs.schemas import JobKind
 from app.admin.notifications.mentions import People, mentioned
 from app.admin.notifications.schemas import NotificationKind
 from app.admin.notifications.watching import NotificationWatch, prune_notifications, remind
@@ -160,6 +161,53 @@ def test_a_note_tells_whom_it_names(admin: Caller, callers: Callers, tell: Tell)
     assert [kind for kind, _ in told(ann)] == ["mentioned"]
 
 
+def test_notes_of_one_action_tell_once_and_those_that_are_moved_in_nobody(
+    admin: Caller, callers: Callers, settings: Settings, tell: Tell
+) -> None:
+    ann = callers.person("agent", admin.tenant, name="Ann Bo")
+    ann.ok("GET", "/admin/me")
+    customer = admin.customer()["id"]
+    notes = [{"content": f"{number}: @Ann Bo", "customer_id": customer} for number in range(3)]
+    requests = [{"method": "POST", "path": "/admin/notes", "body": note} for note in notes]
+    admin.ok("POST", "/admin/batch", {"requests": requests})
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, admin.tenant, {"user_id": admin.user_id, "user_name": "Ada", "via": "import"})
+        connection.execute(
+            "INSERT INTO notes (tenant_id, author_id, content, customer_id)"
+            " SELECT %s, %s, '@Ann Bo ' || n, %s FROM generate_series(1, 9) AS n",
+            [admin.tenant, admin.user_id, customer],
+        )
+    tell()
+    assert told(ann) == [("mentioned", f"{NAME} mentioned you in a note: 0: @Ann Bo, and 2 more")]
+
+
+def test_of_what_one_action_does_a_person_is_told_what_they_want_to_hear(
+    admin: Caller, callers: Callers, tell: Tell
+) -> None:
+    ann = callers.person("agent", admin.tenant, name="Ann Bo")
+    ann.ok("PUT", SETTINGS, {"kinds": {"assigned": {"in_app": False, "email": False}}})
+    customer = admin.customer()["id"]
+    requests = [
+        {"method": "PATCH", "path": f"/admin/customers/{customer}", "body": {"assigned_to": ann.user_id}},
+        {"method": "POST", "path": "/admin/notes", "body": {"content": "For @Ann Bo", "customer_id": customer}},
+    ]
+    admin.ok("POST", "/admin/batch", {"requests": requests})
+    tell()
+    assert [kind for kind, _ in told(ann)] == ["mentioned"]
+
+
+def test_whose_deal_is_moved_is_told_also_when_it_is_given_away_later(
+    admin: Caller, manager: Caller, agent: Caller, tell: Tell
+) -> None:
+    customer = admin.customer()["id"]
+    deal = manager.ok("POST", "/admin/deals", {"title": "Big", "customer_id": customer})["id"]
+    admin.ok("PATCH", f"/admin/deals/{deal}", {"stage": "qualification"})
+    admin.ok("PATCH", f"/admin/deals/{deal}", {"owner_id": agent.user_id})
+    tell()
+    assert [kind for kind, _ in told(manager)] == ["deal_moved"]
+    assert [kind for kind, _ in told(agent)] == ["assigned"]
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -241,6 +289,22 @@ def test_what_was_due_on_a_day_is_overdue_once_when_the_day_has_ended(
     assert told(admin) == [("overdue", f"An activity was due on {yesterday}: Yesterday")]
 
 
+def test_a_project_is_overdue_once_when_its_day_has_ended(
+    admin: Caller, tell: Tell, looked_until: Callable[[timedelta], None]
+) -> None:
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    for name, fields in (
+        ("Late", {}),
+        ("Done", {"status": "completed"}),
+        ("Today", {"due_date": str(datetime.now(UTC).date())}),
+    ):
+        admin.ok("POST", "/admin/projects", {"name": name, "due_date": str(yesterday)} | fields)
+    for _ in range(2):
+        looked_until(timedelta(hours=26))
+        tell()
+    assert told(admin) == [("overdue", f"A project was due on {Locale.ENGLISH.day(yesterday)}: Late")]
+
+
 def test_a_moment_that_passes_is_overdue_and_a_new_one_again(admin: Caller, tell: Tell) -> None:
     body = {"title": "Call", "type": "call", "due_date": later(seconds=-5)}
     call = admin.ok("POST", "/admin/activities", body)["id"]
@@ -304,6 +368,24 @@ def test_what_is_set_to_soon_is_told_at_once_unless_it_is_told_anyway(admin: Cal
     admin.ok("PATCH", f"/admin/customers/{given}", {"next_follow_up_at": later(minutes=40)})
     tell()
     assert [kind for kind, _ in told(agent)] == ["reminder", "assigned"]
+
+
+def test_whoever_wants_to_hear_of_no_assignment_is_reminded_of_what_is_given(
+    admin: Caller, agent: Caller, tell: Tell
+) -> None:
+    quiet = {"assigned": {"in_app": False, "email": False}}
+    agent.ok("PUT", SETTINGS, {"remind": {"follow_ups": 600}, "kinds": quiet})
+    admin.customer("Given", assigned_to=agent.user_id, next_follow_up_at=later(minutes=30))
+    tell()
+    assert [kind for kind, _ in told(agent)] == ["reminder"]
+
+
+def test_what_should_have_been_reminded_of_days_ago_and_is_ahead_is_told_at_once(admin: Caller, tell: Tell) -> None:
+    for title, due in (("Ahead", later(days=2)), ("Past", later(days=-2))):
+        body = {"title": title, "type": "call", "due_date": due, "remind_at": later(days=-3)}
+        admin.ok("POST", "/admin/activities", body)
+    tell()
+    assert [text.rsplit(": ", 1)[1] for kind, text in told(admin) if kind == "reminder"] == ["Ahead"]
 
 
 # ── what has ended ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -484,6 +566,7 @@ def test_each_sentence_is_there_in_each_language() -> None:
         fields = {locale: set(re.findall(r"{(\w+)}", text)) for locale, text in languages.items()}
         assert len(set(map(frozenset, fields.values()))) == 1, name
     assert {name.split("/")[0] for name in SENTENCES} == {kind.value for kind in NotificationKind}
+    assert {f"job_failed/{kind}" for kind in JobKind} <= SENTENCES.keys()
 
 
 @pytest.mark.parametrize(

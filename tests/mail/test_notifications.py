@@ -93,6 +93,61 @@ def test_what_happened_meanwhile_keeps_a_mail_from_being_sent(
     assert catalog.execute("SELECT status FROM mails").fetchall() == [("dropped",)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "meanwhile", "sent"),
+    [
+        ("assigned", {"title": "Other"}, 1),
+        ("assigned", None, 0),
+        ("reminder", {"title": "Other"}, 1),
+        ("reminder", {"status": "completed"}, 0),
+        ("reminder", {"remind_at": "2100-01-02T10:00:00Z"}, 0),
+        ("reminder", {"assigned_to": "somebody"}, 0),
+        ("overdue", {"due_date": "2100-01-02T10:00:00Z"}, 0),
+    ],
+)
+def test_nothing_is_mailed_of_what_was_done_moved_or_trashed_meanwhile(
+    kind: str,
+    meanwhile: dict[str, Any] | None,
+    sent: int,
+    person: Person,
+    deliver: Deliver,
+    mail_server: MailServer,
+    catalog: psycopg.Connection,
+) -> None:
+    admin, address = person("admin")
+    when = {"remind_at": "2026-01-01T10:00:00Z", "due_date": "2026-01-01T12:00:00Z"}
+    call = admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", **when})
+    catalog.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+    catalog.execute("UPDATE notification_settings SET emailed = '{assigned,reminder,overdue}'")
+    catalog.execute(
+        "INSERT INTO notifications (tenant_id, user_id, kind, key, resource_type, resource_id, in_app, by_email)"
+        " SELECT tenant_id, assigned_to, kind, concat_ws('/', kind, 'activity', id, extract(epoch FROM"
+        " CASE kind WHEN 'overdue' THEN due_date ELSE remind_at END)), 'activity', id, true, true"
+        " FROM activities CROSS JOIN (VALUES (%s)) AS said (kind)",
+        [kind],
+    )
+    path = f"/admin/activities/{call['id']}"
+    admin.ok("DELETE", path) if meanwhile is None else admin.ok("PATCH", path, meanwhile)
+    deliver()
+    assert len(mail_server.to(address)) == sent
+
+
+def test_quiet_hours_that_are_set_later_count_for_mails_that_wait(
+    person: Person, tell: Tell, deliver: Deliver, mail_server: MailServer
+) -> None:
+    agent, address = person("agent")
+    now = datetime.now(UTC)
+    begin, end = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-1, 1))
+    tell(agent, sell(agent, "Engines"))
+    path = "/admin/me/notification-settings"
+    agent.ok("PUT", path, {"quiet_hours": {"from": begin, "to": end}, "timezone": "UTC"})
+    deliver()
+    assert mail_server.to(address) == []
+    agent.ok("PUT", path, {"quiet_hours": None})
+    deliver()
+    assert len(mail_server.to(address)) == 1
+
+
 def test_quiet_hours_hold_mails_back_until_they_end(
     person: Person, tell: Tell, deliver: Deliver, mail_server: MailServer, catalog: psycopg.Connection
 ) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Coroutine
 from email.headerregistry import Address
 from typing import Any
 
+import psycopg
 import pytest
 from aiosmtpd.smtp import SMTP
 
 from app.db.database import Database
+from app.mail.outbox import prune_mails
 from app.mail.sender import PAUSES, MailSender
 from app.settings import Settings
 from tests.mail.conftest import Outbox
@@ -251,6 +253,25 @@ def test_what_is_not_to_be_sent_any_more_is_dropped_and_what_fails_is_tried_agai
     assert (outbox.read(dropped)["status"], outbox.read(dropped)["error"]) == ("dropped", "It was read")
     assert (outbox.read(failed)["status"], outbox.read(failed)["attempts"]) == ("waiting", 1)
     assert mail_server.to(address) == []
+
+
+def test_a_refused_address_is_tried_again_after_a_year(
+    settings: Settings, run: Run, mail_server: MailServer, outbox: Outbox, catalog: psycopg.Connection
+) -> None:
+    address, other = somebody(), somebody()
+    mail_server.to_recipient = lambda _: "550 5.1.1 No such user"
+    for each in (address, other):
+        outbox.make(each)
+    run(all_due)
+    old = "UPDATE refused_addresses SET refused_at = now() - interval '366 days' WHERE address_folded = %s"
+    catalog.execute(old, [address])
+
+    async def pruned(_: MailSender) -> None:
+        async with Database(settings) as database:
+            await prune_mails(database)
+
+    run(pruned)
+    assert catalog.execute("SELECT address_folded FROM refused_addresses").fetchall() == [(other,)]
 
 
 def test_two_senders_send_each_mail_once(

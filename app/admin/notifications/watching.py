@@ -33,7 +33,7 @@ HOLD = text("SELECT sequence FROM feed_places WHERE reader = 'notifications' FOR
 MOVE_ON = text("UPDATE feed_places SET sequence = :until WHERE reader = 'notifications'")
 NEWEST = text("SELECT coalesce(max(sequence), 0) FROM audit_seals")
 CHANGES = text("""
-    SELECT resource_type, resource_id, user_id, user_name, coalesce(operation_id::text, entry.id::text),
+    SELECT entry.id, via, resource_type, resource_id, user_id, user_name, coalesce(operation_id::text, entry.id::text),
         coalesce(new_values ->> 'owner_id', new_values ->> 'assigned_to'),
         CASE WHEN resource_type = 'project' THEN ARRAY(
             SELECT jsonb_array_elements_text(new_values -> 'assignees')
@@ -50,9 +50,22 @@ CHANGES = text("""
         AND resource_type IN ('customer', 'deal', 'activity', 'project', 'note', 'webhook')
     ORDER BY sequence
 """)
+# Whose each deal was right after the change.
 OWNERS = text("""
-    SELECT id, owner_id FROM deals WHERE id = ANY (CAST(:ids AS bigint[])) AND deleted_at IS NULL
-        AND owner_id IS NOT NULL
+    SELECT entry_id, CASE WHEN later.id IS NULL THEN owner_id ELSE later.former END
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:entries AS bigint[])) AS moved (id, entry_id)
+        JOIN deals ON deals.id = moved.id AND deleted_at IS NULL
+        LEFT JOIN LATERAL (
+            SELECT audit_entries.id, old_values ->> 'owner_id' AS former FROM audit_entries
+            WHERE resource_type = 'deal' AND resource_id = moved.id AND audit_entries.id > entry_id
+                AND action = 'update' AND new_values ? 'owner_id'
+            ORDER BY audit_entries.id LIMIT 1
+        ) AS later ON true
+""")
+# What people want to hear nothing of.
+UNWANTED = text("""
+    SELECT user_id, kind FROM notification_settings CROSS JOIN unnest(hidden) AS kind
+    WHERE user_id = ANY (CAST(:people AS text[])) AND kind <> ALL (emailed)
 """)
 ADMINS = text("SELECT id FROM users WHERE role = 'admin'")
 # Whoever is told of one thing after the other by the same action, is told once, of how many there are.
@@ -78,8 +91,8 @@ REMIND_NOW = text("""
         SELECT assigned_to AS user_id, 'activity' AS resource_type, id, remind_at AS named, due_date AS due, all_day
         FROM activities CROSS JOIN (SELECT timezone FROM settings) AS organization
         WHERE id = ANY (CAST(:activity AS bigint[])) AND deleted_at IS NULL AND status = 'scheduled'
-            AND remind_at BETWEEN now() - interval '1 day' AND now()
-            AND (due_date IS NULL OR due_date >= CASE WHEN all_day
+            AND remind_at <= now()
+            AND (due_date IS NULL AND remind_at >= now() - interval '1 day' OR due_date >= CASE WHEN all_day
                 THEN timezone('UTC', date_trunc('day', timezone(timezone, now()))) ELSE now() END)
         UNION ALL
         SELECT assigned_to, resource_type, id, moment, moment, is_day FROM (
@@ -118,6 +131,8 @@ PRUNE = text("SELECT crm_prune_notifications(:days, :most)")
 class _Change(NamedTuple):
     """What an event says, as far as somebody may be told of it."""
 
+    entry_id: int
+    via: str | None
     resource_type: str
     resource_id: int
     actor_id: str | None
@@ -197,13 +212,17 @@ async def prune_notifications(database: Database) -> int:
 async def _tell(session: Session, changes: Sequence[_Change]) -> None:
     """Store what these changes tell to whom."""
     told: dict[tuple[str, str], dict[str, Any]] = {}
-    for person, kind, key, change in [
+    found = [
         *_assigned(changes),
         *await _moved(session, changes),
         *await _mentioned(session, changes),
         *await _switched_off(session, changes),
-    ]:
-        if person == change.actor_id:
+    ]
+    people = sorted({person for person, *_ in found})
+    unwanted = {(*row,) for row in await session.execute(UNWANTED, {"people": people})} if people else set()
+    for person, kind, key, change in found:
+        # Of the several things that one action is for a person, the first one is told that the person wants to hear.
+        if person == change.actor_id or (person, kind.value) in unwanted:
             continue
         before = told.get((person, key))
         if before is None:
@@ -229,7 +248,9 @@ async def _tell(session: Session, changes: Sequence[_Change]) -> None:
         handed = [
             f"{c.holder}/{c.resource_type}/{c.resource_id}"
             for c in changes
-            if c.holder is not None and c.holder != c.actor_id
+            if c.holder is not None
+            and c.holder != c.actor_id
+            and (c.holder, NotificationKind.ASSIGNED.value) not in unwanted
         ]
         await session.execute(REMIND_NOW, planned | {"told": handed})
 
@@ -250,22 +271,23 @@ async def _moved(session: Session, changes: Sequence[_Change]) -> Told:
     moved = [change for change in changes if change.is_moved]
     if not moved:
         return []
-    owners = dict((await session.execute(OWNERS, {"ids": [change.resource_id for change in moved]})).all())
+    given = {"ids": [change.resource_id for change in moved], "entries": [change.entry_id for change in moved]}
+    owners = dict((await session.execute(OWNERS, given)).all())
     return [
-        (owners[change.resource_id], NotificationKind.DEAL_MOVED, f"action/{change.action}", change)
+        (owner, NotificationKind.DEAL_MOVED, f"action/{change.action}", change)
         for change in moved
-        if change.resource_id in owners
+        if (owner := owners.get(change.entry_id)) is not None
     ]
 
 
 async def _mentioned(session: Session, changes: Sequence[_Change]) -> Told:
-    """Whom a note names, and did not name before."""
-    notes = [change for change in changes if change.content is not None and "@" in change.content]
+    """Whom a note names, and did not name before. Notes that are moved in name people as of long ago."""
+    notes = [each for each in changes if each.content is not None and "@" in each.content and each.via != "import"]
     if not notes:
         return []
     people = await People.read(session)
     return [
-        (person, NotificationKind.MENTIONED, f"mentioned/note/{note.resource_id}", note)
+        (person, NotificationKind.MENTIONED, f"action/{note.action}", note)
         for note in notes
         for person in sorted(mentioned(note.content or "", people) - mentioned(note.former_content or "", people))
     ]
