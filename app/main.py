@@ -15,6 +15,7 @@ from app import probes
 from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
 from app.admin.assistant.routes import router as conversations
+from app.admin.assistant.settings.routes import router as assistant_settings
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
@@ -83,8 +84,8 @@ ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
     *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
     *(audit, events, webhooks, trash, proposals),
+    *(assistant_settings, conversations),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
-    conversations,
 )
 
 

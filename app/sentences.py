@@ -134,6 +134,11 @@ SENTENCES: dict[str, dict[Locale, str]] = {
         _D: "Ein Webhook wurde abgeschaltet, weil die Zustellung an seinen Empfänger immer wieder fehlschlägt",
         _A: "أُوقف أحد خطافات الويب لتكرر فشل التسليم إلى مستقبِله",
     },
+    "assistant_failed": {
+        _E: "The assistant's provider refuses its key, or the account there is used up",
+        _D: "Der Anbieter des Assistenten lehnt seinen Schlüssel ab, oder das Konto dort ist aufgebraucht",
+        _A: "يرفض مزوّد المساعد مفتاحه، أو أن رصيد الحساب لديه قد نفد",
+    },
     "report_ready": {_E: "Your report is ready", _D: "Ihr Bericht ist fertig", _A: "تقريرك جاهز"},
     "connection": {
         _E: "A calendar has to be connected again",

@@ -51,6 +51,7 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
     *("database_url", "migration_database_url", "amqp_url", "redis_url", "encryption_keys", "smtp_url"),
+    "assistant_api_key",
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
 SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL", "REDIS_URL", "SMTP_URL")
@@ -395,6 +396,46 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = ""
 
+    assistant_api_key: Annotated[
+        str,
+        Meta(
+            description="The key of your own account at a provider of language models, for the assistant of each"
+            " organization that has not set one. Requires `ASSISTANT_MODEL`, and the extra `assistant`."
+        ),
+    ] = ""
+    assistant_provider: Annotated[
+        Literal["anthropic", "openai", "google", "openai_compatible"],
+        Meta(
+            description="The provider of that account. `openai_compatible` is a server at `OPENAI_BASE_URL` that speaks"
+            " OpenAI's chat API, and needs no key."
+        ),
+    ] = "anthropic"
+    assistant_model: Annotated[
+        str, Meta(max_length=200, description="The model of that account.", examples=["claude-sonnet-4-5"])
+    ] = ""
+    assistant_monthly_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**15,
+            description="Tokens that each organization may use of that account in a month. 0 means no limit.",
+        ),
+    ] = 0
+    anthropic_base_url: Annotated[
+        str,
+        Meta(
+            description="Where Anthropic's API is, if not at Anthropic: a gateway of your own.",
+            examples=["https://models.example.com"],
+        ),
+    ] = ""
+    openai_base_url: Annotated[
+        str,
+        Meta(
+            description="Where OpenAI's chat API is, if not at OpenAI: a gateway or a model server of your own.",
+            examples=["http://llama:8080/v1"],
+        ),
+    ] = ""
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
     ] = "info"
@@ -466,6 +507,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def webhook_networks(self) -> tuple[str, ...]:
         """Networks that webhooks may call although they are not public."""
         return _listed(self.webhook_allowed_networks)
+
+    @property
+    def has_own_model(self) -> bool:
+        """Whether organizations may use the operator's account at a provider of language models."""
+        return bool(self.assistant_model)
 
     @property
     def sends_mail(self) -> bool:
@@ -577,7 +623,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is not an ISO 4217 code, such as EUR")
     if settings.report_timezone not in TIMEZONES:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is not a time zone, such as Europe/Berlin")
-    for name in ("public_url", "console_url"):
+    for name in ("public_url", "console_url", "anthropic_base_url", "openai_base_url"):
         if not re.fullmatch(r"(https?://[^?#\s]+)?", getattr(settings, name)):
             raise SettingsError(f"{name.upper()}: must be of the form https://host")
     _check_roles(settings)
@@ -601,6 +647,17 @@ def _check(settings: Settings) -> None:
         raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://")
     _check_servers(settings)
     _check_mail(settings)
+    _check_assistant(settings)
+
+
+def _check_assistant(settings: Settings) -> None:
+    if settings.assistant_api_key and not settings.assistant_model:
+        raise SettingsError("ASSISTANT_MODEL: is required with ASSISTANT_API_KEY, such as claude-sonnet-4-5")
+    if settings.assistant_provider != "openai_compatible":
+        if settings.assistant_model and not settings.assistant_api_key:
+            raise SettingsError("ASSISTANT_API_KEY: is required with ASSISTANT_MODEL")
+    elif settings.assistant_model and not settings.openai_base_url:
+        raise SettingsError("OPENAI_BASE_URL: is required where ASSISTANT_PROVIDER is openai_compatible")
 
 
 def _check_mail(settings: Settings) -> None:

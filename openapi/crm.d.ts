@@ -297,6 +297,35 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/assistant/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get assistant settings
+         * @description Who runs the assistant's model, and what it may cost.
+         */
+        get: operations["get_assistant_settings"];
+        /**
+         * Change assistant settings
+         * @description Change the settings that are present. A model is tried first: what its provider refuses is 400
+         *     ASSISTANT_REFUSED.
+         */
+        put: operations["change_assistant_settings"];
+        post?: never;
+        /**
+         * Delete assistant settings
+         * @description Forget the organization's settings, with its key. Where the operator has an account, the assistant uses that.
+         */
+        delete: operations["delete_assistant_settings"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/attachments/{attachment_id}": {
         parameters: {
             query?: never;
@@ -3839,6 +3868,56 @@ export interface components {
             result: unknown;
         };
         /**
+         * AssistantSettings
+         * @description Who runs the model, and what it may cost. `by` says whose account it is: the organization's, the operator's, or
+         *         nobody's, and then the assistant answers nothing. Of the key there are the last characters. `failure` is why the
+         *         provider refuses the key. `used_tokens` are those of this month, which ends at `ends_at`.
+         * @example {
+         *       "by": null,
+         *       "provider": "anthropic",
+         *       "model": "model",
+         *       "base_url": "base url",
+         *       "key": "key",
+         *       "key_changed_at": "2026-01-12T14:05:00Z",
+         *       "failure": null,
+         *       "failed_at": "2026-01-12T14:05:00Z",
+         *       "monthly_tokens": 3,
+         *       "monthly_tokens_per_person": 3,
+         *       "used_tokens": 3,
+         *       "ends_at": "2026-01-19T10:30:00Z",
+         *       "version": 3
+         *     }
+         */
+        AssistantSettings: {
+            by: ("operator" | "organization") | null;
+            provider: components["schemas"]["Provider"] | null;
+            model: string | null;
+            base_url: string | null;
+            key: string | null;
+            key_changed_at: string | null;
+            failure: ("key_refused" | "quota") | null;
+            failed_at: string | null;
+            monthly_tokens: number | null;
+            monthly_tokens_per_person: number | null;
+            used_tokens: number;
+            ends_at: string;
+            version: number;
+        };
+        /**
+         * AssistantSettingsChange
+         * @description The settings that can be written. Provider, model and key are tried by a question of a few words. A key is for
+         *         one address: with another provider or base_url it has to be given again.
+         */
+        AssistantSettingsChange: {
+            monthly_tokens?: number | null;
+            monthly_tokens_per_person?: number | null;
+            provider?: "" | components["schemas"]["Provider"];
+            /** @example claude-sonnet-4-5 */
+            model?: string;
+            base_url?: string | null;
+            key?: "" | string;
+        };
+        /**
          * Attachment
          * @description A file of a customer, a deal, an activity or a project. Its type is found out from its bytes.
          * @example {
@@ -6776,7 +6855,7 @@ export interface components {
          * @description What a notification is about.
          * @enum {unknown}
          */
-        NotificationKind: "assigned" | "connection" | "deal_moved" | "import_finished" | "job_failed" | "mentioned" | "overdue" | "reminder" | "report_ready" | "webhook_disabled";
+        NotificationKind: "assigned" | "assistant_failed" | "connection" | "deal_moved" | "import_finished" | "job_failed" | "mentioned" | "overdue" | "reminder" | "report_ready" | "webhook_disabled";
         /**
          * NotificationRecord
          * @description What it is about. `title` is null for who may not see the record, or where it is in the trash or gone.
@@ -8504,6 +8583,12 @@ export interface components {
             body: Record<string, never> | null;
         };
         /**
+         * Provider
+         * @description Who runs the model.
+         * @enum {unknown}
+         */
+        Provider: "anthropic" | "google" | "openai" | "openai_compatible";
+        /**
          * ProviderCall
          * @description What was sent to a provider once, and the turn that it answered. What a tool looks like is in the MCP server.
          */
@@ -8814,7 +8899,7 @@ export interface components {
          *         of imports it says that they are done.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
+        ResourceType: "activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
         /**
          * Role
          * @description The roles, from the least to the most powerful.
@@ -9608,8 +9693,8 @@ export interface components {
             content: {
                 /**
                  * @example {
-                 *       "code": "RATE_LIMITED",
-                 *       "message": "Too many requests: try again after the number of seconds in Retry-After",
+                 *       "code": "ASSISTANT_BUDGET_USED",
+                 *       "message": "The assistant's tokens of this month are used up",
                  *       "data": null
                  *     }
                  */
@@ -10670,6 +10755,122 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    get_assistant_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AssistantSettings"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    change_assistant_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AssistantSettingsChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AssistantSettings"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_assistant_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_attachment: {
         parameters: {
             query?: {
@@ -11015,7 +11216,7 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
                 action?: ("create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
@@ -14113,7 +14314,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -19005,7 +19206,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                type?: ("activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

@@ -32,6 +32,13 @@ class Provider(StrEnum):
     OPENAI_COMPATIBLE = "openai_compatible"
 
 
+HOMES = {
+    Provider.ANTHROPIC: "https://api.anthropic.com",
+    Provider.OPENAI: "https://api.openai.com/v1",
+    Provider.GOOGLE: "https://generativelanguage.googleapis.com/v1beta/openai/",
+}
+
+
 class Model(Struct, frozen=True, kw_only=True):
     """A model, and how it is reached."""
 
@@ -39,8 +46,7 @@ class Model(Struct, frozen=True, kw_only=True):
     name: str
     # Empty for a server of one's own that wants none.
     key: str
-    # Where, if not at the provider's own address.
-    base_url: str | None = None
+    base_url: str
     # What checks the address, where a client named it. The operator's own is not checked.
     addresses: Addresses | None = None
 

@@ -1,6 +1,7 @@
 """The tables, as the migrations make them, without their indexes."""
 
 from app.models.access_tokens import AccessToken
+from app.models.assistant import AssistantSettings, AssistantUsage, McpServer
 from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference, UserReferences
@@ -26,6 +27,8 @@ from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
 __all__ = [
     "AccessToken",
     "Activity",
+    "AssistantSettings",
+    "AssistantUsage",
     "Attachment",
     "AttachmentUpload",
     "AuditCut",
@@ -54,6 +57,7 @@ __all__ = [
     "Job",
     "JobFile",
     "Mail",
+    "McpServer",
     "Member",
     "Mergeable",
     "Note",

@@ -51,6 +51,8 @@ class ResourceType(StrEnum):
     REPORT_SCHEDULE = "report_schedule"
     MEMBER = "member"
     SETTINGS = "settings"
+    ASSISTANT_SETTINGS = "assistant_settings"
+    MCP_SERVER = "mcp_server"
     AUDIT_LOG = "audit_log"
     IMPORT = "import"
 

@@ -34,6 +34,8 @@ NOT_PERSONAL = {
     "activities": "assigned_to priority status type",
     "attachment_uploads": "content_type object_key uploaded_by",
     "attachments": "content_type object_key uploaded_by",
+    "assistant_settings": "base_url failure model provider secret secret_end",
+    "assistant_usage": "user_id",
     "audit_cuts": "hash hash_v1",
     "audit_entries": "action ip_address new_digest old_digest request_id resource_type user_agent user_id user_name"
     " user_role via",
@@ -57,6 +59,8 @@ NOT_PERSONAL = {
     # What it is about is emptied when it ends: nobody is erased that it would go on to change.
     "jobs": "arguments error kind request_id result state status user_id user_name user_role",
     "job_files": "content_type name object_key",
+    # What servers say of themselves.
+    "mcp_servers": "allowed_tools auth name problem secret secret_end tools url",
     "members": "email email_folded name role user_id",
     # People of the organization, and what mail servers answered.
     "mails": "about address error key kind status user_id",

@@ -38,7 +38,7 @@ def expected_permission(method: str, path: str) -> str:
         return "audit"
     if kind in {"audit", "events"}:
         return "read" if path == "events/stream" else "audit"
-    if kind == "webhooks":
+    if kind == "webhooks" or path.startswith(("assistant/settings", "assistant/mcp-servers")):
         return "configure"
     if kind == "members" and method not in {"GET", "HEAD"}:
         return "read" if path.endswith("/sign-out") else "configure"  # one's own

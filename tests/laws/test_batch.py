@@ -15,7 +15,7 @@ from tests.laws.routes import ADMIN, Operation
 # transaction.
 NOT_IN_A_BATCH = re.compile(
     r".*/(batch|bulk|undo|erase|attachments|uploads|complete|cancel|report-runs|merge|dismiss|sign-out|approve|decline)|/admin/settings"
-    r"|/admin/(imports|exports|webhooks).*|/admin/me/.*",
+    r"|/admin/(assistant|imports|exports|webhooks).*|/admin/me/.*",
 )
 WRITES = [operation for operation in ADMIN if operation.method not in {"GET", "HEAD"}]
 

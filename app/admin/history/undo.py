@@ -191,6 +191,8 @@ class Undo:
         self._tx.precondition = Precondition(())
         if any(entry.action not in INVERSES for entry in self._entries):
             raise AppError(Code.HISTORY_CUT, "What was purged or erased can't be taken back")
+        if any(entry.kind not in KINDS for entry in self._entries):
+            raise AppError(Code.HISTORY_CUT, "The assistant's settings and servers are not taken back: set them again")
         of_stages = any(entry.kind == PIPELINE_STAGES.resource.kind for entry in self._entries)
         if of_stages:
             await stages.prepare_put_back(self._tx)

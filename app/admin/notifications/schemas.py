@@ -29,6 +29,7 @@ class NotificationKind(StrEnum):
     IMPORT_FINISHED = "import_finished"
     JOB_FAILED = "job_failed"
     WEBHOOK_DISABLED = "webhook_disabled"
+    ASSISTANT_FAILED = "assistant_failed"
     REPORT_READY = "report_ready"
     CONNECTION = "connection"
 

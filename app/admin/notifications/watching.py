@@ -43,11 +43,12 @@ CHANGES = text("""
         CASE WHEN resource_type = 'note' THEN new_values ->> 'content' END,
         CASE WHEN resource_type = 'note' THEN old_values ->> 'content' END,
         resource_type = 'webhook' AND new_values ->> 'is_active' = 'false' AND user_id IS NULL,
+        resource_type = 'assistant_settings' AND new_values ->> 'failed_at' IS NOT NULL,
         coalesce(new_values ->> 'remind_at', new_values ->> 'next_follow_up_at',
             new_values ->> 'expected_close_date') IS NOT NULL
     FROM audit_seals AS seal JOIN audit_entries AS entry ON entry.tenant_id = seal.tenant_id AND entry.id = entry_id
     WHERE sequence > :after AND sequence <= :until AND action IN ('create', 'update')
-        AND resource_type IN ('customer', 'deal', 'activity', 'project', 'note', 'webhook')
+        AND resource_type IN ('customer', 'deal', 'activity', 'project', 'note', 'webhook', 'assistant_settings')
     ORDER BY sequence
 """)
 # Whose each deal was right after the change.
@@ -145,6 +146,7 @@ class _Change(NamedTuple):
     content: str | None
     former_content: str | None
     is_switched_off: bool
+    is_refused: bool
     has_reminder: bool
 
 
@@ -216,7 +218,7 @@ async def _tell(session: Session, changes: Sequence[_Change]) -> None:
         *_assigned(changes),
         *await _moved(session, changes),
         *await _mentioned(session, changes),
-        *await _switched_off(session, changes),
+        *await _for_admins(session, changes),
     ]
     people = sorted({person for person, *_ in found})
     unwanted = {(*row,) for row in await session.execute(UNWANTED, {"people": people})} if people else set()
@@ -262,7 +264,7 @@ def _assigned(changes: Sequence[_Change]) -> Told:
     """Whoever became responsible for something."""
     for change in changes:
         for person in dict.fromkeys([change.holder, *(change.assignees or ())]):
-            if person is not None and change.resource_type not in {"note", "webhook"}:
+            if person is not None and change.resource_type not in {"note", "webhook", "assistant_settings"}:
                 yield person, NotificationKind.ASSIGNED, f"action/{change.action}", change
 
 
@@ -293,14 +295,21 @@ async def _mentioned(session: Session, changes: Sequence[_Change]) -> Told:
     ]
 
 
-async def _switched_off(session: Session, changes: Sequence[_Change]) -> Told:
-    """The admins, where a webhook failed for so long that the service switched it off."""
-    off = [change for change in changes if change.is_switched_off]
-    if not off:
+async def _for_admins(session: Session, changes: Sequence[_Change]) -> Told:
+    """The admins, where a webhook failed for so long that the service switched it off, and where the assistant's
+    provider refuses its key.
+    """
+    failed = [change for change in changes if change.is_switched_off or change.is_refused]
+    if not failed:
         return []
     admins = (await session.execute(ADMINS)).scalars().all()
     return [
-        (admin, NotificationKind.WEBHOOK_DISABLED, f"webhook/{change.action}/{change.resource_id}", change)
-        for change in off
+        (
+            admin,
+            NotificationKind.ASSISTANT_FAILED if change.is_refused else NotificationKind.WEBHOOK_DISABLED,
+            f"{change.resource_type}/{change.action}/{change.resource_id}",
+            change,
+        )
+        for change in failed
         for admin in admins
     ]

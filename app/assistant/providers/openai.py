@@ -26,7 +26,6 @@ from app.assistant.providers.answers import RETRIES, Answer, call_of
 from app.assistant.providers.failures import refused
 from app.assistant.providers.transport import http_client
 
-GOOGLE_URL = "https://generativelanguage.googleapis.com/v1beta/openai/"
 STOPS = {"length": Stop("max_tokens"), "content_filter": Stop("refused")}
 
 
@@ -47,7 +46,7 @@ class ChatAnswer(Answer):
         """Text as it comes, and then the calls."""
         client = AsyncOpenAI(
             api_key=self.model.key or "none",
-            base_url=self.model.base_url or (GOOGLE_URL if self.model.provider is Provider.GOOGLE else None),
+            base_url=self.model.base_url,
             http_client=http_client(self.model.addresses),
             max_retries=RETRIES,
         )

@@ -1,0 +1,1 @@
+"""Who runs the assistant's model, and what it may cost."""
