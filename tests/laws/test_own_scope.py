@@ -169,7 +169,7 @@ OF_OPERATIONS = [o for o in ADMIN if o.parameters == ["operation_id"]]
 # A job is its person's own, whatever the records that it is about: see tests/jobs.
 OF_JOBS = [o for o in ADMIN if o.parameters == ["job_id"]]
 # These are nobody else's, whatever the role.
-OF_ONESELF = [o for o in ADMIN if o.path.startswith("/admin/me/")]
+OF_ONESELF = [o for o in ADMIN if o.path.startswith(("/admin/me/", "/admin/proposals"))]
 
 
 @pytest.mark.parametrize(

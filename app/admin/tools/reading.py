@@ -141,15 +141,15 @@ async def get_record(caller: Caller, given: GetRecord) -> dict[str, Any]:
         return _read_on(given, record)
     (named,) = await _named(caller, [_picked(kind.detail, record, given.fields)])
     cut = fitting(shaped(kind.detail, named), MOST_BYTES - 2 * AROUND)
+    texts = [f"{name}:{shown}" for name, shown in cut.texts.items() if is_text(record.get(name))]
     more = [
-        *(
-            f"{name} is cut: read on with cursor {name}:{shown}"
-            for name, shown in cut.texts.items()
-            if is_text(record.get(name))
-        ),
-        *(f"{name} has {count} more: ask for them with list_records" for name, count in cut.lists.items()),
+        *(f"to read all of {place.partition(':')[0]}, call again with cursor {place}" for place in texts),
+        *(f"{name} has {count} more, which list_records shows" for name, count in cut.lists.items()),
     ]
-    return {"type": given.type, "data": cut.content} | ({"more": "; ".join(more)[:AROUND]} if more else {})
+    answered: dict[str, Any] = {"type": given.type, "data": cut.content}
+    if more:
+        answered["more"] = "; ".join(more)[:AROUND]
+    return answered | {"next_cursor": texts[0]} if texts else answered
 
 
 def _read_on(given: GetRecord, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Records that give orders, and models that obey."""
