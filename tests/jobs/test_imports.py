@@ -345,6 +345,32 @@ def test_a_row_that_fails_only_in_running_takes_all_back(admin: Caller) -> None:
     assert run(admin, path)["result"]["failed"] == 2
 
 
+def test_a_row_that_clashes_takes_nothing_from_those_after_it(admin: Caller) -> None:
+    path = send(
+        admin,
+        "Name,Mail,key\nAda,a@example.com,1\nBob,A@example.com,2\nCy,c@example.com,2\nDee,c@example.com,3\nEve,,3\n",
+    )
+    mapping = {"Name": "name", "Mail": "email", "key": "external_id"}
+    assert check(admin, path, mapping, on_error="skip") == {"create": 3, "error": 2}
+    wrong = [(row["row"], row["problems"][0]["message"]) for row in rows(admin, path, outcome="error")]
+    assert wrong == [(3, "is the same as in row 2"), (5, "is the same as in row 4")]
+    assert run(admin, path)["result"]["created"] == 3
+
+
+def test_a_project_whose_tasks_were_opened_since_the_check_is_not_completed(admin: Caller) -> None:
+    for name in ("Looms", "Mills"):
+        admin.ok("POST", "/admin/projects", {"name": name, "external_id": name})
+    path = send(admin, "key,State\nLooms,completed\nMills,completed\n", "projects")
+    check(admin, path, {"key": "external_id", "State": "status"}, match_on="external_id", on_error="skip")
+    opened = admin.ok("GET", "/admin/projects", external_id="Looms")["data"][0]["id"]
+    admin.ok("POST", f"/admin/projects/{opened}/tasks", {"title": "Weave"})
+    result = run(admin, path)["result"]
+    assert (result["updated"], result["failed"]) == (1, 1)
+    (wrong,) = rows(admin, path, outcome="error")
+    assert (wrong["record_id"], wrong["problems"][0]["column"]) == (opened, "State")
+    assert admin.ok("GET", f"/admin/projects/{opened}")["status"] == "planned"
+
+
 def test_contacts_bring_their_customers_along(admin: Caller) -> None:
     engines = admin.customer("Engines Ltd")
     twice = [admin.customer("Twice")["id"] for _ in range(2)]

@@ -75,15 +75,13 @@ FIND_CLASHES = text("""
     FROM (
         SELECT number, jsonb_agg(jsonb_build_object('column', CAST(:columns AS jsonb) -> field, 'field', field,
             'value', coalesce(document ->> field, value), 'message', CASE field
-                WHEN 'id' THEN 'is the record that row ' || first || ' is about'
-                WHEN 'is_primary' THEN 'is what the contact of row ' || first || ' is for this customer'
-                ELSE 'is the same as in row ' || first END)) AS problems
+                WHEN 'id' THEN 'is the record that row ' || earlier || ' is about'
+                WHEN 'is_primary' THEN 'is what the contact of row ' || earlier || ' is for this customer'
+                ELSE 'is the same as in row ' || earlier END) ORDER BY field) AS problems
         FROM (
-            SELECT number, document, split_part(key, ':', 1) AS field, substr(key, strpos(key, ':') + 1) AS value,
-                min(number) OVER (PARTITION BY key) AS first
-            FROM import_rows CROSS JOIN LATERAL unnest(keys) AS key
-            WHERE import_id = :import_id AND outcome <> 'error'
-        ) AS keyed WHERE first < number GROUP BY number
+            SELECT number, earlier, split_part(key, ':', 1) AS field, substr(key, strpos(key, ':') + 1) AS value
+            FROM crm_import_clashes(:import_id)
+        ) AS found JOIN import_rows USING (number) WHERE import_id = :import_id GROUP BY number
     ) AS clash WHERE mine.import_id = :import_id AND mine.number = clash.number
 """)
 SUMMARY = text("""

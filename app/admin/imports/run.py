@@ -28,10 +28,12 @@ from app.admin.imports.check import (
 from app.admin.imports.kinds import KINDS, Kind
 from app.admin.imports.matching import USE_INDEXES, live_ids, owned_ids
 from app.admin.imports.values import Problem
+from app.admin.projects.queries import WITH_OPEN_TASKS
 from app.admin.tags.queries import TAGS
 from app.jobs.queue import Job, Step, Work, longer_statements
 from app.models import Contact
-from app.records.resources import CONTACTS, CUSTOMERS, Resource, references
+from app.records import history
+from app.records.resources import CONTACTS, CUSTOMERS, PROJECTS, Resource, references
 from app.records.transaction import Transaction
 from app.settings import Settings
 from app.web import strict_json
@@ -237,6 +239,8 @@ class Run:
                     self._fail(row, f"this {self._resource.kind} was deleted since the check")
                 elif versions[record_id] != row.version and not self._wanted.accept_changes:
                     self._fail(row, f"this {self._resource.kind} was changed since the check")
+        if self._resource is PROJECTS:
+            await self._check_open_tasks(changing)
         for column, target in references(self._resource):
             referring = [row for row in rows if row.document.get(column) is not None]
             live = await live_ids(self._tx, target, {row.document[column] for row in referring}, lock=True)
@@ -245,6 +249,15 @@ class Run:
                     self._fail(row, target.not_found.message, column)
         if not self._tx.actor.can(Permission.MANAGE_ALL):
             await self._check_owners(rows, list(changing))
+
+    async def _check_open_tasks(self, changing: Mapping[int, Planned]) -> None:
+        """A project is not completed while tasks are open."""
+        completed = [record_id for record_id, row in changing.items() if row.document.get("status") == "completed"]
+        if completed:
+            async with history.seeing_all(self._tx):
+                found = await self._tx.connection.execute(WITH_OPEN_TASKS, {"ids": completed})
+            for record_id in found.scalars():
+                self._fail(changing[record_id], Code.OPEN_TASKS.message, "status")
 
     async def _check_owners(self, rows: Sequence[Planned], changing: Collection[int]) -> None:
         own = await owned_ids(self._tx, self._resource, changing)

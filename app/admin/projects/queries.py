@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, cast, func, literal_column, not_, or_, select
+from sqlalchemy import ColumnElement, and_, any_, bindparam, cast, func, literal_column, not_, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
-from sqlalchemy.types import Text
+from sqlalchemy.types import BigInteger, Text
 
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
@@ -108,15 +108,16 @@ DETAIL = select(
     *selected({name: (COLUMNS | {"tasks": TASKS})[name] for name in ProjectDetail.__struct_fields__})
 ).where(c.id == bindparam("project_id"), c.deleted_at.is_(None))
 # Its open tasks, locked.
+IS_OPEN_TASK = (activity.type == literal_column("'task'"), activities.IS_OPEN, activity.deleted_at.is_(None))
 OPEN_TASKS = (
     select(activity.id, activity.assigned_to)
-    .where(
-        activity.project_id == bindparam("project_id"),
-        activity.type == literal_column("'task'"),
-        activities.IS_OPEN,
-        activity.deleted_at.is_(None),
-    )
+    .where(activity.project_id == bindparam("project_id"), *IS_OPEN_TASK)
     .order_by(activity.id)
     .limit(bindparam("most"))
     .with_for_update()
+)
+WITH_OPEN_TASKS = (
+    select(activity.project_id)
+    .where(activity.project_id == any_(bindparam("ids", type_=ARRAY(BigInteger))), *IS_OPEN_TASK)
+    .distinct()
 )
