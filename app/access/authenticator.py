@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -51,7 +52,7 @@ class Authenticator:
             self._refuse_revoked(bearer, connection.headers)
         except AppError as refusal:
             if refusal.status == 401:
-                self.failures.acquire(rate_limit_key(connection.client.host) if connection.client else None)
+                self.failures.acquire(_address(connection))
             raise
         self.requests.acquire(bearer.identity)
         self._open.acquire(bearer.identity, connection.scope)
@@ -62,6 +63,16 @@ class Authenticator:
             await self._join(actor)
             await self._memberships.catch_up()
         return self._memberships.narrowed(actor)
+
+    @contextmanager
+    def guessing(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Iterator[None]:
+        """For addresses that need no token: what is none of ours inside (404) is a failure, as a wrong token is."""
+        try:
+            yield
+        except AppError as refusal:
+            if refusal.code is Code.NOT_FOUND:
+                self.failures.acquire(_address(connection))
+            raise
 
     async def check_again(self, actor: Actor, permission: Permission) -> Actor:
         """Who was let in some time ago, with the role that counts now. Raises AppError as if the request came now."""
@@ -88,3 +99,7 @@ class Authenticator:
         self._memberships.refuse_revoked(tenant_id, bearer.user_id, bearer.email, bearer.issued_at)
         if bearer.access_token is not None and self._memberships.is_shut_out(tenant_id, bearer.user_id, bearer.email):
             raise AppError(Code.TOKEN_REVOKED, REVOKED)
+
+
+def _address(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    return rate_limit_key(connection.client.host) if connection.client else None

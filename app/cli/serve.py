@@ -75,6 +75,8 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             raise click.ClickException(str(error)) from None
         if env.has_embedded_database and demo:
             _create_demo(settings)
+        # The workers' links say it, where PUBLIC_URL says nothing.
+        os.environ["SERVER_PORT"] = str(listening_port)
         run_server(env, "serve_app", host, listening_port, workers, Path(run_dir), demo=demo and _has_demo(settings))
 
 

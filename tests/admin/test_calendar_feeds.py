@@ -146,7 +146,10 @@ def test_strange_titles_and_texts_are_read_as_they_were_typed(agent: Caller) -> 
     text = "One\r\nTwo\rThree\vFour\u2028Five\x85Six\tSeven;,\\ \x07\x1b[0m END:VEVENT\nEND:VCALENDAR"
     for number, title in enumerate(STRANGE):
         plan(agent, title, moment(number + 1), description=text)
-    shown = entries(agent.client, subscribe(agent, name="A;,\\ name"))
+    path = subscribe(agent, name="A;,\\ name")
+    content = fetch(agent.client, path).text
+    assert {r"NAME:A\;\,\\ name", r"X-WR-CALNAME:A\;\,\\ name"} <= set(content.splitlines())
+    shown = entries(agent.client, path)
     assert {entry.title for entry in shown.values()} == {title.strip() for title in STRANGE}
     lines = {entry.description for entry in shown.values()}
     assert lines == {"One\nTwo\nThree\nFour\nFive\nSix\tSeven;,\\ [0m END:VEVENT\nEND:VCALENDAR"}
@@ -390,7 +393,10 @@ def test_guesses_are_limited_by_address_and_who_knows_is_not_kept_out(
     path = subscribe(agent)
     statuses = [fetch(limited, "/public/calendar/guess.ics").status_code for _ in range(4)]
     assert statuses == [404, 404, 429, 429]
-    assert [fetch(limited, path).status_code for _ in range(5)] == [200, 200, 200, 200, 429]
+    # A feed is limited by its person, from wherever it is asked for.
+    assert [fetch(limited, path).status_code for _ in range(9)] == [200] * 8 + [429]
+    other = subscribe(callers.person("agent", tenant, client=limited))
+    assert fetch(limited, other).status_code == 200
     assert agent.get(FEEDS).status_code == 200
 
 

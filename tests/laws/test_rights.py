@@ -119,6 +119,7 @@ DEFINERS = {
     "crm_webhooks_behind()": "across tenants: names those with events that are to be sent",
     "crm_webhooks_due()": "across tenants: ids of webhooks that something is to be sent to",
     "crm_find_access_token(bytea)": "across tenants: whose the access token with a hash is; notes that it was used",
+    "crm_hold_mails()": "a trigger: lets mails that wait keep a person's new quiet hours",
     "crm_find_calendar_feed(bytea)": "across tenants: whose the feed with a secret is",
     "crm_find_contacts(text[])": "ids of the organization's contacts with these emails",
     "crm_remove_import_object()": "a trigger: notes that the store is to delete the rows of an import",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from app.mail.unsubscribing import DIGEST, Stop, stop_link
 from app.settings import Settings
@@ -89,6 +91,12 @@ def test_a_link_that_was_changed_is_no_link(admin: Caller, path: Callable[[Stop]
     ):
         refused(admin.client.get(wrong), 404, "NOT_FOUND")
         refused(admin.client.post(wrong), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("path", ["/public/unsubscribe/x", "/public/files/x"])
+def test_guesses_are_limited_by_address(path: str, variant: Callable[..., TestClient[Litestar]]) -> None:
+    limited = variant(auth_failures_per_minute=2)
+    assert [limited.get(path).status_code for _ in range(3)] == [404, 404, 429]
 
 
 def test_the_log_shows_no_link(admin: Caller, path: Callable[[Stop], str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from icalendar import Alarm, Calendar, Event, Timezone, TimezoneDaylight, TimezoneStandard
+from icalendar import Alarm, Calendar, Event, Timezone, TimezoneDaylight, TimezoneStandard, vText
 
 from app.admin.calendar.queries import Published
 from app.admin.calendar.schemas import CalendarKind
@@ -35,7 +35,8 @@ def written(content: Content) -> bytes:
     calendar = Calendar()
     calendar.add("prodid", PRODUCT)
     calendar.add("version", "2.0")
-    name = plain(content.name)
+    # The library does not know these two as texts, and would escape nothing in them.
+    name = vText(plain(content.name))
     calendar.add("name", name)
     # What programs read that know no RFC 7986.
     calendar.add("x-wr-calname", name)

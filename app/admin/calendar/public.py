@@ -15,13 +15,11 @@ from app.access.authenticator import Authenticator
 from app.admin.calendar import feeds
 from app.admin.calendar.subscriptions import content
 from app.records.transaction import reading
-from app.web.errors import AppError, Code
 from app.web.file_names import file_headers
 from app.web.input import CrmRequest, skip_input_checks
 from app.web.large_responses import MadeFile
 from app.web.limits import RELEASE
 from app.web.preconditions import is_known
-from app.web.proxies import rate_limit_key
 
 SUFFIX = ".ics"
 # A large file takes a second of work: one at a time, beside the requests.
@@ -39,14 +37,10 @@ async def read_calendar_feed(request: CrmRequest, secret: FromPath[str]) -> Resp
 
     state = request.app.state
     authenticator: Authenticator = state.authenticator
-    address = rate_limit_key(request.client.host) if request.client else None
-    authenticator.requests.acquire(f"calendar {address}")
-    try:
+    with authenticator.guessing(request):
         feed = await feeds.find(state.database, secret.removesuffix(SUFFIX) if secret.endswith(SUFFIX) else "")
-    except AppError as refusal:
-        if refusal.code is Code.NOT_FOUND:
-            authenticator.failures.acquire(address)
-        raise
+    # Of a person, from wherever: an address may be shared by many people, or an answer be fetched from many addresses.
+    authenticator.requests.acquire(("calendar", feed.tenant_id, feed.user_id))
     file = tempfile.TemporaryFile()  # noqa: SIM115 -- closed when the request is over
     request.scope["state"][RELEASE].callback(file.close)
     async with state.calendar_turns:

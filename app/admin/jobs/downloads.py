@@ -44,7 +44,8 @@ def with_link(request: CrmRequest, job: Job) -> Job:
 async def download_file(request: Request[Any, Any, Any], link: FromPath[str]) -> Response[bytes]:
     """The file, for whoever has the link, for five minutes."""
     state = request.app.state
-    file = await find_file(state.database, read_link(state.settings, link))
+    with state.authenticator.guessing(request):
+        file = await find_file(state.database, read_link(state.settings, link))
     headers = file_headers(file.name) | {"Cache-Control": "private, no-store", "Referrer-Policy": "no-referrer"}
     if isinstance(file, File):
         return Response(file.content, media_type=file.content_type, headers=headers)

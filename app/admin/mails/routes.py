@@ -25,7 +25,9 @@ HEADERS = {
 async def ask_to_unsubscribe(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[str]:
     """A page that asks whether to stop the mails that the link is of. Programs that look at links stop nothing."""
     state = request.app.state
-    page = await unsubscribing.ask(state.database, read_stop(state.settings, token))
+    with state.authenticator.guessing(request):
+        stop = read_stop(state.settings, token)
+    page = await unsubscribing.ask(state.database, stop)
     return Response(page, headers=HEADERS)
 
 
@@ -33,7 +35,9 @@ async def ask_to_unsubscribe(request: Request[Any, Any, Any], token: FromPath[st
 async def unsubscribe(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[str]:
     """Stop the mails that the link is of: from the page, or in one click of a mail program (RFC 8058)."""
     state = request.app.state
-    page = await unsubscribing.stop(state.database, read_stop(state.settings, token))
+    with state.authenticator.guessing(request):
+        stop = read_stop(state.settings, token)
+    page = await unsubscribing.stop(state.database, stop)
     return Response(page, headers=HEADERS)
 
 
