@@ -5,7 +5,7 @@ from pathlib import Path
 from migrations.rules import run
 
 revision = "0044"
-down_revision = "0045"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 
