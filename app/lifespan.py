@@ -44,6 +44,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     ):
         yield
         await app.state.streams.stop()
+        await app.state.answers.stop()
         await app.state.new_events.close()
     app.state.store.close()
 

@@ -14,8 +14,10 @@ from litestar.enums import MediaType
 from app import probes
 from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
+from app.admin.assistant.answering import Answers
 from app.admin.assistant.routes import router as conversations
 from app.admin.assistant.settings.routes import router as assistant_settings
+from app.admin.assistant.socket import talk
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
@@ -84,7 +86,7 @@ ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
     *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
     *(audit, events, webhooks, trash, proposals),
-    *(assistant_settings, conversations),
+    *(assistant_settings, conversations, talk),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
 )
 
@@ -131,6 +133,7 @@ def create_app(settings: Settings) -> Litestar:
                 "addresses": Addresses(settings.webhook_networks),
                 "shared": shared,
                 "exports": Exports(),
+                "answers": Answers(),
                 "calendar_turns": Semaphore(MOST_CALENDARS),
                 "report_cache": ReportCache(settings.report_cache_seconds, shared),
                 "bootstrap": bootstrap,

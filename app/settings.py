@@ -333,6 +333,18 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     job_concurrency: Annotated[
         int, Meta(ge=1, le=100, description="Jobs that each worker process runs at the same time.")
     ] = 4
+    assistant_max_tokens: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Tokens that the model may write in one answer, calls of tools too.")
+    ] = 8192
+    assistant_window_tokens: Annotated[
+        int,
+        Meta(
+            ge=4000,
+            le=1_000_000,
+            description="Tokens that are sent to the model at most: what is older is summed up. A model with a smaller"
+            " window gets less.",
+        ),
+    ] = 100_000
     assistant_retention_days: Annotated[
         int,
         Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long messages to and of the assistant are kept."),

@@ -256,6 +256,26 @@ export interface paths {
         patch: operations["change_conversation"];
         trace?: never;
     };
+    "/admin/assistant/conversations/{conversation_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel answer
+         * @description Stop the model. What it has said so far stays. Without an answer that is being given, nothing happens.
+         */
+        post: operations["cancel_answer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/assistant/conversations/{conversation_id}/messages": {
         parameters: {
             query?: never;
@@ -269,7 +289,13 @@ export interface paths {
          */
         get: operations["list_conversation_messages"];
         put?: never;
-        post?: never;
+        /**
+         * Send message
+         * @description Say something to the assistant. The answer comes as server-sent events, and goes on where the connection breaks.
+         *
+         *     With an Idempotency-Key that was used before, the answer is JSON: the ids of the message and of its answer.
+         */
+        post: operations["send_message"];
         delete?: never;
         options?: never;
         head?: never;
@@ -5949,7 +5975,7 @@ export interface components {
          * @description Why an answer ended early.
          * @enum {unknown}
          */
-        Failure: "BUDGET_USED" | "INTERRUPTED" | "NOT_ALLOWED" | "PROVIDER_ENDED_EARLY" | "PROVIDER_FAILED" | "PROVIDER_KEY_REFUSED" | "PROVIDER_OVERLOADED" | "PROVIDER_QUOTA_USED" | "PROVIDER_REFUSED" | "PROVIDER_UNREACHABLE" | "SERVICE_FAILED" | "TIME_IS_UP" | "TOO_LONG" | "TOO_MANY_ROUNDS" | "TOO_MANY_TOKENS";
+        Failure: "BUDGET_USED" | "INTERRUPTED" | "NOT_ALLOWED" | "NOT_CONFIGURED" | "PROVIDER_ENDED_EARLY" | "PROVIDER_FAILED" | "PROVIDER_KEY_REFUSED" | "PROVIDER_OVERLOADED" | "PROVIDER_QUOTA_USED" | "PROVIDER_REFUSED" | "PROVIDER_UNREACHABLE" | "SERVICE_FAILED" | "TIME_IS_UP" | "TOO_LONG" | "TOO_MANY_ROUNDS" | "TOO_MANY_TOKENS";
         /**
          * Feed
          * @description A calendar of one's own that programs subscribe to. The address is shown once, when it is made: elsewhere it is
@@ -6610,6 +6636,15 @@ export interface components {
          */
         Message: {
             message: string;
+        };
+        /**
+         * MessageCreate
+         * @description What the person says.
+         */
+        MessageCreate: {
+            /** @example Who is overdue with me? */
+            text: string;
+            context?: components["schemas"]["Shown"] | null;
         };
         /**
          * MessageError
@@ -10677,6 +10712,46 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    cancel_answer: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     list_conversation_messages: {
         parameters: {
             query?: {
@@ -10710,6 +10785,60 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    send_message: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description The id of the last event that you have got */
+                "Last-Event-ID"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                conversation_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessageCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example id: 1042
+                     *     event: deal.won
+                     *     data: {"sequence": 1042, "type": "deal.won", …}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

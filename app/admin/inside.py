@@ -109,11 +109,11 @@ class Sender(Struct, kw_only=True):
                 chunks.append(message["body"])
 
         content = b"" if body is None else strict_json.encode(body)
-        await self.app.state.router(scope, _once(content), receive_answer)
+        await self.app.state.router(scope, once(content), receive_answer)
         return Answer(status, answered, b"".join(chunks), scope["state"].get(TRIED, ()))
 
 
-def _once(content: bytes) -> Receive:
+def once(content: bytes) -> Receive:
     """What a client sends who then waits."""
     messages: list[Any] = [{"type": "http.request", "body": content, "more_body": False}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
@@ -55,6 +56,7 @@ class Failure(StrEnum):
     TOO_MANY_ROUNDS = "TOO_MANY_ROUNDS"
     TIME_IS_UP = "TIME_IS_UP"
     BUDGET_USED = "BUDGET_USED"
+    NOT_CONFIGURED = "NOT_CONFIGURED"
     NOT_ALLOWED = "NOT_ALLOWED"
     INTERRUPTED = "INTERRUPTED"
     SERVICE_FAILED = "SERVICE_FAILED"
@@ -74,11 +76,10 @@ FAILURES: dict[Kind, Failure] = {
 class StoppedError(Exception):
     """The answer ends here. The message is for the person."""
 
-    def __init__(self, failure: Failure, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, failure: Failure, message: str) -> None:
         super().__init__(message)
         self.failure = failure
         self.message = message
-        self.retry_after = retry_after
 
 
 class Limits(Struct, frozen=True):
@@ -101,7 +102,7 @@ class Draft:
     """A turn of the model while it comes."""
 
     def __init__(self) -> None:
-        self._parts: list[Kept] = []
+        self._parts: list[Text | Thought | ToolCall] = []
         self._pieces: list[str] = []
         self.usage: Usage | None = None
 
@@ -114,10 +115,15 @@ class Draft:
             self._parts.append(part)
 
     @property
-    def parts(self) -> list[Kept]:
+    def answer(self) -> list[Text | Thought | ToolCall]:
         """What has come so far."""
         self._flush()
         return list(self._parts)
+
+    @property
+    def parts(self) -> list[Kept]:
+        """The same, as it is kept."""
+        return list(self.answer)
 
     def _flush(self) -> None:
         if text := "".join(self._pieces):
@@ -135,18 +141,22 @@ Event: TypeAlias = Text | ToolCall | ToolResult | Offer | Usage
 class Desk(Protocol):
     """What an answer needs of whoever keeps the conversation."""
 
-    async def begin(self, sent: Plan, draft: Draft) -> int:
-        """A turn of the model begins, to which this is sent: answers its id. Raises StoppedError where the person, or
-        the organization, has no more tokens.
-        """
+    async def model(self) -> Model:
+        """The model to ask now. Raises StoppedError where the person, or the organization, has no more tokens."""
+
+    async def begin(self, model: Model, sent: Plan, draft: Draft) -> int:
+        """A turn of the model begins, to which this is sent: answers its id."""
 
     async def end(self, draft: Draft) -> None:
         """The turn has come to its end."""
 
+    async def failed(self, error: ProviderError) -> None:
+        """The provider has refused."""
+
     async def keep_results(self, parts: list[Kept]) -> int:
         """Keep what the turn's calls have answered so far: answers the id of the turn that has it."""
 
-    async def keep_summary(self, text: str, crowd: list[Turn], letters: int, usage: Usage | None) -> Turn:
+    async def keep_summary(self, model: Model, draft: Draft, crowd: list[Turn], letters: int) -> Turn:
         """Keep a summary of these turns: the last so many letters of them were sent."""
 
     async def call(self, call: ToolCall) -> Called:
@@ -162,7 +172,6 @@ class Conversing:
     def __init__(
         self,
         desk: Desk,
-        model: Model,
         system: str,
         tools: Sequence[ToolSpec],
         turns: Sequence[Turn],
@@ -171,7 +180,6 @@ class Conversing:
         learn_window: Callable[[int], None],
     ) -> None:
         self._desk = desk
-        self._model = model
         self._system = system
         self._tools = tools
         self._turns = list(turns)
@@ -200,40 +208,60 @@ class Conversing:
         """One turn of the model. Where its window turns out to be smaller, once more with less."""
         while True:
             fitting = await self._fitting()
-            draft = Draft()
-            turn_id = await self._desk.begin(fitting, draft)
+            model, draft = await self._desk.model(), Draft()
+            turn_id = await self._desk.begin(model, fitting, draft)
             try:
-                reason = await self._stream(fitting, draft)
+                reason = await self._stream(
+                    model, self._system, fitting.messages, self._tools, self._tokens_left, draft
+                )
             except ProviderError as error:
                 if error.kind == "too_long" and not draft.parts and self._window > LEAST_WINDOW:
                     self._shrink()
                     await self._desk.end(draft)
                     continue
-                raise StoppedError(FAILURES[error.kind], error.message, error.retry_after) from error
+                raise await self._stopped(error) from error
+            self._tokens_left -= draft.usage.output_tokens if draft.usage else 0
+            if self._tokens_left <= 0 and reason == "tool_calls":
+                reason = "max_tokens"
             await self._desk.end(draft)
             self._turns.append(Turn(turn_id, "assistant", draft.parts))
             _check(reason)
             return draft
 
-    async def _stream(self, fitting: Plan, draft: Draft) -> str:
+    async def _stream(
+        self,
+        model: Model,
+        system: str,
+        messages: list[Message],
+        tools: Sequence[ToolSpec],
+        most: int,
+        draft: Draft,
+        *,
+        tell: bool = True,
+    ) -> str:
+        """Read an answer into the draft: why it ends. Raises ProviderError."""
         reason = "end"
-        tools, left = self._tools, self._tokens_left
-        async with aclosing(provider.stream(self._model, self._system, fitting.messages, tools, left)) as pieces:
-            async for piece in pieces:
-                match piece:
-                    case Usage():
-                        draft.usage = piece
-                        self._tokens_left -= piece.output_tokens
+        try:
+            async with aclosing(provider.stream(model, system, messages, tools, most)) as pieces:
+                async for piece in pieces:
+                    match piece:
+                        case Usage():
+                            draft.usage = piece
+                        case Stop():
+                            reason = piece.reason
+                        case _:
+                            draft.add(piece)
+                    if tell and not isinstance(piece, Stop | Thought):
                         self._desk.tell(piece)
-                    case Stop():
-                        reason = piece.reason
-                    case _:
-                        draft.add(piece)
-                        if not isinstance(piece, Thought):
-                            self._desk.tell(piece)
-        if self._tokens_left <= 0 and reason == "tool_calls":
-            reason = "max_tokens"
+        except asyncio.CancelledError:
+            # Nobody has counted it, and it was used.
+            draft.usage = draft.usage or provider.estimate(system, messages, tools, draft.answer)
+            raise
         return reason
+
+    async def _stopped(self, error: ProviderError) -> StoppedError:
+        await self._desk.failed(error)
+        return StoppedError(FAILURES[error.kind], error.message)
 
     async def _results(self, calls: list[ToolCall]) -> None:
         parts: list[Kept] = []
@@ -276,20 +304,14 @@ class Conversing:
         self._learn_window(self._window)
 
     async def _sum_up(self, crowd: list[Turn]) -> Turn:
-        letters = self._window * 2
+        letters, draft = self._window * 2, Draft()
+        model = await self._desk.model()
         sent = [Message("user", [Text(transcript(crowd, letters))])]
-        draft, usage = Draft(), None
         try:
-            async with aclosing(provider.stream(self._model, SUM_UP, sent, [], SUMMARY_TOKENS)) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, Text):
-                        draft.add(piece)
-                    elif isinstance(piece, Usage):
-                        usage = piece
+            await self._stream(model, SUM_UP, sent, [], SUMMARY_TOKENS, draft, tell=False)
         except ProviderError as error:
-            raise StoppedError(FAILURES[error.kind], error.message, error.retry_after) from error
-        summary = "".join(part.text for part in draft.parts if isinstance(part, Text))
-        return await self._desk.keep_summary(summary, crowd, letters, usage)
+            raise await self._stopped(error) from error
+        return await self._desk.keep_summary(model, draft, crowd, letters)
 
 
 def _check(reason: str) -> None:

@@ -153,7 +153,7 @@ def run_server(
         workers=workers,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
-        websockets=False,
+        websockets=True,
         # The header timeout does not apply while the server detects the protocol, so it must not have to.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_seconds * 1000),

@@ -11,9 +11,11 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    cast,
     delete,
     func,
     insert,
+    literal_column,
     select,
     text,
     update,
@@ -21,10 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.admin.assistant.schemas import Conversation, ConversationQuery
+from app.admin.proposals.queries import STATUS
+from app.admin.proposals.queries import c as proposal
 from app.assistant.turns import Kept
 from app.db.database import Database
+from app.models import AuditEntry, ConversationCall, ConversationMessage, NotificationSettings, Proposal, TenantSettings
 from app.models import Conversation as Row
-from app.models import ConversationCall, ConversationMessage, NotificationSettings, TenantSettings
 from app.records.filters import user_in
 from app.records.json_columns import JsonColumn, selected, view_columns
 from app.records.listing import Listing
@@ -33,6 +37,8 @@ from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 
 PRUNED_AT_ONCE = 1000
+# What the model is told of at once.
+MOST_OUTCOMES = 50
 # A worker that is silent for so long is dead, and its answer interrupted.
 SILENT_SECONDS = 15
 
@@ -153,6 +159,30 @@ CALLS: Select[Any] = (
     .limit(bindparam("most", type_=BigInteger))
 )
 
+# ── proposals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+audit = AuditEntry.__table__.c
+_name = audit.resource_type + literal_column("':'") + cast(audit.resource_id, Text)
+_changed = select(func.array_agg(_name.distinct())).where(audit.operation_id == proposal.operation_id)
+OUTCOMES: Select[Any] = (
+    select(proposal.id, proposal.tool, STATUS, _changed.correlate(Proposal).scalar_subquery())
+    .where(
+        proposal.conversation_id == _id,
+        literal_column("'pending'") != STATUS,
+        proposal.id != func.all(bindparam("told_before", type_=ARRAY(BigInteger))),
+    )
+    .order_by(proposal.id)
+    .limit(MOST_OUTCOMES)
+)
+_by_operation = select(func.array_agg(_name)).where(audit.operation_id == bindparam("operation_id", type_=Uuid))
+NOTE_CHANGED = (
+    update(Row)
+    .where(c.id == _id)
+    .values(
+        mentions=c.mentions.op("||")(func.coalesce(_by_operation.scalar_subquery(), literal_column("'{}'::text[]")))
+    )
+)
+
 # ── who asks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 settings = NotificationSettings.__table__.c
@@ -171,6 +201,12 @@ async def get(tx: Transaction, conversation_id: int) -> Conversation:
     if row is None:
         raise AppError(Code.CONVERSATION_NOT_FOUND)
     return Conversation(*row)
+
+
+async def note_changed(tx: Transaction, conversation_id: int) -> None:
+    """Note that a conversation is about the records that this transaction changed: an erasure of one empties it."""
+    given = {"conversation_id": conversation_id, "operation_id": tx.operation_id}
+    await tx.connection.execute(NOTE_CHANGED, given)
 
 
 async def prune_conversations(database: Database, days: int) -> int:

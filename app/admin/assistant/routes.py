@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
 from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
@@ -9,21 +12,28 @@ from msgspec.structs import replace
 
 from app.access.permissions import Permission, Requires
 from app.admin.assistant import queries, service
+from app.admin.assistant.answering import Answer, Answers, Asked
 from app.admin.assistant.schemas import (
     Conversation,
     ConversationChange,
     ConversationCreate,
     ConversationMessages,
     ConversationQuery,
+    MessageCreate,
     MessageQuery,
     Trace,
     TraceQuery,
 )
-from app.admin.http import answer, list_page, message, transaction
+from app.admin.assistant.settings.service import model_for
+from app.admin.http import answer, list_page, message, origin_of, refuse_dry_run, transaction
 from app.records.transaction import reading
+from app.web.event_stream import EventStream, event
 from app.web.input import CrmRequest
+from app.web.limits import RELEASE, STREAMING
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
+
+COMMENT = b":\n\n"
 
 
 @get("/", guards=[Requires(Permission.READ)])
@@ -74,6 +84,42 @@ async def list_conversation_messages(
         return answer(tx, await service.messages(tx, conversation_id, filters))
 
 
+@post("/{conversation_id:str}/messages", guards=[Requires(Permission.WRITE), refuse_dry_run], status_code=200)
+async def send_message(
+    request: CrmRequest, conversation_id: FromPath[RecordId], data: JSONBody[MessageCreate]
+) -> EventStream:
+    """Say something to the assistant. The answer comes as server-sent events, and goes on where the connection breaks.
+
+    With an Idempotency-Key that was used before, the answer is JSON: the ids of the message and of its answer.
+    """
+    answers: Answers = request.app.state.answers
+    answers.require_room(request.user)
+    origin = replace(origin_of(request), via="assistant")
+    async with transaction(request) as tx:
+        started = await service.begin(tx, conversation_id, data)
+        model = await model_for(tx, request.app.state)
+        answer(tx, started.begun)
+        actor = tx.actor
+    given = answers.start(request.app, Asked(actor=actor, origin=origin, model=model, **started.asked))
+    over: ExitStack = request.scope["state"][RELEASE]
+    # It is no longer one of the person's open requests, of which there would soon be none left.
+    over.close()
+    request.scope["state"][STREAMING] = True
+    return EventStream(_events(given))
+
+
+@post("/{conversation_id:str}/cancel", guards=[Requires(Permission.WRITE), refuse_dry_run], status_code=200)
+async def cancel_answer(request: CrmRequest, conversation_id: FromPath[RecordId]) -> Response[Message]:
+    """Stop the model. What it has said so far stays. Without an answer that is being given, nothing happens."""
+    async with transaction(request) as tx:
+        await service.cancel(tx, conversation_id)
+        done = message(tx, "The assistant stops")
+    answers: Answers = request.app.state.answers
+    if (here := answers.find(request.user.tenant_id, conversation_id)) is not None:
+        here.cancel()
+    return done
+
+
 @get("/{conversation_id:str}/trace", guards=[Requires(Permission.READ)])
 async def trace_conversation(
     request: CrmRequest, conversation_id: FromPath[RecordId], filters: NamedDependency[TraceQuery]
@@ -89,6 +135,11 @@ async def trace_conversation(
         return answer(tx, await service.trace(tx, conversation_id, filters))
 
 
+async def _events(given: Answer) -> AsyncIterator[bytes]:
+    async for each in given.events():
+        yield COMMENT if each is None else event(each.type, each)
+
+
 router = Router(
     "/assistant/conversations",
     route_handlers=[
@@ -98,6 +149,8 @@ router = Router(
         change_conversation,
         delete_conversation,
         list_conversation_messages,
+        send_message,
+        cancel_answer,
         trace_conversation,
     ],
     tags=["Assistant"],

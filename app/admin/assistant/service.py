@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from msgspec import UNSET, Struct, to_builtins
 
@@ -24,8 +24,9 @@ from app.admin.assistant.schemas import (
     TraceQuery,
 )
 from app.admin.assistant.shown import INTERRUPTED, message_of, parts_of
+from app.admin.proposals.schemas import ProposalStatus
 from app.assistant.provider import Message, Text
-from app.assistant.turns import Kept, Turn, as_sent, transcript
+from app.assistant.turns import Kept, Note, Turn, as_sent, transcript
 from app.records.transaction import Transaction
 from app.web import strict_json
 from app.web.errors import AppError, Code
@@ -33,6 +34,26 @@ from app.web.errors import AppError, Code
 TITLE_LENGTH = 80
 # A trace has at least one call, and ends where it would be larger.
 MOST_TRACE_BYTES = 1024 * 1024
+
+
+class Outcome(NamedTuple):
+    """What came of a proposal. `records` are those that were changed, as 'customer:12'."""
+
+    proposal_id: int
+    tool: str
+    status: str
+    records: list[str] | None
+
+    @property
+    def told(self) -> str:
+        """What the model is told: nothing that anybody has typed."""
+        said = f"Proposal {self.proposal_id} ({self.tool}) "
+        if self.status == ProposalStatus.APPROVED:
+            records = ", ".join(name.replace(":", " ") for name in self.records or ())
+            return said + "was approved by the person, and is done" + (f": {records}." if records else ".")
+        if self.status == ProposalStatus.DECLINED:
+            return said + "was declined by the person: it is not done."
+        return said + "was not decided in time: it is not done, and has to be proposed anew."
 
 
 class Begun(Struct, frozen=True):
@@ -44,11 +65,10 @@ class Begun(Struct, frozen=True):
 
 
 class Started(NamedTuple):
-    """The same, for whoever gives the answer."""
+    """The same, and what whoever gives the answer needs."""
 
     begun: Begun
-    run: UUID
-    shown: tuple[str, int] | None
+    asked: dict[str, Any]
 
 
 async def create(tx: Transaction, data: ConversationCreate) -> Conversation:
@@ -91,20 +111,23 @@ async def begin(tx: Transaction, conversation_id: int, data: MessageCreate) -> S
     row = (await tx.connection.execute(queries.LOCKED, here)).one_or_none()
     if row is None:
         raise AppError(Code.CONVERSATION_NOT_FOUND)
-    title, answering, _ = row
+    title, answering, told = row
     if answering:
         raise AppError(Code.ASSISTANT_BUSY)
     await tx.connection.execute(queries.INTERRUPT, here | {"reason": to_builtins(INTERRUPTED)})
+    outcomes = await _outcomes(tx, conversation_id, told)
     shown = data.context or None
     run = uuid4()
-    given: dict[str, Any] = here | {"run_id": run, "new_title": title or _title(data.text), "newly_told": []}
+    given: dict[str, Any] = here | {"run_id": run, "new_title": title or _title(data.text)}
+    given["newly_told"] = [outcome.proposal_id for outcome in outcomes]
     given["newly"] = [] if shown is None else [f"{shown.type}:{shown.id}"]
     await tx.connection.execute(queries.BEGIN, given)
-    parts: list[Kept] = [Text(data.text)]
+    parts: list[Kept] = [*(Note(outcome.told) for outcome in outcomes), Text(data.text)]
     message_id = await _say(tx, here, "user", "done", parts, context=None if shown is None else to_builtins(shown))
     answer_id = await _say(tx, here, "assistant", "running", [])
     place = None if shown is None else (shown.type.value, shown.id)
-    return Started(Begun(conversation_id, message_id, answer_id), run, place)
+    asked = {"conversation_id": conversation_id, "run": run, "turn_id": answer_id, "shown": place}
+    return Started(Begun(conversation_id, message_id, answer_id), asked)
 
 
 async def messages(tx: Transaction, conversation_id: int, wanted: MessageQuery) -> ConversationMessages:
@@ -146,6 +169,12 @@ def _call(row: Sequence[Any], turns: list[Turn]) -> ProviderCall:
     sent = [Message("user", [Text(transcript(turns, letters))])] if summed_up else as_sent(turns, shortened)
     shown = [SentMessage(MessageRole(message.role), parts_of(message.parts)) for message in sent]
     return ProviderCall(call_id, created_at, message_id, provider, model, system, tools, shown)
+
+
+async def _outcomes(tx: Transaction, conversation_id: int, told: list[int]) -> list[Outcome]:
+    """What came of the conversation's proposals since the model was told last."""
+    given = {"conversation_id": conversation_id, "told_before": told}
+    return [Outcome(*row) for row in await tx.connection.execute(queries.OUTCOMES, given)]
 
 
 async def _say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.admin.assistant.queries import note_changed
 from app.admin.http import origin_of
 from app.admin.inside import Sender
 from app.admin.proposals import queries
@@ -33,6 +34,8 @@ async def approve(request: CrmRequest, tx: Transaction, proposal_id: int) -> App
     if answer.refused:
         raise answer.refusal()
     await queries.decide(tx, proposal_id, ProposalStatus.APPROVED, tx.operation_id)
+    if proposal.conversation_id is not None:
+        await note_changed(tx, proposal.conversation_id)
     return ApprovedProposal(await queries.get(tx, proposal_id), answer.document())
 
 

@@ -1,0 +1,150 @@
+"""Answers of the assistant: what a client hears, what is kept, and what ends them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.assistant.talks import CONVERSATIONS, Talk, employ, kinds, text_of
+from tests.callers import Caller, refused
+from tests.peers.models import Break, Call, Fail, Hang, Models, Say
+
+
+@pytest.fixture
+def talk(admin: Caller, agent: Caller, models: Models) -> Talk:
+    employ(admin, models)
+    return Talk(agent)
+
+
+def test_an_answer_comes_as_events_and_is_kept(talk: Talk, models: Models) -> None:
+    models.says(Say(("She is ", "a ", "countess.")))
+    events = talk.say("Who is Ada?")
+    assert kinds(events) == ["text", "usage", "done"]
+    assert text_of(events) == "She is a countess."
+    asked, answered = talk.messages()
+    assert (asked["role"], asked["parts"]) == ("user", [{"type": "text", "text": "Who is Ada?"}])
+    assert (answered["role"], answered["status"]) == ("assistant", "done")
+    assert answered["parts"] == [{"type": "text", "text": "She is a countess."}]
+    assert answered["usage"] == {"input_tokens": 100, "output_tokens": 20}
+    assert events[-1] == {
+        "type": "done",
+        "conversation_id": talk.id,
+        "message_id": answered["id"],
+        "status": "done",
+    }
+    assert talk.caller.ok("GET", talk.path)["title"] == "Who is Ada?"
+
+
+@pytest.mark.parametrize("provider", ["openai_compatible", "anthropic"])
+def test_the_model_calls_tools_as_the_person(admin: Caller, agent: Caller, models: Models, provider: str) -> None:
+    employ(admin, models, provider)
+    customer = admin.customer("Ada Lovelace", email="ada@example.com")
+    models.says(
+        Say(("I look.",), (Call("search", {"q": "lovelace"}),)),
+        Say((), (Call("get_record", {"type": "customer", "id": customer["id"]}),)),
+        Say(("ada@example.com",)),
+    )
+    talk = Talk(agent)
+    events = talk.say()
+    results = [event for event in events if event["type"] == "tool_result"]
+    assert [event["name"] for event in events if event["type"] == "tool_call"] == ["search", "get_record"]
+    assert [result["is_error"] for result in results] == [False, False]
+    assert "ada@example.com" in str(results[1]["content"])
+    assert [each["role"] for each in talk.messages()] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert "ada@example.com" in models.got[-1].last
+    assert len(talk.trace()) == 3
+
+
+def test_a_change_is_proposed_and_done_when_the_person_approves_it(talk: Talk, models: Models) -> None:
+    models.says(
+        Say((), (Call("create_record", {"type": "customer", "values": {"name": "Grace Hopper"}}),)),
+        Say(("I proposed it.",)),
+    )
+    events = talk.say("Grace Hopper called, write her down")
+    (proposal,) = [event for event in events if event["type"] == "proposal"]
+    assert talk.caller.ok("GET", "/admin/customers")["total"] == 0
+    done = talk.caller.ok("POST", f"/admin/proposals/{proposal['proposal_id']}/approve")
+    made = done["result"]
+    assert made["name"] == "Grace Hopper"
+    models.says(Say(("Fine.",)), Say(("Yes.",)))
+    talk.say("Thanks")
+    told = models.got[-1].last
+    assert f"customer {made['id']}" in told
+    assert "Thanks" in told
+    # It is told once.
+    talk.say("And?")
+    assert "approved" not in models.got[-1].last
+
+
+def test_a_stream_that_ends_early_is_an_error_and_what_came_is_kept(talk: Talk, models: Models) -> None:
+    models.says(Break(("She ", "is")))
+    events = talk.say()
+    assert kinds(events)[-2:] == ["error", "done"]
+    assert (events[-2]["code"], events[-1]["status"]) == ("PROVIDER_ENDED_EARLY", "failed")
+    _, answered = talk.messages()
+    assert (answered["status"], answered["error"]["code"]) == ("failed", "PROVIDER_ENDED_EARLY")
+    assert answered["parts"][0]["text"].startswith("She")
+    models.says(Say(("a countess.",)))
+    assert talk.say("Go on")[-1]["status"] == "done"
+
+
+def test_a_refused_key_is_told_in_words(talk: Talk, models: Models) -> None:
+    models.says(Fail(401, "invalid_api_key"))
+    events = talk.say()
+    assert kinds(events) == ["error", "done"]
+    assert events[0]["code"] == "PROVIDER_KEY_REFUSED"
+
+
+def test_without_a_model_an_answer_is_refused_and_nothing_kept(agent: Caller) -> None:
+    talk = Talk(agent)
+    refused(agent.post(f"{talk.path}/messages", {"text": "Hello"}), 409, "ASSISTANT_NOT_CONFIGURED")
+    assert talk.messages() == []
+    refused(agent.post(f"{CONVERSATIONS}/{2**62}/messages", {"text": "Hello"}), 404, "CONVERSATION_NOT_FOUND")
+
+
+def test_a_conversation_has_one_answer_at_a_time_and_it_can_be_cancelled(talk: Talk, models: Models) -> None:
+    models.says(Hang(("She is",)))
+    end = talk.saying()
+    assert models.hanging.wait(10)
+    refused(talk.caller.post(f"{talk.path}/messages", {"text": "And?"}), 409, "ASSISTANT_BUSY")
+    assert talk.caller.ok("GET", talk.path)["answering"] is True
+    talk.caller.ok("POST", f"{talk.path}/cancel")
+    assert models.hung_up.wait(10)
+    assert end()[-1]["status"] == "cancelled"
+    _, answered = talk.messages()
+    assert (answered["status"], answered["parts"]) == ("cancelled", [{"type": "text", "text": "She is"}])
+    # Nobody has counted it, and it was used.
+    assert answered["usage"]["input_tokens"] > 100
+    assert talk.caller.ok("GET", talk.path)["answering"] is False
+
+
+def test_a_deleted_conversation_ends_its_answer(talk: Talk, models: Models) -> None:
+    models.says(Hang())
+    end = talk.saying()
+    assert models.hanging.wait(10)
+    talk.caller.ok("DELETE", talk.path)
+    assert models.hung_up.wait(10)
+    assert end()[-1]["status"] == "interrupted"
+
+
+def test_an_answer_has_twenty_rounds_of_tools(talk: Talk, models: Models) -> None:
+    models.answer = lambda _: Say((), (Call("my_day", {}),))
+    events = talk.say()
+    assert events[-2]["code"] == "TOO_MANY_ROUNDS"
+    assert kinds(events).count("tool_result") == 20
+
+
+def test_what_is_no_call_is_answered_with_an_error(talk: Talk, models: Models) -> None:
+    models.says(Say((), (Call("no_such_tool", {}), Call("search", "{"), Call("search", {"q": []}))), Say(("Sorry.",)))
+    events = talk.say()
+    assert [event["is_error"] for event in events if event["type"] == "tool_result"] == [True, True, True]
+    assert events[-1]["status"] == "done"
+
+
+def test_an_idempotency_key_asks_once(talk: Talk, models: Models) -> None:
+    models.says(Say(("Once.",)))
+    again = {"headers": {"Idempotency-Key": "the-same"}}
+    assert "Once." in talk.caller.post(f"{talk.path}/messages", {"text": "Hello"}, **again).text
+    second = talk.caller.post(f"{talk.path}/messages", {"text": "Hello"}, **again)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    asked, answered = talk.messages()
+    assert second.json() == {"conversation_id": talk.id, "message_id": asked["id"], "answer_id": answered["id"]}
