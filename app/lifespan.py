@@ -43,6 +43,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         _sharing(app.state),
     ):
         yield
+        await app.state.mcp.close()
         await app.state.streams.stop()
         await app.state.answers.stop()
         await app.state.new_events.close()

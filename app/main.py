@@ -65,6 +65,9 @@ from app.docs import docs_router
 from app.events.streams import MOST_STREAMS, LiveStreams
 from app.events.waiting import NewEvents
 from app.lifespan import lifespan
+from app.mcp.endpoint import mcp_endpoint
+from app.mcp.metadata import get_resource_metadata
+from app.mcp.transport import Transport, load
 from app.records.access_tokens import access_tokens_of
 from app.records.bootstrap import TenantBootstrap
 from app.records.idempotency import Replay
@@ -74,7 +77,7 @@ from app.shared.redis import Shared
 from app.storage.objects import ObjectStore
 from app.telemetry import Telemetry
 from app.web.addresses import Addresses
-from app.web.cors import Cors
+from app.web.cors import Cors, Origins
 from app.web.cursor import CursorSigner
 from app.web.error_responses import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
@@ -101,6 +104,7 @@ def create_app(settings: Settings) -> Litestar:
         route_handlers=[
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
             *([console] if settings.console_dialect else []),
+            *([mcp_endpoint, get_resource_metadata] if settings.mcp_enabled else []),
             *([downloads, calendar_feeds, unsubscribe] if settings.has_public_links else []),
             probes.router,
             *([] if settings.production else [docs_router()]),
@@ -132,6 +136,8 @@ def create_app(settings: Settings) -> Litestar:
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),
                 "shared": shared,
+                "origins": Origins(settings.allowed_origins),
+                "mcp": Transport(partial(load, settings)),
                 "exports": Exports(),
                 "answers": Answers(),
                 "calendar_turns": Semaphore(MOST_CALENDARS),

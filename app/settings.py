@@ -447,6 +447,24 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             examples=["http://llama:8080/v1"],
         ),
     ] = ""
+    mcp_enabled: Annotated[
+        bool, Meta(description="Whether to serve AI clients under `/admin/mcp`. Requires the extra `mcp`.")
+    ] = True
+    mcp_writes: Annotated[
+        Literal["off", "propose", "on"],
+        Meta(
+            description="What AI clients may change: nothing; what their person approves; or whatever the person may,"
+            " but for deleting, merging, and changing more than ten records, which the person approves in any case."
+        ),
+    ] = "propose"
+    mcp_authorization_servers: Annotated[
+        str,
+        Meta(
+            description="Where AI clients log in by OAuth, comma-separated: servers that issue tokens for this service."
+            " If set, tokens for `/admin/mcp` must name that address in `aud`. Requires `PUBLIC_URL`.",
+            examples=["https://login.example.com"],
+        ),
+    ] = ""
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
@@ -557,6 +575,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return _listed(self.jwt_audience)
 
     @property
+    def authorization_servers(self) -> tuple[str, ...]:
+        """Where AI clients get tokens by OAuth; there may be none."""
+        return _listed(self.mcp_authorization_servers)
+
+    @property
     def accepted_types(self) -> frozenset[str]:
         """The media types that an attachment may have."""
         return frozenset(_listed(self.attachment_types.lower()))
@@ -660,6 +683,7 @@ def _check(settings: Settings) -> None:
     _check_servers(settings)
     _check_mail(settings)
     _check_assistant(settings)
+    _check_mcp(settings)
 
 
 def _check_assistant(settings: Settings) -> None:
@@ -670,6 +694,14 @@ def _check_assistant(settings: Settings) -> None:
             raise SettingsError("ASSISTANT_API_KEY: is required with ASSISTANT_MODEL")
     elif settings.assistant_model and not settings.openai_base_url:
         raise SettingsError("OPENAI_BASE_URL: is required where ASSISTANT_PROVIDER is openai_compatible")
+
+
+def _check_mcp(settings: Settings) -> None:
+    for server in settings.authorization_servers:
+        if not re.fullmatch(r"https?://[^?#\s]+", server):
+            raise SettingsError(f"MCP_AUTHORIZATION_SERVERS: {server!r} is not of the form https://host")
+    if settings.authorization_servers and not settings.public_url:
+        raise SettingsError("PUBLIC_URL: is required with MCP_AUTHORIZATION_SERVERS, since tokens name this address")
 
 
 def _check_mail(settings: Settings) -> None:

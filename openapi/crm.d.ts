@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/.well-known/oauth-protected-resource/admin/mcp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get resource metadata
+         * @description How AI clients log in to `/admin/mcp` (RFC 9728).
+         */
+        get: operations["get_resource_metadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/activities": {
         parameters: {
             query?: never;
@@ -8929,6 +8949,22 @@ export interface components {
             recipients?: string[];
         };
         /**
+         * ResourceMetadata
+         * @description What an AI client reads before it has a token. Without authorization servers, a person gives it an access token
+         *         of their own.
+         * @example {
+         *       "resource": "resource",
+         *       "bearer_methods_supported": [],
+         *       "resource_name": "resource name"
+         *     }
+         */
+        ResourceMetadata: {
+            resource: string;
+            bearer_methods_supported: string[];
+            resource_name: string;
+            authorization_servers?: string[];
+        };
+        /**
          * ResourceType
          * @description The kinds of record whose changes are audited. When old entries are deleted, the log says so of itself; and
          *         of imports it says that they are done.
@@ -9809,6 +9845,30 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    get_resource_metadata: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResourceMetadata"];
+                };
+            };
+            400: components["responses"]["400"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+        };
+    };
     list_activities: {
         parameters: {
             query?: {

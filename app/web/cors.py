@@ -15,21 +15,32 @@ from app.web.errors import AppError, Code
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 REQUEST_HEADERS = (
     "Authorization, Content-Type, Accept, Cache-Control, If-Match, Idempotency-Key, Dry-Run, X-Request-ID, "
-    "X-Organization-Id, Last-Event-ID"
+    "X-Organization-Id, Last-Event-ID, MCP-Protocol-Version, Mcp-Method, Mcp-Name"
 )
 EXPOSED_HEADERS = (
-    "ETag, X-Request-ID, X-Operation-Id, Retry-After, Content-Disposition, Idempotency-Replayed, Dry-Run, Location, Age"
+    "ETag, X-Request-ID, X-Operation-Id, Retry-After, Content-Disposition, Idempotency-Replayed, Dry-Run, Location, "
+    "Age, WWW-Authenticate"
 )
 PREFLIGHT_SECONDS = "600"
 LABEL = "[A-Za-z0-9-]"
 
 
+class Origins:
+    """The web pages that may call the service. `*` in an origin stands for characters of one label."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._allowed = re.compile("|".join(map(_pattern, origins)) or r"(?!)", re.IGNORECASE)
+
+    def __contains__(self, origin: str) -> bool:
+        return self._allowed.fullmatch(origin) is not None
+
+
 class Cors:
-    """Answers preflights and adds the headers to every answer. `*` in an origin stands for characters of one label."""
+    """Answers preflights and adds the headers to every answer."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
-        self._allowed = re.compile("|".join(map(_pattern, origins)) or r"(?!)", re.IGNORECASE)
+        self._origins = Origins(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -52,7 +63,7 @@ class Cors:
 
     def _marks(self, origin: str | None) -> list[tuple[bytes, bytes]]:
         vary = (b"vary", b"Origin")
-        if origin is None or not self._allowed.fullmatch(origin):
+        if origin is None or origin not in self._origins:
             return [vary]
         return [
             vary,

@@ -65,6 +65,7 @@ def test_a_token_as_the_cms_issues_it_is_an_actor_of_the_default_tenant() -> Non
         token_role=Role.ADMIN,
         issued_at=NOW,
         expires_at=NOW + 7200,
+        audiences=("platform-console",),
     )
 
 
