@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import run
 
-revision = "0044"
+revision = "0046"
 down_revision = "0041"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0044")
+SQL = Path(__file__).with_name("0046")
 
 
 def upgrade() -> None:
