@@ -185,6 +185,7 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
         "attempts": 1,
         "result": {"matched": 1800, "changed": 1790, "unchanged": 10, "refused": []},
     },
+    "ImportBrief": {"status": "checked", "file_name": "people.csv", "encoding": "utf-8", "delimiter": ";", "rows": 812},
     "Import": {
         "status": "checked",
         "file_name": "people.csv",

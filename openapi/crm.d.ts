@@ -1554,7 +1554,7 @@ export interface paths {
         };
         /**
          * List imports
-         * @description The files that were sent to be imported, newest first; agents see their own.
+         * @description The files that were sent to be imported, newest first; agents see their own. Only one alone has its columns.
          */
         get: operations["list_imports"];
         put?: never;
@@ -6217,6 +6217,20 @@ export interface components {
          *       "sheet": null,
          *       "header": true,
          *       "rows": 812,
+         *       "summary": {
+         *         "create": 790,
+         *         "update": 12,
+         *         "unchanged": 8,
+         *         "skip": 0,
+         *         "error": 2,
+         *         "warning": 5
+         *       },
+         *       "job_id": 61,
+         *       "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
+         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
+         *       "user_name": "Alan Agent",
+         *       "created_at": "2026-01-05T09:30:00Z",
+         *       "updated_at": "2026-01-12T14:05:00Z",
          *       "columns": [
          *         {
          *           "name": "Full name",
@@ -6237,21 +6251,7 @@ export interface components {
          *       },
          *       "options": {
          *         "match_on": "external_id"
-         *       },
-         *       "summary": {
-         *         "create": 790,
-         *         "update": 12,
-         *         "unchanged": 8,
-         *         "skip": 0,
-         *         "error": 2,
-         *         "warning": 5
-         *       },
-         *       "job_id": 61,
-         *       "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
-         *       "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
-         *       "user_name": "Alan Agent",
-         *       "created_at": "2026-01-05T09:30:00Z",
-         *       "updated_at": "2026-01-12T14:05:00Z"
+         *       }
          *     }
          */
         Import: {
@@ -6265,12 +6265,35 @@ export interface components {
             sheet: string | null;
             header: boolean;
             rows: number;
+            summary: components["schemas"]["ImportSummary"] | null;
+            job_id: number | null;
+            operation_id: string | null;
+            user_id: number | string;
+            user_name: string | null;
+            created_at: string;
+            updated_at: string;
             columns: components["schemas"]["ImportColumn"][];
             remarks: string[];
             mapping: {
                 [key: string]: string | null;
             } | null;
             options: Record<string, never> | null;
+        };
+        /**
+         * ImportBrief
+         * @description An import as lists have it: without what may be long, such as the columns of its file.
+         */
+        ImportBrief: {
+            id: number;
+            status: components["schemas"]["ImportStatus"];
+            kind: components["schemas"]["ImportKind"];
+            file_name: string;
+            format: components["schemas"]["FileFormat"];
+            encoding: string | null;
+            delimiter: string | null;
+            sheet: string | null;
+            header: boolean;
+            rows: number;
             summary: components["schemas"]["ImportSummary"] | null;
             job_id: number | null;
             operation_id: string | null;
@@ -7667,7 +7690,7 @@ export interface components {
             total_capped?: true;
         };
         /**
-         * Page[Import]
+         * Page[ImportBrief]
          * @description One page of a list. With a cursor, total, page and total_pages are null.
          * @example {
          *       "data": [
@@ -7680,29 +7703,8 @@ export interface components {
          *           "encoding": "utf-8",
          *           "delimiter": ";",
          *           "sheet": null,
-         *           "header": true,
+         *           "header": false,
          *           "rows": 812,
-         *           "columns": [
-         *             {
-         *               "name": "Full name",
-         *               "samples": [
-         *                 "Ada Lovelace",
-         *                 "Grace Hopper"
-         *               ],
-         *               "field": "name",
-         *               "confidence": 1
-         *             }
-         *           ],
-         *           "remarks": [
-         *             "Row 17 has more cells than the header: what is there stands in columns named by number"
-         *           ],
-         *           "mapping": {
-         *             "Full name": "name",
-         *             "Shoe size": null
-         *           },
-         *           "options": {
-         *             "match_on": "external_id"
-         *           },
          *           "summary": {
          *             "create": 790,
          *             "update": 12,
@@ -7711,7 +7713,7 @@ export interface components {
          *             "error": 2,
          *             "warning": 5
          *           },
-         *           "job_id": 61,
+         *           "job_id": 3,
          *           "operation_id": "0199b1c2-7a3e-4b1d-9c55-3f1e2d4c5b6a",
          *           "user_id": "6f9619ff-8b86-4d11-b42d-00c04fc964ff",
          *           "user_name": "Alan Agent",
@@ -7726,8 +7728,8 @@ export interface components {
          *       "next_cursor": null
          *     }
          */
-        Page_Import_: {
-            data: components["schemas"]["Import"][];
+        Page_ImportBrief_: {
+            data: components["schemas"]["ImportBrief"][];
             total: number | null;
             page: number | null;
             page_size: number;
@@ -14645,7 +14647,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Import_"];
+                    "application/json": components["schemas"]["Page_ImportBrief_"];
                 };
             };
             400: components["responses"]["400"];

@@ -66,7 +66,10 @@ def test_a_file_is_described_and_its_rows_are_kept(
         {"name": "Next follow up", "samples": ["2026-02-01"], "field": "next_follow_up_at", "confidence": 1.0},
     ]
     assert admin.ok("GET", f"/admin/imports/{made['id']}") == made
-    assert admin.ok("GET", "/admin/imports")["data"] == [made]
+    # A list has nothing that may be long: a page of it could have 100,000 columns.
+    long = {"columns", "remarks", "mapping", "options"}
+    brief = {name: value for name, value in made.items() if name not in long}
+    assert admin.ok("GET", "/admin/imports")["data"] == [brief]
     # Nothing is imported, and the file as it was sent is not kept.
     assert admin.ok("GET", "/admin/customers")["total"] == 0
     (rows,) = stored(admin.tenant)

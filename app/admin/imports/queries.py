@@ -8,7 +8,7 @@ from msgspec import convert
 from sqlalchemy import Select, bindparam, delete, select, text, update
 
 from app.access.permissions import Permission
-from app.admin.imports.schemas import Import, ImportColumn, ImportQuery, ImportStatus, ImportSummary
+from app.admin.imports.schemas import Import, ImportBrief, ImportColumn, ImportQuery, ImportStatus, ImportSummary
 from app.files.unpacked import Column
 from app.models import Import as Row
 from app.records.filters import one_of, own_or_all, own_or_all_of, user_in
@@ -19,16 +19,12 @@ from app.web.errors import AppError, Code
 from app.web.paging import SortOrder
 
 c = Row.__table__.c
-COLUMNS = view_columns(
-    Import,
-    Row.__table__,
-    columns=JsonColumn(c.columns, list[ImportColumn]),
-    summary=JsonColumn(c.summary, ImportSummary | None),
-)
+SUMMARY = JsonColumn(c.summary, ImportSummary | None)
+COLUMNS = view_columns(Import, Row.__table__, columns=JsonColumn(c.columns, list[ImportColumn]), summary=SUMMARY)
 LISTING = Listing(
     "imports",
-    Import,
-    COLUMNS,
+    ImportBrief,
+    view_columns(ImportBrief, Row.__table__, summary=SUMMARY),
     Row.__table__,
     key=c.id,
     query=ImportQuery,

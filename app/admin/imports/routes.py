@@ -11,7 +11,7 @@ from app.admin.http import ACCEPTED, answer, list_page, message, read_page, refu
 from app.admin.imports import found, queries, service, work
 from app.admin.imports.found import FoundRow, RowQuery
 from app.admin.imports.plans import ImportPlan, ImportRun
-from app.admin.imports.schemas import Import, ImportFile, ImportQuery
+from app.admin.imports.schemas import Import, ImportBrief, ImportFile, ImportQuery
 from app.admin.jobs.schemas import JobStarted
 from app.web.input import CrmRequest
 from app.web.large_responses import MadeFile
@@ -20,8 +20,8 @@ from app.web.structs import Message, RecordId
 
 
 @get("/", guards=[Requires(Permission.READ)])
-async def list_imports(request: CrmRequest, filters: NamedDependency[ImportQuery]) -> Response[Page[Import]]:
-    """The files that were sent to be imported, newest first; agents see their own."""
+async def list_imports(request: CrmRequest, filters: NamedDependency[ImportQuery]) -> Response[Page[ImportBrief]]:
+    """The files that were sent to be imported, newest first; agents see their own. Only one alone has its columns."""
     everybody = request.user.can(Permission.MANAGE_ALL)
     return await list_page(request, queries.LISTING, filters, scope={} if everybody else {"sent_by": ["me"]})
 

@@ -65,8 +65,8 @@ class ImportSummary(Struct):
     warning: int
 
 
-class Import(View):
-    """A file of rows: how it was read, and what is to be done with it. `remarks` are sentences about the reading."""
+class ImportBrief(View):
+    """An import as lists have it: without what may be long, such as the columns of its file."""
 
     id: int
     status: ImportStatus
@@ -78,10 +78,6 @@ class Import(View):
     sheet: str | None
     header: bool
     rows: int
-    columns: list[ImportColumn]
-    remarks: list[str]
-    mapping: dict[str, str | None] | None
-    options: dict[str, Any] | None
     summary: ImportSummary | None
     job_id: int | None
     operation_id: UUID | None
@@ -89,6 +85,15 @@ class Import(View):
     user_name: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class Import(ImportBrief):
+    """A file of rows: how it was read, and what is to be done with it. `remarks` are sentences about the reading."""
+
+    columns: list[ImportColumn]
+    remarks: list[str]
+    mapping: dict[str, str | None] | None
+    options: dict[str, Any] | None
 
 
 class ImportSort(StrEnum):
