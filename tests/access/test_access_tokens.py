@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import psycopg
 import pytest
 from litestar.handlers import HTTPRouteHandler
@@ -13,10 +15,12 @@ from litestar.handlers import HTTPRouteHandler
 from app.access.access_tokens import KNOWN_SECONDS, AccessTokens, Found, hashed, make_access_token
 from app.access.permissions import by_a_person
 from app.db.roles import SERVICE_ROLE, set_for_transaction
+from app.main import create_app
 from app.settings import Settings
 from app.web.errors import AppError
 from tests.callers import Caller, refused
 from tests.laws.routes import ADMIN, Operation, member_id
+from tests.mcp.serving import served
 
 TOKENS = "/admin/me/access-tokens"
 
@@ -78,15 +82,7 @@ def test_what_only_reads_writes_nothing_and_what_proposes_may_only_try(admin: Ca
 
 
 # What a program may never do, whatever the token's scope: make another way in, send data elsewhere, approve itself.
-FOR_PEOPLE = (
-    "/access-tokens",
-    "/feeds",
-    "/webhooks",
-    "/connections",
-    "/approve",
-    "/mcp-servers",
-    "/assistant/settings",
-)
+FOR_PEOPLE = re.compile("/(access-tokens|feeds|webhooks|connections|proposals|mcp-servers|assistant/settings)(/|$)")
 WRITES = [each for each in ADMIN if each.method not in {"GET", "HEAD"}]
 
 
@@ -96,7 +92,7 @@ def is_for_people(handler: HTTPRouteHandler) -> bool:
 
 @pytest.mark.parametrize("operation", WRITES, ids=str)
 def test_what_a_program_may_never_do_says_so_on_its_route(operation: Operation) -> None:
-    assert is_for_people(operation.handler) == any(part in operation.path for part in FOR_PEOPLE)
+    assert is_for_people(operation.handler) == bool(FOR_PEOPLE.search(operation.path))
 
 
 @pytest.mark.parametrize("operation", [each for each in WRITES if is_for_people(each.handler)], ids=str)
@@ -148,7 +144,9 @@ def test_a_role_is_the_one_of_the_last_real_token(agent: Caller, settings: Setti
     assert mine.ok("GET", "/admin/members")["data"][0]["token_role"] == "manager"
 
 
-def test_a_token_is_kept_as_a_hash_only(admin: Caller, settings: Settings) -> None:
+def test_a_token_is_in_no_row_answer_or_log_but_the_one_that_shows_it(
+    admin: Caller, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, token = token_of(admin)
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("ALTER TABLE access_tokens NO FORCE ROW LEVEL SECURITY")
@@ -156,6 +154,12 @@ def test_a_token_is_kept_as_a_hash_only(admin: Caller, settings: Settings) -> No
         owner.rollback()
     assert kept
     assert not [row for row in kept if token[8:40] in row[0]]
+    mine = Caller(admin.client, token, user_id=admin.user_id, tenant=admin.tenant)
+    told = [mine.get("/admin/me"), mine.get("/admin/customers/0"), mine.post(TOKENS), mine.get("/admin/audit")]
+    assert not [answer for answer in told if token[8:40] in answer.text]
+    logged = capsys.readouterr().out
+    assert "/admin/me" in logged
+    assert token[8:40] not in logged
     answer = admin.post(TOKENS, {"name": "Again", "scope": "read"}, headers={"Idempotency-Key": "once"})
     again = admin.post(TOKENS, {"name": "Again", "scope": "read"}, headers={"Idempotency-Key": "once"})
     assert (answer.json()["token"] is None, again.json()["token"]) == (False, None)
@@ -166,6 +170,22 @@ def test_a_made_up_token_is_refused(admin: Caller) -> None:
     for made_up in (token[:-1], token[:-1] + ("a" if token[-1] != "a" else "b"), make_access_token(), "crm_pat_"):
         other = Caller(admin.client, made_up, user_id="", tenant="")
         refused(other.get("/admin/me"), 401, "INVALID_TOKEN")
+
+
+def test_a_stream_ends_soon_after_its_token_is_revoked(agent: Caller, settings: Settings) -> None:
+    token_id, token = token_of(agent)
+    with served(create_app(settings)) as address:
+        events = httpx.stream(
+            "GET", f"{address}/admin/events/stream", headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+        with events as stream:
+            assert stream.status_code == 200
+            lines = stream.iter_lines()
+            next(lines)
+            agent.ok("DELETE", f"{TOKENS}/{token_id}")
+            # Until it ends.
+            for _ in lines:
+                pass
 
 
 def test_there_are_at_most_twenty(agent: Caller) -> None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from litestar import Response, Router, get, post
-from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
+from litestar.types import Guard
 from msgspec import UNSET
 
-from app.access.permissions import Permission, Requires
+from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.http import answer, list_page, transaction
 from app.admin.proposals import queries, service
 from app.admin.proposals.schemas import ApprovedProposal, Proposal, ProposalQuery, ProposalStatus
-from app.web.errors import AppError, Code
 from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import RecordId
 
-
-async def decided_by_a_person(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A route's guard, after the one of its permission: what proposes does not approve. Raises AppError."""
-    if connection.scope["user"].access_token is not None:
-        raise AppError(Code.INSUFFICIENT_PERMISSIONS, "An access token can't decide proposals: a person does")
+# What proposes does not decide.
+PEOPLE: list[Guard] = [Requires(Permission.WRITE), by_a_person]
 
 
 @get("/", guards=[Requires(Permission.READ)])
@@ -42,7 +35,7 @@ async def get_proposal(request: CrmRequest, proposal_id: FromPath[RecordId]) -> 
         return answer(tx, await queries.get(tx, proposal_id))
 
 
-@post("/{proposal_id:str}/approve", guards=[Requires(Permission.WRITE), decided_by_a_person], status_code=200)
+@post("/{proposal_id:str}/approve", guards=PEOPLE, status_code=200)
 async def approve_proposal(request: CrmRequest, proposal_id: FromPath[RecordId]) -> Response[ApprovedProposal]:
     """Do what it says, as a request of mine. If a record that it would change was changed since, 409 PROPOSAL_OUTDATED;
     after 15 minutes 409 PROPOSAL_EXPIRED.
@@ -51,7 +44,7 @@ async def approve_proposal(request: CrmRequest, proposal_id: FromPath[RecordId])
         return answer(tx, await service.approve(request, tx, proposal_id))
 
 
-@post("/{proposal_id:str}/decline", guards=[Requires(Permission.WRITE), decided_by_a_person], status_code=200)
+@post("/{proposal_id:str}/decline", guards=PEOPLE, status_code=200)
 async def decline_proposal(request: CrmRequest, proposal_id: FromPath[RecordId]) -> Response[Proposal]:
     """Never do it."""
     async with transaction(request) as tx:
