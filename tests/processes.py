@@ -64,18 +64,18 @@ def crm_here(*arguments: str, **environment: str) -> Result:
         return CliRunner(env=dict.fromkeys(CONFIGURED) | environment).invoke(commands, arguments)
 
 
-def crm_on(settings: Settings, *arguments: str) -> Result:
+def crm_on(settings: Settings, *arguments: str, **environment: str) -> Result:
     """The same, on the database and the store of these settings."""
-    return crm_here(
-        *arguments,
-        DATABASE_URL=settings.database_dsn,
-        MIGRATION_DATABASE_URL=settings.migration_dsn,
-        JWT_SECRET=settings.jwt_secret,
-        S3_ENDPOINT_URL=settings.s3_endpoint_url,
-        S3_BUCKET=settings.s3_bucket,
-        S3_ACCESS_KEY_ID=settings.s3_access_key_id,
-        S3_SECRET_ACCESS_KEY=settings.s3_secret_access_key,
-    )
+    servers = {
+        "DATABASE_URL": settings.database_dsn,
+        "MIGRATION_DATABASE_URL": settings.migration_dsn,
+        "JWT_SECRET": settings.jwt_secret,
+        "S3_ENDPOINT_URL": settings.s3_endpoint_url,
+        "S3_BUCKET": settings.s3_bucket,
+        "S3_ACCESS_KEY_ID": settings.s3_access_key_id,
+        "S3_SECRET_ACCESS_KEY": settings.s3_secret_access_key,
+    }
+    return crm_here(*arguments, **servers | environment)
 
 
 def beside(settings: Settings) -> dict[str, str]:

@@ -68,6 +68,12 @@ def _keys() -> click.Command:
     return keys
 
 
+def _doctor() -> click.Command:
+    from app.cli.doctor import doctor
+
+    return doctor
+
+
 def _openapi() -> click.Command:
     from app.cli.openapi import openapi
 
@@ -96,6 +102,7 @@ COMMANDS = {
     "serve": _serve,
     "worker": _worker,
     "db": _db,
+    "doctor": _doctor,
     "audit": _audit,
     "attachments": _attachments,
     "erase": _erase,
