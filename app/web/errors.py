@@ -99,7 +99,7 @@ class Code(Enum):
     PARENT_DELETED = 409, "The record that it belongs to is in the trash: restore that one first"
     COUNT_CHANGED = 409, "Another number of records matches than you expected: nothing was done"
     BULK_REFUSED = 409, "Some of the records can't be changed, so nothing was done: see data.refused, or allow partial"
-    IMPORT_NOT_CHECKED = 409, "Say first what its columns are, and let its rows be checked"
+    IMPORT_NOT_CHECKED = 409, "Its rows are not checked yet: PUT its plan, and wait for that job"
     IMPORT_HAS_ERRORS = 409, "Some rows are wrong: mend them, or let them be left out with on_error: skip"
     IMPORT_STOPPED = 409, "A row could not be stored, so what was done is taken back"
     PLAN_OUTDATED = 409, "Records that it would change were changed since the check: check again, or accept_changes"

@@ -201,6 +201,11 @@ def _quoted(text: str) -> str:
     return text if plain else '"' + text.replace('"', '""') + '"'
 
 
+def _spelled(choice: str) -> str:
+    """A choice in a sentence: a sign needs marks around it."""
+    return choice if any(map(str.isalnum, choice)) else f'"{choice}"'
+
+
 def _choices(kind: Any) -> list[str]:
     kinds = [leaf for leaf in _leaves(kind) if isinstance(leaf, type) and issubclass(leaf, StrEnum)]
     return [member.value for enumeration in kinds for member in enumeration]
@@ -211,7 +216,7 @@ def _convert(value: Any, kind: Any, choices: list[str], *, strict: bool = True) 
         return convert(value, kind, strict=strict)
     except ValidationError:
         if choices:
-            raise Refused(f"must be one of {', '.join(choices)}") from None
+            raise Refused(f"must be one of {', '.join(map(_spelled, choices))}") from None
         if kind is UUID:
             raise Refused("must be a UUID") from None
         raise

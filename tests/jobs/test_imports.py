@@ -643,5 +643,18 @@ def test_a_plan_that_does_not_fit_to_the_file_is_refused(admin: Caller, manager:
         {"mapping": {"Name": "name"}, "options": {"create_customers": True}},
     ):
         refused(admin.put(f"{path}/plan", body), 400, "INVALID_REQUEST")
+    wrong = {"match_on": "email", "owner_id": 1, "assigned_to": "nobody", "create_customers": True}
+    body = {"mapping": {"Nome": "name", "Name": "title"}, "options": wrong}
+    fields = refused(admin.put(f"{path}/plan", body), 400, "INVALID_REQUEST")["fields"]
+    assert {each["field"] for each in fields} == {
+        "mapping.Nome",
+        "mapping.Name",
+        *(f"options.{name}" for name in wrong),
+    }
+    body = {"mapping": {"Name": "name"}, "options": {"decimal": "x"}}
+    (field,) = refused(admin.put(f"{path}/plan", body), 400, "INVALID_REQUEST")["fields"]
+    assert field["message"] == 'must be one of ".", ","'
     tags = {"mapping": {"Name": "name"}, "options": {"create_tags": True}}
-    refused(manager.put(f"{path}/plan", tags), 403, "INSUFFICIENT_PERMISSIONS")
+    answer = manager.put(f"{path}/plan", tags)
+    refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
+    assert "create_tags" in answer.json()["message"]

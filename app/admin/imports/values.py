@@ -92,7 +92,23 @@ def plan_of(kind: ImportKind, columns: Sequence[Column], mapping: Mapping[str, s
 
     Raises AppError INVALID_REQUEST for a name that is not known, and AMBIGUOUS_DATES.
     """
+    if faults := mapping_faults(kind, columns, mapping, manner.values):
+        raise invalid(*faults)
     known, places = fields_of(kind), {column.name: place for place, column in enumerate(columns)}
+    chosen = {name: field for name, field in mapping.items() if field is not None}
+    used = [(columns[places[name]], known[field]) for name, field in chosen.items()]
+    manner = manner._replace(date_order=date_order_of(used, manner), decimal=decimal_of(used, manner))
+    plans = (
+        ColumnPlan(places[name], name, field, _reader(field, known[field], manner)) for name, field in chosen.items()
+    )
+    return Plan(kind, sorted(plans), manner)
+
+
+def mapping_faults(
+    kind: ImportKind, columns: Sequence[Column], mapping: Mapping[str, str | None], values: Iterable[str]
+) -> list[Fault]:
+    """What is wrong with a mapping, and with the fields that have a table of values."""
+    known, places = fields_of(kind), {column.name for column in columns}
     chosen = {name: field for name, field in mapping.items() if field is not None}
     faults = [Fault(f"mapping.{name}", "is not a column of this file") for name in mapping if name not in places]
     seen: dict[str, str] = {}
@@ -102,17 +118,10 @@ def plan_of(kind: ImportKind, columns: Sequence[Column], mapping: Mapping[str, s
         elif field in seen:
             faults.append(Fault(f"mapping.{name}", f"{field} is the field of the column {seen[field]} already"))
         seen.setdefault(field, name)
-    faults += [Fault(f"options.values.{field}", "is not a field") for field in manner.values if field not in known]
+    faults += [Fault(f"options.values.{field}", "is not a field") for field in values if field not in known]
     if not faults and not chosen:
         faults.append(Fault("mapping", "must have a field for at least one column"))
-    if faults:
-        raise invalid(*faults)
-    used = [(columns[places[name]], known[field]) for name, field in chosen.items()]
-    manner = manner._replace(date_order=date_order_of(used, manner), decimal=decimal_of(used, manner))
-    plans = (
-        ColumnPlan(places[name], name, field, _reader(field, known[field], manner)) for name, field in chosen.items()
-    )
-    return Plan(kind, sorted(plans), manner)
+    return faults
 
 
 def read_row(cells: Sequence[str | None], plan: Plan) -> tuple[dict[str, Any], list[Problem]]:

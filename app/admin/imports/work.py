@@ -16,6 +16,7 @@ from app.admin.imports.plans import MOST_VALUES, ImportPlan, ImportRun, MatchOn,
 from app.admin.imports.run import RunWanted
 from app.admin.imports.schemas import ImportKind, ImportStatus
 from app.admin.imports.service import BUSY
+from app.admin.imports.values import mapping_faults
 from app.admin.jobs import queries as jobs
 from app.admin.jobs.schemas import JobKind, JobStarted
 from app.db.result import RowMapping
@@ -24,7 +25,7 @@ from app.jobs.queue import enqueue, longer_statements
 from app.models import TenantSettings
 from app.records.transaction import Transaction
 from app.web import strict_json
-from app.web.errors import AppError, Code, Fault, Faults, invalid
+from app.web.errors import AppError, Code, Fault, Faults
 from app.web.input import read_again
 
 MOST_OUTDATED = 100
@@ -53,9 +54,17 @@ async def start_check(tx: Transaction, import_id: int, data: ImportPlan) -> JobS
     document = to_builtins(data)
     said = (await tx.connection.execute(SETTINGS)).mappings().one()
     document["options"] = {name: value for name, value in said.items() if value} | document.get("options", {})
-    await _name_owners(tx, document["options"])
+    kind = ImportKind(row["kind"])
+    faults = Faults(*mapping_faults(kind, columns, data.mapping, data.chosen.values))
+    await _name_owners(tx, document["options"], faults)
     plan = read_again(document, ImportPlan)
-    wanted = CheckWanted(import_id, ImportKind(row["kind"]), row["object_key"], columns, document)
+    _check_options(kind, plan, faults)
+    if faults:
+        raise faults.error()
+    if plan.chosen.create_tags and not tx.actor.can(Permission.CONFIGURE):
+        text = "Only admins make tags: leave create_tags out, or let an admin import the file"
+        raise AppError(Code.INSUFFICIENT_PERMISSIONS, text)
+    wanted = CheckWanted(import_id, kind, row["object_key"], columns, document)
     manner = wanted.reading(plan).manner
     # A file of some of its rows may not prove it.
     document["options"] |= {
@@ -63,7 +72,6 @@ async def start_check(tx: Transaction, import_id: int, data: ImportPlan) -> JobS
         for name, found in (("date_order", manner.date_order), ("decimal", manner.decimal))
         if found is not None
     }
-    _check_plan(tx, row, plan)
     job_id = await enqueue(tx, JobKind.IMPORT_CHECK, to_builtins(wanted), targets=None, total=row["rows"])
     given = {name: strict_json.encode(document[name]).decode() for name in ("mapping", "options")}
     await tx.connection.execute(PLAN, {"import_id": import_id, "job_id": job_id, **given})
@@ -105,26 +113,24 @@ async def _idle(tx: Transaction, import_id: int) -> RowMapping:
     return row
 
 
-async def _name_owners(tx: Transaction, options: dict[str, Any]) -> None:
-    """Put people's ids in place of what names them. Raises AppError INVALID_REQUEST."""
+async def _name_owners(tx: Transaction, options: dict[str, Any], faults: Faults) -> None:
+    """Put people's ids in place of what names them."""
     named = {name: str(options[name]) for name in OWNERS if options.get(name) is not None}
     found = await matching.people(tx, set(named.values()))
-    if faults := [
-        Fault(f"options.{name}", "must be the id, the e-mail address or the name of one person who was here")
-        for name, term in named.items()
-        if len(found[term]) != 1
-    ]:
-        raise invalid(*faults)
-    options |= {name: found[term][0] for name, term in named.items()}
+    for name, term in named.items():
+        if len(found[term]) == 1:
+            options[name] = found[term][0]
+        else:
+            text = "must be the id, the e-mail address or the name of one person who was here"
+            faults.append(Fault(f"options.{name}", text))
 
 
-def _check_plan(tx: Transaction, row: RowMapping, data: ImportPlan) -> None:
-    """Raise AppError for a plan that does not go with the file, or with the kind of its records."""
-    kind, faults, taken = KINDS[row["kind"]], Faults(), data.columns
-    options = data.chosen
+def _check_options(kind_name: ImportKind, data: ImportPlan, faults: Faults) -> None:
+    """Add what does not go with the mapping, or with the kind of the records."""
+    kind, options, taken = KINDS[kind_name], data.chosen, data.columns
     match_on = options.match_on
     if match_on is MatchOn.EMAIL and kind.of_email is None:
-        faults.append(Fault("options.match_on", f"can't be email: {row['kind']} have none"))
+        faults.append(Fault("options.match_on", f"can't be email: {kind_name} have none"))
     elif match_on is not MatchOn.NONE and match_on.value not in taken:
         faults.append(Fault("options.match_on", f"is {match_on.value}, but no column is"))
     wrong = {
@@ -135,13 +141,9 @@ def _check_plan(tx: Transaction, row: RowMapping, data: ImportPlan) -> None:
     }
     for name, fits in wrong.items():
         if getattr(options, name) and not fits:
-            faults.append(Fault(f"options.{name}", f"is not for {row['kind']}"))
+            faults.append(Fault(f"options.{name}", f"is not for {kind_name}"))
     if sum(map(len, options.values.values())) > MOST_VALUES:
         faults.append(Fault("options.values", f"has more than {MOST_VALUES} values"))
-    if faults:
-        raise faults.error()
-    if options.create_tags:
-        tx.actor.require(Permission.CONFIGURE)
 
 
 async def _outdated(tx: Transaction, row: RowMapping) -> AppError | None:
