@@ -201,7 +201,7 @@ def _check(data: BulkChange, action: str) -> None:
         faults.append(Fault("filter.deleted", "must be only: what is not in the trash can't be restored"))
     if faults:
         raise invalid(*faults)
-    if action == UPDATE and not data.values.given():
+    if action == UPDATE and data.values.writes_nothing:
         raise AppError(Code.NO_UPDATES)
 
 

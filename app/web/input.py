@@ -126,7 +126,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
             inputs.data = await asyncio.get_running_loop().run_in_executor(LARGE_BODY_READER, read)
     if faults:
         raise faults.error()
-    if request.method == "PATCH" and inputs.data is not None and not inputs.data.given():
+    if request.method == "PATCH" and inputs.data is not None and inputs.data.writes_nothing:
         raise AppError(Code.NO_UPDATES)
     request.scope["state"]["inputs"] = inputs
 

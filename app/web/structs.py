@@ -152,6 +152,8 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     view: ClassVar[ViewType | None] = None
     # Whether empty text means that a field was left out.
     empty_is_absent: ClassVar[bool] = False
+    # What says how to write, and is no field that could be written.
+    modifiers: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def ignored_fields(cls) -> frozenset[str]:
@@ -171,6 +173,11 @@ class Body(Struct, kw_only=True, forbid_unknown_fields=True):
     def parts(cls, document: dict[str, Any]) -> Mapping[str, type[Any]]:  # noqa: ARG003 -- for those that have parts
         """The fields of this JSON object that are objects of their own kind: another body, or the filters of a list."""
         return {}
+
+    @property
+    def writes_nothing(self) -> bool:
+        """Whether there is no field that could be written."""
+        return self.given().keys() <= self.modifiers
 
     def given(self) -> dict[str, Any]:
         """The fields that the client sent, by their names in the body, with values for the database."""

@@ -111,6 +111,30 @@ def test_a_project_with_open_tasks_is_not_completed_unless_they_are(admin: Calle
     assert admin.ok("PATCH", path, {"status": "on_hold"})["completed_at"] is None
 
 
+def test_tasks_of_a_completed_project_are_completed_with_it_once_more(admin: Caller) -> None:
+    made = project(admin, status="completed")
+    path = f"/admin/projects/{made['id']}"
+    late = task(admin, made["id"])
+    refused(admin.patch(path, {"complete_tasks": True}), 400, "NO_UPDATES")
+    bulk = {"ids": [made["id"]], "action": "update", "values": {"complete_tasks": True}}
+    refused(admin.post("/admin/projects/bulk", bulk), 400, "NO_UPDATES")
+    assert admin.ok("PATCH", path, {"status": "completed"})["tasks_completed"] == 0
+    done = admin.ok("PATCH", path, {"status": "completed", "complete_tasks": True})
+    assert (done["tasks_completed"], done["version"]) == (1, made["version"])
+    assert admin.ok("GET", f"/admin/activities/{late['id']}")["status"] == "completed"
+
+
+def test_a_project_is_not_due_before_it_starts(admin: Caller) -> None:
+    path = "/admin/projects"
+    body = {"name": "A", "start_date": "2031-05-02", "due_date": "2031-05-01"}
+    assert refused(admin.post(path, body), 400, "INVALID_REQUEST")["fields"][0]["field"] == "due_date"
+    made = project(admin, start_date="2031-05-01", due_date="2031-05-01")
+    wrong = refused(admin.patch(f"{path}/{made['id']}", {"start_date": "2031-05-02"}), 400, "INVALID_REQUEST")
+    assert wrong["fields"] == [{"field": "start_date", "message": "can't be after the due_date"}]
+    moved = admin.ok("PATCH", f"{path}/{made['id']}", {"start_date": "2031-06-02", "due_date": "2031-06-03"})
+    assert moved["due_date"] == "2031-06-03T00:00:00Z"
+
+
 def test_a_completion_is_not_put_back_over_tasks_that_are_open_by_now(admin: Caller) -> None:
     made = project(admin, status="completed")
     path = f"/admin/projects/{made['id']}"
@@ -175,7 +199,11 @@ def test_a_project_takes_what_belongs_to_it_into_the_trash_and_back(admin: Calle
     note = admin.ok("POST", f"{path}/notes", {"content": "Blue, please"})
     assert (note["project_id"], note["project"]["name"]) == (made["id"], "New website")
     assert admin.ok("GET", f"{path}/notes")["total"] == 1
+    gone = task(admin, made["id"], "Before")
+    admin.ok("DELETE", f"/admin/activities/{gone['id']}")
     admin.ok("DELETE", path)
+    (trashed,) = admin.ok("GET", "/admin/projects", deleted="only")["data"]
+    assert (trashed["tasks_total"], trashed["last_activity_at"] is not None) == (1, True)
     refused(admin.get(f"/admin/activities/{todo['id']}"), 404, "ACTIVITY_NOT_FOUND")
     refused(admin.post(f"/admin/notes/{note['id']}/restore"), 409, "PARENT_DELETED")
     assert {each["type"] for each in admin.ok("GET", "/admin/trash")["data"]} == {"project", "activity", "note"}

@@ -236,7 +236,11 @@ def test_an_external_id_is_of_one_live_record(resource: Resource, catalog: psyco
 @every_resource
 def test_what_a_refusal_is_declared_for_is_a_constraint(resource: Resource, catalog: psycopg.Connection) -> None:
     for constraint in resource.refusals:
-        found = catalog.execute("SELECT FROM pg_constraint WHERE conname = %s", [constraint]).fetchone()
+        # A unique index refuses under its name, too.
+        names = (
+            "SELECT conname FROM pg_constraint UNION SELECT indexrelid::regclass::name FROM pg_index WHERE indisunique"
+        )
+        found = catalog.execute(f"SELECT FROM ({names}) AS known (name) WHERE name = %s", [constraint]).fetchone()
         assert found is not None, (
             f"{DECLARATIONS}: no table has the constraint {constraint}, which {resource.kind} names"
         )

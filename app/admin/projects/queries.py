@@ -37,7 +37,11 @@ MOST_NESTED = 100
 
 IS_OPEN: ColumnElement[bool] = c.status.not_in([literal_column("'completed'"), literal_column("'cancelled'")])
 IS_OVERDUE: ColumnElement[bool] = and_(IS_OPEN, c.due_date < TODAY)
-_its_activity = (activity.project_id == c.id, activity.deleted_at.is_(None))
+# Of a project in the trash, those that went there with it.
+_its_activity = (
+    activity.project_id == c.id,
+    or_(activity.deleted_at.is_(None), activity.deleted_at == c.deleted_at),
+)
 _its_task = (*_its_activity, activity.type == literal_column("'task'"))
 
 

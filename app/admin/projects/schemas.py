@@ -110,6 +110,8 @@ class ProjectFields(Body, kw_only=True):
 class ProjectChange(ProjectFields, kw_only=True):
     """The fields of a project that can be written."""
 
+    modifiers: ClassVar[frozenset[str]] = frozenset({"complete_tasks"})
+
     complete_tasks: Maybe[
         Annotated[bool, Meta(description="Complete its open tasks with it, instead of 409 OPEN_TASKS")]
     ] = UNSET

@@ -72,11 +72,12 @@ async def apply(tx: Transaction, project_id: int, data: ProjectChange) -> bool:
     """
     row = await PROJECTS.get_for_update(tx, project_id)
     values = data.given()
-    if values.pop("complete_tasks", False) and _completes(row, values):
-        await _complete_tasks(tx, project_id)
+    # One that is completed already may have got tasks since.
+    with_tasks = values.pop("complete_tasks", False) and values.get("status") == COMPLETED
+    done = await _complete_tasks(tx, project_id) if with_tasks else 0
     values = await prepare_change(tx, row, values, Zone(tx))
     await PROJECTS.check_references(tx, differing(row, values))
-    return await PROJECTS.update(tx, row, values)
+    return await PROJECTS.update(tx, row, values) or done > 0
 
 
 async def prepare_change(tx: Transaction, row: RowMapping, values: dict[str, Any], zone: Zone) -> dict[str, Any]:
@@ -130,6 +131,10 @@ async def _follows(before: Mapping[str, Any], given: Mapping[str, Any], zone: Zo
         if due is not None and due != midnight(due):
             # The day is that of the tenant's timezone: in the evening in New York, it is tomorrow in UTC.
             follows[name] = midnight(day_of(due, await zone.get()))
+    start, due = (({**given} | follows).get(name, before.get(name)) for name in DAYS)
+    if start is not None and due is not None and start > due and (changed := [name for name in DAYS if name in given]):
+        wrong = {"start_date": "can't be after the due_date", "due_date": "can't be before the start_date"}
+        raise invalid(Fault(changed[-1], wrong[changed[-1]]))
     now, completed = datetime.now(UTC), given.get("status", before["status"]) == COMPLETED
     completed_at = given.get("completed_at") or before["completed_at"]
     if completed_at != before["completed_at"] and not completed:
@@ -153,8 +158,8 @@ async def _require_no_open_tasks(tx: Transaction, project_id: int) -> None:
         raise AppError(Code.OPEN_TASKS, data=data)
 
 
-async def _complete_tasks(tx: Transaction, project_id: int) -> None:
-    """Complete what is open. Raises AppError as a change of each of these tasks would."""
+async def _complete_tasks(tx: Transaction, project_id: int) -> int:
+    """Complete what is open; returns how many. Raises AppError as a change of each of these tasks would."""
     tasks = await _open_tasks(tx, project_id)
     if len(tasks) > MOST_COMPLETED:
         message = f"More than {MOST_COMPLETED} of its tasks are open: complete them by a bulk change first"
@@ -165,3 +170,4 @@ async def _complete_tasks(tx: Transaction, project_id: int) -> None:
     if tasks:
         given = {"ids": [each["id"] for each in tasks], "now": datetime.now(UTC)}
         await tx.connection.execute(COMPLETE, given)
+    return len(tasks)
