@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.shared.rates import share_rates
 from app.shared.redis import Shared
 from app.tasks import beside
-from app.telemetry import forget_dead_workers
+from app.telemetry import forget_dead_workers, measure_lag
 
 log = structlog.get_logger("startup")
 
@@ -38,7 +38,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
     async with (
         database,
-        beside(app.state.memberships.run(), _sealing(settings, database)),
+        beside(app.state.memberships.run(), measure_lag(), _sealing(settings, database)),
         _background(app.state),
         _sharing(app.state),
     ):

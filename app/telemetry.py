@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import platform
 import re
 import time
 import uuid
 from collections.abc import Iterator
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 
 import structlog
@@ -32,6 +35,7 @@ from prometheus_client.registry import Collector
 
 from app.db.pool import Pool
 from app.web.error_responses import as_app_error, send_refusal
+from app.web.errors import Code
 from app.web.limits import STREAMING
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -42,8 +46,20 @@ UNKNOWN_ENDPOINT = "unknown"
 
 REQUESTS = Counter("crm_http_requests", "Requests answered", ["method", "endpoint", "status"])
 DURATION = Histogram("crm_http_request_duration_seconds", "Time to the whole answer", ["method", "endpoint"])
+REFUSED = Counter("crm_http_requests_refused", "Requests of who may not, or too often, by the error's code", ["code"])
+IN_FLIGHT = Gauge("crm_http_requests_in_flight", "Requests that are being answered", multiprocess_mode="livesum")
+LOOP_LAG = Histogram(
+    "crm_event_loop_lag_seconds",
+    "How much later than asked for the event loop goes on",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+BUILD = Gauge("crm_build_info", "The release that runs", ["version", "python"], multiprocess_mode="livemax")
 POOL_USED = Gauge("crm_db_pool_used_connections", "Connections in use", multiprocess_mode="livesum")
 POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
+
+# What keeps people and programs out: tokens, rights, limits.
+REFUSALS = frozenset(code.name for code in Code if code.status in {401, 403, 429})
+LAG_SECONDS = 0.5
 
 log = structlog.get_logger("requests")
 tracer = trace.get_tracer("crm-service")
@@ -56,6 +72,9 @@ class Telemetry:
         self._app = app
         self._pool = pool
         POOL_SIZE.set(pool_size)
+        for code in REFUSALS:
+            REFUSED.labels(code)  # from the start, so that a monitor sees its first one
+        BUILD.labels(version("crm-service"), platform.python_version()).set(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -76,6 +95,7 @@ class Telemetry:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        IN_FLIGHT.inc()
         try:
             with trace.use_span(span):
                 await self._app(scope, receive, answered)
@@ -85,6 +105,7 @@ class Telemetry:
             if status == 0:
                 await send_refusal(answered, refusal)
         finally:
+            IN_FLIGHT.dec()
             self._record(scope, status, time.perf_counter() - started)
             _finish(span, scope, status)
             structlog.contextvars.unbind_contextvars("request_id")
@@ -93,6 +114,8 @@ class Telemetry:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = _endpoint(scope)
         REQUESTS.labels(method, endpoint, str(status)).inc()
+        if (code := scope["state"].get("error_code")) in REFUSALS:
+            REFUSED.labels(code).inc()
         if STREAMING not in scope["state"]:
             DURATION.labels(method, endpoint).observe(seconds)
         POOL_USED.set(self._pool.in_use)
@@ -165,6 +188,16 @@ def metrics_page() -> bytes:
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # the library's own gap
     registry.register(_Processes(directory))
     return generate_latest(registry)
+
+
+async def measure_lag() -> None:
+    """Look twice a second how late the event loop is, until cancelled: whatever keeps it busy keeps every request of
+    this worker waiting.
+    """
+    while True:
+        asked = time.monotonic()
+        await asyncio.sleep(LAG_SECONDS)
+        LOOP_LAG.observe(max(0.0, time.monotonic() - asked - LAG_SECONDS))
 
 
 def forget_dead_workers() -> None:

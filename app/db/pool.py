@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from prometheus_client import Counter, Histogram
 from psycopg import AsyncConnection, AsyncRawCursor, OperationalError
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import PipelineStatus
@@ -31,6 +32,13 @@ RECONNECT_SECONDS = 1.0
 RESPONSE_SECONDS = 6.0
 MOST_PREPARED = 200  # of one connection
 MAX_STREAMS = 2
+
+WAIT = Histogram(
+    "crm_db_pool_wait_seconds",
+    "Time that a request waits for a connection",
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, POOL_WAIT_SECONDS),
+)
+TIMEOUTS = Counter("crm_db_pool_timeouts", "Requests that got no connection in time")
 
 ADAPTERS = AdaptersMap(psycopg.adapters)
 set_json_dumps(strict_json.encode, ADAPTERS)
@@ -128,7 +136,14 @@ class Pool:
 
     async def acquire(self) -> Connection:
         """A connection, to be given back by `release`. Raises psycopg.OperationalError where none becomes free."""
-        connection = await self._pool.getconn()
+        began = time.monotonic()
+        try:
+            connection = await self._pool.getconn()
+        except PoolTimeout:
+            TIMEOUTS.inc()
+            raise
+        finally:
+            WAIT.observe(time.monotonic() - began)
         self.in_use += 1
         return connection
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from prometheus_client import Counter
+
+SLOW = Counter("crm_db_slow_statements", "Statements that took longer than SLOW_QUERY_MS")
 
 log = structlog.get_logger("database")
 tracer = trace.get_tracer("crm-service")
@@ -18,6 +21,7 @@ def record_statement(statement: str, began: int, ended: int, error: BaseExceptio
     It is told without its parameters, which hold what people wrote.
     """
     if (duration := (ended - began) / 1e6) > slow_ms:
+        SLOW.inc()
         log.warning(
             "slow query", statement=" ".join(statement.split())[:LONGEST_LOGGED], duration_ms=round(duration, 2)
         )

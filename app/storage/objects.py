@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 from opentelemetry import trace
+from prometheus_client import Counter, Histogram
 
 from app.settings import Settings
 from app.web.errors import AppError, Code
@@ -36,6 +37,14 @@ CHUNK = 256 * 1024
 # Of an upload: an object has at most 10,000 parts.
 PART = 16 * 1024 * 1024
 tracer = trace.get_tracer("crm-service")
+
+CALLS = Histogram(
+    "crm_store_call_duration_seconds",
+    "Time that the object store takes to answer",
+    ["operation"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10),
+)
+FAILURES = Counter("crm_store_failures", "Calls that the object store refused or did not answer", ["reason"])
 
 # Where clients put what is not accepted yet.
 INCOMING = "incoming"
@@ -242,7 +251,7 @@ class ObjectStore:
             body.close()
 
     async def _do(self, work: Callable[[S3Client], T], *, absent: T | None = None) -> T | None:
-        with tracer.start_as_current_span(f"s3.{work.__name__}"):
+        with tracer.start_as_current_span(f"s3.{work.__name__}"), CALLS.labels(work.__name__).time():
             return await self._in_thread(lambda: self._call(work, absent=absent))
 
     def _call(self, work: Callable[[S3Client], T], *, absent: T | None) -> T | None:
@@ -255,6 +264,7 @@ class ObjectStore:
                 raise
             if reason in ABSENT:
                 return absent
+            FAILURES.labels(reason).inc()
             log.warning("the object store refused a call", reason=reason)
             raise AppError(*REFUSED) from error
 

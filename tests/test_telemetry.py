@@ -1,0 +1,73 @@
+"""What monitors see of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from app import telemetry
+from tests.callers import Caller
+
+
+def metric(client: TestClient[Litestar], name: str) -> float:
+    """The value of one series on the page."""
+    (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+    return float(line.rsplit(" ", 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("code", "headers"),
+    [
+        ("MISSING_TOKEN", {}),
+        ("INVALID_TOKEN", {"Authorization": "Bearer a.b.c"}),
+        ("INVALID_TOKEN_FORMAT", {"Authorization": "Basic abc"}),
+    ],
+)
+def test_refused_tokens_are_counted_by_reason(client: TestClient[Litestar], code: str, headers: dict[str, str]) -> None:
+    series = f'crm_http_requests_refused_total{{code="{code}"}}'
+    before = metric(client, series)
+    assert client.get("/admin/customers", headers=headers).json()["code"] == code
+    assert metric(client, series) == before + 1
+
+
+def test_a_limit_that_is_hit_is_counted(variant: Callable[..., TestClient[Litestar]], admin: Caller) -> None:
+    client = variant(rate_limit_per_minute=1)
+    series = 'crm_http_requests_refused_total{code="RATE_LIMITED"}'
+    before = metric(client, series)
+    statuses = [client.get("/admin/me", headers=admin.headers).status_code for _ in range(3)]
+    assert statuses == [200, 429, 429]
+    assert metric(client, series) == before + 2
+
+
+def test_whoever_looks_is_in_flight(client: TestClient[Litestar]) -> None:
+    assert metric(client, "crm_http_requests_in_flight") == 1
+
+
+def test_a_request_waits_for_its_connection_in_a_histogram(client: TestClient[Litestar], admin: Caller) -> None:
+    before = metric(client, "crm_db_pool_wait_seconds_count")
+    admin.ok("GET", "/admin/customers")
+    assert metric(client, "crm_db_pool_wait_seconds_count") > before
+    assert metric(client, "crm_db_pool_timeouts_total") >= 0
+
+
+def test_a_loop_that_is_kept_busy_is_late(client: TestClient[Litestar], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "LAG_SECONDS", 0.001)
+    before = metric(client, "crm_event_loop_lag_seconds_sum")
+
+    async def busy() -> None:
+        measuring = asyncio.create_task(telemetry.measure_lag())
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251 -- this is what it is to notice
+        await asyncio.sleep(0.01)
+        measuring.cancel()
+        with suppress(asyncio.CancelledError):
+            await measuring
+
+    asyncio.run(busy())
+    assert metric(client, "crm_event_loop_lag_seconds_sum") - before > 0.09
