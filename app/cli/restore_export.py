@@ -30,6 +30,12 @@ BLOCK = 1024 * 1024
 NOT_RESTORED = (Webhook, ReportSchedule)
 # An entry of the log has a new id and a new seal in its new organization.
 ANEW = frozenset({"id", "sequence", "hash", "erased_by", "salt", "old_digest", "new_digest"})
+SEALED = ("sequence", "hash")
+# Every archive has these. What came later may be missing in one that an earlier release made.
+ALWAYS = (
+    *("settings", "users", "tags", "pipeline_stages", "customers", "contacts", "deals", "activities", "notes"),
+    *("attachments", "stage_history", "audit_entries"),
+)
 # What some entries say about others, by their ids.
 ABOUT_OTHERS = frozenset({"action", "new_values"})
 # A note that the old log was cut would be false in the new one, which has no cut: there it is an update of the log.
@@ -88,7 +94,7 @@ class Manifest(Struct):
 @click.pass_context
 def restore_export(ctx: click.Context, file: Path, tenant: str, data_dir: Path | None) -> None:
     """Put the archive FILE of an organization into another one, which is empty: all records with their ids, the trash,
-    the history and the files.
+    the history and the files. What an archive of an earlier release does not have is as it is at first, and is said.
 
     It needs the login that owns the tables, and the S3 settings where the archive has files. Broken off, it goes on
     when it is run again. Other writers wait for fractions of a second while it works. In the end it compares what is
@@ -120,9 +126,24 @@ class Restore:
         self._archive = archive
         self._counts = {each.name: each.count for each in manifest.files}
         self._hashes = {each.name: each.sha256 for each in manifest.files}
+        # By type the columns that the archive has.
+        self._columns = {name: self._columns_of(name) for name in TYPES if f"{name}.jsonl" in self._counts}
         self._tenant = tenant
         self._connection = connection
         self._store = store
+
+    def _columns_of(self, name: str) -> list[str]:
+        """Raises ClickException for one that is not known here."""
+        known = stored_columns(table_of(TYPES[name]))
+        first = next(self._lines(name), None)
+        columns = known if first is None else [column for column in json.loads(first) if column not in SEALED]
+        if unknown := [column for column in columns if column not in known]:
+            raise click.ClickException(f"{name}.jsonl has {', '.join(unknown)}: a later release made the archive")
+        return columns
+
+    def _lacks(self, name: str) -> list[str]:
+        """The columns that the archive does not have."""
+        return [column for column in stored_columns(table_of(TYPES[name])) if column not in self._columns[name]]
 
     def begin(self) -> None:
         """Take away what the organization's first request made. Raises ClickException if it has anything else."""
@@ -140,7 +161,7 @@ class Restore:
         """All records and files, and in the end the history."""
         with click.progressbar(length=sum(self._counts.values()), label=f"Restoring {self._tenant}") as bar:
             for name, model in TYPES.items():
-                if model in NOT_RESTORED:
+                if model in NOT_RESTORED or name not in self._columns:
                     continue
                 if model is AuditEntry:
                     with self._entered():
@@ -161,25 +182,31 @@ class Restore:
         click.echo(f"{'':18}{'archive':>12}{'here':>12}")
         with self._entered():
             for name, model in TYPES.items():
+                if name not in self._columns:
+                    click.echo(f"{name:18}{'-':>12}{'-':>12}  an earlier release made the archive")
+                    continue
                 if model in NOT_RESTORED:
                     click.echo(f"{name:18}{self._counts[f'{name}.jsonl']:12}{'-':>12}  not restored")
                     continue
                 if model is AuditEntry:
-                    there, here = _log_content(self._lines(name)), _log_content(self._rows(model))
+                    lacks = frozenset(self._lacks(name))
+                    there, here = (_log_content(lines, lacks) for lines in (self._lines(name), self._rows(name)))
                 else:
                     there = self._counts[f"{name}.jsonl"], self._hashes[f"{name}.jsonl"]
-                    here = _content(self._rows(model))
+                    here = _content(self._rows(name))
                 equal = there == here
                 same = same and equal
-                click.echo(f"{name:18}{there[0]:12}{here[0]:12}  {'equal' if equal else 'DIFFERENT'}")
+                said = ("equal" if equal else "DIFFERENT") + (
+                    f"; the archive has no {', '.join(missing)}" if (missing := self._lacks(name)) else ""
+                )
+                click.echo(f"{name:18}{there[0]:12}{here[0]:12}  {said}")
             sums = self._connection.execute("SELECT currency, sum(amount) FROM deals GROUP BY 1 ORDER BY 1")
             for currency, total in sums.fetchall():
                 click.echo(f"deals of {currency}: {total}")
         return same
 
     def _store_rows(self, name: str, model: type[Base], lines: list[bytes]) -> None:
-        table = table_of(model)
-        columns = [*stored_columns(table), *(["object_key"] if model is Attachment else [])]
+        columns = [*self._columns[name], *(["object_key"] if model is Attachment else [])]
         self._copy(lines)
         listed = ", ".join(f'"{column}"' for column in columns)
         self._connection.execute(
@@ -238,10 +265,10 @@ class Restore:
     def _quietly(self, table: str) -> Iterator[None]:
         """Inside, changes of a table are only counted: they are no news, and their history comes from the archive."""
         self._connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-        kept = (
-            "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname IN ('count_insert', 'tags_insert')"
-        )
-        for (trigger,) in self._connection.execute(kept, [table]).fetchall():
+        # Without members in the archive, people become members as they did when these came.
+        names = ["count_insert", "tags_insert", *([] if "members" in self._columns else ["join_member"])]
+        kept = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = ANY(%s)"
+        for (trigger,) in self._connection.execute(kept, [table, names]).fetchall():
             self._connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER {trigger}")
         yield
         self._connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
@@ -250,8 +277,8 @@ class Restore:
         with self._archive.open(f"{name}.jsonl") as file:
             yield from file
 
-    def _rows(self, model: type[Base]) -> Iterator[bytes]:
-        copy_out = f"COPY ({rows_of(model).text}) TO STDOUT ({JSON_LINES})"
+    def _rows(self, name: str) -> Iterator[bytes]:
+        copy_out = f"COPY ({rows_of(TYPES[name], self._columns[name]).text}) TO STDOUT ({JSON_LINES})"
         with self._connection.cursor().copy(copy_out.encode()) as rows:
             for row in rows:
                 yield bytes(row)
@@ -271,15 +298,15 @@ def _content(lines: Iterator[bytes]) -> tuple[int, str]:
     return count, hashed.hexdigest()
 
 
-def _log_content(lines: Iterator[bytes]) -> tuple[int, str]:
-    """The same of entries of the log, without what is different in another organization."""
-    return _content(_without(line) for line in lines)
+def _log_content(lines: Iterator[bytes], lacks: frozenset[str]) -> tuple[int, str]:
+    """The same of entries of the log, without what is different in another organization, or is not in the archive."""
+    return _content(_without(line, lacks) for line in lines)
 
 
-def _without(line: bytes) -> bytes:
+def _without(line: bytes, lacks: frozenset[str]) -> bytes:
     entry = json.loads(line, parse_float=str)
     names_others = entry["action"] == "erase" or entry["resource_type"] == "audit_log"
-    left_out = ANEW | (ABOUT_OTHERS if names_others else frozenset())
+    left_out = ANEW | lacks | (ABOUT_OTHERS if names_others else frozenset())
     return json.dumps({name: value for name, value in entry.items() if name not in left_out}, sort_keys=True).encode()
 
 
@@ -306,8 +333,10 @@ def _manifest(archive: ZipFile) -> Manifest:
             f"This is no archive of an organization: its {MANIFEST} is missing or not ours"
         ) from None
     listed = {each.name for each in manifest.files}
-    if missing := [name for name in TYPES if f"{name}.jsonl" not in listed]:
-        raise click.ClickException(f"The archive lacks {', '.join(missing)}: another release made it")
+    if missing := [name for name in ALWAYS if f"{name}.jsonl" not in listed]:
+        raise click.ClickException(f"This is no archive of an organization: it lacks {', '.join(missing)}")
+    if unknown := [name for name in listed if name.endswith(".jsonl") and name.removesuffix(".jsonl") not in TYPES]:
+        raise click.ClickException(f"The archive has {', '.join(sorted(unknown))}: a later release made it")
     return manifest
 
 

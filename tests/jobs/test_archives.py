@@ -164,6 +164,55 @@ def test_an_archive_is_put_back_into_an_empty_organization_as_it_was(
     assert copy.customer("New")["id"] > customer
 
 
+def of_another_release(content: bytes, without: set[str], change: Callable[[str, Any], Any]) -> bytes:
+    """The archive without these files, and with other rows."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(changed, "w") as made:
+        manifest = json.loads(archive.read("manifest.json"))
+        manifest["files"] = [each for each in manifest["files"] if each["name"] not in without]
+        for each in manifest["files"]:
+            data, name = archive.read(each["name"]), each["name"].removesuffix(".jsonl")
+            if name in TYPES:
+                rows = [change(name, json.loads(line, parse_float=str)) for line in data.splitlines()]
+                data = b"".join(
+                    json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" for row in rows
+                )
+                each["sha256"] = hashlib.sha256(data).hexdigest()
+            made.writestr(each["name"], data)
+        made.writestr("manifest.json", json.dumps(manifest))
+    return changed.getvalue()
+
+
+@pytest.mark.usefixtures("working")
+def test_an_archive_of_an_earlier_release_is_put_back_and_one_of_a_later_release_is_not(
+    admin: Caller, callers: Callers, settings: Settings, tmp_path: Path
+) -> None:
+    customer = admin.customer("Ada", contact_preferences={})["id"]
+    _, content = archived(admin)
+    file, tenant = tmp_path / "archive.zip", f"copy-{uuid.uuid4().hex[:12]}"
+
+    def with_more(name: str, row: Any) -> Any:
+        return row | ({"mood": "fine"} if name == "customers" else {})
+
+    file.write_bytes(of_another_release(content, set(), with_more))
+    answer = restored(settings, file, tenant)
+    assert (answer.exit_code, "has mood: a later release" in answer.stderr) == (1, True), answer.stderr
+
+    def with_less(name: str, row: Any) -> Any:
+        lacks = {"customers": {"hold", "kind"}, "audit_entries": {"via"}}.get(name, set())
+        return {column: value for column, value in row.items() if column not in lacks}
+
+    file.write_bytes(of_another_release(content, {"projects.jsonl", "members.jsonl", "webhooks.jsonl"}, with_less))
+    done = restored(settings, file, tenant)
+    assert done.exit_code == 0, done.output + done.stderr
+    assert "equal; the archive has no kind, hold" in done.stdout
+    assert "an earlier release made the archive" in done.stdout
+    copy = callers.person("admin", tenant, user_id=admin.user_id)
+    found = copy.ok("GET", f"/admin/customers/{customer}")
+    assert (found["name"], found["hold"], found["kind"]) == ("Ada", False, None)
+    assert [each["role"] for each in copy.ok("GET", "/admin/members")["data"]] == ["admin"]
+
+
 def test_what_is_no_whole_archive_is_refused(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "archive.zip"
     file.write_bytes(b"PK\x03\x04 and nothing more")

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
@@ -79,10 +79,10 @@ def stored_columns(table: Table) -> list[str]:
     return [column.name for column in table.columns if column.computed is None and column.name not in LEFT_OUT]
 
 
-def rows_of(model: type[Base]) -> TextClause:
-    """All rows of a table as JSON, in an order that does not depend on the server."""
+def rows_of(model: type[Base], names: Sequence[str] | None = None) -> TextClause:
+    """All rows of a table as JSON with these columns, or all, in an order that does not depend on the server."""
     table = table_of(model)
-    columns = ", ".join(f'"{name}"' for name in stored_columns(table))
+    columns = ", ".join(f'"{name}"' for name in stored_columns(table) if names is None or name in names)
     if model is AuditEntry:
         columns += SEAL.format("sequence", "sequence") + SEAL.format("hash", "hash")
     order = "id" if issubclass(model, Record | StageMove | AuditEntry) else 'id COLLATE "C"'
