@@ -127,6 +127,13 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "ProjectBrief": {"id": 23, "name": "New website"},
     "Activity": {"id": 52, "title": "Send the offer", "type": "task", "status": "scheduled"},
     "CalendarEntry": {"title": "Send the offer", "status": "scheduled"},
+    "AccessToken": {"id": 5, "name": "Claude", "scope": "propose", "token": "crm_pat_…"},
+    "ResourceMetadata": {
+        "resource": "https://crm.example.com/admin/mcp",
+        "bearer_methods_supported": ["header"],
+        "resource_name": "CRM",
+        "authorization_servers": ["https://login.example.com"],
+    },
     "Feed": {"id": 9, "name": "My work", "url": "https://crm.example.com/public/calendar/….ics"},
     "CalendarRecord": {"type": "activity", "id": 52},
     "CalendarCustomer": {"id": 12, "name": "Ada Lovelace"},

@@ -81,6 +81,7 @@ GROUPS = {
     "Notifications": "What others did to what is mine, what is due, and what has ended in the background.",
     "Calendars": "What a person has to do and when, and addresses that calendar programs subscribe to.",
     "Assistant": "Conversations with a language model that reads what its person may read, and proposes changes.",
+    "AI clients": "How clients of the Model Context Protocol, which is at `/admin/mcp`, find out where to log in.",
     "Mail": "What the links in mails lead to. No token is needed: they are signed.",
     "Members": "The people of the organization: who is expected, what each may do, and who was shut out.",
     "Users": "The people who were seen in tokens, to assign records to.",

@@ -3584,10 +3584,10 @@ export interface components {
          * @description A token with which a program acts as you. It is shown once, when it is made: elsewhere it is null. `last_used_at`
          *         is right to the minute.
          * @example {
-         *       "id": 3,
-         *       "name": "name",
-         *       "scope": "read",
-         *       "token": "token",
+         *       "id": 5,
+         *       "name": "Claude",
+         *       "scope": "propose",
+         *       "token": "crm_pat_…",
          *       "created_at": "2026-01-05T09:30:00Z",
          *       "expires_at": "2026-01-12T14:05:00Z",
          *       "last_used_at": "2026-01-12T14:05:00Z"
@@ -5784,10 +5784,10 @@ export interface components {
          * @example {
          *       "data": [
          *         {
-         *           "id": 3,
-         *           "name": "name",
-         *           "scope": "read",
-         *           "token": "token",
+         *           "id": 5,
+         *           "name": "Claude",
+         *           "scope": "propose",
+         *           "token": "crm_pat_…",
          *           "created_at": "2026-01-05T09:30:00Z",
          *           "expires_at": "2026-01-12T14:05:00Z",
          *           "last_used_at": "2026-01-12T14:05:00Z"
@@ -8955,9 +8955,11 @@ export interface components {
          * @description What an AI client reads before it has a token. Without authorization servers, a person gives it an access token
          *         of their own.
          * @example {
-         *       "resource": "resource",
-         *       "bearer_methods_supported": [],
-         *       "resource_name": "resource name"
+         *       "resource": "https://crm.example.com/admin/mcp",
+         *       "bearer_methods_supported": [
+         *         "header"
+         *       ],
+         *       "resource_name": "CRM"
          *     }
          */
         ResourceMetadata: {

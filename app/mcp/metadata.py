@@ -38,7 +38,7 @@ def _base(request: Request[Any, Any, Any]) -> str:
     return (settings.public_url or str(request.base_url)).rstrip("/")
 
 
-@get(WELL_KNOWN)
+@get(WELL_KNOWN, tags=["AI clients"])
 async def get_resource_metadata(request: Request[Any, Any, Any]) -> Response[ResourceMetadata]:
     """How AI clients log in to `/admin/mcp` (RFC 9728)."""
     servers = list(request.app.state.settings.authorization_servers)
