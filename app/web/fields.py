@@ -33,6 +33,9 @@ PLAIN_NAMES = {
     "decimal": "a number",
     "float": "a number",
 }
+# What people are told in place of these patterns.
+TIME_OF_DAY, COLOR = "^([01][0-9]|2[0-3]):[0-5][0-9]$", "^#[0-9a-fA-F]{6}$"
+SHAPES = {TIME_OF_DAY: "HH:MM, such as 08:30", COLOR: "#rrggbb, such as #6366f1"}
 
 # Limits of one filter.
 MAX_VALUES = 1000
@@ -257,7 +260,8 @@ def _in_plain_words(error: ValidationError) -> str:
         if expected["length"]:
             text += f" of length {expected['length']}"
         if expected["pattern"]:
-            text += f" that matches {expected['pattern']}"
+            shape = SHAPES.get(expected["pattern"].strip("'"))
+            text += f" like {shape}" if shape else f" that matches {expected['pattern']}"
         text += expected["bound"] or ""
         if expected["got"]:
             text += f", not {PLAIN_NAMES.get(expected['got'], expected['got'])}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from app.web.fields import BareDate, Refused, read_time
+from app.web.fields import COLOR, BareDate, Refused, read_time
 from app.web.text import CONTROL, EXACT, LINE, is_visible
 
 MAX_ID = 2**63 - 1
@@ -106,7 +106,7 @@ UserIds = Annotated[
 Color = Annotated[
     str,
     Meta(
-        pattern="^#[0-9a-fA-F]{6}$",
+        pattern=COLOR,
         max_length=7,
         description="#rrggbb",
         examples=["#6366f1"],

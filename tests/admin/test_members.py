@@ -260,7 +260,8 @@ def test_who_was_signed_out_needs_a_newer_token(admin: Caller, agent: Caller, se
         assert refusal.headers["WWW-Authenticate"] == "Bearer"
     (entry,) = later.ok("GET", f"/admin/members/{me['id']}/versions")["data"]
     # It can't be taken back: a token that was refused stays refused.
-    admin.post(f"/admin/members/{me['id']}/undo", {"entry_id": entry["id"]})
+    undone = admin.ok("POST", f"/admin/operations/{entry['operation_id']}/undo", {})
+    assert undone["changed"] == 0
     refused(agent.get("/admin/me"), 401, "TOKEN_REVOKED")
 
 

@@ -338,7 +338,9 @@ class Undo:
                 wrong |= group & new.keys()
         if wrong:
             self._leave(entry, sorted(wrong))
-        fields = {name: old[name] for name in new if name not in wrong and not _same(row.get(name), old[name])}
+        # A token that was refused once is not accepted again.
+        stays = wrong | ({"signed_out_at"} if entry.kind == MEMBERS.resource.kind else set())
+        fields = {name: old[name] for name in new if name not in stays and not _same(row.get(name), old[name])}
         row |= fields
         return Inverse(entry, fields) if fields else None
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, field
 
 from app.admin.settings.schemas import check_timezone
 from app.locales import Locale
-from app.web.fields import Refused
+from app.web.fields import TIME_OF_DAY, Refused
 from app.web.paging import ListQuery
 from app.web.structs import Body, Maybe, Time, View, ViewType
 
@@ -96,9 +96,15 @@ class Digest(StrEnum):
     WEEKLY = "weekly"
 
 
-TIME_OF_DAY = {"pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$", "max_length": 5}
 ClockTime = Annotated[
-    str, Meta(**TIME_OF_DAY, description="HH:MM, in the person's timezone", examples=["08:00"], extra={"choice": True})
+    str,
+    Meta(
+        pattern=TIME_OF_DAY,
+        max_length=5,
+        description="HH:MM, in the person's timezone",
+        examples=["08:00"],
+        extra={"choice": True},
+    ),
 ]
 Minutes = Annotated[
     int,

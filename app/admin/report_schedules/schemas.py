@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, field
 
 from app.admin.report_runs.schemas import ReportFormat, ReportName
 from app.web.email import check_email
+from app.web.fields import TIME_OF_DAY
 from app.web.structs import Body, From, Maybe, Until, UserId, View, ViewType
 from app.web.text import LINE, trimmed
 
@@ -19,7 +20,7 @@ ScheduleName = Annotated[str, Meta(max_length=255, **LINE, description="What you
 TimeOfDay = Annotated[
     str,
     Meta(
-        pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$",
+        pattern=TIME_OF_DAY,
         max_length=5,
         description="HH:MM, in the organization's timezone",
         examples=["07:30"],
