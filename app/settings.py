@@ -61,6 +61,7 @@ SMTP_SCHEMES = ("smtp", "smtps", "smtp+starttls")
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Bytes = Annotated[int, Meta(ge=1, le=1_000_000_000, extra={"unit": "bytes"})]
 Seconds = Annotated[float, Meta(ge=0, le=3600, extra={"unit": "seconds"})]
+LogFormat = Literal["auto", "json", "ecs", "pretty"]
 Limit = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
@@ -470,8 +471,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
     ] = "info"
     log_format: Annotated[
-        Literal["auto", "json", "pretty"],
-        Meta(description="The form of log lines. `auto` is `pretty` on a terminal and `json` elsewhere."),
+        LogFormat,
+        Meta(
+            description="The form of log lines. `auto` is `pretty` on a terminal and `json` elsewhere; `ecs` is JSON"
+            " with the names of the Elastic Common Schema."
+        ),
     ] = "auto"
     slow_query_ms: Annotated[
         float,

@@ -106,11 +106,11 @@ class Telemetry:
                 await send_refusal(answered, refusal)
         finally:
             IN_FLIGHT.dec()
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, status, time.perf_counter() - started, span)
             _finish(span, scope, status)
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
+    def _record(self, scope: HTTPScope, status: int, seconds: float, span: Span) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = _endpoint(scope)
         REQUESTS.labels(method, endpoint, str(status)).inc()
@@ -129,6 +129,8 @@ class Telemetry:
             duration_ms=round(seconds * 1000, 2),
             user=getattr(actor, "user_id", None),
             tenant=getattr(actor, "tenant_id", None),
+            client=scope["client"][0] if scope["client"] else None,
+            **({"trace_id": f"{span.get_span_context().trace_id:032x}"} if span.is_recording() else {}),
         )
 
 

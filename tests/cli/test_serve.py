@@ -114,13 +114,14 @@ def test_every_line_of_the_log_is_json_with_the_request_and_no_secret(service: S
     wait_until(lambda: refused.headers["X-Request-ID"] in service.log.read_text(), "the line of the last request")
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     (line,) = [line for line in lines if line.get("request_id") == answer.headers["X-Request-ID"]]
-    assert {name: line[name] for name in ("event", "method", "route", "status", "user", "tenant")} == {
+    assert {name: line[name] for name in ("event", "method", "route", "status", "user", "tenant", "client")} == {
         "event": "request",
         "method": "GET",
         "route": "/admin/customers",
         "status": 200,
         "user": "77",
         "tenant": "acme",
+        "client": "127.0.0.1",
     }
     assert line["duration_ms"] > 0
     text = service.log.read_text()
