@@ -39,6 +39,7 @@ CALLABLE = {
     "crm_find_contacts(text[])": {"crm_service"},
     "crm_drop_old_archives(bigint)": {"crm_service"},
     "crm_log_export(text,jsonb)": {"crm_service"},
+    "crm_import_clashes(bigint)": {"crm_service"},
     "crm_log_import(bigint,jsonb)": {"crm_service"},
     "crm_owns(text,bigint)": {"crm_service"},
     "crm_after_quiet(timestamp with time zone,text,text,text)": {"crm_maintenance"},
