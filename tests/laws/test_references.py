@@ -186,7 +186,8 @@ def test_an_agent_can_send_back_its_own_record_whatever_it_refers_to(
     known["note_id"] = agent.ok(
         "POST", "/admin/notes", {"content": "Mine.", **{name: known[name] for name in ("customer_id", "deal_id")}}
     )["id"]
-    known["report_schedule_id"] = make(agent, "report_schedule_id")
+    for alone in ("report_schedule_id", "conversation_id"):
+        known[alone] = make(agent, alone)
     # Everything that the record refers to is given to others, except what makes the record the agent's own.
     mine = operation.parameters[0]
     if mine not in {"customer_id", "contact_id"}:

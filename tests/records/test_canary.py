@@ -30,6 +30,10 @@ from tests.records.chains import breaks, seal
 CANARY = "zyxcanaryqwv"
 # Not the text itself.
 HASHES = {("attachments", "sha256"), ("audit_entries", "salt")}
+SAID = """
+    INSERT INTO conversation_messages (tenant_id, conversation_id, role, parts)
+    SELECT tenant_id, id, 'user', jsonb_build_array(jsonb_build_object('type', 'text', 'text', title)) FROM conversations
+"""
 DELIVERED = """
     INSERT INTO webhook_deliveries (tenant_id, webhook_id, sequence, type, resource_type, resource_id, attempts)
     VALUES ('acme', 1, 1, 'customer.created', 'customer', %s, %s)
@@ -140,6 +144,7 @@ def fill(caller: Caller) -> tuple[str, list[str]]:
     mapping = {"Name": "name", "Mail": "email", CANARY: "company"}
     done(ok("PUT", f"{imported}/plan", {"mapping": mapping, "options": options}))
     done(ok("POST", f"{imported}/run", {}))
+    ok("POST", "/admin/assistant/conversations", {"title": f"About {CANARY}"})
     return path, links
 
 
@@ -171,6 +176,8 @@ def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[
         superuser.execute(
             DELIVERED, [path.rsplit("/", 1)[1], Jsonb([{"status": 500, "response": f"Who is {CANARY}?"}])]
         )
+        superuser.execute("UPDATE conversations SET mentions = ARRAY['customer:' || %s]", [path.rsplit("/", 1)[1]])
+        superuser.execute(SAID)
         # A report that is mailed has its figures beside its file.
         superuser.execute("UPDATE job_files SET document = content")
         for table, columns in PERSONAL.items():
