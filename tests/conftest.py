@@ -26,6 +26,7 @@ from app.dev.postgres import OWNER, EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
+from tests.peers.models import Models
 from tests.processes import wait_until
 
 # Property tests have no deadline: how long an example takes says more about the machine than about the code.
@@ -182,6 +183,13 @@ def variant(settings: Settings) -> Iterator[Callable[..., TestClient[Litestar]]]
     yield start
     for other in started:
         other.__exit__(None, None, None)
+
+
+@pytest.fixture
+def models() -> Iterator[Models]:
+    """A server of language models on this machine, which says what the test tells it to."""
+    with Models().listening() as peer:
+        yield peer
 
 
 @pytest.fixture

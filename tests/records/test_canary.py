@@ -32,7 +32,8 @@ CANARY = "zyxcanaryqwv"
 HASHES = {("attachments", "sha256"), ("audit_entries", "salt")}
 SAID = """
     INSERT INTO conversation_messages (tenant_id, conversation_id, role, parts)
-    SELECT tenant_id, id, 'user', jsonb_build_array(jsonb_build_object('type', 'text', 'text', title)) FROM conversations
+    SELECT tenant_id, id, 'user', jsonb_build_array(jsonb_build_object('type', 'text', 'text', title))
+    FROM conversations
 """
 DELIVERED = """
     INSERT INTO webhook_deliveries (tenant_id, webhook_id, sequence, type, resource_type, resource_id, attempts)

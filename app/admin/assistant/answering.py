@@ -248,8 +248,9 @@ class Answer:
             conversation_id=self.asked.conversation_id,
         )
         result = await call_tool(caller, call.name, call.arguments)
-        names = mentioned(call.arguments, result.content)
-        await self._kept(lambda tx: _execute(tx, queries.MENTION, self._mine | {"newly": names}))
+        if not result.is_error:
+            names = mentioned(call.arguments, result.content)
+            await self._kept(lambda tx: _execute(tx, queries.MENTION, self._mine | {"newly": names}))
         offer = None
         if result.proposal_id is not None:
             offer = Offer(result.proposal_id, result.content["summary"], result.content["changes"])

@@ -14,10 +14,14 @@ NAMED = {kind: kind for kind in KINDS} | {str(each.table.name): each.kind for ea
 
 def mentioned(arguments: Mapping[str, Any], content: Any) -> list[str]:
     """What a call and its result are about, each as 'customer:12': rather too many than one too few."""
-    asked = arguments.get("type")
-    kinds = frozenset([asked]) if asked in KINDS else frozenset()
+    kinds = _kind(arguments)
     found = {*_in(dict(arguments), kinds), *_in(content, kinds)}
     return sorted(f"{kind}:{record_id}" for kind, record_id in found)
+
+
+def _kind(document: Mapping[str, Any]) -> frozenset[str]:
+    named = document.get("type")
+    return frozenset([named]) if isinstance(named, str) and named in KINDS else frozenset()
 
 
 def _in(value: Any, kinds: frozenset[str]) -> Iterator[tuple[str, int]]:
@@ -27,8 +31,7 @@ def _in(value: Any, kinds: frozenset[str]) -> Iterator[tuple[str, int]]:
     if not isinstance(value, dict):
         return
     # An activity has a type that may be called like a record.
-    if (own := value.get("type")) in KINDS:
-        kinds = kinds | {own}
+    kinds = kinds | _kind(value)
     for name, item in value.items():
         kind = name.removesuffix("_id")
         if isinstance(item, int):
