@@ -130,12 +130,14 @@ def _made_up(kind: type[Body]) -> dict[str, Any]:
     return made
 
 
+ROUTES = create_app(Settings(jwt_secret="x" * 32, database_url="postgresql://localhost/none")).routes
+
+
 def operations() -> list[Operation]:
-    app = create_app(Settings(jwt_secret="x" * 32, database_url="postgresql://localhost/none"))
     # Sorted, since Litestar keeps them in sets.
     return sorted(
         Operation(route.path_format, method, handler)
-        for route in app.routes
+        for route in ROUTES
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in sorted(handler.http_methods)
@@ -144,6 +146,12 @@ def operations() -> list[Operation]:
 
 
 EVERY = operations()
+# Those of other protocols, too: the live connections, and the door for AI clients.
+HANDLERS = [
+    handler
+    for route in ROUTES
+    for handler in (route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler])
+]
 ADMIN = [operation for operation in EVERY if operation.path.startswith("/admin")]
 CONSOLE = [operation for operation in EVERY if operation.path.startswith("/console/admin")]
 
