@@ -15,6 +15,7 @@ from app import probes
 from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
 from app.admin.assistant.answering import Answers
+from app.admin.assistant.mcp_servers.routes import router as mcp_servers
 from app.admin.assistant.routes import router as conversations
 from app.admin.assistant.settings.routes import router as assistant_settings
 from app.admin.assistant.socket import talk
@@ -89,7 +90,7 @@ ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
     *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
     *(audit, events, webhooks, trash, proposals),
-    *(assistant_settings, conversations, talk),
+    *(assistant_settings, mcp_servers, conversations, talk),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
 )
 

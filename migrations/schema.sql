@@ -1619,7 +1619,7 @@ CREATE TABLE mcp_servers (
     CONSTRAINT mcp_servers_name_key UNIQUE (tenant_id, name),
     CONSTRAINT mcp_servers_auth_check CHECK (auth = ANY (ARRAY['none', 'bearer', 'oauth'])),
     CONSTRAINT mcp_servers_auth_secret_check CHECK ((auth = 'none') = (secret IS NULL)),
-    CONSTRAINT mcp_servers_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,31}$'),
+    CONSTRAINT mcp_servers_name_check CHECK (name ~ '^[a-z][a-z0-9_-]{0,31}$'),
     CONSTRAINT mcp_servers_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT mcp_servers_url_check CHECK (url <> ''),
     CONSTRAINT mcp_servers_years_check CHECK (listed_at >= '0002-01-01 00:00:00+00' AND listed_at <= '9999-12-31
@@ -2178,6 +2178,7 @@ CREATE TABLE proposals (
     operation_id uuid,
     conversation_id bigint,
     mentions bigint[] GENERATED ALWAYS AS (crm_mentioned_in(request, changes, versions)) STORED,
+    answer jsonb,
     CONSTRAINT proposals_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT proposals_decided_check CHECK ((status = 'pending') = (decided_at IS NULL)),
     CONSTRAINT proposals_more_check CHECK (more >= 0),
@@ -2206,7 +2207,7 @@ CREATE POLICY tenant ON proposals
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT DELETE, SELECT (tenant_id, id, expires_at, decided_at) ON proposals TO crm_maintenance;
-GRANT INSERT, SELECT, UPDATE (status, decided_at, operation_id) ON proposals TO crm_service;
+GRANT INSERT, SELECT, UPDATE (status, decided_at, operation_id, answer) ON proposals TO crm_service;
 
 
 -- record_counts -------------------------------------------------------------------------------------------------------

@@ -343,6 +343,91 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/assistant/mcp-servers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List mcp servers
+         * @description Every server, the oldest first.
+         */
+        get: operations["list_mcp_servers"];
+        put?: never;
+        /**
+         * Create mcp server
+         * @description Let the assistant use the tools of a server. Each call needs the approval of the person who asks. The tools are
+         *     listed at once; `problem` says why they could not be.
+         */
+        post: operations["create_mcp_server"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/assistant/mcp-servers/{server_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete mcp server
+         * @description Delete a server, with its secret.
+         */
+        delete: operations["delete_mcp_server"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/assistant/mcp-servers/{server_id}/calls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Call mcp tool
+         * @description Call a tool of a server, once. This is what is done when a person approves a call of the assistant.
+         */
+        post: operations["call_mcp_tool"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/assistant/mcp-servers/{server_id}/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Refresh mcp server
+         * @description List a server's tools again.
+         */
+        post: operations["refresh_mcp_server"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/assistant/settings": {
         parameters: {
             query?: never;
@@ -3952,16 +4037,16 @@ export interface components {
         /**
          * AssistantSettingsChange
          * @description The settings that can be written. Provider, model and key are tried by a question of a few words. A key is for
-         *         one address: with another provider or base_url it has to be given again.
+         *         one address: with another provider or base_url it has to be given again. What is sent back as it was read changes
+         *         nothing.
          */
         AssistantSettingsChange: {
             monthly_tokens?: number | null;
             monthly_tokens_per_person?: number | null;
-            provider?: "" | components["schemas"]["Provider"];
-            /** @example claude-sonnet-4-5 */
-            model?: string;
+            provider?: "" | components["schemas"]["Provider"] | null;
+            model?: string | null;
             base_url?: string | null;
-            key?: "" | string;
+            key?: "" | string | null;
         };
         /**
          * Attachment
@@ -4114,6 +4199,12 @@ export interface components {
             sequence: number | null;
             hash: string | null;
         };
+        /**
+         * Auth
+         * @description How the service says who it is: with a token, or as an OAuth client that gets one (client credentials).
+         * @enum {unknown}
+         */
+        Auth: "bearer" | "none" | "oauth";
         /**
          * Batch
          * @description Requests that are done in this order, all or none.
@@ -5880,6 +5971,37 @@ export interface components {
             total: number;
         };
         /**
+         * Everything[McpServer]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "name": "name",
+         *           "url": "url",
+         *           "auth": "none",
+         *           "secret": null,
+         *           "allowed_tools": [],
+         *           "tools": [
+         *             {
+         *               "name": "name",
+         *               "description": "With cogs, without crank.",
+         *               "allowed": false
+         *             }
+         *           ],
+         *           "listed_at": "2026-01-12T14:05:00Z",
+         *           "problem": "problem",
+         *           "created_at": "2026-01-05T09:30:00Z"
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_McpServer_: {
+            data: components["schemas"]["McpServer"][];
+            total: number;
+        };
+        /**
          * Everything[PipelineStage]
          * @description A short list with all of its records.
          * @example {
@@ -6556,6 +6678,93 @@ export interface components {
          * @enum {unknown}
          */
         MatchedField: "company" | "content" | "customer" | "email" | "name" | "phone" | "title";
+        /**
+         * McpAnswer
+         * @description What the server answered, or why it did not. It is a stranger's text.
+         * @example {
+         *       "untrusted": "untrusted",
+         *       "is_error": false
+         *     }
+         */
+        McpAnswer: {
+            untrusted: string;
+            is_error: boolean;
+        };
+        /**
+         * McpCall
+         * @description A call of a tool.
+         */
+        McpCall: {
+            tool: string;
+            arguments: Record<string, never>;
+        };
+        /**
+         * McpServer
+         * @description A server of the Model Context Protocol. `tools` are those that it had at `listed_at`; `problem` says why they
+         *         could not be listed since. Of the secret there are the last characters. `allowed_tools` is null where all are
+         *         allowed.
+         * @example {
+         *       "id": 3,
+         *       "name": "name",
+         *       "url": "url",
+         *       "auth": "none",
+         *       "secret": null,
+         *       "allowed_tools": [],
+         *       "tools": [
+         *         {
+         *           "name": "name",
+         *           "description": "With cogs, without crank.",
+         *           "allowed": false
+         *         }
+         *       ],
+         *       "listed_at": "2026-01-12T14:05:00Z",
+         *       "problem": "problem",
+         *       "created_at": "2026-01-05T09:30:00Z"
+         *     }
+         */
+        McpServer: {
+            id: number;
+            name: string;
+            url: string;
+            auth: components["schemas"]["Auth"];
+            secret: string | null;
+            allowed_tools: string[] | null;
+            tools: components["schemas"]["McpTool"][];
+            listed_at: string | null;
+            problem: string | null;
+            created_at: string;
+        };
+        /**
+         * McpServerCreate
+         * @description A new server. With `bearer`, `secret` is the token; with `oauth`, it is that of `client_id` at `issuer`, to which
+         *         alone it is sent.
+         */
+        McpServerCreate: {
+            /**
+             * @description What its tools begin with
+             * @example outlook
+             */
+            name: string;
+            /** @example https://mcp.example/mcp */
+            url: string;
+            auth?: "" | components["schemas"]["Auth"];
+            secret?: "" | string;
+            client_id?: "" | string;
+            /** @example https://login.example */
+            issuer?: string;
+            /** @example mail.read */
+            scope?: string;
+            allowed_tools?: "" | string[] | null;
+        };
+        /**
+         * McpTool
+         * @description What a server says of a tool. Only those that are allowed are offered to the model.
+         */
+        McpTool: {
+            name: string;
+            description: string;
+            allowed: boolean;
+        };
         /**
          * Me
          * @description Who is asking, and what this service and the token's issuer let them do.
@@ -10942,6 +11151,213 @@ export interface operations {
             401: components["responses"]["401"];
             403: components["responses"]["403"];
             404: components["responses"]["404"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    list_mcp_servers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_McpServer_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    create_mcp_server: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["McpServerCreate"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["McpServer"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_mcp_server: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                server_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    call_mcp_tool: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                server_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["McpCall"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["McpAnswer"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    refresh_mcp_server: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                server_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["McpServer"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
             429: components["responses"]["429"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];

@@ -9,6 +9,7 @@ from typing import Any, LiteralString, NamedTuple
 import click
 import psycopg
 
+from app.admin.assistant.mcp_servers.service import SECRET as OF_SERVERS
 from app.admin.assistant.settings.service import SECRET as OF_ASSISTANT
 from app.cli.environment import data_dir_option, environment
 from app.crypto.cipher import UnreadableError
@@ -43,6 +44,15 @@ KINDS = (
         "SELECT id, secret FROM assistant_settings WHERE id > %s ORDER BY id LIMIT 100 FOR UPDATE",
         "UPDATE assistant_settings SET secret = %s WHERE id = %s",
         lambda tenant, _: (OF_ASSISTANT, tenant),
+    ),
+    Kind(
+        "MCP server",
+        """
+            SELECT id, secret FROM mcp_servers WHERE id > %s AND secret IS NOT NULL
+            ORDER BY id LIMIT 100 FOR UPDATE
+        """,
+        "UPDATE mcp_servers SET secret = %s WHERE id = %s",
+        lambda tenant, server: (OF_SERVERS, tenant, server),
     ),
 )
 

@@ -38,4 +38,6 @@ class Proposal(Base):
     decided_at: Mapped[datetime | None]
     operation_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
     conversation_id: Mapped[int | None] = mapped_column(BigInteger)
+    # Of a call outside of the service.
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     mentions: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), Computed(MENTIONED))

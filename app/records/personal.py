@@ -23,7 +23,7 @@ PERSONAL = {
     "job_files": "content document",
     "notes": "content content_folded external_id",
     "projects": "description external_id name name_folded",
-    "proposals": "changes request title",
+    "proposals": "answer changes request title",
     "stage_history": "reason",
     # What receivers answered.
     "webhook_deliveries": "attempts",

@@ -77,6 +77,9 @@ def test_a_model_is_tried_before_it_is_kept(admin: Caller, models: Models, setti
     (told,) = admin.audit(resource_type="assistant_settings")
     assert told["changes"]["model"] == {"old": None, "new": "small"}
     assert "secret" not in told["changes"]
+    # What is sent back as it was read changes nothing, and tries nothing.
+    assert admin.ok("PUT", PATH, kept) == kept
+    assert len(models.got) == 1
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,7 @@ def test_what_is_missing_is_said(admin: Caller) -> None:
         ({"provider": "openai", "model": "x"}, "key"),
         ({"provider": "openai_compatible", "model": "x"}, "base_url"),
         ({"provider": "openai", "model": "x", "key": "white space"}, "key"),
+        ({"provider": "openai", "model": "x", "key": "…1234"}, "key"),
     ):
         data = refused(admin.put(PATH, body), 400, "INVALID_REQUEST")
         assert [each["field"] for each in data["fields"]] == [field]
@@ -143,7 +147,7 @@ def test_without_settings_there_is_the_operators_account_or_none(
     model = asked_for(house.app, admin)
     assert (model.name, model.key, model.base_url, model.addresses) == ("large", "sk-house", models.root, None)
     shown = callers.person("admin", tenant, client=house).ok("GET", PATH)
-    assert (shown["by"], shown["model"], shown["key"]) == ("operator", "large", None)
+    assert (shown["by"], shown["model"], shown["key"]) == ("operator", None, None)
     # What the operator lets each organization use.
     actor = Actor(user_id="1", tenant_id=tenant, role=Role.AGENT)
     within(app, lambda database: service.count(database, actor, Usage(40, 10)))

@@ -16,6 +16,7 @@ from litestar.routes import HTTPRoute
 from msgspec import UNSET, to_builtins
 from msgspec.structs import fields
 from polyfactory.factories.msgspec_factory import MsgspecFactory
+from psycopg.types.json import Jsonb
 
 from app.access.permissions import Permission, Requires
 from app.admin.batch.schemas import Batch
@@ -40,7 +41,7 @@ KNOWN = {"first_name": "Grace", "content_type": "text/plain", "size": 5, "stage"
 KNOWN |= {"url": "http://127.0.0.1:9/hook", "types": ["customer.*"], "after": 0, "before": 2}
 # A report that has all filters; and its schedule.
 KNOWN |= {"report": "summary", "every": "day", "at": "07:30"}
-KNOWN |= {"email": "expected@example.com"}
+KNOWN |= {"email": "expected@example.com", "tool": "mail", "arguments": {}}
 # Every made-up record has this letter somewhere.
 QUERY: dict[str, object] = {"q": "e", "from": "2026-01-01", "to": "2026-01-31"}
 
@@ -178,6 +179,8 @@ def make(caller: Caller, parameter: str) -> Any:
         return make_notification(caller)
     if parameter == "proposal_id":
         return make_proposal(caller)
+    if parameter == "server_id":
+        return make_server(caller)
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -199,6 +202,24 @@ def start_job(caller: Caller) -> dict[str, Any]:
     body = {"ids": [*range(1, 1002)], "action": "update", "values": {"contacted": True}, "partial": True}
     job: dict[str, Any] = caller.ok("POST", "/admin/customers/bulk", body)["job"]
     return job
+
+
+def make_server(caller: Caller) -> int:
+    """A server that has a tool, and does not listen."""
+    settings: Settings = caller.client.app.state.settings
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute(set_for_transaction({"role": "%s", "crm.tenant": "%s"}), [SERVICE_ROLE, caller.tenant])
+        made = connection.execute(
+            "INSERT INTO mcp_servers (tenant_id, name, url, auth, tools) VALUES (%s, %s, %s, 'none', %s) RETURNING id",
+            [
+                caller.tenant,
+                f"server-{uuid.uuid4().hex[:12]}",
+                "http://127.0.0.1:9/mcp",
+                Jsonb([{"name": "mail", "description": "Sends a mail.", "input_schema": {"type": "object"}}]),
+            ],
+        ).fetchone()
+    assert made is not None
+    return int(made[0])
 
 
 def make_delivery(caller: Caller) -> int:

@@ -39,6 +39,8 @@ def expected_permission(method: str, path: str) -> str:
     if kind in {"audit", "events"}:
         return "read" if path == "events/stream" else "audit"
     if kind == "webhooks" or path.startswith(("assistant/settings", "assistant/mcp-servers")):
+        if path.endswith("/calls"):
+            return "write"
         return "configure"
     if kind == "members" and method not in {"GET", "HEAD"}:
         return "read" if path.endswith("/sign-out") else "configure"  # one's own

@@ -41,6 +41,7 @@ class FakeData:
             "tag_id": tag,
             "stage_id": admin.ok("GET", "/admin/pipeline-stages")["data"][0]["id"],
             "webhook_id": make(admin, "webhook_id"),
+            "server_id": make(admin, "server_id"),
             "member_id": make(admin, "member_id"),
         }
         hidden = self._customer(admin, "Hidden Customer")
@@ -181,6 +182,8 @@ OF_ONESELF = [o for o in ADMIN if o.path.startswith(("/admin/me/", "/admin/propo
         and o.permission == "write"
         and o.parameters
         and o not in OF_OPERATIONS + OF_JOBS + OF_ONESELF
+        # Servers are the organization's.
+        and o.parameters != ["server_id"]
     ],
     ids=str,
 )

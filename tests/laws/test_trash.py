@@ -92,6 +92,7 @@ def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(param
         "report_schedule_id": make(admin, "report_schedule_id"),
         "conversation_id": make(admin, "conversation_id"),
         "webhook_id": make(admin, "webhook_id"),
+        "server_id": make(admin, "server_id"),
         "member_id": make(admin, "member_id"),
     }
     before = everything(admin, stays)

@@ -20,6 +20,7 @@ from sqlalchemy import Executable
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.admin.assistant import queries
+from app.admin.assistant.mcp_servers.service import OutsideTool, offered_tools, propose
 from app.admin.assistant.mentions import mentioned
 from app.admin.assistant.schemas import AnswerEvent, EventType, MessageError, MessageStatus
 from app.admin.assistant.settings.service import count, failed, model_for
@@ -34,6 +35,7 @@ from app.assistant.turns import Kept, Offer, Plan, Turn
 from app.db.database import Database, Origin
 from app.records.transaction import Transaction, reading, writing
 from app.settings import Settings
+from app.web import strict_json
 from app.web.draining import is_draining
 from app.web.errors import AppError, Code
 
@@ -119,6 +121,7 @@ class Answer:
         self._results_id: int | None = None
         self._system = ""
         self._tools: list[ToolSpec] = []
+        self._outside: dict[str, OutsideTool] = {}
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,6 +250,8 @@ class Answer:
             mode="propose",
             conversation_id=self.asked.conversation_id,
         )
+        if call.name in self._outside:
+            return await self._call_outside(call, self._outside[call.name])
         result = await call_tool(caller, call.name, call.arguments)
         if not result.is_error:
             names = mentioned(call.arguments, result.content)
@@ -255,6 +260,22 @@ class Answer:
         if result.proposal_id is not None:
             offer = Offer(result.proposal_id, result.content["summary"], result.content["changes"])
         return Called(result.text, result.is_error, offer)
+
+    async def _call_outside(self, call: ToolCall, tool: OutsideTool) -> Called:
+        """Have the person asked first: arguments carry data out, and nobody knows what a tool of others does."""
+        try:
+            proposal_id = await self._kept(
+                lambda tx: propose(tx, tool, call.arguments, conversation_id=self.asked.conversation_id)
+            )
+        except AppError as refusal:
+            return Called(strict_json.encode({"error": refusal.message}).decode(), is_error=True)
+        summary = f"Call {tool.shown_name}"
+        content = {
+            "proposal_id": proposal_id,
+            "summary": summary,
+            "next": f"It is not called yet. Tell the person to approve or decline proposal {proposal_id}.",
+        }
+        return Called(strict_json.encode(content).decode(), is_error=False, offer=Offer(proposal_id, summary, []))
 
     def tell(self, event: Event) -> None:
         """Tell whoever listens."""
@@ -267,6 +288,7 @@ class Answer:
         async with reading(self._database, self._actor) as tx:
             rows = (await tx.connection.execute(queries.TURNS, given)).all()
             currency, timezone = (await tx.connection.execute(queries.SITUATION, given)).one()
+            self._outside = await offered_tools(tx)
         # The turn that is about to be written is not one that was said.
         turns = [Turn(*row) for row in rows[::-1] if row[0] != self.asked.turn_id]
         settings: Settings = self._app.state.settings
@@ -281,7 +303,10 @@ class Answer:
                 shown=self.asked.shown,
             )
         )
-        self._tools = [ToolSpec(tool.name, tool.description, tool.input) for tool in offered("propose")]
+        self._tools = [
+            *(ToolSpec(tool.name, tool.description, tool.input) for tool in offered("propose")),
+            *(tool.spec for tool in self._outside.values()),
+        ]
         window = self._windows.of(self.asked.model, settings.assistant_window_tokens)
         await Conversing(
             self,

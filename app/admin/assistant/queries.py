@@ -165,7 +165,7 @@ audit = AuditEntry.__table__.c
 _name = audit.resource_type + literal_column("':'") + cast(audit.resource_id, Text)
 _changed = select(func.array_agg(_name.distinct())).where(audit.operation_id == proposal.operation_id)
 OUTCOMES: Select[Any] = (
-    select(proposal.id, proposal.tool, STATUS, _changed.correlate(Proposal).scalar_subquery())
+    select(proposal.id, proposal.tool, STATUS, _changed.correlate(Proposal).scalar_subquery(), proposal.answer)
     .where(
         proposal.conversation_id == _id,
         literal_column("'pending'") != STATUS,

@@ -84,6 +84,7 @@ DECIDE = (
     .where(_one)
     .values(status=bindparam("decision"), decided_at=func.now(), operation_id=bindparam("operation"))
 )
+ANSWERED = update(Row).where(_one).values(answer=bindparam("given", type_=JSONB))
 # Entries in the audit log say by which way the change was proposed.
 CAME_BY = select(
     func.set_config(
@@ -195,6 +196,11 @@ async def decide(tx: Transaction, proposal_id: int, decision: ProposalStatus, op
     """Note what the person decided."""
     values = {"proposal_id": proposal_id, "decision": decision.value, "operation": operation_id}
     await tx.connection.execute(DECIDE, values)
+
+
+async def keep_answer(tx: Transaction, proposal_id: int, answer: Any) -> None:
+    """Keep what a call outside has answered, for the conversation that it came up in."""
+    await tx.connection.execute(ANSWERED, {"proposal_id": proposal_id, "given": answer})
 
 
 async def comes_by(tx: Transaction, via: str) -> None:

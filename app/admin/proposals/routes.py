@@ -41,7 +41,12 @@ async def approve_proposal(request: CrmRequest, proposal_id: FromPath[RecordId])
     after 15 minutes 409 PROPOSAL_EXPIRED.
     """
     async with transaction(request) as tx:
-        return answer(tx, await service.approve(request, tx, proposal_id))
+        approved = await service.approve(request, tx, proposal_id)
+        response = answer(tx, approved)
+    if service.goes_outside(approved.proposal):
+        approved.result = await service.call_outside(request, approved.proposal)
+        return answer(tx, approved)
+    return response
 
 
 @post("/{proposal_id:str}/decline", guards=PEOPLE, status_code=200)

@@ -14,6 +14,8 @@ from app.web.structs import Body, Maybe, View, ViewType
 from app.web.text import LINE, NAME
 
 MOST_TOKENS = 10**15
+# What begins the part of a key that is shown.
+SHOWN = "…"
 KEY = re.compile(r"[\x21-\x7e]{1,500}")
 
 
@@ -24,8 +26,13 @@ def check_key(key: str) -> str:
     return key
 
 
+def check_own_key(key: str) -> str:
+    """The key, or what is shown of it. Raises Refused."""
+    return key if key.startswith(SHOWN) else check_key(key)
+
+
 Tokens = Annotated[int, Meta(ge=0, le=MOST_TOKENS, description="Tokens in a month. Null is no limit")]
-Secret = Annotated[str, Meta(max_length=500, extra={"check": check_key, "choice": True}, examples=["sk-ant-api03-…"])]
+Secret = Annotated[str, Meta(max_length=500, extra={"check": check_own_key, "choice": True}, examples=["sk-ant-…"])]
 BaseUrl = Annotated[
     str,
     Meta(
@@ -62,14 +69,15 @@ class AssistantSettings(View):
 
 class AssistantSettingsChange(Body, kw_only=True):
     """The settings that can be written. Provider, model and key are tried by a question of a few words. A key is for
-    one address: with another provider or base_url it has to be given again.
+    one address: with another provider or base_url it has to be given again. What is sent back as it was read changes
+    nothing.
     """
 
     view: ClassVar[ViewType] = AssistantSettings
 
     monthly_tokens: Maybe[Tokens | None] = UNSET
     monthly_tokens_per_person: Maybe[Tokens | None] = UNSET
-    provider: Maybe[Provider] = UNSET
-    model: Maybe[Annotated[str, Meta(max_length=200, **NAME, examples=["claude-sonnet-4-5"])]] = UNSET
+    provider: Maybe[Provider | None] = UNSET
+    model: Maybe[Annotated[str, Meta(max_length=200, **NAME, examples=["claude-sonnet-4-5"])] | None] = UNSET
     base_url: Maybe[BaseUrl | None] = UNSET
-    key: Maybe[Secret] = UNSET
+    key: Maybe[Secret | None] = UNSET

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from app.access.actor import Actor
 from app.admin.assistant.settings import queries
 from app.admin.assistant.settings.queries import Stored
-from app.admin.assistant.settings.schemas import AssistantSettings, AssistantSettingsChange
+from app.admin.assistant.settings.schemas import SHOWN, AssistantSettings, AssistantSettingsChange
 from app.assistant import provider
 from app.assistant.provider import HOMES, Message, Model, Provider, ProviderError, Text, Usage
 from app.crypto.cipher import UnreadableError
@@ -135,14 +135,12 @@ async def shown(tx: Transaction, settings: Settings) -> AssistantSettings:
     """The settings as admins see them."""
     stored, used = await queries.stored(tx), await queries.used(tx)
     own = stored.provider is not None
-    by_operator = not own and settings.has_own_model
-    kind = stored.provider or (settings.assistant_provider if by_operator else None)
     return AssistantSettings(
-        by="organization" if own else "operator" if by_operator else None,
-        provider=None if kind is None else Provider(kind),
-        model=stored.model or (settings.assistant_model if by_operator else None),
+        by="organization" if own else "operator" if settings.has_own_model else None,
+        provider=None if stored.provider is None else Provider(stored.provider),
+        model=stored.model,
         base_url=stored.base_url,
-        key=stored.secret_end and f"…{stored.secret_end}",
+        key=_shown(stored),
         key_changed_at=stored.secret_changed_at,
         failure=stored.failure,  # type: ignore[arg-type]  # the database checks what it may be
         failed_at=stored.failed_at,
@@ -154,15 +152,24 @@ async def shown(tx: Transaction, settings: Settings) -> AssistantSettings:
     )
 
 
+def _shown(stored: Stored) -> str | None:
+    """What is shown of the key."""
+    return None if stored.secret_end is None else f"{SHOWN}{stored.secret_end}"
+
+
 def changed(before: Stored, data: AssistantSettingsChange, tenant: str, state: State) -> tuple[Stored, Model | None]:
     """What the settings become, and the model that has to be tried before. Raises AppError 400, or SERVICE_UNAVAILABLE
     without a key to encrypt with.
     """
-    given = data.given()
+    given = {name: value for name, value in data.given().items() if name == "key" or value != getattr(before, name)}
     key: str | None = given.pop("key", None)
+    if key == _shown(before):
+        key = None
     after = before._replace(**given)
     if not given.keys() & {"provider", "model", "base_url"} and key is None:
         return after, None
+    if key is not None and key.startswith(SHOWN):
+        raise invalid(Fault("key", "is a part of a key, as it is shown: give the whole key"))
     if after.provider is None:
         raise invalid(Fault("provider", "is required with a model"))
     if after.provider != before.provider and "base_url" not in given:
@@ -221,6 +228,8 @@ async def store(tx: Transaction, before: Stored, after: Stored) -> None:
     tx.precondition.check(now.version)
     if now.version != before.version:
         raise AppError(Code.VERSION_CONFLICT, data={"current_version": now.version})
+    if after == before:
+        return
     values: dict[str, Any] = {name: getattr(after, name) for name in queries.WRITABLE}
     await tx.connection.execute(queries.STORE, {"tenant_id": tx.actor.tenant_id, **values})
 

@@ -1,0 +1,1 @@
+"""Servers of others, whose tools the assistant may use."""
