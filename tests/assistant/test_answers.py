@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.assistant.talks import CONVERSATIONS, Talk, employ, kinds, text_of
+from app.admin.assistant import answering
+from tests.admin.test_erasure import erase
+from tests.assistant.talks import CONVERSATIONS, SETTINGS, Talk, employ, kinds, text_of
 from tests.callers import Caller, refused
-from tests.peers.models import Break, Call, Fail, Hang, Models, Say
+from tests.peers.models import Asked, Break, Call, Fail, Hang, Models, Reply, Say
 
 
 @pytest.fixture
@@ -148,3 +150,78 @@ def test_an_idempotency_key_asks_once(talk: Talk, models: Models) -> None:
     assert second.headers["Idempotency-Replayed"] == "true"
     asked, answered = talk.messages()
     assert second.json() == {"conversation_id": talk.id, "message_id": asked["id"], "answer_id": answered["id"]}
+
+
+def test_the_oldest_exchanges_are_summed_up_for_a_model_with_a_small_window(
+    admin: Caller, agent: Caller, models: Models
+) -> None:
+    employ(admin, models)
+    talk = Talk(agent)
+    sizes: list[int] = []
+
+    def answer(asked: Asked) -> Reply:
+        sizes.append(len(asked.content))
+        if len(asked.content) > 60_000:
+            return Fail(400, "context_length_exceeded", "This model's maximum context length is 8192 tokens.")
+        if "Sum up this conversation" in asked.content.decode():
+            return Say(("They spoke of engines.",))
+        return Say(("Fine. " + "y" * 3000,))
+
+    models.answer = answer
+    for number in range(8):
+        assert talk.say(f"{number} " + "x" * 6000)[-1]["status"] == "done"
+    assert "They spoke of engines." in models.got[-1].content.decode()
+    assert "0 xxx" not in models.got[-1].content.decode()
+    # What was once too long is not tried again.
+    assert sum(size > 60_000 for size in sizes) < 6
+    assert [each["role"] for each in talk.messages()] == ["user", "assistant"] * 8
+    # The trace has what was sent to be summed up, too, as it was sent.
+    (summed_up, *_) = [call for call in talk.trace() if not call["tools"]]
+    sent = next(asked.body for asked in models.got if "Sum up this conversation" in asked.content.decode())
+    assert summed_up["messages"][0]["parts"][0]["text"] == sent["messages"][1]["content"]
+
+
+def test_whoever_is_shut_out_hears_no_more(admin: Caller, talk: Talk, models: Models) -> None:
+    models.says(Hang(("She is",)))
+    end = talk.saying()
+    assert models.hanging.wait(10)
+    (member,) = [
+        each
+        for each in admin.ok("GET", "/admin/members")["data"]
+        if each["id"] and each["user_id"] == talk.caller.user_id
+    ]
+    admin.ok("PATCH", f"/admin/members/{member['id']}", {"is_active": False})
+    assert models.hung_up.wait(10)
+    events = end()
+    assert (events[-2]["code"], events[-1]["status"]) == ("NOT_ALLOWED", "failed")
+
+
+def test_an_answer_takes_a_limited_time(talk: Talk, models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "MOST_SECONDS", 0.0)
+    models.says(Hang(("She is",)))
+    events = talk.say()
+    assert models.hung_up.wait(10)
+    assert (events[-2]["code"], events[-1]["status"]) == ("TIME_IS_UP", "failed")
+
+
+def test_the_organizations_tokens_are_counted_and_end_an_answer(admin: Caller, talk: Talk, models: Models) -> None:
+    admin.ok("PUT", SETTINGS, {"monthly_tokens": 200})
+    models.answer = lambda _: Say((), (Call("my_day", {}),))
+    events = talk.say()
+    assert events[-2]["code"] == "BUDGET_USED"
+    assert admin.ok("GET", SETTINGS)["used_tokens"] >= 240
+    refused(talk.caller.post(f"{talk.path}/messages", {"text": "And?"}), 429, "ASSISTANT_BUDGET_USED")
+
+
+def test_a_conversation_is_emptied_with_what_its_proposals_have_made(admin: Caller, models: Models) -> None:
+    employ(admin, models)
+    talk = Talk(admin)
+    models.says(
+        Say((), (Call("create_record", {"type": "customer", "values": {"name": "Grace Hopper"}}),)), Say(("Done?",))
+    )
+    events = talk.say("Write down Grace Hopper")
+    (proposal,) = [event for event in events if event["type"] == "proposal"]
+    made = admin.ok("POST", f"/admin/proposals/{proposal['proposal_id']}/approve")["result"]
+    erase(admin, f"/admin/customers/{made['id']}", "Grace Hopper")
+    assert {each["status"] for each in talk.messages()} == {"erased"}
+    assert "Grace" not in str(talk.trace())

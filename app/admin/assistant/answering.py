@@ -144,6 +144,7 @@ class Answer:
                     )
                 )
             elif not work.done():
+                await self._look()
                 await self._beat()
         await self._end(*self._outcome(work))
 
@@ -316,6 +317,14 @@ class Answer:
             Limits(settings.assistant_max_tokens, window),
             learn_window=partial(self._windows.learn, self.asked.model),
         ).run()
+
+    async def _look(self) -> None:
+        """End the answer if the person may no longer be here."""
+        try:
+            await self._app.state.authenticator.check_again(self._actor, Permission.READ)
+        except AppError as refusal:
+            if refusal.status != 503:  # it is asked again
+                self._stop(StoppedError(Failure.NOT_ALLOWED, refusal.message))
 
     async def _beat(self) -> None:
         """Store how far it is, and say that its worker lives."""

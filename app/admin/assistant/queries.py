@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
     update,
@@ -127,9 +128,11 @@ MESSAGE_COLUMNS = (
     *(m.id, m.role, m.status, JsonColumn(m.parts, list[Kept], empty="[]").column),
     *(m.context, m.error, m.input_tokens, m.output_tokens, m.created_at),
 )
+# Not so a turn that was too long for the model, and was asked for again with less.
+_SAYS = or_(m.parts != literal_column("'[]'::jsonb"), m.status != "done")
 MESSAGES: Select[Any] = (
     select(*MESSAGE_COLUMNS)
-    .where(m.conversation_id == _id, m.id > bindparam("after", type_=BigInteger), m.role != "summary")
+    .where(m.conversation_id == _id, m.id > bindparam("after", type_=BigInteger), m.role != "summary", _SAYS)
     .order_by(m.id)
     .limit(bindparam("most", type_=BigInteger))
 )
