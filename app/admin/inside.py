@@ -100,6 +100,7 @@ class Sender(Struct, kw_only=True):
         }
         status, answered = 0, []
         chunks: list[bytes] = []
+        whole = asyncio.Event()
 
         async def receive_answer(message: Message) -> None:
             nonlocal status, answered
@@ -107,19 +108,23 @@ class Sender(Struct, kw_only=True):
                 status, answered = message["status"], list(message["headers"])
             elif message["type"] == "http.response.body":
                 chunks.append(message["body"])
+                if not message.get("more_body"):
+                    whole.set()
 
         content = b"" if body is None else strict_json.encode(body)
-        await self.app.state.router(scope, once(content), receive_answer)
+        await self.app.state.router(scope, once(content, whole), receive_answer)
         return Answer(status, answered, b"".join(chunks), scope["state"].get(TRIED, ()))
 
 
-def once(content: bytes) -> Receive:
-    """What a client sends who then waits."""
+def once(content: bytes, whole: asyncio.Event | None = None) -> Receive:
+    """What a client sends who then waits, and hangs up when the answer is there: what is streamed ends only then."""
     messages: list[Any] = [{"type": "http.request", "body": content, "more_body": False}]
+    answered = whole or asyncio.Event()
 
     async def receive() -> Any:
-        if not messages:
-            await asyncio.get_running_loop().create_future()
-        return messages.pop()
+        if messages:
+            return messages.pop()
+        await answered.wait()
+        return {"type": "http.disconnect"}
 
     return receive

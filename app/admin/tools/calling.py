@@ -40,6 +40,7 @@ NEXT = {
     Code.SERVICE_UNAVAILABLE: "Wait a little, and call again once.",
     Code.CHANGED_SINCE: "Read the record again.",
     Code.LIMIT_REACHED: "Tell the person.",
+    Code.INVALID_CURSOR: "Leave cursor out, and call again.",
 }
 
 
