@@ -10,11 +10,15 @@ from typing import Any
 
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from msgspec.structs import replace
 
 from app.db.database import Database
 from app.db.roles import SERVICE_ROLE, set_for_transaction
 from app.jobs.queue import Kinds
 from app.jobs.worker import JobWorker
+from app.main import create_app
 from app.settings import Settings
 from tests.callers import Caller
 
@@ -27,6 +31,13 @@ def catalog(settings: Settings) -> Iterator[psycopg.Connection]:
     """A session of the owner."""
     with psycopg.connect(settings.migration_dsn) as connection:
         yield connection
+
+
+@pytest.fixture(scope="module")
+def working(settings: Settings) -> Iterator[TestClient[Litestar]]:
+    """A service that runs jobs, for all tests of a module from the first on that wants it."""
+    with TestClient(create_app(replace(settings, jobs_in_service=True)), raise_server_exceptions=False) as service:
+        yield service
 
 
 @pytest.fixture

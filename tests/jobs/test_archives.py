@@ -15,8 +15,6 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import Result
-from litestar import Litestar
-from litestar.testing import TestClient
 
 from app.admin.exports.archive import TYPES
 from app.db.roles import enter_tenant
@@ -30,12 +28,6 @@ from tests.processes import crm_on, wait_until
 from tests.records.chains import breaks, seal
 
 EXPORTS = "/admin/exports"
-
-
-@pytest.fixture
-def working(variant: Callable[..., TestClient[Litestar]]) -> TestClient[Litestar]:
-    """A service that runs jobs."""
-    return variant(jobs_in_service=True)
 
 
 def fill(admin: Caller) -> int:

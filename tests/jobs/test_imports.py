@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,7 @@ from tests.callers import Caller, Callers, refused
 from tests.processes import wait_until
 
 IMPORTS = "/admin/imports"
-
-
-@pytest.fixture(autouse=True)
-def working(variant: Callable[..., TestClient[Litestar]]) -> TestClient[Litestar]:
-    """A service that runs jobs."""
-    return variant(jobs_in_service=True)
+pytestmark = pytest.mark.usefixtures("working")
 
 
 def ended(caller: Caller, job: dict[str, Any]) -> dict[str, Any]:
