@@ -24,6 +24,7 @@ from app.db.migrations import Migrations
 from app.dev.postgres import OWNER
 from tests.processes import results_suffix
 from tests.torture import (
+    assistant,
     background,
     clients,
     crowds,
@@ -99,6 +100,7 @@ TRIALS = (
     Trial(31, "a job's effects happen once", background.workers_killed, slow=True),
     Trial(31, "a dirty spreadsheet comes in, goes back, and out", imports.imported_while_workers_are_killed, slow=True),
     Trial(31, "a reminder comes exactly once", reminders.reminded_while_workers_are_killed, slow=True),
+    Trial(31, "a killed worker loses no conversation", assistant.killed_in_the_middle_of_an_answer, slow=True),
     Trial(32, "each reader of the feed sees each change once", background.read_while_everybody_writes),
     Trial(33, "bad receivers make nobody late", receivers.zoo_of_receivers, slow=True),
     Trial(34, "the broker and Redis can be away", peers.away, slow=True),
