@@ -25,6 +25,7 @@ from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers
 from tests.processes import wait_until
 from tests.records.chains import breaks, seal
+from tests.tools import Tools
 
 # Folded, it is the same.
 CANARY = "zyxcanaryqwv"
@@ -140,6 +141,8 @@ def fill(caller: Caller) -> tuple[str, list[str]]:
     mail = f"{CANARY}@example.com"
     table = f"About {CANARY}\nName,Mail,{CANARY}\n{CANARY},{mail},New {CANARY}\nEve,{mail},\n".encode()
     sent = caller.call("POST", "/admin/imports", files={"file": (f"{CANARY}.csv", table)}, data={"kind": "customers"})
+    for values in ({"notes": f"New {text}"}, {"name": f"New {CANARY}"}):
+        Tools(caller, "admin").ok("update_record", type="customer", id=customer["id"], values=values)
     imported = f"/admin/imports/{sent.json()['id']}"
     options = {"match_on": "email", "on_error": "skip", "values": {"status": {CANARY: "lead"}}}
     mapping = {"Name": "name", "Mail": "email", CANARY: "company"}
@@ -181,6 +184,8 @@ def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[
         superuser.execute(SAID)
         # A report that is mailed has its figures beside its file.
         superuser.execute("UPDATE job_files SET document = content")
+        # What a server of others answered.
+        superuser.execute("UPDATE proposals SET answer = changes")
         for table, columns in PERSONAL.items():
             for column in columns.split():
                 there = f"SELECT count(*) FROM {table} WHERE {column}::text ILIKE ANY (%s)"

@@ -37,7 +37,7 @@ from app.admin.proposals.schemas import Proposal, ProposalQuery, ProposalStatus,
 from app.db.database import Database
 from app.models import Proposal as Row
 from app.records.audit_values import AuditAction
-from app.records.filters import one_of
+from app.records.filters import one_of, user_in
 from app.records.json_columns import JsonColumn, selected, view_columns
 from app.records.listing import Listing
 from app.records.resources import RESOURCES, Resource
@@ -74,8 +74,10 @@ LISTING = Listing(
     key=c.id,
     query=ProposalQuery,
     filters={"status": one_of(STATUS)},
+    scope={"of": user_in(c.user_id)._replace(column=c.user_id)},
     default_sort=("created_at", SortOrder.DESC),
 )
+OF_ME = {"of": ["me"]}
 _one = c.id == bindparam("proposal_id", type_=BigInteger)
 ONE: Select[Any] = select(*selected(COLUMNS)).where(_one)
 LOCKED: Select[Any] = select(c.status, IS_EXPIRED, c.via, c.versions).where(_one).with_for_update()

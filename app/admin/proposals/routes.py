@@ -25,7 +25,7 @@ async def list_proposals(request: CrmRequest, filters: NamedDependency[ProposalQ
     """What waits for me, newest first; with `status` also what became of others, for a day."""
     if filters.status is UNSET and filters.cursor is UNSET:
         filters.status = [ProposalStatus.PENDING]
-    return await list_page(request, queries.LISTING, filters)
+    return await list_page(request, queries.LISTING, filters, scope=queries.OF_ME)
 
 
 @get("/{proposal_id:str}", guards=[Requires(Permission.READ)])

@@ -98,7 +98,8 @@ async def _write(caller: Caller, tool: Tool, request: Request) -> ToolResult:
         raise tried.refusal()
     shown = strict_json.decode_own(tried.body)
     changes: list[dict[str, Any]] = shown["changes"]
-    touched = len(changes) + shown["more"]
+    known = {(each["resource_type"], each["resource_id"]) for each in changes if each["resource_id"] is not None}
+    touched = len(known) + sum(each["resource_id"] is None for each in changes) + shown["more"]
     if not touched:
         return ToolResult({"done": False, "next": "Nothing would change: it is so already."})
     if caller.mode == "on" and not tool.destructive and touched <= MOST_AT_ONCE:
