@@ -5384,8 +5384,12 @@ BEGIN
         WHERE deleted_at IS NULL AND status = 'scheduled' AND remind_at > since AND remind_at <= now()
         UNION ALL
         SELECT tenant_id, assigned_to, 'overdue', 'activity', id, due_date, due_date, due_date, false
-        FROM activities
-        WHERE deleted_at IS NULL AND status = 'scheduled' AND NOT all_day AND due_date > since AND due_date <= now()
+        FROM (
+            SELECT tenant_id, assigned_to, id, due_date FROM activities
+            WHERE deleted_at IS NULL AND status = 'scheduled' AND NOT all_day AND due_date > since
+                AND due_date <= now()
+            ORDER BY due_date OFFSET 0
+        ) AS passed
         UNION ALL
         SELECT tenant_id, assigned_to, 'overdue', 'activity', activity.id,
             timezone(timezone, timezone('UTC', due_date)::date + interval '1 day'), due_date, due_date, true
@@ -5393,6 +5397,7 @@ BEGIN
             SELECT assigned_to, id, due_date FROM activities
             WHERE activities.tenant_id = settings.tenant_id AND deleted_at IS NULL AND status = 'scheduled' AND all_day
                 AND due_date >= days.first AND due_date < days.last
+            ORDER BY due_date OFFSET 0
         ) AS activity
         WHERE resource_type = 'activity'
         UNION ALL
@@ -5402,6 +5407,7 @@ BEGIN
             SELECT owner_id, id, due_date FROM projects
             WHERE projects.tenant_id = settings.tenant_id AND deleted_at IS NULL
                 AND status IN ('planned', 'in_progress', 'on_hold') AND due_date >= days.first AND due_date < days.last
+            ORDER BY due_date OFFSET 0
         ) AS project
         WHERE resource_type = 'activity'
         UNION ALL
@@ -5423,9 +5429,12 @@ BEGIN
             WHERE customers.tenant_id = settings.tenant_id AND deleted_at IS NULL
                 AND next_follow_up_at >= days.first AND next_follow_up_at < days.last
                 AND timezone('UTC', next_follow_up_at)::time = '00:00'
+            ORDER BY next_follow_up_at OFFSET 0
         ) AS customer
-            JOIN notification_settings AS person ON person.tenant_id = settings.tenant_id AND user_id = assigned_to
-        WHERE resource_type = 'customer' AND make_interval(mins => follow_up_minutes) = lead
+        WHERE resource_type = 'customer' AND lead = (
+            SELECT make_interval(mins => follow_up_minutes) FROM notification_settings AS person
+            WHERE person.tenant_id = settings.tenant_id AND user_id = assigned_to
+        )
         UNION ALL
         SELECT deals.tenant_id, owner_id, 'reminder', 'deal', deals.id, expected_close_date - lead, expected_close_date,
             expected_close_date, false
@@ -5446,10 +5455,13 @@ BEGIN
             WHERE deals.tenant_id = settings.tenant_id AND deleted_at IS NULL
                 AND expected_close_date >= days.first AND expected_close_date < days.last
                 AND timezone('UTC', expected_close_date)::time = '00:00'
+            ORDER BY expected_close_date OFFSET 0
         ) AS deal
-            JOIN notification_settings AS person ON person.tenant_id = settings.tenant_id AND user_id = owner_id
             JOIN pipeline_stages AS stage ON stage.tenant_id = settings.tenant_id AND stage.id = stage_id
-        WHERE resource_type = 'deal' AND stage.kind = 'open' AND make_interval(mins => closing_minutes) = lead
+        WHERE resource_type = 'deal' AND stage.kind = 'open' AND lead = (
+            SELECT make_interval(mins => closing_minutes) FROM notification_settings AS person
+            WHERE person.tenant_id = settings.tenant_id AND user_id = owner_id
+        )
     ), told AS (
         SELECT tenant_id, user_id, kind, resource_type, resource_id, moment,
             concat_ws('/', kind, resource_type, resource_id, extract(epoch FROM named)) AS key,
