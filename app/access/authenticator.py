@@ -89,7 +89,7 @@ class Authenticator:
         token = bearer_token(headers)
         if is_access_token(token):
             return await self._access_tokens.bearer(token)
-        return self._tokens.bearer(headers)
+        return self._tokens.bearer(token)
 
     def _refuse_revoked(self, bearer: Bearer, headers: Headers) -> None:
         try:

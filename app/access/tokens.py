@@ -71,7 +71,7 @@ class TokenVerifier:
 
     def actor(self, headers: Headers) -> Actor:
         """The person who sends these headers. Raises AppError as `bearer` and `person`."""
-        return self.person(self.bearer(headers), headers)
+        return self.person(self.bearer(bearer_token(headers)), headers)
 
     def person(self, bearer: Bearer, headers: Headers) -> Actor:
         """The owner of a token, with role and organization.
@@ -96,12 +96,11 @@ class TokenVerifier:
             access_token=bearer.access_token,
         )
 
-    def bearer(self, headers: Headers) -> Bearer:
+    def bearer(self, token: str) -> Bearer:
         """Verify a token. Valid ones are cached until they expire, since verifying takes longer than some answers.
 
         Raises AppError 401.
         """
-        token = bearer_token(headers)
         kept = self._cache.get(token)
         if kept is not None and kept.claims["exp"] > time.time() - LEEWAY_SECONDS:
             return kept

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import psycopg
@@ -132,9 +133,21 @@ def test_thirty_days_after_the_person_was_here_last_a_token_is_revoked(agent: Ca
     _as_service(
         settings, agent, f"UPDATE users SET last_seen_at = now() - interval '31 days' WHERE id = '{agent.user_id}'"
     )
-    # That a program asks does not say that its person was here.
     refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
-    refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+
+
+def test_that_a_program_asks_does_not_say_that_its_person_was_here(
+    agent: Caller, settings: Settings, variant: Any
+) -> None:
+    _, token = token_of(agent)
+    _as_service(
+        settings, agent, f"UPDATE users SET last_seen_at = now() - interval '9 days' WHERE id = '{agent.user_id}'"
+    )
+    # A worker that does not know the person yet.
+    other = Caller(variant(), token, user_id=agent.user_id, tenant=agent.tenant)
+    assert other.get("/admin/customers").is_success
+    (person,) = other.ok("GET", "/admin/users")["data"]
+    assert datetime.now(UTC) - datetime.fromisoformat(person["last_seen_at"]) > timedelta(days=8)
 
 
 def test_a_role_is_the_one_of_the_last_real_token(agent: Caller, settings: Settings) -> None:
@@ -183,9 +196,9 @@ def test_a_stream_ends_soon_after_its_token_is_revoked(agent: Caller, settings: 
             lines = stream.iter_lines()
             next(lines)
             agent.ok("DELETE", f"{TOKENS}/{token_id}")
-            # Until it ends.
-            for _ in lines:
-                pass
+            # Until it ends: long before it says that it is there.
+            for line in lines:
+                assert not line.startswith(":")
 
 
 def test_there_are_at_most_twenty(agent: Caller) -> None:
