@@ -125,3 +125,18 @@ def test_an_answer_whose_worker_is_dead_is_interrupted(admin: Caller, stored: St
     (message,) = answer["data"]
     assert (message["status"], message["error"]["code"]) == ("interrupted", "INTERRUPTED")
     assert message["parts"] == [{"type": "text", "text": "She is"}]
+
+
+def test_a_page_of_messages_has_a_limited_size(admin: Caller, stored: Store) -> None:
+    conversation = admin.ok("POST", PATH, {})["id"]
+    with stored() as connection:
+        for number in range(5):
+            said(connection, admin.tenant, conversation, str(number) * 400_000)
+    first = admin.ok("GET", f"{PATH}/{conversation}/messages")
+    assert [each["parts"][0]["text"][0] for each in first["data"]] == ["0", "1", "2"]
+    assert first["has_more"] is True
+    rest = admin.ok("GET", f"{PATH}/{conversation}/messages", after=first["data"][-1]["id"])
+    assert [each["parts"][0]["text"][0] for each in rest["data"]] == ["3", "4"]
+    assert rest["has_more"] is False
+    one = admin.ok("GET", f"{PATH}/{conversation}/messages", limit=1)
+    assert (len(one["data"]), one["has_more"]) == (1, True)

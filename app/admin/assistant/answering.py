@@ -49,7 +49,8 @@ SILENT_SECONDS = 15.0
 # In one worker: of a person, and of all.
 MOST_OF_PERSON = 3
 MOST_ANSWERS = 200
-MOST_TURNS = 2000
+# What is read of a conversation since it was summed up, the newest first: more than any model takes.
+MOST_TURNS, MOST_TURN_BYTES = 2000, 4 * 1024 * 1024
 MOST_WINDOWS = 100
 # How often the end of an answer is tried to be stored, where the database is away.
 END_TRIES = 5
@@ -285,13 +286,14 @@ class Answer:
     # ── the answer's own ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _converse(self) -> None:
-        given = {"conversation_id": self.asked.conversation_id, "most": MOST_TURNS, "me": self._actor.user_id}
+        given: dict[str, Any] = {"conversation_id": self.asked.conversation_id, "me": self._actor.user_id}
+        given |= {"most": MOST_TURNS, "most_bytes": MOST_TURN_BYTES}
         async with reading(self._database, self._actor) as tx:
             rows = (await tx.connection.execute(queries.TURNS, given)).all()
             currency, timezone = (await tx.connection.execute(queries.SITUATION, given)).one()
             self._outside = await offered_tools(tx)
         # The turn that is about to be written is not one that was said.
-        turns = [Turn(*row) for row in rows[::-1] if row[0] != self.asked.turn_id]
+        turns = [Turn(*row) for row in rows if row[0] != self.asked.turn_id]
         settings: Settings = self._app.state.settings
         self._system = system_prompt(
             Situation(
@@ -477,6 +479,8 @@ class Answers:
     def start(self, app: Litestar, asked: Asked) -> Answer:
         """Begin an answer that was asked for and is stored as such."""
         answer = Answer(app, asked, self._windows)
+        self._answers[_place(asked)] = answer
+        self._of_person[_person(asked)] += 1
         task = asyncio.create_task(self._give(answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -493,10 +497,7 @@ class Answers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _give(self, answer: Answer) -> None:
-        asked = answer.asked
-        place, person = (asked.actor.tenant_id, asked.conversation_id), (asked.actor.tenant_id, asked.actor.user_id)
-        self._answers[place] = answer
-        self._of_person[person] += 1
+        place, person = _place(answer.asked), _person(answer.asked)
         try:
             await answer.run()
         finally:
@@ -505,6 +506,14 @@ class Answers:
             self._of_person[person] -= 1
             if not self._of_person[person]:
                 del self._of_person[person]
+
+
+def _place(asked: Asked) -> tuple[str, int]:
+    return asked.actor.tenant_id, asked.conversation_id
+
+
+def _person(asked: Asked) -> tuple[str, str]:
+    return asked.actor.tenant_id, asked.actor.user_id
 
 
 async def _execute(tx: Transaction, statement: Executable, given: Mapping[str, Any]) -> None:

@@ -130,22 +130,43 @@ MESSAGE_COLUMNS = (
 )
 # Not so a turn that was too long for the model, and was asked for again with less.
 _SAYS = or_(m.parts != literal_column("'[]'::jsonb"), m.status != "done")
-MESSAGES: Select[Any] = (
-    select(*MESSAGE_COLUMNS)
+_some = (
+    select(m.id, func.octet_length(cast(m.parts, Text)).label("bytes"))
     .where(m.conversation_id == _id, m.id > bindparam("after", type_=BigInteger), m.role != "summary", _SAYS)
     .order_by(m.id)
     .limit(bindparam("most", type_=BigInteger))
+    .subquery("some")
+)
+_before = func.sum(_some.c.bytes).over(order_by=_some.c.id) - _some.c.bytes
+_weighed = select(_some.c.id, _before.label("before"), func.count().over().label("all")).subquery("weighed")
+# The last column is how many there would be, were they not so large.
+MESSAGES: Select[Any] = (
+    select(*MESSAGE_COLUMNS, _weighed.c.all)
+    .select_from(ConversationMessage)
+    .join(_weighed, _weighed.c.id == m.id)
+    .where(_weighed.c.before < bindparam("most_bytes", type_=BigInteger))
+    .order_by(m.id)
 )
 _TURN = (m.id, m.role, JsonColumn(m.parts, list[Kept], empty="[]").column, m.until)
 # The last of them; the newest summary says what was before.
 _summed_up = (
     select(func.max(m.until)).where(m.conversation_id == _id, m.role == "summary").correlate(None).scalar_subquery()
 )
-TURNS: Select[Any] = (
-    select(*_TURN)
-    .where(m.conversation_id == _id, (m.id > func.coalesce(_summed_up, 0)))
+_newest = (
+    select(m.id, func.octet_length(cast(m.parts, Text)).label("bytes"))
+    .where(m.conversation_id == _id, m.id > func.coalesce(_summed_up, 0))
     .order_by(m.id.desc())
     .limit(bindparam("most", type_=BigInteger))
+    .subquery("newest")
+)
+_after = func.sum(_newest.c.bytes).over(order_by=_newest.c.id.desc()) - _newest.c.bytes
+_near = select(_newest.c.id, _after.label("after")).subquery("near")
+TURNS: Select[Any] = (
+    select(*_TURN)
+    .select_from(ConversationMessage)
+    .join(_near, _near.c.id == m.id)
+    .where(_near.c.after < bindparam("most_bytes", type_=BigInteger))
+    .order_by(m.id)
 )
 TURNS_BY_ID: Select[Any] = (
     select(*_TURN)

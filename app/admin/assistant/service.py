@@ -32,8 +32,8 @@ from app.web import strict_json
 from app.web.errors import AppError, Code
 
 TITLE_LENGTH = 80
-# A trace has at least one call, and ends where it would be larger.
-MOST_TRACE_BYTES = 1024 * 1024
+# An answer has at least one turn, or call, and ends where it would be larger.
+MOST_BYTES = 1024 * 1024
 
 
 class Outcome(NamedTuple):
@@ -140,9 +140,9 @@ async def messages(tx: Transaction, conversation_id: int, wanted: MessageQuery) 
     """Turns after an id, oldest first. Raises AppError CONVERSATION_NOT_FOUND."""
     conversation = await queries.get(tx, conversation_id)
     given = {"conversation_id": conversation_id, "after": wanted.after, "most": wanted.limit + 1}
-    rows = (await tx.connection.execute(queries.MESSAGES, given)).all()
-    shown = [message_of(row, answering=conversation.answering) for row in rows[: wanted.limit]]
-    return ConversationMessages(shown, conversation.answering, has_more=len(rows) > wanted.limit)
+    rows = (await tx.connection.execute(queries.MESSAGES, given | {"most_bytes": MOST_BYTES})).all()
+    shown = [message_of(row[:-1], answering=conversation.answering) for row in rows[: wanted.limit]]
+    return ConversationMessages(shown, conversation.answering, has_more=bool(rows) and rows[0][-1] > len(shown))
 
 
 async def trace(tx: Transaction, conversation_id: int, wanted: TraceQuery) -> Trace:
@@ -150,15 +150,15 @@ async def trace(tx: Transaction, conversation_id: int, wanted: TraceQuery) -> Tr
     await queries.get(tx, conversation_id)
     given = {"conversation_id": conversation_id, "after": wanted.after, "most": wanted.limit + 1}
     rows = (await tx.connection.execute(queries.CALLS, given)).all()
-    ids = sorted({turn_id for row in rows for turn_id in row[7]})
-    found = await tx.connection.execute(queries.TURNS_BY_ID, given | {"ids": ids})
-    turns = {row[0]: Turn(*row) for row in found.all()}
     data: list[ProviderCall] = []
     size = 0
     for row in rows[: wanted.limit]:
+        # One call at a time, since each has the whole conversation.
+        found = await tx.connection.execute(queries.TURNS_BY_ID, given | {"ids": row[7]})
+        turns = {each[0]: Turn(*each) for each in found.all()}
         call = _call(row, [turns[turn_id] for turn_id in row[7] if turn_id in turns])
         size += len(strict_json.encode(call))
-        if data and size > MOST_TRACE_BYTES:
+        if data and size > MOST_BYTES:
             break
         data.append(call)
     return Trace(data, has_more=len(data) < len(rows))

@@ -157,7 +157,7 @@ class Line:
             except AppError as refusal:
                 await self._tell_error(refusal.code.name, refusal.message)
                 continue
-            task = asyncio.create_task(self._answer(message))
+            task = asyncio.create_task(self._pass(message))
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
 
@@ -175,6 +175,11 @@ class Line:
             except AppError as refusal:
                 if refusal.status != 503:
                     raise ClosedError(POLICY, refusal.code.name) from None
+
+    async def _pass(self, message: Say | Cancel) -> None:
+        # Whoever is gone is noticed by the one who listens.
+        with suppress(WebSocketDisconnect):
+            await self._answer(message)
 
     async def _answer(self, message: Say | Cancel) -> None:
         """Send it to its route, and pass on what that answers."""
