@@ -94,6 +94,7 @@ def test_a_record_in_the_trash_leaves_every_answer_as_if_it_had_never_been(param
         "webhook_id": make(admin, "webhook_id"),
         "server_id": make(admin, "server_id"),
         "member_id": make(admin, "member_id"),
+        "proposal_id": make(admin, "proposal_id"),
     }
     before = everything(admin, stays)
     record = make(admin, parameter) if parameter == "customer_id" else of_customer(admin, parameter, customer)
