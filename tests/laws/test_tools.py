@@ -65,7 +65,7 @@ def new(kind: Listed, ids: dict[str, int]) -> dict[str, Any]:
     body = valid_body(create)
     if "name" in body:
         body["name"] = f"new-{uuid.uuid4().hex[:12]}"
-    return body | ({"customer_id": ids["customer"]} if kind in {"contact", "deal", "note"} else {})
+    return body | ({"customer_id": ids["customer"]} if "customer_id" in create.__struct_fields__ else {})
 
 
 def changed(kind: Listed) -> dict[str, Any]:

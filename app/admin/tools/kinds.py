@@ -27,8 +27,8 @@ class Readable(StrEnum):
     ACTIVITY = "activity"
     NOTE = "note"
     PROJECT = "project"
-    TAG = "tag"
     PIPELINE_STAGE = "pipeline_stage"
+    TAG = "tag"
 
 
 class Listed(StrEnum):
@@ -51,9 +51,9 @@ class Trashed(StrEnum):
     CUSTOMER = "customer"
     CONTACT = "contact"
     DEAL = "deal"
-    ACTIVITY = "activity"
     NOTE = "note"
     PROJECT = "project"
+    ACTIVITY = "activity"
 
 
 class Kind(NamedTuple):
