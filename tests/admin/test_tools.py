@@ -137,7 +137,7 @@ def test_the_largest_records_fit(admin: Caller, tools: Tools) -> None:
     assert changed["changes"][0]["id"] == customer
     removed = tools.ok("delete_record", type="customer", id=customer)
     assert removed["summary"] == f"Delete customer {customer}, and 64 more records"
-    assert len(removed["changes"]) + removed["more_changes"] == 65
+    assert len(removed["changes"]) + removed.get("more_changes", 0) == 65
 
 
 def test_my_day_has_what_is_due_late_to_follow_up_and_stale(

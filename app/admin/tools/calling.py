@@ -28,6 +28,9 @@ LONGEST_ERROR = 1500
 AROUND = 300
 # What touches more records is always proposed first.
 MOST_AT_ONCE = 10
+# What every new record gets.
+STAMPED = frozenset({"id", "created_at", "updated_at"})
+NOTHING: tuple[Any, ...] = (None, False, [], {})
 # What to do next, by the code of an error.
 NEXT = {
     Code.INVALID_REQUEST: "Mend that and call again; describe lists fields, filters and values.",
@@ -137,7 +140,7 @@ def _shown(content: dict[str, Any], changes: list[dict[str, Any]], more: int) ->
             "type": each["resource_type"],
             "id": each["resource_id"],
             "action": each["action"],
-            UNTRUSTED: {name: _difference(was) for name, was in each["changes"].items()},
+            UNTRUSTED: {name: said for name, was in each["changes"].items() if (said := _difference(name, was))},
         }
         for each in changes
     ]
@@ -147,7 +150,10 @@ def _shown(content: dict[str, Any], changes: list[dict[str, Any]], more: int) ->
     return content | {"changes": shown} | ({"more_changes": left} if left else {})
 
 
-def _difference(was: dict[str, Any]) -> dict[str, Any]:
+def _difference(name: str, was: dict[str, Any]) -> dict[str, Any]:
+    """What a model needs to tell of one field: nothing of what a new record has by itself."""
+    if was["old"] is None and (name in STAMPED or was["new"] in NOTHING):
+        return {}
     both = {"before": was["old"], "after": was["new"]}
     return {said: value for said, value in both.items() if value is not None}
 
