@@ -12,7 +12,7 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test test-database test-besides coverage torture walk nightly check check-types check-typescript check-style check-deploy check-openapi \
+.PHONY: setup run test test-database test-besides coverage torture walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
 	check-schema audit bench docs format clean
 
 setup:
@@ -57,8 +57,13 @@ torture: setup
 walk: setup
 	@CRM_WALK_STEPS=2000 $(BIN)/pytest -q tests/laws/test_dry_run_and_undo.py -k random_walk
 
+# The assistant with a real llama.cpp and a real, very small model, which this installs (130 MB).
+small-model: setup
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --locked --inexact --all-extras --group small-model --python $(BIN)/python
+	@$(BIN)/pytest -q tests/small_model
+
 # What takes too long for each change; `make -k nightly` goes on after a failure.
-nightly: coverage torture bench walk
+nightly: coverage torture bench walk small-model
 
 # The checks need nothing of each other, so they run side by side; the longest begins first.
 check: setup

@@ -64,7 +64,7 @@ class Answer(ABC):
         else:
             failure = failed("ended_early") if self.stop is None else None
         if came or self.usage or failure is None:
-            yield self.usage or estimate(system, messages, tools, came)
+            yield _counted(self.usage, estimate(system, messages, tools, came))
         if failure is not None:
             raise failure from cause
         assert self.stop is not None, "else it ended early"  # noqa: S101
@@ -79,6 +79,13 @@ class Answer(ABC):
             )
             return failed("other", NOT_UNDERSTOOD)
         return failed("ended_early") if began else failed("unreachable", refusal(error))
+
+
+def _counted(said: Usage | None, guess: Usage) -> Usage:
+    """What the provider said, and a guess where it said nothing: no request is empty."""
+    if said is None:
+        return guess
+    return Usage(said.input_tokens or guess.input_tokens, said.output_tokens)
 
 
 def call_of(call_id: str | None, name: str, arguments: str, extra: dict[str, object] | None = None) -> ToolCall:
