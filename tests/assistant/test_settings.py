@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import secrets
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +27,7 @@ from app.settings import Settings
 from app.web.errors import AppError, Code
 from tests.callers import Caller, Callers, refused
 from tests.peers.models import Fail, Models, Say
+from tests.processes import crm_here
 from tests.records.chains import seal
 
 PATH = "/admin/assistant/settings"
@@ -215,3 +220,43 @@ def test_admins_are_told_that_the_key_is_refused_and_once(
     assert agent.ok("GET", "/admin/me/notifications")["data"] == []
     models.answer = lambda _: Say()
     assert admin.ok("PUT", PATH, {"key": "sk-another-of-our-own-5678"})["failure"] is None
+
+
+def test_keys_are_replaced_one_after_the_other(
+    callers: Callers, tenant: str, models: Models, variant: Variant, settings: Settings
+) -> None:
+    old, new = (base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2))
+    before = callers.person("admin", tenant, client=variant(encryption_keys=old))
+    before.ok("PUT", PATH, own(models))
+    server = {"name": "mail", "url": "http://127.0.0.1:9/mcp", "auth": "bearer", "secret": "a-token-of-theirs"}
+    made = before.ok("POST", "/admin/assistant/mcp-servers", server)
+    configured = {"DATABASE_URL": settings.database_url, "JWT_SECRET": settings.jwt_secret}
+    lost = crm_here("keys", "rotate", ENCRYPTION_KEYS=new, **configured)
+    assert lost.exit_code == 1
+    assert f"{tenant}: no key decrypts the secret of the assistant's settings" in lost.output
+    assert f"{tenant}: no key decrypts the secret of MCP server {made['id']}" in lost.output
+    done = crm_here("keys", "rotate", ENCRYPTION_KEYS=f"{new},{old}", **configured)
+    assert "Encrypted 2 secrets" in done.output
+    after = variant(encryption_keys=new)
+    assert asked_for(after.app, before).key == "sk-a-key-of-our-own-1234"
+    there = callers.person("admin", tenant, client=after)
+    shown = there.ok("POST", f"/admin/assistant/mcp-servers/{made['id']}/refresh")
+    assert shown["problem"] == "The server does not accept connections"
+    assert [entry["action"] for entry in there.audit()] == ["create", "create"]
+
+
+def test_a_service_without_conversations_loads_no_library_of_a_provider() -> None:
+    loaded = "import app.worker, app.main, app.background, sys; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True).stdout.split()
+    assert "app.assistant.provider" in names
+    assert {"anthropic", "openai", "mcp", "httpx2"}.isdisjoint(names)
+
+
+def test_without_the_libraries_it_says_what_to_install(
+    admin: Caller, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("openai", "anthropic"):
+        monkeypatch.delitem(sys.modules, f"app.assistant.providers.{name}", raising=False)
+        monkeypatch.setitem(sys.modules, name, None)
+    data = refused(admin.put(PATH, own(models)), 400, "ASSISTANT_REFUSED")
+    assert "crm-service[assistant]" in data["fields"][0]["message"]
