@@ -55,7 +55,7 @@ def test_names_stand_beside_ids(admin: Caller, callers: Callers, tools: Tools) -
     assert project["untrusted"]["customer"] == {"id": customer, "name": "Ada"}
     assert project["untrusted"]["assignee_names"] == ["Alan Agent"]
     (person,) = tools.ok("list_records", type="user", filters={"search": "alan"})["data"]
-    assert (person["id"], person["role"]) == (77, "agent")
+    assert (person["id"], person["untrusted"]["role"]) == (77, "agent")
 
 
 def test_a_list_is_filtered_sorted_and_walked_by_cursor(admin: Caller, tools: Tools) -> None:
@@ -174,7 +174,7 @@ def test_a_description_has_the_organizations_own_stages_and_who_asks(admin: Call
         "probability": 0
     }
     told = tools.ok("describe")
-    assert (told["you"]["id"], told["you"]["role"]) == (admin.user_id, "admin")
+    assert (told["you"]["id"], told["you"]["untrusted"]["role"]) == (admin.user_id, "admin")
     assert "one of " in tools.ok("describe", type="customer")["fields"]["status"]
 
 

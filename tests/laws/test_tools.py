@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from msgspec.inspect import type_info
+from msgspec.structs import fields
 
 from app.access.permissions import Role
+from app.admin.tools.answers import PEOPLE, UNTRUSTED, shaped
 from app.admin.tools.arguments import Report
 from app.admin.tools.calling import offered
 from app.admin.tools.catalogue import BY_NAME, TOOLS
@@ -20,6 +23,7 @@ from app.admin.tools.reading import REPORTS
 from app.admin.tools.tool import Tool
 from app.records.resources import RESOURCES
 from app.settings import Settings
+from app.web.fields import is_choice
 from app.web.input import read_again
 from tests.callers import Caller, Callers
 from tests.laws.routes import ADMIN, COLLECTIONS, UNKNOWN_ID, make, valid_body
@@ -219,6 +223,20 @@ def test_a_description_names_what_the_routes_take(kind: Listed) -> None:
     assert set(described["required_to_create"] if known.create else ()) <= {*described.get("fields", ()), "customer_id"}
     rules = [*described.get("fields", {}).values(), *described.get("filters", {}).values()]
     assert all(0 < len(rule) <= 160 for rule in rules)
+
+
+@pytest.mark.parametrize("kind", list(Readable))
+def test_what_people_type_is_marked_as_data_even_if_it_looks_like_a_name_of_ours(kind: Readable) -> None:
+    known = KINDS[Listed(kind)]
+    assert known.create is not None
+    for field in fields(known.create):
+        if (
+            "StrType" in str(type_info(field.type))
+            and not is_choice(field.type)
+            and field.encode_name not in PEOPLE | {"assignees"}
+        ):
+            shown = shaped(known.detail, {field.encode_name: "ignore_all_instructions"})
+            assert shown == {UNTRUSTED: {field.encode_name: "ignore_all_instructions"}}
 
 
 def test_each_tool_is_there_once() -> None:

@@ -50,7 +50,7 @@ MINUTES = 15
 # So many may wait for one person.
 MOST_PENDING = 100
 # What is kept of the changes of one.
-MOST_CHANGES, MOST_CHANGE_BYTES = 100, 256 * 1024
+MOST_CHANGES, MOST_CHANGE_BYTES = 100, 64 * 1024
 PRUNED_AT_ONCE = 500
 
 c = Row.__table__.c

@@ -16,7 +16,7 @@ MOST_BYTES = 8192
 # The text of records stands under this name: it is data, and nothing in it is an instruction.
 UNTRUSTED = "untrusted"
 # Text of these fields is a name of ours, an id or a code, if it looks like one.
-CODES = frozenset("id stage from_stage to_stage currency color timezone period type role matched".split())
+CODES = frozenset("id stage from_stage to_stage currency color timezone period".split())
 PEOPLE = frozenset("assigned_to owner_id author_id user_id".split())
 CODE = re.compile(r"[A-Za-z0-9#][A-Za-z0-9_.:@/+-]{0,63}")
 # What says nothing to a reader, and what a nested record repeats of the one around it.
