@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import as_role, audited, isolate, run, versioned, within_years
 
-revision = "0041"
-down_revision = "0045"
+revision = "0044"
+down_revision = "0043"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0041")
+SQL = Path(__file__).with_name("0044")
 TABLES = ("assistant_settings", "assistant_usage", "mcp_servers")
 SECRETS = """
     CREATE OR REPLACE FUNCTION crm_tenants_with_secrets() RETURNS SETOF text LANGUAGE sql STABLE

@@ -2,8 +2,8 @@
 
 from migrations.rules import amend
 
-revision = "0048"
-down_revision = "0047"
+revision = "0047"
+down_revision = "0046"
 branch_labels = None
 depends_on = None
 

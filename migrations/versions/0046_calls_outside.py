@@ -2,8 +2,8 @@
 
 from migrations.rules import run
 
-revision = "0047"
-down_revision = "0046"
+revision = "0046"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 

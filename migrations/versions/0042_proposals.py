@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import amend, array, granted, isolate, owned_by, run, within_years
 
-revision = "0039"
-down_revision = "0042"
+revision = "0042"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0039")
+SQL = Path(__file__).with_name("0042")
 ERASE = "crm_erase_record(text, bigint, timestamptz, text, bigint, bigint)"
 IMPORTS = "    PERFORM crm_forget_imports(tenant, known);\n"
 PROPOSALS = "    DELETE FROM proposals WHERE tenant_id = tenant AND mentions && known_ids;\n"

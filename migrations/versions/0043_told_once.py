@@ -6,12 +6,12 @@ from pathlib import Path
 
 from migrations.rules import amend, owned_by, run
 
-revision = "0045"
-down_revision = "0039"
+revision = "0043"
+down_revision = "0042"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0045") / "people.sql"
+SQL = Path(__file__).with_name("0043") / "people.sql"
 REMIND, PRUNE = "crm_remind(bigint)", "crm_prune_mails(bigint, bigint)"
 OF_ACTIVITIES = "        WHERE resource_type = 'activity'\n"
 OF_PROJECTS = """\

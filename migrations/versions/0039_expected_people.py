@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import run
 
-revision = "0043"
+revision = "0039"
 down_revision = "0038"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0043") / "members.sql"
+SQL = Path(__file__).with_name("0039") / "members.sql"
 FORMER = Path(__file__).with_name("0027") / "members.sql"
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import run
 
-revision = "0046"
-down_revision = "0041"
+revision = "0045"
+down_revision = "0044"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0046")
+SQL = Path(__file__).with_name("0045")
 
 
 def upgrade() -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import amend, granted, isolate, owned_by, run, within_years
 
-revision = "0042"
+revision = "0041"
 down_revision = "0040"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0042")
+SQL = Path(__file__).with_name("0041")
 TABLES = ("conversations", "conversation_messages", "conversation_calls")
 ERASE = "crm_erase_record(text, bigint, timestamptz, text, bigint, bigint)"
 ERASED = "    IF records > 0 THEN\n"
