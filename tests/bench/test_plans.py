@@ -85,6 +85,8 @@ EVERY_FILTER = [
     if field.encode_name not in PAGING
 ]
 
+FILTERED = list(dict.fromkeys(each.values[0] for each in EVERY_FILTER))
+
 
 @pytest.fixture(scope="module")
 def recording(bench: Bench) -> Iterator[tuple[TestClient[Any], list[str]]]:
@@ -150,7 +152,7 @@ def test_a_filter_needs_no_whole_table(check: Callable[..., None], operation: Op
     check(operation, **{name: value_of(name, kind)})
 
 
-@pytest.mark.parametrize("operation", MEASURED, ids=lambda operation: operation.path)
+@pytest.mark.parametrize("operation", FILTERED, ids=lambda operation: operation.path)
 def test_a_filter_is_planned_for_what_it_asks_for(
     recording: tuple[TestClient[Any], list[str]], operation: Operation
 ) -> None:

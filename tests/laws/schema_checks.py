@@ -12,7 +12,7 @@ REASONS = set(
     """
     INVALID_CURSOR CUSTOMER_NOT_FOUND CONTACT_NOT_FOUND DEAL_NOT_FOUND ACTIVITY_NOT_FOUND TAG_NOT_FOUND INVALID_STAGE
     INVALID_EMAIL INVALID_CURRENCY MISSING_LINK AUDIT_NOT_FOUND DUE_DATE_IN_PAST WON_NEEDS_AMOUNT EMPTY_FILE NO_UPDATES
-    TOO_MANY_RECORDS WEBHOOK_URL_REFUSED MEMBER_NOT_FOUND PROJECT_NOT_FOUND
+    TOO_MANY_RECORDS WEBHOOK_URL_REFUSED MEMBER_NOT_FOUND PROJECT_NOT_FOUND ASSISTANT_REFUSED
     """.split()
 )
 # The same for refusals with a general code.
@@ -59,6 +59,12 @@ WORDS = re.compile(
             "is required for every (week|month)",
             "is for every (week|month) only",
             "nobody of your organization has the address",
+            # It can't say what is shown of a key that is kept.
+            "is a part of a key, as it is shown",
+            "must be given again: it is not sent to another address",
+            "is required (with|for) ",
+            "makes no sense with auth",
+            "is no tool of this server",
             # The document can't say which patterns match a type.
             "must be a type of events",
         )

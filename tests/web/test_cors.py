@@ -80,9 +80,9 @@ def test_a_preflight_is_answered_before_anybody_asks_for_a_token(browser: Any) -
     assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
     assert set(answer.headers["Access-Control-Allow-Headers"].split(", ")) == {
         *("Authorization", "Content-Type", "Accept", "Cache-Control", "If-Match", "Idempotency-Key", "Dry-Run"),
-        *("X-Request-ID", "X-Organization-Id", "Last-Event-ID"),
+        *("X-Request-ID", "X-Organization-Id", "Last-Event-ID", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"),
     }
     assert set(answer.headers["Access-Control-Expose-Headers"].split(", ")) == {
         *("ETag", "X-Request-ID", "X-Operation-Id", "Retry-After", "Content-Disposition", "Idempotency-Replayed"),
-        *("Dry-Run", "Location", "Age"),
+        *("Dry-Run", "Location", "Age", "WWW-Authenticate"),
     }

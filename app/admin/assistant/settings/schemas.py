@@ -32,7 +32,15 @@ def check_own_key(key: str) -> str:
 
 
 Tokens = Annotated[int, Meta(ge=0, le=MOST_TOKENS, description="Tokens in a month. Null is no limit")]
-Secret = Annotated[str, Meta(max_length=500, extra={"check": check_own_key, "choice": True}, examples=["sk-ant-…"])]
+Secret = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        extra={"check": check_own_key, "choice": True},
+        extra_json_schema={"pattern": rf"^({SHOWN}?[\x21-\x7e]*)$"},
+        examples=["sk-ant-api03-R2D2"],
+    ),
+]
 BaseUrl = Annotated[
     str,
     Meta(
