@@ -312,14 +312,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         Meta(
             description="What encrypts secrets in the database, such as those of webhooks: keys of 32 bytes in base64,"
             " comma-separated, the current one first. Outside production, if not set, a key derived from `JWT_SECRET`;"
-            " in production, if not set, there are no webhooks.",
+            " in production, if not set, there are no webhooks, no keys of the assistant, no secrets of MCP servers.",
             examples=["CHANGE-ME: openssl rand -base64 32"],
         ),
     ] = ""
     webhook_allowed_networks: Annotated[
         str,
         Meta(
-            description="Networks that webhooks may call although they are not public, comma-separated.",
+            description="Networks that webhooks, models of the organizations' own and other MCP servers may have,"
+            " although they are not public, comma-separated.",
             examples=["10.20.0.0/16,fd00::/8"],
         ),
     ] = ""

@@ -54,7 +54,9 @@ class Addresses:
             return
         is_public = parsed in PUBLIC_IPV6 if isinstance(parsed, IPv6Address) else True
         if not is_public or any(parsed in network for network in RESERVED):
-            raise RefusedAddressError("The address is not public: private networks are not called")
+            raise RefusedAddressError(
+                "The address is not public: private networks are only called if WEBHOOK_ALLOWED_NETWORKS has them"
+            )
 
     async def look_up(self, host: str, port: int) -> list[str]:
         """The IP addresses of a host. Raises RefusedAddressError unless there are some, and all may be called."""
