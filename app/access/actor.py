@@ -10,6 +10,9 @@ from app.access.permissions import PERMISSIONS, Permission, Role, Scope
 from app.web.errors import AppError, Code
 from app.web.structs import present_user
 
+# Where AI clients come in: a token for an address that ends so is for nothing else.
+AI_CLIENTS = "/admin/mcp"
+
 
 class AccessToken(Struct, frozen=True):
     """What an access token is known by: what it is good for is read again and again."""
@@ -46,6 +49,16 @@ class Actor(Struct, frozen=True, kw_only=True):
     def reference(self) -> int | str:
         """The user id as clients see it."""
         return present_user(self.user_id)
+
+    @property
+    def is_ai_client(self) -> bool:
+        """Whether the token was issued to an AI client, to which the person logged in by OAuth."""
+        return any(audience.endswith(AI_CLIENTS) for audience in self.audiences)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a program asks in the person's place."""
+        return self.access_token is not None or self.is_ai_client
 
     def can(self, permission: Permission) -> bool:
         """Whether the role has this permission."""

@@ -11,7 +11,7 @@ from litestar.datastructures import Headers
 from msgspec.structs import replace
 
 from app.access.access_tokens import REVOKED, AccessTokens, is_access_token
-from app.access.actor import Actor
+from app.access.actor import AI_CLIENTS, Actor
 from app.access.memberships import Memberships
 from app.access.permissions import Permission, Role
 from app.access.tokens import Bearer, TokenVerifier, bearer_token
@@ -19,6 +19,8 @@ from app.settings import Settings
 from app.web.errors import AppError, Code
 from app.web.limits import ConcurrencyLimiter, RateLimiter
 from app.web.proxies import rate_limit_key
+
+FOR_AI_CLIENTS = f"This token is for AI clients under {AI_CLIENTS} only: log in and do it yourself"
 
 
 class Authenticator:
@@ -40,8 +42,9 @@ class Authenticator:
         self._open = ConcurrencyLimiter(settings.open_requests_per_person)
         self.failures = RateLimiter(settings.auth_failures_per_minute)
 
-    async def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Actor:
-        """Who sends this request, with the role that counts. Raises AppError 401, 503, 429, 403 and 400.
+    async def authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], *, ai_clients: bool = False) -> Actor:
+        """Who sends this request, with the role that counts. Raises AppError 401, 503, 429, 403 and 400. What was
+        issued to an AI client gets in with `ai_clients` only.
 
         The limit of failures replaces a 401 only: a valid token always works, also from an address with many failures.
         """
@@ -57,6 +60,8 @@ class Authenticator:
         self.requests.acquire(bearer.identity)
         self._open.acquire(bearer.identity, connection.scope)
         actor = self._tokens.person(bearer, connection.headers)
+        if actor.is_ai_client and not ai_clients:
+            raise AppError(Code.INSUFFICIENT_PERMISSIONS, FOR_AI_CLIENTS)
         if actor.access_token is None and self._memberships.expects(actor):
             # The database decides what it means for somebody who is a member already. And what runs for a person, such
             # as jobs, knows the id only.

@@ -96,8 +96,8 @@ def _refuse_beyond(scope: Scope, connection: ASGIConnection[Any, Any, Any, Any])
 
 
 async def by_a_person(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A route's guard, after the one of its permission: for people only, not for programs with an access token. Raises
-    AppError.
+    """A route's guard, after the one of its permission: for people only, not for programs with an access token, nor for
+    AI clients. Raises AppError.
     """
-    if connection.scope["user"].access_token is not None:
+    if connection.scope["user"].is_program:
         raise AppError(Code.INSUFFICIENT_PERMISSIONS, "An access token may not do this: log in and do it yourself")

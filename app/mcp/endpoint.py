@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, asgi
 from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
 
-from app.access.actor import Actor
+from app.access.actor import AI_CLIENTS, Actor
 from app.access.authenticator import Authenticator
 from app.mcp.metadata import address_of, metadata_address
 from app.mcp.transport import Transport
@@ -19,7 +19,7 @@ from app.web.error_responses import as_app_error
 from app.web.errors import AppError, Code
 from app.web.input import JSON_TYPE
 
-PATH = "/admin/mcp"
+PATH = AI_CLIENTS
 # What JSON-RPC calls an error. What has no name there is REFUSED; `data.code` is ours.
 PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR, REFUSED = -32700, -32600, -32603, -32010
 BY_CODE = {
@@ -74,7 +74,7 @@ async def _person(request: Request[Any, Any, Any]) -> Actor:
     what they are for.
     """
     authenticator: Authenticator = request.app.state.authenticator
-    actor = await authenticator.authenticate(request)
+    actor = await authenticator.authenticate(request, ai_clients=True)
     settings: Settings = request.app.state.settings
     address = address_of(request)
     if settings.authorization_servers and actor.access_token is None and address not in actor.audiences:

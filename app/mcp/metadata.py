@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Request, Response, get
 from msgspec import UNSET, Struct, UnsetType
 
+from app.access.actor import AI_CLIENTS
 from app.settings import Settings
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource/admin/mcp"
@@ -25,7 +26,7 @@ class ResourceMetadata(Struct):
 
 def address_of(request: Request[Any, Any, Any]) -> str:
     """The address of the protocol's endpoint, as clients outside know it."""
-    return f"{_base(request)}/admin/mcp"
+    return f"{_base(request)}{AI_CLIENTS}"
 
 
 def metadata_address(request: Request[Any, Any, Any]) -> str:
