@@ -293,7 +293,9 @@ class Conversing:
         if not fitting.crowd:
             return fitting
         self._turns.append(await self._sum_up(fitting.crowd))
-        return plan(self._turns, self._room)
+        fitting = plan(self._turns, self._room)
+        # The summary is sent in any case. If all of it is still too much, the provider says so.
+        return Plan([*fitting.crowd, *fitting.turns], fitting.shortened, [])
 
     @property
     def _room(self) -> int:

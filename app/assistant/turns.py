@@ -76,7 +76,9 @@ def plan(turns: Sequence[Turn], room: int) -> Plan:
         shortened.add(turns[place].id)
     if _weight(turns, shortened) <= room:
         return Plan(turns, frozenset(shortened), [])
-    begins = [place for place, turn in enumerate(turns[: asked + 1]) if turn.role == "user" and place]
+    # A summary alone is not summed up again: it would be lost.
+    first = 2 if turns[:1] and turns[0].role == "summary" else 1
+    begins = [place for place, turn in enumerate(turns[: asked + 1]) if turn.role == "user" and place >= first]
     for place in begins:
         if place == asked or _weight(turns[place:], shortened) <= room // 2:
             return Plan(turns[place:], frozenset(shortened), turns[:place])

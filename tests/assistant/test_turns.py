@@ -55,6 +55,17 @@ def test_what_is_asked_now_is_never_summed_up() -> None:
     assert plan(turns[4:], 100).ids == [5]
 
 
+def test_the_summary_is_sent_even_where_the_newest_exchange_has_no_room() -> None:
+    summary = Turn(6, "summary", [Text("They spoke of Ada.")], until=4)
+    turns = [*exchange(1), Turn(5, "user", [Text(LONG * 10)]), summary]
+    planned = plan(turns, 100)
+    assert (planned.ids, planned.crowd) == ([6, 5], [])
+    assert "They spoke of Ada." in str(planned.messages)
+    # With an exchange after it, it is summed up anew.
+    later = [*turns, Turn(7, "assistant", [Text("Well")]), Turn(8, "user", [Text(LONG)])]
+    assert [turn.id for turn in plan(later, 100).crowd] == [6, 5, 7]
+
+
 def test_a_call_without_a_result_has_one_that_says_so() -> None:
     calls: list[Kept] = [ToolCall("a", "search", {}), ToolCall("b", "search", {})]
     kept: list[Kept] = [ToolResult("a", "{}"), Offer(1, "Create a customer")]
