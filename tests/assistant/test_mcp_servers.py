@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.assistant.talks import Talk, employ
 from tests.callers import Caller, Callers, refused
 from tests.peers.mcp_server import CLIENT, CLIENT_SECRET, TOKEN, Mailbox
 from tests.peers.models import Call, Models, Say
+from tests.processes import wait_until
 
 PATH = "/admin/assistant/mcp-servers"
 
@@ -146,3 +148,45 @@ def test_the_assistant_calls_a_tool_of_others_once_and_only_when_the_person_appr
     gone = agent.ok("POST", f"/admin/proposals/{late}/approve")
     assert gone["result"] == {"untrusted": "There is no such MCP server", "is_error": True}
     assert len(mailbox.sent) == 1
+
+
+def test_the_model_hears_what_a_slow_call_has_answered_or_that_nobody_knows(
+    admin: Caller, agent: Caller, models: Models, mailbox: Mailbox, settings: Settings
+) -> None:
+    added(admin, mailbox, allowed_tools=["send_mail"])
+    employ(admin, models)
+    talk = Talk(agent)
+    told = []
+    for waits in (True, False):
+        models.says(Say((), (Call("mailbox__send_mail", {"to": "ada", "text": "Hello"}),)), Say(("Approve it.",)))
+        (proposal,) = [event["proposal_id"] for event in talk.say("Write") if event["type"] == "proposal"]
+        mailbox.sent.clear()
+        mailbox.answers.clear()
+        approving = threading.Thread(
+            target=lambda path: agent.ok("POST", path), args=[f"/admin/proposals/{proposal}/approve"]
+        )
+        approving.start()
+        try:
+            wait_until(lambda: bool(mailbox.sent), "the mail", at_most=20)
+            models.says(Say(("Wait.",)))
+            talk.say("Is it sent?")
+            assert f"Proposal {proposal}" not in models.got[-1].last
+            if not waits:
+                with psycopg.connect(settings.database_dsn) as connection:
+                    enter_tenant(connection, agent.tenant, {})
+                    connection.execute("SELECT set_config('crm.user', %s, true)", [agent.user_id])
+                    assert connection.execute(
+                        "UPDATE proposals SET decided_at = now() - interval '61 seconds' WHERE id = %s", [proposal]
+                    ).rowcount
+                models.says(Say(("Nobody knows.",)))
+                talk.say("And now?")
+                told.append(models.got[-1].last)
+        finally:
+            mailbox.answers.set()
+            approving.join(20)
+        if waits:
+            models.says(Say(("Yes.",)))
+            talk.say("And now?")
+            told.append(models.got[-1].last)
+    assert '"untrusted":"Sent to ada"' in told[0]
+    assert "it is not known whether it was done" in told[1]

@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    not_,
     or_,
     select,
     text,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from app.admin.assistant.schemas import Conversation, ConversationQuery
-from app.admin.proposals.queries import STATUS
+from app.admin.proposals.queries import GOES_OUTSIDE, STATUS
 from app.admin.proposals.queries import c as proposal
 from app.assistant.turns import Kept
 from app.db.database import Database
@@ -40,6 +41,8 @@ from app.web.paging import SortOrder
 PRUNED_AT_ONCE = 1000
 # What the model is told of at once.
 MOST_OUTCOMES = 50
+# More than a call outside may take.
+ANSWER_SECONDS = 60
 # A worker that is silent for so long is dead, and its answer interrupted.
 SILENT_SECONDS = 15
 
@@ -188,12 +191,19 @@ CALLS: Select[Any] = (
 audit = AuditEntry.__table__.c
 _name = audit.resource_type + literal_column("':'") + cast(audit.resource_id, Text)
 _changed = select(func.array_agg(_name.distinct())).where(audit.operation_id == proposal.operation_id)
+# A call outside has so long to answer before nobody knows what came of it.
+_is_late = proposal.decided_at < func.now() - text(f"interval '{ANSWER_SECONDS} seconds'")
+_is_called = and_(proposal.status == "approved", GOES_OUTSIDE, proposal.answer.is_(None))
 OUTCOMES: Select[Any] = (
-    select(proposal.id, proposal.tool, STATUS, _changed.correlate(Proposal).scalar_subquery(), proposal.answer)
+    select(
+        *(proposal.id, proposal.tool, STATUS, _changed.correlate(Proposal).scalar_subquery(), proposal.answer),
+        _is_called.label("is_unknown"),
+    )
     .where(
         proposal.conversation_id == _id,
         literal_column("'pending'") != STATUS,
         proposal.id != func.all(bindparam("told_before", type_=ARRAY(BigInteger))),
+        or_(not_(_is_called), _is_late),
     )
     .order_by(proposal.id)
     .limit(MOST_OUTCOMES)

@@ -56,6 +56,10 @@ PRUNED_AT_ONCE = 500
 c = Row.__table__.c
 
 
+# Routes that call outside of the service.
+OUTSIDE = "/admin/assistant/mcp-servers/[0-9]+/calls"
+GOES_OUTSIDE: ColumnElement[bool] = c.request["path"].astext.regexp_match(f"^{OUTSIDE}$")
+
 IS_PENDING = c.status == literal_column("'pending'")
 IS_EXPIRED: ColumnElement[bool] = c.expires_at <= func.now()
 STATUS: ColumnElement[str] = case((IS_PENDING & IS_EXPIRED, literal_column("'expired'")), else_=c.status)

@@ -15,10 +15,6 @@ from app.records.transaction import Transaction, writing
 from app.web.errors import AppError, Code
 from app.web.input import CrmRequest
 
-# Routes that call outside of the service. What these do can't be undone, and takes long: they are called after the
-# decision is stored, and so once at most.
-OUTSIDE = re.compile(r"/admin/assistant/mcp-servers/[0-9]+/calls")
-
 
 async def approve(request: CrmRequest, tx: Transaction, proposal_id: int) -> ApprovedProposal:
     """Do what was proposed, if all is as it was shown. Raises AppError PROPOSAL_NOT_FOUND, PROPOSAL_DECIDED,
@@ -42,8 +38,10 @@ async def approve(request: CrmRequest, tx: Transaction, proposal_id: int) -> App
 
 
 def goes_outside(proposal: Proposal) -> bool:
-    """Whether it is a call of another service."""
-    return OUTSIDE.fullmatch(proposal.request.path) is not None
+    """Whether it is a call of another service. What that does can't be undone, and takes long: it is called after the
+    decision is stored, and so once at most.
+    """
+    return re.fullmatch(queries.OUTSIDE, proposal.request.path) is not None
 
 
 async def call_outside(request: CrmRequest, proposal: Proposal) -> Any:
