@@ -5516,6 +5516,11 @@ export interface components {
              * @example 2026-01-31
              */
             created_to?: string;
+            /**
+             * @description Neither the deal nor one of its activities or notes changed since then
+             * @example 2026-01-01
+             */
+            idle_since?: string;
             status?: ("lost" | "open" | "won") | ("lost" | "open" | "won")[];
             /**
              * @description Whether a list shows the trash.
@@ -14006,6 +14011,8 @@ export interface operations {
                 created_from?: string;
                 /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
                 created_to?: string;
+                /** @description Neither the deal nor one of its activities or notes changed since then */
+                idle_since?: string;
                 status?: ("lost" | "open" | "won")[];
                 /** @description Whether a list shows the trash. */
                 deleted?: "exclude" | "include" | "only";
@@ -14184,6 +14191,8 @@ export interface operations {
                 created_from?: string;
                 /** @description This moment or earlier; a bare date is the whole of that day in the organization's timezone */
                 created_to?: string;
+                /** @description Neither the deal nor one of its activities or notes changed since then */
+                idle_since?: string;
                 status?: ("lost" | "open" | "won")[];
                 /** @description Whether a list shows the trash. */
                 deleted?: "exclude" | "include" | "only";

@@ -167,6 +167,53 @@ def test_my_day_has_what_is_due_late_to_follow_up_and_stale(
     assert Tools(stranger, "admin").ok("my_day")["overdue"] == {"total": 0, "data": []}
 
 
+def test_a_busy_day_is_shown_as_records_and_says_how_to_read_the_rest(admin: Caller, tools: Tools) -> None:
+    today = tools.ok("my_day")["today"]
+    customer = admin.customer("Ada " * 20)["id"]
+    for number in range(25):
+        activity = {"title": f"{number} {'call ' * 40}", "type": "call", "due_date": today, "customer_id": customer}
+        admin.ok("POST", "/admin/activities", activity)
+    due = tools.ok("my_day")["due_today"]
+    assert due["total"] == 25
+    assert len(due["data"]) > 3
+    assert all(row["untrusted"]["title"][0].isdigit() for row in due["data"])
+    assert due["more"]["count"] == 25 - len(due["data"])
+    read = tools.ok("list_records", **due["more"]["list_records"])
+    assert read["total"] == 25
+    assert [row["id"] for row in read["data"]][:3] == [row["id"] for row in due["data"]][:3]
+
+
+def test_what_hangs_on_a_record_is_shown_as_records(admin: Caller, tools: Tools) -> None:
+    customer = admin.customer("Ada")["id"]
+    for number in range(8):
+        activity = {"title": f"Call {number}", "type": "call", "customer_id": customer}
+        values = {"description": "d" * 900, "outcome": "o" * 900, "status": "completed"}
+        admin.ok("POST", "/admin/activities", activity | values)
+    shown = tools.ok("get_record", type="customer", id=customer)["data"]["untrusted"]
+    assert shown["recent_activities"][0]["outcome"].startswith("oo")
+    for part in ("recent_activities", "recent_timeline"):
+        assert all(isinstance(each, dict) for each in shown.get(part, []))
+
+
+def test_a_deal_is_idle_if_neither_it_nor_its_activities_and_notes_changed(
+    admin: Caller, tools: Tools, settings: Settings
+) -> None:
+    customer = admin.customer("Ada")["id"]
+    deals = [admin.ok("POST", "/admin/deals", {"title": f"Deal {n}", "customer_id": customer})["id"] for n in range(14)]
+    called, noted, *idle = deals
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute("ALTER TABLE deals DISABLE TRIGGER version")
+        owner.execute("UPDATE deals SET updated_at = now() - interval '16 days' WHERE id = ANY(%s)", [deals])
+        owner.execute("ALTER TABLE deals ENABLE TRIGGER version")
+    admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "deal_id": called, "status": "completed"})
+    admin.ok("POST", "/admin/notes", {"content": "She thinks about it", "deal_id": noted})
+    stale = tools.ok("my_day")["stale_deals"]
+    assert stale["total"] == len(idle)
+    assert {row["id"] for row in stale["data"]} <= set(idle)
+    assert admin.ok("GET", "/admin/deals", idle_since="2000-01-01")["total"] == 0
+
+
 def test_a_description_has_the_organizations_own_stages_and_who_asks(admin: Caller, tools: Tools) -> None:
     admin.ok("POST", "/admin/pipeline-stages", {"name": "demo", "display_name": "Demo held"})
     stages = {each["stage"]: each for each in tools.ok("describe", type="deal")["stages"]}

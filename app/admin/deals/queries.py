@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import ColumnElement, any_, bindparam, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, and_, any_, bindparam, cast, func, literal_column, not_, select
 from sqlalchemy.types import BigInteger, Text
 
 from app.admin.activities import queries as activities
@@ -21,9 +21,20 @@ from app.models import Deal as Row
 from app.models import StageMove as Move
 from app.money import AMOUNT_LIMIT, STORED_DECIMALS
 from app.records import resources
-from app.records.calendar import at_midnight
+from app.records.calendar import at_midnight, lower_bound
 from app.records.counts import FACET
-from app.records.filters import at_least, at_most, found_in, leading_to, matching, one_of, since, until, user_in
+from app.records.filters import (
+    Filter,
+    at_least,
+    at_most,
+    found_in,
+    leading_to,
+    matching,
+    one_of,
+    since,
+    until,
+    user_in,
+)
 from app.records.json_columns import Columns, labelled, nested_rows, newest_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.sorting import by_group
@@ -82,6 +93,18 @@ CUSTOMER_FOLDED = func.coalesce(
     func.crm_fold_search(func.crm_customer_name(c.customer_id)),
     type_=Text,
 )
+
+
+def _idle(name: str, _: str) -> ColumnElement[bool]:
+    """Whether neither the deal nor one of its activities or notes changed since then."""
+    moment = bindparam(name, type_=c.updated_at.type)
+    changed = (
+        select(each.id).where(each.deal_id == c.id, each.deleted_at.is_(None), each.updated_at >= moment).correlate(Row)
+        for each in (activities.c, notes.c)
+    )
+    return and_(c.updated_at < moment, *(not_(each.exists()) for each in changed))
+
+
 DOCUMENT = func.crm_fold_search(c.title, type_=Text) + literal_column(r"E'\n'", Text) + CUSTOMER_FOLDED
 LISTING = Listing.of(
     DEALS,
@@ -100,6 +123,7 @@ LISTING = Listing.of(
         "expected_close_to": until(c.expected_close_date, at_midnight(c.expected_close_date)),
         "created_from": since(c.created_at),
         "created_to": until(c.created_at),
+        "idle_since": Filter(_idle, lambda value, _: ("", value), lower_bound),
     },
     sorts={
         "title": c.title_folded,

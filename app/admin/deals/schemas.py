@@ -169,6 +169,9 @@ class DealQuery(ListQuery):
     expected_close_to: Maybe[Until] = UNSET
     created_from: Maybe[From] = UNSET
     created_to: Maybe[Until] = UNSET
+    idle_since: Maybe[
+        Annotated[From, Meta(description="Neither the deal nor one of its activities or notes changed since then")]
+    ] = UNSET
     status: Maybe[list[DealStatus]] = UNSET
     deleted: Maybe[Deleted] = UNSET
 

@@ -40,25 +40,28 @@ PLAIN = (
 
 
 class Level(NamedTuple):
-    """How much is shown: so many characters of a text, of one in a nested record, and so many items of a list."""
+    """How much is shown: so many characters of a text, of one in a nested record, so many items of a list, and so many
+    bytes of an object, after what is in it was cut.
+    """
 
     text: int
     nested: int
     items: int
+    object: int
 
 
 # The first of them that fits is taken. The last one always does.
 LEVELS = (
-    Level(6000, 500, 50),
-    Level(4000, 300, 20),
-    Level(2000, 200, 10),
-    Level(1000, 200, 5),
-    Level(400, 100, 3),
-    Level(150, 50, 1),
-    Level(40, 20, 0),
+    Level(6000, 500, 50, 8000),
+    Level(4000, 300, 20, 8000),
+    Level(2000, 200, 10, 4000),
+    Level(1000, 200, 5, 4000),
+    Level(400, 100, 3, 3000),
+    Level(150, 50, 1, 1500),
+    Level(40, 20, 0, 300),
 )
-# The largest objects inside others that are shown as such, and the smaller ones where only few items are shown.
-LARGE_OBJECT, SMALL_OBJECT, FEW = 4000, 800, 5
+# How rows of a list are shown.
+ROW = Level(300, 100, 10, 4000)
 
 
 def size(content: Any) -> int:
@@ -137,7 +140,7 @@ def fitting(content: dict[str, Any], most: int = MOST_BYTES) -> Cut:
 
 def fitting_rows(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     """The first rows that fit into so many bytes; of the first one at least a part."""
-    short = [_cut(row, Level(300, 100, 10)).content for row in rows]
+    short = [_cut(row, ROW).content for row in rows]
     room = most
     for count, row in enumerate(short):
         room -= size(row) + 1
@@ -162,21 +165,21 @@ def _cut(content: dict[str, Any], level: Level) -> Cut:
                 lists[place] = lists.get(place, 0) + len(value) - level.items
             return [cut(item, place, depth + 1) for item in value[: level.items]]
         if isinstance(value, dict):
-            if depth and _is_odd(value, level):
-                return cut(strict_json.encode(value).decode(), place, 2)
-            return {
+            return cut_object(value, place, depth)
+        return value
+
+    def cut_object(value: dict[str, Any], place: str, depth: int) -> Any:
+        # Names that are somebody's text are no names of ours: it is shown as text.
+        if not depth or all(map(CODE.fullmatch, value)):
+            inner = {
                 name: cut(item, place if depth else name, depth + (name != UNTRUSTED)) for name, item in value.items()
             }
-        return value
+            if not depth or size(inner) <= level.object:
+                return inner
+        return cut(strict_json.encode(value).decode(), place, 2)
 
     shown = {name: cut(value, name, 1 if name != UNTRUSTED else 0) for name, value in content.items()}
     return Cut(shown, texts, lists)
-
-
-def _is_odd(value: Mapping[str, Any], level: Level) -> bool:
-    """Whether an object has names that are somebody's text, or is too large for this level: it is shown as text."""
-    most = LARGE_OBJECT if level.items > FEW else SMALL_OBJECT
-    return size(value) > most or not all(map(CODE.fullmatch, value))
 
 
 def _without_nulls(value: Any) -> Any:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct
 from msgspec.structs import fields
 
-from app.admin.activities.schemas import Activity
-from app.admin.customers.schemas import Customer
-from app.admin.deals.schemas import Deal
 from app.admin.pipeline_stages.schemas import PipelineStage
 from app.admin.reports.schemas import DealSummary, Forecast, Funnel, Overview, Team
 from app.admin.search.schemas import Found
@@ -39,7 +36,7 @@ MOST_PEOPLE = 100
 MOST_FILTER_BYTES = 2000
 # What an answer has beside its rows.
 AROUND = 300
-ROWS_A_DAY = 10
+ROWS_A_DAY = 20
 STALE_DAYS = 14
 PLACE = re.compile(r"([a-z_]{1,50}):([0-9]{1,6})")
 CHUNK = 1500
@@ -190,39 +187,60 @@ async def report(caller: Caller, given: AskReport) -> dict[str, Any]:
     return {"report": given.report, **fitting(shaped(source.answer, named), MOST_BYTES - AROUND).content}
 
 
+class Part(NamedTuple):
+    """A part of the day: its records, as `list_records` lists them with these arguments."""
+
+    asks: dict[str, Any]
+    fields: tuple[str, ...]
+
+
+def _parts(today: str, stale_before: str) -> dict[str, Part]:
+    of_a_day = {"due_date_from": today, "due_date_to": today}
+    mine = {"assigned_to": "me"}
+    activity = ("title", "type", "status", "due_date", "all_day", "priority", "customer", "deal", "project")
+    follow_up = ("name", "company", "status", "email", "phone", "next_follow_up_at")
+    deal = ("title", "stage", "amount", "currency", "customer", "expected_close_date", "updated_at")
+    filters: dict[str, tuple[Listed, dict[str, Any], str, tuple[str, ...]]] = {
+        "due_today": (Listed.ACTIVITY, mine | {"status": "scheduled"} | of_a_day, "due_date", activity),
+        "overdue": (Listed.ACTIVITY, mine | {"status": "overdue"}, "due_date", activity),
+        "follow_ups": (Listed.CUSTOMER, mine | {"follow_up_to": today}, "next_follow_up_at", follow_up),
+        "stale_deals": (
+            Listed.DEAL,
+            {"owner_id": "me", "status": "open", "idle_since": stale_before},
+            "updated_at",
+            deal,
+        ),
+    }
+    return {
+        name: Part({"type": kind, "filters": asked, "sort": sort}, names)
+        for name, (kind, asked, sort, names) in filters.items()
+    }
+
+
 async def my_day(caller: Caller, _: Nothing) -> dict[str, Any]:
     """What the person has to do."""
     settings = await caller.read("/admin/settings")
-    today = datetime.now(ZoneInfo(settings["timezone"])).date()
-    first = {"page_size": ROWS_A_DAY}
-    mine = "/admin/me/activities"
-    due = await caller.read(
-        mine, first | {"status": "scheduled", "due_date_from": today.isoformat(), "due_date_to": today.isoformat()}
-    )
-    overdue = await caller.read(mine, first | {"status": "overdue"})
-    follow_ups = await caller.read(
-        "/admin/customers",
-        first | {"assigned_to": "me", "follow_up_to": today.isoformat(), "sort_by": "next_follow_up_at"},
-    )
-    deals = await caller.read(
-        "/admin/deals",
-        first | {"owner_id": "me", "status": "open", "sort_by": "updated_at", "sort_order": "asc"},
-    )
-    before = (datetime.now(UTC) - timedelta(days=STALE_DAYS)).isoformat()
-    stale = [deal for deal in deals["data"] if deal["updated_at"] < before]
-    content = {
-        "today": today.isoformat(),
-        "timezone": settings["timezone"],
-        "due_today": _part(Activity, due["data"], due["total"]),
-        "overdue": _part(Activity, overdue["data"], overdue["total"]),
-        "follow_ups": _part(Customer, follow_ups["data"], follow_ups["total"]),
-        "stale_deals": _part(Deal, stale, len(stale)),
-    }
-    return fitting(content, MOST_BYTES).content
-
-
-def _part(view: type[Struct], rows: list[dict[str, Any]], total: int) -> dict[str, Any]:
-    return {"total": total, "data": [shaped(view, row) for row in rows]}
+    now = datetime.now(ZoneInfo(settings["timezone"]))
+    parts = _parts(now.date().isoformat(), (now.date() - timedelta(days=STALE_DAYS)).isoformat())
+    rows: dict[str, list[dict[str, Any]]] = {}
+    totals: dict[str, int] = {}
+    for name, part in parts.items():
+        kind = kind_of(part.asks["type"])
+        page = {"page_size": ROWS_A_DAY, "sort_by": part.asks["sort"], "sort_order": "asc"}
+        listed = await caller.read(kind.collection, part.asks["filters"] | page)
+        totals[name] = listed["total"]
+        rows[name] = [shaped(kind.view, _picked(kind.view, row, part.fields)) for row in listed["data"]]
+    day: dict[str, Any] = {"today": now.date().isoformat(), "timezone": settings["timezone"]}
+    room = MOST_BYTES - AROUND * (len(parts) + 1)
+    told: dict[str, Any] = {}
+    # What a short part leaves is for the longer ones.
+    for left, name in zip(range(len(parts), 0, -1), sorted(parts, key=lambda each: size(rows[each])), strict=True):
+        shown = fitting_rows(rows[name], room // left) if rows[name] else []
+        room -= size(shown)
+        told[name] = {"total": totals[name], "data": shown}
+        if len(shown) < totals[name]:
+            told[name]["more"] = {"count": totals[name] - len(shown), "list_records": parts[name].asks}
+    return day | {name: told[name] for name in parts}
 
 
 async def describe(caller: Caller, given: Describe) -> dict[str, Any]:
