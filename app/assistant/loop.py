@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
@@ -37,7 +36,10 @@ SUM_UP = (
 )
 LEAST_WINDOW = 2000
 TOO_MANY = '{"error":"These are too many calls at once: call fewer."}'
-MALFORMED = '{"error":"The arguments are no JSON object: call the tool again with one."}'
+MALFORMED = (
+    '{"error":"The arguments are no JSON object, or hold what is no text or no number, as NUL or NaN: call the tool'
+    ' again with an object."}'
+)
 NOT_OFFERED = '{"error":"There is no such tool."}'
 
 
@@ -147,6 +149,9 @@ class Desk(Protocol):
     async def begin(self, model: Model, sent: Plan, draft: Draft) -> int:
         """A turn of the model begins, to which this is sent: answers its id."""
 
+    def spend(self, draft: Draft) -> None:
+        """A model is asked for this: its tokens are counted, however it ends."""
+
     async def end(self, draft: Draft) -> None:
         """The turn has come to its end."""
 
@@ -241,6 +246,7 @@ class Conversing:
     ) -> str:
         """Read an answer into the draft: why it ends. Raises ProviderError."""
         reason = "end"
+        self._desk.spend(draft)
         try:
             async with aclosing(provider.stream(model, system, messages, tools, most)) as pieces:
                 async for piece in pieces:
@@ -253,7 +259,9 @@ class Conversing:
                             draft.add(piece)
                     if tell and not isinstance(piece, Stop | Thought):
                         self._desk.tell(piece)
-        except asyncio.CancelledError:
+        except ProviderError:
+            raise
+        except BaseException:
             # Nobody has counted it, and it was used.
             draft.usage = draft.usage or provider.estimate(system, messages, tools, draft.answer)
             raise

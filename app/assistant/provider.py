@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from enum import StrEnum
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from app.web.addresses import Addresses
+from app.web.strict_json import DEEPEST, UNSTORABLE
 
 MISSING = "The assistant's libraries are not installed on this service: pip install 'crm-service[assistant]'"
 # Roughly, in any language.
@@ -131,6 +133,28 @@ class ProviderError(Exception):
         self.message = message
         # In seconds, where the provider said so.
         self.retry_after = retry_after
+
+
+def cleaned(document: Any, deepest: int = DEEPEST) -> Any:
+    """What a stranger sent, of JSON's kinds, as it can be stored: without NUL, lone surrogates, NaN, infinities and
+    integers of more than 64 bits. Raises ValueError for what is nested too deep, and TypeError for other kinds.
+    """
+    if deepest < 0:
+        raise ValueError("too deep")
+    match document:
+        case str():
+            return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", document)
+        case dict():
+            return {cleaned(name, deepest): cleaned(value, deepest - 1) for name, value in document.items()}
+        case list():
+            return [cleaned(value, deepest - 1) for value in document]
+        case float():
+            return document if math.isfinite(document) else None
+        case int():
+            return document if -(2**63) <= document < 2**63 else None
+        case None:
+            return None
+    raise TypeError(type(document).__name__)
 
 
 def estimate(system: str, messages: Sequence[Message], tools: Sequence[ToolSpec], answer: Sequence[Piece]) -> Usage:

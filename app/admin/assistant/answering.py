@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -119,6 +120,8 @@ class Answer:
         self._is_first = True
         self._draft: Draft | None = None
         self._stored: list[Kept] = []
+        # What was asked for and is not counted yet.
+        self._spending: list[Draft] = []
         self._results_id: int | None = None
         self._system = ""
         self._tools: list[ToolSpec] = []
@@ -127,8 +130,28 @@ class Answer:
     # ── from outside ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        """Give the answer, whatever happens."""
+        """Give the answer. It comes to its end, whatever happens."""
         self._work = work = asyncio.create_task(self._converse())
+        status = MessageStatus.FAILED
+        error: MessageError | None = MessageError(Failure.SERVICE_FAILED, Code.INTERNAL_ERROR.message)
+        try:
+            try:
+                await self._watch(work)
+                status, error = self._outcome(work)
+            except Exception as fault:  # noqa: BLE001 -- it is logged
+                _log_fault(fault)
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+            status, error = await self._end(status, error)
+        finally:
+            work.cancel()
+            if error is not None:
+                self._tell(AnswerEvent(type=EventType.ERROR, code=error.code.value, message=error.message))
+            self._tell(AnswerEvent(type=EventType.DONE, message_id=self._turn_id, status=status))
+            self._is_over = True
+            self._changed.set()
+
+    async def _watch(self, work: asyncio.Task[None]) -> None:
         until, drained_at = time.monotonic() + MOST_SECONDS, None
         while not work.done():
             await asyncio.wait({work}, timeout=BEAT_SECONDS)
@@ -147,7 +170,6 @@ class Answer:
             elif not work.done():
                 await self._look()
                 await self._beat()
-        await self._end(*self._outcome(work))
 
     def cancel(self) -> None:
         """The person wants no more of it."""
@@ -198,12 +220,16 @@ class Answer:
         self._is_first, self._draft, self._stored, self._results_id = False, draft, [], None
         return self._turn_id
 
+    def spend(self, draft: Draft) -> None:
+        """What this takes is counted, however it ends."""
+        self._spending.append(draft)
+
     async def end(self, draft: Draft) -> None:
         """The turn has come to its end."""
+        await self._settle()
         await self._kept(lambda tx: self._go_on(tx, self._turn_id, draft.parts, "done", usage=draft.usage))
         self._stored = draft.parts
         self._draft = None
-        await self._count(draft)
 
     async def failed(self, error: ProviderError) -> None:
         """The provider has refused: if that is for the key, the admins are told."""
@@ -231,8 +257,8 @@ class Answer:
             await self._note_sent(tx, turn_id, model, crowd, (), SUM_UP, [], letters=letters)
             return turn_id
 
+        await self._settle()
         turn_id = await self._kept(keep)
-        await self._count(draft)
         return Turn(turn_id, "summary", draft.parts, until)
 
     async def call(self, call: ToolCall) -> Called:
@@ -343,26 +369,26 @@ class Answer:
         except AppError as error:  # it is tried again
             log.warning("an answer of the assistant could not be stored", reason=error.message)
 
-    async def _end(self, status: MessageStatus, error: MessageError | None) -> None:
-        """Store the end, and tell whoever listens. If the database is away for long, the answer was interrupted."""
-        draft = self._draft
+    async def _end(
+        self, status: MessageStatus, error: MessageError | None
+    ) -> tuple[MessageStatus, MessageError | None]:
+        """Store the end: answers what it is. If the database is away for long, the answer was interrupted."""
         for tried in range(END_TRIES):
             try:
+                await self._settle()
                 await self._kept(partial(self._ended, status, error))
-                if draft is not None:
-                    await self._count(draft)
                 break
             except GoneError:
-                status, error = MessageStatus.INTERRUPTED, None
-                break
+                return MessageStatus.INTERRUPTED, None
             except AppError as refusal:
                 log.warning("the end of an answer could not be stored", reason=refusal.message)
                 await asyncio.sleep(2**tried / 4)
-        if error is not None:
-            self._tell(AnswerEvent(type=EventType.ERROR, code=error.code.value, message=error.message))
-        self._tell(AnswerEvent(type=EventType.DONE, message_id=self._turn_id, status=status))
-        self._is_over = True
-        self._changed.set()
+            except Exception as fault:  # noqa: BLE001 -- it is logged
+                # Most likely for what the turn holds: it ends without.
+                _log_fault(fault)
+                self._draft, status = None, MessageStatus.FAILED
+                error = MessageError(Failure.SERVICE_FAILED, Code.INTERNAL_ERROR.message)
+        return status, error
 
     async def _ended(self, status: MessageStatus, error: MessageError | None, tx: Transaction) -> None:
         if status is not MessageStatus.DONE:
@@ -372,9 +398,12 @@ class Answer:
             await self._go_on(tx, self._turn_id, parts, status.value, error=error, usage=usage)
         await tx.connection.execute(queries.END, self._mine)
 
-    async def _count(self, draft: Draft) -> None:
-        if draft.usage is not None:
-            await count(self._database, self._actor, draft.usage)
+    async def _settle(self) -> None:
+        """Count what was used and is not counted yet, before anything that could fail."""
+        for draft in list(self._spending):
+            if draft.usage is not None:
+                await count(self._database, self._actor, draft.usage)
+                self._spending.remove(draft)
 
     def _outcome(self, work: asyncio.Task[None]) -> tuple[MessageStatus, MessageError | None]:
         """How it came to its end."""
@@ -390,7 +419,7 @@ class Answer:
         if isinstance(failure, GoneError):
             return MessageStatus.INTERRUPTED, None
         if not isinstance(failure, AppError):
-            log.error("an answer of the assistant failed", exc_info=failure)
+            _log_fault(failure)
         message = failure.message if isinstance(failure, AppError) else Code.INTERNAL_ERROR.message
         return MessageStatus.FAILED, MessageError(Failure.SERVICE_FAILED, message)
 
@@ -518,6 +547,12 @@ def _person(asked: Asked) -> tuple[str, str]:
 
 async def _execute(tx: Transaction, statement: Executable, given: Mapping[str, Any]) -> None:
     await tx.connection.execute(statement, given)
+
+
+def _log_fault(fault: BaseException) -> None:
+    """Note where it happened. Its text, which may be what the conversation is about, is left out."""
+    frames = "".join(traceback.format_tb(fault.__traceback__))
+    log.error("an answer of the assistant failed", error=type(fault).__name__, frames=frames)
 
 
 async def _nothing(_: Transaction) -> None:

@@ -12,7 +12,20 @@ from uuid import uuid4
 import httpx2
 import structlog
 
-from app.assistant.provider import Message, Model, Piece, ProviderError, Stop, ToolCall, ToolSpec, Usage, estimate
+from app.assistant.provider import (
+    Message,
+    Model,
+    Piece,
+    ProviderError,
+    Stop,
+    Text,
+    Thought,
+    ToolCall,
+    ToolSpec,
+    Usage,
+    cleaned,
+    estimate,
+)
 from app.assistant.providers.failures import failed
 from app.assistant.providers.transport import refusal
 
@@ -20,6 +33,11 @@ log = structlog.get_logger("assistant")
 
 # Of requests that got no answer, or were put off.
 RETRIES = 1
+# No answer costs so much.
+MOST_TOKENS = 1_000_000_000
+# Of one answer. No model makes so many.
+MOST_CALLS = 64
+TOO_MANY_CALLS = f"The model made more than {MOST_CALLS} calls at once: ask for less at once"
 # What a peer can send that no reader of its API understands.
 NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError)
 NOT_UNDERSTOOD = "The provider's answer was not understood: is its address the right one for this kind of provider?"
@@ -56,9 +74,12 @@ class Answer(ABC):
         pieces = self.pieces(system, messages, tools, max_tokens)
         try:
             async with aclosing(pieces):
-                async for piece in pieces:
+                async for each in pieces:
+                    piece = _storable(each)
                     came.append(piece)
                     yield piece
+        except ProviderError as error:
+            failure = error
         except (self.error, httpx2.HTTPError, httpx2.StreamError, *NONSENSE) as error:
             cause, failure = error, self.refusal(error) or self._broken(error, began=bool(came))
         else:
@@ -85,20 +106,48 @@ def _counted(said: Usage | None, guess: Usage) -> Usage:
     """What the provider said, and a guess where it said nothing: no request is empty."""
     if said is None:
         return guess
-    return Usage(said.input_tokens or guess.input_tokens, said.output_tokens)
+    given, made = _number(said.input_tokens), _number(said.output_tokens)
+    return Usage(given or guess.input_tokens, guess.output_tokens if made is None else made)
+
+
+def _number(said: object) -> int | None:
+    return said if type(said) is int and 0 <= said <= MOST_TOKENS else None
+
+
+def _storable(piece: Piece) -> Piece:
+    """The piece without what no database takes. Raises NONSENSE."""
+    match piece:
+        case Text(text):
+            return Text(_text(text))
+        case Thought(whose, content):
+            return Thought(whose, cleaned(content))
+    return piece
+
+
+def _text(said: str) -> str:
+    if not isinstance(said, str):
+        raise TypeError(type(said).__name__)
+    text: str = cleaned(said)
+    return text
+
+
+def require_room(calls: int) -> None:
+    """Raise ProviderError for one call more than an answer may have."""
+    if calls >= MOST_CALLS:
+        raise failed("other", TOO_MANY_CALLS)
 
 
 def call_of(call_id: str | None, name: str, arguments: str, extra: dict[str, object] | None = None) -> ToolCall:
-    """A call whose arguments are whole. It gets an id where the provider gave none."""
+    """A call whose arguments are whole. It gets an id where the provider gave none. Raises NONSENSE."""
     try:
         read = json.loads(arguments or "{}")
+        is_object = isinstance(read, dict) and cleaned(read) == read
     except (ValueError, RecursionError):
-        read = None
-    is_object = isinstance(read, dict)
+        is_object = False
     return ToolCall(
-        id=call_id or f"call_{uuid4().hex}",
-        name=name,
+        id=_text(call_id or f"call_{uuid4().hex}"),
+        name=_text(name),
         arguments=read if is_object else {},
-        malformed=None if is_object else arguments,
-        extra=extra,
+        malformed=None if is_object else _text(arguments),
+        extra=cleaned(extra),
     )

@@ -10,6 +10,7 @@ from anthropic.types import RawMessageStreamEvent, ToolParam
 
 from app.assistant.provider import (
     Message,
+    Model,
     Part,
     Piece,
     Provider,
@@ -22,7 +23,7 @@ from app.assistant.provider import (
     ToolSpec,
     Usage,
 )
-from app.assistant.providers.answers import RETRIES, Answer, call_of
+from app.assistant.providers.answers import RETRIES, Answer, call_of, require_room
 from app.assistant.providers.failures import refused
 from app.assistant.providers.transport import http_client
 
@@ -38,6 +39,10 @@ class MessagesAnswer(Answer):
     """An answer of the Messages API."""
 
     error = AnthropicError
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self._calls = 0
 
     async def pieces(
         self, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec], max_tokens: int
@@ -75,7 +80,7 @@ class MessagesAnswer(Answer):
             self._count(event.message.usage)
         elif event.type == "content_block_start":
             block.clear()
-            block.update(event.content_block.model_dump(exclude_none=True), json="")
+            block.update(event.content_block.model_dump(exclude_none=True), json=[])
             if block["type"] == "text" and block["text"]:
                 yield Text(block["text"])
         elif event.type == "content_block_delta":
@@ -83,12 +88,15 @@ class MessagesAnswer(Answer):
             if delta.type == "text_delta":
                 yield Text(delta.text)
             elif delta.type == "input_json_delta":
-                block["json"] += delta.partial_json
+                block["json"].append(delta.partial_json)
             elif delta.type == "thinking_delta":
                 block["thinking"] += delta.thinking
             elif delta.type == "signature_delta":
                 block["signature"] = delta.signature
         elif event.type == "content_block_stop":
+            if block["type"] == "tool_use":
+                require_room(self._calls)
+                self._calls += 1
             yield from _whole(block)
         elif event.type == "message_delta":
             self._count(event.usage)
@@ -112,7 +120,7 @@ class MessagesAnswer(Answer):
 
 
 def _whole(block: dict[str, Any]) -> Iterator[Piece]:
-    written = block.pop("json")
+    written = "".join(block.pop("json"))
     if block["type"] == "tool_use":
         yield call_of(block["id"], block["name"], written)
     elif block["type"] in {"thinking", "redacted_thinking"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.assistant.provider import Kind, Model, ProviderError
+from app.assistant.provider import Kind, Model, ProviderError, cleaned
 
 # What providers call it, wherever they say it: in the type, in the code or in the text of an error.
 USED_UP = ("insufficient_quota", "billing", "credit balance", "exceeded your current quota", "spend limit")
@@ -48,7 +48,7 @@ def failed(kind: Kind, why: str | None = None) -> ProviderError:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+    line: str = " ".join(cleaned(text).split())
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 

@@ -18,7 +18,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from mcp.types import TextContent, Tool
 
 from app.assistant.external import SECONDS, OAuthClient, Outcome, Server, ServerError
-from app.assistant.provider import ToolSpec
+from app.assistant.provider import ToolSpec, cleaned
 from app.assistant.providers.transport import http_client, refusal
 
 MOST_TOOLS, MOST_PAGES = 100, 10
@@ -130,7 +130,7 @@ def _line(error: BaseException) -> str:
 
 
 def _cut(text: str, most: int, end: str) -> str:
-    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
+    clean: bytes = cleaned(text).encode()
     return clean.decode() if len(clean) <= most else clean[:most].decode(errors="ignore") + end
 
 
@@ -143,8 +143,13 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 def _fits(tool: Tool) -> bool:
-    """A schema that is too large would crowd out everything else."""
-    return NAME.fullmatch(tool.name) is not None and len(json.dumps(tool.input_schema)) <= LARGEST_SCHEMA
+    """A schema that is too large would crowd out everything else, and not each can be stored."""
+    if NAME.fullmatch(tool.name) is None or len(json.dumps(tool.input_schema)) > LARGEST_SCHEMA:
+        return False
+    try:
+        return bool(cleaned(tool.input_schema) == tool.input_schema)
+    except (ValueError, TypeError):
+        return False
 
 
 def _spec(tool: Tool) -> ToolSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, cast
 
@@ -22,10 +23,11 @@ from app.assistant.provider import (
     ToolSpec,
     Usage,
 )
-from app.assistant.providers.answers import RETRIES, Answer, call_of
+from app.assistant.providers.answers import RETRIES, Answer, call_of, require_room
 from app.assistant.providers.failures import refused
 from app.assistant.providers.transport import http_client
 
+STATUS = re.compile(r"[1-5][0-9]{2}")
 STOPS = {"length": Stop("max_tokens"), "content_filter": Stop("refused")}
 
 
@@ -38,6 +40,8 @@ class ChatAnswer(Answer):
         super().__init__(model)
         # Calls as they grow: id, name, arguments, and what has to be sent back with them.
         self._calls: list[dict[str, Any]] = []
+        # The newest call of each index.
+        self._growing: dict[int | None, dict[str, Any]] = {}
         self._reason: str | None = None
 
     async def pieces(
@@ -85,9 +89,11 @@ class ChatAnswer(Answer):
 
     def _grow(self, part: Any) -> None:
         """Add a part to its call. Some servers give no index, or the same one to each call: a new id is a new call."""
-        known = next((call for call in reversed(self._calls) if call["index"] == part.index), None)
+        known = self._growing.get(part.index)
         if known is None or (part.id and known["id"] and part.id != known["id"]):
-            known = {"index": part.index, "id": None, "name": "", "arguments": "", "extra": None}
+            require_room(len(self._calls))
+            known = {"id": None, "name": "", "arguments": "", "extra": None}
+            self._growing[part.index] = known
             self._calls.append(known)
         known["id"] = known["id"] or part.id
         if part.function is not None:
@@ -103,7 +109,7 @@ class ChatAnswer(Answer):
         said = f"{error.code} {error.type} {error.message}"
         if isinstance(error, APIStatusError):
             return refused(self.model, error.status_code, said, error.response.headers)
-        return refused(self.model, int(code) if (code := error.code or "").isdigit() else 500, said, {})
+        return refused(self.model, int(code) if STATUS.fullmatch(code := str(error.code)) else 500, said, {})
 
 
 def _tool(tool: ToolSpec) -> ChatCompletionToolParam:
