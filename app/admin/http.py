@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from app.access.actor import Actor
 from app.access.permissions import REQUIRED
 from app.admin.dry_run import DryRunDone, preview
+from app.admin.outcome import outcome_of
 from app.db.database import Database, Origin
 from app.db.errors import translate_errors
 from app.records import idempotency, merged
@@ -40,6 +41,8 @@ READING = (HttpMethod.GET, HttpMethod.HEAD)
 OUTER = "outer"
 # Of a request that the service sends itself: by which way it came, and the entries that its dry run would leave.
 VIA, TRIED = "via", "tried"
+# And the hash of what that dry run did.
+OUTCOME = "outcome"
 # Something goes on afterwards. What became a job: the answer has it as `job`.
 ACCEPTED = 202
 
@@ -89,6 +92,8 @@ async def transaction(
                 await claim(tx, key, _fingerprint(request, await request.body() if content is None else content))
             yield tx
             if dry_run:
+                if request.scope["state"].get(VIA) is not None:
+                    request.scope["state"][OUTCOME] = await outcome_of(tx)
                 raise await preview(tx)
             if key is not None and not ahead:
                 assert tx.answer is not None, "a handler answers inside its transaction"  # noqa: S101

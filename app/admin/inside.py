@@ -18,7 +18,7 @@ from msgspec import Struct
 from app.access.actor import Actor
 from app.access.permissions import SENDER
 from app.admin.audit.schemas import AuditEntry
-from app.admin.http import OUTER, TRIED, VIA
+from app.admin.http import OUTCOME, OUTER, TRIED, VIA
 from app.records.transaction import Transaction
 from app.web import strict_json
 from app.web.errors import AppError, Code, ErrorBody
@@ -29,12 +29,15 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Answer(NamedTuple):
-    """What a route answered. `tried` are the audit entries of a dry run that went well, which are undone."""
+    """What a route answered. `tried` are the first audit entries of a dry run that went well, which are undone, and
+    `outcome` stands for all of them.
+    """
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     tried: Sequence[AuditEntry] = ()
+    outcome: str | None = None
 
     @property
     def refused(self) -> bool:
@@ -113,7 +116,7 @@ class Sender(Struct, kw_only=True):
 
         content = b"" if body is None else strict_json.encode(body)
         await self.app.state.router(scope, once(content, whole), receive_answer)
-        return Answer(status, answered, b"".join(chunks), scope["state"].get(TRIED, ()))
+        return Answer(status, answered, b"".join(chunks), scope["state"].get(TRIED, ()), scope["state"].get(OUTCOME))
 
 
 def once(content: bytes, whole: asyncio.Event | None = None) -> Receive:

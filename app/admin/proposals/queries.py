@@ -84,7 +84,8 @@ LISTING = Listing(
 OF_ME = {"of": ["me"]}
 _one = c.id == bindparam("proposal_id", type_=BigInteger)
 ONE: Select[Any] = select(*selected(COLUMNS)).where(_one)
-LOCKED: Select[Any] = select(c.status, IS_EXPIRED, c.via, c.versions).where(_one).with_for_update()
+OUTCOME = c.request["outcome"].astext
+LOCKED: Select[Any] = select(c.status, IS_EXPIRED, c.via, c.versions, OUTCOME).where(_one).with_for_update()
 DECIDE = (
     update(Row)
     .where(_one)
@@ -144,6 +145,8 @@ class Locked(NamedTuple):
     is_expired: bool
     via: str
     versions: list[Version]
+    # What its dry run did: see `outcome_of`. None for a call outside.
+    outcome: str | None
 
 
 async def keep(
@@ -157,6 +160,7 @@ async def keep(
     changes: Sequence[dict[str, Any]],
     more: int,
     versions: Sequence[Version],
+    outcome: str | None,
     conversation_id: int | None,
 ) -> Kept:
     """Keep what a tool would do for this person. Raises AppError LIMIT_REACHED."""
@@ -172,7 +176,7 @@ async def keep(
         "tool": tool,
         "summary": summary,
         "title": title,
-        "request": asdict(request),
+        "request": asdict(request) | {"outcome": outcome},
         "changes": shown,
         "more": more + len(changes) - len(shown),
         "versions": to_builtins(versions),
@@ -194,8 +198,8 @@ async def lock(tx: Transaction, proposal_id: int) -> Locked:
     row = (await tx.connection.execute(LOCKED, {"proposal_id": proposal_id})).one_or_none()
     if row is None:
         raise AppError(Code.PROPOSAL_NOT_FOUND)
-    status, is_expired, via, versions = row
-    return Locked(status, is_expired, via, convert(versions, list[Version]))
+    status, is_expired, via, versions, outcome = row
+    return Locked(status, is_expired, via, convert(versions, list[Version]), outcome)
 
 
 async def decide(tx: Transaction, proposal_id: int, decision: ProposalStatus, operation_id: UUID | None = None) -> None:

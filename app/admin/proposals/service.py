@@ -8,6 +8,7 @@ from typing import Any
 from app.admin.assistant.queries import note_changed
 from app.admin.http import origin_of
 from app.admin.inside import Sender
+from app.admin.outcome import outcome_of
 from app.admin.proposals import queries
 from app.admin.proposals.schemas import ApprovedProposal, Proposal, ProposalStatus
 from app.db.database import Origin
@@ -31,6 +32,9 @@ async def approve(request: CrmRequest, tx: Transaction, proposal_id: int) -> App
     answer = await _sender(request, locked.via).send(asked.method, asked.path, body=asked.body, outer=tx)
     if answer.refused:
         raise answer.refusal()
+    # More than was shown may have come about: what belongs to a record since, or what a name stands for now.
+    if locked.outcome is not None and await outcome_of(tx) != locked.outcome:
+        raise AppError(Code.PROPOSAL_OUTDATED)
     await queries.decide(tx, proposal_id, ProposalStatus.APPROVED, tx.operation_id)
     if proposal.conversation_id is not None:
         await note_changed(tx, proposal.conversation_id)

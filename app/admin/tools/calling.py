@@ -123,6 +123,7 @@ async def _write(caller: Caller, tool: Tool, request: Request) -> ToolResult:
             changes=changes,
             more=shown["more"],
             versions=queries.versions_of(tried.tried),
+            outcome=tried.outcome,
             conversation_id=caller.conversation_id,
         )
     content = {

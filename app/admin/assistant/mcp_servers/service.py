@@ -221,6 +221,7 @@ async def propose(
         changes=[],
         more=0,
         versions=[],
+        outcome=None,
         conversation_id=conversation_id,
     )
     return kept.id
