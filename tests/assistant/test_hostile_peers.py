@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
 import pytest
 
 from app.admin.assistant.answering import Answer
@@ -111,3 +117,84 @@ def test_a_summary_that_is_cancelled_is_counted(admin: Caller, talk: Talk, model
             talk.caller.ok("POST", f"{talk.path}/cancel")
         end()
     assert used(admin) > before + 1000
+
+
+@BOTH
+def test_nothing_of_the_operators_environment_is_sent_to_a_model(
+    models: Models, kind: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = "Authorization: Bearer house-secret\nX-API-Key: house-secret\nX-Gateway: house-secret"
+    for name in ("ANTHROPIC_CUSTOM_HEADERS", "OPENAI_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, house)
+    for name in (
+        *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"),
+        *("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_WEBHOOK_SECRET"),
+    ):
+        monkeypatch.setenv(name, "house-secret")
+    ask(model_at(models, kind))
+    (asked,) = models.got
+    assert "house-secret" not in str(asked)
+    assert "sk-secret" in str(asked.headers)
+
+
+class Tools(BaseHTTPRequestHandler):
+    """An MCP server of the revision of 2025, whose tools are not what they say."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answers: dict[str, Any] = {
+            "initialize": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "hostile", "version": "1"},
+            },
+            "tools/list": {
+                "tools": [
+                    {
+                        "name": "look",
+                        "description": "Looks \0.",
+                        "inputSchema": {"type": "object"},
+                        "outputSchema": {
+                            "type": "object",
+                            "properties": {"result": {"type": "string", "pattern": "^b$"}},
+                        },
+                    },
+                    {"name": "nul", "inputSchema": {"type": "object", "description": "\0"}},
+                ]
+            },
+            "tools/call": {"content": [{"type": "text", "text": "a"}], "structuredContent": {"result": "a"}},
+        }
+        answer: dict[str, Any] | None = None
+        if asked["method"] in answers:
+            answer = {"result": answers[asked["method"]]}
+        elif "id" in asked:
+            answer = {"error": {"code": -32601, "message": "There is no such method"}}
+        content = b"" if answer is None else json.dumps({"jsonrpc": "2.0", "id": asked["id"], **answer}).encode()
+        self.send_response(200 if content else 202)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def tools() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Tools)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/mcp"
+    server.shutdown()
+    server.server_close()
+
+
+def test_tools_that_can_not_be_stored_are_left_out_and_no_pattern_of_a_server_is_run(
+    admin: Caller, agent: Caller, tools: str
+) -> None:
+    made = admin.ok(
+        "POST", "/admin/assistant/mcp-servers", {"name": "hostile", "url": tools, "allowed_tools": ["look"]}
+    )
+    assert [tool["name"] for tool in made["tools"]] == ["look"]
+    calls = f"/admin/assistant/mcp-servers/{made['id']}/calls"
+    assert agent.ok("POST", calls, {"tool": "look", "arguments": {}}) == {"untrusted": "a", "is_error": False}

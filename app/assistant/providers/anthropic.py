@@ -25,7 +25,7 @@ from app.assistant.provider import (
 )
 from app.assistant.providers.answers import RETRIES, Answer, call_of, require_room
 from app.assistant.providers.failures import refused
-from app.assistant.providers.transport import http_client
+from app.assistant.providers.transport import model_client
 
 STOPS = {
     "tool_use": Stop("tool_calls"),
@@ -49,10 +49,11 @@ class MessagesAnswer(Answer):
     ) -> AsyncGenerator[Piece, None]:
         """The blocks of the answer: text as it comes, others when they are whole."""
         block: dict[str, Any] = {}
+        key = self.model.key or "none"
         client = AsyncAnthropic(
-            api_key=self.model.key or "none",
+            api_key=key,
             base_url=self.model.base_url,
-            http_client=http_client(self.model.addresses),
+            http_client=model_client(self.model.addresses, {"X-Api-Key": key}),
             max_retries=RETRIES,
             open_telemetry=False,
         )

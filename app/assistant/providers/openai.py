@@ -25,7 +25,7 @@ from app.assistant.provider import (
 )
 from app.assistant.providers.answers import RETRIES, Answer, call_of, require_room
 from app.assistant.providers.failures import refused
-from app.assistant.providers.transport import http_client
+from app.assistant.providers.transport import model_client
 
 STATUS = re.compile(r"[1-5][0-9]{2}")
 STOPS = {"length": Stop("max_tokens"), "content_filter": Stop("refused")}
@@ -48,10 +48,11 @@ class ChatAnswer(Answer):
         self, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec], max_tokens: int
     ) -> AsyncGenerator[Piece, None]:
         """Text as it comes, and then the calls."""
+        key = self.model.key or "none"
         client = AsyncOpenAI(
-            api_key=self.model.key or "none",
+            api_key=key,
             base_url=self.model.base_url,
-            http_client=http_client(self.model.addresses),
+            http_client=model_client(self.model.addresses, {"Authorization": f"Bearer {key}"}),
             max_retries=RETRIES,
         )
         # OpenAI's newer models refuse the old name, and other servers do not know the new one.

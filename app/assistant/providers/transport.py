@@ -14,6 +14,11 @@ from app.web.addresses import Addresses, RefusedAddressError
 
 CONNECT_SECONDS, SILENT_SECONDS = 5.0, 120.0
 MOST_BYTES = 16 * 1024 * 1024
+# What a model's provider gets besides its credentials.
+HEADERS = {
+    *("host", "content-type", "content-length", "transfer-encoding", "accept", "accept-encoding", "connection"),
+    *("user-agent", "anthropic-version"),
+}
 PORTS = {"https": 443, "http": 80}
 LARGE = "The answer is larger than this service reads"
 PACKED = "The answer is compressed, although nobody asked for it"
@@ -98,6 +103,22 @@ def http_client(addresses: Addresses | None, headers: dict[str, str] | None = No
         follow_redirects=False,
         headers=headers,
     )
+
+
+def model_client(addresses: Addresses | None, credentials: dict[str, str]) -> httpx2.AsyncClient:
+    """A client for a model, which sends these credentials and no others. The providers' libraries read more of them
+    from the environment, and those are the operator's.
+    """
+    credentials = {name.lower(): value for name, value in credentials.items()}
+
+    async def keep_known(request: httpx2.Request) -> None:
+        for name in {name.lower() for name in request.headers} - HEADERS:
+            del request.headers[name]
+        request.headers.update(credentials)
+
+    client = http_client(addresses)
+    client.event_hooks = {"request": [keep_known], "response": []}
+    return client
 
 
 def refusal(error: BaseException | None) -> str | None:
