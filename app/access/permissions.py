@@ -71,7 +71,7 @@ class Requires:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         """Put the actor into the scope. Raises AppError 401, 503, 429, 403, or 400 ORGANIZATION_REQUIRED."""
         # A request inside a batch comes with the person whose token was verified for the batch.
         actor = connection.scope["state"].get(SENDER) or await connection.app.state.authenticator.authenticate(
@@ -81,7 +81,8 @@ class Requires:
         connection.scope["state"][REQUIRED] = self.permission
         if self.permission not in PERMISSIONS[actor.role]:
             raise AppError(Code.INSUFFICIENT_PERMISSIONS)
-        if actor.access_token is not None:
+        # What is for people only is refused to every token alike, by the guard that comes next.
+        if actor.access_token is not None and by_a_person not in handler.resolve_guards():
             _refuse_beyond(actor.access_token.scope, connection)
 
 

@@ -13,7 +13,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     name: str | None
     user_id: int | str
     role: str
-    # In the person's timezone.
+    # In the organization's timezone, which says for the tools, too, where a day begins.
     now: datetime
     timezone: str
     currency: str
@@ -44,7 +44,7 @@ def system_prompt(situation: Situation) -> str:
     lines = [
         RULES,
         f"You talk with {who}, whose role is {situation.role}.",
-        f"It is {situation.now:%A, %Y-%m-%d %H:%M} in {situation.timezone}.",
+        f"It is {situation.now:%A, %Y-%m-%d %H:%M} in {situation.timezone} (the organization's timezone).",
         f"Amounts are in {situation.currency} unless something else is said.",
     ]
     if situation.shown is not None:

@@ -261,3 +261,12 @@ def test_a_wrong_checksum_costs_no_connection_and_a_known_token_one_in_two_secon
         assert await ask(kept.token) == "INVALID_TOKEN"
 
     asyncio.run(asks())
+
+
+@pytest.mark.parametrize("scope", ["read", "propose", "write"])
+def test_what_is_for_people_only_tells_every_program_so(admin: Caller, scope: str) -> None:
+    mine = program(admin, scope)
+    for path, body in ((TOKENS, {"name": "Another", "scope": "write"}), ("/admin/proposals/1/approve", None)):
+        answer = mine.post(path, body)
+        refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
+        assert "log in and do it yourself" in answer.json()["message"]

@@ -92,7 +92,7 @@ def test_a_merge_is_proposed_and_done_as_shown(admin: Caller, tools: Tools) -> N
     kept, gone = admin.customer("Ada")["id"], admin.customer("Ada L.", company="Engines")["id"]
     admin.ok("POST", f"/admin/customers/{gone}/contacts", {"first_name": "Kay"})
     told = tools.ok("merge_customers", **{"into": kept, "from": [gone]})
-    assert told["summary"] == f"Merge customers {gone} into {kept}, and 2 more records"
+    assert told["summary"] == f"Merge customer {gone} into {kept}, and 2 more records"
     done = admin.ok("POST", f"/admin/proposals/{told['proposal_id']}/approve")
     assert done["result"]["company"] == "Engines"
     admin.ok("POST", f"/admin/operations/{done['proposal']['operation_id']}/undo", {})

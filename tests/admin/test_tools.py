@@ -283,3 +283,30 @@ def test_whoever_is_shut_out_meanwhile_is_told_so(admin: Caller, callers: Caller
     member = member_id(colleague)
     admin.ok("PATCH", f"/admin/members/{member}", {"is_active": False})
     assert "deactivated" in tools.refused("my_day")
+
+
+@pytest.mark.parametrize("done", [{"outcome": "She wants an offer"}, {"completed_at": "2026-01-02T10:00:00Z"}, {}])
+def test_what_was_done_is_no_open_task(tools: Tools, done: dict[str, str]) -> None:
+    called = tools.approved("log_activity", type="call", title="Called", due_date="2026-01-01", **done)
+    assert called["status"] == "completed"
+    assert called["completed_at"] == done.get("completed_at", "2026-01-01T00:00:00Z")
+
+
+def test_what_has_an_outcome_is_done_even_if_it_was_due_later(tools: Tools) -> None:
+    called = tools.approved("log_activity", type="call", title="Called", due_date="2099-01-01", outcome="Done")
+    assert called["status"] == "completed"
+    assert called["completed_at"] < "2099"
+
+
+def test_a_proposal_names_what_it_is_about(admin: Caller, tools: Tools) -> None:
+    kept, gone = (admin.customer(name)["id"] for name in ("Ada Ltd", "Ada Limited"))
+    admin.ok("POST", "/admin/notes", {"content": "Likes tea", "customer_id": gone})
+    merge = tools.ok("merge_customers", into=kept, **{"from": [gone]})
+    deal = admin.ok("POST", "/admin/deals", {"title": "Engine", "customer_id": kept})["id"]
+    move = tools.ok("move_deal", id=deal, stage="proposal")
+    assert move["summary"] == f"Move deal {deal} to proposal"
+    assert tools.ok("log_activity", type="email", title="Hello", deal_id=deal)["summary"].startswith("Log an email for")
+    titles = [tools.person.ok("GET", f"/admin/proposals/{each['proposal_id']}")["title"] for each in (merge, move)]
+    assert titles == ["Ada Limited → Ada Ltd", "Engine"]
+    removed = tools.ok("delete_record", type="customer", id=kept)
+    assert removed["untrusted"] == {"title": "Ada Ltd"}

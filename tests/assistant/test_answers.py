@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from app.admin.assistant import answering
@@ -225,3 +228,15 @@ def test_a_conversation_is_emptied_with_what_its_proposals_have_made(admin: Call
     erase(admin, f"/admin/customers/{made['id']}", "Grace Hopper")
     assert {each["status"] for each in talk.messages()} == {"erased"}
     assert "Grace" not in str(talk.trace())
+
+
+def test_the_day_is_the_organizations_for_the_model_and_for_the_tools(
+    admin: Caller, talk: Talk, models: Models
+) -> None:
+    admin.ok("PUT", "/admin/settings", {"timezone": "Pacific/Kiritimati"})
+    talk.caller.ok("PUT", "/admin/me/notification-settings", {"timezone": "Pacific/Pago_Pago"})
+    models.says(Say((), (Call("my_day", {}),)), Say(("Nothing.",)))
+    (result,) = [event for event in talk.say("What is due?") if event["type"] == "tool_result"]
+    today = datetime.now(ZoneInfo("Pacific/Kiritimati")).date().isoformat()
+    assert today in str(result["content"])
+    assert f"{today} " in str(models.got[-1].body["messages"][0])

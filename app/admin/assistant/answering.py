@@ -316,7 +316,7 @@ class Answer:
         given |= {"most": MOST_TURNS, "most_bytes": MOST_TURN_BYTES}
         async with reading(self._database, self._actor) as tx:
             rows = (await tx.connection.execute(queries.TURNS, given)).all()
-            currency, timezone = (await tx.connection.execute(queries.SITUATION, given)).one()
+            currency, timezone = (await tx.connection.execute(queries.SITUATION)).one()
             self._outside = await offered_tools(tx)
         # The turn that is about to be written is not one that was said.
         turns = [Turn(*row) for row in rows if row[0] != self.asked.turn_id]

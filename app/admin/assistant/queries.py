@@ -29,7 +29,7 @@ from app.admin.proposals.queries import GOES_OUTSIDE, STATUS
 from app.admin.proposals.queries import c as proposal
 from app.assistant.turns import Kept
 from app.db.database import Database
-from app.models import AuditEntry, ConversationCall, ConversationMessage, NotificationSettings, Proposal, TenantSettings
+from app.models import AuditEntry, ConversationCall, ConversationMessage, Proposal, TenantSettings
 from app.models import Conversation as Row
 from app.records.filters import user_in
 from app.records.json_columns import JsonColumn, selected, view_columns
@@ -219,12 +219,7 @@ NOTE_CHANGED = (
 
 # ── who asks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-settings = NotificationSettings.__table__.c
-SITUATION = (
-    select(TenantSettings.default_currency, func.coalesce(settings.timezone, TenantSettings.timezone))
-    .select_from(TenantSettings)
-    .outerjoin(NotificationSettings, settings.user_id == bindparam("me", type_=Text))
-)
+SITUATION = select(TenantSettings.default_currency, TenantSettings.timezone)
 
 PRUNE = text("SELECT crm_prune_conversations(:days, :most)")
 

@@ -112,13 +112,14 @@ async def _write(caller: Caller, tool: Tool, request: Request) -> ToolResult:
         return ToolResult(_shown({"done": True, "summary": request.summary}, _with_ids(changes, done), 0))
     others = f", and {touched - 1} more records" if touched > 1 else ""
     summary = request.summary + others
+    title = _title(request, shown["result"], tried.tried)
     async with writing(caller.app.state.database, caller.actor, Origin()) as tx:
         kept = await queries.keep(
             tx,
             via=caller.via or "mcp",
             tool=tool.name,
             summary=summary,
-            title=_title(shown["result"], tried.tried),
+            title=title,
             request=ProposedRequest(request.method, request.path, request.body),
             changes=changes,
             more=shown["more"],
@@ -129,6 +130,7 @@ async def _write(caller: Caller, tool: Tool, request: Request) -> ToolResult:
     content = {
         "proposal_id": kept.id,
         "summary": summary,
+        **({UNTRUSTED: {"title": title}} if title else {}),
         "next": f"Nothing is changed yet. Tell the person to approve or decline proposal {kept.id}.",
     }
     return ToolResult(_shown(content, changes, shown["more"]), proposal_id=kept.id)
@@ -168,15 +170,22 @@ def _with_ids(changes: list[dict[str, Any]], done: Answer) -> list[dict[str, Any
     ]
 
 
-def _title(result: Any, entries: Sequence[AuditEntry]) -> str | None:
-    """What the record is called that it is about: as it would be, or as it was."""
-    if not entries:
+def _title(request: Request, result: Any, entries: Sequence[AuditEntry]) -> str | None:
+    """What the records are called that it is about: as they would be, or as they were."""
+    resource = queries.BY_KIND.get(request.kind)
+    own = [entry for entry in entries if entry.resource_type == request.kind]
+    by_id = {entry.resource_id: entry for entry in own}
+    about = [by_id.get(each) for each in request.ids] if request.ids else own[:1]
+    if resource is None:
         return None
-    first = entries[0]
-    resource = queries.BY_KIND.get(first.resource_type)
-    known = (first.old_values or {}) | (first.new_values or {}) | (result if isinstance(result, dict) else {})
-    parts = [known.get(name) for name in (resource.title if resource else ())]
-    return " ".join(" ".join(map(str, filter(None, parts))).split())[:LONGEST_TITLE] or None
+    names: list[str] = []
+    for place, entry in enumerate(about):
+        known = {} if entry is None else (entry.old_values or {}) | (entry.new_values or {})
+        if place == 0 and isinstance(result, dict):
+            known |= result
+        names.append(" ".join(" ".join(str(known[name]) for name in resource.title if known.get(name)).split()))
+    first, others = "".join(names[:1]), ", ".join(filter(None, names[1:]))
+    return (f"{others} → {first}" if others else first)[:LONGEST_TITLE] or None
 
 
 def _checked(arguments: Any) -> dict[str, Any]:

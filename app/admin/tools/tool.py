@@ -37,12 +37,16 @@ class ToolError(Exception):
 
 
 class Request(NamedTuple):
-    """What a writing tool asks for, and what that is for people, without the text of records."""
+    """What a writing tool asks for, and what that is for people, without the text of records. `kind` and `ids` say
+    which records it is about, the first of them before all; a new one has no id.
+    """
 
     method: str
     path: str
     body: dict[str, Any] | None
     summary: str
+    kind: str
+    ids: tuple[int, ...] = ()
 
 
 class Tool(NamedTuple):
