@@ -27,8 +27,8 @@ from app.admin.assistant.schemas import AnswerEvent, EventType, MessageError, Me
 from app.admin.assistant.settings.service import count, failed, model_for
 from app.admin.assistant.shown import INTERRUPTED, event_of
 from app.admin.tools.calling import call as call_tool
-from app.admin.tools.calling import offered
-from app.admin.tools.tool import Caller
+from app.admin.tools.calling import checked, offered
+from app.admin.tools.tool import Caller, ToolError
 from app.assistant.loop import SUM_UP, Called, Conversing, Draft, Event, Failure, Limits, StoppedError
 from app.assistant.prompt import Situation, system_prompt
 from app.assistant.provider import Model, ProviderError, ToolCall, ToolSpec, Usage
@@ -292,11 +292,12 @@ class Answer:
     async def _call_outside(self, call: ToolCall, tool: OutsideTool) -> Called:
         """Have the person asked first: arguments carry data out, and nobody knows what a tool of others does."""
         try:
+            arguments = checked(call.arguments)
             proposal_id = await self._kept(
-                lambda tx: propose(tx, tool, call.arguments, conversation_id=self.asked.conversation_id)
+                lambda tx: propose(tx, tool, arguments, conversation_id=self.asked.conversation_id)
             )
-        except AppError as refusal:
-            return Called(strict_json.encode({"error": refusal.message}).decode(), is_error=True)
+        except (AppError, ToolError) as refusal:
+            return Called(strict_json.encode({"error": str(refusal)}).decode(), is_error=True)
         summary = f"Call {tool.shown_name}"
         content = {
             "proposal_id": proposal_id,

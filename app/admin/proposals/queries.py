@@ -49,6 +49,8 @@ from app.web.paging import SortOrder
 MINUTES = 15
 # So many may wait for one person.
 MOST_PENDING = 100
+# So long is what one of them sends, with its address, and what all that wait send.
+MOST_REQUEST_BYTES, MOST_PENDING_BYTES = 257 * 1024, 2 * 1024 * 1024
 # What is kept of the changes of one.
 MOST_CHANGES, MOST_CHANGE_BYTES = 100, 64 * 1024
 PRUNED_AT_ONCE = 500
@@ -105,7 +107,9 @@ CAME_BY = select(
         true(),
     )
 )
-COUNT = select(func.count()).where(IS_PENDING, not_(IS_EXPIRED))
+COUNT = select(func.count(), func.coalesce(func.sum(func.octet_length(cast(c.request, Text))), 0)).where(
+    IS_PENDING, not_(IS_EXPIRED)
+)
 KEEP = (
     insert(Row)
     .values(
@@ -164,7 +168,12 @@ async def keep(
     conversation_id: int | None,
 ) -> Kept:
     """Keep what a tool would do for this person. Raises AppError LIMIT_REACHED."""
-    if (await tx.connection.execute(COUNT)).scalar_one() >= MOST_PENDING:
+    asked = asdict(request)
+    size = len(strict_json.encode(asked))
+    if size > MOST_REQUEST_BYTES:
+        raise AppError(Code.PAYLOAD_TOO_LARGE, f"The request is too large: {MOST_REQUEST_BYTES} bytes at most")
+    pending, waiting = (await tx.connection.execute(COUNT)).one()
+    if pending >= MOST_PENDING or waiting + size > MOST_PENDING_BYTES:
         raise AppError(Code.LIMIT_REACHED, "Too many proposals wait for this person", data={"max": MOST_PENDING})
     shown = list(changes[:MOST_CHANGES])
     while len(shown) > 1 and len(strict_json.encode(shown)) > MOST_CHANGE_BYTES:
@@ -176,7 +185,7 @@ async def keep(
         "tool": tool,
         "summary": summary,
         "title": title,
-        "request": asdict(request) | {"outcome": outcome},
+        "request": asked | {"outcome": outcome},
         "changes": shown,
         "more": more + len(changes) - len(shown),
         "versions": to_builtins(versions),

@@ -19,6 +19,7 @@ from app.db.database import Origin
 from app.records.resources import LONGEST_TITLE
 from app.records.transaction import writing
 from app.web import strict_json
+from app.web.error_responses import as_app_error
 from app.web.errors import AppError, Code
 from app.web.input import read_again
 
@@ -60,7 +61,7 @@ async def call(caller: Caller, name: str, arguments: Any) -> ToolResult:
             raise ToolError(f"There is no tool {name[:50]!r}; there are {', '.join(BY_NAME)}.")
         if not tool.reads and caller.mode == "off":
             raise ToolError("Tools may not write here: tell the person what to change by hand.")
-        sent = _checked(arguments)
+        sent = checked(arguments)
         given = read_again(sent, tool.arguments)
         # Whoever was shut out since the last call is told so.
         actor = await caller.app.state.authenticator.check_again(caller.actor, Permission.READ)
@@ -73,6 +74,9 @@ async def call(caller: Caller, name: str, arguments: Any) -> ToolResult:
         return ToolResult({"error": str(error)[:LONGEST_ERROR]}, is_error=True)
     except AppError as refusal:
         return ToolResult({"error": told(refusal), "code": refusal.code.name}, is_error=True)
+    except Exception as error:  # noqa: BLE001 -- it is logged, and nothing of it is told
+        hidden = as_app_error(error)
+        return ToolResult({"error": told(hidden), "code": hidden.code.name}, is_error=True)
 
 
 def told(refusal: AppError) -> str:
@@ -188,7 +192,7 @@ def _title(request: Request, result: Any, entries: Sequence[AuditEntry]) -> str 
     return (f"{others} → {first}" if others else first)[:LONGEST_TITLE] or None
 
 
-def _checked(arguments: Any) -> dict[str, Any]:
+def checked(arguments: Any) -> dict[str, Any]:
     """The arguments as a body would be read. Raises ToolError."""
     try:
         written = strict_json.encode({} if arguments is None else arguments)

@@ -39,6 +39,7 @@ AROUND = 300
 ROWS_A_DAY = 20
 STALE_DAYS = 14
 PLACE = re.compile(r"([a-z_]{1,50}):([0-9]{1,6})")
+ROW = re.compile(r"[0-9]{1,6}")
 CHUNK = 1500
 SHOWN_OF_STAGES = ("kind", "probability", "display_name")
 
@@ -101,7 +102,7 @@ async def _whole(caller: Caller, kind: Kind, given: ListRecords, limit: int) -> 
     """A part of a list that is short enough to have no pages. Its cursor is a number."""
     if given.filters or given.sort:
         raise ToolError(f"A list of type {given.type} has no filters and no sort: leave them out.")
-    if given.cursor and not given.cursor.isdecimal():
+    if given.cursor and not ROW.fullmatch(given.cursor):
         raise ToolError("The cursor is not valid here: start again without one.")
     first = int(given.cursor or 0)
     document = await caller.read(kind.collection)
