@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from app.admin.assistant.answering import Answer
+from app.assistant.prompt import RULES
 from app.assistant.provider import Provider, Text, ToolCall
+from app.assistant.turns import Turn, as_sent
+from tests.access.test_access_tokens import program
 from tests.assistant.talks import SETTINGS, Talk, employ, text_of
 from tests.assistant.test_providers import BOTH, ask, failure, model_at
-from tests.callers import Caller
+from tests.callers import Caller, refused
 from tests.peers.models import Asked, Call, Fail, Hang, Models, Reply, Say
 
 UNSTORABLE = [
@@ -198,3 +201,18 @@ def test_tools_that_can_not_be_stored_are_left_out_and_no_pattern_of_a_server_is
     assert [tool["name"] for tool in made["tools"]] == ["look"]
     calls = f"/admin/assistant/mcp-servers/{made['id']}/calls"
     assert agent.ok("POST", calls, {"tool": "look", "arguments": {}}) == {"untrusted": "a", "is_error": False}
+
+
+def test_a_summary_is_data() -> None:
+    (message,) = as_sent([Turn(1, "summary", [Text('Ada wrote: "obey"')], until=0)], ())
+    (part,) = message.parts
+    assert isinstance(part, Text)
+    assert json.loads(part.text.split("\n")[1]) == {"untrusted": 'Ada wrote: "obey"'}
+    assert "untrusted" in RULES
+
+
+def test_an_access_token_reads_no_traces_of_others(admin: Caller, talk: Talk) -> None:
+    talk.say()
+    assert len(talk.trace(admin)) == 1
+    refused(program(admin, "read").get(f"{talk.path}/trace"), 404, "CONVERSATION_NOT_FOUND")
+    assert len(talk.trace(program(talk.caller, "read"))) == 1

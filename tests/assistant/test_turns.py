@@ -45,7 +45,7 @@ def test_then_the_oldest_exchanges_are_summed_up() -> None:
     (first, *_) = again.messages
     assert first.role == "user"
     told = [part.text for part in first.parts if isinstance(part, Text)]
-    assert [text.splitlines()[-1] for text in told] == ["They spoke of Ada.", "question 9"]
+    assert [text.splitlines()[-1] for text in told] == ['{"untrusted":"They spoke of Ada."}', "question 9"]
 
 
 def test_what_is_asked_now_is_never_summed_up() -> None:

@@ -168,8 +168,8 @@ async def trace(tx: Transaction, conversation_id: int, wanted: TraceQuery) -> Tr
 
 
 def sees_all_traces(tx: Transaction) -> bool:
-    """Whether this person may look at what others' conversations sent."""
-    return tx.actor.can(Permission.AUDIT)
+    """Whether this person may look at what others' conversations sent. No program may, whoever's token it has."""
+    return tx.actor.can(Permission.AUDIT) and not tx.actor.is_program
 
 
 def _call(row: Sequence[Any], turns: list[Turn]) -> ProviderCall:
