@@ -27,6 +27,7 @@ from app.admin.projects import service as projects
 from app.admin.projects.queries import PROJECTS
 from app.admin.projects.schemas import ProjectCreate, ProjectFields
 from app.db.result import RowMapping
+from app.db.statements import unprepared
 from app.models import Mergeable
 from app.records.calendar import Zone
 from app.records.transaction import Transaction
@@ -131,10 +132,13 @@ async def _note_change(_: Batch, row: RowMapping, values: Values) -> Values:
 
 
 # Both answer emails in the form that is compared, and the ids of the live records that have them. It is one search for
-# all: one for each would be slow while the database thinks the table to be small.
-CUSTOMERS_OF_EMAIL = text("""
-    SELECT email_folded, id FROM customers WHERE email_folded = ANY(CAST(:wanted AS text[])) AND deleted_at IS NULL
-""")
+# all: one for each would be slow while the database thinks the table to be small. It is planned for its keys, because
+# only then does a server that reads all records look each of them up in a hash of the keys.
+CUSTOMERS_OF_EMAIL = unprepared(
+    text("""
+        SELECT email_folded, id FROM customers WHERE email_folded = ANY(CAST(:wanted AS text[])) AND deleted_at IS NULL
+    """)
+)
 CONTACTS_OF_EMAIL = text("SELECT email, id FROM crm_find_contacts(CAST(:wanted AS text[])) ORDER BY id")
 KINDS: Mapping[str, Kind] = {
     "customers": Kind(
@@ -154,17 +158,19 @@ KINDS: Mapping[str, Kind] = {
 def _of_external_id(repository: TrashRepository[Any]) -> Executable:
     c = repository.resource.table.c
     wanted = any_(bindparam("wanted", type_=ARRAY(Text)))
-    return select(c.external_id, c.id).where(c.external_id == wanted, c.deleted_at.is_(None))
+    return unprepared(select(c.external_id, c.id).where(c.external_id == wanted, c.deleted_at.is_(None)))
 
 
 def _of_merged(repository: TrashRepository[Any]) -> Executable:
     merged, kept = repository.resource.table.c, repository.resource.table.alias("kept").c
     wanted = any_(bindparam("wanted", type_=ARRAY(Text)))
-    return select(merged.external_id, kept.id).where(
-        merged.external_id == wanted,
-        merged.deleted_at.is_not(None),
-        kept.id == merged.merged_into,
-        kept.deleted_at.is_(None),
+    return unprepared(
+        select(merged.external_id, kept.id).where(
+            merged.external_id == wanted,
+            merged.deleted_at.is_not(None),
+            kept.id == merged.merged_into,
+            kept.deleted_at.is_(None),
+        )
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.types import BigInteger
 
 from app.admin.imports.kinds import OF_MERGED, Kind
 from app.admin.imports.plans import MatchOn
+from app.db.statements import unprepared
 from app.models import Contact, Deal, Tag, User
 from app.records.resources import Resource
 from app.records.transaction import Transaction
@@ -62,10 +63,12 @@ _CONTACT_WAYS = _BY_MERGED.format(
     table="contacts", ways="SELECT 2, email, id FROM crm_find_contacts(CAST(:emails AS text[]))"
 )
 NAMED: Mapping[str, Executable] = {
-    "customer": text(_BY_KEY.format(table="customers", ways=_CUSTOMER_WAYS)),
-    "deal": text(_BY_KEY.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded"))),
-    "project": text(_BY_KEY.format(table="projects", ways=_BY_TEXT.format(table="projects", column="name_folded"))),
-    "contact": text(_BY_KEY.format(table="contacts", ways=_CONTACT_WAYS)),
+    "customer": unprepared(text(_BY_KEY.format(table="customers", ways=_CUSTOMER_WAYS))),
+    "deal": unprepared(text(_BY_KEY.format(table="deals", ways=_BY_TEXT.format(table="deals", column="title_folded")))),
+    "project": unprepared(
+        text(_BY_KEY.format(table="projects", ways=_BY_TEXT.format(table="projects", column="name_folded")))
+    ),
+    "contact": unprepared(text(_BY_KEY.format(table="contacts", ways=_CONTACT_WAYS))),
 }
 NAMES_OF_CONTACTS = text("""
     SELECT customer_id, crm_fold(concat_ws(' ', nullif(first_name, ''), last_name)), id FROM contacts
