@@ -127,6 +127,8 @@ VALUES_BY_RECORD: dict[str, dict[str, Any]] = {
     "ProjectBrief": {"id": 23, "name": "New website"},
     "Activity": {"id": 52, "title": "Send the offer", "type": "task", "status": "scheduled"},
     "CalendarEntry": {"title": "Send the offer", "status": "scheduled"},
+    "AnswerEvent": {"type": "text", "conversation_id": 7, "text": "Ada is"},
+    "BegunAnswer": {"conversation_id": 7, "message_id": 40, "answer_id": 41},
     "AccessToken": {"id": 5, "name": "Claude", "scope": "propose", "token": "crm_pat_…"},
     "ResourceMetadata": {
         "resource": "https://crm.example.com/admin/mcp",

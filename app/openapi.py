@@ -19,6 +19,8 @@ from litestar.routes import HTTPRoute
 from msgspec.structs import fields
 
 from app.access.permissions import Requires
+from app.admin.assistant.schemas import AnswerEvent
+from app.admin.assistant.service import BegunAnswer
 from app.admin.bulk import BulkChange
 from app.admin.dry_run import DryRun
 from app.admin.erasure.schemas import Erasure
@@ -129,6 +131,14 @@ EVENTS = {
     MEDIA_TYPE: {
         "schema": {"type": "string"},
         "example": 'id: 1042\nevent: deal.won\ndata: {"sequence": 1042, "type": "deal.won", …}\n\n',
+    }
+}
+# The same of the assistant's answers, of which AnswerEvent says what they are.
+ANSWER_EVENTS = {
+    MEDIA_TYPE: {
+        "schema": {"type": "string", "description": "Events. The data of each is an AnswerEvent as JSON"},
+        "example": 'event: text\ndata: {"type":"text","conversation_id":7,"text":"Ada is"}\n\n'
+        'event: done\ndata: {"type":"done","conversation_id":7,"message_id":41,"status":"done"}\n\n',
     }
 }
 # It is sent as it is read: what is in it, the lists of these records say.
@@ -291,7 +301,7 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
         if issubclass(wanted.data, BECOME_JOBS):
             yield JobStarted
     if _never_ends(handler):
-        yield from (LiveEvent, NotificationEvent, Reload)
+        yield from (AnswerEvent, BegunAnswer) if _is_answered(handler) else (LiveEvent, NotificationEvent, Reload)
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
 
@@ -319,6 +329,11 @@ def _never_ends(handler: HTTPRouteHandler) -> bool:
     return handler.parsed_fn_signature.return_type.annotation is EventStream
 
 
+def _is_answered(handler: HTTPRouteHandler) -> bool:
+    """Whether its events are the assistant's answer to what is sent, which ends; a repetition is answered as JSON."""
+    return _never_ends(handler) and "POST" in handler.http_methods
+
+
 def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, Any]:
     wanted = input_types(handler)
     guards = handler.resolve_guards()
@@ -339,7 +354,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
                 guarded=guarded,
                 tried=tried,
                 streams=_streams(handler),
-                resumes=_never_ends(handler),
+                resumes=_never_ends(handler) and not _is_answered(handler),
             )
         ),
         "responses": _responses(path, method, handler, guarded=guarded),
@@ -439,7 +454,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     if _streams(handler):
         success |= {} if method == "HEAD" else {"content": FILE}
     elif _never_ends(handler):
-        success["content"] = EVENTS
+        success["content"] = ANSWER_EVENTS | _json(BegunAnswer) if _is_answered(handler) else EVENTS
     elif LINK in path or _makes(handler):
         success["content"] = DOCUMENT if handler.media_type == MediaType.JSON else FILE
     elif SECRET in path:

@@ -3950,6 +3950,34 @@ export interface components {
          */
         ActivityType: "call" | "email" | "meeting" | "note" | "task";
         /**
+         * AnswerEvent
+         * @description What happens while an answer is given. `done` is the last one. Where the answer is not whole, an `error` comes
+         *         before it.
+         * @example {
+         *       "type": "text"
+         *     }
+         */
+        AnswerEvent: {
+            type: components["schemas"]["EventType"];
+            conversation_id?: number;
+            text?: string;
+            call_id?: string;
+            name?: string;
+            arguments?: Record<string, never>;
+            content?: unknown;
+            is_error?: boolean;
+            proposal_id?: number;
+            summary?: string;
+            title?: string | null;
+            expires_at?: string | null;
+            input_tokens?: number;
+            output_tokens?: number;
+            message_id?: number;
+            status?: components["schemas"]["MessageStatus"];
+            code?: string;
+            message?: string;
+        };
+        /**
          * ApprovedProposal
          * @description A proposal that was done, and what the request answered.
          * @example {
@@ -4244,6 +4272,20 @@ export interface components {
             body: Record<string, never> | null;
             /** @default null */
             if_match: string | null;
+        };
+        /**
+         * BegunAnswer
+         * @description A message that is stored, and waits for its answer: the turn `answer_id`.
+         * @example {
+         *       "conversation_id": 7,
+         *       "message_id": 40,
+         *       "answer_id": 41
+         *     }
+         */
+        BegunAnswer: {
+            conversation_id: number;
+            message_id: number;
+            answer_id: number;
         };
         /**
          * BulkRefusal
@@ -5827,6 +5869,12 @@ export interface components {
             record: unknown;
         };
         /**
+         * EventType
+         * @description What an event of an answer says.
+         * @enum {unknown}
+         */
+        EventType: "done" | "error" | "proposal" | "text" | "tool_call" | "tool_result" | "usage";
+        /**
          * Events
          * @description Events, oldest first. `last_sequence` is the organization's newest, whatever was asked for. If `has_more` is
          *         true, go on after the last event here, else after `last_sequence`.
@@ -6122,7 +6170,7 @@ export interface components {
          * @description Why an answer ended early.
          * @enum {unknown}
          */
-        Failure: "BUDGET_USED" | "INTERRUPTED" | "NOT_ALLOWED" | "NOT_CONFIGURED" | "PROVIDER_ENDED_EARLY" | "PROVIDER_FAILED" | "PROVIDER_KEY_REFUSED" | "PROVIDER_OVERLOADED" | "PROVIDER_QUOTA_USED" | "PROVIDER_REFUSED" | "PROVIDER_UNREACHABLE" | "SERVICE_FAILED" | "TIME_IS_UP" | "TOO_LONG" | "TOO_MANY_ROUNDS" | "TOO_MANY_TOKENS";
+        Failure: "ASSISTANT_BUDGET_USED" | "ASSISTANT_NOT_CONFIGURED" | "INTERRUPTED" | "NOT_ALLOWED" | "PROVIDER_ENDED_EARLY" | "PROVIDER_FAILED" | "PROVIDER_KEY_REFUSED" | "PROVIDER_OVERLOADED" | "PROVIDER_QUOTA_USED" | "PROVIDER_REFUSED" | "PROVIDER_UNREACHABLE" | "SERVICE_FAILED" | "TIME_IS_UP" | "TOO_LONG" | "TOO_MANY_ROUNDS" | "TOO_MANY_TOKENS";
         /**
          * Feed
          * @description A calendar of one's own that programs subscribe to. The address is shown once, when it is made: elsewhere it is
@@ -6914,7 +6962,8 @@ export interface components {
         /**
          * MessagePart
          * @description A part of a message: text; a tool that the model called, by `call_id`; what it answered; a proposal that waits
-         *         for the person; a note, by which the service told the model what came of a proposal.
+         *         for the person, all of which is at /admin/proposals/{proposal_id}; a note, by which the service told the model what
+         *         came of a proposal.
          */
         MessagePart: {
             type: components["schemas"]["PartType"];
@@ -6926,7 +6975,8 @@ export interface components {
             is_error?: boolean;
             proposal_id?: number;
             summary?: string;
-            changes?: unknown;
+            title?: string | null;
+            expires_at?: string | null;
         };
         /**
          * MessageRole
@@ -11075,8 +11125,6 @@ export interface operations {
             header?: {
                 /** @description Which organization, for tokens that work in several */
                 "X-Organization-Id"?: string;
-                /** @description The id of the last event that you have got */
-                "Last-Event-ID"?: string;
                 /** @description Makes trying again safe for 24 hours */
                 "Idempotency-Key"?: string;
             };
@@ -11101,11 +11149,14 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example id: 1042
-                     *     event: deal.won
-                     *     data: {"sequence": 1042, "type": "deal.won", …}
+                     * @example event: text
+                     *     data: {"type":"text","conversation_id":7,"text":"Ada is"}
+                     *
+                     *     event: done
+                     *     data: {"type":"done","conversation_id":7,"message_id":41,"status":"done"}
                      */
                     "text/event-stream": string;
+                    "application/json": components["schemas"]["BegunAnswer"];
                 };
             };
             400: components["responses"]["400"];

@@ -50,7 +50,7 @@ class Tools:
         """The sentence that says what is wrong."""
         answered = self.result(name, **arguments)
         assert answered.is_error, f"{name}: {answered.text}"
-        assert answered.proposal_id is None
+        assert answered.proposal is None
         return str(answered.content["error"])
 
     def approved(self, name: str, /, **arguments: Any) -> Any:

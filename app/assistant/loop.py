@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.assistant import provider
 from app.assistant.provider import (
@@ -57,8 +58,8 @@ class Failure(StrEnum):
     TOO_MANY_TOKENS = "TOO_MANY_TOKENS"
     TOO_MANY_ROUNDS = "TOO_MANY_ROUNDS"
     TIME_IS_UP = "TIME_IS_UP"
-    BUDGET_USED = "BUDGET_USED"
-    NOT_CONFIGURED = "NOT_CONFIGURED"
+    ASSISTANT_BUDGET_USED = "ASSISTANT_BUDGET_USED"
+    ASSISTANT_NOT_CONFIGURED = "ASSISTANT_NOT_CONFIGURED"
     NOT_ALLOWED = "NOT_ALLOWED"
     INTERRUPTED = "INTERRUPTED"
     SERVICE_FAILED = "SERVICE_FAILED"
@@ -189,7 +190,7 @@ class Conversing:
         self._tools = tools
         self._turns = list(turns)
         self._limits = limits
-        self._window = limits.window
+        self._window = self._known_window = limits.window
         self._learn_window = learn_window
         self._tokens_left = limits.max_tokens
         self._in_front = weight([system, *tools])
@@ -221,7 +222,7 @@ class Conversing:
                 )
             except ProviderError as error:
                 if error.kind == "too_long" and not draft.parts and self._window > LEAST_WINDOW:
-                    self._shrink()
+                    self._window //= 2
                     await self._desk.end(draft)
                     continue
                 raise await self._stopped(error) from error
@@ -229,6 +230,10 @@ class Conversing:
             if self._tokens_left <= 0 and reason == "tool_calls":
                 reason = "max_tokens"
             await self._desk.end(draft)
+            if self._window < self._known_window:
+                # A request that is too long for any window says nothing of this one.
+                self._known_window = self._window
+                self._learn_window(self._window)
             self._turns.append(Turn(turn_id, "assistant", draft.parts))
             _check(reason)
             return draft
@@ -247,9 +252,11 @@ class Conversing:
         """Read an answer into the draft: why it ends. Raises ProviderError."""
         reason = "end"
         self._desk.spend(draft)
+        shown = {tool.name: tool.shown_name for tool in tools}
         try:
             async with aclosing(provider.stream(model, system, messages, tools, most)) as pieces:
-                async for piece in pieces:
+                async for came in pieces:
+                    piece = replace(came, shown_name=shown.get(came.name)) if isinstance(came, ToolCall) else came
                     match piece:
                         case Usage():
                             draft.usage = piece
@@ -308,10 +315,6 @@ class Conversing:
     @property
     def _room(self) -> int:
         return max(self._window - self._in_front - min(self._tokens_left, self._window // 4), self._window // 4)
-
-    def _shrink(self) -> None:
-        self._window //= 2
-        self._learn_window(self._window)
 
     async def _sum_up(self, crowd: list[Turn]) -> Turn:
         letters, draft = self._window * 2, Draft()

@@ -59,6 +59,8 @@ class ToolSpec(Struct, frozen=True):
     name: str
     description: str
     input_schema: dict[str, Any]
+    # What people call it, where providers refuse that name.
+    shown_name: str | None = None
 
 
 class Text(Struct, frozen=True, tag_field="type", tag="text"):
@@ -84,6 +86,8 @@ class ToolCall(Struct, frozen=True, tag_field="type", tag="tool_call", omit_defa
     malformed: str | None = None
     # What the provider wants back with the call.
     extra: dict[str, Any] | None = None
+    # What people call the tool, where that is another name.
+    shown_name: str | None = None
 
 
 class ToolResult(Struct, frozen=True, tag_field="type", tag="tool_result", omit_defaults=True):

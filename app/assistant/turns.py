@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.assistant.provider import Message, Part, Text, Thought, ToolCall, ToolResult
 
@@ -25,11 +27,12 @@ class Note(Struct, frozen=True, tag_field="type", tag="note"):
 
 
 class Offer(Struct, frozen=True, tag_field="type", tag="proposal"):
-    """A proposal that a call has made. The model knows it from the call's result."""
+    """A proposal that a call has made. The model knows it from the call's result, people from the proposal."""
 
     proposal_id: int
     summary: str
-    changes: Any = None
+    title: str | None = None
+    expires_at: datetime | None = None
 
 
 Kept: TypeAlias = Text | Thought | ToolCall | ToolResult | Note | Offer
@@ -156,7 +159,9 @@ def _parts(turn: Turn, *, left_out: bool) -> list[Part]:
             if turn.role == "summary":
                 text = SUMMARY + msgspec.json.encode({"untrusted": text}).decode()
             parts.append(Text(text))
-        elif isinstance(part, Thought | ToolCall):
+        elif isinstance(part, ToolCall):
+            parts.append(replace(part, shown_name=None))
+        elif isinstance(part, Thought):
             parts.append(part)
     return parts
 

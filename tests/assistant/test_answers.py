@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.admin.assistant import answering
+from app.assistant.loop import Failure
+from app.assistant.provider import Model, Provider
 from tests.admin.test_erasure import erase
 from tests.assistant.talks import CONVERSATIONS, SETTINGS, Talk, employ, kinds, text_of
 from tests.callers import Caller, refused
@@ -211,7 +215,7 @@ def test_the_organizations_tokens_are_counted_and_end_an_answer(admin: Caller, t
     admin.ok("PUT", SETTINGS, {"monthly_tokens": 200})
     models.answer = lambda _: Say((), (Call("my_day", {}),))
     events = talk.say()
-    assert events[-2]["code"] == "BUDGET_USED"
+    assert events[-2]["code"] == "ASSISTANT_BUDGET_USED"
     assert admin.ok("GET", SETTINGS)["used_tokens"] >= 240
     refused(talk.caller.post(f"{talk.path}/messages", {"text": "And?"}), 429, "ASSISTANT_BUDGET_USED")
 
@@ -240,3 +244,58 @@ def test_the_day_is_the_organizations_for_the_model_and_for_the_tools(
     today = datetime.now(ZoneInfo("Pacific/Kiritimati")).date().isoformat()
     assert today in str(result["content"])
     assert f"{today} " in str(models.got[-1].body["messages"][0])
+
+
+def test_a_proposal_says_what_waits_and_until_when(talk: Talk, models: Models) -> None:
+    customer = talk.caller.customer("Ada Lovelace")
+    change = {"type": "customer", "id": customer["id"], "values": {"email": "ada@example.com"}}
+    models.says(Say((), (Call("update_record", change),)), Say(("I proposed it.",)))
+    (event,) = [event for event in talk.say("Ada buys") if event["type"] == "proposal"]
+    shown = talk.caller.ok("GET", f"/admin/proposals/{event['proposal_id']}")
+    waiting = {name: shown[name] for name in ("summary", "title", "expires_at")}
+    assert waiting["title"] == "Ada Lovelace"
+    assert event == {
+        "type": "proposal",
+        "conversation_id": talk.id,
+        "proposal_id": shown["id"],
+        **waiting,
+    }
+    (part,) = [part for turn in talk.messages() for part in turn["parts"] if part["type"] == "proposal"]
+    assert part == {"type": "proposal", "proposal_id": shown["id"], **waiting}
+
+
+def test_a_failure_of_the_key_is_shown_until_an_answer_succeeds(admin: Caller, talk: Talk, models: Models) -> None:
+    models.says(Fail(402, "insufficient_quota"), Fail(401, "invalid_api_key"), Say(("Hello.",)))
+    shown = []
+    for _ in range(3):
+        talk.say()
+        settings = admin.ok("GET", SETTINGS)
+        shown.append((settings["failure"], settings["failed_at"] is not None))
+    assert shown == [("quota", True), ("key_refused", True), (None, False)]
+
+
+def test_a_request_that_no_window_takes_says_nothing_of_the_model(talk: Talk, models: Models) -> None:
+    models.answer = lambda _: Fail(400, "context_length_exceeded", "It is too long.")
+    assert talk.say("x" * 20_000)[-2]["code"] == "TOO_LONG"
+    models.says(Say(("Fine. " + "y" * 9000,)), Say(("Fine.",)))
+    other = Talk(talk.caller)
+    other.say("z" * 9000)
+    other.say("And?")
+    # All of it is sent, and nothing summed up.
+    assert "z" * 9000 in models.got[-1].content.decode()
+
+
+def test_a_window_is_one_organizations_and_forgotten_after_an_hour() -> None:
+    now = [0.0]
+    windows = answering.Windows(lambda: now[0])
+    model = Model(provider=Provider.OPENAI, name="small", key="", base_url="https://api.openai.com")
+    windows.learn("one", model, 4000)
+    assert [windows.of(tenant, model, 9000) for tenant in ("one", "other")] == [4000, 9000]
+    now[0] = 3601.0
+    assert windows.of("one", model, 9000) == 9000
+
+
+def test_every_code_of_an_error_is_documented() -> None:
+    page = Path("docs/assistant.md").read_text().partition("## If something is wrong")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`([A-Z_]+)`", " ".join(rows))) == sorted(Failure)

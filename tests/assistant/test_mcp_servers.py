@@ -129,6 +129,15 @@ def test_the_assistant_calls_a_tool_of_others_once_and_only_when_the_person_appr
     offered = {tool["function"]["name"] for tool in models.got[0].body["tools"]}
     assert {name for name in offered if "__" in name} == {"mailbox__send_mail", "mailbox__read_all"}
     (proposal,) = [event["proposal_id"] for event in events if event["type"] == "proposal"]
+    # People see one name of it, and where it would be sent; the model its own.
+    waiting = agent.ok("GET", f"/admin/proposals/{proposal}")
+    (event,) = [event for event in events if event["type"] == "tool_call"]
+    parts = [part for turn in talk.messages() for part in turn["parts"]]
+    named = [part["name"] for part in parts if part["type"] == "tool_call"]
+    assert [event["name"], waiting["tool"], *named] == ["mailbox.send_mail"] * 3
+    assert "127.0.0.1" in next(part["summary"] for part in parts if part["type"] == "proposal")
+    assert waiting["request"]["body"]["arguments"] == call.arguments
+    assert "mailbox__send_mail" in str(models.got[1].body["messages"])
     assert mailbox.sent == []
     # Nobody else approves it, and a tool that was declined is not called.
     refused(admin.post(f"/admin/proposals/{proposal}/approve"), 404, "PROPOSAL_NOT_FOUND")

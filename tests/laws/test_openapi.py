@@ -80,3 +80,13 @@ def test_the_root_leads_a_browser_to_the_api_reference_and_nobody_else(callers: 
     assert (answer.status_code, answer.headers["location"]) == (302, "/docs")
     refused(callers.client.get("/"), 404, "NOT_FOUND")
     refused(variant(environment="production").get("/", headers=browser), 404, "NOT_FOUND")
+
+
+def test_an_answer_of_the_assistant_is_described_as_its_own_events_and_as_json(callers: Callers) -> None:
+    document = callers.client.get("/docs/openapi.json").json()
+    described = document["paths"]["/admin/assistant/conversations/{conversation_id}/messages"]["post"]
+    content = described["responses"]["200"]["content"]
+    assert "event: text" in content["text/event-stream"]["example"]
+    assert content["application/json"]["schema"]["$ref"].endswith("/BegunAnswer")
+    assert document["components"]["schemas"]["AnswerEvent"]["properties"].keys() >= {"type", "text", "status", "code"}
+    assert "Last-Event-ID" not in [each["name"] for each in described["parameters"]]

@@ -158,7 +158,7 @@ def test_a_tool_is_refused_as_the_persons_own_request(
             assert answered.content["code"] == by_hand.json()["code"]
             assert by_hand.json()["message"][:40] in answered.content["error"]
         else:
-            assert (answered.proposal_id is not None) is bool(by_hand.json()["changes"])
+            assert (answered.proposal is not None) is bool(by_hand.json()["changes"])
     assert person.ok("GET", "/admin/proposals", status="approved")["total"] == 0
 
 

@@ -24,8 +24,9 @@ from app.admin.assistant import queries
 from app.admin.assistant.mcp_servers.service import OutsideTool, offered_tools, propose
 from app.admin.assistant.mentions import mentioned
 from app.admin.assistant.schemas import AnswerEvent, EventType, MessageError, MessageStatus
-from app.admin.assistant.settings.service import count, failed, model_for
+from app.admin.assistant.settings.service import accepted, count, failed, model_for
 from app.admin.assistant.shown import INTERRUPTED, event_of
+from app.admin.proposals.queries import Kept as Proposed
 from app.admin.tools.calling import call as call_tool
 from app.admin.tools.calling import checked, offered
 from app.admin.tools.tool import Caller, ToolError
@@ -52,7 +53,7 @@ MOST_OF_PERSON = 3
 MOST_ANSWERS = 200
 # What is read of a conversation since it was summed up, the newest first: more than any model takes.
 MOST_TURNS, MOST_TURN_BYTES = 2000, 4 * 1024 * 1024
-MOST_WINDOWS = 100
+MOST_WINDOWS, WINDOW_SECONDS = 1000, 3600.0
 # How often the end of an answer is tried to be stored, where the database is away.
 END_TRIES = 5
 
@@ -78,24 +79,26 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Windows:
-    """How large the windows of models have turned out to be, in this worker."""
+    """How large the windows of an organization's models have turned out to be, in this worker, within an hour."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str | None, str], int] = OrderedDict()
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._known: OrderedDict[tuple[str, str, str | None, str], tuple[int, float]] = OrderedDict()
 
-    def of(self, model: Model, most: int) -> int:
+    def of(self, tenant_id: str, model: Model, most: int) -> int:
         """In tokens."""
-        return min(most, self._known.get(_key(model), most))
+        tokens, until = self._known.get(_key(tenant_id, model), (most, 0.0))
+        return min(most, tokens) if self._now() < until else most
 
-    def learn(self, model: Model, tokens: int) -> None:
+    def learn(self, tenant_id: str, model: Model, tokens: int) -> None:
         """Note it."""
-        self._known[_key(model)] = tokens
+        self._known[_key(tenant_id, model)] = tokens, self._now() + WINDOW_SECONDS
         if len(self._known) > MOST_WINDOWS:
             self._known.popitem(last=False)
 
 
-def _key(model: Model) -> tuple[str, str | None, str]:
-    return model.provider, model.base_url, model.name
+def _key(tenant_id: str, model: Model) -> tuple[str, str, str | None, str]:
+    return tenant_id, model.provider, model.base_url, model.name
 
 
 class Answer:
@@ -204,7 +207,8 @@ class Answer:
             async with reading(self._database, self._actor) as tx:
                 return await model_for(tx, self._app.state)
         except AppError as refusal:
-            failure = Failure.BUDGET_USED if refusal.code is Code.ASSISTANT_BUDGET_USED else Failure.NOT_CONFIGURED
+            used_up = refusal.code is Code.ASSISTANT_BUDGET_USED
+            failure = Failure.ASSISTANT_BUDGET_USED if used_up else Failure.ASSISTANT_NOT_CONFIGURED
             raise StoppedError(failure, refusal.message) from refusal
 
     async def begin(self, model: Model, sent: Plan, draft: Draft) -> int:
@@ -230,6 +234,7 @@ class Answer:
         await self._kept(lambda tx: self._go_on(tx, self._turn_id, draft.parts, "done", usage=draft.usage))
         self._stored = draft.parts
         self._draft = None
+        await accepted(self._database, self._actor.tenant_id)
 
     async def failed(self, error: ProviderError) -> None:
         """The provider has refused: if that is for the key, the admins are told."""
@@ -284,27 +289,23 @@ class Answer:
         if not result.is_error:
             names = mentioned(call.arguments, result.content)
             await self._kept(lambda tx: _execute(tx, queries.MENTION, self._mine | {"newly": names}))
-        offer = None
-        if result.proposal_id is not None:
-            offer = Offer(result.proposal_id, result.content["summary"], result.content["changes"])
-        return Called(result.text, result.is_error, offer)
+        return Called(result.text, result.is_error, None if result.proposal is None else _offer(result.proposal))
 
     async def _call_outside(self, call: ToolCall, tool: OutsideTool) -> Called:
         """Have the person asked first: arguments carry data out, and nobody knows what a tool of others does."""
         try:
             arguments = checked(call.arguments)
-            proposal_id = await self._kept(
+            proposal = await self._kept(
                 lambda tx: propose(tx, tool, arguments, conversation_id=self.asked.conversation_id)
             )
         except (AppError, ToolError) as refusal:
             return Called(strict_json.encode({"error": str(refusal)}).decode(), is_error=True)
-        summary = f"Call {tool.shown_name}"
         content = {
-            "proposal_id": proposal_id,
-            "summary": summary,
-            "next": f"It is not called yet. Tell the person to approve or decline proposal {proposal_id}.",
+            "proposal_id": proposal.id,
+            "summary": proposal.summary,
+            "next": f"It is not called yet. Tell the person to approve or decline proposal {proposal.id}.",
         }
-        return Called(strict_json.encode(content).decode(), is_error=False, offer=Offer(proposal_id, summary, []))
+        return Called(strict_json.encode(content).decode(), is_error=False, offer=_offer(proposal))
 
     def tell(self, event: Event) -> None:
         """Tell whoever listens."""
@@ -337,14 +338,14 @@ class Answer:
             *(ToolSpec(tool.name, tool.description, tool.input) for tool in offered("propose")),
             *(tool.spec for tool in self._outside.values()),
         ]
-        window = self._windows.of(self.asked.model, settings.assistant_window_tokens)
+        window = self._windows.of(self._actor.tenant_id, self.asked.model, settings.assistant_window_tokens)
         await Conversing(
             self,
             self._system,
             self._tools,
             turns,
             Limits(settings.assistant_max_tokens, window),
-            learn_window=partial(self._windows.learn, self.asked.model),
+            learn_window=partial(self._windows.learn, self._actor.tenant_id, self.asked.model),
         ).run()
 
     async def _look(self) -> None:
@@ -536,6 +537,10 @@ class Answers:
             self._of_person[person] -= 1
             if not self._of_person[person]:
                 del self._of_person[person]
+
+
+def _offer(kept: Proposed) -> Offer:
+    return Offer(kept.id, kept.summary, kept.title, kept.expires_at)
 
 
 def _place(asked: Asked) -> tuple[str, int]:

@@ -118,7 +118,8 @@ class PartType(StrEnum):
 
 class MessagePart(Struct, kw_only=True):
     """A part of a message: text; a tool that the model called, by `call_id`; what it answered; a proposal that waits
-    for the person; a note, by which the service told the model what came of a proposal.
+    for the person, all of which is at /admin/proposals/{proposal_id}; a note, by which the service told the model what
+    came of a proposal.
     """
 
     type: PartType
@@ -130,7 +131,8 @@ class MessagePart(Struct, kw_only=True):
     is_error: Maybe[bool] = UNSET
     proposal_id: Maybe[int] = UNSET
     summary: Maybe[str] = UNSET
-    changes: Maybe[Any] = UNSET
+    title: Maybe[str | None] = UNSET
+    expires_at: Maybe[datetime | None] = UNSET
 
 
 class MessageError(Struct):
@@ -236,7 +238,8 @@ class AnswerEvent(Struct, kw_only=True):
     is_error: Maybe[bool] = UNSET
     proposal_id: Maybe[int] = UNSET
     summary: Maybe[str] = UNSET
-    changes: Maybe[Any] = UNSET
+    title: Maybe[str | None] = UNSET
+    expires_at: Maybe[datetime | None] = UNSET
     input_tokens: Maybe[int] = UNSET
     output_tokens: Maybe[int] = UNSET
     message_id: Maybe[int] = UNSET

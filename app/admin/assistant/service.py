@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
         return said + "was not decided in time: it is not done, and has to be proposed anew."
 
 
-class Begun(Struct, frozen=True):
+class BegunAnswer(Struct, frozen=True):
     """A message that is stored, and waits for its answer: the turn `answer_id`."""
 
     conversation_id: int
@@ -76,7 +76,7 @@ class Begun(Struct, frozen=True):
 class Started(NamedTuple):
     """The same, and what whoever gives the answer needs."""
 
-    begun: Begun
+    begun: BegunAnswer
     asked: dict[str, Any]
 
 
@@ -136,7 +136,7 @@ async def begin(tx: Transaction, conversation_id: int, data: MessageCreate) -> S
     answer_id = await _say(tx, here, "assistant", "running", [])
     place = None if shown is None else (shown.type.value, shown.id)
     asked = {"conversation_id": conversation_id, "run": run, "turn_id": answer_id, "shown": place}
-    return Started(Begun(conversation_id, message_id, answer_id), asked)
+    return Started(BegunAnswer(conversation_id, message_id, answer_id), asked)
 
 
 async def messages(tx: Transaction, conversation_id: int, wanted: MessageQuery) -> ConversationMessages:

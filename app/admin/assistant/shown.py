@@ -67,7 +67,8 @@ def event_of(event: Event) -> AnswerEvent:
         is_error=part.is_error,
         proposal_id=part.proposal_id,
         summary=part.summary,
-        changes=part.changes,
+        title=part.title,
+        expires_at=part.expires_at,
     )
 
 
@@ -78,7 +79,8 @@ def _part(part: Kept) -> MessagePart:
         case Note(text):
             return MessagePart(type=PartType.NOTE, text=text)
         case ToolCall():
-            return MessagePart(type=PartType.TOOL_CALL, call_id=part.id, name=part.name, arguments=part.arguments)
+            name = part.shown_name or part.name
+            return MessagePart(type=PartType.TOOL_CALL, call_id=part.id, name=name, arguments=part.arguments)
         case ToolResult():
             return MessagePart(
                 type=PartType.TOOL_RESULT,
@@ -88,7 +90,11 @@ def _part(part: Kept) -> MessagePart:
             )
         case Offer():
             return MessagePart(
-                type=PartType.PROPOSAL, proposal_id=part.proposal_id, summary=part.summary, changes=part.changes
+                type=PartType.PROPOSAL,
+                proposal_id=part.proposal_id,
+                summary=part.summary,
+                title=part.title,
+                expires_at=part.expires_at,
             )
     return MessagePart(type=PartType.TEXT, text=UNSET)
 

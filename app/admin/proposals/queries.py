@@ -140,6 +140,8 @@ class Kept(NamedTuple):
 
     id: int
     expires_at: datetime
+    summary: str
+    title: str | None
 
 
 class Locked(NamedTuple):
@@ -191,7 +193,8 @@ async def keep(
         "versions": to_builtins(versions),
         "conversation_id": conversation_id,
     }
-    return Kept(*(await tx.connection.execute(KEEP, values)).one())
+    proposal_id, expires_at = (await tx.connection.execute(KEEP, values)).one()
+    return Kept(proposal_id, expires_at, summary, title)
 
 
 async def get(tx: Transaction, proposal_id: int) -> Proposal:

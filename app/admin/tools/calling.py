@@ -137,7 +137,7 @@ async def _write(caller: Caller, tool: Tool, request: Request) -> ToolResult:
         **({UNTRUSTED: {"title": title}} if title else {}),
         "next": f"Nothing is changed yet. Tell the person to approve or decline proposal {kept.id}.",
     }
-    return ToolResult(_shown(content, changes, shown["more"]), proposal_id=kept.id)
+    return ToolResult(_shown(content, changes, shown["more"]), proposal=kept)
 
 
 def _shown(content: dict[str, Any], changes: list[dict[str, Any]], more: int) -> dict[str, Any]:

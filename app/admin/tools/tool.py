@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from msgspec import UNSET, Struct
 
 from app.admin.inside import Sender
+from app.admin.proposals.queries import Kept
 from app.admin.tools.arguments import schema_of, without_null
 from app.web import strict_json
 from app.web.fields import Refused, as_parameter
@@ -75,11 +76,11 @@ class Tool(NamedTuple):
 
 
 class ToolResult(Struct):
-    """What a model is told. `proposal_id` is of the proposal that waits for the person."""
+    """What a model is told, and the proposal that waits for the person."""
 
     content: dict[str, Any]
     is_error: bool = False
-    proposal_id: int | None = None
+    proposal: Kept | None = None
 
     @property
     def text(self) -> str:

@@ -47,7 +47,11 @@ class OutsideTool(NamedTuple):
     @property
     def shown_name(self) -> str:
         """What people call it."""
-        return f"{self.server.name}.{self.tool}"
+        return _shown_name(self.server, self.tool)
+
+
+def _shown_name(server: Stored, tool: str) -> str:
+    return f"{server.name}.{tool}"
 
 
 # ── servers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,18 +204,18 @@ async def offered_tools(tx: Transaction) -> dict[str, OutsideTool]:
             if len(name) > LONGEST_NAME or name in found or not server.allows(tool["name"]):
                 continue
             description = f"A tool of {server.name}, outside of this CRM: {tool['description']}"
-            spec = ToolSpec(name, description, tool["input_schema"])
+            spec = ToolSpec(name, description, tool["input_schema"], _shown_name(server, tool["name"]))
             found[name] = OutsideTool(spec, server, tool["name"])
     return dict(list(found.items())[:MOST_OFFERED])
 
 
 async def propose(
     tx: Transaction, offered: OutsideTool, arguments: Mapping[str, Any], *, conversation_id: int | None
-) -> int:
+) -> proposals.Kept:
     """Keep a call for the person to approve: what it sends leaves the CRM. Raises AppError LIMIT_REACHED."""
     host = urlsplit(offered.server.url).hostname
     path = f"/admin/assistant/mcp-servers/{offered.server.id}/calls"
-    kept = await proposals.keep(
+    return await proposals.keep(
         tx,
         via="assistant",
         tool=offered.shown_name,
@@ -224,7 +228,6 @@ async def propose(
         outcome=None,
         conversation_id=conversation_id,
     )
-    return kept.id
 
 
 def require_allowed(stored: Stored, tool: str) -> None:

@@ -63,11 +63,16 @@ USE = text(f"""
         input_tokens = assistant_usage.input_tokens + excluded.input_tokens,
         output_tokens = assistant_usage.output_tokens + excluded.output_tokens
 """)  # noqa: S608 -- put together from parts of its own
-# Once a day, so that admins are told once a day.
+# The same once a day, so that admins are told once a day.
 FAIL = text("""
-    UPDATE assistant_settings SET failure = :failure, failed_at = now()
-    WHERE secret IS NOT NULL AND (failed_at < now() - interval '1 day') IS NOT FALSE
+    UPDATE assistant_settings SET failure = :failure, failed_at = CASE
+        WHEN failed_at > now() - interval '1 day' AND coalesce(failure, :failure) = :failure THEN failed_at
+        ELSE now() END
+    WHERE secret IS NOT NULL
+        AND (failure IS DISTINCT FROM :failure OR (failed_at < now() - interval '1 day') IS NOT FALSE)
 """)
+# When they were told last stays, so that a key which works now and then tells them once a day, too.
+WORK = text("UPDATE assistant_settings SET failure = NULL WHERE failure IS NOT NULL")
 
 
 async def stored(tx: Transaction, *, lock: bool = False) -> Stored:

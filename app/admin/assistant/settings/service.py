@@ -128,6 +128,12 @@ async def failed(database: Database, tenant: str, error: ProviderError) -> None:
         await session.execute(queries.FAIL, {"failure": error.kind})
 
 
+async def accepted(database: Database, tenant: str) -> None:
+    """Note that the provider has answered: whatever was wrong with the key is mended."""
+    async with database.in_tenant(tenant) as session:
+        await session.execute(queries.WORK)
+
+
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -143,7 +149,7 @@ async def shown(tx: Transaction, settings: Settings) -> AssistantSettings:
         key=_shown(stored),
         key_changed_at=stored.secret_changed_at,
         failure=stored.failure,  # type: ignore[arg-type]  # the database checks what it may be
-        failed_at=stored.failed_at,
+        failed_at=None if stored.failure is None else stored.failed_at,
         monthly_tokens=stored.monthly_tokens,
         monthly_tokens_per_person=stored.monthly_tokens_per_person,
         used_tokens=used.by_all,
