@@ -82,8 +82,11 @@ def test_what_only_reads_writes_nothing_and_what_proposes_may_only_try(admin: Ca
     assert admin.ok("GET", f"/admin/customers/{ada}")["name"] == "Ada"
 
 
-# What a program may never do, whatever the token's scope: make another way in, send data elsewhere, approve itself.
-FOR_PEOPLE = re.compile("/(access-tokens|feeds|webhooks|connections|proposals|mcp-servers|assistant/settings)(/|$)")
+# What a program may never do, whatever the token's scope: make another way in, send data elsewhere, approve itself,
+# decide who may do what, take everything out, or erase it for good.
+FOR_PEOPLE = re.compile(
+    "/(access-tokens|feeds|webhooks|connections|proposals|mcp-servers|assistant/settings|members|exports|erase)(/|$)"
+)
 WRITES = [each for each in ADMIN if each.method not in {"GET", "HEAD"}]
 
 

@@ -9,7 +9,7 @@ from litestar import Response, Router, post
 from litestar.background_tasks import BackgroundTask
 from litestar.params import FromPath, JSONBody
 
-from app.access.permissions import Permission, Requires
+from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.erasure.schemas import Erasure
 from app.admin.erasure.service import erase_or_enqueue
 from app.admin.http import ACCEPTED, answer, transaction
@@ -27,7 +27,7 @@ from app.web.structs import RecordId
 log = structlog.get_logger("erasure")
 
 
-@post("/customers/{customer_id:str}/erase", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+@post("/customers/{customer_id:str}/erase", guards=[Requires(Permission.CONFIGURE), by_a_person], status_code=200)
 async def erase_customer(
     request: CrmRequest, customer_id: FromPath[RecordId], data: JSONBody[Erasure]
 ) -> Response[Erased]:
@@ -37,7 +37,7 @@ async def erase_customer(
     return await _erase(request, resources.CUSTOMERS, customer_id, data)
 
 
-@post("/contacts/{contact_id:str}/erase", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+@post("/contacts/{contact_id:str}/erase", guards=[Requires(Permission.CONFIGURE), by_a_person], status_code=200)
 async def erase_contact(
     request: CrmRequest, contact_id: FromPath[RecordId], data: JSONBody[Erasure]
 ) -> Response[Erased]:

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from app.access.permissions import Permission, Requires
+from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.activities.queries import LISTING as ACTIVITIES
 from app.admin.activities.schemas import ActivityChange
 from app.admin.contacts.queries import LISTING as CONTACTS
@@ -70,7 +70,7 @@ def _route(kind: Export) -> HTTPRouteHandler:
     return get(f"/{table}/export", guards=[Requires(Permission.READ)], tags=[table.capitalize()])(export)
 
 
-@post("/exports", guards=[Requires(Permission.AUDIT), refuse_dry_run], status_code=202, tags=["Exports"])
+@post("/exports", guards=[Requires(Permission.AUDIT), by_a_person, refuse_dry_run], status_code=202, tags=["Exports"])
 async def start_archive(request: CrmRequest) -> Response[JobStarted]:
     """Make an archive of the whole organization in the background: a ZIP of JSON Lines, the trash, the stage history
     and the audit log included, of the bytes of all attachments, and of a manifest. It is kept for seven days; the job's

@@ -119,6 +119,10 @@ KINDS = {
 SHOWN = {"stage_id": "stage"}
 
 
+# Kinds whose routes are for people only.
+FOR_PEOPLE = {WEBHOOKS.resource.kind, MEMBERS.resource.kind}
+
+
 class Inverse(NamedTuple):
     """What takes one entry back: the fields of an update that get their old values."""
 
@@ -193,6 +197,7 @@ class Undo:
             raise AppError(Code.HISTORY_CUT, "What was purged or erased can't be taken back")
         if any(entry.kind not in KINDS for entry in self._entries):
             raise AppError(Code.HISTORY_CUT, "The assistant's settings and servers are not taken back: set them again")
+        _refuse_programs(self._tx, {entry.kind for entry in self._entries})
         of_stages = any(entry.kind == PIPELINE_STAGES.resource.kind for entry in self._entries)
         if of_stages:
             await stages.prepare_put_back(self._tx)
@@ -551,3 +556,9 @@ def _time(text: str) -> datetime:
 
 def _bad_entry() -> AppError:
     return bad_field(Code.AUDIT_NOT_FOUND, "entry_id", "This is not a version of the record")
+
+
+def _refuse_programs(tx: Transaction, kinds: set[str]) -> None:
+    """Raise AppError for a program that would undo what only people may do."""
+    if tx.actor.is_program and not FOR_PEOPLE.isdisjoint(kinds):
+        raise AppError(Code.INSUFFICIENT_PERMISSIONS, "An access token may not undo this: log in and do it yourself")

@@ -7,9 +7,10 @@ from typing import Any
 from litestar import Response, Router, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from litestar.types import Guard
 from msgspec import UNSET
 
-from app.access.permissions import Permission, Requires
+from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.audit.schemas import AuditEntry, VersionQuery
 from app.admin.history import service as history
 from app.admin.history.schemas import AsOf, EntryUndo
@@ -22,6 +23,9 @@ from app.web.input import CrmRequest
 from app.web.paging import Page
 from app.web.structs import Message, RecordId
 
+# Who may do what is decided by people, not by programs in their place.
+PEOPLE: list[Guard] = [Requires(Permission.CONFIGURE), by_a_person]
+
 
 @get("/", guards=[Requires(Permission.READ)])
 async def list_members(request: CrmRequest, filters: NamedDependency[MemberQuery]) -> Response[Page[Member]]:
@@ -29,7 +33,7 @@ async def list_members(request: CrmRequest, filters: NamedDependency[MemberQuery
     return await list_page(request, LISTING, filters)
 
 
-@post("/", guards=[Requires(Permission.CONFIGURE)])
+@post("/", guards=PEOPLE)
 async def invite_member(request: CrmRequest, data: JSONBody[MemberInvite]) -> Response[Member]:
     """Expect somebody: the first token with this email is that person's. An email of a member is 409 EMAIL_EXISTS."""
     async with transaction(request) as tx:
@@ -49,7 +53,7 @@ async def get_member(
         return answer(tx, await MEMBERS.get(tx, member_id))
 
 
-@route("/{member_id:str}", http_method=CHANGES, guards=[Requires(Permission.CONFIGURE)])
+@route("/{member_id:str}", http_method=CHANGES, guards=PEOPLE)
 async def change_member(
     request: CrmRequest, member_id: FromPath[RecordId], data: JSONBody[MemberChange]
 ) -> Response[Member]:
@@ -62,7 +66,7 @@ async def change_member(
     return changed
 
 
-@delete("/{member_id:str}", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+@delete("/{member_id:str}", guards=PEOPLE, status_code=200)
 async def delete_member(request: CrmRequest, member_id: FromPath[RecordId]) -> Response[Message]:
     """Withdraw an invitation. Who was here stays, since history names them: 409 MEMBER_SEEN."""
     async with transaction(request) as tx:
@@ -72,7 +76,7 @@ async def delete_member(request: CrmRequest, member_id: FromPath[RecordId]) -> R
     return withdrawn
 
 
-@post("/{member_id:str}/sign-out", guards=[Requires(Permission.READ)], status_code=200)
+@post("/{member_id:str}/sign-out", guards=[Requires(Permission.READ), by_a_person], status_code=200)
 async def sign_out_member(request: CrmRequest, member_id: FromPath[RecordId]) -> Response[Member]:
     """End a person's sessions: tokens issued before now are refused, everywhere within 5 seconds. For admins, and for
     the person.
@@ -83,7 +87,7 @@ async def sign_out_member(request: CrmRequest, member_id: FromPath[RecordId]) ->
     return signed_out
 
 
-@post("/{member_id:str}/reassign", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+@post("/{member_id:str}/reassign", guards=PEOPLE, status_code=200)
 async def reassign_member(
     request: CrmRequest, member_id: FromPath[RecordId], data: JSONBody[Handover]
 ) -> Response[HandedOver]:
@@ -103,7 +107,7 @@ async def list_member_versions(
     return await history.versions(request, MEMBERS, member_id, filters)
 
 
-@post("/{member_id:str}/undo", guards=[Requires(Permission.CONFIGURE)], status_code=200)
+@post("/{member_id:str}/undo", guards=PEOPLE, status_code=200)
 async def undo_member_change(
     request: CrmRequest, member_id: FromPath[RecordId], data: JSONBody[EntryUndo]
 ) -> Response[Member]:
