@@ -310,3 +310,50 @@ def test_a_proposal_names_what_it_is_about(admin: Caller, tools: Tools) -> None:
     assert titles == ["Ada Limited → Ada Ltd", "Engine"]
     removed = tools.ok("delete_record", type="customer", id=kept)
     assert removed["untrusted"] == {"title": "Ada Ltd"}
+
+
+def test_what_a_search_finds_is_read_to_its_end(admin: Caller, tools: Tools) -> None:
+    known = {admin.customer(f"Engine {number} {'x' * 200}")["id"] for number in range(32)}
+    found: list[int] = []
+    page: dict[str, Any] = {"next_cursor": ""}
+    while (cursor := page["next_cursor"]) is not None:
+        page = tools.ok("search", q="engine", limit=20, **({"cursor": cursor} if cursor else {}))
+        found += [row["id"] for row in page["data"]]
+    assert len(found) == 32
+    assert set(found) == known
+
+
+def test_a_report_says_what_it_leaves_out_and_is_read_to_its_end(admin: Caller, tools: Tools) -> None:
+    for number in range(30):
+        admin.ok("POST", "/admin/pipeline-stages", {"name": f"stage_{number}_{'x' * 38}", "display_name": "Stage"})
+    customer = admin.customer("Ada")["id"]
+    for number in range(10):
+        admin.ok("POST", "/admin/deals", {"title": f"{number} {'x' * 250}", "customer_id": customer})
+    page = tools.ok("report", report="overview")
+    assert "call again with cursor" in page["more"]
+    name, _, first = page["next_cursor"].partition(":")
+    read = int(first)
+    while page["next_cursor"]:
+        page = tools.ok("report", report="overview", cursor=page["next_cursor"])
+        read += len((page | page.get("untrusted", {}))[name])
+    assert read == len(admin.ok("GET", "/admin/reports/overview")[name])
+    assert "call report without one" in tools.refused("report", report="overview", cursor="x")
+
+
+def test_a_record_says_nothing_twice_and_names_the_list_that_has_more(admin: Caller, tools: Tools) -> None:
+    customer = admin.customer("Ada")["id"]
+    admin.ok("POST", f"/admin/customers/{customer}/contacts", {"first_name": "Grace", "is_primary": True})
+    for number in range(7):
+        activity = {"title": f"{number} {'x' * 200}", "type": "call", "customer_id": customer, "due_date": "2099-01-01"}
+        admin.ok("POST", "/admin/activities", activity | {"description": "d" * 900})
+    answered = tools.ok("get_record", type="customer", id=customer)
+    shown = answered["data"]["untrusted"]
+    assert "primary_contact" not in shown
+    upcoming, recent = ([row["id"] for row in shown[f"{part}_activities"]] for part in ("upcoming", "recent"))
+    assert not set(upcoming) & set(recent)
+    assert f'list_records with type activity and filters {{"customer_id": {customer}}}' in answered["more"]
+
+
+def test_a_description_is_in_whole_words(tools: Tools) -> None:
+    assert tools.ok("describe")["types"]["project"].endswith("changed last.")
+    assert tools.ok("describe", type="customer")["fields"]["email"].startswith("text, at most 255 characters")

@@ -70,6 +70,7 @@ class Search(Body, kw_only=True):
     ]
     types: Maybe[Annotated[list[SearchType], Meta(max_length=len(SearchType))]] = UNSET
     limit: Maybe[Limit] = UNSET
+    cursor: Maybe[Cursor] = UNSET
 
 
 class ListRecords(Body, kw_only=True):
@@ -168,6 +169,7 @@ class AskReport(Body, kw_only=True):
     to: Maybe[Until] = UNSET
     owner_id: Maybe[UserFilter] = UNSET
     by: Maybe[ForecastBy] = UNSET
+    cursor: Maybe[Cursor] = UNSET
 
 
 class Describe(Body, kw_only=True):

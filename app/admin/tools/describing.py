@@ -15,7 +15,7 @@ LONGEST_RULE = 160
 @cache
 def description_of(name: str, kind: Kind) -> dict[str, Any]:
     """Its fields with their rules, the filters and the sorts of its list."""
-    described: dict[str, Any] = {"type": name, "about": (kind.view.__doc__ or "").strip()}
+    described: dict[str, Any] = {"type": name, "about": about(kind)}
     if kind.create is not None:
         form = schema_of(kind.create)
         required = list(form.get("required", []))
@@ -34,12 +34,17 @@ def description_of(name: str, kind: Kind) -> dict[str, Any]:
     return described
 
 
+def about(kind: Kind) -> str:
+    """What a kind of record is, in one line."""
+    return " ".join((kind.view.__doc__ or "").split())
+
+
 def rule(schema: dict[str, Any]) -> str:
     """What a field takes, in words."""
     said = _kind_of(schema)
-    about = schema.get("description")
-    if about and about not in said:
-        said = f"{said}. {about}"
+    more = schema.get("description")
+    if more and more not in said:
+        said = f"{said}. {more}"
     return said if len(said) <= LONGEST_RULE else said[: LONGEST_RULE - 1] + "…"
 
 
@@ -50,7 +55,7 @@ def _kind_of(schema: dict[str, Any]) -> str:
         said = "one of " + ", ".join(map(str, schema["enum"]))
     elif schema.get("type") == "array":
         said = f"one or several: {_kind_of(schema['items'])}"
-    elif options:
+    elif options and "type" not in schema:
         said = " or ".join(dict.fromkeys(rule(each) for each in options))
     else:
         said = _plain(schema)

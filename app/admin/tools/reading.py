@@ -25,7 +25,7 @@ from app.admin.tools.arguments import (
     Report,
     Search,
 )
-from app.admin.tools.describing import description_of
+from app.admin.tools.describing import about, description_of
 from app.admin.tools.kinds import KINDS, Kind, Listed, kind_of
 from app.admin.tools.tool import Caller, ToolError
 from app.admin.users.schemas import User
@@ -41,6 +41,18 @@ STALE_DAYS = 14
 PLACE = re.compile(r"([a-z_]{1,50}):([0-9]{1,6})")
 ROW = re.compile(r"[0-9]{1,6}")
 CHUNK = 1500
+# What a search finds at most.
+MOST_FOUND = 100
+# The lists that hang on a record, by what lists their records.
+HANGING = {
+    "contacts": Listed.CONTACT,
+    "open_deals": Listed.DEAL,
+    "upcoming_activities": Listed.ACTIVITY,
+    "recent_activities": Listed.ACTIVITY,
+    "activities": Listed.ACTIVITY,
+    "tasks": Listed.ACTIVITY,
+    "notes": Listed.NOTE,
+}
 SHOWN_OF_STAGES = ("kind", "probability", "display_name")
 
 
@@ -65,9 +77,16 @@ REPORTS = {
 async def search(caller: Caller, given: Search) -> dict[str, Any]:
     """Everything at once, best first."""
     limit = given.limit or DEFAULT_ROWS
-    found = await caller.read("/admin/search", {"q": given.q, "types": given.types, "limit": limit})
-    rows = [shaped(Found, row) for row in found["data"]]
-    return {"data": fitting_rows(rows, MOST_BYTES - AROUND)}
+    first = _place(given.cursor)
+    most = min(first + limit, MOST_FOUND)
+    found = (await caller.read("/admin/search", {"q": given.q, "types": given.types, "limit": most}))["data"]
+    rows = [shaped(Found, row) for row in found[first:]]
+    shown = fitting_rows(rows, MOST_BYTES - AROUND) if rows else []
+    after = first + len(shown)
+    if after < len(found) or len(found) == most < MOST_FOUND:
+        return {"data": shown, "next_cursor": str(after)}
+    more = {"more": f"These are the best {MOST_FOUND}: ask with more letters."} if after == MOST_FOUND else {}
+    return {"data": shown, **more, "next_cursor": None}
 
 
 async def list_records(caller: Caller, given: ListRecords) -> dict[str, Any]:
@@ -102,9 +121,7 @@ async def _whole(caller: Caller, kind: Kind, given: ListRecords, limit: int) -> 
     """A part of a list that is short enough to have no pages. Its cursor is a number."""
     if given.filters or given.sort:
         raise ToolError(f"A list of type {given.type} has no filters and no sort: leave them out.")
-    if given.cursor and not ROW.fullmatch(given.cursor):
-        raise ToolError("The cursor is not valid here: start again without one.")
-    first = int(given.cursor or 0)
+    first = _place(given.cursor)
     document = await caller.read(kind.collection)
     rows = await _rows(caller, kind, document["data"][first : first + limit], given.fields)
     shown = fitting_rows(rows, MOST_BYTES - AROUND) if rows else []
@@ -114,6 +131,15 @@ async def _whole(caller: Caller, kind: Kind, given: ListRecords, limit: int) -> 
         "total": document["total"],
         "next_cursor": str(after) if after < document["total"] else None,
     }
+
+
+def _place(cursor: Any) -> int:
+    """Where to read on in what has no pages. Raises ToolError."""
+    if not cursor:
+        return 0
+    if not ROW.fullmatch(cursor):
+        raise ToolError("The cursor is not valid here: start again without one.")
+    return int(cursor)
 
 
 async def _rows(caller: Caller, kind: Kind, rows: list[dict[str, Any]], wanted: Any) -> list[dict[str, Any]]:
@@ -137,17 +163,38 @@ async def get_record(caller: Caller, given: GetRecord) -> dict[str, Any]:
     record = await caller.read(f"{kind.collection}/{given.id}")
     if given.cursor:
         return _read_on(given, record)
-    (named,) = await _named(caller, [_picked(kind.detail, record, given.fields)])
+    (named,) = await _named(caller, [_once(_picked(kind.detail, record, given.fields))])
     cut = fitting(shaped(kind.detail, named), MOST_BYTES - 2 * AROUND)
     texts = [f"{name}:{shown}" for name, shown in cut.texts.items() if is_text(record.get(name))]
     more = [
         *(f"to read all of {place.partition(':')[0]}, call again with cursor {place}" for place in texts),
-        *(f"{name} has {count} more, which list_records shows" for name, count in cut.lists.items()),
+        *(_rest(given, name, count) for name, count in cut.lists.items()),
     ]
     answered: dict[str, Any] = {"type": given.type, "data": cut.content}
     if more:
         answered["more"] = "; ".join(more)[:AROUND]
     return answered | {"next_cursor": texts[0]} if texts else answered
+
+
+def _rest(given: GetRecord, name: str, count: int) -> str:
+    """How to read what a list that hangs on a record has more."""
+    query = KINDS[HANGING[name]].query if name in HANGING else None
+    reference = f"{given.type}_id"
+    if query is None or reference not in query.__struct_encode_fields__:
+        return f"{name} has {count} more, which are not shown"
+    asks = f'type {HANGING[name]} and filters {{"{reference}": {given.id}}}'
+    return f"{name} has {count} more: list_records with {asks}"
+
+
+def _once(record: dict[str, Any]) -> dict[str, Any]:
+    """The record without what stands in it twice."""
+    contacts = {each["id"] for each in record.get("contacts") or []}
+    planned = {each["id"] for each in record.get("upcoming_activities") or []}
+    left_out = {"primary_contact"} if (record.get("primary_contact") or {}).get("id") in contacts else set()
+    once = {name: value for name, value in record.items() if name not in left_out}
+    if planned and "recent_activities" in once:
+        once["recent_activities"] = [each for each in once["recent_activities"] if each["id"] not in planned]
+    return once
 
 
 def _read_on(given: GetRecord, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,14 +225,41 @@ async def report(caller: Caller, given: AskReport) -> dict[str, Any]:
     asked = {
         field.encode_name: value
         for field in fields(AskReport)
-        if field.name != "report" and (value := getattr(given, field.name)) is not UNSET
+        if field.name not in {"report", "cursor"} and (value := getattr(given, field.name)) is not UNSET
     }
     for name in asked:
         if name not in source.takes:
             raise ToolError(f"The report {given.report} does not take {name}: leave it out.")
     document = await caller.read(source.path, asked)
     (named,) = await _named(caller, [document])
-    return {"report": given.report, **fitting(shaped(source.answer, named), MOST_BYTES - AROUND).content}
+    if given.cursor:
+        return {"report": given.report, **_rest_of_report(source, named, given.cursor)}
+    cut = fitting(shaped(source.answer, named), MOST_BYTES - 3 * AROUND)
+    content = {"report": given.report, **cut.content}
+    shown = cut.content | cut.content.get(UNTRUSTED, {})
+    lists = {name: f"{name}:{len(shown[name])}" for name in cut.lists if isinstance(shown.get(name), list)}
+    more = [
+        *(f"to read {cut.lists[name]} more of {name}, call again with cursor {place}" for name, place in lists.items()),
+        *(f"{name} is shortened" for name in {**cut.lists, **cut.texts} if name not in lists),
+    ]
+    if more:
+        content["more"] = "; ".join(more)[: 2 * AROUND]
+    return content | {"next_cursor": next(iter(lists.values()))} if lists else content
+
+
+def _rest_of_report(source: Source, document: dict[str, Any], cursor: str) -> dict[str, Any]:
+    """The next rows of a list in a report. Raises ToolError."""
+    place = PLACE.fullmatch(cursor)
+    rows = document.get(place[1]) if place else None
+    if place is None or not isinstance(rows, list):
+        raise ToolError("The cursor is not valid here: call report without one.")
+    first = int(place[2])
+    part = shaped(source.answer, {place[1]: rows[first:]})
+    holder = part.get(UNTRUSTED, part)
+    shown = fitting_rows(holder[place[1]], MOST_BYTES - AROUND) if rows[first:] else []
+    holder[place[1]] = shown
+    after = first + len(shown)
+    return part | {"next_cursor": f"{place[1]}:{after}" if after < len(rows) else None}
 
 
 class Part(NamedTuple):
@@ -252,7 +326,7 @@ async def describe(caller: Caller, given: Describe) -> dict[str, Any]:
         now = datetime.now(ZoneInfo(settings["timezone"]))
         you = {name: me["user"][name] for name in ("id", "name", "email", "role")}
         return {
-            "types": {kind.value: (KINDS[kind].view.__doc__ or "").split("\n")[0] for kind in Listed},
+            "types": {kind.value: about(KINDS[kind]) for kind in Listed},
             "now": now.isoformat(timespec="minutes"),
             "timezone": settings["timezone"],
             "currency": settings["default_currency"],
