@@ -160,7 +160,7 @@ def sample(name: str, kind: Any) -> Any:
         return SAMPLES[name]
     if choices:
         return next(iter(choices[0])).value
-    if name.endswith(("_from", "_to")):
+    if name.endswith(("_from", "_to", "_since")):
         return "2026-01-31"
     return True if bool in leaves else 1 if leaves & {int, Decimal} else "x"
 
