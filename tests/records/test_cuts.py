@@ -112,8 +112,10 @@ def test_a_second_cut_takes_the_place_of_the_first(
 @pytest.mark.usefixtures("old")
 def test_the_service_cuts_by_itself(settings: Settings, admin: Caller) -> None:
     async def work(database: Database) -> None:
-        works = (Upkeep(database), Sealing(database, 0.01))
-        running = [asyncio.ensure_future(work.run()) for work in works]
+        # One after the other: while somebody seals, nobody cuts until the next minute.
+        running = [asyncio.ensure_future(Upkeep(database).run())]
+        await asyncio.to_thread(wait_until, lambda: sequences(admin) == [4, 5, 6, None], "the cut")
+        running.append(asyncio.ensure_future(Sealing(database, 0.01).run()))
         await asyncio.to_thread(wait_until, lambda: sequences(admin) == [4, 5, 6, 7], "the cut, sealed")
         for each in running:
             each.cancel()
