@@ -78,7 +78,7 @@ from app.shared.redis import Shared
 from app.storage.objects import ObjectStore
 from app.telemetry import Telemetry
 from app.web.addresses import Addresses
-from app.web.cors import Cors, Origins
+from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.error_responses import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
@@ -137,7 +137,6 @@ def create_app(settings: Settings) -> Litestar:
                 "encryption": Keys(settings),
                 "addresses": Addresses(settings.webhook_networks),
                 "shared": shared,
-                "origins": Origins(settings.allowed_origins),
                 "mcp": Transport(partial(load, settings)),
                 "exports": Exports(),
                 "answers": Answers(),
@@ -152,7 +151,9 @@ def create_app(settings: Settings) -> Litestar:
     app.state.router = app.asgi_handler
     # Around the router, so that what never reaches a route is answered, counted and logged like the rest.
     limited = RequestLimits(app.asgi_handler)
-    measured = Telemetry(Cors(limited, settings.allowed_origins), database.pool, settings.db_pool_max)
+    cors = Cors(limited, settings.allowed_origins)
+    app.state.origins = cors.origins
+    measured = Telemetry(cors, database.pool, settings.db_pool_max)
     app.asgi_handler = SecurityHeaders(measured, Proxies(settings.proxies))
     return app
 

@@ -18,6 +18,7 @@ from app.cli.environment import data_dir_option, environment
 from app.db.revisions import VERSION_TABLE, revisions
 from app.db.roles import SERVICE_ROLE
 from app.db.startup import UnsafeRoleError, check_role
+from app.jobs.queue import SILENT_SECONDS
 from app.settings import Settings
 
 CONNECT_SECONDS = 5
@@ -26,8 +27,6 @@ OLDEST_SERVER = 150000
 CLOCK_WARNING_SECONDS, CLOCK_FAILURE_SECONDS = 2, 25
 # A worker that runs takes a job within seconds, if it is not busy with others.
 LONGEST_WAIT_SECONDS = 120
-# A worker is taken for dead after this silence (see app/jobs/queue.py).
-SILENT_SECONDS = 60
 LEAST_FREE_BYTES = 1024**3
 SAMPLE = b"crm doctor"
 
@@ -348,7 +347,7 @@ CHECKS: dict[str, Callable[[Settings], str | None]] = {
 # ── the database ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _connected(settings: Settings, dsn: str = "", name: str = "DATABASE_URL") -> psycopg.Connection[Any]:
+def _connected(settings: Settings, dsn: str = "", name: str = "DATABASE_URL") -> psycopg.Connection:
     try:
         return psycopg.connect(dsn or settings.database_dsn, connect_timeout=CONNECT_SECONDS)
     except psycopg.Error as error:
@@ -356,7 +355,7 @@ def _connected(settings: Settings, dsn: str = "", name: str = "DATABASE_URL") ->
         raise Away(reason, f"Try the same {name} with psql; look whether the server runs and lets in.") from None
 
 
-def _row(connection: psycopg.Connection[Any], statement: Any, values: list[Any] | None = None) -> Iterator[Any]:
+def _row(connection: psycopg.Connection, statement: Any, values: list[Any] | None = None) -> tuple[Any, ...]:
     row = connection.execute(statement, values).fetchone()
     assert row is not None  # noqa: S101 -- these statements give one row
-    return iter(row)
+    return row

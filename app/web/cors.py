@@ -40,7 +40,7 @@ class Cors:
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
-        self._origins = Origins(origins)
+        self.origins = Origins(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -63,7 +63,7 @@ class Cors:
 
     def _marks(self, origin: str | None) -> list[tuple[bytes, bytes]]:
         vary = (b"vary", b"Origin")
-        if origin is None or origin not in self._origins:
+        if origin is None or origin not in self.origins:
             return [vary]
         return [
             vary,
