@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 # Each may import those before it. Below `admin`, resources may import only schemas and queries of each other.
 FLOORS = """
     countries money timezones locales sentences settings logs tasks web access models db records storage crypto shared
-    jobs events files mail assistant telemetry tracing probes admin console mcp examples openapi docs background
-    lifespan main worker go_service cli dev
+    jobs events files mail assistant calendars telemetry tracing probes admin console mcp examples openapi docs
+    background lifespan main worker go_service cli dev
 """.split()
 FILES = sorted((ROOT / "app").rglob("*.py"))
 

@@ -27,7 +27,7 @@ from app.assistant.provider import (
     estimate,
 )
 from app.assistant.providers.failures import failed
-from app.assistant.providers.transport import refusal
+from app.web.http_client import refusal
 
 log = structlog.get_logger("assistant")
 

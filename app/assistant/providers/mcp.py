@@ -19,7 +19,7 @@ from mcp.types import HEADER_MISMATCH, CallToolRequest, CallToolRequestParams, C
 
 from app.assistant.external import SECONDS, OAuthClient, Outcome, Server, ServerError
 from app.assistant.provider import ToolSpec, cleaned
-from app.assistant.providers.transport import http_client, refusal
+from app.web.http_client import http_client, refusal
 
 MOST_TOOLS, MOST_PAGES = 100, 10
 LONGEST_DESCRIPTION, LARGEST_SCHEMA = 1000, 8 * 1024
