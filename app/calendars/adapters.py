@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from app.calendars.entries import Adapter, Password
 from app.web.addresses import Addresses
@@ -22,9 +23,11 @@ class CalendarProvider(StrEnum):
 
 
 @asynccontextmanager
-async def caldav(url: str, password: Password, addresses: Addresses) -> AsyncIterator[Adapter]:
-    """A calendar of a CalDAV server, by its address. To find one (`check`), the account's address will do."""
-    async with (await _module("caldav")).opened(url, password, addresses) as adapter:
+async def caldav(url: str, password: Password, addresses: Addresses, zone: ZoneInfo) -> AsyncIterator[Adapter]:
+    """A calendar of a CalDAV server, by its address. To find one (`check`), the account's address will do. `zone` says
+    what clocks times go by that have no time zone.
+    """
+    async with (await _module("caldav")).opened(url, password, addresses, zone) as adapter:
         yield adapter
 
 

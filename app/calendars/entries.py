@@ -1,11 +1,12 @@
 """Calendars as the rest of the service sees them: entries, what changed among them, and what can be done to them.
 
 An adapter knows a protocol, and nothing of records. Whoever calls it knows what is to be done, and no protocol. No
-adapter looks at a clock: what was changed is known by tokens and etags alone.
+adapter compares clocks: what was changed is known by tokens and etags alone.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
@@ -13,10 +14,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from app.web.fields import Refused as FieldRefused
+from app.web.text import CONTROL, WHITE_SPACE, is_visible, normalized
+
 # More entries than these in a window are refused.
 MOST_ENTRIES = 5000
 LONGEST_TITLE, LONGEST_DESCRIPTION = 255, 10_000
 DONE = "✓ "
+UNTITLED = "(No title)"
 
 
 class Times(Struct, frozen=True):
@@ -192,7 +197,25 @@ def marked(title: str, *, completed: bool) -> str:
     return DONE + title if completed else title
 
 
-def unmarked(title: str) -> tuple[str, bool]:
-    """A calendar's title without the mark, and whether it had one."""
+def read_title(text: str) -> tuple[str, bool]:
+    """A calendar's title as a record can store it, and whether it had the mark of what is done."""
+    title = _storable(CONTROL.sub(" ", text)).strip(WHITE_SPACE)
     mark = DONE.rstrip()
-    return (title[len(mark) :].lstrip(), True) if title.startswith(mark) else (title, False)
+    if completed := title.startswith(mark):
+        title = title[len(mark) :].lstrip(WHITE_SPACE)
+    title = title[:LONGEST_TITLE].rstrip(WHITE_SPACE)
+    return title if is_visible(title) else UNTITLED, completed
+
+
+def read_description(text: str) -> str | None:
+    """A calendar's description as a record can store it."""
+    return _storable(text.replace("\r\n", "\n").replace("\0", "")).strip(WHITE_SPACE)[:LONGEST_DESCRIPTION] or None
+
+
+def _storable(text: str) -> str:
+    """Without surrogates, in normal form C, and without any marks if a letter has too many."""
+    text = text.encode("utf-8", "replace").decode()
+    try:
+        return normalized(text)
+    except FieldRefused:
+        return "".join(letter for letter in text if not unicodedata.combining(letter))
