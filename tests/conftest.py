@@ -21,12 +21,14 @@ from sqlalchemy.engine import make_url
 from structlog.dev import ConsoleRenderer, plain_traceback
 
 from app.db.migrations import Migrations
+from app.dev.calendar_server import CalendarServer
 from app.dev.object_store import EmbeddedStore
 from app.dev.postgres import OWNER, EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
 from tests.peers.models import Models
+from tests.peers.phone import Phone
 from tests.processes import wait_until
 
 # Property tests have no deadline: how long an example takes says more about the machine than about the code.
@@ -190,6 +192,22 @@ def models() -> Iterator[Models]:
     """A server of language models on this machine, which says what the test tells it to."""
     with Models().listening() as peer:
         yield peer
+
+
+@pytest.fixture(scope="session")
+def calendar_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CalendarServer]:
+    """A real CalDAV server on this machine, with one person."""
+    with CalendarServer(tmp_path_factory.mktemp("calendars"), {"ada@example.com": "secret"}) as server:
+        yield server
+
+
+@pytest.fixture
+def phone(calendar_server: CalendarServer) -> Iterator[Phone]:
+    """The phone of that person, with a calendar that no other test knows."""
+    ((person, password),) = calendar_server.people.items()
+    phone = Phone(calendar_server.make_calendar(person, f"c-{uuid.uuid4().hex[:12]}", "Work"), person, password)
+    yield phone
+    phone.close()
 
 
 @pytest.fixture

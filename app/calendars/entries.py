@@ -66,7 +66,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     # The id of the series that this is an occurrence of. Occurrences are read, and never written.
     series: str | None = None
     # What we wrote with it (`Draft.key`). A copy that somebody made there has it too: the entry is ours whose
-    # `remote_id` is known, or else the first one.
+    # `remote_id` is known, or else the first one. Occurrences have none.
     key: str | None = None
 
 

@@ -37,3 +37,7 @@ class Away(CalendarError):
 
 class Refused(CalendarError):
     """The server will not do this, and another attempt would be the same."""
+
+
+class TooLarge(Refused):
+    """The answer is larger than this service reads."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, running
+from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, free_port, running
 from app.settings import Settings
 
 BUCKET = "crm"
@@ -77,7 +77,7 @@ class EmbeddedStore(EmbeddedServer):
     def _prepare(self) -> None:
         (self._objects / BUCKET).mkdir(parents=True, exist_ok=True)
         if not (self._home / "store.json").exists():
-            self._write_access(Access(_free_port(), secrets.token_hex(10), secrets.token_hex(20)))
+            self._write_access(Access(free_port(), secrets.token_hex(10), secrets.token_hex(20)))
         if not self._accepts():
             self._launch()
 
@@ -127,7 +127,7 @@ class EmbeddedStore(EmbeddedServer):
                     time.sleep(0.02)
                 # It ended: the port was taken meanwhile.
                 time.sleep(0.1)
-                access = replace(access, port=_free_port())
+                access = replace(access, port=free_port())
                 self._write_access(access)
         raise EmbeddedError(f"The embedded object store does not start; its log is {self._home / 'store.log'}")
 
@@ -141,9 +141,3 @@ class EmbeddedStore(EmbeddedServer):
                 time.sleep(0.02)
         self._reap()
         self._pid_file.unlink(missing_ok=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

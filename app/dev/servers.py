@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import socket
 import subprocess
 import threading
 from abc import ABC, abstractmethod
@@ -116,3 +117,10 @@ def running(pid: int | None) -> bool:
         # No /proc, as on macOS.
         return subprocess.run(["/bin/kill", "-0", str(pid)], check=False, capture_output=True).returncode == 0  # noqa: S603
     return state not in {"gone", "Z", "X"}
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -27,6 +27,10 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
+class TooLargeError(httpx2.ReadError):
+    """The answer is larger than this service reads."""
+
+
 class _Bounded(httpx2.AsyncByteStream):
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -36,7 +40,7 @@ class _Bounded(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             length += len(chunk)
             if length > MOST_BYTES:
-                raise httpx2.ReadError(LARGE)
+                raise TooLargeError(LARGE)
             yield chunk
 
     async def aclose(self) -> None:

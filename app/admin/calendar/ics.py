@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from icalendar import Alarm, Calendar, Event, Timezone, TimezoneDaylight, TimezoneStandard, vText
+from icalendar import Alarm, Calendar, Event, vText
 
 from app.admin.calendar.queries import Published
 from app.admin.calendar.schemas import CalendarKind
 from app.admin.calendar.subscriptions import Content
+from app.calendars.entries import marked
+from app.calendars.ical import by_its_clocks, plain, vtimezone
 from app.mail.texts import Say
 
 PRODUCT = "-//CRM service//Calendar feed//EN"
@@ -20,11 +21,6 @@ REFRESH = timedelta(minutes=15)
 NAMESPACE = uuid.UUID("b5f9dd0c-4f0a-5d3e-9a39-6c1f0b8a7e52")
 # An entry can begin before the first day, and go on after the last.
 MARGIN = timedelta(days=32)
-NOTHING, SECOND, DAY = timedelta(), timedelta(seconds=1), timedelta(days=1)
-BREAKS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# iCalendar has no other control characters than tabs and line breaks.
-CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-DONE = "✓ "
 # What takes somebody's time: the rest is shown, and leaves them free.
 BUSY = {"meeting", "call"}
 
@@ -45,7 +41,7 @@ def written(content: Content) -> bytes:
     calendar.add("x-published-ttl", REFRESH, parameters={"VALUE": "DURATION"})
     first, last = content.first - MARGIN, content.last + MARGIN
     if zone.key != "UTC":
-        calendar.add_component(_timezone(zone, first, last))
+        calendar.add_component(vtimezone(zone, first, last))
     for kind, entry in content.entries:
         calendar.add_component(_event(content, kind, entry, zone))
     return bytes(calendar.to_ical())
@@ -54,46 +50,6 @@ def written(content: Content) -> bytes:
 def uid_of(tenant_id: str, kind: CalendarKind, record_id: int) -> str:
     """The name of an entry in all calendars, whoever reads it."""
     return str(uuid.uuid5(NAMESPACE, f"{tenant_id}\0{kind}\0{record_id}"))
-
-
-def plain(text: str) -> str:
-    """Text without what iCalendar does not allow, or what would end a line for some readers."""
-    return CONTROLS.sub("", BREAKS.sub("\n", text))
-
-
-def _timezone(zone: ZoneInfo, first: date, last: date) -> Timezone:
-    """What this zone's clocks show in these days. The library's own description leaves out changes that follow each
-    other within weeks, such as those of Morocco.
-    """
-    timezone = Timezone()
-    timezone.add("tzid", zone.key)
-    moment = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    timezone.add_component(_observance(moment.astimezone(zone), moment.astimezone(zone)))
-    while moment.date() < last:
-        if moment.astimezone(zone).utcoffset() != (moment + DAY).astimezone(zone).utcoffset():
-            change = _change(zone, moment, moment + DAY)
-            timezone.add_component(_observance((change - SECOND).astimezone(zone), change.astimezone(zone)))
-        moment += DAY
-    return timezone
-
-
-def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
-    """The second between these two in which the clocks change."""
-    old = before.astimezone(zone).utcoffset()
-    while after - before > SECOND:
-        between = before + (after - before) // 2 // SECOND * SECOND
-        before, after = (between, after) if between.astimezone(zone).utcoffset() == old else (before, between)
-    return after
-
-
-def _observance(before: datetime, after: datetime) -> TimezoneDaylight | TimezoneStandard:
-    """What the clocks show from a moment on, which was in this time before."""
-    observance = TimezoneDaylight() if after.dst() else TimezoneStandard()
-    observance.add("dtstart", (after.astimezone(UTC) + (before.utcoffset() or NOTHING)).replace(tzinfo=None))
-    observance.add("tzoffsetfrom", before.utcoffset())
-    observance.add("tzoffsetto", after.utcoffset())
-    observance.add("tzname", after.tzname())
-    return observance
 
 
 def _event(content: Content, kind: CalendarKind, entry: Published, zone: ZoneInfo) -> Event:
@@ -130,15 +86,11 @@ def _event(content: Content, kind: CalendarKind, entry: Published, zone: ZoneInf
 def _title(content: Content, kind: CalendarKind, entry: Published) -> str:
     """One line: what it is, unless the title says it, and whether it is done."""
     said = "" if kind is CalendarKind.ACTIVITY else f"{Say(content.locale)(f'entry.{kind}')}: "
-    done = DONE if entry.status == "completed" else ""
-    return done + said + plain(entry.title).replace("\n", " ")
+    return marked(said + plain(entry.title).replace("\n", " "), completed=entry.status == "completed")
 
 
 def _in_zone(content: Content, zone: ZoneInfo, *moments: datetime) -> tuple[datetime, ...]:
-    """The moments by this zone's clocks; in UTC where these do not tell: an hour that comes twice means its first time,
-    and the file's timezone ends some days after the last entry begins.
-    """
+    """The moments by this zone's clocks; in UTC after these end: some days after the last entry begins."""
     if max(moments).date() > content.last + timedelta(days=1):
         return moments
-    local = tuple(moment.astimezone(zone) for moment in moments)
-    return moments if any(moment.fold for moment in local) else local
+    return by_its_clocks(zone, *moments)
