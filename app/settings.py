@@ -51,11 +51,15 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
     *("database_url", "migration_database_url", "amqp_url", "redis_url", "encryption_keys", "smtp_url"),
-    "assistant_api_key",
+    *("assistant_api_key", "google_client_secret", "microsoft_client_secret"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
 SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL", "REDIS_URL", "SMTP_URL")
 
+URLS = (
+    *("public_url", "console_url", "anthropic_base_url", "openai_base_url"),
+    *("google_base_url", "microsoft_login_url", "microsoft_graph_url"),
+)
 SMTP_SCHEMES = ("smtp", "smtps", "smtp+starttls")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -410,6 +414,49 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = ""
 
+    google_client_id: Annotated[
+        str,
+        Meta(
+            description="The client that is registered for this service at Google, for people's calendars there:"
+            " with the Calendar API, and `PUBLIC_URL` with `/public/connections/callback` as the redirect address."
+            " Requires `PUBLIC_URL` in production.",
+            examples=["1234-abcd.apps.googleusercontent.com"],
+        ),
+    ] = ""
+    google_client_secret: Annotated[str, Meta(description="The secret of `GOOGLE_CLIENT_ID`.")] = ""
+    google_base_url: Annotated[
+        str,
+        Meta(
+            description="Where Google's login and APIs are, if not at Google: a gateway of your own.",
+            examples=["https://google.example.com"],
+        ),
+    ] = ""
+    microsoft_client_id: Annotated[
+        str,
+        Meta(
+            description="The application that is registered for this service at Microsoft, for people's calendars in"
+            " Microsoft 365: with the delegated permission `Calendars.ReadWrite`, and `PUBLIC_URL` with"
+            " `/public/connections/callback` as the redirect address. Requires `PUBLIC_URL` in production.",
+            examples=["6731de76-14a6-49ae-97bc-6eba6914391e"],
+        ),
+    ] = ""
+    microsoft_client_secret: Annotated[str, Meta(description="The secret of `MICROSOFT_CLIENT_ID`.")] = ""
+    microsoft_tenant: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            description="Whose accounts may be connected: `common` for all, `organizations`, `consumers`, or one"
+            " organization's id or domain at Microsoft.",
+        ),
+    ] = "common"
+    microsoft_login_url: Annotated[
+        str, Meta(description="Microsoft's login. Clouds of governments and of China have others.")
+    ] = "https://login.microsoftonline.com"
+    microsoft_graph_url: Annotated[
+        str, Meta(description="Microsoft Graph. Clouds of governments and of China have others.")
+    ] = "https://graph.microsoft.com"
+
     assistant_api_key: Annotated[
         str,
         Meta(
@@ -663,7 +710,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"DEFAULT_CURRENCY: {settings.default_currency!r} is not an ISO 4217 code, such as EUR")
     if settings.report_timezone not in TIMEZONES:
         raise SettingsError(f"REPORT_TIMEZONE: {settings.report_timezone!r} is not a time zone, such as Europe/Berlin")
-    for name in ("public_url", "console_url", "anthropic_base_url", "openai_base_url"):
+    for name in URLS:
         if not re.fullmatch(r"(https?://[^?#\s]+)?", getattr(settings, name)):
             raise SettingsError(f"{name.upper()}: must be of the form https://host")
     _check_roles(settings)
@@ -689,6 +736,16 @@ def _check(settings: Settings) -> None:
     _check_mail(settings)
     _check_assistant(settings)
     _check_mcp(settings)
+    _check_calendars(settings)
+
+
+def _check_calendars(settings: Settings) -> None:
+    for name in ("GOOGLE_CLIENT", "MICROSOFT_CLIENT"):
+        client_id, secret = (getattr(settings, f"{name.lower()}_{part}") for part in ("id", "secret"))
+        if bool(client_id) != bool(secret):
+            raise SettingsError(f"{name}_{'SECRET' if client_id else 'ID'}: is required with the other one of the two")
+        if client_id and settings.production and not settings.public_url:
+            raise SettingsError(f"PUBLIC_URL: is required with {name}_ID, since the login page sends people back to it")
 
 
 def _check_assistant(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -96,6 +97,15 @@ class Draft(Struct, frozen=True, kw_only=True):
     busy: bool
     completed: bool
     remind_at: datetime | None
+
+    def reminder_minutes(self) -> int | None:
+        """How many minutes before it begins the reminder comes. A whole day begins at midnight by the zone's clocks."""
+        if self.remind_at is None:
+            return None
+        starts_at = self.times.starts_at
+        if self.times.all_day:
+            starts_at = starts_at.replace(tzinfo=ZoneInfo(self.zone))
+        return max(int((starts_at - self.remind_at).total_seconds() // 60), 0)
 
 
 class Window(Struct, frozen=True):

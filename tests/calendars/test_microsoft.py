@@ -1,0 +1,79 @@
+"""What only Microsoft's calendars have."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date
+
+import pytest
+
+from app.calendars.entries import Times
+from app.calendars.errors import Away
+from app.calendars.json_api import JsonApi
+from app.calendars.microsoft import MicrosoftCalendar, windows_name
+from tests.calendars.accounts import WINDOW, Account, draft, utc
+from tests.peers.graph import HOME, Graph
+
+
+def test_whole_days_are_the_days_of_their_zone(microsoft: Account) -> None:
+    assert isinstance(microsoft.peer, Graph)
+    microsoft.peer.shifts_days = True
+    microsoft.peer.add("Fair", date(2026, 6, 1), date(2026, 6, 3))
+    for zone in ("New Zealand Standard Time", "Hawaiian Standard Time", "tzone://Microsoft/Custom"):
+        known = zone if "://" not in zone else HOME
+        time = {"timeZone": known}
+        event_id = microsoft.peer.add(
+            "Fair",
+            time | {"dateTime": "2026-06-01T00:00:00"},
+            time | {"dateTime": "2026-06-03T00:00:00"},
+            isAllDay=True,
+        )
+        microsoft.peer.change(event_id, originalStartTimeZone=zone)
+    found = microsoft.run(lambda adapter: adapter.changes(None, WINDOW))
+    assert {entry.times for entry in found.entries} == {Times(utc(2026, 6, 1), utc(2026, 6, 3), all_day=True)}
+    assert len(found.entries) == 4
+
+
+def test_texts_are_read_without_html(microsoft: Account) -> None:
+    assert isinstance(microsoft.peer, Graph)
+    microsoft.peer.tells_html = True
+    made = microsoft.run(lambda adapter: adapter.create(draft(description="1 < 2 & 3\nBring <b>the plan")))
+    assert made.description == "1 < 2 & 3\nBring <b>the plan"
+
+
+def test_a_link_to_another_place_is_not_followed(microsoft: Account) -> None:
+    """The token would go there."""
+    microsoft.peer.page = 1
+    for name in ("Visit", "Another"):
+        microsoft.peer.add(name, utc(2026, 6, 1, 8), utc(2026, 6, 1, 9))
+
+    class Elsewhere:
+        async def access_token(self, *, refused: str | None = None) -> str:  # noqa: ARG002 -- as the protocol has it
+            return microsoft.grant.access_token
+
+    async def look() -> None:
+        # The server's links begin with its own address: for who knows it by another one, they lead elsewhere.
+        from app.web.http_client import http_client  # as a worker does, when it is needed
+
+        url = microsoft.service.api_url.replace("127.0.0.1", "localhost")
+        async with http_client(None) as client:
+            await MicrosoftCalendar(JsonApi(client, Elsewhere(), "Microsoft 365", url)).changes(None, WINDOW)
+
+    with pytest.raises(Away, match="another place"):
+        asyncio.run(look())
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        ("Europe/Berlin", HOME),
+        ("America/New_York", "Eastern Standard Time"),
+        # Microsoft knows no name of its own for it, but one whose clocks show the same.
+        ("America/Toronto", "Eastern Standard Time"),
+        ("Africa/Casablanca", "Morocco Standard Time"),
+        # Its times are told in UTC.
+        ("Antarctica/Troll", None),
+    ],
+)
+def test_zones_have_other_names_at_microsoft(zone: str, name: str | None) -> None:
+    assert windows_name(zone) == name
