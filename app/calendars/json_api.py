@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx2
@@ -24,13 +21,10 @@ from app.calendars.errors import (
     Throttled,
     TokenExpired,
 )
+from app.calendars.http import pause, sent
 
 T = TypeVar("T")
 
-# Of one request, until its answer is read.
-REQUEST_SECONDS = 60.0
-LONGEST_PAUSE = timedelta(days=1).total_seconds()
-SECOND_OR_DATE = re.compile(r"\d{1,9}")
 CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 # What the APIs call their limits, those that are told as 403 too.
 LIMITS = {"ratelimitexceeded", "userratelimitexceeded", "quotaexceeded", "dailylimitexceeded"} | {
@@ -40,36 +34,12 @@ UNKNOWN_TOKEN = {"fullsyncrequired", "updatedmintoolongago", "syncstatenotfound"
 NOT_ALLOWED = {"insufficientpermissions", "access_token_scope_insufficient"}
 
 
-async def sent(client: httpx2.AsyncClient, name: str, method: str, url: str, **more: Any) -> httpx2.Response:
-    """The whole answer to a request. Raises Away where there is none."""
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            return await client.request(method, url, **more)
-    except TimeoutError:
-        raise Away(f"{name} does not answer in time") from None
-    except httpx2.HTTPError as error:
-        # The error has the request, and the request the token: nobody above needs to see them.
-        raise Away(f"{name} is not reached ({type(error).__name__})") from None
-
-
 def decoded(response: httpx2.Response, kind: type[T], name: str) -> T:
     """The answer's content. Raises Away."""
     try:
         return msgspec.json.decode(response.content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Away(f"{name} gives an answer that is not understood") from None
-
-
-def pause(response: httpx2.Response) -> float | None:
-    """The seconds of Retry-After. Where it is a date, by the clock of who wrote it."""
-    given = response.headers.get("retry-after", "").strip()
-    if SECOND_OR_DATE.fullmatch(given):
-        return min(float(given), LONGEST_PAUSE)
-    with suppress(ValueError):
-        then, now = parsedate_to_datetime(given), parsedate_to_datetime(response.headers.get("date", ""))
-        if (then.tzinfo is None) == (now.tzinfo is None):
-            return min(max((then - now).total_seconds(), 0.0), LONGEST_PAUSE)
-    return None
 
 
 class JsonApi:

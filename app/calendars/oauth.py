@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from app.calendars.consent import Grant, Service
 from app.calendars.errors import Away, CalendarError, ReconnectNeeded, Refused, Throttled
-from app.calendars.json_api import decoded, pause, sent
+from app.calendars.http import pause, sent
+from app.calendars.json_api import decoded
 from app.web.http_client import http_client
 
 # An access token is not used in its last minute: it could expire on its way.
