@@ -38,7 +38,15 @@ def log_config(level: str, style: LogFormat) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {"()": "app.logs.line_formatter", "style": style}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stderr"}},
+        "filters": {"without_content": {"()": "app.logs.WithoutContent"}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "lines",
+                "filters": ["without_content"],
+                "stream": "ext://sys.stderr",
+            }
+        },
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             # One line for each plugin, at every start.
@@ -48,10 +56,25 @@ def log_config(level: str, style: LogFormat) -> dict[str, Any]:
             # Lines for each attempt to reach a broker that is away: app/events/relay.py says it once.
             "aio_pika": {"level": "CRITICAL"},
             "aiormq": {"level": "CRITICAL"},
+            # What it debugs is what clients and servers send.
+            "mcp": {"level": "WARNING"},
             "_granian": {"handlers": [], "level": "INFO", "propagate": True},
             "granian.access": {"handlers": [], "level": "INFO", "propagate": True},
         },
     }
+
+
+class WithoutContent(logging.Filter):
+    """Takes the errors out of the lines of the Model Context Protocol's library, but for their names: their texts quote
+    what a client or a server has sent.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true: the line itself is logged."""
+        if record.name.startswith("mcp.") and record.exc_info and record.exc_info[0] is not None:
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[0].__name__}", ()
+            record.exc_info = record.exc_text = None
+        return True
 
 
 _SHARED: list[structlog.typing.Processor] = [

@@ -14,7 +14,7 @@ from litestar.enums import MediaType
 from app import probes
 from app.access.authenticator import Authenticator
 from app.admin.activities.routes import router as activities
-from app.admin.assistant.answering import Answers
+from app.admin.assistant.answers import Answers
 from app.admin.assistant.mcp_servers.routes import router as mcp_servers
 from app.admin.assistant.routes import router as conversations
 from app.admin.assistant.settings.routes import router as assistant_settings

@@ -27,6 +27,8 @@ CREATE TABLE access_tokens (
     expires_at timestamptz NOT NULL,
     last_used_at timestamptz,
     revoked_at timestamptz,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    version integer NOT NULL DEFAULT 1,
     CONSTRAINT access_tokens_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT access_tokens_name_check CHECK (name <> ''),
     CONSTRAINT access_tokens_scope_check CHECK (scope = ANY (ARRAY['read', 'propose', 'write'])),
@@ -36,6 +38,7 @@ CREATE TABLE access_tokens (
         23:59:59.999999+00' AND expires_at >= '0002-01-01 00:00:00+00' AND expires_at <= '9999-12-31
         23:59:59.999999+00' AND last_used_at >= '0002-01-01 00:00:00+00' AND last_used_at <= '9999-12-31
         23:59:59.999999+00' AND revoked_at >= '0002-01-01 00:00:00+00' AND revoked_at <= '9999-12-31
+        23:59:59.999999+00' AND updated_at >= '0002-01-01 00:00:00+00' AND updated_at <= '9999-12-31
         23:59:59.999999+00')
 );
 
@@ -49,8 +52,20 @@ CREATE POLICY maintenance ON access_tokens TO crm_maintenance
 CREATE POLICY tenant ON access_tokens
     USING (tenant_id = current_setting('crm.tenant', true) AND user_id = current_setting('crm.user', true));
 
-GRANT SELECT, UPDATE (last_used_at) ON access_tokens TO crm_maintenance;
+GRANT SELECT, UPDATE (last_used_at, revoked_at) ON access_tokens TO crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE (revoked_at) ON access_tokens TO crm_service;
+
+CREATE TRIGGER audit_delete AFTER DELETE ON access_tokens REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('access_token',
+    '{tenant_id,version,updated_at,secret_hash,last_used_at}');
+CREATE TRIGGER audit_insert AFTER INSERT ON access_tokens REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('access_token',
+    '{tenant_id,version,updated_at,secret_hash,last_used_at}');
+CREATE TRIGGER audit_update AFTER UPDATE ON access_tokens REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('access_token',
+    '{tenant_id,version,updated_at,secret_hash,last_used_at}');
+CREATE TRIGGER version BEFORE UPDATE ON access_tokens
+    FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,secret_hash,last_used_at}');
 
 
 -- activities ----------------------------------------------------------------------------------------------------------
@@ -470,7 +485,7 @@ CREATE TABLE audit_entries (
     erased_by bigint,
     CONSTRAINT audit_entries_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT audit_entries_action_check CHECK (action = ANY (ARRAY['create', 'update', 'delete', 'restore', 'purge',
-        'merge', 'erase', 'export', 'import'])) NOT VALID,
+        'merge', 'erase', 'export', 'import', 'call'])) NOT VALID,
     CONSTRAINT audit_entries_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00')
 );
@@ -1713,6 +1728,8 @@ CREATE CONSTRAINT TRIGGER last_admin AFTER UPDATE ON members NOT DEFERRABLE INIT
     COALESCE(new.role, 'admin') = 'admin')) EXECUTE FUNCTION crm_keep_an_admin();
 CREATE TRIGGER note BEFORE INSERT OR UPDATE ON members
     FOR EACH ROW EXECUTE FUNCTION crm_note_member();
+CREATE TRIGGER revoke AFTER UPDATE ON members
+    FOR EACH ROW WHEN (old.is_active AND NOT new.is_active) EXECUTE FUNCTION crm_revoke_access_tokens();
 CREATE TRIGGER version BEFORE UPDATE ON members
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,user_id,email_folded,changed_in}');
 
@@ -1845,6 +1862,8 @@ GRANT INSERT, SELECT ON notification_settings TO crm_maintenance;
 GRANT SELECT, UPDATE (hidden, emailed, digest, digest_at, quiet_from, quiet_to, timezone, locale, follow_up_minutes,
     closing_minutes) ON notification_settings TO crm_service;
 
+CREATE CONSTRAINT TRIGGER known_timezone AFTER UPDATE ON notification_settings NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (new.timezone IS DISTINCT FROM old.timezone) EXECUTE FUNCTION crm_require_zone();
 CREATE TRIGGER quiet AFTER UPDATE ON notification_settings
     FOR EACH ROW WHEN (old.quiet_from IS DISTINCT FROM new.quiet_from OR old.quiet_to IS DISTINCT FROM new.quiet_to OR
     old.timezone IS DISTINCT FROM new.timezone) EXECUTE FUNCTION crm_hold_mails();
@@ -2421,6 +2440,8 @@ CREATE TRIGGER audit_delete AFTER DELETE ON settings REFERENCING OLD TABLE AS ol
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('settings', '{tenant_id,version,updated_at}');
 CREATE TRIGGER audit_update AFTER UPDATE ON settings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('settings', '{tenant_id,version,updated_at}');
+CREATE CONSTRAINT TRIGGER known_timezone AFTER UPDATE ON settings NOT DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (new.timezone <> old.timezone) EXECUTE FUNCTION crm_require_zone();
 CREATE TRIGGER plan_reports AFTER UPDATE ON settings
     FOR EACH ROW WHEN (old.timezone <> new.timezone) EXECUTE FUNCTION crm_plan_reports();
 CREATE TRIGGER version BEFORE UPDATE ON settings
@@ -2714,7 +2735,7 @@ AS $function$
             OR quiet_from > quiet_to AND (time >= quiet_from::time OR time < quiet_to::time)
             THEN crm_next_run('day', quiet_to, NULL, NULL, zone, moment)
         ELSE moment
-    END FROM (SELECT (moment AT TIME ZONE zone)::time AS time) AS clock
+    END FROM (SELECT (moment AT TIME ZONE crm_zone(zone))::time AS time) AS clock
 $function$;
 GRANT EXECUTE ON FUNCTION crm_after_quiet(timestamp with time zone,text,text,text) TO crm_maintenance;
 
@@ -4648,6 +4669,36 @@ CREATE FUNCTION crm_lock_members(tenant text)
 RETURN pg_advisory_xact_lock(hashtextextended(('members '::text || tenant), (0)::bigint));
 GRANT EXECUTE ON FUNCTION crm_lock_members(text) TO crm_service;
 
+-- A call of another service's tool is in the audit log, before it is made: which tool, and nothing of what was sent.
+CREATE FUNCTION crm_log_call(server bigint, tool text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    tenant CONSTANT text := current_setting('crm.tenant', true);
+    new_salt CONSTANT bytea := uuid_send(gen_random_uuid());
+    details CONSTANT jsonb := jsonb_build_object('tool', tool);
+    actor record;
+BEGIN
+    IF tool IS NULL OR length(tool) > 128 OR NOT EXISTS (
+        SELECT FROM mcp_servers WHERE tenant_id = tenant AND id = server
+    ) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'no such server of the tenant, or no such tool';
+    END IF;
+    SELECT * INTO actor FROM jsonb_to_record(coalesce(nullif(current_setting('crm.actor', true), '')::jsonb, '{}')) AS
+        given (user_id text, user_name text, user_role text, ip_address text, user_agent text, request_id text,
+               operation_id uuid, via text);
+    INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
+        user_id, user_name, user_role, ip_address, user_agent, request_id, operation_id, via)
+    VALUES (tenant, 'mcp_server', server, 'call', details, new_salt, crm_values_digest(new_salt, details),
+        actor.user_id, actor.user_name, actor.user_role, actor.ip_address, actor.user_agent, actor.request_id,
+        actor.operation_id, actor.via);
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_log_call(bigint,text) TO crm_service;
+
 -- Exports are in the audit log. An export is of many records, or of one and all that belongs to it, so its entry names
 -- none: its resource_id is 0, and the history of a record has changes only.
 CREATE FUNCTION crm_log_export(kind text, details jsonb)
@@ -4778,7 +4829,7 @@ BEGIN
         FROM notification_settings AS person JOIN settings USING (tenant_id) WHERE digest <> 'none'
     ) AS wanted
         -- The day of the last one: weeks begin on Monday.
-        CROSS JOIN LATERAL (SELECT date_trunc(every, now() AT TIME ZONE zone - digest_at::interval)::date AS day) AS last
+        CROSS JOIN LATERAL (SELECT date_trunc(every, now() AT TIME ZONE crm_zone(zone) - digest_at::interval)::date AS day) AS last
     WHERE crm_next_run(every, digest_at, 1, NULL, zone, since) <= now()
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS count = ROW_COUNT;
@@ -4894,7 +4945,9 @@ CREATE FUNCTION crm_next_run(every text, at text, weekday integer, day integer, 
 AS $function$
     SELECT min(moment) FROM (
         SELECT (chosen + at::time) AT TIME ZONE zone AS moment
-        FROM (SELECT (since AT TIME ZONE zone)::date AS today) AS now CROSS JOIN LATERAL (
+        FROM (
+            SELECT known AS zone, (since AT TIME ZONE known)::date AS today FROM crm_zone(zone) AS known
+        ) AS now CROSS JOIN LATERAL (
             SELECT today + days AS chosen FROM generate_series(-1, 8) AS days
             WHERE every = 'day' OR every = 'week' AND extract(isodow FROM today + days) = weekday
             UNION ALL
@@ -5373,7 +5426,11 @@ BEGIN
     ), days AS MATERIALIZED (
         -- The days that end in this time, or so long after it: from the first up to before the last.
         SELECT resource_type, lead, timezone, timezone('UTC', first::timestamp) AS first, timezone('UTC', last::timestamp) AS last
-        FROM leads CROSS JOIN (SELECT DISTINCT timezone FROM settings) AS zones CROSS JOIN LATERAL (
+        FROM leads CROSS JOIN (
+            -- Where the server does not know the zone, nobody is reminded of days.
+            SELECT timezone FROM (SELECT DISTINCT timezone FROM settings) AS chosen WHERE crm_zone(timezone) = timezone
+            OFFSET 0
+        ) AS zones CROSS JOIN LATERAL (
             SELECT timezone(timezone, since + lead)::date AS first, timezone(timezone, now() + lead)::date AS last
         ) AS ends
         WHERE first < last
@@ -5569,6 +5626,32 @@ BEGIN
     RETURN NULL;
 END $function$;
 ALTER FUNCTION crm_remove_import_object() OWNER TO crm_maintenance;
+
+CREATE FUNCTION crm_require_zone()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF crm_zone(NEW.timezone) <> NEW.timezone THEN
+        RAISE check_violation USING CONSTRAINT = 'known_timezone',
+            MESSAGE = 'this server does not know the time zone';
+    END IF;
+    RETURN NULL;
+END $function$;
+
+-- Whoever is shut out gets none of the tokens back by being let in again.
+CREATE FUNCTION crm_revoke_access_tokens()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    UPDATE access_tokens SET revoked_at = now()
+    WHERE tenant_id = NEW.tenant_id AND user_id = NEW.user_id AND revoked_at IS NULL;
+    RETURN NULL;
+END $function$;
+ALTER FUNCTION crm_revoke_access_tokens() OWNER TO crm_maintenance;
 
 -- Makes the jobs of schedules that are due, once for all workers; answers how many. Of runs that were missed, one is
 -- made up.
@@ -6223,3 +6306,18 @@ AS $function$
 $function$;
 ALTER FUNCTION crm_webhooks_due() OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_webhooks_due() TO crm_service;
+
+-- The same zone if this server knows it, else UTC. A server's zones are its own: an older one, or one that a backup
+-- came to, may lack some.
+CREATE FUNCTION crm_zone(zone text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE STRICT
+AS $function$
+BEGIN
+    PERFORM timezone(zone, now());
+    RETURN zone;
+EXCEPTION WHEN invalid_parameter_value THEN
+    RETURN 'UTC';
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_zone(text) TO crm_maintenance, crm_service;

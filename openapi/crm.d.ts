@@ -399,7 +399,8 @@ export interface paths {
         put?: never;
         /**
          * Call mcp tool
-         * @description Call a tool of a server, once. This is what is done when a person approves a call of the assistant.
+         * @description Call a tool of a server, once: under an Idempotency-Key, a second request does not call it again, whatever became
+         *     of the first. This is what is done when a person approves a call of the assistant. The audit log notes it.
          */
         post: operations["call_mcp_tool"];
         delete?: never;
@@ -3959,7 +3960,6 @@ export interface components {
          */
         AnswerEvent: {
             type: components["schemas"]["EventType"];
-            conversation_id?: number;
             text?: string;
             call_id?: string;
             name?: string;
@@ -3970,6 +3970,7 @@ export interface components {
             summary?: string;
             title?: string | null;
             expires_at?: string | null;
+            conversation_id?: number;
             input_tokens?: number;
             output_tokens?: number;
             message_id?: number;
@@ -4167,7 +4168,7 @@ export interface components {
          * @description What happened to a record.
          * @enum {unknown}
          */
-        AuditAction: "create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update";
+        AuditAction: "call" | "create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update";
         /**
          * AuditEntry
          * @description Who did what to which record, in which request; `version` is the record's after it, and all that one request or
@@ -9238,7 +9239,7 @@ export interface components {
          *         of imports it says that they are done.
          * @enum {unknown}
          */
-        ResourceType: "activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
+        ResourceType: "access_token" | "activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook";
         /**
          * Role
          * @description The roles, from the least to the most powerful.
@@ -11881,9 +11882,9 @@ export interface operations {
             query?: {
                 /** @description What the audit log can be sorted by. */
                 sort_by?: "created_at";
-                resource_type?: ("activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("access_token" | "activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 resource_id?: number[];
-                action?: ("create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update")[];
+                action?: ("call" | "create" | "delete" | "erase" | "export" | "import" | "merge" | "purge" | "restore" | "update")[];
                 /** @description User ids, comma-separated, or `me` or `none`. In double quotes a value is taken literally */
                 user_id?: string;
                 request_id?: string;
@@ -14983,7 +14984,7 @@ export interface operations {
                 limit?: number;
                 /** @description Any of these types, comma-separated; `deal.*` and `*.deleted` are patterns */
                 types?: string;
-                resource_type?: ("activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                resource_type?: ("access_token" | "activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description Where there is nothing yet: answer as soon as there is, or after so many seconds */
                 wait?: number;
             };
@@ -19875,7 +19876,7 @@ export interface operations {
             query?: {
                 /** @description The trash has one order. */
                 sort_by?: "deleted_at";
-                type?: ("activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
+                type?: ("access_token" | "activity" | "assistant_settings" | "attachment" | "audit_log" | "contact" | "customer" | "deal" | "import" | "mcp_server" | "member" | "note" | "pipeline_stage" | "project" | "report_schedule" | "settings" | "tag" | "webhook")[];
                 /** @description From 1; not together with cursor */
                 page?: number;
                 /** @description Over 100 counts as 100 */

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from app.logs import line_formatter
+from app.logs import WithoutContent, line_formatter
 
 REQUEST = {
     "request_id": "abc",
@@ -56,3 +56,17 @@ def test_a_librarys_failure_is_one_line(style: str, place: str) -> None:
         written = line(style, "it failed", failure)
     assert "what went wrong" in str(written[place])
     assert written["message" if style == "ecs" else "event"] == "it failed"
+
+
+def test_what_a_client_sent_is_not_quoted_by_the_protocols_library() -> None:
+    try:
+        raise ValueError("input_value='a secret of somebody'")
+    except ValueError as failure:
+        error = type(failure), failure, failure.__traceback__
+    for name, quotes in (("mcp.client.streamable_http", False), ("psycopg", True)):
+        record = logging.LogRecord(name, logging.ERROR, __file__, 1, "Error parsing %s", ("JSON",), error)
+        assert WithoutContent().filter(record)
+        written = line_formatter("json").format(record)
+        assert "Error parsing JSON" in written
+        assert "ValueError" in written
+        assert ("a secret" in written) is quotes

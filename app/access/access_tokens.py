@@ -61,9 +61,9 @@ def make_access_token() -> str:
     return token + _checksum(token)
 
 
-def hashed(token: str) -> bytes:
-    """What is kept of a token. It is random and long: a fast hash is enough."""
-    return hashlib.sha256(token.encode()).digest()
+def hashed(secret: str) -> bytes:
+    """What is kept of a secret. It is random and long: a fast hash is enough."""
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def is_access_token(token: str) -> bool:

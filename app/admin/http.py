@@ -175,6 +175,19 @@ def answer(
     return _response(shown)
 
 
+async def answer_afterwards(request: CrmRequest, tx: Transaction, content: T) -> Response[T]:
+    """The answer where something went on after the request's transaction `tx`, which is committed. Under an
+    Idempotency-Key it takes the place of the one that was kept: what goes on happens once, and its answer may be lost.
+    """
+    origin = replace(origin_of(request), operation_id=tx.operation_id)
+    async with writing(request.app.state.database, tx.actor, origin) as after:
+        response = answer(after, content)
+        key = request.headers.get("idempotency-key")
+        if key is not None and after.answer is not None:
+            await idempotency.keep_instead(after, key, after.answer)
+    return response
+
+
 def message(tx: Transaction, text: str) -> Response[Message]:
     """An answer of one sentence, where there is no record to show."""
     return answer(tx, Message(text))

@@ -29,9 +29,13 @@ VERBS = {
     AuditAction.ERASE: "erased",
     AuditAction.EXPORT: "exported",
     AuditAction.IMPORT: "finished",
+    AuditAction.CALL: "called",
 }
-# The one thing that happens to an import, and to imports alone.
-FINISHED = "import.finished"
+# What happens to one kind of record alone, and when.
+ALONE = {
+    "import.finished": "the run of an import is done: `changes` has its figures",
+    "mcp_server.called": "a tool of this server was called for a person: `changes` has its name",
+}
 
 entry = AuditEntry.__table__.c
 stage = PipelineStage.__table__.c
@@ -95,8 +99,8 @@ HANDOVERS = (
 )
 DERIVED = (*MILESTONES, *HANDOVERS)
 KINDS = tuple(kind for kind in ResourceType if kind is not ResourceType.IMPORT)
-CHANGES = tuple(verb for action, verb in VERBS.items() if action is not AuditAction.IMPORT)
-NAMES = (*(each.name for each in DERIVED), *(f"{kind}.{verb}" for kind in KINDS for verb in CHANGES), FINISHED)
+CHANGES = tuple(verb for action, verb in VERBS.items() if action not in {AuditAction.IMPORT, AuditAction.CALL})
+NAMES = (*(each.name for each in DERIVED), *(f"{kind}.{verb}" for kind in KINDS for verb in CHANGES), *ALONE)
 
 
 def _where_it_applies(derived: Derived) -> ColumnElement[Any]:

@@ -31,6 +31,7 @@ class AuditAction(StrEnum):
     ERASE = "erase"
     EXPORT = "export"
     IMPORT = "import"
+    CALL = "call"
 
 
 class ResourceType(StrEnum):
@@ -53,6 +54,7 @@ class ResourceType(StrEnum):
     SETTINGS = "settings"
     ASSISTANT_SETTINGS = "assistant_settings"
     MCP_SERVER = "mcp_server"
+    ACCESS_TOKEN = "access_token"  # noqa: S105 -- a name
     AUDIT_LOG = "audit_log"
     IMPORT = "import"
 

@@ -59,6 +59,7 @@ _OPERATION: Select[Any] = (
 )
 _operation_of = select(audit.operation_id).where(audit.id == bindparam("entry_id")).scalar_subquery()
 _COMPANIONS: Select[Any] = select(audit.resource_type, audit.resource_id).where(audit.operation_id == _operation_of)
+_KINDS = select(audit.resource_type).distinct().where(audit.operation_id == bindparam("operation_id"))
 _EXTENT = select(func.count(), func.min(audit.created_at)).where(audit.operation_id == bindparam("operation_id"))
 # The entries that a transaction wrote follow on each other, with one time.
 _newest = (
@@ -132,6 +133,11 @@ async def extent_of_operation(tx: Transaction, operation_id: UUID) -> tuple[int,
     """How many entries an operation has, and when the first was written."""
     count, began = (await tx.connection.execute(_EXTENT, {"operation_id": operation_id})).one()
     return count, began
+
+
+async def kinds_of_operation(tx: Transaction, operation_id: UUID) -> set[str]:
+    """The kinds of record that an operation has changed."""
+    return set((await tx.connection.execute(_KINDS, {"operation_id": operation_id})).scalars())
 
 
 async def get_operation(tx: Transaction, operation_id: UUID) -> list[Entry]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import asdict
-from sqlalchemy import Interval, bindparam, func, select, update
+from sqlalchemy import Interval, Update, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.models import IdempotencyKey
@@ -47,6 +47,7 @@ _FINISH = (
     .where(*_mine)
     .values({name: bindparam(f"answered_{name}") for name in KeptAnswer.__struct_fields__})
 )
+_REPLACE = _FINISH.where(_keys.body.is_not(None))
 
 
 async def reserve(tx: Transaction, key: str, fingerprint: bytes) -> None:
@@ -81,5 +82,14 @@ async def recall(tx: Transaction, key: str, fingerprint: bytes) -> None:
 
 async def keep(tx: Transaction, key: str, answer: KeptAnswer) -> None:
     """Store the answer under the key that was reserved."""
+    await _store(tx, key, answer, _FINISH)
+
+
+async def keep_instead(tx: Transaction, key: str, answer: KeptAnswer) -> None:
+    """Store it in place of the answer that is kept, unless that was erased meanwhile."""
+    await _store(tx, key, answer, _REPLACE)
+
+
+async def _store(tx: Transaction, key: str, answer: KeptAnswer, statement: Update) -> None:
     answered = {f"answered_{name}": value for name, value in asdict(answer).items()}
-    await tx.connection.execute(_FINISH, {"mine": tx.actor.user_id, "given": key, **answered})
+    await tx.connection.execute(statement, {"mine": tx.actor.user_id, "given": key, **answered})

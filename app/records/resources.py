@@ -227,7 +227,13 @@ MEMBERS = Resource(
     # Only an undo comes to the second: somebody with the email of a withdrawn invitation is here since.
     refusals={"last_admin": (Code.LAST_ADMIN, None), "members_invited_email_key": (Code.CHANGED_SINCE, None)},
 )
-SETTINGS = Resource(model=TenantSettings, kind="settings", not_found=Code.NOT_FOUND)
+SETTINGS = Resource(
+    model=TenantSettings,
+    kind="settings",
+    not_found=Code.NOT_FOUND,
+    # A person's own time zone has the same constraint.
+    refusals={"known_timezone": (Code.INVALID_TIMEZONE, "timezone")},
+)
 
 RESOURCES = (
     CUSTOMERS,

@@ -28,6 +28,7 @@ class Code(Enum):
     INVALID_ID = 400, "The id in the path must be a positive integer"
     INVALID_EMAIL = 400, "The email address is not valid"
     INVALID_CURRENCY = 400, "The currency is not an ISO 4217 code"
+    INVALID_TIMEZONE = 400, "The database does not know this time zone: choose another one"
     INVALID_STAGE = 400, "Your pipeline has no active stage of this name"
     MISSING_LINK = 400, "A note must belong to a customer, a deal, an activity or a project"
     DUE_DATE_IN_PAST = 400, "A task can't be due in the past"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID
 
-from msgspec import UNSET, Meta, UnsetType, ValidationError, convert
+from msgspec import UNSET, Meta, UnsetType, ValidationError, convert, inspect
 
 from app.web.errors import Code, Fault, Faults
 
@@ -23,6 +23,9 @@ EXPECTED = re.compile(
     r"Expected `(?P<kind>.+?)`(?: of length (?P<length>.+?))?(?: matching regex (?P<pattern>.+?))?"
     r"(?P<bound> [<>]=? .+?)?(?:, got `(?P<got>.+)`)?"
 )
+# A step on the way into a value, as msgspec names it: `.field`, `[0]`, or of an object with any names `[...]`.
+STEP = re.compile(r"\.\w+|\[[0-9.]+\]")
+NO_CHOICE = "Invalid enum value"
 PLAIN_NAMES = {
     "datetime": "a time",
     "str": "text",
@@ -217,12 +220,50 @@ def _choices(kind: Any) -> list[str]:
 def _convert(value: Any, kind: Any, choices: list[str], *, strict: bool = True) -> Any:
     try:
         return convert(value, kind, strict=strict)
-    except ValidationError:
+    except ValidationError as error:
         if choices:
             raise Refused(f"must be one of {', '.join(map(_spelled, choices))}") from None
         if kind is UUID:
             raise Refused("must be a UUID") from None
+        if inner := _choices_at(kind, _place(error)):
+            raise Refused(f"{_in_words(_place(error))} must be one of {', '.join(map(_spelled, inner))}") from None
         raise
+
+
+def _place(error: ValidationError) -> list[str]:
+    """Where inside a value an error is."""
+    _, _, path = str(error).partition(" - at ")
+    return STEP.findall(path.strip("`"))
+
+
+def _in_words(place: Sequence[str]) -> str:
+    return " ".join(
+        step[1:] if step.startswith(".") else f"item {int(number) + 1}" if (number := step[1:-1]).isdigit() else "value"
+        for step in place
+    )
+
+
+def _choices_at(kind: Any, place: Sequence[str]) -> list[str]:
+    """The values of the enumeration at a place inside a type, if there is one."""
+    found = list(_inner(inspect.type_info(kind))) if place else []
+    for step in place:
+        structs = [each for each in found if isinstance(each, inspect.StructType)]
+        within = [field.type for each in structs for field in each.fields if f".{field.encode_name}" == step]
+        if not step.startswith("."):
+            within = [each.item_type for each in found if isinstance(each, inspect.ListType)]
+        found = [inner for each in within for inner in _inner(each)]
+    return [member.value for each in found if isinstance(each, inspect.EnumType) for member in each.cls]
+
+
+def _inner(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """The types that a type stands for."""
+    if isinstance(kind, inspect.UnionType):
+        for each in kind.types:
+            yield from _inner(each)
+    elif isinstance(kind, inspect.Metadata):
+        yield from _inner(kind.type)
+    else:
+        yield kind
 
 
 def read_time(text: str) -> datetime:
@@ -253,7 +294,7 @@ def read_into(values: dict[str, Any], faults: Faults, *, name: str, field: str, 
 
 def _in_plain_words(error: ValidationError) -> str:
     """Msgspec's message in the words of JSON."""
-    text, _, path = str(error).partition(" - at ")
+    text = str(error).partition(" - at ")[0]
     if expected := EXPECTED.fullmatch(text):
         names = [PLAIN_NAMES.get(name.strip(), name.strip()) for name in expected["kind"].split("|")]
         text = "must be " + " or ".join(names)
@@ -265,10 +306,11 @@ def _in_plain_words(error: ValidationError) -> str:
         text += expected["bound"] or ""
         if expected["got"]:
             text += f", not {PLAIN_NAMES.get(expected['got'], expected['got'])}"
+    elif text.startswith(NO_CHOICE):
+        text = f"{text.removeprefix(NO_CHOICE).strip()} is none of the values that it may have"
     else:
         text = text[:1].lower() + text[1:]
-    inside = path.strip("`").removeprefix("$")
-    return text.replace("`", "") + (f" (at {inside})" if inside else "")
+    return " ".join(filter(None, (_in_words(_place(error)), text.replace("`", ""))))
 
 
 def _plain(kind: Any) -> Any:

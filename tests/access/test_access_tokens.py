@@ -99,6 +99,11 @@ def test_what_a_program_may_never_do_says_so_on_its_route(operation: Operation) 
     assert is_for_people(operation.handler) == bool(FOR_PEOPLE.search(operation.path))
 
 
+def test_a_program_reads_what_its_person_reads() -> None:
+    """Exports of lists and dossiers, too: the audit log has who took them."""
+    assert not [str(each) for each in ADMIN if each not in WRITES and is_for_people(each.handler)]
+
+
 @pytest.mark.parametrize("operation", [each for each in WRITES if is_for_people(each.handler)], ids=str)
 def test_a_program_may_never_do_it(operation: Operation, admin: Caller) -> None:
     answer = program(admin).call(operation.method, operation.url(), **operation.payload())
@@ -112,10 +117,31 @@ def test_a_token_ends_with_a_sign_out_and_does_not_come_back(admin: Caller, agen
 
 
 def test_whose_person_is_deactivated_is_revoked_not_forbidden(admin: Caller, agent: Caller) -> None:
-    mine = program(agent)
+    mine, person = program(agent), f"/admin/members/{member_id(agent)}"
     assert mine.get("/admin/me").is_success
-    admin.ok("PATCH", f"/admin/members/{member_id(agent)}", {"is_active": False})
+    shut_out = admin.patch(person, {"is_active": False}).headers["X-Operation-Id"]
     refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+    # Nor does it come back with its person, who makes another one.
+    for let_in in (("POST", f"/admin/operations/{shut_out}/undo", {}), ("PATCH", person, {"is_active": True})):
+        admin.ok(*let_in)
+        agent.ok("GET", "/admin/me")
+        mine.client.app.state.access_tokens.forget()
+        refused(mine.get("/admin/me"), 401, "TOKEN_REVOKED")
+    assert program(agent).get("/admin/me").is_success
+
+
+def test_making_and_ending_a_token_is_audited_without_its_secret(admin: Caller, agent: Caller) -> None:
+    token_id, _ = token_of(agent, "propose")
+    agent.ok("DELETE", f"{TOKENS}/{token_id}")
+    ended, made = admin.audit(resource_type="access_token")
+    assert (made["action"], made["user_id"], made["resource_id"]) == ("create", agent.user_id, token_id)
+    assert (made["changes"]["name"]["new"], made["changes"]["scope"]["new"]) == ("My client", "propose")
+    assert (ended["action"], ended["changes"].keys()) == ("update", {"revoked_at"})
+    assert "secret_hash" not in made["changes"]
+    member = f"/admin/members/{member_id(agent)}"
+    token_of(agent)
+    admin.ok("PATCH", member, {"is_active": False})
+    assert admin.audit(resource_type="access_token")[0]["changes"].keys() == {"revoked_at"}
 
 
 def test_a_role_that_is_narrowed_counts_for_programs_too(admin: Caller, manager: Caller) -> None:

@@ -289,6 +289,37 @@ def test_what_was_due_on_a_day_is_overdue_once_when_the_day_has_ended(
     assert told(admin) == [("overdue", f"An activity was due on {yesterday}: Yesterday")]
 
 
+def test_a_zone_that_the_server_does_not_know_stops_nobodys_reminders(
+    admin: Caller, stranger: Caller, tell: Tell, settings: Settings, looked_until: Callable[[timedelta], None]
+) -> None:
+    """As after a backup was read into an older server."""
+    due = datetime.now(UTC) - timedelta(seconds=30)
+    for person in (admin, stranger):
+        person.ok("PUT", SETTINGS, {"quiet_hours": {"from": "00:00", "to": "23:59"}, "digest": "daily"})
+        person.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "due_date": due.isoformat()})
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [stranger.tenant])
+        for table in ("settings", "notification_settings"):
+            owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER known_timezone, NO FORCE ROW LEVEL SECURITY")
+            owner.execute(f"UPDATE {table} SET timezone = 'Mars/Olympus' WHERE tenant_id = %s", [stranger.tenant])
+            owner.execute(f"ALTER TABLE {table} ENABLE TRIGGER known_timezone, FORCE ROW LEVEL SECURITY")
+    try:
+        looked_until(timedelta(minutes=1))
+        tell()
+        assert [kind for kind, _ in told(admin)] == ["overdue"]
+        with psycopg.connect(settings.migration_dsn) as owner:
+            kinds = "SELECT kind FROM notifications WHERE user_id = %s"
+            owner.execute("SELECT set_config('crm.tenant', %s, true)", [stranger.tenant])
+            owner.execute("SELECT set_config('crm.user', %s, true)", [stranger.user_id])
+            assert owner.execute(kinds, [stranger.user_id]).fetchall() == [("overdue",)]
+        with psycopg.connect(settings.database_dsn) as service:
+            service.execute("SET ROLE crm_service")
+            service.execute("SELECT crm_make_digests()")
+    finally:
+        stranger.ok("PUT", "/admin/settings", {"timezone": "UTC"})
+        stranger.ok("PUT", SETTINGS, {"timezone": "UTC"})
+
+
 def test_a_project_is_overdue_once_when_its_day_has_ended(
     admin: Caller, tell: Tell, looked_until: Callable[[timedelta], None]
 ) -> None:

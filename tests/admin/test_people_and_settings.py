@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from app.admin.settings import schemas
 from tests.callers import Caller, Callers, refused
 
 
@@ -58,8 +61,13 @@ def test_settings_begin_with_the_services_defaults_and_are_changed_by_admins(adm
     refused(admin.put("/admin/settings", {"timezone": "UTC"}, headers={"If-Match": '"1"'}), 412, "VERSION_CONFLICT")
 
 
-def test_a_currency_and_a_zone_must_exist(admin: Caller) -> None:
+def test_a_currency_and_a_zone_must_exist(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(admin.put("/admin/settings", {"default_currency": "EURO"}), 400, "INVALID_CURRENCY")
     refused(admin.put("/admin/settings", {"timezone": "Mars/Olympus"}), 400, "INVALID_REQUEST")
+    # One of a newer list than the server's is refused by the server.
+    monkeypatch.setattr(schemas, "TIMEZONES", {"Mars/Olympus"})
+    for path in ("/admin/settings", "/admin/me/notification-settings"):
+        data = refused(admin.put(path, {"timezone": "Mars/Olympus"}), 400, "INVALID_TIMEZONE")
+        assert [fault["field"] for fault in data["fields"]] == ["timezone"]
     both = refused(admin.put("/admin/settings", {"timezone": 1, "default_currency": "x"}), 400, "INVALID_REQUEST")
     assert {fault["field"] for fault in both["fields"]} == {"timezone", "default_currency"}

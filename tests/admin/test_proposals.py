@@ -211,6 +211,11 @@ def test_so_many_wait_for_one_person(admin: Caller, tools: Tools, settings: Sett
         )
     told = tools.refused("update_record", type="customer", id=customer, values={"status": "active"})
     assert "Too many proposals wait" in told
+    # Those of an AI client do not stop the assistant.
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        owner.execute("UPDATE proposals SET via = 'assistant'")
+    assert propose(tools, customer, status="active")
 
 
 def test_an_erasure_deletes_the_proposals_that_are_about_it(admin: Caller, tools: Tools) -> None:

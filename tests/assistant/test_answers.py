@@ -12,6 +12,7 @@ import pytest
 from app.admin.assistant import answering
 from app.assistant.loop import Failure
 from app.assistant.provider import Model, Provider
+from app.assistant.windows import Windows
 from tests.admin.test_erasure import erase
 from tests.assistant.talks import CONVERSATIONS, SETTINGS, Talk, employ, kinds, text_of
 from tests.callers import Caller, refused
@@ -287,7 +288,7 @@ def test_a_request_that_no_window_takes_says_nothing_of_the_model(talk: Talk, mo
 
 def test_a_window_is_one_organizations_and_forgotten_after_an_hour() -> None:
     now = [0.0]
-    windows = answering.Windows(lambda: now[0])
+    windows = Windows(lambda: now[0])
     model = Model(provider=Provider.OPENAI, name="small", key="", base_url="https://api.openai.com")
     windows.learn("one", model, 4000)
     assert [windows.of(tenant, model, 9000) for tenant in ("one", "other")] == [4000, 9000]

@@ -10,7 +10,9 @@ import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from msgspec import to_builtins
 
+from app.admin.assistant.mcp_servers.service import NO_ANSWER
 from app.db.roles import enter_tenant
 from app.settings import Settings
 from tests.assistant.talks import Talk, employ
@@ -109,6 +111,35 @@ def test_answers_are_marked_as_a_strangers_and_cut(admin: Caller, agent: Caller,
     refused(agent.post(server, {"tool": "none", "arguments": {}}), 400, "INVALID_REQUEST")
 
 
+def test_a_call_is_made_once_under_one_key_and_audited_without_what_was_sent(
+    admin: Caller, agent: Caller, mailbox: Mailbox
+) -> None:
+    server = added(admin, mailbox, allowed_tools=["send_mail"])["id"]
+    body = {"tool": "send_mail", "arguments": {"to": "ada", "text": "Hi"}}
+
+    def send() -> Any:
+        return agent.post(f"{PATH}/{server}/calls", body, headers={"Idempotency-Key": "once"})
+
+    # While it is on its way, and for good if its answer is lost, nobody knows.
+    mailbox.answers.clear()
+    answers: list[Any] = []
+    first = threading.Thread(target=lambda: answers.append(send()))
+    first.start()
+    try:
+        wait_until(lambda: bool(mailbox.sent), "the mail", at_most=20)
+        assert send().json() == to_builtins(NO_ANSWER)
+    finally:
+        mailbox.answers.set()
+        first.join(20)
+    again = send()
+    assert again.json() == answers[0].json() == {"untrusted": "Sent to ada", "is_error": False}
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(mailbox.sent) == 1
+    (entry,) = admin.audit(resource_type="mcp_server", action="call")
+    assert (entry["resource_id"], entry["user_id"]) == (server, agent.user_id)
+    assert entry["changes"] == {"tool": {"old": None, "new": "send_mail"}}
+
+
 def test_what_is_not_allowed_is_not_called(admin: Caller, agent: Caller, mailbox: Mailbox) -> None:
     server = f"{PATH}/{added(admin, mailbox, allowed_tools=[])['id']}/calls"
     body = {"tool": "send_mail", "arguments": {"to": "ada", "text": "Hi"}}
@@ -141,7 +172,10 @@ def test_the_assistant_calls_a_tool_of_others_once_and_only_when_the_person_appr
     assert mailbox.sent == []
     # Nobody else approves it, and a tool that was declined is not called.
     refused(admin.post(f"/admin/proposals/{proposal}/approve"), 404, "PROPOSAL_NOT_FOUND")
-    agent.ok("POST", f"/admin/proposals/{proposal}/approve")
+    approval, once = f"/admin/proposals/{proposal}/approve", {"Idempotency-Key": "approved"}
+    approved = agent.post(approval, headers=once).json()
+    assert approved["result"] == {"untrusted": "Sent to ada@example.com", "is_error": False}
+    assert agent.post(approval, headers=once).json() == approved
     assert mailbox.sent == [{"to": "ada@example.com", "text": "Hello"}]
     refused(agent.post(f"/admin/proposals/{proposal}/approve"), 409, "PROPOSAL_DECIDED")
     assert len(mailbox.sent) == 1

@@ -185,6 +185,25 @@ def test_what_an_answer_cost_is_told_before_it_breaks(models: Models, kind: Prov
 
 
 @BOTH
+def test_what_broke_in_the_middle_of_a_call_was_used_too(models: Models, kind: Provider) -> None:
+    models.answer = lambda _: Break((), Call("search", {"q": "a long question " * 40}))
+
+    async def taken() -> Piece:
+        async with aclosing(provider.stream(model_at(models, kind), "You help.", [QUESTION], [TOOL], 512)) as pieces:
+            usage = await anext(pieces)
+            with pytest.raises(ProviderError) as caught:
+                await anext(pieces)
+            assert caught.value.kind == "ended_early"
+            return usage
+
+    usage = asyncio.run(taken())
+    assert isinstance(usage, Usage)
+    assert usage.input_tokens > 10
+    # Anthropic says at the beginning that it is one token so far; else it is guessed.
+    assert usage.output_tokens > 40 or kind is Provider.ANTHROPIC
+
+
+@BOTH
 def test_who_stops_listening_ends_the_connection(models: Models, kind: Provider) -> None:
     models.answer = lambda _: Hang()
 

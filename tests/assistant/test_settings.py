@@ -195,11 +195,13 @@ def test_tokens_are_counted_by_person_and_month(callers: Callers, tenant: str, a
     assert asked_for(app, agent)
 
 
+@pytest.mark.parametrize("whose", ["the organization's", "the operator's"])
 def test_admins_are_told_that_the_key_is_refused_and_once(
-    callers: Callers, tenant: str, app: Litestar, models: Models, settings: Settings
+    whose: str, callers: Callers, tenant: str, app: Litestar, models: Models, settings: Settings
 ) -> None:
     admin, agent = callers.person("admin", tenant), callers.person("agent", tenant)
-    admin.ok("PUT", PATH, own(models))
+    if whose == "the organization's":
+        admin.ok("PUT", PATH, own(models))
     agent.ok("GET", "/admin/me/notifications")
     no = ProviderError("key_refused", "No.")
 
@@ -219,7 +221,7 @@ def test_admins_are_told_that_the_key_is_refused_and_once(
     assert [each["kind"] for each in admin.ok("GET", "/admin/me/notifications")["data"]] == ["assistant_failed"]
     assert agent.ok("GET", "/admin/me/notifications")["data"] == []
     models.answer = lambda _: Say()
-    assert admin.ok("PUT", PATH, {"key": "sk-another-of-our-own-5678"})["failure"] is None
+    assert admin.ok("PUT", PATH, own(models, key="sk-another-of-our-own-5678"))["failure"] is None
 
 
 def test_keys_are_replaced_one_after_the_other(

@@ -20,6 +20,7 @@ from app.admin.exports.archive import TYPES
 from app.db.roles import enter_tenant
 from app.settings import Settings
 from app.storage.objects import ObjectStore
+from tests.access.test_access_tokens import program
 from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers, refused
 from tests.jobs.test_bulk_jobs import ended
@@ -125,6 +126,8 @@ def test_who_is_no_admin_any_more_gets_no_archive(admin: Caller, callers: Caller
     admin.ok("PATCH", f"/admin/members/{member_id(other)}", {"role": "manager"})
     assert other.ok("GET", f"/admin/jobs/{done['id']}")["result"]["download_url"] is None
     assert admin.ok("GET", f"/admin/jobs/{done['id']}")["result"]["download_url"] is not None
+    # Nor does a program of whoever still is.
+    assert program(admin).ok("GET", f"/admin/jobs/{done['id']}")["result"]["download_url"] is None
 
 
 @pytest.mark.usefixtures("working")

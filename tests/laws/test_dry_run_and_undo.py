@@ -23,7 +23,10 @@ WRITES = [each for each in ADMIN if each.method not in {"GET", "HEAD"}]
 TRIED = [each for each in WRITES if refuse_dry_run not in each.handler.resolve_guards()]
 UNTRIED = [each for each in WRITES if each not in TRIED]
 # What these do is meant to stay.
-FINAL = ("/erase", "/rotate-secret", "/sign-out", "/assistant/settings", "/mcp-servers", "{server_id}")
+FINAL = (
+    *("/erase", "/rotate-secret", "/sign-out", "/assistant/settings", "/mcp-servers", "{server_id}"),
+    *("/access-tokens", "{token_id}"),
+)
 # How many writes the random walk has; the nightly run takes 2,000.
 STEPS = int(os.environ.get("CRM_WALK_STEPS", "150"))
 

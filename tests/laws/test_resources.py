@@ -84,7 +84,7 @@ def test_the_search_over_everything_finds_the_kind(resource: Resource) -> None:
 # What is told of in the log, without being a record: nobody lists, undoes or restores it.
 NO_RECORDS = {
     *(ResourceType.AUDIT_LOG, ResourceType.IMPORT),
-    *(ResourceType.ASSISTANT_SETTINGS, ResourceType.MCP_SERVER),
+    *(ResourceType.ASSISTANT_SETTINGS, ResourceType.MCP_SERVER, ResourceType.ACCESS_TOKEN),
 }
 
 

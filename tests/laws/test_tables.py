@@ -102,10 +102,11 @@ def test_every_bulk_change_by_raw_sql_leaves_one_exact_entry_a_row(
         seed(admin, table)
     before = len(admin.audit())
     column = longest_text(table)
+    other = "'Asia/Tokyo'" if column == "timezone" else f"coalesce({column}, '') || ' x'"
     with psycopg.connect(settings.database_dsn) as connection:
         connection.execute("SET ROLE crm_service")
         enter(connection, admin.tenant)
-        update = f"UPDATE {table} SET {column} = coalesce({column}, '') || ' x' RETURNING id, {column}, version"
+        update = f"UPDATE {table} SET {column} = {other} RETURNING id, {column}, version"
         changed = connection.execute(update).fetchall()
         same = connection.execute(f"UPDATE {table} SET {column} = {column} RETURNING id, version").fetchall()
     assert dict(same) == {row[0]: row[2] for row in changed}
@@ -115,11 +116,6 @@ def test_every_bulk_change_by_raw_sql_leaves_one_exact_entry_a_row(
         # Only this statement was made without a person.
         (entry,) = [entry for entry in entries if (entry["resource_id"], entry["user_id"]) == (record_id, None)]
         assert {name: change["new"] for name, change in entry["changes"].items()} == {column: new}
-    # Back again: a time zone with a letter more would stop what others do by it.
-    with psycopg.connect(settings.database_dsn) as connection:
-        connection.execute("SET ROLE crm_service")
-        enter(connection, admin.tenant)
-        connection.execute(f"UPDATE {table} SET {column} = nullif(left({column}, -2), '')")
 
 
 @every_audited_table

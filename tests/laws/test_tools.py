@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from mcp import Client
 from msgspec.inspect import type_info
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from app.access.permissions import Role
 from app.admin.tools.answers import PEOPLE, UNTRUSTED, shaped
@@ -21,6 +23,7 @@ from app.admin.tools.describing import description_of
 from app.admin.tools.kinds import KINDS, Listed, Readable, Trashed
 from app.admin.tools.reading import REPORTS
 from app.admin.tools.tool import Tool
+from app.main import create_app
 from app.records.resources import RESOURCES
 from app.settings import Settings
 from app.web.fields import is_choice
@@ -28,6 +31,8 @@ from app.web.input import read_again
 from tests.callers import Caller, Callers
 from tests.laws.routes import ADMIN, COLLECTIONS, UNKNOWN_ID, make, valid_body
 from tests.laws.test_own_scope import CANARY, FakeData
+from tests.mcp.serving import served
+from tests.mcp.test_door import connected
 from tests.tools import Tools
 
 # Kinds of record that tools do not know, and why.
@@ -88,6 +93,8 @@ def of(caller: Caller) -> dict[str, int]:
     return {str(kind): make(caller, parameters[KINDS[Listed(kind)].collection]) for kind in Readable}
 
 
+# By what is asked of records that nobody has.
+ROUTES = {(each.method, re.sub(r"{\w+}", str(UNKNOWN_ID), each.path)): each for each in ADMIN}
 WRITING = [tool for tool in TOOLS if not tool.reads]
 CALLS = [(tool, number) for tool in TOOLS for number in range(len(examples(tool, unknown())))]
 every_call = pytest.mark.parametrize(("tool", "number"), CALLS, ids=[f"{tool.name}-{number}" for tool, number in CALLS])
@@ -117,11 +124,10 @@ def test_a_tool_says_what_it_takes_in_a_form_that_models_know(tool: Tool) -> Non
 
 @pytest.mark.parametrize("tool", WRITING, ids=[tool.name for tool in WRITING])
 def test_what_a_tool_writes_is_a_route_of_its_own(tool: Tool) -> None:
-    templates = {(o.method, re.sub(r"{\w+}", str(UNKNOWN_ID), o.path)) for o in ADMIN}
     for arguments in examples(tool, unknown()):
         assert tool.plan is not None
         request = tool.plan(read_again(arguments, tool.arguments), arguments)
-        assert (request.method, request.path) in templates
+        assert (request.method, request.path) in ROUTES
         assert 5 < len(request.summary) < 300
 
 
@@ -139,16 +145,26 @@ def test_where_nothing_is_written_no_tool_that_writes_is_offered(admin: Caller) 
             assert "may not write" in tools.refused(tool.name, **arguments)
 
 
+def one_for_each_permission(tool: Tool, ids: dict[str, int]) -> list[dict[str, Any]]:
+    """Examples of the tool whose routes ask for different permissions."""
+    assert tool.plan is not None
+    found: dict[str | None, dict[str, Any]] = {}
+    for arguments, unknown_one in zip(examples(tool, ids), examples(tool, unknown()), strict=True):
+        request = tool.plan(read_again(unknown_one, tool.arguments), unknown_one)
+        found.setdefault(ROUTES[request.method, request.path].permission, arguments)
+    return [*found.values()]
+
+
 @pytest.mark.parametrize("role", [role.value for role in Role])
 @pytest.mark.parametrize("tool", WRITING, ids=[tool.name for tool in WRITING])
 def test_a_tool_is_refused_as_the_persons_own_request(
     tool: Tool, role: str, client: TestClient[Litestar], settings: Settings, theirs: tuple[str, dict[str, int]]
 ) -> None:
-    """Of records that are somebody else's."""
+    """Of records that are somebody else's. Which role a route takes, tests/laws/test_access.py says."""
     tenant, ids = theirs
     person = Callers(client, settings).person(role, tenant)
     tools = Tools(person, role)
-    for arguments in examples(tool, ids):
+    for arguments in one_for_each_permission(tool, ids):
         assert tool.plan is not None
         request = tool.plan(read_again(arguments, tool.arguments), arguments)
         by_hand = person.call(request.method, request.path, json=request.body, headers={"Dry-Run": "true"})
@@ -183,6 +199,40 @@ def test_an_agent_who_sees_own_records_only_sees_no_others_by_tools(
     arguments = examples(tool, hidden)[number] | ({"q": CANARY} if tool.name == "search" else {})
     answered = tools.result(tool.name, **arguments)
     assert CANARY not in answered.text
+
+
+def test_walls_own_records_and_roles_hold_at_the_door_for_ai_clients(
+    world: tuple[FakeData, Caller, dict[str, int], dict[str, int]], agent: Caller, settings: Settings
+) -> None:
+    """By the protocol and its official client; what else holds for tools holds there, since it calls the same ones."""
+    data, admin, hidden, foreign = world
+
+    async def said(client: Client, name: str, **arguments: Any) -> tuple[bool | None, Any]:
+        result = await client.call_tool(name, arguments)
+        return result.is_error, result.content
+
+    async def talk(address: str) -> None:
+        async with connected(address, token(admin)) as client:
+            for kind in Readable:
+                for name, more in (("get_record", {}), ("update_record", {"values": changed(Listed(kind))})):
+                    theirs = await said(client, name, type=kind, id=foreign[kind], **more)
+                    assert theirs == await said(client, name, type=kind, id=UNKNOWN_ID, **more)
+                    assert theirs[0]
+        async with connected(address, token(agent)) as client:
+            for kind in Readable:
+                seen = [await said(client, "get_record", type=kind, id=hidden[kind])]
+                seen += [await said(client, "list_records", type=kind), await said(client, "search", q=CANARY)]
+                assert CANARY not in str(seen)
+            is_error, refusal = await said(client, "delete_record", type="customer", id=data.own["customer_id"])
+            assert is_error
+            assert "INSUFFICIENT_PERMISSIONS" in str(refusal)
+
+    with served(create_app(replace(settings, agent_read_scope="own"))) as address:
+        asyncio.run(talk(f"{address}/admin/mcp"))
+
+
+def token(person: Caller) -> str:
+    return person.headers["Authorization"].removeprefix("Bearer ")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +272,7 @@ def test_a_description_names_what_the_routes_take(kind: Listed) -> None:
         assert set(described["fields"]) == set(known.create.__struct_encode_fields__)
     assert set(described["required_to_create"] if known.create else ()) <= {*described.get("fields", ()), "customer_id"}
     rules = [*described.get("fields", {}).values(), *described.get("filters", {}).values()]
-    assert all(0 < len(rule) <= 160 for rule in rules)
+    assert all(0 < len(rule) <= 240 for rule in rules)
 
 
 @pytest.mark.parametrize("kind", list(Readable))

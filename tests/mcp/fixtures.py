@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import mcp_types as types
 from mcp import MCPError
 from mcp.server import CacheHint, Server, ServerRequestContext
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 
 # A picture of one pixel, and a sound of no length.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -85,6 +86,62 @@ async def needing_sampling(_: Context, __: dict[str, Any]) -> Blocks:
     raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, "The client does not say that it samples", missing)
 
 
+def elicited(message: str, name: str, kind: str = "string") -> types.ElicitRequest:
+    schema: dict[str, Any] = {"type": "object", "properties": {name: {"type": kind}}, "required": [name]}
+    return types.ElicitRequest(params=types.ElicitRequestFormParams(message=message, requested_schema=schema))
+
+
+def sampled(question: str) -> types.CreateMessageRequest:
+    message = types.SamplingMessage(role="user", content=text(question))
+    return types.CreateMessageRequest(params=types.CreateMessageRequestParams(messages=[message], max_tokens=100))
+
+
+class Asking(NamedTuple):
+    """What is asked back, round by round, before there is an answer: the client calls again with what it was asked for.
+    Which round it is, the client carries, sealed. So no worker has to remember it.
+    """
+
+    rounds: Sequence[types.InputRequests]
+    keeps_state: bool = True
+
+    def next(self, asked: Any, capabilities: types.ClientCapabilities | None) -> types.InputRequiredResult | None:
+        """What is asked next, of those things that the client can do; None where all is answered."""
+        place = int(asked.request_state or 0)
+        if self.rounds[place].keys() <= (asked.input_responses or {}).keys():
+            place += 1
+        if place == len(self.rounds):
+            return None
+        able = capabilities or types.ClientCapabilities()
+        can = {
+            "elicitation/create": able.elicitation,
+            "sampling/createMessage": able.sampling,
+            "roots/list": able.roots,
+        }
+        wanted = {name: each for name, each in self.rounds[place].items() if can[each.method] is not None}
+        state = str(place) if self.keeps_state else None
+        return types.InputRequiredResult(input_requests=wanted, request_state=state)
+
+
+NAME: types.InputRequests = {"user_name": elicited("What is your name?", "name")}
+CONFIRM: types.InputRequests = {"confirm": elicited("Please confirm", "ok", "boolean")}
+GREETING: types.InputRequests = {"greeting": sampled("Generate a greeting")}
+ROOTS: types.InputRequests = {"client_roots": types.ListRootsRequest()}
+ASKING = {
+    "test_input_required_result_elicitation": Asking([NAME], keeps_state=False),
+    "test_input_required_result_sampling": Asking([GREETING], keeps_state=False),
+    "test_input_required_result_list_roots": Asking([ROOTS], keeps_state=False),
+    "test_input_required_result_request_state": Asking([CONFIRM]),
+    "test_input_required_result_tampered_state": Asking([CONFIRM]),
+    "test_input_required_result_multiple_inputs": Asking([{**NAME, **GREETING, **ROOTS}]),
+    "test_input_required_result_capabilities": Asking([{**NAME, **GREETING}]),
+    "test_input_required_result_multi_round": Asking(
+        [
+            {"step1": elicited("Step 1: What is your name?", "name")},
+            {"step2": elicited("Step 2: What is your favorite color?", "color")},
+        ]
+    ),
+    "test_input_required_result_prompt": Asking([{"user_context": elicited("Which context?", "context")}]),
+}
 TOOLS: dict[str, tuple[str, dict[str, Any], Answer]] = {
     "test_simple_text": ("Says a text", NO_ARGUMENTS, always(text("This is a simple text response for testing."))),
     "test_image_content": ("Shows a picture", NO_ARGUMENTS, always(image())),
@@ -109,6 +166,11 @@ TOOLS: dict[str, tuple[str, dict[str, Any], Answer]] = {
     "test_streaming_elicitation": ("Asks for nothing", NO_ARGUMENTS, always(text("done"))),
     "test_logging_tool": ("Logs nothing", NO_ARGUMENTS, always(text("done"))),
     "test_custom_headers": ("Takes arguments by headers", BY_HEADER, always(text("ok"))),
+    **{
+        name: ("Asks back", NO_ARGUMENTS, always(text("state-ok")))
+        for name in ASKING
+        if name != "test_input_required_result_prompt"
+    },
     "json_schema_2020_12_tool": ("Has a rich schema", SCHEMA_2020_12, always(text("ok"))),
 }
 RESOURCES: dict[str, types.TextResourceContents | types.BlobResourceContents] = {
@@ -137,8 +199,14 @@ PROMPTS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, str]], list[types.
             _user(text("Please process the embedded resource above.")),
         ],
     ),
+    "test_input_required_result_prompt": ((), lambda _: [_user(text("With that context."))]),
     "test_prompt_with_image": ((), lambda _: [_user(image()), _user(text("Please analyze the image above."))]),
 }
+
+
+def _asked_back(context: Context, asked: Any) -> types.InputRequiredResult | None:
+    asking = ASKING.get(asked.name)
+    return None if asking is None else asking.next(asked, context.session.client_capabilities)
 
 
 async def _list_tools(_: Context, __: Any) -> types.ListToolsResult:
@@ -149,9 +217,13 @@ async def _list_tools(_: Context, __: Any) -> types.ListToolsResult:
     )
 
 
-async def _call_tool(context: Context, asked: types.CallToolRequestParams) -> types.CallToolResult:
+async def _call_tool(
+    context: Context, asked: types.CallToolRequestParams
+) -> types.CallToolResult | types.InputRequiredResult:
     if asked.name not in TOOLS:
         raise MCPError(types.INVALID_PARAMS, f"There is no tool {asked.name}")
+    if wanted := _asked_back(context, asked):
+        return wanted
     try:
         return types.CallToolResult(content=list(await TOOLS[asked.name][2](context, asked.arguments or {})))
     except RuntimeError as error:
@@ -198,9 +270,13 @@ async def _list_prompts(_: Context, __: Any) -> types.ListPromptsResult:
     )
 
 
-async def _get_prompt(_: Context, asked: types.GetPromptRequestParams) -> types.GetPromptResult:
+async def _get_prompt(
+    context: Context, asked: types.GetPromptRequestParams
+) -> types.GetPromptResult | types.InputRequiredResult:
     if asked.name not in PROMPTS:
         raise MCPError(types.INVALID_PARAMS, f"There is no prompt {asked.name}")
+    if wanted := _asked_back(context, asked):
+        return wanted
     return types.GetPromptResult(messages=PROMPTS[asked.name][1](asked.arguments or {}))
 
 
@@ -211,7 +287,7 @@ async def _complete(_: Context, __: types.CompleteRequestParams) -> types.Comple
 def fixture_server() -> Server[Any]:
     """A server with what the suite asks for, as far as ours could have it."""
     hint = CacheHint(ttl_ms=60_000)
-    return Server(
+    server = Server(
         "conformance",
         version="1",
         cache_hints={"tools/list": hint, "prompts/list": hint, "resources/list": hint, "resources/read": hint},
@@ -224,3 +300,6 @@ def fixture_server() -> Server[Any]:
         on_get_prompt=_get_prompt,
         on_completion=_complete,
     )
+    # Each worker has the key, as it would have a setting.
+    server.middleware.append(RequestStateBoundary(RequestStateSecurity(keys=[b"x" * 32]), default_audience=None))
+    return server

@@ -14,7 +14,7 @@ from msgspec import Meta
 from msgspec.structs import FieldInfo, fields
 
 from app.cli.openapi import SETTINGS
-from app.events.types import CHANGES, DERIVED, FINISHED, KINDS
+from app.events.types import ALONE, CHANGES, DERIVED, KINDS
 from app.main import create_app
 from app.openapi import document
 from app.settings import Settings
@@ -115,7 +115,7 @@ def event_types() -> str:
     """For docs/api.md: every type of events."""
     kinds, verbs = (", ".join(f"`{name}`" for name in names) for names in (KINDS, CHANGES))
     lines = ["| type | when |", "|---|---|", *(f"| `{each.name}` | {each.when} |" for each in DERIVED)]
-    lines.append(f"| `{FINISHED}` | the run of an import is done: `changes` has its figures |")
+    lines += [f"| `{name}` | {when} |" for name, when in ALONE.items()]
     return "\n".join([*lines, f"| `<record>.<action>` | always; the records are {kinds}, and the actions {verbs} |"])
 
 

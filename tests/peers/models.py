@@ -45,9 +45,10 @@ class Fail(NamedTuple):
 
 
 class Break(NamedTuple):
-    """The connection ends in the middle of an answer."""
+    """The connection ends in the middle of an answer: of its text, or of the arguments of a call."""
 
     texts: Sequence[str] = ("Hel",)
+    call: Call | None = None
 
 
 class Hang(NamedTuple):
@@ -157,7 +158,10 @@ class _Turn:
             return self._send(dialect.whole(reply))
         if isinstance(reply, FailInside):
             return self._send([*dialect.beginning(), dialect.error(reply)])
-        self._send([*dialect.beginning(), *dialect.begun(reply.texts)])
+        begun = [*dialect.beginning(), *dialect.begun(reply.texts)]
+        if isinstance(reply, Break) and reply.call is not None:
+            begun += dialect.calling(reply.call, len(reply.texts))[:-1]
+        self._send(begun)
         if isinstance(reply, Hang):
             self._peer.hanging.set()
             # Readable, and nothing to read: it is closed.
@@ -225,10 +229,7 @@ class _Messages:
         if say.texts:
             blocks.append(self.begun(say.texts, len(blocks)))
         for call in say.calls:
-            index = len(blocks)
-            block = {"type": "tool_use", "id": f"toolu_{self._number}_{index}", "name": call.name, "input": {}}
-            parts = [self._delta(index, {"type": "input_json_delta", "partial_json": part}) for part in _halves(call)]
-            blocks.append([self._start(index, block), *parts])
+            blocks.append(self.calling(call, len(blocks)))
         stop = say.stop or ("tool_use" if say.calls else "end_turn")
         end = {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": USED[1]}}
         events = self.beginning()
@@ -236,6 +237,11 @@ class _Messages:
             stopped = {"type": "content_block_stop", "index": index}
             events += [*block_events, ("content_block_stop", stopped)]
         return [*events, ("message_delta", end), ("message_stop", {"type": "message_stop"})]
+
+    def calling(self, call: Call, index: int) -> Events:
+        block = {"type": "tool_use", "id": f"toolu_{self._number}_{index}", "name": call.name, "input": {}}
+        parts = [self._delta(index, {"type": "input_json_delta", "partial_json": part}) for part in _halves(call)]
+        return [self._start(index, block), *parts]
 
     @staticmethod
     def _start(index: int, block: dict[str, Any]) -> tuple[str, Any]:
@@ -272,18 +278,21 @@ class _Chat:
     def whole(self, say: Say) -> Events:
         events = [*self.beginning(), *self.begun(say.texts)]
         for index, call in enumerate(say.calls):
-            first, second = _halves(call)
-            function = {"name": call.name, "arguments": first}
-            begun = {"index": index, "id": f"call_{self._number}_{index}", "type": "function", "function": function}
-            if say.thought:  # as Google's models do
-                begun["extra_content"] = {"google": {"thought_signature": f"signed {say.thought}"}}
-            events.append(self._chunk({"tool_calls": [begun]}))
-            events.append(self._chunk({"tool_calls": [{"index": index, "function": {"arguments": second}}]}))
+            events += self.calling(call, index, say.thought)
         events.append(self._chunk({}, self.STOPS[say.stop or ("tool_use" if say.calls else "end_turn")]))
         if self._asked.body.get("stream_options", {}).get("include_usage"):
             usage = {"prompt_tokens": USED[0], "completion_tokens": USED[1], "total_tokens": sum(USED)}
             events.append((None, {**self._of(), "choices": [], "usage": usage}))
         return [*events, (None, "[DONE]")]
+
+    def calling(self, call: Call, index: int, thought: str = "") -> Events:
+        first, second = _halves(call)
+        function = {"name": call.name, "arguments": first}
+        begun = {"index": index, "id": f"call_{self._number}_{index}", "type": "function", "function": function}
+        if thought:  # as Google's models do
+            begun["extra_content"] = {"google": {"thought_signature": f"signed {thought}"}}
+        rest = {"index": index, "function": {"arguments": second}}
+        return [self._chunk({"tool_calls": [begun]}), self._chunk({"tool_calls": [rest]})]
 
     def _of(self) -> dict[str, Any]:
         model = self._asked.body["model"]

@@ -1,11 +1,10 @@
-"""Answers that are being given. Each is a task of this worker: it goes on where nobody listens any more."""
+"""An answer that is being given. It is a task of this worker: it goes on where nobody listens any more."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import traceback
-from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -34,6 +33,7 @@ from app.assistant.loop import SUM_UP, Called, Conversing, Draft, Event, Failure
 from app.assistant.prompt import Situation, system_prompt
 from app.assistant.provider import Model, ProviderError, ToolCall, ToolSpec, Usage
 from app.assistant.turns import Kept, Offer, Plan, Turn
+from app.assistant.windows import Windows
 from app.db.database import Database, Origin
 from app.records.transaction import Transaction, reading, writing
 from app.settings import Settings
@@ -48,12 +48,8 @@ BEAT_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 # How often whoever listens is told that the answer is still being given.
 SILENT_SECONDS = 15.0
-# In one worker: of a person, and of all.
-MOST_OF_PERSON = 3
-MOST_ANSWERS = 200
 # What is read of a conversation since it was summed up, the newest first: more than any model takes.
 MOST_TURNS, MOST_TURN_BYTES = 2000, 4 * 1024 * 1024
-MOST_WINDOWS, WINDOW_SECONDS = 1000, 3600.0
 # How often the end of an answer is tried to be stored, where the database is away.
 END_TRIES = 5
 
@@ -76,29 +72,6 @@ class Asked(Struct, frozen=True, kw_only=True):
     turn_id: int
     model: Model
     shown: tuple[str, int] | None
-
-
-class Windows:
-    """How large the windows of an organization's models have turned out to be, in this worker, within an hour."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._known: OrderedDict[tuple[str, str, str | None, str], tuple[int, float]] = OrderedDict()
-
-    def of(self, tenant_id: str, model: Model, most: int) -> int:
-        """In tokens."""
-        tokens, until = self._known.get(_key(tenant_id, model), (most, 0.0))
-        return min(most, tokens) if self._now() < until else most
-
-    def learn(self, tenant_id: str, model: Model, tokens: int) -> None:
-        """Note it."""
-        self._known[_key(tenant_id, model)] = tokens, self._now() + WINDOW_SECONDS
-        if len(self._known) > MOST_WINDOWS:
-            self._known.popitem(last=False)
-
-
-def _key(tenant_id: str, model: Model) -> tuple[str, str, str | None, str]:
-    return tenant_id, model.provider, model.base_url, model.name
 
 
 class Answer:
@@ -487,68 +460,8 @@ class Answer:
         await tx.connection.execute(queries.NOTE_SENT, given)
 
 
-class Answers:
-    """All answers that this worker gives."""
-
-    def __init__(self) -> None:
-        self._windows = Windows()
-        self._answers: dict[tuple[str, int], Answer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._of_person: Counter[tuple[str, str]] = Counter()
-
-    def require_room(self, actor: Actor) -> None:
-        """Raise AppError RATE_LIMITED, or SERVICE_UNAVAILABLE while the service stops or gives too many answers."""
-        if is_draining() or len(self._answers) >= MOST_ANSWERS:
-            raise AppError(Code.SERVICE_UNAVAILABLE)
-        if self._of_person[actor.tenant_id, actor.user_id] >= MOST_OF_PERSON:
-            raise AppError(
-                Code.RATE_LIMITED,
-                f"The assistant gives you {MOST_OF_PERSON} answers already: wait for one of them, or cancel it",
-                headers={"Retry-After": "5"},
-            )
-
-    def start(self, app: Litestar, asked: Asked) -> Answer:
-        """Begin an answer that was asked for and is stored as such."""
-        answer = Answer(app, asked, self._windows)
-        self._answers[_place(asked)] = answer
-        self._of_person[_person(asked)] += 1
-        task = asyncio.create_task(self._give(answer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return answer
-
-    def find(self, tenant_id: str, conversation_id: int) -> Answer | None:
-        """The answer that this worker gives in a conversation."""
-        return self._answers.get((tenant_id, conversation_id))
-
-    async def stop(self) -> None:
-        """End all answers. What there is of them is stored."""
-        for answer in list(self._answers.values()):
-            answer.interrupt()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _give(self, answer: Answer) -> None:
-        place, person = _place(answer.asked), _person(answer.asked)
-        try:
-            await answer.run()
-        finally:
-            if self._answers.get(place) is answer:
-                del self._answers[place]
-            self._of_person[person] -= 1
-            if not self._of_person[person]:
-                del self._of_person[person]
-
-
 def _offer(kept: Proposed) -> Offer:
     return Offer(kept.id, kept.summary, kept.title, kept.expires_at)
-
-
-def _place(asked: Asked) -> tuple[str, int]:
-    return asked.actor.tenant_id, asked.conversation_id
-
-
-def _person(asked: Asked) -> tuple[str, str]:
-    return asked.actor.tenant_id, asked.actor.user_id
 
 
 async def _execute(tx: Transaction, statement: Executable, given: Mapping[str, Any]) -> None:

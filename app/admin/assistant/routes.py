@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from app.access.permissions import Permission, Requires
 from app.admin.assistant import queries, service
-from app.admin.assistant.answering import Answer, Answers, Asked
+from app.admin.assistant.answering import Answer, Asked
+from app.admin.assistant.answers import Answers
 from app.admin.assistant.schemas import (
     Conversation,
     ConversationChange,

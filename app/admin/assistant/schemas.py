@@ -116,13 +116,10 @@ class PartType(StrEnum):
     NOTE = "note"
 
 
-class MessagePart(Struct, kw_only=True):
-    """A part of a message: text; a tool that the model called, by `call_id`; what it answered; a proposal that waits
-    for the person, all of which is at /admin/proposals/{proposal_id}; a note, by which the service told the model what
-    came of a proposal.
-    """
+class Said(Struct, kw_only=True):
+    """What parts of messages have, and the events that tell of them."""
 
-    type: PartType
+    type: StrEnum
     text: Maybe[str] = UNSET
     call_id: Maybe[str] = UNSET
     name: Maybe[str] = UNSET
@@ -133,6 +130,15 @@ class MessagePart(Struct, kw_only=True):
     summary: Maybe[str] = UNSET
     title: Maybe[str | None] = UNSET
     expires_at: Maybe[datetime | None] = UNSET
+
+
+class MessagePart(Said, kw_only=True):
+    """A part of a message: text; a tool that the model called, by `call_id`; what it answered; a proposal that waits
+    for the person, all of which is at /admin/proposals/{proposal_id}; a note, by which the service told the model what
+    came of a proposal.
+    """
+
+    type: PartType
 
 
 class MessageError(Struct):
@@ -223,23 +229,13 @@ class EventType(StrEnum):
     ERROR = "error"
 
 
-class AnswerEvent(Struct, kw_only=True):
+class AnswerEvent(Said, kw_only=True):
     """What happens while an answer is given. `done` is the last one. Where the answer is not whole, an `error` comes
     before it.
     """
 
     type: EventType
     conversation_id: Maybe[int] = UNSET
-    text: Maybe[str] = UNSET
-    call_id: Maybe[str] = UNSET
-    name: Maybe[str] = UNSET
-    arguments: Maybe[dict[str, Any]] = UNSET
-    content: Maybe[Any] = UNSET
-    is_error: Maybe[bool] = UNSET
-    proposal_id: Maybe[int] = UNSET
-    summary: Maybe[str] = UNSET
-    title: Maybe[str | None] = UNSET
-    expires_at: Maybe[datetime | None] = UNSET
     input_tokens: Maybe[int] = UNSET
     output_tokens: Maybe[int] = UNSET
     message_id: Maybe[int] = UNSET

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, convert
+from msgspec.structs import asdict
 
 from app.admin.assistant.schemas import (
     AnswerEvent,
@@ -56,20 +57,8 @@ def event_of(event: Event) -> AnswerEvent:
     """What happens, as clients hear of it."""
     if isinstance(event, Usage):
         return AnswerEvent(type=EventType.USAGE, input_tokens=event.input_tokens, output_tokens=event.output_tokens)
-    part = _part(event)
-    return AnswerEvent(
-        type=EventType(part.type),
-        text=part.text,
-        call_id=part.call_id,
-        name=part.name,
-        arguments=part.arguments,
-        content=part.content,
-        is_error=part.is_error,
-        proposal_id=part.proposal_id,
-        summary=part.summary,
-        title=part.title,
-        expires_at=part.expires_at,
-    )
+    part = asdict(_part(event))
+    return AnswerEvent(**part | {"type": EventType(part["type"])})
 
 
 def _part(part: Kept) -> MessagePart:

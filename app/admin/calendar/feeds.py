@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, Text, bindparam, delete, func, insert, null, select, text, type_coerce
 
+from app.access.access_tokens import hashed
 from app.access.actor import Actor
 from app.access.permissions import Role
 from app.admin.calendar.schemas import Feed, FeedCreate, FeedPart
@@ -82,8 +82,3 @@ async def find(database: Database, secret: str) -> Subscription:
     if row is None:
         raise AppError(Code.NOT_FOUND)
     return Subscription(*row)
-
-
-def hashed(secret: str) -> bytes:
-    """What is kept of a secret. It is random and long: a fast hash is enough."""
-    return hashlib.sha256(secret.encode()).digest()

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, convert, to_builtins
 
 from app.admin.history.schemas import Kept, Undone, UndoneByJob
-from app.admin.history.undo import MOST_CHANGES, TooManyError, Undo
+from app.admin.history.undo import MOST_CHANGES, TooManyError, Undo, refuse_programs
 from app.admin.jobs import queries as jobs
 from app.admin.jobs.schemas import JobKind, JobStarted
 from app.jobs.queue import Job, Step, Work, enqueue
@@ -44,6 +44,8 @@ async def undo_operation(tx: Transaction, operation_id: UUID, settings: Settings
     if tx.dry_run:
         text = f"These are more than {MOST_CHANGES} changes, which become a job: it can't be tried"
         raise AppError(Code.DRY_RUN_UNSUPPORTED, text)
+    # Who runs a job is not known to be a program any more.
+    refuse_programs(tx, await history.kinds_of_operation(tx, operation_id))
     arguments = {"operation_id": str(operation_id), "keep": keep}
     job_id = await enqueue(tx, JobKind.UNDO, arguments, targets=None, total=count)
     return JobStarted(await jobs.get(tx, job_id))

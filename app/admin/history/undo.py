@@ -119,6 +119,7 @@ KINDS = {
 SHOWN = {"stage_id": "stage"}
 
 
+SET_AGAIN = "Access tokens, and the assistant's settings, servers and calls, are not taken back"
 # Kinds whose routes are for people only.
 FOR_PEOPLE = {WEBHOOKS.resource.kind, MEMBERS.resource.kind}
 
@@ -193,11 +194,14 @@ class Undo:
         """Do it. Raises AppError."""
         # The precondition was looked at; it is about the record as it was before.
         self._tx.precondition = Precondition(())
+        if any(entry.kind == MEMBERS.resource.kind for entry in self._entries):
+            # Whoever is let in again makes new access tokens: those that ended stay so.
+            self._entries = [entry for entry in self._entries if entry.kind != ResourceType.ACCESS_TOKEN]
+        if any(entry.kind not in KINDS for entry in self._entries):
+            raise AppError(Code.HISTORY_CUT, SET_AGAIN)
         if any(entry.action not in INVERSES for entry in self._entries):
             raise AppError(Code.HISTORY_CUT, "What was purged or erased can't be taken back")
-        if any(entry.kind not in KINDS for entry in self._entries):
-            raise AppError(Code.HISTORY_CUT, "The assistant's settings and servers are not taken back: set them again")
-        _refuse_programs(self._tx, {entry.kind for entry in self._entries})
+        refuse_programs(self._tx, {entry.kind for entry in self._entries})
         of_stages = any(entry.kind == PIPELINE_STAGES.resource.kind for entry in self._entries)
         if of_stages:
             await stages.prepare_put_back(self._tx)
@@ -558,7 +562,7 @@ def _bad_entry() -> AppError:
     return bad_field(Code.AUDIT_NOT_FOUND, "entry_id", "This is not a version of the record")
 
 
-def _refuse_programs(tx: Transaction, kinds: set[str]) -> None:
+def refuse_programs(tx: Transaction, kinds: set[str]) -> None:
     """Raise AppError for a program that would undo what only people may do."""
     if tx.actor.is_program and not FOR_PEOPLE.isdisjoint(kinds):
         raise AppError(Code.INSUFFICIENT_PERMISSIONS, "An access token may not undo this: log in and do it yourself")

@@ -24,6 +24,8 @@ FILE_NAME = "file_name"
 EXPIRES_AT = "expires_at"
 # Who asked for a file may have been narrowed since: this is what it takes still.
 NEEDED = {JobKind.EXPORT: Permission.AUDIT}
+# Everything at once is for people, not for programs of theirs.
+FOR_PEOPLE = {JobKind.EXPORT}
 
 
 def with_link(request: CrmRequest, job: Job) -> Job:
@@ -34,7 +36,9 @@ def with_link(request: CrmRequest, job: Job) -> Job:
     url = None
     expires_at = job.result.get(EXPIRES_AT)
     is_kept = expires_at is None or datetime.fromisoformat(expires_at) > datetime.now(UTC)
-    if settings.has_public_links and is_kept and request.user.can(NEEDED.get(job.kind, Permission.READ)):
+    may = request.user.can(NEEDED.get(job.kind, Permission.READ))
+    may = may and not (request.user.is_program and job.kind in FOR_PEOPLE)
+    if settings.has_public_links and is_kept and may:
         address = (settings.public_url or str(request.base_url)).rstrip("/")
         url = f"{address}/public/files/{link_to_file(settings, request.user, job.id)}"
     return replace(job, result=job.result | {"download_url": url})

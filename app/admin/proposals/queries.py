@@ -47,7 +47,7 @@ from app.web.errors import AppError, Code, fitting
 from app.web.paging import SortOrder
 
 MINUTES = 15
-# So many may wait for one person.
+# So many may wait for one person of what came by one way: a client of others does not stop the assistant.
 MOST_PENDING = 100
 # So long is what one of them sends, with its address, and what all that wait send.
 MOST_REQUEST_BYTES, MOST_PENDING_BYTES = 257 * 1024, 2 * 1024 * 1024
@@ -108,7 +108,7 @@ CAME_BY = select(
     )
 )
 COUNT = select(func.count(), func.coalesce(func.sum(func.octet_length(cast(c.request, Text))), 0)).where(
-    IS_PENDING, not_(IS_EXPIRED)
+    IS_PENDING, not_(IS_EXPIRED), c.via == bindparam("by", type_=Text)
 )
 KEEP = (
     insert(Row)
@@ -174,7 +174,7 @@ async def keep(
     size = len(strict_json.encode(asked))
     if size > MOST_REQUEST_BYTES:
         raise AppError(Code.PAYLOAD_TOO_LARGE, f"The request is too large: {MOST_REQUEST_BYTES} bytes at most")
-    pending, waiting = (await tx.connection.execute(COUNT)).one()
+    pending, waiting = (await tx.connection.execute(COUNT, {"by": via})).one()
     if pending >= MOST_PENDING or waiting + size > MOST_PENDING_BYTES:
         raise AppError(Code.LIMIT_REACHED, "Too many proposals wait for this person", data={"max": MOST_PENDING})
     shown = list(changes[:MOST_CHANGES])

@@ -9,7 +9,7 @@ from litestar.types import Guard
 from msgspec import UNSET
 
 from app.access.permissions import Permission, Requires, by_a_person
-from app.admin.http import answer, list_page, transaction
+from app.admin.http import answer, answer_afterwards, list_page, transaction
 from app.admin.proposals import queries, service
 from app.admin.proposals.schemas import ApprovedProposal, Proposal, ProposalQuery, ProposalStatus
 from app.web.input import CrmRequest
@@ -45,7 +45,7 @@ async def approve_proposal(request: CrmRequest, proposal_id: FromPath[RecordId])
         response = answer(tx, approved)
     if service.goes_outside(approved.proposal):
         approved.result = await service.call_outside(request, approved.proposal)
-        return answer(tx, approved)
+        return await answer_afterwards(request, tx, approved)
     return response
 
 

@@ -9,8 +9,6 @@ from app.admin.tools.arguments import schema_of
 from app.admin.tools.kinds import Kind
 from app.web.paging import NOT_FILTERS
 
-LONGEST_RULE = 160
-
 
 @cache
 def description_of(name: str, kind: Kind) -> dict[str, Any]:
@@ -43,9 +41,7 @@ def rule(schema: dict[str, Any]) -> str:
     """What a field takes, in words."""
     said = _kind_of(schema)
     more = schema.get("description")
-    if more and more not in said:
-        said = f"{said}. {more}"
-    return said if len(said) <= LONGEST_RULE else said[: LONGEST_RULE - 1] + "…"
+    return f"{said}. {more}" if more and more not in said else said
 
 
 def _kind_of(schema: dict[str, Any]) -> str:

@@ -53,6 +53,8 @@ class Answer(ABC):
         self.model = model
         self.stop: Stop | None = None
         self.usage: Usage | None = None
+        # What has come of pieces that are not whole.
+        self.unfinished: list[str] = []
 
     @abstractmethod
     def pieces(
@@ -81,9 +83,12 @@ class Answer(ABC):
         except ProviderError as error:
             failure = error
         except (self.error, httpx2.HTTPError, httpx2.StreamError, *NONSENSE) as error:
-            cause, failure = error, self.refusal(error) or self._broken(error, began=bool(came))
+            began = bool(came or self.unfinished)
+            cause, failure = error, self.refusal(error) or self._broken(error, began=began)
         else:
             failure = failed("ended_early") if self.stop is None else None
+        if self.unfinished:
+            came.append(Text("".join(self.unfinished)))
         if came or self.usage or failure is None:
             yield _counted(self.usage, estimate(system, messages, tools, came))
         if failure is not None:

@@ -90,11 +90,14 @@ class MessagesAnswer(Answer):
                 yield Text(delta.text)
             elif delta.type == "input_json_delta":
                 block["json"].append(delta.partial_json)
+                self.unfinished.append(delta.partial_json)
             elif delta.type == "thinking_delta":
                 block["thinking"] += delta.thinking
+                self.unfinished.append(delta.thinking)
             elif delta.type == "signature_delta":
                 block["signature"] = delta.signature
         elif event.type == "content_block_stop":
+            self.unfinished.clear()
             if block["type"] == "tool_use":
                 require_room(self._calls)
                 self._calls += 1

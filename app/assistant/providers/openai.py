@@ -73,6 +73,7 @@ class ChatAnswer(Answer):
                     for piece in self._read(chunk):
                         yield piece
         if self._reason is not None:
+            self.unfinished.clear()
             for call in self._calls:
                 yield call_of(call["id"], call["name"], call["arguments"], call["extra"])
             self.stop = Stop("tool_calls") if self._calls else STOPS.get(self._reason, Stop("end"))
@@ -100,6 +101,7 @@ class ChatAnswer(Answer):
         if part.function is not None:
             known["name"] = known["name"] or part.function.name or ""
             known["arguments"] += part.function.arguments or ""
+            self.unfinished.append(part.function.arguments or part.function.name or "")
         # Google's models refuse a call that comes back without its signature.
         known["extra"] = (part.model_extra or {}).get("extra_content") or known["extra"]
 

@@ -52,6 +52,7 @@ LISTED = (
     .values(tools=bindparam("found", type_=JSONB), listed_at=func.now(), problem=None)
 )
 FAILED = update(Row).where(c.id == bindparam("server_id")).values(problem=bindparam("why"))
+LOG_CALL = text("SELECT crm_log_call(:server_id, :tool)")
 
 
 async def all_of(tx: Transaction) -> list[Stored]:
@@ -65,3 +66,8 @@ async def get(tx: Transaction, server_id: int) -> Stored:
     if row is None:
         raise AppError(Code.MCP_SERVER_NOT_FOUND)
     return Stored(*row)
+
+
+async def log_call(tx: Transaction, server_id: int, tool: str) -> None:
+    """Note in the audit log that a tool is about to be called. What it is called with is not for the log."""
+    await tx.connection.execute(LOG_CALL, {"server_id": server_id, "tool": tool})

@@ -9,7 +9,7 @@ from litestar.types import Guard
 from app.access.permissions import Permission, Requires, by_a_person
 from app.admin.assistant.mcp_servers import queries, service
 from app.admin.assistant.mcp_servers.schemas import McpAnswer, McpCall, McpServer, McpServerCreate
-from app.admin.http import answer, message, refuse_dry_run, transaction
+from app.admin.http import answer, answer_afterwards, message, refuse_dry_run, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Everything
 from app.web.structs import Message, RecordId
@@ -63,14 +63,16 @@ async def refresh_mcp_server(request: CrmRequest, server_id: FromPath[RecordId])
 async def call_mcp_tool(
     request: CrmRequest, server_id: FromPath[RecordId], data: JSONBody[McpCall]
 ) -> Response[McpAnswer]:
-    """Call a tool of a server, once. This is what is done when a person approves a call of the assistant."""
-    async with transaction(request, ahead=True) as tx:
-        stored = await queries.get(tx, server_id)
-    service.require_allowed(stored, data.tool)
-    server = service.reached(stored, request.user.tenant_id, request.app.state)
-    outcome = await service.call(server, data.tool, data.arguments)
+    """Call a tool of a server, once: under an Idempotency-Key, a second request does not call it again, whatever became
+    of the first. This is what is done when a person approves a call of the assistant. The audit log notes it.
+    """
     async with transaction(request) as tx:
-        return answer(tx, outcome)
+        stored = await queries.get(tx, server_id)
+        service.require_allowed(stored, data.tool)
+        server = service.reached(stored, request.user.tenant_id, request.app.state)
+        await queries.log_call(tx, server_id, data.tool)
+        answer(tx, service.NO_ANSWER)
+    return await answer_afterwards(request, tx, await service.call(server, data.tool, data.arguments))
 
 
 router = Router(

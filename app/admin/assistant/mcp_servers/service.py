@@ -32,6 +32,8 @@ UNREADABLE = "The secret of this server can't be read any more: delete the serve
 LONGEST_NAME = 64
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 MOST_OFFERED = 64
+# What is known of a call until its answer has come.
+NO_ANSWER = McpAnswer("The tool was called, and no answer has come: nobody knows whether it was done", is_error=True)
 
 # Its tools, or why they are not known.
 Found: TypeAlias = list[ToolSpec] | ServerError

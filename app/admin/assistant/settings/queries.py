@@ -63,13 +63,14 @@ USE = text(f"""
         input_tokens = assistant_usage.input_tokens + excluded.input_tokens,
         output_tokens = assistant_usage.output_tokens + excluded.output_tokens
 """)  # noqa: S608 -- put together from parts of its own
-# The same once a day, so that admins are told once a day.
+# The same once a day, so that admins are told once a day. Of the operator's key, too, which those wait for as well.
 FAIL = text("""
-    UPDATE assistant_settings SET failure = :failure, failed_at = CASE
-        WHEN failed_at > now() - interval '1 day' AND coalesce(failure, :failure) = :failure THEN failed_at
-        ELSE now() END
-    WHERE secret IS NOT NULL
-        AND (failure IS DISTINCT FROM :failure OR (failed_at < now() - interval '1 day') IS NOT FALSE)
+    INSERT INTO assistant_settings AS known (tenant_id, failure, failed_at)
+    VALUES (current_setting('crm.tenant'), :failure, now())
+    ON CONFLICT (tenant_id) DO UPDATE SET failure = excluded.failure, failed_at = CASE
+        WHEN known.failed_at > now() - interval '1 day' AND coalesce(known.failure, excluded.failure) = excluded.failure
+        THEN known.failed_at ELSE now() END
+    WHERE known.failure IS DISTINCT FROM excluded.failure OR (known.failed_at < now() - interval '1 day') IS NOT FALSE
 """)
 # When they were told last stays, so that a key which works now and then tells them once a day, too.
 WORK = text("UPDATE assistant_settings SET failure = NULL WHERE failure IS NOT NULL")

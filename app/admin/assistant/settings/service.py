@@ -120,7 +120,7 @@ async def count(database: Database, actor: Actor, usage: Usage) -> None:
 
 
 async def failed(database: Database, tenant: str, error: ProviderError) -> None:
-    """Note that the provider refuses the key, so that the admins are told; of the operator's own, the log tells."""
+    """Note that the provider refuses the key, so that the admins are told, and by the log the operator."""
     if error.kind not in {"key_refused", "quota"}:
         return
     log.error("the assistant's provider refuses the key", tenant=tenant, reason=error.kind)
