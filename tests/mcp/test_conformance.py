@@ -49,7 +49,7 @@ def address(settings: Settings) -> Iterator[str]:
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 def test_the_conformance_suite_passes(revision: str, suite: Path, address: str) -> None:
-    """What its file of expected failures names needs sessions, or a way back to the client, which our door has not."""
+    """The files of expected failures say why each of them is one."""
     done = subprocess.run(
         [
             *(suite / "node" / "bin" / "node", suite / ".bin" / "conformance", "server", "--url", address),
