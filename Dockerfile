@@ -9,11 +9,11 @@ COPY pyproject.toml uv.lock ./
 # The same version of uv as in the lock file.
 RUN pip install --no-cache-dir --disable-pip-version-check "$(sed -n '/^name = "uv"$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.lock)"
 # Dependencies have a layer of their own, so that a change of the code does not install them again.
-RUN uv sync --python "$(command -v python)" --locked --no-dev --extra assistant --extra broker --extra mcp --extra redis --extra tracing --extra xlsx --no-install-project
+RUN uv sync --python "$(command -v python)" --locked --no-dev --extra assistant --extra broker --extra identity --extra mcp --extra redis --extra tracing --extra xlsx --no-install-project
 COPY README.md ./
 COPY app ./app
 COPY migrations ./migrations
-RUN uv sync --python "$(command -v python)" --locked --no-dev --extra assistant --extra broker --extra mcp --extra redis --extra tracing --extra xlsx --no-editable
+RUN uv sync --python "$(command -v python)" --locked --no-dev --extra assistant --extra broker --extra identity --extra mcp --extra redis --extra tracing --extra xlsx --no-editable
 # Of the rules of 1,000 languages, those of app/locales.py.
 RUN find /opt/crm -path '*/babel/locale-data/*.dat' ! -name root.dat ! -name en.dat ! -name en_001.dat ! -name en_GB.dat ! -name de.dat ! -name ar.dat -delete
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ from litestar.enums import MediaType
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.db.revisions import VERSION_TABLE, revisions
+from app.db.revisions import MIGRATIONS, VERSION_TABLE, revisions
 from app.settings import Settings
 from app.telemetry import metrics_page
 from app.web.draining import is_draining
@@ -38,9 +39,10 @@ class Status(Struct):
 class Prober:
     """Checks the database over a connection of its own, so that a full pool does not look like a dead database."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, table: str = VERSION_TABLE, migrations: Path = MIGRATIONS) -> None:
         self._dsn = settings.database_dsn
-        self._revisions = revisions()
+        self._table = table
+        self._revisions = revisions(migrations)
         self._running: asyncio.Task[bool | None] | None = None
 
     async def migrated(self) -> bool | None:
@@ -53,11 +55,11 @@ class Prober:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
-                    table = await (await connection.execute("SELECT to_regclass(%s)", [VERSION_TABLE])).fetchone()
+                    table = await (await connection.execute("SELECT to_regclass(%s)", [self._table])).fetchone()
                     if table is None or table[0] is None:
                         return False
                     found = await (
-                        await connection.execute(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+                        await connection.execute(f"SELECT version_num FROM {self._table}")  # noqa: S608
                     ).fetchone()
         except (psycopg.Error, OSError, TimeoutError):
             return None

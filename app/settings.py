@@ -515,6 +515,37 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = ""
 
+    registration: Annotated[
+        Literal["", "open", "invited", "closed"],
+        Meta(
+            description="Who may register at `crm identity serve`: everybody, who was invited, or nobody. If not set,"
+            " everybody outside production, and in production who was invited."
+        ),
+    ] = ""
+    access_token_minutes: Annotated[
+        int, Meta(ge=1, le=60, extra={"unit": "minutes"}, description="How long a token that it issues is valid.")
+    ] = 15
+    refresh_token_days: Annotated[
+        int, Meta(ge=1, le=90, extra={"unit": "days"}, description="How long somebody stays logged in who is away.")
+    ] = 7
+    password_hash_memory_kib: Annotated[
+        int,
+        Meta(
+            ge=8,
+            le=4 * 1024 * 1024,
+            extra={"unit": "kibibytes"},
+            description="Memory that the hash of a password takes (Argon2id). After a change, each password is hashed"
+            " anew when its owner logs in.",
+        ),
+    ] = 65_536
+    password_hash_time: Annotated[
+        int, Meta(ge=1, le=100, description="How often the hash of a password goes through that memory.")
+    ] = 3
+    auth_event_days: Annotated[
+        int,
+        Meta(ge=30, le=3650, extra={"unit": "days"}, description="How long `crm identity` keeps what it noted."),
+    ] = 365
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to log.")
     ] = "info"
@@ -589,6 +620,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def webhook_networks(self) -> tuple[str, ...]:
         """Networks that webhooks may call although they are not public."""
         return _listed(self.webhook_allowed_networks)
+
+    @property
+    def registers(self) -> str:
+        """Who may register: open, invited or closed."""
+        return self.registration or ("invited" if self.production else "open")
 
     @property
     def has_own_model(self) -> bool:

@@ -34,6 +34,14 @@ def jobs_app() -> Litestar:
     return _started(create_worker)
 
 
+def identity_app() -> Litestar:
+    """What lets people log in. Only the parent process starts and stops it."""
+    # Inside the function, because no other process needs it.
+    from app.identity.main import create_identity
+
+    return _started(create_identity)
+
+
 def _started(create: Callable[[Settings], Litestar]) -> Litestar:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)

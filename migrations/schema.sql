@@ -5,6 +5,7 @@
 -- roles ---------------------------------------------------------------------------------------------------------------
 
 CREATE ROLE crm_auditor NOLOGIN;
+CREATE ROLE crm_identity NOLOGIN;
 CREATE ROLE crm_maintenance NOLOGIN;
 CREATE ROLE crm_search NOLOGIN;
 CREATE ROLE crm_service NOLOGIN;
@@ -1709,7 +1710,8 @@ CREATE POLICY tenant ON members
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT SELECT ON members TO crm_maintenance;
+GRANT INSERT (tenant_id, user_id, name, email, is_active, signed_out_at), SELECT, UPDATE (is_active, signed_out_at) ON
+    members TO crm_maintenance;
 GRANT DELETE, INSERT, SELECT, UPDATE ON members TO crm_service;
 
 CREATE TRIGGER audit_delete AFTER DELETE ON members REFERENCING OLD TABLE AS old_rows
@@ -4541,6 +4543,9 @@ AS $function$
 DECLARE
     me text := current_setting('crm.user', true);
 BEGIN
+    IF current_user = 'crm_maintenance' THEN
+        RETURN NULL;  -- crm identity has such a rule of its own
+    END IF;
     PERFORM crm_lock_members(NEW.tenant_id);
     -- Whatever role the person was seen with last: somebody may have tokens of several. In another trigger it is an
     -- invitation that narrows whoever comes.
@@ -4632,6 +4637,21 @@ BEGIN
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_leaves(jsonb,text[],bigint) TO crm_maintenance, crm_search, crm_service;
 
+-- Lets somebody in again who was shut out.
+CREATE FUNCTION crm_let_in(tenant text, person text, actor jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM set_config('crm.tenant', tenant, true), set_config('crm.actor', actor::text, true);
+    PERFORM crm_lock_members(tenant);
+    UPDATE members SET is_active = true WHERE tenant_id = tenant AND user_id = person AND NOT is_active;
+END $function$;
+ALTER FUNCTION crm_let_in(text,text,jsonb) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_let_in(text,text,jsonb) TO crm_identity;
+
 -- Objects to delete in the store, of all tenants; and those that the store has deleted.
 CREATE FUNCTION crm_list_removed_objects(most bigint)
  RETURNS SETOF text
@@ -4667,7 +4687,7 @@ CREATE FUNCTION crm_lock_members(tenant text)
  RETURNS void
  LANGUAGE sql
 RETURN pg_advisory_xact_lock(hashtextextended(('members '::text || tenant), (0)::bigint));
-GRANT EXECUTE ON FUNCTION crm_lock_members(text) TO crm_service;
+GRANT EXECUTE ON FUNCTION crm_lock_members(text) TO crm_maintenance, crm_service;
 
 -- A call of another service's tool is in the audit log, before it is made: which tool, and nothing of what was sent.
 CREATE FUNCTION crm_log_call(server bigint, tool text)
@@ -5926,6 +5946,27 @@ AS $function$
             AND (deleted_at IS NULL OR NOT $4)
         LIMIT $5$function$;
 ALTER FUNCTION crm_search_projects(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
+
+-- Shuts somebody out, or, not for good, only refuses the tokens from before. Who was not seen here yet is noted, so that
+-- a token that was issued already lets nobody in. By the clock, since whoever issued one at this moment was waited for.
+CREATE FUNCTION crm_shut_out(tenant text, person text, called text, address text, actor jsonb, for_good boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM set_config('crm.tenant', tenant, true), set_config('crm.actor', actor::text, true);
+    PERFORM crm_lock_members(tenant);
+    UPDATE members SET is_active = is_active AND NOT for_good, signed_out_at = clock_timestamp()
+    WHERE tenant_id = tenant AND user_id = person;
+    IF NOT FOUND THEN
+        INSERT INTO members (tenant_id, user_id, name, email, is_active, signed_out_at)
+        VALUES (tenant, person, called, address, NOT for_good, clock_timestamp());
+    END IF;
+END $function$;
+ALTER FUNCTION crm_shut_out(text,text,text,text,jsonb,boolean) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_shut_out(text,text,text,text,jsonb,boolean) TO crm_identity;
 
 CREATE FUNCTION crm_size(tree jsonb)
  RETURNS bigint

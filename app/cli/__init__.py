@@ -80,6 +80,12 @@ def _openapi() -> click.Command:
     return openapi
 
 
+def _identity() -> click.Command:
+    from app.cli.identity import identity
+
+    return identity
+
+
 def _token() -> click.Command:
     from app.dev.token import token
 
@@ -110,6 +116,7 @@ COMMANDS = {
     "import": _import,
     "restore-export": _restore_export,
     "keys": _keys,
+    "identity": _identity,
     "openapi": _openapi,
 }
 # A production image does not contain these.

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicSyncConfig, SQLAlchemySyncConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from psycopg import Error, errors, sql
-from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy import Connection, MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
@@ -32,16 +33,12 @@ LOCK_WAIT = "500ms"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
 
-# What the service's login may act as.
-ACTED_AS = (SERVICE_ROLE, OWN_RECORDS_ROLE)
-NAMES = ", ".join(f"'{role}'" for role in ROLES)
-
-ENSURE_ROLES = f"""
+ENSURE_ROLES = """
 DO $$
 DECLARE
     role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY[{NAMES}] LOOP
+    FOREACH role IN ARRAY string_to_array('{roles}', ', ') LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             BEGIN
                 EXECUTE format('CREATE ROLE %I NOLOGIN', role);
@@ -58,13 +55,17 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
+END $$
+"""
+
+INHERIT_RIGHTS = f"""
+DO $$
+BEGIN
     IF NOT pg_has_role('{OWN_RECORDS_ROLE}', '{SERVICE_ROLE}', 'USAGE') THEN
         GRANT {SERVICE_ROLE} TO {OWN_RECORDS_ROLE};
     END IF;
 END $$
-"""  # noqa: S608 -- our own names
-
-REVOKE_OWNERS = f"REVOKE {SEARCH_ROLE}, {MAINTENANCE_ROLE} FROM CURRENT_USER"
+"""
 
 ADMIT_LOGIN = """
 DO $$
@@ -111,6 +112,34 @@ ORDER BY pid LIMIT 5
 """  # noqa: S608 -- our own number
 
 
+class Line(NamedTuple):
+    """The migrations of one program, and the roles that it needs."""
+
+    folder: Path
+    metadata: MetaData
+    version_table: str
+    roles: tuple[str, ...]
+    # What the program's login may act as. The first one may read the version.
+    acted_as: tuple[str, ...]
+    # What the owner must not stay a member of: it needs them only to give functions away.
+    left: tuple[str, ...] = ()
+    # SQL before the first migration.
+    prepare: str = "SELECT"
+    # Where its tables are, if not in `public`.
+    schema: str | None = None
+
+
+CRM = Line(
+    folder=MIGRATIONS,
+    metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    roles=ROLES,
+    acted_as=(SERVICE_ROLE, OWN_RECORDS_ROLE),
+    left=(SEARCH_ROLE, MAINTENANCE_ROLE),
+    prepare=INHERIT_RIGHTS,
+)
+
+
 class MigrationError(Exception):
     """The database can't be brought where it should be; the message is for the operator."""
 
@@ -128,24 +157,26 @@ class Migrations:
         service_dsn: str,
         tell: Callable[[str], object] = _to_stderr,
         *,
-        folder: Path = MIGRATIONS,
+        line: Line = CRM,
     ) -> None:
         """`tell` gets lines for the operator: who is waited for, and what is left to do."""
         self._tell = tell
-        self._revisions = revisions(folder)
-        self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool)
+        self._line = line
+        self._revisions = revisions(line.folder)
+        path = {"options": f"-csearch_path={line.schema}"} if line.schema else {}
+        self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool, connect_args=path)
         self._login = make_url(service_dsn).username or ""
         self._owner = make_url(owner_dsn).username or ""
         self._commands = AlembicCommands(
             SQLAlchemySyncConfig(
                 engine_instance=self._engine,
-                metadata=Base.metadata,
+                metadata=line.metadata,
                 alembic_config=AlembicSyncConfig(
-                    script_location=str(folder), version_table_name=VERSION_TABLE, render_as_batch=False
+                    script_location=str(line.folder), version_table_name=line.version_table, render_as_batch=False
                 ),
             )
         )
-        self._commands.config.attributes["metadata"] = Base.metadata
+        self._commands.config.attributes["metadata"] = line.metadata
 
     def upgrade(self, revision: str = "head") -> list[str]:
         """Make the roles, run what is missing, let the service's login in, and vacuum what was written anew.
@@ -170,8 +201,7 @@ class Migrations:
         return list(dict.fromkeys(told))  # what is tried again tells it again
 
     def _know(self, connection: Connection) -> None:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        found = context.get_current_revision()
+        found = self._revision(connection)
         connection.rollback()
         if found is not None and found not in self._revisions:
             raise MigrationError(
@@ -181,28 +211,31 @@ class Migrations:
 
     def _ensure_roles(self, connection: Connection) -> None:
         try:
-            connection.execute(text(ENSURE_ROLES))
+            connection.execute(text(ENSURE_ROLES.format(roles=", ".join(self._line.roles))))
+            connection.execute(text(self._line.prepare))
         except ProgrammingError as error:
             if not isinstance(error.orig, errors.InsufficientPrivilege):
                 raise
             raise MigrationError(
                 f"The login {self._owner!r} may not make the roles that the service runs as ({error.orig}). "
                 f"Let an administrator run: ALTER ROLE {self._owner} CREATEROLE; and where the roles are there "
-                f"already, for another database of this server: GRANT {', '.join(ROLES)} TO {self._owner} "
+                f"already, for another database of this server: GRANT {', '.join(self._line.roles)} TO {self._owner} "
                 "WITH ADMIN OPTION"
             ) from error
 
     def _leave_roles(self, connection: Connection) -> None:
         # What the owner needed in order to give functions away: keeping it would show it every tenant.
-        connection.execute(text(REVOKE_OWNERS))
+        if self._line.left:
+            connection.execute(text(f"REVOKE {', '.join(self._line.left)} FROM CURRENT_USER"))
 
     def _give_rights(self, connection: Connection) -> None:
         # For /ready, which compares the release with the database.
-        connection.execute(text(f"GRANT SELECT ON {VERSION_TABLE} TO {SERVICE_ROLE}"))
+        acted_as = self._line.acted_as
+        connection.execute(text(f"GRANT SELECT ON {self._line.version_table} TO {acted_as[0]}"))
         connection.execute(text(RESTRICT))
         if self._login and self._login != self._owner:
             login = sql.Literal(self._login).as_string(None)
-            admit = ADMIT_LOGIN.format(login=login, roles=", ".join(ACTED_AS))
+            admit = ADMIT_LOGIN.format(login=login, roles=", ".join(acted_as))
             connection.execute(text(admit))
 
     def _vacuum(self) -> None:
@@ -223,7 +256,11 @@ class Migrations:
     def current(self) -> str | None:
         """The revision that the database is at, None for an empty one."""
         with self._engine.connect() as connection:
-            return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+            return self._revision(connection)
+
+    def _revision(self, connection: Connection) -> str | None:
+        opts = {"version_table": self._line.version_table}
+        return MigrationContext.configure(connection, opts=opts).get_current_revision()
 
     def check(self) -> None:
         """Raise MigrationError unless the migrations make exactly the tables that the models describe."""

@@ -17,7 +17,9 @@ SEARCH_ROLE = "crm_search"
 MAINTENANCE_ROLE = "crm_maintenance"
 # As this role `crm audit` reads the logs of all tenants. The service's login may not act as it.
 AUDITOR_ROLE = "crm_auditor"
-ROLES = (SERVICE_ROLE, OWN_RECORDS_ROLE, SEARCH_ROLE, MAINTENANCE_ROLE, AUDITOR_ROLE)
+# What `crm identity` runs as. Of the CRM it may call the functions that shut a former member out, and nothing else.
+IDENTITY_ROLE = "crm_identity"
+ROLES = (SERVICE_ROLE, OWN_RECORDS_ROLE, SEARCH_ROLE, MAINTENANCE_ROLE, AUDITOR_ROLE, IDENTITY_ROLE)
 
 
 def set_for_transaction(settings: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ BINARIES = "CRM_POSTGRES_BIN"
 DATABASE = "crm"
 OWNER = "crm_owner"
 LOGIN = "crm_app"
+IDENTITY_LOGIN = "crm_identity_app"
 # PostgreSQL does not run as root: there it gets an account and a folder of its own. Home directories are not changed.
 SYSTEM_DIRECTORY = Path("/var/lib/crm-service")
 SYSTEM_ACCOUNT = "nobody"
@@ -174,10 +175,10 @@ class EmbeddedPostgres(EmbeddedServer):
         return True
 
     def _create_database(self) -> None:
-        """Create the database and two logins, as on managed servers: the owner is not a superuser."""
+        """Create the database and its logins, as on managed servers: the owner is not a superuser."""
         with psycopg.connect(self.dsn(user="postgres", database="postgres"), autocommit=True) as connection:
             roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
-            for role, rights in ((OWNER, "LOGIN CREATEROLE CREATEDB"), (LOGIN, "LOGIN")):
+            for role, rights in ((OWNER, "LOGIN CREATEROLE CREATEDB"), (LOGIN, "LOGIN"), (IDENTITY_LOGIN, "LOGIN")):
                 if role not in roles:
                     connection.execute(sql.SQL("CREATE ROLE {} " + rights).format(sql.Identifier(role)))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():

@@ -94,43 +94,49 @@ async def make(tx: Transaction, kind: str, key: str, about: Mapping[str, Any], a
     await tx.connection.execute(MAKE_TO_ADDRESSES, given)
 
 
-async def due(database: Database, most: int) -> list[tuple[str, int]]:
-    """Mails that are due, by tenant and id; tenants take turns. Raises AppError."""
-    async with database.maintenance() as session:
-        return [(tenant, mail) for tenant, mail in await session.execute(DUE, {"most": most})]
+class Outbox:
+    """The mails of all tenants, for who sends them."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-async def take(database: Database, tenant_id: str, mail_id: int) -> Mail | None:
-    """Take a mail; None if somebody else has it. Raises AppError."""
-    async with database.in_tenant(tenant_id) as session:
-        row = (await session.execute(TAKE, {"mail_id": mail_id})).first()
-    return None if row is None else Mail(*row)
+    async def due(self, most: int) -> list[tuple[str, int]]:
+        """Mails that are due, by tenant and id; tenants take turns. Raises AppError."""
+        async with self._database.maintenance() as session:
+            return [(tenant, mail) for tenant, mail in await session.execute(DUE, {"most": most})]
 
+    async def take(self, tenant_id: str, mail_id: int) -> Mail | None:
+        """Take a mail; None if somebody else has it. Raises AppError."""
+        async with self._database.in_tenant(tenant_id) as session:
+            row = (await session.execute(TAKE, {"mail_id": mail_id})).first()
+        return None if row is None else Mail(*row)
 
-async def refusal(database: Database, tenant_id: str, address: str) -> str | None:
-    """What a mail server answered when it refused this address for good, if one did. Raises AppError."""
-    async with database.in_tenant(tenant_id) as session:
-        answer: str | None = (await session.execute(IS_REFUSED, {"to": address})).scalar_one_or_none()
-    return answer
+    async def refusal(self, tenant_id: str, address: str) -> str | None:
+        """What a mail server answered when it refused this address for good, if one did. Raises AppError."""
+        async with self._database.in_tenant(tenant_id) as session:
+            answer: str | None = (await session.execute(IS_REFUSED, {"to": address})).scalar_one_or_none()
+        return answer
 
+    async def end(self, tenant_id: str, mail: Mail, status: str, error: str | None = None) -> None:
+        """Keep what came of a mail. Raises AppError."""
+        async with self._database.in_tenant(tenant_id) as session:
+            await session.execute(END, {"mail_id": mail.id, "ending": status, "reason": error})
 
-async def end(database: Database, tenant_id: str, mail: Mail, status: str, error: str | None = None) -> None:
-    """Keep what came of a mail. Raises AppError."""
-    async with database.in_tenant(tenant_id) as session:
-        await session.execute(END, {"mail_id": mail.id, "ending": status, "reason": error})
+    async def refuse(self, tenant_id: str, mail: Mail, address: str, answer: str) -> None:
+        """End a mail, and send no other to this address. Raises AppError."""
+        async with self._database.in_tenant(tenant_id) as session:
+            await session.execute(REFUSE, {"to": address, "reason": answer})
+            await session.execute(END, {"mail_id": mail.id, "ending": "refused", "reason": answer})
 
+    async def again(self, tenant_id: str, mail: Mail, pause: float, error: str | None) -> None:
+        """Let a mail that was certainly not sent wait for its next attempt. Raises AppError."""
+        async with self._database.in_tenant(tenant_id) as session:
+            await session.execute(AGAIN, {"mail_id": mail.id, "pause": pause, "reason": error})
 
-async def refuse(database: Database, tenant_id: str, mail: Mail, address: str, answer: str) -> None:
-    """End a mail, and send no other to this address. Raises AppError."""
-    async with database.in_tenant(tenant_id) as session:
-        await session.execute(REFUSE, {"to": address, "reason": answer})
-        await session.execute(END, {"mail_id": mail.id, "ending": "refused", "reason": answer})
-
-
-async def again(database: Database, tenant_id: str, mail: Mail, pause: float, error: str | None) -> None:
-    """Let a mail that was certainly not sent wait for its next attempt. Raises AppError."""
-    async with database.in_tenant(tenant_id) as session:
-        await session.execute(AGAIN, {"mail_id": mail.id, "pause": pause, "reason": error})
+    async def tend(self) -> None:
+        """Make the digests that are due, and end what waited too long. Raises AppError."""
+        await make_digests(self._database)
+        await tend(self._database)
 
 
 async def tend(database: Database) -> None:

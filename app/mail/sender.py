@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import structlog
 
-from app.db.database import Database
-from app.mail import outbox
 from app.mail.messages import Recipient, Written, compose
 from app.mail.metrics import OUTCOMES
 from app.mail.outbox import Mail
@@ -44,18 +42,43 @@ class DropError(Exception):
 Write: TypeAlias = Callable[[str, Mail], Awaitable[tuple[Written, Recipient]]]
 
 
+class Outbox(Protocol):
+    """Where mails wait, and where what came of each is kept. Each call is a short transaction, and raises AppError."""
+
+    async def due(self, most: int) -> list[tuple[str, int]]:
+        """Mails that are due, by tenant and id."""
+
+    async def take(self, tenant_id: str, mail_id: int) -> Mail | None:
+        """Take a mail; None if somebody else has it."""
+
+    async def refusal(self, tenant_id: str, address: str) -> str | None:
+        """What a mail server answered when it refused this address for good, if one did."""
+
+    async def end(self, tenant_id: str, mail: Mail, status: str, error: str | None = None) -> None:
+        """Keep what came of a mail."""
+
+    async def refuse(self, tenant_id: str, mail: Mail, address: str, answer: str) -> None:
+        """End a mail, and send no other to this address."""
+
+    async def again(self, tenant_id: str, mail: Mail, pause: float, error: str | None) -> None:
+        """Let a mail that was certainly not sent wait for its next attempt."""
+
+    async def tend(self) -> None:
+        """What is to be done from time to time."""
+
+
 class MailSender:
-    """Sends the mails of all tenants. Any number of workers share the work."""
+    """Sends the mails of an outbox. Any number of workers share the work."""
 
     def __init__(
         self,
-        database: Database,
+        outbox: Outbox,
         settings: Settings,
         writers: Mapping[str, Write],
         transport: Callable[[], Transport] | None = None,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
-        self._database = database
+        self._outbox = outbox
         self._settings = settings
         self._writers = writers
         self._transport = transport or (lambda: transport_of(settings))
@@ -85,7 +108,7 @@ class MailSender:
 
     async def look(self) -> bool:
         """Send what is due now, some of it; returns whether there was anything. Raises AppError."""
-        found = await outbox.due(self._database, MOST_TAKEN if not self._away else 1)
+        found = await self._outbox.due(MOST_TAKEN if not self._away else 1)
         lanes = [found[place::LANES] for place in range(min(LANES, len(found)))]
         tasks = [asyncio.create_task(self._send_all(lane)) for lane in lanes]
         for task in tasks:
@@ -111,10 +134,9 @@ class MailSender:
     async def _tend(self) -> None:
         while True:
             try:
-                await outbox.make_digests(self._database)
-                await outbox.tend(self._database)
+                await self._outbox.tend()
             except AppError as error:
-                log.debug("digests wait: the database can't be used now", code=error.code.name)
+                log.debug("mails wait: the database can't be used now", code=error.code.name)
             await asyncio.sleep(TEND_SECONDS)
 
     def _note(self, reasons: set[str | None]) -> None:
@@ -146,13 +168,13 @@ class MailSender:
         return None
 
     async def _send(self, transport: Transport, tenant: str, mail_id: int) -> None:
-        mail = await outbox.take(self._database, tenant, mail_id)
+        mail = await self._outbox.take(tenant, mail_id)
         if mail is None:
             return
         about = log.bind(tenant=tenant, mail=mail.id, kind=mail.kind)
         try:
             written, recipient = await self._writers[mail.kind](tenant, mail)
-            answer = await outbox.refusal(self._database, tenant, recipient.address)
+            answer = await self._outbox.refusal(tenant, recipient.address)
             if answer is not None:
                 raise DropError(f"A mail server refused this address before: {answer}")
             sender = self._settings.sender
@@ -187,7 +209,7 @@ class MailSender:
         elif handed.ending is Ending.REFUSED:
             OUTCOMES["refused"].inc()
             about.warning("the mail server refused an address: nothing is sent there any more", answer=handed.answer)
-            await outbox.refuse(self._database, tenant, mail, recipient.address, handed.answer or "")
+            await self._outbox.refuse(tenant, mail, recipient.address, handed.answer or "")
         else:
             if handed.ending is not Ending.SENT:
                 about.warning("a mail was not sent", outcome=handed.ending.value, answer=handed.answer)
@@ -199,13 +221,13 @@ class MailSender:
             await self._end(tenant, mail, "failed", reason)
             return
         OUTCOMES["retry"].inc()
-        await outbox.again(self._database, tenant, mail, self._pauses[mail.attempts - 1], reason)
+        await self._outbox.again(tenant, mail, self._pauses[mail.attempts - 1], reason)
 
     async def _end(self, tenant: str, mail: Mail, status: str, error: str | None = None) -> None:
         OUTCOMES[status].inc()
         for attempt in range(KEEP_ATTEMPTS):
             try:
-                await outbox.end(self._database, tenant, mail, status, error)
+                await self._outbox.end(tenant, mail, status, error)
                 return
             except AppError:
                 # It is sent at most once all the same; but whoever reads the table would not know that it was.

@@ -86,6 +86,72 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "entry.follow_up": {_E: "Follow-up", _D: "Wiedervorlage", _A: "متابعة"},
     "entry.closing": {_E: "Closing", _D: "Abschluss", _A: "إغلاق صفقة"},
     "entry.project": {_E: "Project due", _D: "Projekt fällig", _A: "موعد مشروع"},
+    # ── logging in ───────────────────────────────────────────────────────────────────────────────────────────────────
+    "registered_subject": {
+        _E: "Confirm your email address",
+        _D: "Bestätigen Sie Ihre E-Mail-Adresse",
+        _A: "أكِّد عنوان بريدك الإلكتروني",
+    },
+    "registered_text": {
+        _E: "You have registered. Please confirm that this is your address. You can log in already.",
+        _D: "Sie haben sich registriert. Bitte bestätigen Sie, dass dies Ihre Adresse ist. Anmelden können Sie sich"
+        " schon jetzt.",
+        _A: "لقد أنشأت حسابًا. يرجى تأكيد أن هذا عنوانك. يمكنك تسجيل الدخول من الآن.",
+    },
+    "registered_action": {_E: "Confirm the address", _D: "Adresse bestätigen", _A: "تأكيد العنوان"},
+    "registered_again_subject": {
+        _E: "You have an account already",
+        _D: "Sie haben schon ein Konto",
+        _A: "لديك حساب بالفعل",
+    },
+    "registered_again_text": {
+        _E: "Somebody has tried to register with your address. You have an account already: log in, or ask for a new"
+        " password. If it was not you, there is nothing to do.",
+        _D: "Jemand wollte sich mit Ihrer Adresse registrieren. Sie haben schon ein Konto: Melden Sie sich an, oder"
+        " fordern Sie ein neues Passwort an. Wenn Sie es nicht waren, ist nichts zu tun.",
+        _A: "حاول شخص ما إنشاء حساب بعنوانك. لديك حساب بالفعل: سجّل الدخول أو اطلب كلمة مرور جديدة. إن لم تكن أنت فلا"
+        " داعي لأي إجراء.",
+    },
+    "reset_password_subject": {_E: "A new password", _D: "Ein neues Passwort", _A: "كلمة مرور جديدة"},
+    "reset_password_text": {
+        _E: "Somebody has asked for a new password for your account. The link is good for 30 minutes, once. If it was"
+        " not you, there is nothing to do: your password stays as it is.",
+        _D: "Jemand hat ein neues Passwort für Ihr Konto angefordert. Der Link gilt 30 Minuten lang und einmal. Wenn"
+        " Sie es nicht waren, ist nichts zu tun: Ihr Passwort bleibt, wie es ist.",
+        _A: "طلب شخص ما كلمة مرور جديدة لحسابك. الرابط صالح لمدة 30 دقيقة ولمرة واحدة. إن لم تكن أنت فلا داعي لأي"
+        " إجراء: تبقى كلمة مرورك كما هي.",
+    },
+    "reset_password_action": {_E: "Set a new password", _D: "Neues Passwort setzen", _A: "تعيين كلمة مرور جديدة"},
+    "invitation_subject": {
+        _E: "{inviter} invites you to {organization}",
+        _D: "{inviter} lädt Sie zu {organization} ein",
+        _A: "{inviter} يدعوك إلى {organization}",
+    },
+    "invitation_text": {
+        _E: "{inviter} invites you to work in {organization}. The link is good for 7 days, once.",
+        _D: "{inviter} lädt Sie ein, in {organization} mitzuarbeiten. Der Link gilt 7 Tage lang und einmal.",
+        _A: "{inviter} يدعوك إلى العمل في {organization}. الرابط صالح لمدة 7 أيام ولمرة واحدة.",
+    },
+    "invitation_action": {_E: "Accept the invitation", _D: "Einladung annehmen", _A: "قبول الدعوة"},
+    "token_reused_subject": {
+        _E: "A session of yours was ended",
+        _D: "Eine Ihrer Sitzungen wurde beendet",
+        _A: "أُنهيت إحدى جلساتك",
+    },
+    "token_reused_text": {
+        _E: "An old key of your session on this device was used again: {device}. Somebody may have copied it, so the"
+        " session was ended. Log in again. If you do not know the device, change your password.",
+        _D: "Ein alter Schlüssel Ihrer Sitzung auf diesem Gerät wurde noch einmal benutzt: {device}. Vielleicht hat ihn"
+        " jemand kopiert, deshalb wurde die Sitzung beendet. Melden Sie sich neu an. Wenn Sie das Gerät nicht kennen,"
+        " ändern Sie Ihr Passwort.",
+        _A: "استُخدم مرة أخرى مفتاح قديم لجلستك على هذا الجهاز: {device}. ربما نسخه شخص ما، لذلك أُنهيت الجلسة. سجّل"
+        " الدخول من جديد. إن كنت لا تعرف الجهاز فغيِّر كلمة مرورك.",
+    },
+    "why_identity": {
+        _E: "You get this mail because of your account, or because somebody has given this address.",
+        _D: "Sie erhalten diese E-Mail wegen Ihres Kontos, oder weil jemand diese Adresse angegeben hat.",
+        _A: "تصلك هذه الرسالة بسبب حسابك، أو لأن شخصًا ما أدخل هذا العنوان.",
+    },
     # ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────────
     "overview": {_E: "Overview", _D: "Überblick", _A: "نظرة عامة"},
     "summary": {_E: "Summary of deals", _D: "Zusammenfassung der Deals", _A: "ملخص الصفقات"},

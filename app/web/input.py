@@ -48,6 +48,8 @@ class InputTypes(Struct, frozen=True):
     data: type[Body] | None
     file: type[FilePart] | None = None
     uuids: frozenset[str] = frozenset()
+    # Ids that are text, which the route's guard checks.
+    texts: frozenset[str] = frozenset()
 
 
 class Inputs(Struct):
@@ -116,7 +118,7 @@ async def read_input(request: Request[Any, Any, Any]) -> None:
     _read_headers(request, faults)
     if request.method != "OPTIONS":  # OPTIONS asks what the address can do: which record it is does not matter
         # A new dict, since the router caches its own.
-        request.scope["path_params"] = _read_path(request.path_params, wanted.uuids, faults)
+        request.scope["path_params"] = _read_path(request.path_params, wanted, faults)
         inputs.query = _read_query(request.scope["query_string"], wanted.query, faults)
     if wanted.data is not None:
         if len(body) <= LARGE_BODY:
@@ -140,6 +142,7 @@ def input_types(handler: HTTPRouteHandler) -> InputTypes:
         data=parameters["data"].annotation if "data" in parameters else None,
         file=parameters["file"].annotation if "file" in parameters else None,
         uuids=frozenset(name for name, parameter in parameters.items() if parameter.annotation is UUID),
+        texts=frozenset(name for name, parameter in parameters.items() if parameter.annotation is str),
     )
 
 
@@ -157,10 +160,12 @@ async def _whole_body(request: Request[Any, Any, Any]) -> bytes:
         raise AppError(Code.INVALID_REQUEST, "The connection ended before the body did") from None
 
 
-def _read_path(parameters: dict[str, Any], uuids: frozenset[str], faults: Faults) -> dict[str, Any]:
+def _read_path(parameters: dict[str, Any], wanted: InputTypes, faults: Faults) -> dict[str, Any]:
     ids: dict[str, Any] = {}
     for name, text in parameters.items():
-        if name in uuids:
+        if name in wanted.texts:
+            ids[name] = text
+        elif name in wanted.uuids:
             if PATH_UUID.fullmatch(text):
                 ids[name] = UUID(text)
             else:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import psycopg
 import pytest
 
-from app.db.migrations import Migrations
+from app.db.migrations import CRM, Migrations
 from app.settings import Settings
 from migrations.describe import scratch_database
 from tests.next_release import with_next
@@ -28,6 +28,6 @@ def next_release(settings: Settings, tmp_path: Path) -> Iterator[NextRelease]:
             Migrations(dsn, dsn).upgrade()
             connection = databases.enter_context(psycopg.connect(dsn, autocommit=True))
             connection.execute("SELECT set_config('crm.tenant', 'acme', false)")
-            return Migrations(dsn, dsn, folder=with_next(tmp_path, body)), connection
+            return Migrations(dsn, dsn, line=CRM._replace(folder=with_next(tmp_path, body))), connection
 
         yield make

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 # Each may import those before it. Below `admin`, resources may import only schemas and queries of each other.
 FLOORS = """
     countries money timezones locales sentences settings logs tasks web access models db records storage crypto shared
-    jobs events files mail assistant calendars telemetry tracing probes admin console mcp examples openapi docs
-    background lifespan main worker go_service cli dev
+    jobs events files mail assistant calendars telemetry tracing probes identity admin console mcp examples openapi
+    docs background lifespan main worker go_service cli dev
 """.split()
 FILES = sorted((ROOT / "app").rglob("*.py"))
 
@@ -51,6 +51,10 @@ def test_imports_go_down_only(path: Path) -> None:
         if name.startswith("app."):
             below = name.split(".")
             assert FLOORS.index(below[1]) <= floor, f"{name} is in a higher layer"
+            # A program of its own, which the CRM does not load, and which knows nothing of the CRM's records.
+            assert below[1] != "identity" or parts[0] in {"identity", "worker", "cli", "dev"}, (
+                f"{name} is not of the CRM"
+            )
             if parts[0] == below[1] == "admin" and len(below) > 3 and parts[1] != below[2]:
                 # Schemas and statements may be shared, but not services. Tools are there to be called.
                 assert below[2] == "tools" or below[3] in {"schemas", "queries"}, f"{name} is a sibling's"

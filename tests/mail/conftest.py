@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from app.admin.mails.writers import mail_sender
 from app.db.database import Database
+from app.mail import outbox as stored
 from app.mail.messages import Recipient, Written
 from app.mail.outbox import Mail
 from app.mail.sender import DropError, MailSender
@@ -95,7 +96,7 @@ def sender(settings: Settings) -> Callable[[Database, MailServer], MailSender]:
 
     def make(database: Database, server: MailServer) -> MailSender:
         sent_from = replace(settings, smtp_url=server.url, mail_from="The CRM <crm@example.com>")
-        return MailSender(database, sent_from, {"report": write})
+        return MailSender(stored.Outbox(database), sent_from, {"report": write})
 
     return make
 

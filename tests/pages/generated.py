@@ -33,6 +33,7 @@ SECTIONS = {
     "s3_bucket": "Attachments",
     "upkeep_seconds": "Audit log",
     "jobs_in_service": "Jobs",
+    "registration": "Logging in",
     "log_level": "Logs and traces",
 }
 WIDTH = 118

@@ -15,7 +15,7 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from app.db.migrations import Migrations
+from app.db.migrations import CRM, Migrations
 from app.db.revisions import revisions
 from app.dev.postgres import LOGIN, OWNER
 from tests.next_release import with_next
@@ -56,7 +56,7 @@ def beside_who_holds_its_locks(place: Place) -> Finding:
         for holder in (_reader, _dump):
             said: SimpleQueue[str] = SimpleQueue()
             folder = with_next(place.folder / f"next{holder.__name__}", NEXT)
-            upgrade = Migrations(owner_dsn, service_dsn, said.put, folder=folder)
+            upgrade = Migrations(owner_dsn, service_dsn, said.put, line=CRM._replace(folder=folder))
             with (
                 ThreadPoolExecutor(1) as thread,
                 holder(place) as let_go,

@@ -7,6 +7,7 @@ from app.admin.mails.notifications import NotificationMails
 from app.admin.mails.queries import REPORT
 from app.admin.mails.reports import ReportMails
 from app.db.database import Database
+from app.mail.outbox import Outbox
 from app.mail.sender import MailSender
 from app.settings import Settings
 
@@ -18,4 +19,4 @@ def mail_sender(settings: Settings, database: Database) -> MailSender:
         "digest": DigestMails(database, settings).write,
         REPORT: ReportMails(database, settings).write,
     }
-    return MailSender(database, settings, writers)
+    return MailSender(Outbox(database), settings, writers)

@@ -1,0 +1,76 @@
+"""Secrets in mails: links that are good for one thing, once, for some time. They are made when a mail is sent."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta
+from sqlalchemy import Interval, bindparam, delete, func, insert, literal_column, update
+
+from app.identity.database import Transaction
+from app.identity.models import Invitation, OneTimeLink
+from app.identity.tokens import hash_of, new_secret
+from app.web.text import EXACT
+
+link, invitation = OneTimeLink.__table__.c, Invitation.__table__.c
+
+Secret = Annotated[str, Meta(min_length=1, max_length=100, description="What the link in a mail ends with", **EXACT)]
+
+
+class Purpose(StrEnum):
+    """What a link is for."""
+
+    RESET_PASSWORD = "reset_password"
+    VERIFY_EMAIL = "verify_email"
+
+
+LIVES = {Purpose.RESET_PASSWORD: "30 minutes", Purpose.VERIFY_EMAIL: "7 days"}
+INVITATION_LIVES = literal_column("interval '7 days'", Interval)
+MAKE = {
+    purpose: insert(OneTimeLink).values(
+        purpose=purpose.value,
+        user_id=bindparam("person"),
+        secret_hash=bindparam("hash"),
+        expires_at=func.now() + literal_column(f"interval '{lives}'", Interval),
+    )
+    for purpose, lives in LIVES.items()
+}
+USE = (
+    delete(OneTimeLink)
+    .where(
+        link.secret_hash == bindparam("hash"), link.purpose == bindparam("for_purpose"), link.expires_at > func.now()
+    )
+    .returning(link.user_id)
+)
+# Those that were mailed before, too: one of them was enough.
+FORGET = delete(OneTimeLink).where(link.user_id == bindparam("person"), link.purpose == bindparam("for_purpose"))
+GIVE_SECRET = (
+    update(Invitation)
+    .where(invitation.id == bindparam("invitation_id"), invitation.expires_at > func.now())
+    .values(secret_hash=bindparam("hash"))
+)
+
+
+async def make_link(tx: Transaction, purpose: Purpose, user_id: UUID) -> str:
+    """A new secret for this person."""
+    secret = new_secret()
+    await tx.execute(MAKE[purpose], {"person": user_id, "hash": hash_of(secret)})
+    return secret
+
+
+async def use_link(tx: Transaction, purpose: Purpose, secret: str) -> UUID | None:
+    """Whose this link was; None for one that is none, was used or is too old."""
+    given = {"hash": hash_of(secret), "for_purpose": purpose.value}
+    user_id: UUID | None = (await tx.execute(USE, given)).scalar_one_or_none()
+    if user_id is not None:
+        await tx.execute(FORGET, {"person": user_id, "for_purpose": purpose.value})
+    return user_id
+
+
+async def give_secret(tx: Transaction, invitation_id: UUID) -> str:
+    """A new secret for an invitation. One that it had before is not valid any more."""
+    secret = new_secret()
+    await tx.execute(GIVE_SECRET, {"invitation_id": invitation_id, "hash": hash_of(secret)})
+    return secret

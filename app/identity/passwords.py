@@ -1,0 +1,113 @@
+"""Passwords: what one may be, and their hashes, which are made one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from typing import Annotated, TypeVar
+
+from msgspec import Meta
+
+from app.settings import Settings
+from app.web.email import fold_email
+from app.web.errors import AppError, Code, Fault, invalid
+from app.web.text import normalized
+
+SHORTEST, LONGEST = 8, 128
+# Hashes that wait for each core: at a tenth of a second for each, the last one waits for about two seconds.
+WAITING_PER_CORE = 16
+# Hashing lets everything else on this machine go first.
+NICENESS = 10
+
+# What is only compared may be longer: then it is wrong, and not refused.
+Password = Annotated[str, Meta(min_length=1, max_length=1024, description="A password", extra={"clean": normalized})]
+NewPassword = Annotated[
+    str,
+    Meta(
+        min_length=SHORTEST,
+        max_length=LONGEST,
+        description="8 to 128 characters; none of the most common passwords, and not the email address",
+        examples=["correct horse battery staple"],
+        extra={"clean": normalized},
+    ),
+]
+
+T = TypeVar("T")
+
+
+def require_good(password: str, email: str, field: str = "password") -> None:
+    """Raises AppError for a password that others would guess."""
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise invalid(Fault(field, f"must have {SHORTEST} to {LONGEST} characters"))
+    lowered = password.casefold()
+    if lowered in _common():
+        raise invalid(Fault(field, "is one of the most common passwords: choose another one"))
+    folded = fold_email(email)
+    if fold_email(password) in {folded, folded.rpartition("@")[0]}:
+        raise invalid(Fault(field, "must not be the email address"))
+
+
+@cache
+def _common() -> frozenset[str]:
+    # Inside the function, because what checks no new password need not load the list.
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(FREQUENCY_LISTS["passwords"])
+
+
+class PasswordHashes:
+    """Makes and verifies hashes, as many at once as there are cores. Others wait, up to a limit."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Inside the function, because the commands are there without the extra, too.
+        from argon2 import PasswordHasher, exceptions
+
+        cores = len(os.sched_getaffinity(0))
+        self._wrong = (exceptions.VerificationError, exceptions.InvalidHashError)
+        self._hasher = PasswordHasher(
+            time_cost=settings.password_hash_time, memory_cost=settings.password_hash_memory_kib, parallelism=1
+        )
+        self._threads = ThreadPoolExecutor(cores, "password-hashes", initializer=_give_way)
+        self._most = cores * (1 + WAITING_PER_CORE)
+        self._open = 0
+        # What the passwords of people are compared with who are not here.
+        self._nobodys = self._hasher.hash(os.urandom(16).hex())
+
+    async def hash(self, password: str) -> str:
+        """The hash of a new password. Raises AppError RATE_LIMITED where too many wait."""
+        return await self._run(lambda: self._hasher.hash(password))
+
+    async def verify(self, known: str | None, password: str) -> bool:
+        """Whether it is the password with this hash. For nobody's it takes as long. Raises as `hash`."""
+        return await self._run(lambda: self._is_right(known or self._nobodys, password)) and known is not None
+
+    def is_outdated(self, known: str) -> bool:
+        """Whether the settings ask for another hash of this password."""
+        return self._hasher.check_needs_rehash(known)
+
+    def _is_right(self, known: str, password: str) -> bool:
+        with suppress(*self._wrong):
+            return self._hasher.verify(known, password)
+        return False
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._open >= self._most:
+            raise AppError(
+                Code.RATE_LIMITED, "Too many people log in at this moment: try again", headers={"Retry-After": "2"}
+            )
+        self._open += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._open -= 1
+
+
+def _give_way() -> None:
+    with suppress(OSError, AttributeError):
+        # On Linux this is about one thread.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,0 +1,1 @@
+"""Sessions: logging in, refreshing, logging out, and a person's devices."""

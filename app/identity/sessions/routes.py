@@ -1,0 +1,88 @@
+"""Logging in and out, refreshing, and a person's devices."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from litestar import Response, Router, delete, get, post
+from litestar.params import FromPath, JSONBody
+
+from app.identity.caller import caller_of
+from app.identity.guards import Allows, Person, Rule
+from app.identity.http import transaction, wanted_organization
+from app.identity.sessions import service
+from app.identity.sessions.schemas import Devices, Login, RefreshToken, Session
+from app.web.input import CrmRequest
+from app.web.structs import Message
+
+
+async def _log_in(request: CrmRequest, data: Login) -> Response[Session]:
+    state = request.app.state
+    session = await service.log_in(
+        state.database, state.hashes, state.settings, caller_of(request), data, wanted_organization(request)
+    )
+    return Response(session)
+
+
+@post("/login", status_code=200, guards=[Allows(Rule.ANYBODY)])
+async def log_in(request: CrmRequest, data: JSONBody[Login]) -> Response[Session]:
+    """Log in. After five wrong passwords for an email in a minute, from one network, the next ones are refused."""
+    return await _log_in(request, data)
+
+
+@post("/login", status_code=200, guards=[Allows(Rule.ANYBODY)])
+async def log_in_to_the_console(request: CrmRequest, data: JSONBody[Login]) -> Response[Session]:
+    """Log in, as the Platform Console does."""
+    return await _log_in(request, data)
+
+
+@post("/refresh", status_code=200, guards=[Allows(Rule.ANYBODY)])
+async def refresh(request: CrmRequest, data: JSONBody[RefreshToken]) -> Response[Session]:
+    """Get a new pair of tokens; the old refresh token is spent. If it is used again, the session ends."""
+    state = request.app.state
+    session = await service.refresh(
+        state.database, state.settings, caller_of(request), data.refresh_token, wanted_organization(request)
+    )
+    return Response(session)
+
+
+@post("/logout", status_code=200, guards=[Allows(Rule.PERSON)])
+async def log_out(request: CrmRequest) -> Response[Message]:
+    """End this session."""
+    person: Person = request.user
+    async with transaction(request) as tx:
+        await service.log_out(tx, person.user_id, person.session_id)
+    return Response(Message("Logged out"))
+
+
+@post("/logout-all", status_code=200, guards=[Allows(Rule.PERSON)])
+async def log_out_everywhere(request: CrmRequest) -> Response[Message]:
+    """End all my sessions."""
+    person: Person = request.user
+    async with transaction(request) as tx:
+        await service.log_out_everywhere(tx, person.user_id)
+    return Response(Message("Logged out everywhere"))
+
+
+@get("/sessions", guards=[Allows(Rule.PERSON)])
+async def list_sessions(request: CrmRequest) -> Response[Devices]:
+    """Where I am logged in, last used first."""
+    person: Person = request.user
+    async with transaction(request) as tx:
+        return Response(await service.devices(tx, person.user_id, person.session_id))
+
+
+@delete("/sessions/{session_id:str}", status_code=200, guards=[Allows(Rule.PERSON)])
+async def end_session(request: CrmRequest, session_id: FromPath[UUID]) -> Response[Message]:
+    """Log out on another device."""
+    async with transaction(request) as tx:
+        await service.end_one(tx, request.user.user_id, session_id)
+    return Response(Message("Session ended successfully"))
+
+
+router = Router(
+    "/auth",
+    route_handlers=[log_in, refresh, log_out, log_out_everywhere, list_sessions, end_session],
+    tags=["Sessions"],
+)
+console = Router("/admin", route_handlers=[log_in_to_the_console], tags=["Sessions"])

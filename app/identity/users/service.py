@@ -1,0 +1,168 @@
+"""Registration, passwords, and what commands do with people."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from psycopg.errors import UniqueViolation
+
+from app.identity import mails
+from app.identity.caller import Caller
+from app.identity.database import Database, Transaction
+from app.identity.events import Kind, note, refuse_many
+from app.identity.guards import Person
+from app.identity.links import Purpose, use_link
+from app.identity.organizations.service import is_invited, join
+from app.identity.passwords import PasswordHashes, require_good
+from app.identity.sessions.schemas import Session
+from app.identity.sessions.service import begin_session, check_password, end_all
+from app.identity.users import queries
+from app.identity.users.schemas import Change, Registration, Reset, Whoami
+from app.settings import Settings
+from app.web.email import fold_email
+from app.web.errors import AppError, Code, Fault, invalid
+
+EXISTS = "Somebody with this email address is here already: log in"
+
+
+async def register(
+    database: Database, hashes: PasswordHashes, settings: Settings, caller: Caller, new: Registration
+) -> Session | None:
+    """A session of a new person; or None, where the answer is the same whether the email is known, and a mail says it.
+
+    Raises AppError REGISTRATION_CLOSED, INVALID_LINK, RATE_LIMITED, and EMAIL_EXISTS where no mail can be sent or
+    somebody shows an invitation, which was mailed to that address.
+    """
+    secret = new.invitation if isinstance(new.invitation, str) else None
+    _require_open(settings, new)
+    require_good(new.password, new.email)
+    async with database.transaction(caller) as tx:
+        await refuse_many(tx, Kind.REGISTERED, new.email)
+        if secret is not None:
+            await _require_invited(tx, new.email, secret)
+    password_hash = await hashes.hash(new.password)
+    async with database.transaction(caller) as tx:
+        await refuse_many(tx, Kind.REGISTERED, new.email, exactly=True)
+        user_id = await _insert(tx, new, password_hash)
+        await note(tx, Kind.REGISTERED, user_id=user_id, email=new.email, is_new=user_id is not None)
+        if secret is None and settings.sends_mail:
+            about = {"user": None if user_id is None else str(user_id)}
+            await mails.make(tx, mails.REGISTERED, new.email, about)
+            return None
+        if user_id is not None:
+            if secret is not None:
+                await join(tx, user_id, new.email, secret)
+                await tx.execute(queries.VERIFY, {"person": user_id})
+            return await begin_session(tx, settings, user_id, new.email, new.name)
+    raise AppError(Code.EMAIL_EXISTS, EXISTS)
+
+
+def _require_open(settings: Settings, new: Registration) -> None:
+    invited = isinstance(new.invitation, str)
+    if settings.registers == "closed":
+        raise AppError(Code.REGISTRATION_CLOSED, "Nobody can register here: ask whoever runs this service")
+    if settings.registers == "invited" and not invited:
+        raise AppError(Code.REGISTRATION_CLOSED)
+    if invited == isinstance(new.organization, str):
+        raise invalid(Fault("organization", "is required without an invitation, and must be left out with one"))
+
+
+async def _require_invited(tx: Transaction, email: str, secret: str) -> None:
+    await refuse_many(tx, Kind.LINK_REFUSED)
+    if not await is_invited(tx, email, secret):
+        raise AppError(Code.INVALID_LINK)
+
+
+class _IsKnownError(Exception):
+    """Undoes what was made for nobody."""
+
+
+async def _insert(tx: Transaction, new: Registration, password_hash: str) -> UUID | None:
+    person = {"email": new.email, "folded": fold_email(new.email), "name": new.name, "hash": password_hash}
+    statement = queries.REGISTER
+    if isinstance(new.organization, str):
+        statement = queries.REGISTER_WITH_ORGANIZATION
+        person |= {"organization_id": str(uuid4()), "organization": new.organization}
+    try:
+        async with tx.connection.savepoint():
+            user_id, is_new = (await tx.execute(statement, person)).one()
+            if not is_new:
+                raise _IsKnownError
+    except (_IsKnownError, UniqueViolation):  # the other one registers at this moment
+        return None
+    return UUID(str(user_id))
+
+
+async def verify_email(database: Database, caller: Caller, secret: str) -> None:
+    """The person with this link reads the mails of the address. Raises AppError INVALID_LINK, RATE_LIMITED."""
+    async with database.transaction(caller) as tx:
+        user_id = await _use(tx, Purpose.VERIFY_EMAIL, secret)
+        if user_id is not None:
+            email = (await tx.execute(queries.VERIFY, {"person": user_id})).scalar_one()
+            await note(tx, Kind.EMAIL_VERIFIED, user_id=user_id, email=email)
+            return
+    raise AppError(Code.INVALID_LINK)
+
+
+async def forget_password(tx: Transaction, email: str) -> None:
+    """Mail a link for a new password, if somebody has this email: who sends the mail finds that out, not this request.
+
+    Raises AppError RATE_LIMITED.
+    """
+    await refuse_many(tx, Kind.RESET_ASKED, email, exactly=True)
+    await note(tx, Kind.RESET_ASKED, email=email)
+    await mails.make(tx, mails.RESET_PASSWORD, email, {})
+
+
+async def reset_password(database: Database, hashes: PasswordHashes, caller: Caller, reset: Reset) -> None:
+    """Set a new password by a link, and end all sessions. Raises AppError INVALID_LINK, RATE_LIMITED."""
+    user_id: UUID | None = None
+    password_hash = await hashes.hash(reset.password)
+    async with database.transaction(caller) as tx:
+        user_id = await _use(tx, Purpose.RESET_PASSWORD, reset.token)
+        if user_id is not None:
+            email = (await tx.execute(queries.VERIFY, {"person": user_id})).scalar_one()
+            require_good(reset.password, email)
+            await set_password(tx, user_id, password_hash)
+            await end_all(tx, user_id, "password")
+            await note(tx, Kind.PASSWORD_RESET, user_id=user_id, email=email)
+            return
+    raise AppError(Code.INVALID_LINK)
+
+
+async def _use(tx: Transaction, purpose: Purpose, secret: str) -> UUID | None:
+    await refuse_many(tx, Kind.LINK_REFUSED, exactly=True)
+    user_id = await use_link(tx, purpose, secret)
+    if user_id is None:
+        await note(tx, Kind.LINK_REFUSED, of=purpose.value)
+    return user_id
+
+
+async def change_password(
+    database: Database, hashes: PasswordHashes, caller: Caller, person: Person, change: Change
+) -> None:
+    """Set a new password, and end all other sessions. Raises AppError INVALID_CREDENTIALS, RATE_LIMITED."""
+    require_good(change.new_password, person.email, "new_password")
+    known = await check_password(database, hashes, caller, person.email, change.current_password)
+    password_hash = await hashes.hash(change.new_password) if known is not None else ""
+    async with database.transaction(caller) as tx:
+        await refuse_many(tx, Kind.LOGIN_FAILED, person.email, exactly=True)
+        if known is None:
+            await note(tx, Kind.LOGIN_FAILED, user_id=person.user_id, email=person.email)
+        else:
+            await set_password(tx, person.user_id, password_hash)
+            await end_all(tx, person.user_id, "password", but=person.session_id)
+            await note(tx, Kind.PASSWORD_CHANGED, user_id=person.user_id, email=person.email)
+            return
+    raise AppError(Code.INVALID_CREDENTIALS, "The present password is wrong", status=400)
+
+
+async def set_password(tx: Transaction, user_id: UUID, password_hash: str) -> None:
+    """From now on this is the hash of the person's password."""
+    await tx.execute(queries.SET_PASSWORD, {"person": user_id, "hash": password_hash})
+
+
+async def whoami(tx: Transaction, person: Person) -> Whoami:
+    """Who asks."""
+    is_verified = (await tx.execute(queries.IS_VERIFIED, {"person": person.user_id})).scalar_one()
+    return Whoami(person.user_id, person.email, person.name, person.role, is_email_verified=is_verified)

@@ -1,0 +1,161 @@
+"""Organizations, invitations, and who is out of the CRM at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from tests.callers import refused
+from tests.identity.conftest import Somebody
+from tests.processes import wait_until
+
+
+def invited(ada: Somebody, bob: Somebody, role: str = "agent") -> str:
+    """The secret of an invitation into Ada's organization, from the mail."""
+    ada.ok("POST", f"/auth/organizations/{ada.organization}/members", {"email": bob.email, "role": role})
+    return bob.secret("invites you")
+
+
+@pytest.fixture
+def bob(ada: Somebody, somebody: Callable[..., Somebody]) -> Somebody:
+    """A manager whom Ada has invited, and who has registered with that invitation."""
+    bob = somebody("Bob")
+    answer = bob.register(None, invitation=invited(ada, bob, "manager"))
+    assert answer.status_code == 201, answer.text
+    bob.session = answer.json()
+    return bob
+
+
+def in_crm(client: TestClient[Litestar], person: Somebody, path: str = "/admin/me") -> httpx.Response:
+    return client.get(path, headers={"Authorization": f"Bearer {person.session['token']}"})
+
+
+def member(ada: Somebody, bob: Somebody) -> str:
+    return f"/auth/organizations/{ada.organization}/members/{bob.id}"
+
+
+def test_who_is_invited_registers_into_the_organization_with_the_role(
+    ada: Somebody, bob: Somebody, client: TestClient[Litestar]
+) -> None:
+    assert (bob.organization, bob.session["user"]["role"]) == (ada.organization, "manager")
+    assert in_crm(client, bob).json()["user"]["role"] == "manager"
+    members = ada.ok("GET", f"/auth/organizations/{ada.organization}/members")
+    assert [(each["email"], each["role"], each["is_owner"]) for each in members["data"]] == [
+        (ada.email, "admin", True),
+        (bob.email, "manager", False),
+    ]
+    assert bob.ok("GET", "/auth/me")["is_email_verified"]
+
+
+def test_who_is_known_accepts_by_logging_in_and_works_in_both(ada: Somebody, somebody: Callable[..., Somebody]) -> None:
+    eve = somebody("Eve")
+    eve.register("Own")
+    eve.log_in()
+    own = eve.organization
+    secret = invited(ada, eve)
+    refused(ada.log_in(invitation=secret), 400, "INVALID_LINK")
+    assert eve.log_in(invitation=secret).status_code == 200
+    assert [each["role"] for each in eve.session["organizations"]] == ["admin", "agent"]
+    assert eve.session["user"]["role"] == "admin"
+    refused(eve.log_in(invitation=secret), 400, "INVALID_LINK")
+    there = eve.refresh(**{"X-Organization-Id": ada.organization}).json()
+    assert there["user"]["role"] == "agent"
+    # The session stays there until another organization is named.
+    there = eve.refresh(there["refresh_token"]).json()
+    assert there["user"]["role"] == "agent"
+    assert eve.refresh(there["refresh_token"], **{"X-Organization-Id": own}).json()["user"]["role"] == "admin"
+
+
+def test_a_session_of_one_organization_gives_nothing_in_another(
+    ada: Somebody, bob: Somebody, somebody: Callable[..., Somebody], client: TestClient[Litestar]
+) -> None:
+    eve = somebody("Eve")
+    eve.register("Own")
+    eve.log_in()
+    refused(eve.refresh(**{"X-Organization-Id": ada.organization}), 403, "ORGANIZATION_FORBIDDEN")
+    here = {"X-Organization-Id": ada.organization}
+    refused(eve.log_in(headers=here), 403, "ORGANIZATION_FORBIDDEN")
+    headers = here | {"Authorization": f"Bearer {eve.session['token']}"}
+    refused(client.get("/admin/customers", headers=headers), 403, "ORGANIZATION_FORBIDDEN")
+    for method, path, body in (
+        ("PATCH", f"/auth/organizations/{ada.organization}", {"name": "Mine"}),
+        ("GET", f"/auth/organizations/{ada.organization}/members", None),
+        ("POST", f"/auth/organizations/{ada.organization}/members", {"email": eve.email, "role": "admin"}),
+        ("PATCH", member(ada, bob), {"role": "agent"}),
+        ("DELETE", member(ada, bob), None),
+    ):
+        unknown = path.replace(ada.organization, "nowhere")
+        answer = eve.call(method, path, json=body)
+        refused(answer, 404, "ORGANIZATION_NOT_FOUND")
+        assert answer.content == eve.call(method, unknown, json=body).content
+        refused(bob.call(method, path, json=body), 403, "INSUFFICIENT_PERMISSIONS")
+
+
+def test_who_is_narrowed_does_less_and_who_is_removed_is_out_of_the_crm_at_once(
+    ada: Somebody, bob: Somebody, client: TestClient[Litestar]
+) -> None:
+    assert in_crm(client, bob).status_code == 200
+    ada.ok("PATCH", member(ada, bob), {"role": "agent"})
+    wait_until(lambda: in_crm(client, bob).status_code == 401, "the manager's token is refused", at_most=5)
+    refused(in_crm(client, bob), 401, "TOKEN_REVOKED")
+    bob.session = bob.refresh().json()
+    assert in_crm(client, bob).json()["user"]["role"] == "agent"
+    ada.ok("DELETE", member(ada, bob))
+    wait_until(lambda: in_crm(client, bob).status_code != 200, "the former member is out", at_most=5)
+    refused(bob.refresh(), 403, "ORGANIZATION_FORBIDDEN")
+    refused(bob.log_in(), 403, "ORGANIZATION_FORBIDDEN")
+    who = client.get("/admin/members", headers={"Authorization": f"Bearer {ada.session['token']}"}).json()["data"]
+    assert {each["email"]: each["is_active"] for each in who}[bob.email] is False
+
+
+def test_who_is_removed_before_the_first_call_does_not_come_in_and_who_is_invited_again_does(
+    ada: Somebody, bob: Somebody, client: TestClient[Litestar]
+) -> None:
+    ada.ok("DELETE", member(ada, bob))
+    wait_until(lambda: in_crm(client, bob).status_code != 200, "the former member is out", at_most=5)
+    assert bob.log_in(invitation=invited(ada, bob)).status_code == 200
+    wait_until(lambda: in_crm(client, bob).status_code == 200, "the member is in again", at_most=5)
+
+
+def test_an_organization_keeps_an_admin_and_its_owner(ada: Somebody, bob: Somebody) -> None:
+    refused(ada.call("PATCH", member(ada, ada), json={"role": "agent"}), 409, "LAST_ADMIN")
+    ada.ok("PATCH", member(ada, bob), {"role": "admin"})
+    bob.session = bob.refresh().json()
+    refused(bob.call("DELETE", member(ada, ada)), 409, "OWNER_STAYS")
+    ada.ok("PATCH", member(ada, ada), {"role": "manager"})
+    refused(bob.call("PATCH", member(ada, bob), json={"role": "agent"}), 409, "LAST_ADMIN")
+
+
+def test_an_invitation_is_replaced_and_is_not_for_members(ada: Somebody, bob: Somebody) -> None:
+    members = f"/auth/organizations/{ada.organization}/members"
+    refused(ada.call("POST", members, json={"email": bob.email.upper(), "role": "agent"}), 409, "MEMBER_EXISTS")
+    eve = Somebody(ada.identity, ada.settings, "Eve")
+    first = invited(ada, eve)
+    ada.ok("POST", members, {"email": eve.email, "role": "manager"})
+    refused(eve.register(None, invitation=first), 400, "INVALID_LINK")
+    (waiting,) = [each for each in ada.ok("GET", members)["data"] if each["user_id"] is None]
+    assert (waiting["email"], waiting["role"], waiting["joined_at"]) == (eve.email, "manager", None)
+
+
+def test_without_mail_an_admin_gets_the_invitation_to_hand_it_over(
+    ada: Somebody, other_identity: Callable[..., TestClient[Litestar]]
+) -> None:
+    eve = Somebody(ada.identity, ada.settings, "Eve")
+    ada.identity = other_identity(environment="production", registration="invited")
+    members = f"/auth/organizations/{ada.organization}/members"
+    secret = ada.ok("POST", members, {"email": eve.email, "role": "agent"})["invitation"]
+    eve.identity = ada.identity
+    assert eve.register(None, invitation=secret).status_code == 201
+
+
+def test_a_person_makes_another_organization_and_an_admin_renames_it(ada: Somebody) -> None:
+    other = ada.ok("POST", "/auth/organizations", {"name": "Looms"})
+    assert other["role"] == "admin"
+    assert ada.ok("PATCH", f"/auth/organizations/{other['id']}", {"name": "Jacquard"})["name"] == "Jacquard"
+    refused(ada.call("PATCH", f"/auth/organizations/{other['id']}", json={}), 400, "NO_UPDATES")
+    mine = ada.ok("GET", "/auth/organizations/me")["data"]
+    assert [each["name"] for each in mine] == ["Engines", "Jacquard"]

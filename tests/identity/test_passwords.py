@@ -1,0 +1,203 @@
+"""Registration and passwords: what is refused, and what nobody can find out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median, quantiles
+
+import psycopg
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from app.settings import Settings
+from tests.callers import refused
+from tests.identity.conftest import PASSWORD, Somebody
+
+NEW = "another horse battery staple"
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("short", ">= 8"),
+        ("x" * 129, "<= 128"),
+        ("Password1", "most common"),
+        ("{email}", "email address"),
+    ],
+)
+def test_a_password_that_others_would_guess_is_refused(
+    somebody: Callable[..., Somebody], password: str, reason: str
+) -> None:
+    ada = somebody()
+    ada.password = password.format(email=ada.email)
+    answer = ada.register()
+    assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "password"
+    assert reason in answer.json()["message"].replace("length >= 8", ">= 8").replace("length <= 128", "<= 128")
+
+
+def test_a_password_is_the_same_however_its_letters_are_composed(somebody: Callable[..., Somebody]) -> None:
+    ada = somebody()
+    ada.password = "pa\u0308sswo\u0308rter sind lang"
+    ada.register()
+    assert ada.log_in("p\u00e4ssw\u00f6rter sind lang").status_code == 200
+
+
+def test_a_known_email_answers_as_a_new_one_and_only_its_owner_is_told(ada: Somebody) -> None:
+    again = ada.register()
+    assert again.status_code == 202
+    new = Somebody(ada.identity, ada.settings)
+    assert new.register().content == again.content
+    assert "tried to register" in " ".join(ada.mail("account already").split())
+    assert ada.log_in().status_code == 200
+
+
+def test_the_mail_after_the_registration_confirms_the_address_once(ada: Somebody) -> None:
+    secret = ada.secret("Confirm")
+    assert not ada.ok("GET", "/auth/me")["is_email_verified"]
+    ada.ok("POST", "/auth/verify-email", {"token": secret})
+    assert ada.ok("GET", "/auth/me")["is_email_verified"]
+    refused(ada.call("POST", "/auth/verify-email", json={"token": secret}), 400, "INVALID_LINK")
+
+
+def test_without_mail_the_registration_answers_with_a_session_or_says_that_the_email_is_known(
+    somebody: Callable[..., Somebody], other_identity: Callable[..., TestClient[Litestar]]
+) -> None:
+    mute = other_identity(
+        environment="production", registration="open", jwt_secret="s" * 32, password_hash_memory_kib=64
+    )
+    ada = somebody(client=mute)
+    session = ada.register()
+    assert (session.status_code, session.json()["user"]["email"]) == (201, ada.email)
+    refused(ada.register(), 409, "EMAIL_EXISTS")
+
+
+@pytest.mark.parametrize(("registration", "invited"), [("invited", True), ("closed", True), ("closed", False)])
+def test_nobody_registers_where_registration_is_closed(
+    somebody: Callable[..., Somebody],
+    other_identity: Callable[..., TestClient[Litestar]],
+    registration: str,
+    invited: bool,
+) -> None:
+    ada = somebody(client=other_identity(registration=registration))
+    refused(ada.register(), 403, "REGISTRATION_CLOSED")
+    if invited and registration == "invited":
+        refused(ada.register(None, invitation="none"), 400, "INVALID_LINK")
+
+
+def test_a_forgotten_password_is_set_anew_by_a_link_that_is_good_once(ada: Somebody) -> None:
+    for email in (ada.email, "nobody@example.com"):
+        assert ada.call("POST", "/auth/password/forgot", json={"email": email}).status_code == 202
+    secret = ada.secret("new password")
+    refused(
+        ada.call("POST", "/auth/password/reset", json={"token": secret, "password": "12345678"}), 400, "INVALID_REQUEST"
+    )
+    before = ada.session
+    ada.ok("POST", "/auth/password/reset", {"token": secret, "password": NEW})
+    refused(ada.call("POST", "/auth/password/reset", json={"token": secret, "password": NEW}), 400, "INVALID_LINK")
+    refused(ada.refresh(before["refresh_token"]), 401, "INVALID_TOKEN")
+    refused(ada.log_in(), 401, "INVALID_CREDENTIALS")
+    assert ada.log_in(NEW).status_code == 200
+
+
+def test_a_link_is_good_for_half_an_hour(ada: Somebody, identity_owner: psycopg.Connection) -> None:
+    ada.call("POST", "/auth/password/forgot", json={"email": ada.email})
+    secret = ada.secret("new password")
+    (left,) = identity_owner.execute(
+        "SELECT extract(epoch FROM expires_at - created_at) FROM one_time_links WHERE user_id = %s AND purpose = %s",
+        [ada.id, "reset_password"],
+    ).fetchone() or (0,)
+    assert left == 30 * 60
+    identity_owner.execute("UPDATE one_time_links SET expires_at = now() WHERE user_id = %s", [ada.id])
+    refused(ada.call("POST", "/auth/password/reset", json={"token": secret, "password": NEW}), 400, "INVALID_LINK")
+
+
+def test_a_change_of_the_password_ends_all_other_sessions(ada: Somebody) -> None:
+    other = ada.session
+    ada.log_in()
+    change = {"current_password": "wrong", "new_password": NEW}
+    refused(ada.call("POST", "/auth/password/change", json=change), 400, "INVALID_CREDENTIALS")
+    ada.ok("POST", "/auth/password/change", change | {"current_password": PASSWORD})
+    refused(ada.refresh(other["refresh_token"]), 401, "INVALID_TOKEN")
+    assert ada.refresh().status_code == 200
+
+
+def test_a_login_renews_a_hash_that_was_made_with_other_settings(
+    ada: Somebody, other_identity: Callable[..., TestClient[Litestar]], identity_owner: psycopg.Connection
+) -> None:
+    def parameters() -> str:
+        (found,) = identity_owner.execute(
+            "SELECT split_part(password_hash, '$', 4) FROM credentials WHERE user_id = %s", [ada.id]
+        ).fetchone() or ("",)
+        return str(found)
+
+    assert parameters() == "m=64,t=1,p=1"
+    ada.identity = other_identity(password_hash_memory_kib=128, password_hash_time=2)
+    ada.log_in()
+    assert parameters() == "m=128,t=2,p=1"
+    assert ada.log_in().status_code == 200
+
+
+def test_after_five_failures_even_the_right_password_waits_but_not_on_another_network(ada: Somebody) -> None:
+    here = ada.network
+    for _ in range(5):
+        refused(ada.log_in("wrong password"), 401, "INVALID_CREDENTIALS")
+    answer = ada.log_in()
+    refused(answer, 429, "RATE_LIMITED")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    ada.network = "192.0.2.1"
+    assert ada.log_in().status_code == 200
+    # The networks of IPv6 are of 64 bits.
+    for last in range(6):
+        ada.network = f"2001:db8:{here.split('.')[1]}:{here.split('.')[2]}::{last}"
+        answer = ada.log_in("wrong password")
+    refused(answer, 429, "RATE_LIMITED")
+
+
+def test_of_many_who_guess_at_the_same_moment_five_are_told(ada: Somebody) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda number: ada.log_in(f"wrong password {number}"), range(20)))
+    assert sorted(answer.status_code for answer in answers) == [401] * 5 + [429] * 15
+
+
+def test_fifty_failures_from_one_network_are_enough_whatever_the_email(
+    ada: Somebody, identity_owner: psycopg.Connection
+) -> None:
+    identity_owner.execute(
+        "INSERT INTO auth_events (kind, network, email_folded)"
+        " SELECT 'login_failed', %s, n || '@example.com' FROM generate_series(1, 50) AS n",
+        [ada.network],
+    )
+    refused(ada.log_in(), 429, "RATE_LIMITED")
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/password/forgot"])
+def test_no_time_tells_whether_an_email_is_known(path: str, ada: Somebody, somebody: Callable[..., Somebody]) -> None:
+    """The two kinds take turns, so that whatever else this machine does falls on both alike. A difference would move
+    one distribution against the other: then one kind would be faster in clearly more than half of the turns.
+    """
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(150):
+        for known in (True, False) if turn % 2 else (False, True):
+            # Of the limits of guessing, another test speaks.
+            asks = somebody("Eve")
+            email = ada.email if known else asks.email
+            body = {"email": email}
+            body |= {"password": NEW} if path != "/auth/password/forgot" else {}
+            body |= {"name": "Eve", "organization": "Engines"} if path == "/auth/register" else {}
+            began = time.perf_counter()
+            answer = asks.call("POST", path, json=body)
+            times[known].append(time.perf_counter() - began)
+            assert answer.status_code in {401, 202}
+    faster = sum(a < b for a, b in zip(times[True], times[False], strict=True))
+    # Of 150 fair coins, fewer than 44 or more than 106 heads come once in four million times.
+    assert 44 <= faster <= 106, (faster, median(times[True]), median(times[False]))
+    spread = quantiles(times[False], n=4)
+    assert abs(median(times[True]) - median(times[False])) < max(0.005, spread[2] - spread[0])
+
+
+def test_the_settings_say_how_a_password_is_hashed(settings: Settings) -> None:
+    assert (settings.password_hash_memory_kib, settings.password_hash_time) == (65_536, 3)
