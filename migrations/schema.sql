@@ -2851,7 +2851,7 @@ CREATE FUNCTION crm_add_up_reports(tenant text)
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-    PERFORM pg_advisory_xact_lock(crm_sums_lock());
+    PERFORM pg_advisory_xact_lock(hashtextextended('crm_report_sums', 0));
     PERFORM set_config('crm.tenant', tenant, true);
     DELETE FROM report_sums WHERE tenant_id = tenant;
     DELETE FROM customer_values WHERE tenant_id = tenant;
@@ -4386,7 +4386,7 @@ DECLARE
     tenants text[];
     customers bigint[];
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(crm_sums_lock()) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('crm_report_sums', 0)) THEN
         RETURN 0;
     END IF;
     WITH first AS (
@@ -5507,7 +5507,7 @@ AS $function$
 DECLARE
     pruned bigint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(crm_sums_lock()) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('crm_report_sums', 0)) THEN
         RETURN 0;
     END IF;
     DELETE FROM report_sums WHERE (tenant_id, series, by_person, span, person, hour, whole_day, facet, part) IN (
@@ -6563,14 +6563,6 @@ AS $function$
         HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
             RETURN NULL;
         END $function$;
-
--- Whoever holds this lock is the only one who changes sums.
-CREATE FUNCTION crm_sums_lock()
- RETURNS bigint
- LANGUAGE sql
- IMMUTABLE
-RETURN hashtextextended('crm_report_sums'::text, (0)::bigint);
-GRANT EXECUTE ON FUNCTION crm_sums_lock() TO crm_maintenance;
 
 -- Keeps customer_tags equal to customers.tags; a tag that does not exist fails on the foreign key. A statement that
 -- changes no tags costs no more than the comparison. What it changes is planned anew each time, for as many rows as

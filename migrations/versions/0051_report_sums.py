@@ -10,6 +10,8 @@ branch_labels = None
 depends_on = None
 
 SQL = Path(__file__).with_name("0051")
+# Whoever holds this lock is the only one who changes sums.
+LOCK = "hashtextextended('crm_report_sums', 0)"
 ME = "current_setting('crm.user', true)"
 OWN = {
     "report_changes": f"person = {ME}",
@@ -118,7 +120,7 @@ DECLARE
     tenants text[];
     customers bigint[];
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(crm_sums_lock()) THEN
+    IF NOT pg_try_advisory_xact_lock({LOCK}) THEN
         RETURN 0;
     END IF;
     WITH first AS (
@@ -154,7 +156,7 @@ SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET enable_seqsca
 DECLARE
     pruned bigint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(crm_sums_lock()) THEN
+    IF NOT pg_try_advisory_xact_lock({LOCK}) THEN
         RETURN 0;
     END IF;
     DELETE FROM report_sums WHERE (tenant_id, series, by_person, span, person, hour, whole_day, facet, part) IN (
@@ -173,7 +175,7 @@ REBUILD = f"""
 -- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
 CREATE FUNCTION crm_add_up_reports(tenant text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(crm_sums_lock());
+    PERFORM pg_advisory_xact_lock({LOCK});
     PERFORM set_config('crm.tenant', tenant, true);
     DELETE FROM report_sums WHERE tenant_id = tenant;
     DELETE FROM customer_values WHERE tenant_id = tenant;
@@ -203,8 +205,7 @@ def downgrade() -> None:
         for event in TRANSITIONS:
             run(f"DROP FUNCTION crm_sum_{table}_{event.lower()}() CASCADE")
     run("""
-        DROP FUNCTION crm_fold_report_changes, crm_prune_report_sums, crm_add_up_reports, crm_value_customers,
-            crm_sums_lock;
+        DROP FUNCTION crm_fold_report_changes, crm_prune_report_sums, crm_add_up_reports, crm_value_customers;
         DROP TABLE report_changes, report_sums, customer_values;
         DROP INDEX deals_live_actual_close_date_idx;
         REVOKE SELECT (customer_id, currency, amount) ON deals FROM crm_maintenance;

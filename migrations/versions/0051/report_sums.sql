@@ -71,10 +71,6 @@ GRANT SELECT, DELETE ON report_changes TO crm_maintenance;
 GRANT SELECT, INSERT, UPDATE, DELETE ON report_sums, customer_values TO crm_maintenance;
 GRANT SELECT (customer_id, currency, amount) ON deals TO crm_maintenance;
 
--- Whoever holds this lock is the only one who changes sums.
-CREATE FUNCTION crm_sums_lock() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN hashtextextended('crm_report_sums', 0);
-GRANT EXECUTE ON FUNCTION crm_sums_lock() TO crm_maintenance;
-
 -- Reads anew what these customers' deals are worth. It may be done at any time, and twice.
 CREATE FUNCTION crm_value_customers(tenants text[], customers bigint[]) RETURNS void LANGUAGE sql AS $$
     WITH changed AS (SELECT * FROM unnest(tenants, customers) AS changed (tenant_id, customer_id)),
