@@ -5,7 +5,7 @@ from pathlib import Path
 from migrations.rules import TRANSITIONS, granted, isolate, on_each_statement, own_only, owned_by, run
 
 revision = "0051"
-down_revision = "0047"
+down_revision = "0050"
 branch_labels = None
 depends_on = None
 
