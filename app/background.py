@@ -18,6 +18,8 @@ from app.admin.activities.routes import BULK as ACTIVITIES
 from app.admin.assistant.queries import PRUNED_AT_ONCE as PRUNED_CONVERSATIONS
 from app.admin.assistant.queries import prune_conversations
 from app.admin.bulk import change_in_steps
+from app.admin.calendar_sync.syncing import CalendarSyncing
+from app.admin.connections.opening import Calendars
 from app.admin.contacts.routes import BULK as CONTACTS
 from app.admin.customers.routes import BULK as CUSTOMERS
 from app.admin.deals.routes import BULK as DEALS
@@ -37,8 +39,6 @@ from app.admin.projects.routes import BULK as PROJECTS
 from app.admin.proposals.queries import PRUNED_AT_ONCE as PROPOSALS_AT_ONCE
 from app.admin.proposals.queries import prune as prune_proposals
 from app.admin.report_runs.service import make_report
-from app.admin.reports.sums import FOLDED_AT_ONCE
-from app.admin.reports.sums import prune as prune_sums
 from app.crypto.keys import Keys
 from app.db.database import Database
 from app.events.webhooks.deliveries import prune_webhooks
@@ -98,6 +98,7 @@ async def background(state: State) -> AsyncIterator[None]:
         _sending(settings, database),
         _publishing(settings, database),
         _mailing(settings, database),
+        _syncing(settings, database),
         DuplicateWatch(database).run(),
         NotificationWatch(database).run(),
         _upkeep(settings, database, state.store),
@@ -108,9 +109,17 @@ async def background(state: State) -> AsyncIterator[None]:
 def _sending(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
     """What sends webhooks. Without the key of their secrets they wait."""
     if not settings.encryption_key_bytes:
-        log.warning("ENCRYPTION_KEYS is not set: webhooks are not sent")
+        log.warning("ENCRYPTION_KEYS is not set: webhooks are not sent, and calendars not synced")
         return None
     return WebhookSender(database, Keys(settings), Addresses(settings.webhook_networks), SHOWN).run()
+
+
+def _syncing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """What syncs connected calendars. Without the key of their secrets they wait."""
+    if not settings.encryption_key_bytes:
+        return None
+    calendars = Calendars(database, settings, Keys(settings), Addresses(settings.webhook_networks))
+    return CalendarSyncing(database, calendars.open, settings.calendar_sync_minutes * 60).run()
 
 
 def _mailing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
@@ -166,7 +175,6 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
             partial(prune_conversations, database, settings.assistant_retention_days), PRUNED_CONVERSATIONS
         ),
         "old proposals": Step(partial(prune_proposals, database), PROPOSALS_AT_ONCE),
-        "old sums": Step(partial(prune_sums, database), FOLDED_AT_ONCE),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
     return Upkeep(database, also).run()

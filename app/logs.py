@@ -56,9 +56,7 @@ def log_config(level: str, style: LogFormat) -> dict[str, Any]:
             # Lines for each attempt to reach a broker that is away: app/events/relay.py says it once.
             "aio_pika": {"level": "CRITICAL"},
             "aiormq": {"level": "CRITICAL"},
-            # What they debug is what clients and servers send: passwords, tokens, and addresses that are secrets.
-            "httpcore2": {"level": "WARNING"},
-            "httpx2": {"level": "WARNING"},
+            # What it debugs is what clients and servers send.
             "mcp": {"level": "WARNING"},
             "_granian": {"handlers": [], "level": "INFO", "propagate": True},
             "granian.access": {"handlers": [], "level": "INFO", "propagate": True},

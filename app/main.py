@@ -26,6 +26,8 @@ from app.admin.batch.service import only_changes_of_records
 from app.admin.calendar.public import MOST_AT_ONCE as MOST_CALENDARS
 from app.admin.calendar.public import router as calendar_feeds
 from app.admin.calendar.routes import router as calendar
+from app.admin.connections.public import router as connection_callback
+from app.admin.connections.routes import router as connections
 from app.admin.contacts.routes import router as contacts
 from app.admin.customers.routes import router as customers
 from app.admin.deals.routes import router as deals
@@ -88,7 +90,19 @@ from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
     *(customers, contacts, pipeline_stages, deals, projects, activities, notes, attachments),
-    *(tags, me, access_tokens_, calendar, notifications, users, settings_, reports, report_runs, report_schedules),
+    *(
+        tags,
+        me,
+        access_tokens_,
+        calendar,
+        connections,
+        notifications,
+        users,
+        settings_,
+        reports,
+        report_runs,
+        report_schedules,
+    ),
     *(audit, events, webhooks, trash, proposals),
     *(assistant_settings, mcp_servers, conversations, talk),
     *(erasure, operations, jobs, batch, search, imports, duplicates, exports, members),
@@ -106,7 +120,7 @@ def create_app(settings: Settings) -> Litestar:
             Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
             *([console] if settings.console_dialect else []),
             *([mcp_endpoint, get_resource_metadata] if settings.mcp_enabled else []),
-            *([downloads, calendar_feeds, unsubscribe] if settings.has_public_links else []),
+            *([downloads, calendar_feeds, unsubscribe, connection_callback] if settings.has_public_links else []),
             probes.router,
             *([] if settings.production else [docs_router()]),
         ],

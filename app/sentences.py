@@ -145,6 +145,12 @@ SENTENCES: dict[str, dict[Locale, str]] = {
         _D: "Ein Kalender muss neu verbunden werden",
         _A: "يجب إعادة ربط أحد التقويمات",
     },
+    "connection/needs_confirmation": {
+        _E: "Many entries have vanished from a calendar at once: please say what becomes of their activities",
+        _D: "Aus einem Kalender sind viele Einträge auf einmal verschwunden: Bitte sagen Sie, was aus ihren Aktivitäten"
+        " werden soll",
+        _A: "اختفت مدخلات كثيرة من أحد التقويمات دفعة واحدة: يُرجى تحديد ما يحدث لأنشطتها",
+    },
 }
 SOMEBODY = {_E: "Somebody", _D: "Jemand", _A: "أحد الزملاء"}
 # One action may be about many records.
@@ -172,7 +178,7 @@ def sentence(
     data: Mapping[str, Any],
 ) -> str:
     """What a notification says. `data` is what is stored with it; `zone` is the reader's timezone."""
-    special = data.get("job", resource_type)
+    special = data.get("job") or data.get("about") or resource_type
     when = _due(locale, zone, data)
     names = (f"{kind}/{special}/due",) * bool(when) + (f"{kind}/{special}", kind)
     pattern = next(SENTENCES[name][locale] for name in names if name in SENTENCES)

@@ -316,7 +316,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         Meta(
             description="What encrypts secrets in the database, such as those of webhooks: keys of 32 bytes in base64,"
             " comma-separated, the current one first. Outside production, if not set, a key derived from `JWT_SECRET`;"
-            " in production, if not set, there are no webhooks, no keys of the assistant, no secrets of MCP servers.",
+            " in production, if not set, there are no webhooks, no keys of the assistant, no secrets of MCP servers,"
+            " no connected calendars.",
             examples=["CHANGE-ME: openssl rand -base64 32"],
         ),
     ] = ""
@@ -355,6 +356,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         int,
         Meta(ge=1, le=3650, extra={"unit": "days"}, description="How long messages to and of the assistant are kept."),
     ] = 90
+    calendar_sync_minutes: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=1440,
+            description="How often a connected calendar is read, in minutes; fractions too. What changes here is"
+            " written there at once.",
+        ),
+    ] = 5
     job_retention_days: Annotated[
         int,
         Meta(

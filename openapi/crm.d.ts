@@ -1915,9 +1915,9 @@ export interface paths {
         };
         /**
          * Get my calendar
-         * @description What is to be done and when, by time: activities with a due date, follow-ups, closings of deals, and the days
-         *     on which projects are due. An entry is there if a part of it is in the range. With `user_id`, managers and admins
-         *     see other people's.
+         * @description What is to be done and when, by time: activities with a due date, follow-ups, closings of deals, the days on
+         *     which projects are due, and what else takes time in connected calendars. An entry is there if a part of it is in the
+         *     range. With `user_id`, managers and admins see other people's.
          */
         get: operations["get_my_calendar"];
         put?: never;
@@ -1968,6 +1968,150 @@ export interface paths {
          * @description End a feed of mine: its address shows nothing from now on, and never again.
          */
         delete: operations["delete_calendar_feed"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List connections
+         * @description My connected calendars, the oldest first.
+         */
+        get: operations["list_connections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections/caldav": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Connect caldav calendar
+         * @description Connect a calendar on a CalDAV server, such as Nextcloud, iCloud, Fastmail or Radicale. It is tried at once; the
+         *     password is kept encrypted, and never shown.
+         */
+        post: operations["connect_caldav_calendar"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections/finish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Finish connection
+         * @description Finish what I have begun with Google or Microsoft, within 10 minutes and once. The calendar is synced at once. If
+         *     it was connected before, it goes on where it was.
+         */
+        post: operations["finish_connection"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections/google": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Connect google calendar
+         * @description Begin to connect my Google calendar: open `authorize_url`, and consent there. You come back to the console with
+         *     a code and a state, which finish it. 404 NOT_CONFIGURED where the operator has no client at Google.
+         */
+        post: operations["connect_google_calendar"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections/microsoft": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Connect microsoft calendar
+         * @description Begin to connect my calendar in Microsoft 365, as with Google's.
+         */
+        post: operations["connect_microsoft_calendar"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections/{connection_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete connection
+         * @description End a connection. Both sides keep what they have; the consent is given back, where the provider has a way.
+         */
+        delete: operations["delete_connection"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/me/connections/{connection_id}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Confirm vanished entries
+         * @description Say what becomes of activities of which many vanished from the calendar at once: with `apply` they are cancelled,
+         *     else they are written there again.
+         */
+        post: operations["confirm_vanished_entries"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -3597,6 +3741,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/public/connections/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return to console
+         * @description Send a person on to the console, with the code and the state. There the same person finishes it, with a token:
+         *     who only has the address can do nothing with it.
+         */
+        get: operations["return_to_console"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/public/files/{link}": {
         parameters: {
             query?: never;
@@ -4235,6 +4400,16 @@ export interface components {
          */
         Auth: "bearer" | "none" | "oauth";
         /**
+         * AuthorizeUrl
+         * @description Where I consent. It is shown once, good for 10 minutes, and for me alone.
+         * @example {
+         *       "authorize_url": "authorize url"
+         *     }
+         */
+        AuthorizeUrl: {
+            authorize_url: string | null;
+        };
+        /**
          * Batch
          * @description Requests that are done in this order, all or none.
          */
@@ -4322,6 +4497,18 @@ export interface components {
             more?: number;
         };
         /**
+         * CalDavConnect
+         * @description A calendar on a CalDAV server: its address, or the account's, whose first calendar it is then. Where there are
+         *         passwords for apps, it takes one of those.
+         */
+        CalDavConnect: {
+            /** @example https://cloud.example.com/remote.php/dav */
+            url: string;
+            /** @example ada@example.com */
+            username: string;
+            password: string;
+        };
+        /**
          * CalendarCustomer
          * @description The customer of an entry.
          */
@@ -4332,7 +4519,8 @@ export interface components {
         /**
          * CalendarEntry
          * @description Something at a time, or on a whole day. A whole day begins and ends at midnight UTC, whatever the timezone.
-         *         `ends_at` is the moment after it, and equal to `starts_at` where nobody knows how long it takes.
+         *         `ends_at` is the moment after it, and equal to `starts_at` where nobody knows how long it takes. Of what a connected
+         *         calendar has besides, it is only known that the person is `busy`: it has no title and no record.
          */
         CalendarEntry: {
             kind: components["schemas"]["CalendarKind"];
@@ -4343,7 +4531,7 @@ export interface components {
             status: components["schemas"]["ActivityStatus"];
             activity_type: components["schemas"]["ActivityType"] | null;
             user_id: number | string | null;
-            record: components["schemas"]["CalendarRecord"];
+            record: components["schemas"]["CalendarRecord"] | null;
             customer: components["schemas"]["CalendarCustomer"] | null;
         };
         /**
@@ -4351,7 +4539,13 @@ export interface components {
          * @description What an entry stands for.
          * @enum {unknown}
          */
-        CalendarKind: "activity" | "closing" | "follow_up" | "project";
+        CalendarKind: "activity" | "busy" | "closing" | "follow_up" | "project";
+        /**
+         * CalendarProvider
+         * @description Who runs a calendar, or what it speaks.
+         * @enum {unknown}
+         */
+        CalendarProvider: "caldav" | "google" | "microsoft";
         /**
          * CalendarRecord
          * @description The record behind an entry.
@@ -4394,6 +4588,56 @@ export interface components {
             in_app?: boolean;
             email?: boolean;
         };
+        /**
+         * Connection
+         * @description A calendar elsewhere that is kept equal to what I have to do. `vanished` is how many entries were gone there at
+         *         once, of which I am asked; `last_error` says in words what did not work last.
+         * @example {
+         *       "id": 3,
+         *       "provider": "caldav",
+         *       "account": "account",
+         *       "calendar_name": "calendar name",
+         *       "status": "active",
+         *       "vanished": 3,
+         *       "last_error": "last error",
+         *       "last_synced_at": "2026-01-12T14:05:00Z",
+         *       "next_sync_at": "2026-01-12T14:05:00Z",
+         *       "created_at": "2026-01-05T09:30:00Z"
+         *     }
+         */
+        Connection: {
+            id: number;
+            provider: components["schemas"]["CalendarProvider"];
+            account: string;
+            calendar_name: string;
+            status: components["schemas"]["ConnectionStatus"];
+            vanished: number | null;
+            last_error: string | null;
+            last_synced_at: string | null;
+            next_sync_at: string;
+            created_at: string;
+        };
+        /**
+         * ConnectionConfirm
+         * @description What becomes of the activities whose entries have vanished: they are cancelled, or else written there again.
+         */
+        ConnectionConfirm: {
+            apply: boolean;
+        };
+        /**
+         * ConnectionFinish
+         * @description What the provider's page has sent me back with.
+         */
+        ConnectionFinish: {
+            code: string;
+            state: string;
+        };
+        /**
+         * ConnectionStatus
+         * @description Whether it is synced: it waits for its person to connect it again, or to say what becomes of what vanished.
+         * @enum {unknown}
+         */
+        ConnectionStatus: "active" | "needs_confirmation" | "needs_reconnect";
         /**
          * Contact
          * @description Somebody to talk to at a customer. One without a first name has an empty one, without a last name null.
@@ -5974,6 +6218,31 @@ export interface components {
          */
         Everything_CalendarEntry_: {
             data: components["schemas"]["CalendarEntry"][];
+            total: number;
+        };
+        /**
+         * Everything[Connection]
+         * @description A short list with all of its records.
+         * @example {
+         *       "data": [
+         *         {
+         *           "id": 3,
+         *           "provider": "caldav",
+         *           "account": "account",
+         *           "calendar_name": "calendar name",
+         *           "status": "active",
+         *           "vanished": 3,
+         *           "last_error": "last error",
+         *           "last_synced_at": "2026-01-12T14:05:00Z",
+         *           "next_sync_at": "2026-01-12T14:05:00Z",
+         *           "created_at": "2026-01-05T09:30:00Z"
+         *         }
+         *       ],
+         *       "total": 1
+         *     }
+         */
+        Everything_Connection_: {
+            data: components["schemas"]["Connection"][];
             total: number;
         };
         /**
@@ -9700,7 +9969,7 @@ export interface components {
          * @description By which way a change came.
          * @enum {unknown}
          */
-        Via: "api" | "assistant" | "console" | "import" | "job" | "mcp";
+        Via: "api" | "assistant" | "calendar" | "console" | "import" | "job" | "mcp";
         /**
          * Webhook
          * @description Where events of some types are sent. The secret is shown once, when it is made: elsewhere it is null.
@@ -15921,6 +16190,291 @@ export interface operations {
             503: components["responses"]["503"];
         };
     };
+    list_connections: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Everything_Connection_"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    connect_caldav_calendar: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CalDavConnect"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Connection"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    finish_connection: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConnectionFinish"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            201: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Connection"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    connect_google_calendar: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorizeUrl"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    connect_microsoft_calendar: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorizeUrl"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            409: components["responses"]["409"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    delete_connection: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+                /** @description The ETag of the version that you mean to change */
+                "If-Match"?: string;
+            };
+            path: {
+                connection_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            409: components["responses"]["409"];
+            412: components["responses"]["412"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    confirm_vanished_entries: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which organization, for tokens that work in several */
+                "X-Organization-Id"?: string;
+                /** @description Makes trying again safe for 24 hours */
+                "Idempotency-Key"?: string;
+                /** @description `true`: only show what the request would do. The answer is then a DryRun, and nothing is kept */
+                "Dry-Run"?: "true" | "false";
+            };
+            path: {
+                connection_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConnectionConfirm"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    "X-Operation-Id": components["headers"]["X-Operation-Id"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Connection"];
+                };
+            };
+            400: components["responses"]["400"];
+            401: components["responses"]["401"];
+            403: components["responses"]["403"];
+            404: components["responses"]["404"];
+            408: components["responses"]["408"];
+            409: components["responses"]["409"];
+            413: components["responses"]["413"];
+            415: components["responses"]["415"];
+            422: components["responses"]["422"];
+            429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
     get_notification_settings: {
         parameters: {
             query?: never;
@@ -20724,6 +21278,32 @@ export interface operations {
             400: components["responses"]["400"];
             404: components["responses"]["404"];
             429: components["responses"]["429"];
+            431: components["responses"]["431"];
+            500: components["responses"]["500"];
+            503: components["responses"]["503"];
+        };
+    };
+    return_to_console: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            302: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": null;
+                };
+            };
+            400: components["responses"]["400"];
+            404: components["responses"]["404"];
             431: components["responses"]["431"];
             500: components["responses"]["500"];
             503: components["responses"]["503"];

@@ -11,6 +11,7 @@ import psycopg
 
 from app.admin.assistant.mcp_servers.service import SECRET as OF_SERVERS
 from app.admin.assistant.settings.service import SECRET as OF_ASSISTANT
+from app.admin.connections.opening import SECRET as OF_CALENDARS
 from app.cli.environment import data_dir_option, environment
 from app.crypto.cipher import UnreadableError
 from app.crypto.keys import Keys
@@ -53,6 +54,12 @@ KINDS = (
         """,
         "UPDATE mcp_servers SET secret = %s WHERE id = %s",
         lambda tenant, server: (OF_SERVERS, tenant, server),
+    ),
+    Kind(
+        "calendar",
+        "SELECT id, secret FROM calendar_connections WHERE id > %s ORDER BY id LIMIT 100 FOR UPDATE",
+        "UPDATE calendar_connections SET secret = %s WHERE id = %s",
+        lambda tenant, connection: (OF_CALENDARS, tenant, connection),
     ),
 )
 

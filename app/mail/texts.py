@@ -85,6 +85,19 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "entry.note": {_E: "Note", _D: "Notiz", _A: "ملاحظة"},
     "entry.follow_up": {_E: "Follow-up", _D: "Wiedervorlage", _A: "متابعة"},
     "entry.closing": {_E: "Closing", _D: "Abschluss", _A: "إغلاق صفقة"},
+    "calendar.both": {
+        _E: "This was changed here and in the calendar “{calendar}” at about the same time. What was set here stays. In"
+        " the calendar it had become:",
+        _D: "Das wurde etwa gleichzeitig hier und im Kalender „{calendar}“ geändert. Es bleibt, was hier steht. Im"
+        " Kalender war daraus geworden:",
+        _A: "عُدّل هذا هنا وفي التقويم «{calendar}» في الوقت نفسه تقريبًا. يبقى ما هو محدد هنا. وكان قد أصبح في التقويم:",
+    },
+    "calendar.title": {_E: "Title", _D: "Titel", _A: "العنوان"},
+    "calendar.description": {_E: "Description", _D: "Beschreibung", _A: "الوصف"},
+    "calendar.times": {_E: "Time", _D: "Zeit", _A: "الوقت"},
+    "calendar.completed": {_E: "Status", _D: "Status", _A: "الحالة"},
+    "calendar.done": {_E: "done", _D: "erledigt", _A: "منجز"},
+    "calendar.not_done": {_E: "not done", _D: "nicht erledigt", _A: "غير منجز"},
     "entry.project": {_E: "Project due", _D: "Projekt fällig", _A: "موعد مشروع"},
     # ── logging in ───────────────────────────────────────────────────────────────────────────────────────────────────
     "registered_subject": {

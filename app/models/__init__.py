@@ -5,7 +5,7 @@ from app.models.assistant import AssistantSettings, AssistantUsage, McpServer
 from app.models.attachments import Attachment, AttachmentUpload, RemovedObject
 from app.models.audit import AuditCut, AuditEntry, AuditProgress, AuditSeal
 from app.models.base import Base, Mergeable, Record, SoftDeleted, UserReference, UserReferences
-from app.models.calendars import CalendarFeed
+from app.models.calendars import CalendarConnection, CalendarEntry, CalendarFeed, OAuthState
 from app.models.conversations import Conversation, ConversationCall, ConversationMessage
 from app.models.counts import RecordCount
 from app.models.customers import Customer, CustomerTag, Tag
@@ -19,7 +19,7 @@ from app.models.jobs import Job, JobFile
 from app.models.mails import Mail, RefusedAddress
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.proposals import Proposal
-from app.models.reports import CustomerValue, ReportChange, ReportSchedule, ReportSum
+from app.models.reports import ReportSchedule
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, Project, StageMove
 from app.models.tenants import Member, TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
@@ -36,6 +36,8 @@ __all__ = [
     "AuditProgress",
     "AuditSeal",
     "Base",
+    "CalendarConnection",
+    "CalendarEntry",
     "CalendarFeed",
     "Contact",
     "Conversation",
@@ -43,7 +45,6 @@ __all__ = [
     "ConversationMessage",
     "Customer",
     "CustomerTag",
-    "CustomerValue",
     "Deal",
     "DuplicateGroup",
     "DuplicateKey",
@@ -64,6 +65,7 @@ __all__ = [
     "Note",
     "Notification",
     "NotificationSettings",
+    "OAuthState",
     "PipelineStage",
     "Project",
     "Proposal",
@@ -72,9 +74,7 @@ __all__ = [
     "RefusedAddress",
     "ReminderProgress",
     "RemovedObject",
-    "ReportChange",
     "ReportSchedule",
-    "ReportSum",
     "SoftDeleted",
     "StageMove",
     "Tag",

@@ -40,12 +40,16 @@ NOT_PERSONAL = {
     "audit_entries": "action ip_address new_digest old_digest request_id resource_type user_agent user_id user_name"
     " user_role via",
     "audit_seals": "hash hash_v1",
+    # Whose calendar it is: one of the organization's own people.
+    "calendar_connections": "account calendar calendar_name decision last_error provider secret status sync_token"
+    " user_id",
+    # What servers call entries, and digests.
+    "calendar_entries": "etag here key remote_id sent series there uid user_id",
     "calendar_feeds": "include name secret_hash user_id",
     # What is in front of all messages, and who of the organization's own people has them.
     "conversation_calls": "model provider system tools",
     "conversation_messages": "context error role status",
     "conversations": "mentions user_id",
-    "customer_values": "currency",
     "customers": "assigned_to kind status",
     "deals": "currency owner_id",
     "duplicate_groups": "kind reasons",
@@ -69,13 +73,12 @@ NOT_PERSONAL = {
     "notification_settings": "digest digest_at emailed hidden locale quiet_from quiet_to timezone user_id",
     # `data` has times and numbers.
     "notifications": "actor_id actor_name data key kind resource_type user_id",
+    "oauth_states": "provider state_hash user_id verifier",
     "pipeline_stages": "color display_name kind name origin",
     "projects": "assignees owner_id status",
     # The summary has ids in place of names.
     "proposals": "status summary tool user_id versions via",
     "record_counts": "counted facet",
-    "report_changes": "facet part person series",
-    "report_sums": "facet part person series",
     "refused_addresses": "address_folded answer",
     "removed_objects": "object_key",
     "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",

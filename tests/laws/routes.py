@@ -46,6 +46,10 @@ KNOWN |= {"email": "expected@example.com", "tool": "mail", "arguments": {}}
 QUERY: dict[str, object] = {"q": "e", "from": "2026-01-01", "to": "2026-01-31"}
 
 
+# They need a calendar's server: tests/admin/test_connections.py has one.
+OUTSIDE = tuple(f"/admin/me/connections/{kind}" for kind in ("caldav", "google", "microsoft", "finish"))
+
+
 class Operation(NamedTuple):
     """One method of one route."""
 
@@ -181,6 +185,8 @@ def make(caller: Caller, parameter: str) -> Any:
         return make_proposal(caller)
     if parameter == "server_id":
         return make_server(caller)
+    if parameter == "connection_id":
+        return make_connection(caller)
     collection = COLLECTIONS[parameter]
     posts = [o for o in ADMIN if o.method == "POST" and o.path.endswith(collection.removeprefix("/admin"))]
     creates = sorted(posts, key=lambda o: o.path != collection)
@@ -202,6 +208,21 @@ def start_job(caller: Caller) -> dict[str, Any]:
     body = {"ids": [*range(1, 1002)], "action": "update", "values": {"contacted": True}, "partial": True}
     job: dict[str, Any] = caller.ok("POST", "/admin/customers/bulk", body)["job"]
     return job
+
+
+def make_connection(caller: Caller) -> int:
+    """A calendar whose server nobody can reach."""
+    settings: Settings = caller.client.app.state.settings
+    roles = {"role": "%s", "crm.tenant": "%s", "crm.user": "%s"}
+    with psycopg.connect(settings.database_dsn) as connection:
+        connection.execute(set_for_transaction(roles), [SERVICE_ROLE, caller.tenant, caller.user_id])
+        made = connection.execute(
+            "INSERT INTO calendar_connections (tenant_id, user_id, provider, account, calendar, calendar_name, secret,"
+            " status, vanished) VALUES (%s, %s, 'caldav', 'ada', %s, 'Work', '', 'needs_confirmation', 3) RETURNING id",
+            [caller.tenant, caller.user_id, f"http://127.0.0.1:9/{uuid.uuid4()}"],
+        ).fetchone()
+    assert made is not None
+    return int(made[0])
 
 
 def make_server(caller: Caller) -> int:

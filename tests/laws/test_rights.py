@@ -35,10 +35,9 @@ CALLABLE = {
     "crm_feed_news(text,bigint)": {"crm_service"},
     "crm_lead_feed(text,uuid,double precision)": {"crm_service"},
     "crm_find_access_token(bytea)": {"crm_service"},
-    "crm_fold_report_changes(bigint)": {"crm_service"},
-    "crm_prune_report_sums(bigint)": {"crm_service"},
-    "crm_value_customers(text[],bigint[])": {"crm_maintenance"},
     "crm_find_calendar_feed(bytea)": {"crm_service"},
+    "crm_claim_calendars(bigint,double precision)": {"crm_service"},
+    "crm_wake_calendars(bigint)": {"crm_service"},
     "crm_find_contacts(text[])": {"crm_service"},
     "crm_drop_old_archives(bigint)": {"crm_service"},
     "crm_log_export(text,jsonb)": {"crm_service"},
@@ -121,8 +120,6 @@ DEFINERS = {
     "crm_tend_mails(bigint,bigint)": "across tenants: ends mails that wait too long, and counts those that wait",
     "crm_begin_notifications()": "a trigger: makes the settings of a person who is new",
     "crm_forget_notifications()": "a trigger: drops notifications of what is deleted for good",
-    "crm_fold_report_changes(bigint)": "across tenants: adds what changed to the sums of the reports",
-    "crm_prune_report_sums(bigint)": "across tenants: drops sums by the hour of long ago",
     "crm_prune_webhooks(bigint,bigint)": "across tenants: drops deliveries that were made long ago",
     "crm_tenants_with_secrets()": "across tenants: names those that have webhooks",
     "crm_tend_webhooks()": "across tenants: counts deliveries that wait",
@@ -133,6 +130,9 @@ DEFINERS = {
     "crm_find_access_token(bytea)": "across tenants: whose the access token with a hash is; notes that it was used",
     "crm_hold_mails()": "a trigger: lets mails that wait keep a person's new quiet hours",
     "crm_find_calendar_feed(bytea)": "across tenants: whose the feed with a secret is",
+    "crm_claim_calendars(bigint,double precision)": "across tenants: takes connected calendars that are due",
+    "crm_wake_calendars(bigint)": "across tenants: makes calendars due whose person's activities were changed",
+    "crm_sign_out_calendars()": "a trigger: stops the connected calendars of a person who is signed out",
     "crm_find_contacts(text[])": "ids of the organization's contacts with these emails",
     "crm_remove_import_object()": "a trigger: notes that the store is to delete the rows of an import",
     "crm_let_in(text,text,jsonb)": "for crm identity: makes a member of any tenant active again",
@@ -208,8 +208,7 @@ def test_every_function_is_callable_by_whom_it_is_declared_for(settings: Setting
 
 def test_every_function_that_runs_as_its_owner_is_declared_and_finds_only_our_names(settings: Settings) -> None:
     definers = {each.name: each.config for each in functions(settings) if each.definer}
-    # Triggers, one for each table and event.
-    counting = {name for name in definers if name.startswith(("crm_count_", "crm_sum_"))}
+    counting = {name for name in definers if name.startswith("crm_count_")}  # triggers, one for each table and event
     assert definers.keys() - counting == DEFINERS.keys()
     pinned = "search_path=pg_catalog, public, pg_temp"
     assert [name for name, config in definers.items() if pinned not in config] == []
@@ -253,11 +252,6 @@ def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psyc
         "SELECT crm_audit()",
         "SELECT crm_stage_history()",
         "INSERT INTO record_counts (tenant_id, counted, facet, rows) VALUES ({stranger}, 'customers', 'lead', 1)",
-        "INSERT INTO report_changes (tenant_id, series) VALUES ({stranger}, 'customers')",
-        "UPDATE report_sums SET rows = 1",
-        "DELETE FROM customer_values",
-        "SELECT crm_add_up_reports({stranger})",
-        "SELECT crm_value_customers('{{}}', '{{}}')",
         "INSERT INTO stage_history (tenant_id, deal_id, to_stage_id, entered_at) VALUES ({stranger}, 1, 1, now())",
         "INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash) VALUES ({stranger}, 1, 1, sha256('x'))",
         "UPDATE audit_entries SET new_values = NULL",
@@ -339,9 +333,6 @@ def test_no_role_of_the_login_sees_another_tenant(login: psycopg.Connection, adm
             "audit_seals",
             "audit_cuts",
             "record_counts",
-            "report_changes",
-            "report_sums",
-            "customer_values",
             "customers",
             "idempotency_keys",
             "jobs",

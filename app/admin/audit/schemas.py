@@ -23,6 +23,7 @@ class Via(StrEnum):
     ASSISTANT = "assistant"
     IMPORT = "import"
     JOB = "job"
+    CALENDAR = "calendar"
 
 
 class AuditSort(StrEnum):

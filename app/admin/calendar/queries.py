@@ -30,12 +30,14 @@ from app.admin.activities.queries import STATUS
 from app.admin.calendar.schemas import CalendarKind
 from app.admin.nested import customer_name
 from app.models import Activity, Customer, Deal, PipelineStage, Project
+from app.models import CalendarEntry as Entry
 from app.records import resources
 from app.records.calendar import TODAY, at_midnight
 from app.records.resources import Resource
 
 activity, customer, deal, project = (model.__table__.c for model in (Activity, Customer, Deal, Project))
 stage = PipelineStage.__table__.c
+entry = Entry.__table__.c
 
 TIME = DateTime(timezone=True)
 # Calendar programs show the beginning.
@@ -232,4 +234,24 @@ SOURCES = (
     _follow_ups(),
     _closings(),
     _projects(),
+)
+
+_since, _until = (
+    case((entry.all_day, bindparam(f"{name}_day", type_=TIME)), else_=bindparam(name, type_=TIME))
+    for name in ("since", "until")
+)
+# Times that are taken in connected calendars, besides those of activities.
+BUSY: Select[Any] = (
+    select(entry.starts_at, entry.ends_at, entry.all_day, entry.user_id)
+    .where(
+        entry.activity_id.is_(None),
+        cast(entry.user_id, Text) == any_(PEOPLE),
+        # An index can answer these two; what is meant follows.
+        entry.starts_at >= bindparam("earliest", type_=TIME),
+        entry.starts_at <= bindparam("latest", type_=TIME),
+        or_(entry.starts_at >= _since, entry.ends_at > _since),
+        entry.starts_at <= _until,
+    )
+    .order_by(entry.starts_at, entry.id)
+    .limit(bindparam("most", type_=BigInteger))
 )

@@ -22,9 +22,9 @@ from app.web.structs import Message, RecordId
 async def get_my_calendar(
     request: CrmRequest, filters: NamedDependency[CalendarQuery]
 ) -> Response[Everything[CalendarEntry]]:
-    """What is to be done and when, by time: activities with a due date, follow-ups, closings of deals, and the days
-    on which projects are due. An entry is there if a part of it is in the range. With `user_id`, managers and admins
-    see other people's.
+    """What is to be done and when, by time: activities with a due date, follow-ups, closings of deals, the days on
+    which projects are due, and what else takes time in connected calendars. An entry is there if a part of it is in the
+    range. With `user_id`, managers and admins see other people's.
     """
     async with transaction(request) as tx:
         entries = await service.entries(tx, filters)

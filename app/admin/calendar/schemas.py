@@ -34,6 +34,7 @@ class CalendarKind(StrEnum):
     FOLLOW_UP = "follow_up"
     CLOSING = "closing"
     PROJECT = "project"
+    BUSY = "busy"
 
 
 class CalendarRecord(Struct):
@@ -52,7 +53,8 @@ class CalendarCustomer(Struct):
 
 class CalendarEntry(Struct):
     """Something at a time, or on a whole day. A whole day begins and ends at midnight UTC, whatever the timezone.
-    `ends_at` is the moment after it, and equal to `starts_at` where nobody knows how long it takes.
+    `ends_at` is the moment after it, and equal to `starts_at` where nobody knows how long it takes. Of what a connected
+    calendar has besides, it is only known that the person is `busy`: it has no title and no record.
     """
 
     kind: CalendarKind
@@ -63,7 +65,7 @@ class CalendarEntry(Struct):
     status: ActivityStatus
     activity_type: ActivityType | None
     user_id: int | str | None
-    record: CalendarRecord
+    record: CalendarRecord | None
     customer: CalendarCustomer | None
 
 

@@ -10,13 +10,14 @@ from msgspec import UNSET
 
 from app.access.permissions import Permission
 from app.admin.activities.schemas import ActivityStatus, ActivityType
-from app.admin.calendar.queries import SOURCES, Found, Source
+from app.admin.calendar.queries import BUSY, SOURCES, Found, Source
 from app.admin.calendar.schemas import (
     MOST_DAYS,
     MOST_ENTRIES,
     MOST_PEOPLE,
     CalendarCustomer,
     CalendarEntry,
+    CalendarKind,
     CalendarQuery,
     CalendarRecord,
 )
@@ -47,10 +48,12 @@ async def entries(tx: Transaction, query: CalendarQuery) -> list[CalendarEntry]:
         for source in SOURCES
         for row in await read(tx, source, people, within, most=MOST_ENTRIES + 1)
     ]
+    given = {"people": people, "most": MOST_ENTRIES + 1, **within}
+    found += await tx.connection.fetch(BUSY, given, lambda row: _busy(*row), most=MOST_ENTRIES + 1)
     if len(found) > MOST_ENTRIES:
         text = f"There are more than {MOST_ENTRIES} entries: ask for a shorter time, or for fewer people"
         raise AppError(Code.TOO_MANY_RECORDS, text)
-    return sorted(found, key=lambda entry: (entry.starts_at, entry.kind, entry.record.id))
+    return sorted(found, key=lambda entry: (entry.starts_at, entry.kind, entry.record.id if entry.record else 0))
 
 
 def bounds(first: Bound, last: Bound) -> dict[str, datetime]:
@@ -102,4 +105,19 @@ def _shown(source: Source, row: Found) -> CalendarEntry:
         user_id=row.user_id,
         record=CalendarRecord(source.resource.kind, row.id),
         customer=customer,
+    )
+
+
+def _busy(starts_at: datetime, ends_at: datetime, all_day: bool, user_id: int | str) -> CalendarEntry:
+    return CalendarEntry(
+        kind=CalendarKind.BUSY,
+        title="",
+        starts_at=starts_at,
+        ends_at=ends_at,
+        all_day=all_day,
+        status=ActivityStatus.SCHEDULED,
+        activity_type=None,
+        user_id=user_id,
+        record=None,
+        customer=None,
     )

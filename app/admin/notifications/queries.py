@@ -6,12 +6,26 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, case, func, literal_column, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger, DateTime
 
 from app.admin.notifications.schemas import NotificationQuery
 from app.locales import Locale
-from app.models import Import, TenantSettings, Webhook
+from app.models import CalendarConnection, Import, TenantSettings, Webhook
 from app.models import Notification as Row
 from app.models import NotificationSettings as Preferences
 from app.records.filters import Filter, flagged, user_in
@@ -24,6 +38,7 @@ from app.web.paging import SortOrder
 from app.web.structs import View
 
 c = Row.__table__.c
+connection = CalendarConnection.__table__.c
 imports = Import.__table__.c
 preferences = Preferences.__table__.c
 
@@ -62,6 +77,9 @@ def _title() -> ColumnElement[Any]:
     titles: dict[str, ColumnElement[Any]] = {each.kind: _of(each) for each in RESOURCES if each.title}
     titles["webhook"] = select(Webhook.url).where(Webhook.id == c.resource_id).correlate(Row).scalar_subquery()
     titles["import"] = select(imports.file_name).where(imports.id == c.resource_id).correlate(Row).scalar_subquery()
+    titles["connection"] = (
+        select(connection.calendar_name).where(connection.id == c.resource_id).correlate(Row).scalar_subquery()
+    )
     whens = ((c.resource_type == literal_column(f"'{kind}'", Text), title) for kind, title in titles.items())
     return func.nullif(case(*whens, else_=null()), "", type_=Text())
 
@@ -106,6 +124,23 @@ READER: Select[Any] = select(
     preferences.locale,
     func.coalesce(preferences.timezone, select(TenantSettings.timezone).scalar_subquery(), type_=Text()),
 ).where(preferences.user_id == bindparam("user_id", type_=Text))
+
+# Whoever is told of one thing after the other by the same action, is told once, of how many there are.
+TELL = text("""
+    INSERT INTO notifications (
+        tenant_id, user_id, kind, key, actor_id, actor_name, resource_type, resource_id, data, in_app, by_email
+    )
+    SELECT current_setting('crm.tenant'), told.user_id, kind, key, actor_id, actor_name, resource_type, resource_id,
+        data, coalesce(kind <> ALL (hidden), true), coalesce(kind = ANY (emailed), false)
+    FROM jsonb_to_recordset(:told) AS told (
+        user_id text, kind text, key text, actor_id text, actor_name text, resource_type text, resource_id bigint,
+        data jsonb
+    ) LEFT JOIN notification_settings AS person ON person.user_id = told.user_id
+    WHERE (kind <> ALL (hidden) OR kind = ANY (emailed)) IS NOT FALSE
+    ON CONFLICT (tenant_id, user_id, key) DO UPDATE SET data = jsonb_set(notifications.data, '{count}',
+        to_jsonb(CAST(notifications.data ->> 'count' AS bigint) + CAST(excluded.data ->> 'count' AS bigint)))
+    WHERE notifications.kind = excluded.kind AND notifications.data ? 'count'
+""").bindparams(bindparam("told", type_=JSONB))
 
 
 async def reader_of(tx: Transaction) -> Reader:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import text
 
 from app.admin.notifications.mentions import People, mentioned
+from app.admin.notifications.queries import TELL
 from app.admin.notifications.schemas import NotificationKind
 from app.db.database import Database
 from app.db.session import Session
@@ -69,22 +69,6 @@ UNWANTED = text("""
     WHERE user_id = ANY (CAST(:people AS text[])) AND kind <> ALL (emailed)
 """)
 ADMINS = text("SELECT id FROM users WHERE role = 'admin'")
-# Whoever is told of one thing after the other by the same action, is told once, of how many there are.
-TELL = text("""
-    INSERT INTO notifications (
-        tenant_id, user_id, kind, key, actor_id, actor_name, resource_type, resource_id, data, in_app, by_email
-    )
-    SELECT current_setting('crm.tenant'), told.user_id, kind, key, actor_id, actor_name, resource_type, resource_id,
-        data, coalesce(kind <> ALL (hidden), true), coalesce(kind = ANY (emailed), false)
-    FROM jsonb_to_recordset(:told) AS told (
-        user_id text, kind text, key text, actor_id text, actor_name text, resource_type text, resource_id bigint,
-        data jsonb
-    ) LEFT JOIN notification_settings AS person ON person.user_id = told.user_id
-    WHERE (kind <> ALL (hidden) OR kind = ANY (emailed)) IS NOT FALSE
-    ON CONFLICT (tenant_id, user_id, key) DO UPDATE SET data = jsonb_set(notifications.data, '{count}',
-        to_jsonb(CAST(notifications.data ->> 'count' AS bigint) + CAST(excluded.data ->> 'count' AS bigint)))
-    WHERE notifications.kind = excluded.kind AND notifications.data ? 'count'
-""").bindparams(bindparam("told", type_=JSONB))
 # Of what is set to a time for which the reminder should have come already, but is still ahead, people are told at once;
 # not those who are told of it anyway.
 REMIND_NOW = text("""

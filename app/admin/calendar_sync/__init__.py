@@ -1,0 +1,1 @@
+"""Keeping a connected calendar and its person's activities the same."""

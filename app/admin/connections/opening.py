@@ -1,0 +1,69 @@
+"""Opening a connected calendar: what lets the service in is decrypted here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from app.access.actor import Actor
+from app.admin.calendar_sync.queries import Claimed, Connection
+from app.admin.connections.queries import KEEP_SECRET
+from app.calendars import adapters
+from app.calendars.adapters import CalendarProvider
+from app.calendars.consent import Grant, Service, service_at
+from app.calendars.entries import Adapter, Password
+from app.calendars.errors import ReconnectNeeded
+from app.crypto.keys import Keys
+from app.db.database import Database, Origin
+from app.settings import Settings
+from app.web.addresses import Addresses
+
+# The name of the column that holds secrets, for their encryption.
+SECRET = "calendar_connections.secret"  # noqa: S105 -- a name
+
+
+class Calendars:
+    """Opens calendars of connections."""
+
+    def __init__(self, database: Database, settings: Settings, keys: Keys, addresses: Addresses) -> None:
+        self._database = database
+        self._settings = settings
+        self._keys = keys
+        self._addresses = addresses
+
+    @asynccontextmanager
+    async def open(self, claimed: Claimed, connection: Connection, zone: ZoneInfo) -> AsyncIterator[Adapter]:
+        """The calendar of a connection. Raises UnreadableError, and CalendarError."""
+        secret = self._keys.decrypt(connection.secret, SECRET, claimed.tenant_id, connection.id)
+        if connection.provider == CalendarProvider.CALDAV:
+            password = msgspec.json.decode(secret, type=Password)
+            async with adapters.caldav(connection.calendar, password, self._addresses, zone) as adapter:
+                yield adapter
+            return
+        service = service_of(connection.provider, self._settings)
+        keep = partial(self._keep, claimed.actor, connection.id)
+        async with adapters.consented(service, msgspec.json.decode(secret, type=Grant), keep) as adapter:
+            yield adapter
+
+    async def _keep(self, actor: Actor, connection_id: int, grant: Grant) -> None:
+        """Store new tokens: the ones before may be good for nothing any more."""
+        encrypted = self._keys.encrypt(written(grant), SECRET, actor.tenant_id, connection_id)
+        async with self._database.writer(actor, Origin(via="calendar")) as session:
+            await session.execute(KEEP_SECRET, {"connection_id": connection_id, "encrypted": encrypted})
+
+
+def service_of(provider: str, settings: Settings) -> Service:
+    """The service of a connection. Raises ReconnectNeeded where the operator has taken it away."""
+    service = service_at(provider, settings)
+    if service is None:
+        raise ReconnectNeeded("This service is no longer registered there: its administrator knows why")
+    return service
+
+
+def written(secret: Grant | Password) -> str:
+    """What is encrypted."""
+    return msgspec.json.encode(secret).decode()
