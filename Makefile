@@ -40,13 +40,13 @@ coverage: setup
 		--ignore=tests/bench --ignore=tests/torture --ignore=tests/laws/test_schemathesis.py
 
 # The tests that another server can change: make test-database POSTGRES=15.
-OF_RECORDS := tests/admin $(addprefix tests/laws/test_,lists.py own_scope.py references.py trash.py)
-OF_SCHEMA := tests/db tests/records tests/bench/test_plans.py tests/laws/test_rights.py tests/laws/test_tables.py
-test-database: TESTS = $(OF_RECORDS) $(OF_SCHEMA)
+OF_DATABASE := tests/admin tests/db tests/records tests/bench/test_plans.py \
+	$(addprefix tests/laws/test_,lists.py own_scope.py references.py rights.py tables.py trash.py)
+test-database: TESTS = $(OF_DATABASE)
 test-database: test
 
-# On a machine that runs test-database, too: all but what one server says as well as another.
-test-besides: TESTS = $(addprefix --ignore=,$(OF_RECORDS))
+# On a machine that runs test-database, too: all the others.
+test-besides: TESTS = $(addprefix --ignore=,$(OF_DATABASE))
 test-besides: test
 
 # Every promise against real processes that are killed, paused and starved: some twenty minutes, or TORTURE=--quick.

@@ -39,6 +39,8 @@ from app.admin.projects.routes import BULK as PROJECTS
 from app.admin.proposals.queries import PRUNED_AT_ONCE as PROPOSALS_AT_ONCE
 from app.admin.proposals.queries import prune as prune_proposals
 from app.admin.report_runs.service import make_report
+from app.admin.reports.sums import FOLDED_AT_ONCE
+from app.admin.reports.sums import prune as prune_sums
 from app.crypto.keys import Keys
 from app.db.database import Database
 from app.events.webhooks.deliveries import prune_webhooks
@@ -175,6 +177,7 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
             partial(prune_conversations, database, settings.assistant_retention_days), PRUNED_CONVERSATIONS
         ),
         "old proposals": Step(partial(prune_proposals, database), PROPOSALS_AT_ONCE),
+        "old sums": Step(partial(prune_sums, database), FOLDED_AT_ONCE),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
     }
     return Upkeep(database, also).run()

@@ -12,12 +12,13 @@ import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 
+from app.admin.reports.sums import FOLDED_AT_ONCE, fold
 from app.db.database import Database
 from app.db.startup import check_role
 from app.events.places import BROKER, Reader
 from app.events.webhooks.deliveries import tend as tend_webhooks
 from app.jobs.queue import tend
-from app.records.maintenance import Sealing
+from app.records.maintenance import Sealing, Step
 from app.settings import Settings
 from app.shared.rates import share_rates
 from app.shared.redis import Shared
@@ -77,7 +78,9 @@ async def _background(state: State) -> AsyncIterator[None]:
 
 
 def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
-    """Seals the audit log, and says what waits, so that it shows where no worker runs."""
+    """Seals the audit log, adds up what changed for the reports, and says what waits, so that it shows where no worker
+    runs.
+    """
     if not settings.upkeep_seconds:
         return None
     looks: dict[str, Callable[[], Awaitable[object]]] = {
@@ -85,4 +88,5 @@ def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None
         "waiting deliveries": partial(tend_webhooks, database),
         **({"events behind": Reader(database, BROKER).news} if settings.amqp_url else {}),
     }
-    return Sealing(database, settings.upkeep_seconds, looks).run()
+    sums = {"sums": Step(partial(fold, database), FOLDED_AT_ONCE)}
+    return Sealing(database, settings.upkeep_seconds, looks, sums).run()

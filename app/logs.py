@@ -56,7 +56,9 @@ def log_config(level: str, style: LogFormat) -> dict[str, Any]:
             # Lines for each attempt to reach a broker that is away: app/events/relay.py says it once.
             "aio_pika": {"level": "CRITICAL"},
             "aiormq": {"level": "CRITICAL"},
-            # What it debugs is what clients and servers send.
+            # What they debug is what clients and servers send: passwords, tokens, and addresses that are secrets.
+            "httpcore2": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
             "mcp": {"level": "WARNING"},
             "_granian": {"handlers": [], "level": "INFO", "propagate": True},
             "granian.access": {"handlers": [], "level": "INFO", "propagate": True},

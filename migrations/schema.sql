@@ -198,6 +198,12 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON activities NOT DEFERRABLE 
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON activities REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('activity');
+CREATE TRIGGER sum_delete AFTER DELETE ON activities REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_activities_delete();
+CREATE TRIGGER sum_insert AFTER INSERT ON activities REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_activities_insert();
+CREATE TRIGGER sum_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_activities_update();
 CREATE TRIGGER trash_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('notes.activity_id', 'attachments.activity_id');
 CREATE TRIGGER version BEFORE UPDATE ON activities
@@ -986,6 +992,34 @@ CREATE TRIGGER count_update AFTER UPDATE ON customer_tags REFERENCING OLD TABLE 
     FOR EACH STATEMENT EXECUTE FUNCTION crm_count_customer_tags_update();
 
 
+-- customer_values -----------------------------------------------------------------------------------------------------
+
+-- What a customer's live deals are worth in a currency, and how many it has in all. Every customer with deals has a
+CREATE TABLE customer_values (
+    tenant_id varchar(64) NOT NULL,
+    customer_id bigint NOT NULL,
+    currency varchar(3) NOT NULL,
+    value numeric NOT NULL,
+    deals bigint NOT NULL,
+    CONSTRAINT customer_values_pkey PRIMARY KEY (tenant_id, customer_id, currency)
+);
+
+CREATE INDEX customer_values_best_idx ON customer_values (tenant_id, currency, value DESC, deals DESC, customer_id);
+
+ALTER TABLE customer_values ENABLE ROW LEVEL SECURITY;
+ALTER TABLE customer_values FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON customer_values TO crm_maintenance
+    USING (true);
+CREATE POLICY own ON customer_values AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR (customer_id IN (SELECT customers.id FROM customers)));
+CREATE POLICY tenant ON customer_values
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON customer_values TO crm_maintenance;
+GRANT SELECT ON customer_values TO crm_service;
+
+
 -- customers -----------------------------------------------------------------------------------------------------------
 
 -- A person or company that somebody sells to.
@@ -1099,6 +1133,12 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON customers NOT DEFERRABLE I
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON customers REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('customer');
+CREATE TRIGGER sum_delete AFTER DELETE ON customers REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_customers_delete();
+CREATE TRIGGER sum_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_customers_insert();
+CREATE TRIGGER sum_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_customers_update();
 CREATE TRIGGER tags_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_sync_customer_tags();
 CREATE TRIGGER tags_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -1164,6 +1204,8 @@ CREATE INDEX deals_closing_idx ON deals (expected_close_date) WHERE deleted_at I
     expected_close_date)::time without time zone <> '00:00:00'::time without time zone;
 CREATE INDEX deals_contact_idx ON deals (tenant_id, customer_id, contact_id) WHERE contact_id IS NOT NULL;
 CREATE INDEX deals_customer_idx ON deals (tenant_id, customer_id);
+CREATE INDEX deals_live_actual_close_date_idx ON deals (tenant_id, actual_close_date) WHERE deleted_at IS NULL AND
+    actual_close_date IS NOT NULL;
 CREATE INDEX deals_live_amount_idx ON deals (tenant_id, amount_order, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_closing_idx ON deals (tenant_id, owner_id, (
     CASE
@@ -1198,7 +1240,8 @@ CREATE POLICY tenant ON deals
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT SELECT (tenant_id, id, stage_id, expected_close_date, owner_id, deleted_at) ON deals TO crm_maintenance;
+GRANT SELECT (tenant_id, id, customer_id, stage_id, amount, currency, expected_close_date, owner_id, deleted_at) ON
+    deals TO crm_maintenance;
 GRANT SELECT ON deals TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON deals TO crm_service;
 
@@ -1230,6 +1273,12 @@ CREATE TRIGGER stage_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_r
     FOR EACH STATEMENT EXECUTE FUNCTION crm_stage_history();
 CREATE TRIGGER stage_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_stage_history();
+CREATE TRIGGER sum_delete AFTER DELETE ON deals REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_deals_delete();
+CREATE TRIGGER sum_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_deals_insert();
+CREATE TRIGGER sum_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_deals_update();
 CREATE TRIGGER trash_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('activities.deal_id', 'notes.deal_id',
     'attachments.deal_id');
@@ -2479,6 +2528,42 @@ CREATE POLICY tenant ON removed_objects
 GRANT DELETE, INSERT, SELECT ON removed_objects TO crm_maintenance;
 
 
+-- report_changes ------------------------------------------------------------------------------------------------------
+
+-- What a statement changed in a series that reports add up. Triggers append it, and `crm_fold_report_changes` adds
+CREATE TABLE report_changes (
+    tenant_id varchar(64) NOT NULL,
+    series text NOT NULL,
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    person text NOT NULL,
+    hour integer NOT NULL,
+    whole_day boolean NOT NULL,
+    facet text NOT NULL,
+    part text NOT NULL,
+    rows bigint NOT NULL,
+    amount numeric NOT NULL,
+    weighted numeric NOT NULL,
+    closed bigint NOT NULL,
+    seconds numeric NOT NULL,
+    CONSTRAINT report_changes_pkey PRIMARY KEY (tenant_id, series, id)
+);
+
+ALTER TABLE report_changes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE report_changes FORCE ROW LEVEL SECURITY;
+CREATE POLICY changed ON report_changes FOR INSERT TO CURRENT_USER
+    WITH CHECK (true);
+CREATE POLICY maintenance ON report_changes TO crm_maintenance
+    USING (true);
+CREATE POLICY own ON report_changes AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR person = current_setting('crm.user', true));
+CREATE POLICY tenant ON report_changes
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, SELECT ON report_changes TO crm_maintenance;
+GRANT SELECT ON report_changes TO crm_service;
+
+
 -- report_schedules ----------------------------------------------------------------------------------------------------
 
 -- A report, and when it is made. It is made as the person who made the schedule.
@@ -2547,6 +2632,41 @@ CREATE TRIGGER plan BEFORE INSERT OR UPDATE OF every, at, weekday, day ON report
     FOR EACH ROW EXECUTE FUNCTION crm_plan_report();
 CREATE TRIGGER version BEFORE UPDATE ON report_schedules
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,due_at,last_job_id}');
+
+
+-- report_sums ---------------------------------------------------------------------------------------------------------
+
+-- A series added up over a span of hours: of everybody, or of one person.
+CREATE TABLE report_sums (
+    tenant_id varchar(64) NOT NULL,
+    series text NOT NULL,
+    by_person boolean NOT NULL,
+    span integer NOT NULL,
+    person text NOT NULL,
+    hour integer NOT NULL,
+    whole_day boolean NOT NULL,
+    facet text NOT NULL,
+    part text NOT NULL,
+    rows bigint NOT NULL,
+    amount numeric NOT NULL,
+    weighted numeric NOT NULL,
+    closed bigint NOT NULL,
+    seconds numeric NOT NULL,
+    CONSTRAINT report_sums_pkey PRIMARY KEY (tenant_id, series, by_person, span, person, hour, whole_day, facet, part)
+) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0.05);
+
+ALTER TABLE report_sums ENABLE ROW LEVEL SECURITY;
+ALTER TABLE report_sums FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON report_sums TO crm_maintenance
+    USING (true);
+CREATE POLICY own ON report_sums AS RESTRICTIVE FOR SELECT TO crm_service_own
+    USING (CURRENT_USER <> 'crm_service_own' OR by_person AND person = current_setting('crm.user', true));
+CREATE POLICY tenant ON report_sums
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT DELETE, INSERT, SELECT, UPDATE ON report_sums TO crm_maintenance;
+GRANT SELECT ON report_sums TO crm_service;
 
 
 -- settings ------------------------------------------------------------------------------------------------------------
@@ -2871,6 +2991,70 @@ BEGIN
             PERFORM crm_merge_counts(which);
         END IF;
     END IF;
+END $function$;
+
+-- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
+CREATE FUNCTION crm_add_up_reports(tenant text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('crm_report_sums', 0));
+    PERFORM set_config('crm.tenant', tenant, true);
+    DELETE FROM report_sums WHERE tenant_id = tenant;
+    DELETE FROM customer_values WHERE tenant_id = tenant;
+    -- One statement, which sees the rows and the changes at the same moment.
+    WITH seen AS (DELETE FROM report_changes WHERE tenant_id = tenant),
+    rows AS (SELECT * FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
+               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM customers WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM deals CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS facts WHERE tenant_id = tenant)
+    INSERT INTO report_sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, by_person, span, CASE WHEN by_person THEN person ELSE '' END AS person,
+               CASE span WHEN 0 THEN 0 ELSE hour - mod(mod(hour, span) + span, span) END AS hour, whole_day, facet,
+               part, sum(rows)::bigint, sum(amount)::numeric, sum(weighted)::numeric, sum(closed)::bigint, sum(seconds)::numeric
+        FROM rows CROSS JOIN (
+            VALUES (false, 0), (false, 1), (false, 24), (false, 192), (false, 1536),
+                   (true, 0), (true, 192), (true, 1536)
+        ) AS kept (by_person, span)
+        WHERE series <> 'deals.customer' AND (series <> 'customers' OR NOT by_person)
+            AND (span <> 1 OR series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
+    PERFORM crm_value_customers(array_agg(tenant), array_agg(customer_id))
+    FROM (SELECT DISTINCT customer_id FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL) AS customers;
 END $function$;
 
 -- When a person's quiet hours are over, if this moment is in them; else the moment itself.
@@ -4380,6 +4564,61 @@ folded := replace(folded, 'ﬗ', 'մխ');
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_letters(text,boolean) TO crm_maintenance, crm_search, crm_service;
 
+-- Adds about so many changes to the sums, and returns how many. Somebody else may be doing it: then none.
+CREATE FUNCTION crm_fold_report_changes(most bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE
+    folded bigint;
+    empty tid[];
+    tenants text[];
+    customers bigint[];
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('crm_report_sums', 0)) THEN
+        RETURN 0;
+    END IF;
+    WITH first AS (
+        SELECT tenant_id, series, id FROM report_changes
+        ORDER BY tenant_id, series, id LIMIT least(greatest(most, 1), 10000)
+    ),
+    gone AS (
+        DELETE FROM report_changes USING first
+        WHERE report_changes.tenant_id = first.tenant_id AND report_changes.series = first.series
+            AND report_changes.id = first.id
+        RETURNING report_changes.*
+    ),
+    added AS (
+        INSERT INTO report_sums AS sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, by_person, span, CASE WHEN by_person THEN person ELSE '' END AS person,
+               CASE span WHEN 0 THEN 0 ELSE hour - mod(mod(hour, span) + span, span) END AS hour, whole_day, facet,
+               part, sum(rows)::bigint, sum(amount)::numeric, sum(weighted)::numeric, sum(closed)::bigint, sum(seconds)::numeric
+        FROM gone CROSS JOIN (
+            VALUES (false, 0), (false, 1), (false, 24), (false, 192), (false, 1536),
+                   (true, 0), (true, 192), (true, 1536)
+        ) AS kept (by_person, span)
+        WHERE series <> 'deals.customer' AND (series <> 'customers' OR NOT by_person)
+            AND (span <> 1 OR series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        ON CONFLICT (tenant_id, series, by_person, span, person, hour, whole_day, facet, part) DO UPDATE
+        SET rows = sums.rows + excluded.rows, amount = sums.amount + excluded.amount, weighted = sum … -- 213 characters, 187cba8b2b7c
+        RETURNING ctid, rows = 0 AND amount = 0 AND weighted = 0 AND closed = 0 AND seconds = 0 AS is_empty
+    ),
+    changed AS (SELECT DISTINCT tenant_id, facet::bigint AS customer_id FROM gone WHERE series = 'deals.customer')
+    SELECT (SELECT count(*) FROM gone), (SELECT array_agg(ctid) FROM added WHERE is_empty),
+           (SELECT array_agg(tenant_id ORDER BY tenant_id, customer_id) FROM changed),
+           (SELECT array_agg(customer_id ORDER BY tenant_id, customer_id) FROM changed)
+    INTO folded, empty, tenants, customers;
+    DELETE FROM report_sums WHERE ctid = ANY (empty);
+    PERFORM crm_value_customers(tenants, customers);
+    RETURN folded;
+END $function$;
+ALTER FUNCTION crm_fold_report_changes(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_fold_report_changes(bigint) TO crm_service;
+
 CREATE FUNCTION crm_fold_search(value text)
  RETURNS text
  LANGUAGE sql
@@ -5449,6 +5688,32 @@ END $function$;
 ALTER FUNCTION crm_prune_proposals(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_proposals(bigint) TO crm_service;
 
+-- Deletes a batch of sums by the hour that are too old to be asked for; returns how many.
+CREATE FUNCTION crm_prune_report_sums(most bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+DECLARE
+    pruned bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('crm_report_sums', 0)) THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM report_sums WHERE (tenant_id, series, by_person, span, person, hour, whole_day, facet, part) IN (
+        SELECT tenant_id, series, by_person, span, person, hour, whole_day, facet, part FROM report_sums
+        WHERE tenant_id IN (SELECT tenant_id FROM settings) AND series = 'activities' AND NOT by_person AND span = 1
+            AND person = '' AND hour < extract(epoch FROM now()) / 3600 - 41 * 24
+        LIMIT least(greatest(most, 1), 10000)
+    );
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+    RETURN pruned;
+END $function$;
+ALTER FUNCTION crm_prune_report_sums(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_prune_report_sums(bigint) TO crm_service;
+
 -- Deletes deliveries that were made so many days ago, and what is left of webhooks that were deleted; answers how many.
 CREATE FUNCTION crm_prune_webhooks(days bigint, most bigint, OUT count bigint)
  RETURNS bigint
@@ -6253,6 +6518,258 @@ BEGIN
     RETURN NULL;
 END $function$;
 
+CREATE FUNCTION crm_sum_activities_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_activities_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM new_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_activities_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, hour, whole_day, facet, part, sum(rows), sum(amount), sum(weighted), sum(closed), sum(seconds)
+        FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM new_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS changes GR … -- 162 characters, 6b4067d8941b
+        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_customers_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
+               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_customers_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
+               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM new_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_customers_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, hour, whole_day, facet, part, sum(rows), sum(amount), sum(weighted), sum(closed), sum(seconds)
+        FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
+               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM new_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
+               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS changes GR … -- 162 characters, 6b4067d8941b
+        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_deals_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM old_rows CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_deals_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM new_rows CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_deals_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, series, person, hour, whole_day, facet, part, sum(rows), sum(amount), sum(weighted), sum(closed), sum(seconds)
+        FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM new_rows CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM old_rows CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS chang … -- 167 characters, d60c6a4b08ae
+        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
+            RETURN NULL;
+        END $function$;
+
 -- Keeps customer_tags equal to customers.tags; a tag that does not exist fails on the foreign key. A statement that
 -- changes no tags costs no more than the comparison. What it changes is planned anew each time, for as many rows as
 -- there are.
@@ -6480,6 +6997,43 @@ CREATE FUNCTION crm_user_json(user_id text)
  IMMUTABLE PARALLEL SAFE STRICT
 RETURN CASE WHEN (user_id ~ '^[1-9][0-9]{0,14}$'::text) THEN to_jsonb((user_id)::bigint) ELSE to_jsonb(user_id) END;
 GRANT EXECUTE ON FUNCTION crm_user_json(text) TO crm_maintenance, crm_search, crm_service;
+
+-- Reads anew what these customers' deals are worth. It may be done at any time, and twice.
+CREATE FUNCTION crm_value_customers(tenants text[], customers bigint[])
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+    WITH changed AS (SELECT * FROM unnest(tenants, customers) AS changed (tenant_id, customer_id)),
+    present AS (
+        SELECT tenant_id, customer_id, currency, sum(amount) AS value, count(*) AS deals
+        FROM changed CROSS JOIN LATERAL (
+            SELECT currency, amount FROM deals
+            WHERE deals.tenant_id = changed.tenant_id AND deals.customer_id = changed.customer_id
+                AND deleted_at IS NULL OFFSET 0
+        ) AS deals
+        GROUP BY tenant_id, customer_id, currency
+    ),
+    valued AS (
+        SELECT tenant_id, customer_id, currency, value,
+               sum(deals) OVER (PARTITION BY tenant_id, customer_id)::bigint AS deals
+        FROM present
+        UNION ALL
+        SELECT tenant_id, customer_id, '', 0, sum(deals)::bigint FROM present GROUP BY tenant_id, customer_id
+    ),
+    gone AS (
+        DELETE FROM customer_values AS kept USING changed
+        WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND NOT EXISTS (
+            SELECT FROM valued
+            WHERE valued.tenant_id = kept.tenant_id AND valued.customer_id = kept.customer_id
+                AND valued.currency = kept.currency
+        )
+    )
+    INSERT INTO customer_values AS kept (tenant_id, customer_id, currency, value, deals)
+    SELECT tenant_id, customer_id, currency, value, deals FROM valued
+    ON CONFLICT (tenant_id, customer_id, currency) DO UPDATE SET value = excluded.value, deals = excluded.deals
+    WHERE (kept.value, kept.deals) <> (excluded.value, excluded.deals)
+$function$;
+GRANT EXECUTE ON FUNCTION crm_value_customers(text[],bigint[]) TO crm_maintenance;
 
 -- The digest of an entry's values. The salt keeps anybody from guessing erased values by their digest.
 CREATE FUNCTION crm_values_digest(salt bytea, document jsonb)

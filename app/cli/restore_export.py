@@ -263,10 +263,12 @@ class Restore:
 
     @contextmanager
     def _quietly(self, table: str) -> Iterator[None]:
-        """Inside, changes of a table are only counted: they are no news, and their history comes from the archive."""
+        """Inside, changes of a table are only counted and added up: they are no news, and their history comes from the
+        archive.
+        """
         self._connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
         # Without members in the archive, people become members as they did when these came.
-        names = ["count_insert", "tags_insert", *([] if "members" in self._columns else ["join_member"])]
+        names = ["count_insert", "sum_insert", "tags_insert", *([] if "members" in self._columns else ["join_member"])]
         kept = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = ANY(%s)"
         for (trigger,) in self._connection.execute(kept, [table, names]).fetchall():
             self._connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER {trigger}")

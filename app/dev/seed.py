@@ -25,6 +25,7 @@ AUDITED = {
     Activity: "activity",
     Note: "note",
 }
+ADDED_UP = {"customers", "deals", "activities"}
 NEVER_AUDITED = {"tenant_id", "version", "updated_at", "stage_entered_at"}
 
 
@@ -91,8 +92,9 @@ def _store(connection: psycopg.Connection, tenant: str, batch: Batch) -> None:
     # The work of the triggers is done below for all rows at once. Nobody else can write meanwhile.
     for model in AUDITED:
         connection.execute(f"ALTER TABLE {model.__tablename__} DISABLE TRIGGER USER")
-        # This trigger works on all rows at once anyway, and without it totals would be wrong.
-        connection.execute(f"ALTER TABLE {model.__tablename__} ENABLE TRIGGER count_insert")
+        # These work on all rows at once anyway, and without them totals would be wrong.
+        for trigger in ("count_insert", *(["sum_insert"] if model.__tablename__ in ADDED_UP else [])):
+            connection.execute(f"ALTER TABLE {model.__tablename__} ENABLE TRIGGER {trigger}")
     tables: dict[str, list[dict[str, Any]]] = {}
     ids: dict[str, list[int]] = {}
     for table, rows in batch._asdict().items():

@@ -19,7 +19,7 @@ from app.models.jobs import Job, JobFile
 from app.models.mails import Mail, RefusedAddress
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.proposals import Proposal
-from app.models.reports import ReportSchedule
+from app.models.reports import CustomerValue, ReportChange, ReportSchedule, ReportSum
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, Project, StageMove
 from app.models.tenants import Member, TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
@@ -45,6 +45,7 @@ __all__ = [
     "ConversationMessage",
     "Customer",
     "CustomerTag",
+    "CustomerValue",
     "Deal",
     "DuplicateGroup",
     "DuplicateKey",
@@ -74,7 +75,9 @@ __all__ = [
     "RefusedAddress",
     "ReminderProgress",
     "RemovedObject",
+    "ReportChange",
     "ReportSchedule",
+    "ReportSum",
     "SoftDeleted",
     "StageMove",
     "Tag",

@@ -111,9 +111,12 @@ class Sealing:
         database: Database,
         seconds: float,
         looks: Mapping[str, Callable[[], Awaitable[object]]] = MappingProxyType({}),
+        also: Mapping[str, Step] = MappingProxyType({}),
     ) -> None:
+        """`also` is done each time, too."""
         self._database = database
         self._seconds = seconds
+        self._also = also
         self._looks = looks
         self._looked_at = -LOOK_EVERY_SECONDS
         self._attempts = Attempts()
@@ -127,6 +130,8 @@ class Sealing:
             await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
             failures = 0 if await self._attempts.make("seal", sealing) else min(failures + 1, 10)
             HELD.set(self._held.seconds())
+            for name, step in self._also.items():
+                await self._attempts.make(name, step)
             if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
                 for name, look in self._looks.items():
                     await self._attempts.make(name, Step(look))

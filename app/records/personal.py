@@ -50,6 +50,7 @@ NOT_PERSONAL = {
     "conversation_calls": "model provider system tools",
     "conversation_messages": "context error role status",
     "conversations": "mentions user_id",
+    "customer_values": "currency",
     "customers": "assigned_to kind status",
     "deals": "currency owner_id",
     "duplicate_groups": "kind reasons",
@@ -79,6 +80,8 @@ NOT_PERSONAL = {
     # The summary has ids in place of names.
     "proposals": "status summary tool user_id versions via",
     "record_counts": "counted facet",
+    "report_changes": "facet part person series",
+    "report_sums": "facet part person series",
     "refused_addresses": "address_folded answer",
     "removed_objects": "object_key",
     "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",

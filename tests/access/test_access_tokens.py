@@ -94,9 +94,9 @@ def is_for_people(handler: HTTPRouteHandler) -> bool:
     return by_a_person in handler.resolve_guards()
 
 
-@pytest.mark.parametrize("operation", WRITES, ids=str)
-def test_what_a_program_may_never_do_says_so_on_its_route(operation: Operation) -> None:
-    assert is_for_people(operation.handler) == bool(FOR_PEOPLE.search(operation.path))
+def test_what_a_program_may_never_do_says_so_on_its_route() -> None:
+    saying_so = {str(operation) for operation in WRITES if is_for_people(operation.handler)}
+    assert saying_so == {str(operation) for operation in WRITES if FOR_PEOPLE.search(operation.path)}
 
 
 def test_a_program_reads_what_its_person_reads() -> None:

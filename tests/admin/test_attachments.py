@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import httpx
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
+from tests.processes import fetch
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 8
 
@@ -153,7 +155,7 @@ def test_a_hostile_file_name_comes_back_safe_and_faithful(admin: Caller, custome
     assert unquote(coded) == shown
     assert plain.isascii()
     assert plain.count('"') == 2
-    linked = httpx.get(admin.ok("GET", f"/admin/attachments/{made.json()['id']}")["download_url"])
+    linked = fetch(admin.ok("GET", f"/admin/attachments/{made.json()['id']}")["download_url"])
     assert (linked.status_code, linked.content) == (200, PNG)
     assert linked.headers["Content-Disposition"] == header
     assert linked.headers["Content-Type"] == "image/png"
@@ -229,9 +231,9 @@ def test_agents_attach_and_read_but_neither_delete_nor_restore(agent: Caller, cu
 
 
 def test_limited_to_its_own_an_agent_reads_what_it_uploaded_or_what_hangs_on_an_own_record(
-    variant: Any, callers: Callers, tenant: str, admin: Caller
+    own_scope: TestClient[Litestar], callers: Callers, tenant: str, admin: Caller
 ) -> None:
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     own = f"/admin/customers/{admin.customer(assigned_to=limited.user_id)['id']}"
     other_id = admin.customer()["id"]
     other = f"/admin/customers/{other_id}"
@@ -262,7 +264,7 @@ def test_the_bytes_of_another_type_than_is_accepted_by_now_come_as_octets(
     path = f"/admin/attachments/{attached(admin, customer)['id']}"
     strict = callers.person("admin", tenant, client=variant(attachment_types="application/pdf"))
     assert strict.get(f"{path}/content").headers["Content-Type"] == "application/octet-stream"
-    assert httpx.get(strict.ok("GET", path)["download_url"]).headers["Content-Type"] == "application/octet-stream"
+    assert fetch(strict.ok("GET", path)["download_url"]).headers["Content-Type"] == "application/octet-stream"
 
 
 def test_with_the_store_away_only_the_bytes_are(

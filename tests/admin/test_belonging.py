@@ -8,6 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from tests.callers import Caller, Callers, refused
 from tests.processes import wait_until
@@ -62,9 +64,9 @@ def test_each_record_shows_what_it_belongs_to_itself_and_nothing_else(admin: Cal
 
 
 def test_limited_to_its_own_an_agent_still_reads_every_own_record_whole(
-    variant: Any, callers: Callers, tenant: str, admin: Caller
+    own_scope: TestClient[Litestar], callers: Callers, tenant: str, admin: Caller
 ) -> None:
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     hidden = [admin.customer(f"Hidden {number}")["id"] for number in range(2)]
     contact = admin.ok(
         "POST", f"/admin/customers/{hidden[0]}/contacts", {"first_name": "Kay", "email": "kay@example.com"}

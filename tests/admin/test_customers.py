@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from msgspec.structs import replace
 
 from app.settings import Settings
@@ -246,10 +248,9 @@ def test_only_managers_and_admins_reassign(manager: Caller, agent: Caller) -> No
 
 
 def test_limited_to_its_own_an_agent_neither_finds_nor_counts_the_others(
-    variant: object, callers: Callers, tenant: str, admin: Caller
+    own_scope: TestClient[Litestar], callers: Callers, tenant: str, admin: Caller
 ) -> None:
-    assert callable(variant)
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     own = limited.customer("Own Ada", email="own@example.com")
     other = admin.customer("Other Ada", email="other@example.com")
     listed = limited.ok("GET", "/admin/customers", search="ada")

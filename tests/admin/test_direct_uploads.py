@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from app.admin.attachments import service
 from tests.callers import Caller, Callers, refused
-from tests.processes import wait_until
+from tests.processes import fetch, wait_until
 
 CONTENT = b"name,amount\nAda,1\n"
 FILE = {"file_name": "../prices.csv", "content_type": "text/csv", "size": len(CONTENT)}
@@ -34,7 +35,7 @@ def begun(caller: Caller, customer: str, **fields: Any) -> dict[str, Any]:
 
 
 def put(upload: dict[str, Any], content: bytes = CONTENT) -> int:
-    return httpx.put(upload["upload_url"], content=content, headers=upload["headers"]).status_code
+    return fetch(upload["upload_url"], "PUT", content=content, headers=upload["headers"]).status_code
 
 
 def test_a_file_is_listed_once_it_was_put_and_completed(
@@ -79,7 +80,7 @@ def test_the_url_takes_no_other_length_type_or_method(admin: Caller, customer: s
     assert put(upload, CONTENT + b"more") == 403
     assert put(upload, CONTENT[:-1]) == 403
     assert put(upload | {"headers": {"Content-Type": "text/html"}}) == 403
-    assert httpx.get(upload["upload_url"]).status_code == 403
+    assert fetch(upload["upload_url"]).status_code == 403
     refused(admin.post(f"/admin/attachments/{upload['id']}/complete"), 409, "UPLOAD_INCOMPLETE")
 
 
@@ -90,9 +91,9 @@ def test_an_expired_url_gets_nothing_and_takes_nothing(
     upload = begun(admin, customer)
     made = admin.attach(customer).json()
     link = admin.ok("GET", f"/admin/attachments/{made['id']}")["download_url"]
-    wait_until(lambda: not httpx.get(link).is_success, "the later of both URLs expired")
-    taken = httpx.put(upload["upload_url"], content=CONTENT, headers=upload["headers"])
-    for answer in (taken, httpx.get(link)):
+    wait_until(lambda: not fetch(link).is_success, "the later of both URLs expired")
+    taken = fetch(upload["upload_url"], "PUT", content=CONTENT, headers=upload["headers"])
+    for answer in (taken, fetch(link)):
         assert answer.status_code in {400, 403}
         assert "<Code>AccessDenied</Code>" in answer.text
     refused(admin.post(f"/admin/attachments/{upload['id']}/complete"), 409, "UPLOAD_INCOMPLETE")
@@ -124,9 +125,9 @@ def test_nobody_else_completes_an_upload(admin: Caller, stranger: Caller, agent:
 
 
 def test_limited_to_its_own_an_agent_uploads_to_what_it_sees(
-    variant: Any, callers: Callers, tenant: str, admin: Caller, customer: str
+    own_scope: TestClient[Litestar], callers: Callers, tenant: str, admin: Caller, customer: str
 ) -> None:
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     own = f"/admin/customers/{admin.customer(assigned_to=limited.user_id)['id']}"
     upload = begun(limited, own)
     put(upload)

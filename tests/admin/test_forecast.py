@@ -7,6 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from tests.callers import Caller, refused
 
@@ -127,9 +129,9 @@ def test_a_range_without_a_day_or_with_too_many_periods_is_refused(
 
 
 def test_an_agent_limited_to_its_own_sees_a_forecast_of_its_own(
-    admin: Caller, variant: Any, callers: Any, tenant: str
+    admin: Caller, own_scope: TestClient[Litestar], callers: Any, tenant: str
 ) -> None:
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     deal(admin, amount=1)
     deal(admin, amount=5, owner_id=limited.user_id)
     assert figures(limited)["none", "USD"][2:4] == (1, 5)

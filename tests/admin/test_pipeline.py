@@ -7,6 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from msgspec.structs import replace
 
 from app.settings import Settings
@@ -360,10 +362,9 @@ def test_an_agent_has_its_own_deals_and_those_of_its_customers(admin: Caller, ag
 
 
 def test_limited_to_its_own_an_agent_sees_the_name_of_what_an_own_record_belongs_to(
-    variant: object, callers: Callers, tenant: str, admin: Caller
+    own_scope: TestClient[Litestar], callers: Callers, tenant: str, admin: Caller
 ) -> None:
-    assert callable(variant)
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     hidden = admin.customer("Hidden Ltd", email="hidden@example.com")
     own = deal(admin, customer_id=hidden["id"], owner_id=limited.user_id, amount=7)
     deal(admin, amount=1000)

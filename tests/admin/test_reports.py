@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from psycopg.rows import dict_row
 
 from app.dev.seed import fill
@@ -297,9 +299,9 @@ def test_the_team_has_a_row_for_what_belongs_to_no_one(admin: Caller, agent: Cal
 
 
 def test_limited_to_its_own_an_agent_is_shown_no_customers_of_others(
-    admin: Caller, callers: Callers, tenant: str, variant: Any
+    admin: Caller, callers: Callers, tenant: str, own_scope: TestClient[Litestar]
 ) -> None:
-    limited = callers.person("agent", tenant, client=variant(agent_read_scope="own"))
+    limited = callers.person("agent", tenant, client=own_scope)
     hidden, own = admin.customer("Hidden")["id"], admin.customer("Mine", assigned_to=limited.user_id)["id"]
     for customer, amount in ((hidden, 100), (own, 1)):
         body = {"title": "D", "customer_id": customer, "owner_id": limited.user_id, "amount": amount}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from app.records import searching
 from tests.callers import Caller, Callers
@@ -168,9 +170,9 @@ def test_a_deal_is_found_by_its_title_and_its_customer(admin: Caller) -> None:
 
 
 def test_an_agent_finds_its_deal_by_a_customer_that_it_does_not_see(
-    admin: Caller, callers: Callers, variant: Any
+    admin: Caller, callers: Callers, own_scope: TestClient[Litestar]
 ) -> None:
-    agent = callers.person("agent", admin.tenant, client=variant(agent_read_scope="own"))
+    agent = callers.person("agent", admin.tenant, client=own_scope)
     customer = admin.customer("Ada Lovelace")
     admin.ok("POST", "/admin/deals", {"title": "Mine", "customer_id": customer["id"], "owner_id": agent.user_id})
     admin.ok("POST", "/admin/deals", {"title": "Another's", "customer_id": customer["id"], "owner_id": "x"})

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from app.records import finding
 from tests.callers import Caller, Callers, refused
@@ -229,9 +231,9 @@ def test_the_trash_and_other_organizations_are_never_found(admin: Caller, strang
 
 @pytest.mark.usefixtures("way")
 def test_an_agent_with_own_scope_finds_its_own_records_among_many(
-    admin: Caller, callers: Callers, variant: Any
+    admin: Caller, callers: Callers, own_scope: TestClient[Litestar]
 ) -> None:
-    agent = callers.person("agent", admin.tenant, client=variant(agent_read_scope="own"))
+    agent = callers.person("agent", admin.tenant, client=own_scope)
     mine = admin.customer("Mine Loom", assigned_to=agent.user_id)["id"]
     hidden = admin.customer("Hidden Loom")["id"]
     deal = make(admin, "deals", title="Engine", customer_id=hidden, owner_id=agent.user_id)["id"]

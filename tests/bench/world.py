@@ -149,6 +149,8 @@ def fill(connection: psycopg.Connection, sizes: list[int]) -> None:
         for table, facet in import_module("migrations.versions.0001_schema").COUNTED.items():
             connection.execute(_recounted(table, *facet))
         connection.execute(_recounted("duplicate_groups", "kind", "true"))
+        for size in missing:
+            connection.execute("SELECT crm_add_up_reports(%s)", [str(size)])
     connection.execute("SET session_replication_role = origin")
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")
@@ -166,7 +168,7 @@ def forget(connection: psycopg.Connection, tenant: str) -> None:
     """Delete what was created in a tenant."""
     with connection.transaction():
         connection.execute("SET LOCAL session_replication_role = replica")
-        for table in (*TABLES, "record_counts"):
+        for table in (*TABLES, "record_counts", "report_changes", "report_sums", "customer_values"):
             connection.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import threading
 import time
 import uuid
@@ -31,6 +33,7 @@ from app.calendars.errors import (
 from app.calendars.vevents import Unreadable, created, read, updated
 from app.calendars.webdav import join
 from app.dev.calendar_server import CalendarServer
+from app.logs import log_config
 from tests.peers.phone import Phone, of, served
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -458,6 +461,20 @@ def test_an_address_that_is_not_public_is_not_called() -> None:
     replies: Replies = {"PROPFIND /c/": Reply(status=301, headers={"Location": "http://10.0.0.1/"})}
     with server(replies) as url, pytest.raises(Away, match="not public"):
         served(url, lambda calendar: calendar.changes(None, WINDOW))
+
+
+def test_no_log_tells_where_a_calendar_is_nor_what_lets_in(
+    phone: Phone, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name, logger in log_config("debug", "json")["loggers"].items():
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.getLevelNamesMapping()[logger["level"]])
+    phone.put("m.ics", MEETING)
+    caplog.clear()
+    everything(phone)
+    login = base64.b64encode(f"{phone.username}:{phone.password}".encode()).decode()
+    for secret in (phone.url, phone.password, login, "Meet Marie"):
+        assert secret not in caplog.text
 
 
 def test_a_password_never_leaves_https() -> None:

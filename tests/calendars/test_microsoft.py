@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import date
 
 import pytest
 
 from app.calendars.entries import Times
 from app.calendars.errors import Away
-from app.calendars.json_api import JsonApi
-from app.calendars.microsoft import MicrosoftCalendar, windows_name
+from app.calendars.microsoft import windows_name
 from tests.calendars.accounts import WINDOW, Account, draft, utc
 from tests.peers.graph import HOME, Graph
 
@@ -43,24 +41,12 @@ def test_texts_are_read_without_html(microsoft: Account) -> None:
 
 def test_a_link_to_another_place_is_not_followed(microsoft: Account) -> None:
     """The token would go there."""
-    microsoft.peer.page = 1
+    assert isinstance(microsoft.peer, Graph)
+    microsoft.peer.page, microsoft.peer.elsewhere = 1, "https://elsewhere.example.com"
     for name in ("Visit", "Another"):
         microsoft.peer.add(name, utc(2026, 6, 1, 8), utc(2026, 6, 1, 9))
-
-    class Elsewhere:
-        async def access_token(self, *, refused: str | None = None) -> str:  # noqa: ARG002 -- as the protocol has it
-            return microsoft.grant.access_token
-
-    async def look() -> None:
-        # The server's links begin with its own address: for who knows it by another one, they lead elsewhere.
-        from app.web.http_client import http_client  # as a worker does, when it is needed
-
-        url = microsoft.service.api_url.replace("127.0.0.1", "localhost")
-        async with http_client(None) as client:
-            await MicrosoftCalendar(JsonApi(client, Elsewhere(), "Microsoft 365", url)).changes(None, WINDOW)
-
     with pytest.raises(Away, match="another place"):
-        asyncio.run(look())
+        microsoft.run(lambda adapter: adapter.changes(None, WINDOW))
 
 
 @pytest.mark.parametrize(

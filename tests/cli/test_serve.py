@@ -23,7 +23,7 @@ import pytest
 
 from app.db.revisions import revisions
 from app.dev.postgres import EmbeddedPostgres
-from tests.processes import CRM, ENVIRONMENT, Service, crm, crm_here, wait_until
+from tests.processes import CRM, ENVIRONMENT, Service, crm, crm_here, fetch, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,8 @@ def test_nothing_in_the_demo_happens_before_it_can(service: Service) -> None:
 
 def test_metrics_of_two_workers_are_the_clients_own_count(service: Service) -> None:
     for number in range(40):
-        httpx.get(f"{service.url}/admin/me" if number % 2 else f"{service.url}/nowhere/{number}")
-    page = httpx.get(f"{service.url}/metrics").text
+        fetch(f"{service.url}/admin/me" if number % 2 else f"{service.url}/nowhere/{number}")
+    page = fetch(f"{service.url}/metrics").text
     assert 'crm_http_requests_total{endpoint="/admin/me",method="GET",status="401"} 20.0' in page
     assert 'crm_http_requests_total{endpoint="unknown",method="GET",status="404"} 20.0' in page
     assert page.count("process_resident_memory_bytes{pid=") == 2
@@ -140,16 +140,16 @@ def test_who_hangs_up_waits_no_longer(service: Service) -> None:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         time.sleep(0.5)
     ended = 'crm_http_requests_total{endpoint="/admin/events"'
-    wait_until(lambda: ended in httpx.get(f"{service.url}/metrics").text, "the end of its request", at_most=5)
+    wait_until(lambda: ended in fetch(f"{service.url}/metrics").text, "the end of its request", at_most=5)
 
 
 def test_health_ready_and_live(service: Service) -> None:
-    health = httpx.get(f"{service.url}/health")
+    health = fetch(f"{service.url}/health")
     assert health.status_code == 200
     assert health.json()["status"] == "healthy"
     assert health.json()["checks"] == {"database": "ok"}
-    assert httpx.get(f"{service.url}/ready").json() == {"status": "ready"}
-    assert httpx.get(f"{service.url}/live").status_code == 200
+    assert fetch(f"{service.url}/ready").json() == {"status": "ready"}
+    assert fetch(f"{service.url}/live").status_code == 200
 
 
 def test_the_web_server_keeps_its_name_to_itself(service: Service) -> None:
@@ -193,7 +193,7 @@ def test_a_second_service_shares_the_database_and_does_not_stop_it(service: Serv
     second = Service(service.data_dir)
     assert second.call("GET", "/admin/customers", second.token("admin")).status_code == 200
     second.stop()
-    assert httpx.get(f"{service.url}/ready").status_code == 200
+    assert fetch(f"{service.url}/ready").status_code == 200
 
 
 def test_a_port_that_is_taken_is_said(service: Service) -> None:
@@ -221,7 +221,7 @@ def test_sigterm_says_not_ready_first_and_finishes_what_runs(home: Path) -> None
         waiting = pool.submit(service.call, "GET", f"/admin/events?after={2**60}&wait=30", token)
         time.sleep(0.5)
         service.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: httpx.get(f"{service.url}/ready").status_code == 503, "not ready")
+        wait_until(lambda: fetch(f"{service.url}/ready").status_code == 503, "not ready")
         assert waiting.result(2).json()["data"] == []
         stop.set()
         for worker in workers:
@@ -255,7 +255,7 @@ def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(home: Path) 
 
     def gone() -> bool:
         try:
-            httpx.get(f"{service.url}/live", timeout=1)
+            fetch(f"{service.url}/live", timeout=1)
         except httpx.TransportError:
             return True
         return False
@@ -313,9 +313,9 @@ def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Pa
         assert started.stdout is not None
         url = started.stdout.readline().strip().removeprefix("ready ")
         try:
-            assert httpx.get(f"{url}/ready").status_code == 503
-            assert httpx.get(f"{url}/health").status_code == 200
-            answer = httpx.get(f"{url}/admin/me", headers={"Authorization": f"Bearer {token}"})
+            assert fetch(f"{url}/ready").status_code == 503
+            assert fetch(f"{url}/health").status_code == 200
+            answer = fetch(f"{url}/admin/me", headers={"Authorization": f"Bearer {token}"})
             assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
         finally:
             started.send_signal(signal.SIGTERM)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import Service, wait_until
+from tests.processes import Service, fetch, wait_until
 
 PASSED_ON = ("authorization", "content-type")
 
@@ -116,5 +116,5 @@ def test_restarting_both_fails_no_request_and_loses_no_record(proxy: Proxy, tmp_
         for worker in workers:
             worker.result()
         assert set(statuses) == {200, 201}, statuses
-        listed = httpx.get(f"{proxy.url}/admin/customers", headers=headers).json()
+        listed = fetch(f"{proxy.url}/admin/customers", headers=headers).json()
         assert listed["total"] == statuses[201] > 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any, ClassVar
 import httpx
 import psycopg
 import pytest
-from psycopg.rows import scalar_row
 
 from app.admin.http import refuse_dry_run
 from app.records.resources import RESOURCES
@@ -31,16 +29,17 @@ FINAL = (
 STEPS = int(os.environ.get("CRM_WALK_STEPS", "150"))
 
 
-def every_row(settings: Settings) -> dict[str, str]:
-    """A hash of each table, system columns included: a row that was only written anew shows too."""
-    found: dict[str, str] = {}
-    with psycopg.connect(settings.migration_dsn, row_factory=scalar_row) as owner:
-        for table in owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
-            owner.execute(f'ALTER TABLE "{table}" NO FORCE ROW LEVEL SECURITY')
-            rows = owner.execute(f'SELECT (each.xmin, each.ctid, each)::text FROM "{table}" AS each').fetchall()
-            found[table] = hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+def every_row(settings: Settings) -> dict[str, tuple[int, int]]:
+    """How many rows each table has, and a hash of who wrote each and where it lies: whatever is written moves, a row
+    that was only written anew, too.
+    """
+    with psycopg.connect(settings.migration_dsn) as owner:
+        tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        owner.execute("; ".join(f'ALTER TABLE "{table}" NO FORCE ROW LEVEL SECURITY' for (table,) in tables))
+        hashed = "SELECT '{0}', count(*), bit_xor(hashtextextended((xmin, ctid)::text, 0)) FROM \"{0}\""
+        rows = owner.execute(" UNION ALL ".join(hashed.format(table) for (table,) in tables)).fetchall()
         owner.rollback()
-    return found
+    return {table: (count, seen) for table, count, seen in rows}
 
 
 def records(settings: Settings, tenant: str) -> dict[tuple[str, int], Any]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from tests.callers import Caller, Callers, refused
 from tests.laws.routes import ADMIN, CONSOLE, OUTSIDE, Operation, ready
 
 
+@pytest.fixture(scope="module")
+def documents(client: TestClient[Litestar]) -> dict[str, Any]:
+    """By name; read once, since each has some megabytes."""
+    return {name: client.get(f"/docs/{name}.json").json() for name in ("openapi", "console")}
+
+
 @pytest.mark.parametrize(("name", "operations"), [("openapi", ADMIN), ("console", CONSOLE)])
-def test_every_route_is_described_with_its_refusals(name: str, operations: list[Operation], callers: Callers) -> None:
-    document = callers.client.get(f"/docs/{name}.json").json()
+def test_every_route_is_described_with_its_refusals(
+    name: str, operations: list[Operation], documents: dict[str, Any]
+) -> None:
+    document = documents[name]
     assert all(path.startswith("/console") is (name == "console") for path in document["paths"])
     for operation in operations:
         described = document["paths"][operation.path][operation.method.lower()]
@@ -29,13 +39,14 @@ ANSWERED_AT_ONCE = [
 
 
 @pytest.mark.parametrize("operation", ANSWERED_AT_ONCE, ids=str)
-def test_the_headers_of_an_answer_are_those_that_are_described(operation: Operation, admin: Caller) -> None:
+def test_the_headers_of_an_answer_are_those_that_are_described(
+    operation: Operation, admin: Caller, documents: dict[str, Any]
+) -> None:
     url, body = ready(admin, operation)
     headers = {"Idempotency-Key": "once"}
     answer = admin.call(operation.method, url, **body, headers=headers)
     assert answer.is_success, answer.text
-    name = "console" if operation in CONSOLE else "openapi"
-    document = admin.client.get(f"/docs/{name}.json").json()
+    document = documents["console" if operation in CONSOLE else "openapi"]
     described = document["paths"][operation.path][operation.method.lower()]["responses"][str(answer.status_code)]
     assert ("ETag" in answer.headers) == ("ETag" in described["headers"])
     again = admin.call(operation.method, url, **body, headers=headers)
@@ -43,8 +54,10 @@ def test_the_headers_of_an_answer_are_those_that_are_described(operation: Operat
 
 
 @pytest.mark.parametrize("name", ["openapi", "console"])
-def test_every_answer_has_an_example_and_every_call_a_group_that_is_described(name: str, callers: Callers) -> None:
-    document = callers.client.get(f"/docs/{name}.json").json()
+def test_every_answer_has_an_example_and_every_call_a_group_that_is_described(
+    name: str, documents: dict[str, Any]
+) -> None:
+    document = documents[name]
     groups = [group["name"] for group in document["tags"]]
     assert all(group["description"] for group in document["tags"])
     assert groups[:3] == ["Customers", "Contacts", "Deals"]
@@ -82,8 +95,8 @@ def test_the_root_leads_a_browser_to_the_api_reference_and_nobody_else(callers: 
     refused(variant(environment="production").get("/", headers=browser), 404, "NOT_FOUND")
 
 
-def test_an_answer_of_the_assistant_is_described_as_its_own_events_and_as_json(callers: Callers) -> None:
-    document = callers.client.get("/docs/openapi.json").json()
+def test_an_answer_of_the_assistant_is_described_as_its_own_events_and_as_json(documents: dict[str, Any]) -> None:
+    document = documents["openapi"]
     described = document["paths"]["/admin/assistant/conversations/{conversation_id}/messages"]["post"]
     content = described["responses"]["200"]["content"]
     assert "event: text" in content["text/event-stream"]["example"]

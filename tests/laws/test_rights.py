@@ -35,6 +35,9 @@ CALLABLE = {
     "crm_feed_news(text,bigint)": {"crm_service"},
     "crm_lead_feed(text,uuid,double precision)": {"crm_service"},
     "crm_find_access_token(bytea)": {"crm_service"},
+    "crm_fold_report_changes(bigint)": {"crm_service"},
+    "crm_prune_report_sums(bigint)": {"crm_service"},
+    "crm_value_customers(text[],bigint[])": {"crm_maintenance"},
     "crm_find_calendar_feed(bytea)": {"crm_service"},
     "crm_claim_calendars(bigint,double precision)": {"crm_service"},
     "crm_wake_calendars(bigint)": {"crm_service"},
@@ -120,6 +123,8 @@ DEFINERS = {
     "crm_tend_mails(bigint,bigint)": "across tenants: ends mails that wait too long, and counts those that wait",
     "crm_begin_notifications()": "a trigger: makes the settings of a person who is new",
     "crm_forget_notifications()": "a trigger: drops notifications of what is deleted for good",
+    "crm_fold_report_changes(bigint)": "across tenants: adds what changed to the sums of the reports",
+    "crm_prune_report_sums(bigint)": "across tenants: drops sums by the hour of long ago",
     "crm_prune_webhooks(bigint,bigint)": "across tenants: drops deliveries that were made long ago",
     "crm_tenants_with_secrets()": "across tenants: names those that have webhooks",
     "crm_tend_webhooks()": "across tenants: counts deliveries that wait",
@@ -208,7 +213,8 @@ def test_every_function_is_callable_by_whom_it_is_declared_for(settings: Setting
 
 def test_every_function_that_runs_as_its_owner_is_declared_and_finds_only_our_names(settings: Settings) -> None:
     definers = {each.name: each.config for each in functions(settings) if each.definer}
-    counting = {name for name in definers if name.startswith("crm_count_")}  # triggers, one for each table and event
+    # Triggers, one for each table and event.
+    counting = {name for name in definers if name.startswith(("crm_count_", "crm_sum_"))}
     assert definers.keys() - counting == DEFINERS.keys()
     pinned = "search_path=pg_catalog, public, pg_temp"
     assert [name for name, config in definers.items() if pinned not in config] == []
@@ -252,6 +258,11 @@ def test_the_login_can_act_as_nobody_who_sees_all_tenants(role: str, login: psyc
         "SELECT crm_audit()",
         "SELECT crm_stage_history()",
         "INSERT INTO record_counts (tenant_id, counted, facet, rows) VALUES ({stranger}, 'customers', 'lead', 1)",
+        "INSERT INTO report_changes (tenant_id, series) VALUES ({stranger}, 'customers')",
+        "UPDATE report_sums SET rows = 1",
+        "DELETE FROM customer_values",
+        "SELECT crm_add_up_reports({stranger})",
+        "SELECT crm_value_customers('{{}}', '{{}}')",
         "INSERT INTO stage_history (tenant_id, deal_id, to_stage_id, entered_at) VALUES ({stranger}, 1, 1, now())",
         "INSERT INTO audit_seals (tenant_id, sequence, entry_id, hash) VALUES ({stranger}, 1, 1, sha256('x'))",
         "UPDATE audit_entries SET new_values = NULL",
@@ -333,6 +344,9 @@ def test_no_role_of_the_login_sees_another_tenant(login: psycopg.Connection, adm
             "audit_seals",
             "audit_cuts",
             "record_counts",
+            "report_changes",
+            "report_sums",
+            "customer_values",
             "customers",
             "idempotency_keys",
             "jobs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -34,6 +35,12 @@ CODES = {code.name for code in Code}
 OTHER_VARIABLES = {"PORT", "TMPDIR", "OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_HEADERS", "NEXT_PUBLIC_CRM_BASE_URL"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@cache
+def code() -> str:
+    """All of it."""
+    return "".join(path.read_text() for path in FILES if path.suffix in {".py", ".txt", ".yml", ".sql"})
 
 
 def anchors(page: Path) -> set[str]:
@@ -88,9 +95,8 @@ def test_commands_that_a_page_shows_are_there(page: Path) -> None:
 
 @every_page
 def test_names_that_a_page_uses_are_in_the_code(page: Path) -> None:
-    text = "".join(path.read_text() for path in FILES if path.suffix in {".py", ".txt", ".yml", ".sql"})
     for name in set(re.findall(r"`(crm_\w+)`", page.read_text())):
-        assert name.removesuffix("_total") in text, name  # which counters get when they are read
+        assert name.removesuffix("_total") in code(), name  # which counters get when they are read
     for path in set(re.findall(r"`((?:app|tests|migrations|deploy|openapi)/[\w./-]*)`", page.read_text())):
         assert (ROOT / path).exists() or path in {step.path for step in steps()}, path
 

@@ -172,13 +172,14 @@ class Guarded:
 
     async def _login(self, request: Request) -> Response:
         given = dict(request.query_params)
+        asked = given.get("scope", "").split()
         wrong = (
             given.get("client_id") != CLIENT_ID
             or given.get("redirect_uri") not in self.redirect_uris
             or given.get("response_type") != "code"
             or given.get("code_challenge_method") != "S256"
             or not given.get("code_challenge")
-            or not set(given.get("scope", "").split()) <= self.allowed_scopes()
+            or not all(name in self.scopes or name.rpartition("/")[2] in self.scopes for name in asked)
         )
         if wrong:
             return Response("This request is not valid", 400)
@@ -187,10 +188,6 @@ class Guarded:
             self._codes[code] = given
         answer = {"code": code} | ({"state": given["state"]} if "state" in given else {})
         return RedirectResponse(f"{given['redirect_uri']}?{urlencode(answer)}", 302)
-
-    def allowed_scopes(self) -> set[str]:
-        """What may be asked for."""
-        return self.scopes
 
     async def _token(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}

@@ -108,6 +108,11 @@ class Google(Guarded):
             found = itertools.chain.from_iterable(self._flat(event, since, until) for event in self._events.values())
             return [event for event in found if event["status"] != "cancelled"]
 
+    def series(self) -> list[Event]:
+        """The series that are not deleted."""
+        with self.lock:
+            return [each for each in self._events.values() if "recurrence" in each and each["status"] != "cancelled"]
+
     def forget_places(self) -> None:
         """All sync tokens and page tokens expire."""
         with self.lock:
@@ -414,8 +419,11 @@ def _merged(event: Event, fields: Event) -> Event:
 
 def _time(value: Any) -> Event:
     if isinstance(value, datetime):
-        return {"dateTime": value.isoformat(), "timeZone": "Europe/Berlin"}
-    return {"date": value.isoformat()} if isinstance(value, date) else value
+        return {"date": None, "dateTime": value.isoformat(), "timeZone": "Europe/Berlin"}
+    if isinstance(value, date):
+        return {"date": value.isoformat(), "dateTime": None, "timeZone": None}
+    given: Event = value
+    return given
 
 
 def _answered(time: Event) -> Event:

@@ -63,7 +63,8 @@ class Graph(Guarded):
     """A person's account at Microsoft, with its default calendar."""
 
     login_path, token_path = "/common/oauth2/v2.0/authorize", "/common/oauth2/v2.0/token"
-    scopes: ClassVar[set[str]] = {"openid", "offline_access"}
+    # Each cloud has its own address before the last one.
+    scopes: ClassVar[set[str]] = {"openid", "offline_access", "Calendars.ReadWrite"}
     rotates = True
 
     def clear(self) -> None:
@@ -73,6 +74,8 @@ class Graph(Guarded):
         self.page = 100
         # Whether whole days are told as the moments of midnights in their zone; and texts always as HTML.
         self.shifts_days = self.tells_html = False
+        # Where links lead, if not to the address that was asked.
+        self.elsewhere = ""
         self._events: dict[str, Event] = {}
         self._changed: dict[str, int] = {}
         self._overrides: dict[str, Event] = {}
@@ -116,6 +119,11 @@ class Graph(Guarded):
                 if _in(each, since, end)
             ]
 
+    def series(self) -> list[Event]:
+        """The series."""
+        with self.lock:
+            return [self._shown(each) for each in self._events.values() if each["type"] == "seriesMaster"]
+
     def forget_places(self) -> None:
         """All tokens of changes expire."""
         with self.lock:
@@ -133,10 +141,6 @@ class Graph(Guarded):
             Route(f"{me}/events/{{id}}/instances", self.guarded(self._answer(self._instances)), methods=["GET"]),
             Route(f"{me}/events/{{id}}", self.guarded(self._answer(self._one)), methods=["GET", "PATCH", "DELETE"]),
         ]
-
-    def allowed_scopes(self) -> set[str]:
-        """What may be asked for. Each cloud has its own names."""
-        return self.scopes | {"Calendars.ReadWrite", f"{self.url}/Calendars.ReadWrite"}
 
     def is_lasting(self, asked: dict[str, str]) -> bool:
         """Whether the login page was asked for a refresh token."""
@@ -240,14 +244,16 @@ class Graph(Guarded):
     def _paged(self, request: Request, place: Place) -> Response:
         most = min(int(_preferred(request).get("odata.maxpagesize", "10")), self.page)
         items, rest = place.items[:most], place.items[most:]
-        answer: dict[str, Any] = {"@odata.context": f"{self.url}/v1.0/$metadata#Collection(event)", "value": items}
+        # As whoever asks knows it.
+        here = f"{self.elsewhere or 'http://' + request.headers['host']}/v1.0"
+        answer: dict[str, Any] = {"@odata.context": f"{here}/$metadata#Collection(event)", "value": items}
         token = secrets.token_urlsafe(24)
         self._places[token] = place._replace(items=rest)
         is_delta = place.path.endswith("delta")
         if rest:
-            answer["@odata.nextLink"] = f"{self.url}/v1.0/{place.path}?${'skiptoken' if is_delta else 'skip'}={token}"
+            answer["@odata.nextLink"] = f"{here}/{place.path}?${'skiptoken' if is_delta else 'skip'}={token}"
         elif is_delta:
-            answer["@odata.deltaLink"] = f"{self.url}/v1.0/{place.path}?$deltatoken={token}"
+            answer["@odata.deltaLink"] = f"{here}/{place.path}?$deltatoken={token}"
         return JSONResponse(answer)
 
     def _insert(self, _: Request, given: Event) -> Response:
@@ -422,6 +428,9 @@ def _preferred(request: Request) -> dict[str, str]:
 def _time(value: Any) -> Event:
     if isinstance(value, datetime):
         local = value.astimezone(ZoneInfo(WINDOWS_TO_OLSON[HOME]))
+        if local.fold:
+            # An hour that comes twice has one name by these clocks.
+            return {"dateTime": f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S}", "timeZone": "UTC"}
         return {"dateTime": f"{local:%Y-%m-%dT%H:%M:%S}", "timeZone": HOME}
     return {"dateTime": f"{value}T00:00:00", "timeZone": HOME} if isinstance(value, date) else value
 

@@ -6,14 +6,28 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import files
 from typing import Any
 
 import httpx
 
+from tests.peers.models import Asked, Call, Say
+
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SENTENCE = {"type": "object", "properties": {"say": {"type": "string", "maxLength": 80}}, "required": ["say"]}
+# What tools are good for, in turns before: a model so small sees it by examples only.
+CHOICES = tuple(
+    turn
+    for asked, tool in (
+        ("Who is Bob?", "search"),
+        ("What is due today?", "my_day"),
+        ("Create a deal for customer 3", "create_record"),
+        ("Note that Ann called", "add_note"),
+    )
+    for turn in (("user", asked), ("assistant", json.dumps({"tool": tool})))
+)
 
 
 @contextmanager
@@ -40,6 +54,43 @@ def constrained(address: str, turns: list[tuple[str, str]], schema: dict[str, An
     }
     answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=300)
     return json.loads(answer.json()["choices"][0]["message"]["content"])
+
+
+def calling(address: str, example: tuple[str, str, dict[str, Any]]) -> Callable[[Asked], Say]:
+    """Answers of the model for `Models`, as of a gateway for models that were not made to call tools: it may only name
+    one of those that it was sent, and only give arguments that fit its schema. `example` is what somebody has asked for
+    before, the tool, and the arguments.
+    """
+    asked_before, of_tool, arguments = example
+
+    def answer(asked: Asked) -> Say:
+        tools = {tool["function"]["name"]: tool["function"] for tool in asked.body.get("tools", [])}
+        if not tools or asked.body["messages"][-1]["role"] == "tool":
+            told = [("system", "Tell the person in one sentence what was done."), ("user", asked.last[:500])]
+            return Say((constrained(address, told, SENTENCE)["say"],))
+        menu = "\n".join(f"{name}: {tool['description'].partition('. ')[0]}." for name, tool in tools.items())
+        choice = {"type": "object", "properties": {"tool": {"enum": [*tools]}}, "required": ["tool"]}
+        chosen = constrained(
+            address,
+            [
+                ("system", f"You are the assistant of a CRM. Choose a tool.\n{menu}"),
+                *CHOICES,
+                ("user", asked.last),
+            ],
+            choice,
+        )["tool"]
+        filled = constrained(
+            address,
+            [
+                ("system", f"Write the arguments of the call {chosen} as JSON."),
+                *([("user", asked_before), ("assistant", json.dumps(arguments))] if chosen == of_tool else []),
+                ("user", asked.last),
+            ],
+            tools[chosen]["parameters"],
+        )
+        return Say((), (Call(chosen, filled),))
+
+    return answer
 
 
 def _serve() -> None:

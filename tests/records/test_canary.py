@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import psycopg
 import pytest
 from litestar.testing import TestClient
@@ -23,7 +22,7 @@ from app.records.personal import PERSONAL
 from app.settings import Settings, load_settings
 from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers
-from tests.processes import wait_until
+from tests.processes import fetch, wait_until
 from tests.records.chains import breaks, seal
 from tests.tools import Tools
 
@@ -128,7 +127,7 @@ def fill(caller: Caller) -> tuple[str, list[str]]:
             f"{record}/attachments/uploads",
             {"file_name": f"{CANARY}.txt", "content_type": "text/plain", "size": len(CANARY)},
         )
-        answer = httpx.put(upload["upload_url"], content=CANARY.encode(), headers=upload["headers"])
+        answer = fetch(upload["upload_url"], "PUT", content=CANARY.encode(), headers=upload["headers"])
         assert answer.is_success, answer.text
     ok("DELETE", f"/admin/attachments/{attached['id']}")
     ok("POST", f"{path}/reassign", {"assigned_to": "agent-1"})
@@ -204,7 +203,7 @@ def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[
     assert breaks(place.settings, "acme") == []
     assert found(dumped(place)) == []
     # What is uploaded while its address still takes a file is deleted when it no longer does.
-    assert [httpx.get(link).status_code for link in links] == [404, 404, 404]
+    assert [fetch(link).status_code for link in links] == [404, 404, 404]
     assert files(place) == []
     logged = capfd.readouterr()
     assert found(logged.out) == found(logged.err) == []

@@ -5,8 +5,10 @@ proposals are for.
 from __future__ import annotations
 
 import asyncio
-import json
+import base64
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,24 +16,16 @@ import pytest
 from app.admin.tools.catalogue import TOOLS
 from app.assistant import provider
 from app.assistant.provider import Message, Model, Piece, Provider, Stop, Text, Usage
-from tests.assistant.talks import Talk, employ
+from tests.assistant.talks import CONVERSATIONS, SETTINGS, Talk, employ, kinds, read_events
 from tests.callers import Caller
-from tests.peers.llama import constrained, llama
+from tests.peers.llama import calling, constrained, llama
 from tests.peers.models import Asked, Call, Models, Say
+from tests.processes import Service
 
 pytest.importorskip("xllamacpp", reason="a real model is tried where it is installed: make small-model")
 
 EXAMPLE = {"first_name": "Bob", "last_name": "Stone", "email": "bob@stone.test", "customer_id": 7}
-CONTACT = {
-    "type": "object",
-    "properties": {
-        "first_name": {"type": "string", "maxLength": 40},
-        "last_name": {"type": "string", "maxLength": 40},
-        "email": {"type": "string", "maxLength": 60},
-        "customer_id": {"type": "integer"},
-    },
-    "required": [*EXAMPLE],
-}
+AS_BEFORE = ("create_record", {"type": "contact", "values": EXAMPLE})
 
 
 @pytest.fixture(scope="module")
@@ -63,36 +57,56 @@ def test_llama_cpp_answers_by_both_apis(address: str, kind: Provider) -> None:
     assert stop in {Stop("end"), Stop("max_tokens")}
 
 
-def test_it_creates_a_contact_by_proposal_and_approval(address: str, admin: Caller, models: Models) -> None:
-    customer = admin.customer("Navy")["id"]
-    asked = f"Create a contact of customer {customer}: Grace Hopper, grace@example.com"
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A running `crm serve`, on a database of its own."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    allowed = {"ENCRYPTION_KEYS": key, "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.1/32", "ASSISTANT_MAX_TOKENS": "100"}
+    running = Service(tmp_path / "data", **allowed)
+    try:
+        yield running
+    finally:
+        running.stop()
 
-    def answer(question: Asked) -> Say:
-        if "proposal_id" in question.last:
-            return Say(("I have proposed it.",))
-        said = constrained(
-            address,
-            [
-                ("system", "Write what the person says as JSON."),
-                ("user", "Create a contact of customer 7: Bob Stone, bob@stone.test"),
-                ("assistant", json.dumps(EXAMPLE)),
-                ("user", asked),
-            ],
-            CONTACT,
-        )
-        return Say((), (Call("create_record", {"type": "contact", "values": said}),))
 
-    employ(admin, models)
-    models.answer = answer
-    talk = Talk(admin)
-    (proposal,) = [event["proposal_id"] for event in talk.say(asked) if event["type"] == "proposal"]
-    assert admin.ok("GET", f"/admin/customers/{customer}/contacts")["data"] == []
-    made = admin.ok("POST", f"/admin/proposals/{proposal}/approve")["result"]
-    assert (made["first_name"], made["last_name"], made["email"], made["customer_id"]) == (
-        *("Grace", "Hopper", "grace@example.com", customer),
+def test_a_running_service_talks_with_it_and_it_creates_a_contact_by_proposal_and_approval(
+    address: str, service: Service, models: Models
+) -> None:
+    """It chooses the tool and fills in the arguments by itself. So small a model has to be held to what tools take: its
+    own server does not do that, and `calling` does.
+    """
+    token = service.token("admin")
+
+    def ok(method: str, path: str, body: Any = None, **query: str) -> Any:
+        answer = service.call(method, path, token, json=body, params=query)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def say(base_url: str, text: str) -> list[dict[str, Any]]:
+        ok("PUT", SETTINGS, {"provider": "openai_compatible", "model": "smollm2-135m", "base_url": base_url})
+        conversation = ok("POST", CONVERSATIONS, {})["id"]
+        answer = service.call("POST", f"{CONVERSATIONS}/{conversation}/messages", token, json={"text": text})
+        return read_events(answer.text)
+
+    # Without anything between, it speaks until it may not go on.
+    events = say(f"{address}/v1", "Say hello.")
+    assert kinds(events)[:2] == ["text", "usage"]
+    assert events[-1]["type"] == "done"
+    customer = ok("POST", "/admin/customers", {"name": "Navy"})["id"]
+    models.answer = calling(address, ("Create a contact of customer 7: Bob Stone, bob@stone.test", *AS_BEFORE))
+    events = say(
+        models.base_url("openai_compatible"),
+        f"Create a contact of customer {customer}: Grace Hopper, grace@example.com",
     )
-    (entry,) = admin.audit(resource_type="contact")
-    assert entry["via"] == "assistant"
+    (call,) = [event for event in events if event["type"] == "tool_call"]
+    assert call["name"] == "create_record"
+    (proposal,) = [event for event in events if event["type"] == "proposal"]
+    assert ok("GET", f"/admin/customers/{customer}/contacts")["data"] == []
+    ok("POST", f"/admin/proposals/{proposal['proposal_id']}/approve")
+    (made,) = ok("GET", f"/admin/customers/{customer}/contacts")["data"]
+    assert (made["first_name"], made["last_name"], made["email"]) == ("Grace", "Hopper", "grace@example.com")
+    (entry,) = ok("GET", "/admin/audit", resource_type="contact")["data"]
+    assert (entry["action"], entry["via"]) == ("create", "assistant")
 
 
 def test_whatever_it_likes_to_call_changes_nothing_without_approval(

@@ -10,11 +10,10 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-import httpx
 import psycopg
 
 from app.dev.servers import EmbeddedError
-from tests.processes import Service
+from tests.processes import Service, fetch
 from tests.torture.place import Finding, Place, ready, seconds_until
 from tests.torture.wire import at_once, raw, wire
 
@@ -129,7 +128,7 @@ def away(place: Place) -> Finding:
 
     def ask(service: Service, path: str) -> None:
         began = time.perf_counter()
-        status = httpx.get(service.url + path, timeout=30).status_code
+        status = fetch(service.url + path, timeout=30).status_code
         said[path] = (status, time.perf_counter() - began)
 
     service = place.kept

@@ -17,7 +17,7 @@ import psycopg
 from app.dev.postgres import EmbeddedPostgres
 from app.dev.token import make_token
 from app.settings import Settings, load_settings
-from tests.processes import Service, family
+from tests.processes import Service, family, fetch
 
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0", "DRAIN_SECONDS": "0", "LOG_FORMAT": "json"}
 
@@ -88,8 +88,8 @@ class Place:
 
     @property
     def narrow(self) -> Service:
-        """One with a pool of two connections."""
-        return self._going_on("narrow", DB_POOL_MAX="2", DB_POOL_MIN="2")
+        """One with a pool of two connections, which logs all that it does."""
+        return self._going_on("narrow", DB_POOL_MAX="2", DB_POOL_MIN="2", LOG_LEVEL="debug", SLOW_QUERY_MS="0")
 
     def _going_on(self, name: str, *arguments: str, **environment: str) -> Service:
         service = self._kept.get(name)
@@ -149,7 +149,7 @@ class Place:
 
 def ready(url: str) -> bool:
     with suppress(httpx.TransportError):
-        return httpx.get(f"{url}/ready", timeout=5).status_code == 200
+        return fetch(f"{url}/ready", timeout=5).status_code == 200
     return False
 
 

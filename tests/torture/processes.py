@@ -10,9 +10,7 @@ import threading
 import time
 from collections import Counter
 
-import httpx
-
-from tests.processes import Service
+from tests.processes import Service, fetch
 from tests.torture.place import Finding, Place, seconds_until
 from tests.torture.wire import raw, send_all, wire
 
@@ -91,8 +89,8 @@ def told_to_stop_under_load(place: Place) -> Finding:
     time.sleep(1)
     began = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
-    until_not_ready = seconds_until(lambda: httpx.get(f"{service.url}/ready").status_code == 503, 5)
-    still_served = httpx.get(f"{service.url}/live").status_code == 200
+    until_not_ready = seconds_until(lambda: fetch(f"{service.url}/ready").status_code == 503, 5)
+    still_served = fetch(f"{service.url}/live").status_code == 200
     time.sleep(0.5)
     stop.set()  # as a load balancer does that saw /ready
     writers.join()
@@ -125,7 +123,7 @@ def counted_by_two_workers(place: Place) -> Finding:
     asyncio.run(send_all(service.url, (request for _, request in requests), 20))
     told = _counted(service) - before
     told.pop(("/metrics", "GET", "200"))  # the look before
-    workers = httpx.get(f"{service.url}/metrics").text.count("process_resident_memory_bytes{pid=")
+    workers = fetch(f"{service.url}/metrics").text.count("process_resident_memory_bytes{pid=")
     sent = Counter(kind for kind, _ in requests)
     wrong = {kind: (told[kind], number) for kind, number in sent.items() if told[kind] != number}
     return Finding(
@@ -137,5 +135,5 @@ def counted_by_two_workers(place: Place) -> Finding:
 
 def _counted(service: Service) -> Counter[tuple[str, ...]]:
     """Requests by address, method and status."""
-    page = httpx.get(f"{service.url}/metrics").text
+    page = fetch(f"{service.url}/metrics").text
     return Counter({(found[1], found[2], found[3]): int(float(found[4])) for found in COUNTED.finditer(page)})

@@ -121,7 +121,7 @@ def _asking(url: str, token: str, seconds: list[float], wrong: list[str]) -> Ite
 
     def ask() -> None:
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
-            while not over.wait(0.02):
+            while not over.wait(0.1):
                 for method, path, body in REQUESTS:
                     began = time.perf_counter()
                     answer = client.request(method, path, json=body)

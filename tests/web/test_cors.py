@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from msgspec.structs import replace
 
+from app.main import create_app
+from app.settings import Settings
 from app.web.cors import Cors
 from tests.callers import refused
 
 ALLOWED = "https://console.example.com,https://myapp-*.vercel.app,http://localhost:3000"
 
 
-@pytest.fixture
-def browser(variant: Any) -> Any:
-    return variant(cors_allowed_origins=ALLOWED)
+@pytest.fixture(scope="module")
+def browser(settings: Settings) -> Iterator[TestClient[Litestar]]:
+    allowing = replace(settings, cors_allowed_origins=ALLOWED)
+    with TestClient(create_app(allowing), raise_server_exceptions=False) as client:
+        yield client
 
 
 @pytest.mark.parametrize(

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET, Struct, json
 
 from app.admin.reports import queries
+from app.admin.reports.from_sums import period_rows
+from app.admin.reports.rows import PeriodRow
 from app.admin.reports.schemas import Forecast, ForecastBy, ForecastPeriod, ForecastQuery
-from app.admin.reports.service import money, owners_of
+from app.admin.reports.service import money, owned_by, people_of
 from app.records.calendar import day_of, first_moment, lower_bound, midnight, next_moment, upper_bound, zone_of
 from app.records.transaction import Transaction
 from app.web.errors import Fault, invalid
 
 MOST_PERIODS = 120
 QUARTER = 3  # months
-
-
-class Sum(Struct):
-    """Deals of one period, currency and kind."""
-
-    place: int | None
-    currency: str
-    kind: str
-    count: int = 0
-    value: Decimal = Decimal(0)
-    weighted: Decimal = Decimal(0)
 
 
 class Period(Struct):
@@ -67,6 +57,20 @@ async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
     """By the days of the tenant's timezone. Raises AppError for a range of too many periods, or of no day."""
     zone, today, last, shown = await span_of(tx, query)
     starts = [period.start for period in shown if period.start is not None]
+    people = people_of(tx, query)
+    if tx.own_records_only:
+        rows = await _of_own(tx, starts, last, today, zone, people)
+    else:
+        rows = await period_rows(tx, starts, last, today, zone, people)
+    places = {period.place for period in shown}
+    sums = {(row.place, row.currency, row.kind): row for row in rows if row.place in places}
+    currencies = sorted({currency for _, currency, _ in sums})
+    return Forecast([_figures(period, currency, sums) for period in shown for currency in currencies])
+
+
+async def _of_own(
+    tx: Transaction, starts: list[date], last: date, today: date, zone: ZoneInfo, people: list[str] | None
+) -> list[PeriodRow]:
     parameters = {
         "today_moment": first_moment(today, zone),
         "today_midnight": midnight(today),
@@ -74,15 +78,8 @@ async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
         "moments": [*(first_moment(start, zone) for start in starts), next_moment(last, zone)],
         "midnights": [*map(midnight, starts), next_moment(last, ZoneInfo("UTC"))],
     }
-    found = await tx.connection.execute(queries.FORECAST, owners_of(tx, query) | parameters)
-    places = {period.place for period in shown}
-    sums = {
-        (one.place, one.currency, one.kind): one
-        for one in json.decode(found.scalar_one(), type=list[Sum])
-        if one.place in places
-    }
-    currencies = sorted({currency for _, currency, _ in sums})
-    return Forecast([_figures(period, currency, sums) for period in shown for currency in currencies])
+    found = await tx.connection.execute(queries.FORECAST, owned_by(people) | parameters)
+    return json.decode(found.scalar_one(), type=list[PeriodRow])
 
 
 def _periods(first: date, last: date, by: ForecastBy) -> Iterator[Period]:
@@ -99,9 +96,10 @@ def _periods(first: date, last: date, by: ForecastBy) -> Iterator[Period]:
     raise invalid(Fault("to", f"is too far from `from`: at most {MOST_PERIODS} periods are shown"))
 
 
-def _figures(period: Period, currency: str, sums: dict[tuple[int | None, str, str], Sum]) -> ForecastPeriod:
+def _figures(period: Period, currency: str, sums: dict[tuple[int | None, str, str], PeriodRow]) -> ForecastPeriod:
     won, open_, lost = (
-        sums.get((period.place, currency, kind), Sum(period.place, currency, kind)) for kind in ("won", "open", "lost")
+        sums.get((period.place, currency, kind), PeriodRow(period.place, currency, kind))
+        for kind in ("won", "open", "lost")
     )
     return ForecastPeriod(
         period=period.name,

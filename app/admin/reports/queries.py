@@ -1,4 +1,5 @@
-"""The statements of the reports: one for each, so that all figures of a report are of one moment.
+"""The reports' statements over the rows themselves: for the funnel, and for people who see only their own records.
+Other reports are made from sums.
 
 Rows in the trash do not count. Row-level security decides which people's rows do.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, literal_column, select, text
+from sqlalchemy import ColumnElement, literal_column, select, text
 
 from app.admin.activities import queries as activities
 from app.admin.deals import queries as deals
@@ -106,10 +107,11 @@ _OVERVIEW = f"""
         SELECT date, type, sum(count)::bigint AS count
         FROM activity_groups, calendar WHERE date BETWEEN today - 29 AND today GROUP BY date, type
     ),
+    -- People who see only their own records may have deals with customers that they do not see.
     best_customers AS (
         SELECT customer_id, count(*) AS deals_count,
                coalesce(sum(amount) FILTER (WHERE currency = (SELECT currency FROM calendar)), 0) AS deals_value
-        FROM deals WHERE deleted_at IS NULL AND {{seen}}
+        FROM deals WHERE deleted_at IS NULL AND customer_id IN (SELECT id FROM customers)
         GROUP BY customer_id ORDER BY deals_value DESC, deals_count DESC, customer_id LIMIT 5
     ),
     best_people AS (
@@ -148,21 +150,15 @@ _OVERVIEW = f"""
 """
 
 
-def _overview(seen: str) -> Select[Any]:
-    """The sums, and the newest deals as lists show them."""
-    figures: ColumnElement[str] = literal_column(f"({_OVERVIEW.format(seen=seen)})", Text)
-    newest = (
-        select(*labelled(deals.COLUMNS))
-        .where(deals.c.deleted_at.is_(None))
-        .order_by(deals.c.created_at.desc(), deals.c.id.desc())
-        .limit(literal_column("5"))
-    )
-    return select(figures, nested_rows(newest, Deal).column)
-
-
-OVERVIEW = _overview("true")
-# People who see only their own records may have deals with customers that they do not see.
-OVERVIEW_OF_OWN = _overview("customer_id IN (SELECT id FROM customers)")
+_NEWEST = (
+    select(*labelled(deals.COLUMNS))
+    .where(deals.c.deleted_at.is_(None))
+    .order_by(deals.c.created_at.desc(), deals.c.id.desc())
+    .limit(literal_column("5"))
+)
+# As lists show them.
+NEWEST_DEALS = select(nested_rows(_NEWEST, Deal).column)
+OVERVIEW = text(f"SELECT ({_OVERVIEW})")
 
 _OWNED = "(CAST(:owners AS text[]) IS NULL OR owner_id = ANY (:owners) OR (:nobody AND owner_id IS NULL))"
 _CHOSEN = f"""
@@ -179,22 +175,14 @@ SUMMARY = unprepared(
     text(f"""
     WITH {_CHOSEN},
     sums AS MATERIALIZED (
-        SELECT kind AS status, currency, count(*) AS count, sum(amount) AS total, avg(amount) AS average,
-               count(*) FILTER (WHERE created_at >= now() - interval '30 days') AS fresh,
-               sum(greatest(actual_close_date - created_at, interval '0')) AS time, count(actual_close_date) AS closed
-        FROM chosen GROUP BY kind, currency
+        SELECT currency, kind, count(*) AS count, sum(amount) AS value, count(actual_close_date) AS dated,
+               extract(epoch FROM sum(greatest(actual_close_date - created_at, interval '0'))) AS seconds,
+               count(*) FILTER (WHERE created_at >= now() - interval '30 days') AS fresh
+        FROM chosen GROUP BY currency, kind
     )
     SELECT json_build_object(
-        'by_status', (
-            SELECT coalesce(json_agg(json_build_object(
-                'status', status, 'currency', currency, 'count', count, 'total', total, 'average', average
-            ) ORDER BY array_position(ARRAY['open', 'won', 'lost'], status), currency), '[]') FROM sums
-        ),
-        'new_deals_last_30_days', (SELECT coalesce(sum(fresh), 0)::bigint FROM sums),
-        'average_days_to_close', (
-            SELECT round((extract(epoch FROM sum(time)) / 86400 / nullif(sum(closed), 0))::numeric, 2)
-            FROM sums WHERE status = 'won'
-        )
+        'sums', (SELECT coalesce(json_agg(sums), '[]') FROM sums),
+        'fresh', (SELECT coalesce(sum(fresh), 0)::bigint FROM sums)
     )::text
 """)
 )

@@ -1,142 +1,48 @@
-"""Makes each report from the sums of its statement."""
+"""Makes each report: from sums, or for people who see only their own records from a statement over the rows."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from msgspec import UNSET, Struct, field, json
+from msgspec import UNSET, json
 
 from app.access.permissions import Permission
 from app.admin.activities.schemas import ActivityStatus, ActivityType
 from app.admin.customers.schemas import CustomerStatus
-from app.admin.reports import queries, schemas
+from app.admin.reports import from_sums, queries, schemas
+from app.admin.reports.rows import (
+    ActivityRow,
+    ClosingRow,
+    DayRow,
+    DealRow,
+    FunnelRow,
+    FunnelRows,
+    OverviewRows,
+    PersonRow,
+    SummaryRows,
+    TeamRows,
+)
 from app.admin.reports.schemas import ByCurrency, DealReportQuery, PeriodQuery
+from app.admin.reports.sums import Between
 from app.money import currency_decimals
-from app.records.calendar import lower_bound, upper_bound, zone_of
+from app.records.calendar import Bound, lower_bound, upper_bound, zone_of
 from app.records.filters import named_people
 from app.records.transaction import Transaction
 
-DAYS = 30
-
-
-class StageRow(Struct):
-    """A stage of the tenant."""
-
-    id: int
-    name: str
-    kind: str
-
-
-class CustomerRow(Struct):
-    """Customers of one status."""
-
-    status: str
-    count: int
-    this_month: int
-
-
-class DealRow(Struct):
-    """Deals of one stage and currency."""
-
-    stage_id: int
-    currency: str
-    count: int
-    value: Decimal
-    weighted: Decimal
-    closed_this_month: int
-
-
-class ActivityRow(Struct):
-    """Activities of one type and status."""
-
-    type: str
-    status: str
-    count: int
-    this_week: int
-
-
-class DayRow(Struct):
-    """Activities of one day and type."""
-
-    date: date
-    type: str
-    count: int
-
-
-class OverviewRows(Struct):
-    """The sums of the overview."""
-
-    currency: str
-    today: date
-    stages: list[StageRow]
-    customers: list[CustomerRow]
-    deals: list[DealRow]
-    activities: list[ActivityRow]
-    days: list[DayRow]
-    top_customers: list[schemas.TopCustomer]
-    top_performers: list[schemas.Performer]
-
-
-class FunnelRow(Struct):
-    """The sums of one stage of the funnel."""
-
-    stage: str
-    display_name: str
-    kind: str
-    first: bool
-    entered: int
-    came_from: int
-    came_on: int
-    current: int
-    values: dict[str, Decimal]
-    seconds: list[float] | None
-
-
-class FunnelRows(Struct):
-    """The sums of the funnel."""
-
-    currency: str
-    stages: list[FunnelRow]
-
-
-class ClosingRow(Struct):
-    """One person's deals of one kind and currency."""
-
-    currency: str
-    kind: str
-    count: int
-    value: Decimal
-    dated: int
-    seconds: Decimal | None
-
-
-class PersonRow(Struct):
-    """The sums of one person in the team's report."""
-
-    id: int | str | None
-    name: str | None
-    email: str | None
-    completed: int
-    overdue: int
-    closings: list[ClosingRow] = field(default_factory=list)
-
-
-class TeamRows(Struct):
-    """The sums of the team's report."""
-
-    currency: str
-    people: list[PersonRow]
+KINDS = ("open", "won", "lost")
 
 
 async def overview(tx: Transaction) -> schemas.Overview:
     """The overview of everything."""
-    statement = queries.OVERVIEW_OF_OWN if tx.own_records_only else queries.OVERVIEW
-    figures, recent_deals = (await tx.connection.execute(statement)).one()
-    rows = json.decode(figures, type=OverviewRows)
+    if tx.own_records_only:
+        recent_deals = (await tx.connection.execute(queries.NEWEST_DEALS)).scalar_one()
+        rows = json.decode((await tx.connection.execute(queries.OVERVIEW)).scalar_one(), type=OverviewRows)
+    else:
+        rows, recent_deals = await from_sums.overview_rows(tx)
     kinds = {stage.id: stage.kind for stage in rows.stages}
     live = rows.deals
     won, lost, open_ = ([row for row in live if kinds[row.stage_id] == kind] for kind in ("won", "lost", "open"))
@@ -192,17 +98,27 @@ async def overview(tx: Transaction) -> schemas.Overview:
 
 async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummary:
     """Deals by status and currency."""
-    found = await tx.connection.execute(queries.SUMMARY, await _chosen(tx, query))
-    report = json.decode(found.scalar_one(), type=schemas.DealSummary)
-    for row in report.by_status:
-        row.total, row.average = (money(amount, row.currency) for amount in (row.total, row.average))
-    return report
+    bounds, people = await _bounds(tx, query), people_of(tx, query)
+    if tx.own_records_only:
+        found = await tx.connection.execute(queries.SUMMARY, _ends(bounds) | owned_by(people))
+        rows = json.decode(found.scalar_one(), type=SummaryRows)
+    else:
+        rows = await from_sums.summary_rows(tx, _between(bounds), people)
+    groups = defaultdict[tuple[int, str], list[ClosingRow]](list)
+    for row in rows.sums:
+        groups[KINDS.index(row.kind), row.currency].append(row)
+    return schemas.DealSummary(
+        by_status=[_status_sum(KINDS[kind], currency, parts) for (kind, currency), parts in sorted(groups.items())],
+        new_deals_last_30_days=rows.fresh,
+        average_days_to_close=_days_to_close(row for row in rows.sums if row.kind == "won"),
+    )
 
 
 async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
     """Every stage, in order, from the stage history."""
     statement = queries.FUNNEL_OF_ALL if query == DealReportQuery() else queries.FUNNEL
-    found = await tx.connection.execute(statement, await _chosen(tx, query))
+    chosen = _ends(await _bounds(tx, query)) | owned_by(people_of(tx, query))
+    found = await tx.connection.execute(statement, chosen)
     rows = json.decode(found.scalar_one(), type=FunnelRows)
     return schemas.Funnel([_funnel_stage(row, rows.currency) for row in rows.stages])
 
@@ -210,8 +126,12 @@ async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
 async def team(tx: Transaction, query: PeriodQuery) -> schemas.Team:
     """The report for all people; for an agent, only for itself."""
     only = None if tx.actor.can(Permission.MANAGE_ALL) else tx.actor.user_id
-    found = await tx.connection.execute(queries.TEAM, await _period(tx, query) | {"only": only})
-    rows = json.decode(found.scalar_one(), type=TeamRows)
+    bounds = await _bounds(tx, query)
+    if tx.own_records_only:
+        found = await tx.connection.execute(queries.TEAM, _ends(bounds) | {"only": only})
+        rows = json.decode(found.scalar_one(), type=TeamRows)
+    else:
+        rows = await from_sums.team_rows(tx, _between(bounds), only)
     members = [_member(person, rows.currency) for person in rows.people]
     return schemas.Team(
         sorted(members, key=lambda m: (m.id is None, -m.won_value, -m.won_count, m.name or "", str(m.id)))
@@ -232,7 +152,7 @@ def _activities(rows: list[ActivityRow]) -> schemas.ActivityFigures:
 
 def _days(today: date, rows: list[DayRow]) -> list[schemas.DayFigures]:
     counts = {(row.date, row.type): row.count for row in rows}
-    days = [today - timedelta(days=back) for back in reversed(range(DAYS))]
+    days = [today - timedelta(days=back) for back in reversed(range(from_sums.DAYS))]
     breakdowns = ((day, {str(kind): counts.get((day, str(kind)), 0) for kind in ActivityType}) for day in days)
     return [schemas.DayFigures(day, sum(breakdown.values()), breakdown) for day, breakdown in breakdowns]
 
@@ -259,8 +179,6 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
     kinds = {kind: [row for row in person.closings if row.kind == kind] for kind in ("open", "won", "lost")}
     won, lost = _count(kinds["won"]), _count(kinds["lost"])
     open_values, won_values = _by_currency(kinds["open"]), _by_currency(kinds["won"])
-    dated = sum(row.dated for row in kinds["won"])
-    seconds = sum((row.seconds or Decimal(0) for row in kinds["won"]), Decimal(0))
     return schemas.TeamMember(
         id=person.id,
         name=person.name,
@@ -273,33 +191,66 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
         won_value_by_currency=won_values,
         lost_count=lost,
         win_rate=round(Decimal(won) / (won + lost), 4) if won + lost else None,
-        average_days_to_close=round(seconds / dated / 86400, 2) if dated else None,
+        average_days_to_close=_days_to_close(kinds["won"]),
         activities_completed=person.completed,
         activities_overdue=person.overdue,
     )
 
 
-async def _period(tx: Transaction, query: PeriodQuery) -> dict[str, datetime | None]:
-    """Where the period begins and ends, for moments and for whole days."""
-    ends: dict[str, datetime | None] = dict.fromkeys(("from", "from_day", "to", "to_day"))
-    if query.from_ is not UNSET or query.to is not UNSET:
-        zone = await zone_of(tx)
-        if query.from_ is not UNSET:
-            ends["from"], ends["from_day"], _ = lower_bound(query.from_, zone)
-        if query.to is not UNSET:
-            ends["to"], ends["to_day"], _ = upper_bound(query.to, zone)
-    return ends
+class _Bounds(NamedTuple):
+    """Where a period begins and ends."""
+
+    lower: Bound | None
+    upper: Bound | None
 
 
-async def _chosen(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
-    return await _period(tx, query) | owners_of(tx, query)
+async def _bounds(tx: Transaction, query: PeriodQuery) -> _Bounds:
+    if query.from_ is UNSET and query.to is UNSET:
+        return _Bounds(None, None)
+    zone = await zone_of(tx)
+    return _Bounds(
+        None if query.from_ is UNSET else lower_bound(query.from_, zone),
+        None if query.to is UNSET else upper_bound(query.to, zone),
+    )
 
 
-def owners_of(tx: Transaction, query: DealReportQuery) -> dict[str, Any]:
-    """The people whose deals a report is about."""
-    people = None if query.owner_id is UNSET else query.owner_id
-    owners = people and named_people(people, tx.actor.user_id)
-    return {"owners": owners, "nobody": people is not None and "none" in people}
+def _ends(bounds: _Bounds) -> dict[str, datetime | None]:
+    """For moments and for whole days."""
+    lower, upper = bounds
+    return {
+        "from": lower and lower.moment,
+        "from_day": lower and lower.midnight,
+        "to": upper and upper.moment,
+        "to_day": upper and upper.midnight,
+    }
+
+
+def _between(bounds: _Bounds) -> Between | None:
+    return Between.of(*bounds) if any(bounds) else None
+
+
+def people_of(tx: Transaction, query: DealReportQuery) -> list[str] | None:
+    """The people whose deals a report is about: '' is nobody, None everybody."""
+    if query.owner_id is UNSET or query.owner_id is None:
+        return None
+    return named_people(query.owner_id, tx.actor.user_id) + ([""] if "none" in query.owner_id else [])
+
+
+def owned_by(people: list[str] | None) -> dict[str, Any]:
+    """The same, as statements over the rows take it."""
+    return {"owners": people, "nobody": people is not None and "" in people}
+
+
+def _status_sum(status: str, currency: str, rows: list[ClosingRow]) -> schemas.StatusSum:
+    total, count = sum((row.value for row in rows), Decimal(0)), _count(rows)
+    return schemas.StatusSum(status, currency, count, money(total, currency), money(total / count, currency))
+
+
+def _days_to_close(rows: Iterable[ClosingRow]) -> Decimal | None:
+    seconds, dated = Decimal(0), 0
+    for row in rows:
+        seconds, dated = seconds + (row.seconds or 0), dated + row.dated
+    return (seconds / 86400 / dated).quantize(Decimal("0.01"), ROUND_HALF_UP) if dated else None
 
 
 def _count(rows: Iterable[DealRow | ClosingRow]) -> int:

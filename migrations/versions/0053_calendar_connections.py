@@ -4,12 +4,12 @@ from pathlib import Path
 
 from migrations.rules import as_role, granted, isolate, owned_by, run, within_years
 
-revision = "0051"
-down_revision = "0050"
+revision = "0053"
+down_revision = "0052"
 branch_labels = None
 depends_on = None
 
-SQL = Path(__file__).with_name("0051")
+SQL = Path(__file__).with_name("0053")
 TABLES = ("calendar_connections", "calendar_entries", "oauth_states")
 SECRETS = """
     CREATE OR REPLACE FUNCTION crm_tenants_with_secrets() RETURNS SETOF text LANGUAGE sql STABLE

@@ -1,0 +1,309 @@
+"""The rows of each report from the sums that the database keeps, whatever the number of records."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct, json
+from sqlalchemy import text
+
+from app.admin.deals.schemas import Deal
+from app.admin.reports import schemas
+from app.admin.reports.queries import NEWEST_DEALS
+from app.admin.reports.rows import (
+    ActivityRow,
+    ClosingRow,
+    CustomerRow,
+    DayRow,
+    DealRow,
+    OverviewRows,
+    PeriodRow,
+    PersonRow,
+    StageRow,
+    SummaryRows,
+    TeamRows,
+)
+from app.admin.reports.sums import HOUR, MICROSECOND, Ask, Between, Figure, add_up
+from app.records.calendar import day_of, first_moment, midnight
+from app.records.transaction import Transaction
+from app.web.structs import present_user
+
+TOP = 5
+NAMELESS = (None, None)
+LATELY = timedelta(days=90)
+FRESH = timedelta(days=30)
+DAYS = 30
+
+
+class Frame(Struct):
+    """What the figures of an organization are read by."""
+
+    now: datetime
+    currency: str
+    timezone: str
+    stages: list[StageRow]
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where its days begin."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Of each stage, as a facet."""
+        return {str(stage.id): stage.kind for stage in self.stages}
+
+
+FRAME = text("""
+    SELECT json_build_object(
+        'now', now(), 'currency', default_currency, 'timezone', timezone,
+        'stages', (SELECT json_agg(json_build_object('id', id, 'name', name, 'kind', kind) ORDER BY "order", id)
+                   FROM pipeline_stages)
+    )::text FROM settings
+""")
+# The best customers are read off an index; of those that changed since, the deals are added up now. Where few have
+# deals in the organization's currency, those with the most deals come next.
+TOP_CUSTOMERS = text("""
+    WITH home AS (SELECT default_currency AS currency FROM settings),
+    changed AS MATERIALIZED (
+        SELECT DISTINCT facet::bigint AS customer_id FROM report_changes WHERE series = 'deals.customer'
+    ),
+    best AS (
+        SELECT customer_id FROM customer_values
+        WHERE currency = (SELECT currency FROM home) AND customer_id NOT IN (SELECT customer_id FROM changed)
+        ORDER BY value DESC, deals DESC, customer_id LIMIT 5
+    ),
+    busiest AS (
+        SELECT customer_id FROM customer_values
+        WHERE currency = '' AND customer_id NOT IN (SELECT customer_id FROM changed)
+        ORDER BY value DESC, deals DESC, customer_id LIMIT 10
+    ),
+    valued AS (
+        SELECT customer_id, deals, coalesce((
+            SELECT value FROM customer_values AS here
+            WHERE here.customer_id = every.customer_id AND here.currency = (SELECT currency FROM home)
+        ), 0) AS value
+        FROM (SELECT customer_id FROM best UNION SELECT customer_id FROM busiest) AS chosen
+        JOIN customer_values AS every USING (customer_id)
+        WHERE every.currency = ''
+        UNION ALL
+        SELECT customer_id, count(*), coalesce(sum(amount) FILTER (WHERE currency = (SELECT currency FROM home)), 0)
+        FROM changed CROSS JOIN LATERAL (
+            SELECT amount, currency FROM deals
+            WHERE deals.customer_id = changed.customer_id AND deleted_at IS NULL OFFSET 0
+        ) AS deals
+        GROUP BY customer_id
+    )
+    SELECT coalesce(json_agg(json_build_object(
+        'id', customer_id, 'name', crm_customer_name(customer_id),
+        'email', (SELECT email FROM customers WHERE id = customer_id),
+        'company', (SELECT company FROM customers WHERE id = customer_id),
+        'deals_count', deals, 'deals_value', trim_scale(value)
+    ) ORDER BY value DESC, deals DESC, customer_id), '[]')::text
+    FROM (SELECT * FROM valued ORDER BY value DESC, deals DESC, customer_id LIMIT 5) AS top
+""")
+PEOPLE = text("SELECT id, name, email FROM users WHERE CAST(:ids AS text[]) IS NULL OR id = ANY (:ids)")
+
+
+async def frame_of(tx: Transaction) -> Frame:
+    """The organization's, at this moment."""
+    return json.decode((await tx.connection.execute(FRAME)).scalar_one(), type=Frame)
+
+
+# Numbers by which a report knows its sums. Those of days and periods come after.
+ALL, CLOSED, CUSTOMERS, NEW_CUSTOMERS, ACTIVITIES, OVERDUE, WEEK, NONE, FIRST = range(9)
+
+
+async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
+    """The sums, and the newest deals."""
+    frame = await frame_of(tx)
+    zone, today = frame.zone, day_of(frame.now, frame.zone)
+    monday, month = today - timedelta(days=today.weekday()), today.replace(day=1)
+    next_month = (month + timedelta(days=31)).replace(day=1)
+    days = [today - timedelta(days=back) for back in range(DAYS)]
+    figures = await add_up(
+        tx,
+        [
+            Ask(ALL, "deals.created"),
+            Ask(CLOSED, "deals.closed", _days(month, next_month, zone)),
+            Ask(CUSTOMERS, "customers"),
+            Ask(NEW_CUSTOMERS, "customers", Between(first_moment(month, zone))),
+            Ask(ACTIVITIES, "activities"),
+            Ask(OVERDUE, "activities", Between(last=frame.now, last_day=today), HOUR),
+            Ask(WEEK, "activities", _days(monday, monday + timedelta(days=7), zone), HOUR),
+            *(
+                Ask(FIRST + back, "activities", _days(day, day + timedelta(days=1), zone), HOUR)
+                for back, day in enumerate(days)
+            ),
+        ],
+    )
+    found = _by_place(figures)
+    new = Counter({it.facet: it.rows for it in found[NEW_CUSTOMERS]})
+    closed = Counter({(it.facet, it.part): it.rows for it in found[CLOSED]})
+    per_day = Counter[tuple[int, str]]()
+    for figure in figures:
+        if figure.place >= FIRST:
+            per_day[figure.place - FIRST, figure.facet] += figure.rows
+    newest = (await tx.connection.execute(NEWEST_DEALS)).scalar_one()
+    best = (await tx.connection.execute(TOP_CUSTOMERS)).scalar_one()
+    rows = OverviewRows(
+        currency=frame.currency,
+        today=today,
+        stages=frame.stages,
+        customers=[CustomerRow(it.facet, it.rows, new[it.facet]) for it in found[CUSTOMERS]],
+        deals=[
+            DealRow(int(it.facet), it.part, it.rows, it.amount, it.weighted / 100, closed[it.facet, it.part])
+            for it in found[ALL]
+        ],
+        activities=[
+            *(ActivityRow(it.facet, _shown(it.part), it.rows, 0) for it in found[ACTIVITIES]),
+            *(ActivityRow(it.facet, it.part, 0, it.rows) for it in found[WEEK]),
+            *(
+                ActivityRow(it.facet, status, count, 0)
+                for it in found[OVERDUE]
+                if it.part == "scheduled"
+                for status, count in (("scheduled", -it.rows), ("overdue", it.rows))
+            ),
+        ],
+        days=[DayRow(days[back], kind, count) for (back, kind), count in per_day.items()],
+        top_customers=json.decode(best, type=list[schemas.TopCustomer]),
+        top_performers=await _top_performers(tx, frame),
+    )
+    return rows, newest
+
+
+async def _top_performers(tx: Transaction, frame: Frame) -> list[schemas.Performer]:
+    """Those who won most lately."""
+    since, until = frame.now - LATELY, max(frame.now, midnight(day_of(frame.now, frame.zone)))
+    since_day = since.date() + timedelta(days=since > midnight(since.date()))
+    lately = Between(since, until + MICROSECOND, since_day, until.date() + timedelta(days=1))
+    asks = [Ask(ALL, "deals.created"), Ask(CLOSED, "deals.closed", lately)]
+    found = _by_place(await add_up(tx, asks, each=True))
+    won, value = Counter[str](), defaultdict[str, Decimal](Decimal)
+    for figure in found[CLOSED]:
+        won[figure.person] += figure.rows if frame.kinds[figure.facet] == "won" else 0
+    for figure in found[ALL]:
+        here = frame.kinds[figure.facet] == "open" and figure.part == frame.currency
+        value[figure.person] += figure.amount if here else 0
+    value.pop("", None)
+    best = sorted(value, key=lambda person: (-won[person], -value[person], person))[:TOP]
+    people = await _people(tx, best)
+    return [
+        schemas.Performer(present_user(person), *people.get(person, NAMELESS), won[person], value[person])
+        for person in best
+    ]
+
+
+async def summary_rows(tx: Transaction, between: Between | None, people: Sequence[str] | None) -> SummaryRows:
+    """Of the deals that were created in a period, and belong to these people."""
+    frame = await frame_of(tx)
+    fresh = Between(frame.now - FRESH).within(between)
+    asks = [Ask(ALL, "deals.created", between), Ask(FIRST, "deals.created", fresh)]
+    found = _by_place(await add_up(tx, asks, people))
+    sums = [_closing(it, frame.kinds[it.facet]) for it in found[ALL]]
+    return SummaryRows(sums, sum(it.rows for it in found[FIRST]))
+
+
+async def team_rows(tx: Transaction, between: Between | None, only: str | None) -> TeamRows:
+    """Of each person with any deals or activities, and of all who were here; or only of one."""
+    frame = await frame_of(tx)
+    past = Between(last=frame.now, last_day=day_of(frame.now, frame.zone)).within(between)
+    asks = [
+        Ask(ALL, "deals.created"),
+        Ask(ACTIVITIES, "activities", between),
+        Ask(OVERDUE, "activities", past),
+        *([Ask(CLOSED, "deals.closed", between)] if between else []),
+    ]
+    found = _by_place(await add_up(tx, asks, None if only is None else [only], each=only is None))
+    completed = Counter[str]()
+    for it in found[ACTIVITIES]:
+        completed[it.person] += it.rows if it.part == "completed" else 0
+    overdue = Counter[str]()
+    for it in found[OVERDUE]:
+        overdue[it.person] += it.rows if it.part == "scheduled" else 0
+    closings = defaultdict[str, list[ClosingRow]](list)
+    for it in (*found[ALL], *found[CLOSED]):
+        kind = frame.kinds[it.facet]
+        # The period cuts what is closed.
+        if between is None or (kind == "open") == (it.place == ALL):
+            closings[it.person].append(_closing(it, kind))
+    users = await _people(tx, None if only is None else [only])
+    return TeamRows(
+        frame.currency,
+        [
+            PersonRow(
+                present_user(person) if person else None,
+                *users.get(person, NAMELESS),
+                completed[person],
+                overdue[person],
+                closings[person],
+            )
+            for person in dict.fromkeys((*users, *completed, *closings))
+        ],
+    )
+
+
+async def period_rows(
+    tx: Transaction, starts: Sequence[date], last: date, today: date, zone: ZoneInfo, people: Sequence[str] | None
+) -> list[PeriodRow]:
+    """Of the deals that are expected or were closed in each period, up to the last day: `place` counts from 1. It is -1
+    for what is overdue, and None for what has no date.
+    """
+    frame = await frame_of(tx)
+    past = Between(last=first_moment(today, zone), last_day=today)
+    asks = [Ask(ALL, "deals.created"), Ask(NONE, "deals.expected"), Ask(OVERDUE, "deals.expected", past)]
+    to_come = Between(first_moment(today, zone), None, today)
+    for place, (first, after) in enumerate(zip(starts, (*starts[1:], _next_day(last)), strict=True)):
+        period = _days(first, after, zone)
+        asks += [
+            Ask(FIRST + 2 * place, "deals.expected", to_come.within(period)),
+            Ask(FIRST + 2 * place + 1, "deals.closed", period),
+        ]
+    sums: dict[tuple[int | None, str, str], PeriodRow] = {}
+    for it in await add_up(tx, asks, people):
+        kind = frame.kinds[it.facet]
+        is_open = it.place < FIRST or not (it.place - FIRST) % 2
+        if is_open != (kind == "open"):
+            continue
+        shown = {ALL: None, NONE: None, OVERDUE: -1}.get(it.place, (it.place - FIRST) // 2 + 1)
+        row = sums.setdefault((shown, it.part, kind), PeriodRow(shown, it.part, kind))
+        # Without a date are all but those that have one.
+        sign = -1 if it.place == NONE else 1
+        row.count += sign * it.rows
+        row.value += sign * it.amount
+        row.weighted += sign * it.weighted / 100
+    return [row for row in sums.values() if row.count]
+
+
+def _by_place(figures: Iterable[Figure]) -> dict[int, list[Figure]]:
+    found = defaultdict[int, list[Figure]](list)
+    for figure in figures:
+        found[figure.place].append(figure)
+    return found
+
+
+def _days(first: date, after: date | None, zone: ZoneInfo) -> Between:
+    """From the first moment of a day until before another day."""
+    return Between(first_moment(first, zone), None if after is None else first_moment(after, zone), first, after)
+
+
+def _next_day(day: date) -> date | None:
+    return None if day == date.max else day + timedelta(days=1)
+
+
+def _shown(part: str) -> str:
+    return "scheduled" if part == "someday" else part
+
+
+def _closing(figure: Figure, kind: str) -> ClosingRow:
+    return ClosingRow(figure.part, kind, figure.rows, figure.amount, figure.closed, figure.seconds)
+
+
+async def _people(tx: Transaction, ids: list[str] | None) -> dict[str, tuple[str | None, str | None]]:
+    """The names and emails of those who were here; with ids, of these."""
+    found = await tx.connection.execute(PEOPLE, {"ids": ids})
+    return {person: (name, email) for person, name, email in found}

@@ -1,0 +1,105 @@
+-- What reports add up, kept by triggers: docs/reports.md says how.
+
+-- What a statement changed in a series, not added to the sums yet. A report adds it by itself.
+CREATE TABLE report_changes (
+    tenant_id varchar(64) NOT NULL,
+    series text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    -- Whose the rows are; '' is nobody's.
+    person text NOT NULL,
+    -- The hour that they are in, since 1970 in UTC.
+    hour integer NOT NULL,
+    -- Whether their time is a whole day, stored as its midnight in UTC.
+    whole_day boolean NOT NULL,
+    -- Of deals the stage, of activities the type, of customers the status.
+    facet text NOT NULL,
+    -- Of deals the currency, of activities the status.
+    part text NOT NULL,
+    rows bigint NOT NULL,
+    amount numeric NOT NULL,
+    -- By the probability, in per cent.
+    weighted numeric NOT NULL,
+    -- How many have a closing date, and how long they took.
+    closed bigint NOT NULL,
+    seconds numeric NOT NULL,
+    CONSTRAINT report_changes_pkey PRIMARY KEY (tenant_id, series, id)
+);
+
+-- The same, added up for so many hours each (`span`), everybody's and each person's.
+CREATE TABLE report_sums (
+    tenant_id varchar(64) NOT NULL,
+    series text NOT NULL,
+    by_person boolean NOT NULL,
+    -- 0 is all of time.
+    span integer NOT NULL,
+    person text NOT NULL,
+    hour integer NOT NULL,
+    whole_day boolean NOT NULL,
+    facet text NOT NULL,
+    part text NOT NULL,
+    rows bigint NOT NULL,
+    amount numeric NOT NULL,
+    weighted numeric NOT NULL,
+    closed bigint NOT NULL,
+    seconds numeric NOT NULL,
+    CONSTRAINT report_sums_pkey
+        PRIMARY KEY (tenant_id, series, by_person, span, person, hour, whole_day, facet, part)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+
+-- What the live deals of each customer are worth in each currency, and how many it has in all. Currency '' is a row for
+-- every customer with deals, of value 0.
+CREATE TABLE customer_values (
+    tenant_id varchar(64) NOT NULL,
+    customer_id bigint NOT NULL,
+    currency varchar(3) NOT NULL,
+    value numeric NOT NULL,
+    deals bigint NOT NULL,
+    CONSTRAINT customer_values_pkey PRIMARY KEY (tenant_id, customer_id, currency)
+);
+CREATE INDEX customer_values_best_idx ON customer_values (tenant_id, currency, value DESC, deals DESC, customer_id);
+
+-- The hours at the ends of a period are read from the rows themselves.
+CREATE INDEX deals_live_actual_close_date_idx ON deals (tenant_id, actual_close_date)
+    WHERE deleted_at IS NULL AND actual_close_date IS NOT NULL;
+
+-- The triggers add what changed for whatever tenants a statement changes, as the tables' owner.
+CREATE POLICY changed ON report_changes FOR INSERT TO CURRENT_USER WITH CHECK (true);
+CREATE POLICY maintenance ON report_changes TO crm_maintenance USING (true);
+CREATE POLICY maintenance ON report_sums TO crm_maintenance USING (true);
+CREATE POLICY maintenance ON customer_values TO crm_maintenance USING (true);
+GRANT SELECT, DELETE ON report_changes TO crm_maintenance;
+GRANT SELECT, INSERT, UPDATE, DELETE ON report_sums, customer_values TO crm_maintenance;
+GRANT SELECT (customer_id, currency, amount) ON deals TO crm_maintenance;
+
+-- Reads anew what these customers' deals are worth. It may be done at any time, and twice.
+CREATE FUNCTION crm_value_customers(tenants text[], customers bigint[]) RETURNS void LANGUAGE sql AS $$
+    WITH changed AS (SELECT * FROM unnest(tenants, customers) AS changed (tenant_id, customer_id)),
+    present AS (
+        SELECT tenant_id, customer_id, currency, sum(amount) AS value, count(*) AS deals
+        FROM changed CROSS JOIN LATERAL (
+            SELECT currency, amount FROM deals
+            WHERE deals.tenant_id = changed.tenant_id AND deals.customer_id = changed.customer_id
+                AND deleted_at IS NULL OFFSET 0
+        ) AS deals
+        GROUP BY tenant_id, customer_id, currency
+    ),
+    valued AS (
+        SELECT tenant_id, customer_id, currency, value,
+               sum(deals) OVER (PARTITION BY tenant_id, customer_id)::bigint AS deals
+        FROM present
+        UNION ALL
+        SELECT tenant_id, customer_id, '', 0, sum(deals)::bigint FROM present GROUP BY tenant_id, customer_id
+    ),
+    gone AS (
+        DELETE FROM customer_values AS kept USING changed
+        WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND NOT EXISTS (
+            SELECT FROM valued
+            WHERE valued.tenant_id = kept.tenant_id AND valued.customer_id = kept.customer_id
+                AND valued.currency = kept.currency
+        )
+    )
+    INSERT INTO customer_values AS kept (tenant_id, customer_id, currency, value, deals)
+    SELECT tenant_id, customer_id, currency, value, deals FROM valued
+    ON CONFLICT (tenant_id, customer_id, currency) DO UPDATE SET value = excluded.value, deals = excluded.deals
+    WHERE (kept.value, kept.deals) <> (excluded.value, excluded.deals)
+$$;

@@ -1,0 +1,260 @@
+"""Reports are made from sums that the database keeps. Their figures are those of the rows, at every moment."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app.access.actor import Actor
+from app.access.permissions import Role
+from app.admin.reports import forecast, service
+from app.admin.reports.schemas import DealReportQuery, ForecastQuery, PeriodQuery
+from app.admin.reports.sums import FIRST_HOUR, LAST_HOUR, SPANS, cover
+from app.db.database import Database
+from app.db.roles import enter_tenant
+from app.records.transaction import Transaction
+from app.settings import Settings
+from tests.callers import Caller, Callers
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+ZONES = ["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "America/New_York", "Asia/Kathmandu"]
+OWNERS = ["ada", "7", None]
+CURRENCIES = ["USD", "EUR", "JPY"]
+SUMS = (
+    "SELECT * FROM report_sums WHERE span <> 1 ORDER BY series, by_person, span, person, hour, whole_day, facet, part"
+)
+VALUES = "SELECT * FROM customer_values ORDER BY customer_id, currency"
+
+Make = Callable[[Transaction], Awaitable[Any]]
+
+
+def moments(chance: random.Random) -> Iterator[datetime]:
+    """Times near the ends of days, weeks and years, today and long ago, and whole days."""
+    while True:
+        around = NOW + timedelta(days=chance.choice([0, 0, 1, 7, 30, 90, 400]) * chance.choice([-1, 1]))
+        if chance.random() < 0.1:
+            around = around.replace(year=chance.choice([2, 1969, 9999]), day=1)
+        day = around.replace(hour=0, minute=0, second=0)
+        yield chance.choice([day, around, day + timedelta(seconds=chance.choice([1, 20700, 46800, 86399]))])
+
+
+def reports(chance: random.Random, times: Iterator[datetime]) -> Iterator[Make]:
+    """Every report as it is, and cut by people and a period."""
+    yield service.overview
+    for cut in (False, True):
+        period: dict[str, Any] = {}
+        if cut:
+            ends = sorted((next(times), next(times)))
+            chosen = (chance.choice([end.isoformat(), end.date().isoformat()]) for end in ends)
+            period = dict(zip(("from_", "to"), chosen, strict=True))
+        people: dict[str, Any] = {"owner_id": chance.choice([["ada"], ["7", "none"], ["nobody at all"]])} if cut else {}
+        yield partial(service.summary, query=DealReportQuery(**period, **people))
+        yield partial(service.team, query=PeriodQuery(**period))
+        day = next(times).replace(year=2026)
+        span: dict[str, Any] = (
+            {"from_": day.date().isoformat(), "to": (day + timedelta(days=300)).date().isoformat()} if cut else {}
+        )
+        yield partial(forecast.forecast, query=ForecastQuery(**span, **people))
+
+
+async def compare(settings: Settings, tenant: str, wanted: Iterator[Make]) -> None:
+    """Fail unless each report from the sums is that of the rows, both at the same moment."""
+    actor = Actor(user_id="ada", tenant_id=tenant, role=Role.ADMIN)
+    async with Database(settings) as database:
+        for make in wanted:
+            async with database.reader(actor) as session:
+                kept = await make(Transaction(actor, session))
+                # People who see only their own records get reports that are made of the rows. This one sees all.
+                assert kept == await make(Transaction(actor, session, own_records_only=True))
+
+
+class Books:
+    """An organization whose records change in every way, by the service's own login."""
+
+    def __init__(self, settings: Settings, tenant: str, seed: int) -> None:
+        self.settings, self.tenant = settings, tenant
+        self.chance = random.Random(seed)
+        self.times = moments(self.chance)
+
+    def pick(self, *choices: Any) -> Any:
+        return self.chance.choice(choices)
+
+    def deal(self) -> dict[str, Any]:
+        return {
+            "stage_id": self.pick(*self.stages),
+            "owner_id": self.pick(*OWNERS),
+            "currency": self.pick(*CURRENCIES),
+            "amount": self.pick(0, 10, 10.5, 999999.9999),
+            "probability": self.pick(0, 33, 100),
+            "created_at": next(self.times),
+            "expected_close_date": self.pick(None, next(self.times)),
+            "actual_close_date": self.pick(None, next(self.times)),
+            "customer_id": self.pick(*self.customers),
+        }
+
+    def activity(self) -> dict[str, Any]:
+        due = self.pick(None, next(self.times))
+        return {
+            "type": self.pick("call", "task"),
+            "status": self.pick("scheduled", "scheduled", "completed", "cancelled"),
+            "assigned_to": self.pick(*OWNERS),
+            "due_date": due,
+            "all_day": due is not None and (due.hour, due.minute, due.second) == (0, 0, 0),
+            "created_at": next(self.times),
+        }
+
+    def customer(self) -> dict[str, Any]:
+        return {"status": self.pick("lead", "active"), "created_at": next(self.times)}
+
+    def made(self, table: str) -> dict[str, Any]:
+        return {"customers": self.customer, "deals": self.deal, "activities": self.activity}[table]()
+
+    @contextmanager
+    def connected(self) -> Iterator[psycopg.Connection]:
+        """One transaction."""
+        with psycopg.connect(self.settings.database_dsn) as connection:
+            enter_tenant(connection, self.tenant, {})
+            self.stages = [row[0] for row in connection.execute("SELECT id FROM pipeline_stages")]
+            self.customers = [row[0] for row in connection.execute("SELECT id FROM customers")]
+            yield connection
+
+    def insert(self, connection: psycopg.Connection, table: str, count: int) -> None:
+        named = "name" if table == "customers" else "title"
+        for _ in range(count):
+            values = {"tenant_id": self.tenant, named: "X"} | self.made(table)
+            columns, places = ", ".join(values), ", ".join("%s" for _ in values)
+            connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", list(values.values()))
+
+    def change(self, connection: psycopg.Connection) -> None:
+        """Some rows of a table, by one statement."""
+        table = self.pick("customers", "deals", "deals", "activities")
+        values = self.made(table)
+        if self.chance.random() < 0.4:
+            values = {"deleted_at": self.pick(None, None, NOW)}
+        assignments = ", ".join(f"{column} = %s" for column in values)
+        connection.execute(
+            f"UPDATE {table} SET {assignments} WHERE id %% 3 = %s", [*values.values(), self.pick(0, 1, 2)]
+        )
+
+    def live(self) -> None:
+        """A few transactions, of which some are undone."""
+        for _ in range(4):
+            with self.connected() as connection:
+                self.insert(connection, self.pick("customers", "deals", "activities"), self.pick(1, 3))
+                self.change(connection)
+                if self.chance.random() < 0.2:
+                    connection.rollback()
+
+    def settle(self) -> None:
+        """Other settings, and a part of what changed is added up."""
+        with self.connected() as connection:
+            connection.execute("UPDATE settings SET timezone = %s", [self.pick(*ZONES)])
+            connection.execute("UPDATE settings SET default_currency = %s", [self.pick(*CURRENCIES)])
+        self.fold(self.pick(1, 5, 10_000))
+
+    def fold(self, most: int, *, until_done: bool = False) -> None:
+        with psycopg.connect(self.settings.database_dsn, autocommit=True) as connection:
+            connection.execute("SET ROLE crm_service")
+            while connection.execute("SELECT crm_fold_report_changes(%s)", [most]).fetchone() != (0,) and until_done:
+                pass
+
+
+@pytest.fixture
+def books(settings: Settings, admin: Caller) -> Books:
+    admin.customer()
+    return Books(settings, admin.tenant, 1)
+
+
+@given(seed=st.integers(0, 10_000))
+@hypothesis_settings(max_examples=5)
+def test_reports_from_sums_are_those_of_the_rows(make_books: Callable[[int], Books], seed: int) -> None:
+    books = make_books(seed)
+    for _ in range(3):
+        books.live()
+        books.settle()
+        asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
+
+
+@pytest.fixture(scope="module")
+def make_books(settings: Settings, client: Any) -> Callable[[int], Books]:
+    """Each example goes on with what the ones before have left."""
+    admin = Callers(client, settings).person("admin", "report-sums")
+    admin.customer()
+    return lambda seed: Books(settings, admin.tenant, seed)
+
+
+def test_reports_are_right_while_many_write_and_somebody_adds_up(books: Books) -> None:
+    writers = [Books(books.settings, books.tenant, seed) for seed in range(4)]
+
+    def write(mine: Books) -> None:
+        for _ in range(3):
+            mine.live()
+            mine.settle()
+
+    with ThreadPoolExecutor(len(writers)) as people:
+        works = [people.submit(write, mine) for mine in writers]
+        while not all(work.done() for work in works):
+            asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
+        for work in works:
+            work.result()
+    asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
+
+
+def test_what_was_added_up_bit_by_bit_is_what_is_added_up_at_once(books: Books) -> None:
+    for _ in range(5):
+        books.live()
+        books.settle()
+    with psycopg.connect(books.settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [books.tenant])
+        books.fold(100, until_done=True)
+        kept = [owner.execute(query).fetchall() for query in (SUMS, VALUES)]
+        owner.execute("SELECT crm_add_up_reports(%s)", [books.tenant])
+        assert kept == [owner.execute(query).fetchall() for query in (SUMS, VALUES)]
+
+
+def test_what_is_added_up_anew_counts_nothing_twice(books: Books) -> None:
+    """What was not added up yet is in the rows already."""
+    books.live()
+    with psycopg.connect(books.settings.migration_dsn) as owner:
+        owner.execute("SELECT crm_add_up_reports(%s)", [books.tenant])
+    asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
+
+
+def test_a_statement_appends_a_row_for_each_group(admin: Caller, settings: Settings) -> None:
+    admin.customer()
+    with psycopg.connect(settings.database_dsn) as connection:
+        enter_tenant(connection, admin.tenant, {})
+        appended = "SELECT count(*), sum(rows) FROM report_changes WHERE series = 'customers'"
+        before = connection.execute(appended).fetchone()
+        connection.execute(
+            "INSERT INTO customers (tenant_id, name) SELECT %s, 'X' FROM generate_series(1, 500)", [admin.tenant]
+        )
+        assert before == (1, 1)
+        assert connection.execute(appended).fetchone() == (2, 501)
+        connection.execute("UPDATE customers SET name = 'Y'")
+        assert connection.execute(appended).fetchone() == (2, 501)
+
+
+@given(st.data())
+def test_a_period_is_covered_by_spans_without_gap_or_overlap(data: st.DataObject) -> None:
+    spans = data.draw(st.sampled_from([SPANS, SPANS[1:], SPANS[2:]]))
+    ends = st.integers(-(10**6), 10**6).map(lambda number: number * spans[0])
+    first, last = sorted((data.draw(ends | st.just(FIRST_HOUR)), data.draw(ends | st.just(LAST_HOUR))))
+    parts = sorted(cover(first, last, spans), key=lambda part: part[1])
+    assert [part[1] for part in parts] == [first, *(part[2] for part in parts[:-1])] if parts else first == last
+    assert not parts or parts[-1][2] == last
+    assert all(begin % span == end % span == 0 and begin < end for span, begin, end in parts)
+    # No more rows are read than a period's ends need.
+    assert all((end - begin) // span < 2 * 8 * 3 for span, begin, end in parts if span != spans[-1])
