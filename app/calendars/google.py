@@ -36,8 +36,7 @@ from app.calendars.texts import retitled, without_html
 from app.web.email import fold_email
 from app.web.http_client import http_client
 
-CALENDAR = "primary"
-EVENTS = f"calendars/{CALENDAR}/events"
+EVENTS = "calendars/primary/events"
 PAGE, MOST_PAGES = 250, 500
 # Birthdays and places of work are no entries.
 KINDS = ["default", "focusTime", "fromGmail", "outOfOffice"]
@@ -118,7 +117,8 @@ class GoogleCalendar:
             raise Refused(f"{self._api.name}: this calendar can only be read")
         assert self._service.user_url, "Google has one"  # noqa: S101
         user = await self._api.ask("GET", self._service.user_url, _User)
-        return Account(user.email, CALENDAR, read_title(page.summary)[0])
+        # The calendar's own id is the address: `primary` is another one with each token.
+        return Account(user.email, user.email, read_title(page.summary)[0])
 
     async def changes(self, token: str | None, window: Window) -> Changes:
         """What changed since a token, or without one everything in the window."""

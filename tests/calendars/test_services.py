@@ -60,7 +60,7 @@ def invite(account: Account, event_id: str, *addresses: str) -> None:
 def test_the_account_and_its_calendar_have_names(account: Account) -> None:
     found = account.run(lambda adapter: adapter.check())
     expected = {
-        "google": CalendarAccount("ada@example.com", "primary", "ada@example.com"),
+        "google": CalendarAccount("ada@example.com", "ada@example.com", "ada@example.com"),
         "microsoft": CalendarAccount("ada@example.com", "AAMkCalendar=", "Calendar"),
     }
     assert found == expected[account.provider]
