@@ -90,7 +90,14 @@ check-deploy:
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+ifeq (,$(shell command -v kubectl))
+	@echo "SKIPPED: deploy/kubernetes was not checked, because kubectl is not installed here" >&2$(if $(CI),; exit 1)
+else
+	@set -e; made=$$(mktemp); trap 'rm $$made' EXIT; for overlay in deploy/kubernetes/overlays/*; do \
+		kubectl kustomize $$overlay >$$made; \
+		$(BIN)/kubernetes-validate --strict --quiet --no-warn $$made; \
+	done
+endif
 
 check-openapi:
 	@$(BIN)/crm openapi --check

@@ -54,7 +54,8 @@ from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
 from app.tasks import beside
-from app.telemetry import forget_dead_workers
+from app.telemetry import forget_dead_workers, measure_lag, note_start
+from app.usage import measure_tenants
 from app.web.addresses import Addresses
 
 BULKS = (CUSTOMERS, CONTACTS, DEALS, PROJECTS, ACTIVITIES, NOTES)
@@ -83,7 +84,8 @@ def create_worker(settings: Settings) -> Litestar:
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
-    async with app.state.database, background(app.state):
+    async with app.state.database, beside(measure_lag()), background(app.state):
+        note_start()
         yield
     app.state.store.close()
 
@@ -179,5 +181,6 @@ def _upkeep(settings: Settings, database: Database, store: ObjectStore) -> Corou
         "old proposals": Step(partial(prune_proposals, database), PROPOSALS_AT_ONCE),
         "old sums": Step(partial(prune_sums, database), FOLDED_AT_ONCE),
         "old deliveries": Step(partial(prune_webhooks, database), 1),
+        **({"tenants": Step(partial(measure_tenants, database))} if settings.metrics_tenants else {}),
     }
     return Upkeep(database, also).run()

@@ -18,12 +18,13 @@ from app.db.startup import check_role
 from app.events.places import BROKER, Reader
 from app.events.webhooks.deliveries import tend as tend_webhooks
 from app.jobs.queue import tend
-from app.records.maintenance import Sealing, Step
+from app.records.maintenance import Sealing, Step, measure_routines, measure_sealing
 from app.settings import Settings
 from app.shared.rates import share_rates
 from app.shared.redis import Shared
 from app.tasks import beside
-from app.telemetry import forget_dead_workers, measure_lag
+from app.telemetry import forget_dead_workers, measure_lag, note_start
+from app.usage import share_usage
 
 log = structlog.get_logger("startup")
 
@@ -39,10 +40,11 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
     async with (
         database,
-        beside(app.state.memberships.run(), measure_lag(), _sealing(settings, database)),
+        beside(app.state.memberships.run(), measure_lag(), share_usage(), _sealing(settings, database)),
         _background(app.state),
         _sharing(app.state),
     ):
+        note_start()
         yield
         await app.state.mcp.close()
         await app.state.streams.stop()
@@ -86,6 +88,8 @@ def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None
     looks: dict[str, Callable[[], Awaitable[object]]] = {
         "waiting jobs": partial(tend, database),
         "waiting deliveries": partial(tend_webhooks, database),
+        "unsealed entries": partial(measure_sealing, database),
+        "regular work": partial(measure_routines, database),
         **({"events behind": Reader(database, BROKER).news} if settings.amqp_url else {}),
     }
     sums = {"sums": Step(partial(fold, database), FOLDED_AT_ONCE)}

@@ -94,9 +94,10 @@ async def live() -> Status:
 
 
 @get("/metrics", media_type=MediaType.TEXT)
-async def metrics() -> Response[bytes]:
+async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Prometheus metrics of all workers."""
-    return Response(metrics_page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    page = metrics_page(request.app.state.settings.metrics_tenants)
+    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 router = Router(

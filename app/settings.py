@@ -245,6 +245,32 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         ),
     ] = ""
     max_body_bytes: Annotated[Bytes, Meta(description="The largest JSON body.")] = 1024 * 1024
+    max_records: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**12,
+            description="Customers, contacts, deals, activities, notes and projects together that each organization may"
+            " have, without those in the trash. More are refused with 409 `QUOTA_EXCEEDED`. 0 means no limit.",
+        ),
+    ] = 0
+    max_storage_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**18,
+            extra={"unit": "bytes"},
+            description="How large the attachments of each organization may be together, with those in the trash."
+            " 0 means no limit.",
+        ),
+    ] = 0
+    max_members: Annotated[
+        Limit,
+        Meta(
+            description="Active members that each organization may have, with those who are expected. Who would be one"
+            " more is refused with 409 `QUOTA_EXCEEDED`. 0 means no limit."
+        ),
+    ] = 0
 
     default_page_size: Annotated[
         int, Meta(ge=1, le=100, description="Rows of a page when a request does not give `page_size`.")
@@ -566,6 +592,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             " with the names of the Elastic Common Schema."
         ),
     ] = "auto"
+    metrics_tenants: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="Organizations that `/metrics` names, with their requests and records: those with the most."
+            " 0 names none.",
+        ),
+    ] = 20
     slow_query_ms: Annotated[
         float,
         Meta(
@@ -676,6 +711,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def authorization_servers(self) -> tuple[str, ...]:
         """Where AI clients get tokens by OAuth; there may be none."""
         return _listed(self.mcp_authorization_servers)
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """What each organization may have at most, as the database calls it; what has no limit is left out."""
+        limits = {"records": self.max_records, "bytes": self.max_storage_bytes, "members": self.max_members}
+        return {name: most for name, most in limits.items() if most}
 
     @property
     def accepted_types(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from app.db.pool import Pool
+from app.usage import USAGE, UsageCollector
 from app.web.error_responses import as_app_error, send_refusal
 from app.web.errors import Code
 from app.web.limits import STREAMING
@@ -53,6 +55,10 @@ LOOP_LAG = Histogram(
     "How much later than asked for the event loop goes on",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
+START_SECONDS = Gauge("crm_start_seconds", "Time from a worker's start until it serves", multiprocess_mode="livemax")
+# Of the newest worker: one that was started again shows as a change.
+STARTED_AT = Gauge("crm_started_timestamp_seconds", "When the newest worker served", multiprocess_mode="max")
+MEMORY_LIMIT = Gauge("crm_memory_limit_bytes", "Memory that all workers together may use", multiprocess_mode="livemax")
 BUILD = Gauge("crm_build_info", "The release that runs", ["version", "python"], multiprocess_mode="livemax")
 POOL_USED = Gauge("crm_db_pool_used_connections", "Connections in use", multiprocess_mode="livesum")
 POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
@@ -60,6 +66,8 @@ POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open",
 # What keeps people and programs out: tokens, rights, limits.
 REFUSALS = frozenset(code.name for code in Code if code.status in {401, 403, 429})
 LAG_SECONDS = 0.5
+# Of the container or the unit, by either version of control groups; else of the machine.
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 log = structlog.get_logger("requests")
 tracer = trace.get_tracer("crm-service")
@@ -120,6 +128,8 @@ class Telemetry:
             DURATION.labels(method, endpoint).observe(seconds)
         POOL_USED.set(self._pool.in_use)
         actor = scope.get("user")
+        if actor is not None:
+            USAGE.count(actor.tenant_id)
         log.info(
             "request",
             method=method,
@@ -181,15 +191,36 @@ def _without_types(template: str) -> str:
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def metrics_page() -> bytes:
-    """All metrics, of all workers."""
+def metrics_page(most_tenants: int) -> bytes:
+    """All metrics, of all workers, and of so many organizations."""
+    tenants = CollectorRegistry()
+    if most_tenants:
+        tenants.register(UsageCollector(most_tenants))
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory is None:
-        return generate_latest(REGISTRY)
+        return generate_latest(REGISTRY) + generate_latest(tenants)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]  # the library's own gap
     registry.register(_Processes(directory))
-    return generate_latest(registry)
+    return generate_latest(registry) + generate_latest(tenants)
+
+
+def note_start() -> None:
+    """This worker begins to serve."""
+    STARTED_AT.set_to_current_time()
+    began = ProcessCollector(registry=CollectorRegistry()).collect()
+    for family in began:
+        if family.name == "process_start_time_seconds":
+            START_SECONDS.set(time.time() - family.samples[0].value)
+    MEMORY_LIMIT.set(_memory_limit())
+
+
+def _memory_limit() -> int:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no limit
+            return min(machine, int(Path(path).read_text()))
+    return machine
 
 
 async def measure_lag() -> None:

@@ -199,6 +199,11 @@ def counted(
     )
 
 
+def limited(table: str) -> str:
+    """Refuse records beyond what the organization may have. The table is `counted`, and crm_is_record names it."""
+    return "".join(on_each_statement("quota", event, table, "crm_limit_records()") for event in ("INSERT", "UPDATE"))
+
+
 def counts(facet: str, live: str, rows: str, count: str) -> str:
     return f"SELECT tenant_id, ({facet})::text, {count} FROM {rows} WHERE {live} GROUP BY 1, 2"
 

@@ -198,6 +198,10 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON activities NOT DEFERRABLE 
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON activities REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('activity');
+CREATE TRIGGER quota_insert AFTER INSERT ON activities REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
+CREATE TRIGGER quota_update AFTER UPDATE ON activities REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
 CREATE TRIGGER sum_delete AFTER DELETE ON activities REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_activities_delete();
 CREATE TRIGGER sum_insert AFTER INSERT ON activities REFERENCING NEW TABLE AS new_rows
@@ -421,12 +425,18 @@ CREATE TRIGGER audit_insert AFTER INSERT ON attachments REFERENCING NEW TABLE AS
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('attachment', '{tenant_id,version,updated_at,object_key}');
 CREATE TRIGGER audit_update AFTER UPDATE ON attachments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_audit('attachment', '{tenant_id,version,updated_at,object_key}');
+CREATE TRIGGER count_delete AFTER DELETE ON attachments REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_bytes();
+CREATE TRIGGER count_insert AFTER INSERT ON attachments REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_count_bytes();
 CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL OR old.activity_id IS DISTINCT FROM
     new.activity_id OR old.customer_id IS DISTINCT FROM new.customer_id OR old.deal_id IS DISTINCT FROM new.deal_id OR
     old.project_id IS DISTINCT FROM new.project_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON attachments NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER quota_insert AFTER INSERT ON attachments REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_bytes();
 CREATE TRIGGER version BEFORE UPDATE ON attachments
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at}');
 
@@ -830,6 +840,10 @@ CREATE CONSTRAINT TRIGGER held AFTER UPDATE ON contacts NOT DEFERRABLE INITIALLY
     new.customer_id) EXECUTE FUNCTION crm_keep_held();
 CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON contacts NOT DEFERRABLE INITIALLY IMMEDIATE
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
+CREATE TRIGGER quota_insert AFTER INSERT ON contacts REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
+CREATE TRIGGER quota_update AFTER UPDATE ON contacts REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
 CREATE TRIGGER version BEFORE UPDATE ON contacts
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,search_folded}');
 
@@ -1133,6 +1147,10 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON customers NOT DEFERRABLE I
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON customers REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('customer');
+CREATE TRIGGER quota_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
+CREATE TRIGGER quota_update AFTER UPDATE ON customers REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
 CREATE TRIGGER sum_delete AFTER DELETE ON customers REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_customers_delete();
 CREATE TRIGGER sum_insert AFTER INSERT ON customers REFERENCING NEW TABLE AS new_rows
@@ -1267,6 +1285,10 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON deals NOT DEFERRABLE INITI
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON deals REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('deal');
+CREATE TRIGGER quota_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
+CREATE TRIGGER quota_update AFTER UPDATE ON deals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
 CREATE TRIGGER stage_entered BEFORE UPDATE OF stage_id ON deals
     FOR EACH ROW WHEN (old.stage_id <> new.stage_id) EXECUTE FUNCTION crm_enter_stage();
 CREATE TRIGGER stage_insert AFTER INSERT ON deals REFERENCING NEW TABLE AS new_rows
@@ -1899,6 +1921,8 @@ CREATE CONSTRAINT TRIGGER last_admin AFTER UPDATE ON members NOT DEFERRABLE INIT
     COALESCE(new.role, 'admin') = 'admin')) EXECUTE FUNCTION crm_keep_an_admin();
 CREATE TRIGGER note BEFORE INSERT OR UPDATE ON members
     FOR EACH ROW EXECUTE FUNCTION crm_note_member();
+CREATE TRIGGER quota AFTER INSERT OR UPDATE ON members
+    FOR EACH ROW WHEN (new.is_active) EXECUTE FUNCTION crm_limit_members();
 CREATE TRIGGER revoke AFTER UPDATE ON members
     FOR EACH ROW WHEN (old.is_active AND NOT new.is_active) EXECUTE FUNCTION crm_revoke_access_tokens();
 CREATE TRIGGER version BEFORE UPDATE ON members
@@ -1982,6 +2006,10 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON notes NOT DEFERRABLE INITI
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON notes REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('note');
+CREATE TRIGGER quota_insert AFTER INSERT ON notes REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
+CREATE TRIGGER quota_update AFTER UPDATE ON notes REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
 CREATE TRIGGER version BEFORE UPDATE ON notes
     FOR EACH ROW EXECUTE FUNCTION crm_version('{tenant_id,version,updated_at,content_folded}');
 
@@ -2367,6 +2395,10 @@ CREATE CONSTRAINT TRIGGER held_delete AFTER DELETE ON projects NOT DEFERRABLE IN
     FOR EACH ROW EXECUTE FUNCTION crm_keep_held();
 CREATE TRIGGER notified_delete AFTER DELETE ON projects REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_forget_notifications('project');
+CREATE TRIGGER quota_insert AFTER INSERT ON projects REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
+CREATE TRIGGER quota_update AFTER UPDATE ON projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_limit_records();
 CREATE TRIGGER trash_update AFTER UPDATE ON projects REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION crm_cascade_soft_delete('activities.project_id', 'notes.project_id',
     'attachments.project_id');
@@ -2445,10 +2477,13 @@ ALTER TABLE record_counts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE record_counts FORCE ROW LEVEL SECURITY;
 CREATE POLICY counted ON record_counts FOR INSERT TO CURRENT_USER
     WITH CHECK (true);
+CREATE POLICY maintenance ON record_counts FOR SELECT TO crm_maintenance
+    USING (true);
 CREATE POLICY tenant ON record_counts
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
+GRANT SELECT ON record_counts TO crm_maintenance;
 GRANT SELECT ON record_counts TO crm_service;
 
 
@@ -2667,6 +2702,31 @@ CREATE POLICY tenant ON report_sums
 
 GRANT DELETE, INSERT, SELECT, UPDATE ON report_sums TO crm_maintenance;
 GRANT SELECT ON report_sums TO crm_service;
+
+
+-- routines ------------------------------------------------------------------------------------------------------------
+
+-- When a piece of regular work was last done: rows without a tenant, which only functions of the database use.
+CREATE TABLE routines (
+    tenant_id varchar(64) NOT NULL DEFAULT ''::character varying,
+    name text NOT NULL,
+    done_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT routines_pkey PRIMARY KEY (tenant_id, name),
+    CONSTRAINT routines_name_check CHECK (name = ANY (ARRAY['backup', 'checkpoint', 'purge', 'sweep', 'verify'])),
+    CONSTRAINT routines_tenant_id_check CHECK (tenant_id = ''),
+    CONSTRAINT routines_years_check CHECK (done_at >= '0002-01-01 00:00:00+00' AND done_at <= '9999-12-31
+        23:59:59.999999+00')
+);
+
+ALTER TABLE routines ENABLE ROW LEVEL SECURITY;
+ALTER TABLE routines FORCE ROW LEVEL SECURITY;
+CREATE POLICY maintenance ON routines TO crm_maintenance
+    USING (true);
+CREATE POLICY tenant ON routines
+    USING (tenant_id = current_setting('crm.tenant', true))
+    WITH CHECK (tenant_id = current_setting('crm.tenant', true));
+
+GRANT INSERT, SELECT, UPDATE (done_at) ON routines TO crm_maintenance;
 
 
 -- settings ------------------------------------------------------------------------------------------------------------
@@ -3393,6 +3453,24 @@ AS $function$
             FROM (SELECT tenant_id, (resource_type)::text, count(*) FROM new_rows WHERE true GROUP BY 1, 2) AS changes (tenant_id, facet, rows);
             RETURN NULL;
         END $function$;
+
+-- Keeps the number of bytes of a tenant's files, those in the trash too: they are in the store.
+CREATE FUNCTION crm_count_bytes()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM crm_add_count(tenant_id, 'attachment_bytes', '', sum(size)::bigint) FROM new_rows GROUP BY tenant_id;
+    ELSE
+        PERFORM crm_add_count(tenant_id, 'attachment_bytes', '', -sum(size)::bigint) FROM old_rows GROUP BY tenant_id;
+    END IF;
+    RETURN NULL;
+END $function$;
 
 CREATE FUNCTION crm_count_contacts_delete()
  RETURNS trigger
@@ -4923,6 +5001,14 @@ BEGIN
     RETURN false;
 END $function$;
 
+-- Whether what is counted under this name are records of a tenant. The others are made by the database itself.
+CREATE FUNCTION crm_is_record(counted text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+RETURN (counted <> ALL (ARRAY['attachment_bytes'::text, 'audit_entries'::text, 'customer_tags'::text, 'duplicate_groups'::text]));
+GRANT EXECUTE ON FUNCTION crm_is_record(text) TO crm_maintenance, crm_search, crm_service;
+
 -- Who is seen with the email of somebody who is expected is that person. Whoever has a membership already keeps it, and
 -- may do what both allow; the last admin stays admin.
 CREATE FUNCTION crm_join_member()
@@ -5082,6 +5168,67 @@ BEGIN
 END $function$;
 ALTER FUNCTION crm_let_in(text,text,jsonb) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_let_in(text,text,jsonb) TO crm_identity;
+
+CREATE FUNCTION crm_limit_bytes()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    IF coalesce(current_setting('crm.max_bytes', true), '') <> '' THEN
+        PERFORM crm_refuse_more('bytes', (
+            SELECT coalesce(sum(rows), 0)::bigint FROM record_counts
+            WHERE tenant_id = current_setting('crm.tenant', true) AND counted = 'attachment_bytes'
+        ));
+    END IF;
+    RETURN NULL;
+END $function$;
+
+-- Who is expected counts too; who is deactivated does not.
+CREATE FUNCTION crm_limit_members()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF coalesce(current_setting('crm.max_members', true), '') <> '' AND (TG_OP = 'INSERT' OR NOT OLD.is_active) THEN
+        PERFORM crm_refuse_more('members', (
+            SELECT count(*) FROM members WHERE tenant_id = NEW.tenant_id AND is_active
+        ));
+    END IF;
+    RETURN NULL;
+END $function$;
+
+CREATE FUNCTION crm_limit_records()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    IF coalesce(current_setting('crm.max_records', true), '') = '' THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        IF NOT EXISTS (
+            SELECT FROM old_rows JOIN new_rows USING (tenant_id, id)
+            WHERE old_rows.deleted_at IS NOT NULL AND new_rows.deleted_at IS NULL
+        ) THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    PERFORM crm_refuse_more('records', (
+        SELECT coalesce(sum(rows), 0)::bigint FROM record_counts
+        WHERE tenant_id = current_setting('crm.tenant', true) AND crm_is_record(counted)
+    ));
+    RETURN NULL;
+END $function$;
 
 -- Objects to delete in the store, of all tenants; and those that the store has deleted.
 CREATE FUNCTION crm_list_removed_objects(most bigint)
@@ -5313,6 +5460,39 @@ BEGIN
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_measure_erasure(text,bigint,bigint,bigint) TO crm_service;
 
+-- How many audit entries are not sealed, of so many at most, and how old the first of them is.
+CREATE FUNCTION crm_measure_sealing(most bigint, OUT unsealed bigint, OUT oldest double precision)
+ RETURNS record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+    SELECT count(*), coalesce(greatest(0, extract(epoch FROM now() - min(created_at))), 0) FROM (
+        SELECT created_at FROM audit_entries
+        WHERE id > coalesce((SELECT max(entry_id) FROM audit_seals WHERE hash IS NOT NULL), 0)
+        ORDER BY id LIMIT most
+    ) AS waiting
+$function$;
+ALTER FUNCTION crm_measure_sealing(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_measure_sealing(bigint) TO crm_service;
+
+-- The tenants with the most records: how many of these are live, and the bytes of all their files.
+CREATE FUNCTION crm_measure_tenants(most bigint)
+ RETURNS TABLE(tenant_id text, records bigint, bytes bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+    SELECT tenant_id, coalesce(sum(rows) FILTER (WHERE crm_is_record(counted)), 0)::bigint AS records,
+        coalesce(sum(rows) FILTER (WHERE counted = 'attachment_bytes'), 0)::bigint
+    FROM settings LEFT JOIN record_counts USING (tenant_id)
+    GROUP BY tenant_id ORDER BY records DESC, tenant_id LIMIT most
+$function$;
+ALTER FUNCTION crm_measure_tenants(bigint) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_measure_tenants(bigint) TO crm_service;
+
 -- The people of all organizations whose rights were changed since a mark; without one, those who have less than their
 -- token says. Each row has the next mark, which comes before all transactions that are not finished yet, and how many
 -- invitations have less; there is one row at least.
@@ -5430,6 +5610,19 @@ BEGIN
     NEW.changed_in := pg_current_xact_id()::text::bigint;
     RETURN NEW;
 END $function$;
+
+-- Notes that a piece of regular work is done, for monitors.
+CREATE FUNCTION crm_note_routine(routine text)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+    INSERT INTO routines (name) VALUES (routine)
+    ON CONFLICT (tenant_id, name) DO UPDATE SET done_at = excluded.done_at
+$function$;
+ALTER FUNCTION crm_note_routine(text) OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_note_routine(text) TO CURRENT_USER, pg_read_all_data;
 
 -- Whether a record belongs to the person who asks: whether the table's policy `own` lets that person see it.
 CREATE FUNCTION crm_owns(resource text, record_id bigint)
@@ -5870,6 +6063,23 @@ AS $function$
 $function$;
 ALTER FUNCTION crm_queue_job(text,bigint,bigint) OWNER TO crm_maintenance;
 
+-- Refuses what would go beyond a limit of the tenant: `crm.max_records`, `crm.max_bytes` or `crm.max_members` of the
+-- transaction, which the service sets from its own settings. What two transactions add at the same moment can go beyond
+-- it by what one of them adds, since they do not wait for each other.
+CREATE FUNCTION crm_refuse_more(resource text, there bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    most bigint := current_setting('crm.max_' || resource);
+BEGIN
+    IF there > most THEN
+        RAISE check_violation USING
+            MESSAGE = format('%s %s, of %s', there, resource, most), DETAIL = most::text,
+            CONSTRAINT = 'quota_' || resource;
+    END IF;
+END $function$;
+
 -- A transaction may commit what is due a moment after that moment was looked at. So the last minute is looked at again:
 -- no transaction of the service is open for so long, and a key keeps everybody from being told twice.
 CREATE FUNCTION crm_remind(most bigint, OUT count bigint)
@@ -6129,6 +6339,18 @@ BEGIN
     RETURN NULL;
 END $function$;
 ALTER FUNCTION crm_revoke_access_tokens() OWNER TO crm_maintenance;
+
+-- When each piece of regular work was last done, in seconds since 1970.
+CREATE FUNCTION crm_routines()
+ RETURNS TABLE(name text, done_at double precision)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+AS $function$
+    SELECT name, extract(epoch FROM done_at) FROM routines
+$function$;
+ALTER FUNCTION crm_routines() OWNER TO crm_maintenance;
+GRANT EXECUTE ON FUNCTION crm_routines() TO CURRENT_USER, crm_service;
 
 -- Makes the jobs of schedules that are due, once for all workers; answers how many. Of runs that were missed, one is
 -- made up.

@@ -71,3 +71,9 @@ def test_a_loop_that_is_kept_busy_is_late(client: TestClient[Litestar], monkeypa
 
     asyncio.run(busy())
     assert metric(client, "crm_event_loop_lag_seconds_sum") - before > 0.09
+
+
+def test_a_worker_tells_when_and_how_fast_it_started_and_what_memory_it_may_use(client: TestClient[Litestar]) -> None:
+    assert 0 < metric(client, "crm_start_seconds") < 86_400
+    assert abs(time.time() - metric(client, "crm_started_timestamp_seconds")) < 86_400
+    assert metric(client, "crm_memory_limit_bytes") > 2**20

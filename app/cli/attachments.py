@@ -14,6 +14,7 @@ import click
 import psycopg
 
 from app.cli.environment import Duration, data_dir_option, environment
+from app.cli.routines import NOTE
 from app.storage.objects import ObjectStore
 
 # The keys of our objects; other objects in the bucket are left alone.
@@ -96,6 +97,7 @@ def sweep(age: int, delete: bool, data_dir: Path | None) -> None:
             for tenant, record_id, key in stale:
                 work.connection.execute("SELECT crm_delete_upload(%s, %s)", [tenant, record_id])
                 work.store.remove(key)
+            work.connection.execute(NOTE, ["sweep"])
         what = f"{len(orphans)} objects, {len(missing)} attachments, {len(stale)} uploads"
         click.echo(f"Cleaned up: {what}." if delete else f"Found: {what}. Nothing was changed; --delete does it.")
 
@@ -114,6 +116,7 @@ def purge(age: int, data_dir: Path | None) -> None:
         before = datetime.now(UTC) - timedelta(seconds=age)
         ((count,),) = work.connection.execute("SELECT crm_purge_attachments(%s)", [before]).fetchall()
         remove_objects(work.connection, work.store)
+        work.connection.execute(NOTE, ["purge"])
         click.echo(f"Deleted for good: {count} attachments.")
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from psycopg.errors import InsufficientPrivilege
 
 from app.cli.environment import Duration, TenantName, data_dir_option, environment
+from app.cli.routines import note_routine
 from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Head, Walk, heads
@@ -112,6 +113,7 @@ def checkpoint(data_dir: Path | None) -> None:
                 for tenant, head in found.items()
             },
         }
+        note_routine(settings, "checkpoint")
         return json.dumps(body | {"signature": sign(settings, CHECKPOINT, body)}, indent=2)
 
     click.echo(with_database(data_dir, work, oversight=True))
@@ -142,6 +144,8 @@ def verify(ctx: click.Context, file: IO[bytes] | None, tenant: str | None, data_
             breaks = [str(each) async for each in walk.breaks()]
         if tenant is not None and not (walk.entries or breaks):
             raise click.ClickException(f"The log of {tenant!r} has no sealed entries: is this the organization's name?")
+        if tenant is None and not breaks:
+            note_routine(settings, "verify")
         more = walk.noted - len(walk.notes)
         return breaks, [
             *walk.notes,

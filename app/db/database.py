@@ -36,7 +36,6 @@ WRITES = SETTINGS | {"crm.actor": "$4"}
 
 
 BEGIN_READ = set_for_transaction(READS)
-BEGIN_WRITE = set_for_transaction(WRITES)
 BEGIN_UNLIMITED = set_for_transaction(WRITES | {"statement_timeout": "'0'"})
 NOBODY = (SERVICE_ROLE, "", "", "")
 AUDITOR = (AUDITOR_ROLE, "", "", "")
@@ -59,6 +58,8 @@ class Database:
         # Whether agents see only what is their own.
         self.own_scope = settings.agent_read_scope == "own"
         self._slow_ms = settings.slow_query_ms
+        limits = {f"crm.max_{name}": f"'{most}'" for name, most in settings.quotas.items()}
+        self._begin_write = set_for_transaction(WRITES | limits)
         self.pool = Pool(
             settings.database_dsn,
             least=settings.db_pool_min,
@@ -95,7 +96,7 @@ class Database:
 
         Raises AppError as `reader`.
         """
-        async with self._writer(Identity(BEGIN_WRITE, (*self._who(actor), _audited(actor, origin)))) as session:
+        async with self._writer(Identity(self._begin_write, (*self._who(actor), _audited(actor, origin)))) as session:
             yield session
 
     @asynccontextmanager
@@ -104,7 +105,7 @@ class Database:
 
         Raises AppError as `reader`.
         """
-        async with self._writer(Identity(BEGIN_WRITE, NOBODY)) as session:
+        async with self._writer(Identity(self._begin_write, NOBODY)) as session:
             yield session
 
     @asynccontextmanager
@@ -113,7 +114,7 @@ class Database:
 
         Raises AppError as `reader`.
         """
-        async with self._writer(Identity(BEGIN_WRITE, (SERVICE_ROLE, tenant_id, "", ""))) as session:
+        async with self._writer(Identity(self._begin_write, (SERVICE_ROLE, tenant_id, "", ""))) as session:
             yield session
 
     @asynccontextmanager

@@ -20,6 +20,7 @@ from app.models.mails import Mail, RefusedAddress
 from app.models.notifications import Notification, NotificationSettings, ReminderProgress
 from app.models.proposals import Proposal
 from app.models.reports import CustomerValue, ReportChange, ReportSchedule, ReportSum
+from app.models.routines import Routine
 from app.models.sales import Activity, Contact, Deal, Note, PipelineStage, Project, StageMove
 from app.models.tenants import Member, TenantSettings, User
 from app.models.webhooks import Webhook, WebhookDelivery, WebhookState
@@ -78,6 +79,7 @@ __all__ = [
     "ReportChange",
     "ReportSchedule",
     "ReportSum",
+    "Routine",
     "SoftDeleted",
     "StageMove",
     "Tag",

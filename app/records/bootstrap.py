@@ -12,6 +12,7 @@ from app.access.actor import Actor
 from app.db.database import Database, Origin
 from app.db.session import Session
 from app.models import GoImport, TenantSettings, User
+from app.records.transaction import writing
 from app.settings import Settings
 from app.web.errors import AppError, Code
 
@@ -52,7 +53,8 @@ class TenantBootstrap:
             tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=role
         )
         latest = person_row.excluded
-        async with self._database.writer(actor, Origin()) as session:
+        async with writing(self._database, actor, Origin()) as tx:
+            session = tx.connection
             await _refuse_moving(session)
             await session.execute(
                 insert(TenantSettings)

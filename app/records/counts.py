@@ -30,4 +30,9 @@ class Counted(NamedTuple):
         if not all(name in self.filters for name, _ in filters):
             return None
         picked = [self.filters[name].clause(name, variant) for name, variant in filters]
-        return select(cast(func.coalesce(func.sum(c.rows), 0), BigInteger)).where(c.counted == self.table, *picked)
+        return total(self.table).where(*picked)
+
+
+def total(counted: str) -> Select[Any]:
+    """All that is counted under this name: live rows of a table, or `attachment_bytes`."""
+    return select(cast(func.coalesce(func.sum(c.rows), 0), BigInteger)).where(c.counted == counted)

@@ -31,9 +31,31 @@ HELD = Gauge(
     multiprocess_mode="livemax",
 )
 
+# Each worker asks the database for these: the newest answer is right.
+UNSEALED = Gauge(
+    "crm_audit_unsealed_entries",
+    "Audit entries without a seal, of the first hundred thousand",
+    multiprocess_mode="livemostrecent",
+)
+OLDEST_UNSEALED = Gauge(
+    "crm_audit_oldest_unsealed_seconds", "How old the first of them is", multiprocess_mode="livemostrecent"
+)
+ROUTINE = Gauge(
+    "crm_routine_timestamp_seconds",
+    "When regular work was last done, such as a back-up; 0 is never",
+    ["routine"],
+    multiprocess_mode="livemostrecent",
+)
+ROUTINES = ("backup", "checkpoint", "purge", "sweep", "verify")
+for _routine in ROUTINES:
+    ROUTINE.labels(_routine)  # from the start: 0 is never
+MOST_UNSEALED = 100_000
+
 log = structlog.get_logger("maintenance")
 
 TURN = text("SELECT crm_take_turn('upkeep', :seconds)")
+MEASURE_SEALING = text("SELECT unsealed, oldest FROM crm_measure_sealing(:most)")
+MEASURE_ROUTINES = text("SELECT name, done_at FROM crm_routines()")
 PRUNE = text("SELECT crm_prune_idempotency_keys(:most)")
 
 PURGE = text("SELECT crm_purge_trash(CAST(:resources AS text[]), :most)")
@@ -51,6 +73,23 @@ async def prune(database: Database) -> int:
     """Delete a batch of idempotency keys that are older than a day; returns how many. Raises AppError."""
     async with database.maintenance() as connection:
         return int((await connection.execute(PRUNE, {"most": PRUNED_AT_ONCE})).scalar_one())
+
+
+async def measure_sealing(database: Database) -> None:
+    """Tell monitors how much of the audit log is not sealed. Raises AppError."""
+    async with database.maintenance() as connection:
+        unsealed, oldest = (await connection.execute(MEASURE_SEALING, {"most": MOST_UNSEALED})).one()
+    UNSEALED.set(unsealed)
+    OLDEST_UNSEALED.set(oldest)
+
+
+async def measure_routines(database: Database) -> None:
+    """Tell monitors when operators' regular work was last done. Raises AppError."""
+    async with database.maintenance() as connection:
+        rows = (await connection.execute(MEASURE_ROUTINES)).all()
+    done = {str(name): float(done_at) for name, done_at in rows}
+    for name in ROUTINES:
+        ROUTINE.labels(name).set(done.get(name, 0))
 
 
 class Held:

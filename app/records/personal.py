@@ -85,6 +85,7 @@ NOT_PERSONAL = {
     "refused_addresses": "address_folded answer",
     "removed_objects": "object_key",
     "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",
+    "routines": "name",
     "settings": "country default_currency timezone",
     "stage_history": "user_id user_name",
     "tags": "color name name_folded",

@@ -271,12 +271,28 @@ def references(resource: Resource) -> Iterator[Reference]:
                 yield Reference(key.column_keys[-1], target)
 
 
+# What an organization may have at most, by the name under which the database refuses more: the settings say how many.
+QUOTAS = {
+    "quota_records": "This organization has as many records as it may: delete some, or ask the operator",
+    "quota_bytes": "The files of this organization take as much room as they may: delete some for good, or ask the"
+    " operator",
+    "quota_members": "This organization has as many active members as it may: deactivate one, or ask the operator",
+}
 REFUSALS = {constraint: refusal for resource in RESOURCES for constraint, refusal in resource.refusals.items()}
 
 
-def refusal_of(constraint: str | None) -> AppError | None:
+def refusal_of(constraint: str | None, detail: str | None = None) -> AppError | None:
     """What a client is told when the database refuses a write by this constraint, if there is something to tell."""
+    if constraint in QUOTAS:
+        return quota_exceeded(constraint, int(detail or 0))
     if constraint not in REFUSALS:
         return None
     code, name = REFUSALS[constraint]
     return bad_field(code, name) if name else AppError(code)
+
+
+def quota_exceeded(constraint: str, most: int) -> AppError:
+    """What a client is told who would go beyond a limit of the organization."""
+    return AppError(
+        Code.QUOTA_EXCEEDED, QUOTAS[constraint], data={"limit": constraint.removeprefix("quota_"), "max": most}
+    )

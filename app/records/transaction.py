@@ -130,7 +130,7 @@ def constraints_as_refusals() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        refusal = refusal_of(error.diag.constraint_name)
+        refusal = refusal_of(error.diag.constraint_name, error.diag.message_detail)
         if refusal is None:
             raise
         raise refusal from error

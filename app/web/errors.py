@@ -105,6 +105,7 @@ class Code(Enum):
     OWNER_STAYS = 409, "The owner of an organization can't be removed"
     MEMBER_EXISTS = 409, "This person is a member already"
     MEMBER_SEEN = 409, "This person was here, and history names them: deactivate the member instead"
+    QUOTA_EXCEEDED = 409, "The organization has as much as it may: delete something, or ask the operator"
     LIMIT_REACHED = 409, "There can't be more of them: delete one first"
     DIFFERENT_CUSTOMERS = 409, "Deals or activities of another customer name this contact: merge the customers first"
     OPEN_TASKS = 409, "Tasks of this project are open: complete them first, or with it by complete_tasks"

@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # Each may import those before it. Below `admin`, resources may import only schemas and queries of each other.
 FLOORS = """
-    countries money timezones locales sentences settings logs tasks web access models db records storage crypto shared
-    jobs events files mail assistant calendars telemetry tracing probes identity admin console mcp examples openapi
-    docs background lifespan main worker go_service cli dev
+    countries money timezones locales sentences settings logs tasks web access models db usage records storage crypto
+    shared jobs events files mail assistant calendars telemetry tracing probes identity admin console mcp examples
+    openapi docs background lifespan main worker go_service cli dev
 """.split()
 FILES = sorted((ROOT / "app").rglob("*.py"))
 

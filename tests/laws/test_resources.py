@@ -196,6 +196,8 @@ def test_rows_are_counted_where_that_is_declared(resource: Resource, catalog: ps
     counted = {f"count_{event}" for event in ("insert", "update", "delete")} <= made.keys()
     assert counted or not resource.counted, f"let a migration run counted({table!r})"
     assert resource.counted or not counted, f"{DECLARATIONS}: {table} is counted: declare it"
+    limited = {"quota_insert", "quota_update"} <= made.keys()
+    assert limited or not resource.counted, f"let a migration run limited({table!r})"
 
 
 @every_resource

@@ -34,7 +34,7 @@ SECTIONS = {
     "upkeep_seconds": "Audit log",
     "jobs_in_service": "Jobs",
     "registration": "Logging in",
-    "log_level": "Logs and traces",
+    "log_level": "Logs, metrics and traces",
 }
 WIDTH = 118
 # What every list takes beside its own filters.
@@ -174,6 +174,27 @@ def rules_of_tables() -> str:
     return "\n".join(lines)
 
 
+def prometheus_rules() -> str:
+    """The rules of deploy/prometheus, as Prometheus' operator takes them."""
+    files = [(ROOT / "deploy/prometheus" / name).read_text() for name in ("alerts.yml", "objectives.yml")]
+    groups = "".join(text.split("\ngroups:\n")[1] for text in files)
+    return f"{OPERATOR}{textwrap.indent(groups, '  ')}"
+
+
+OPERATOR = """\
+# Written by `make docs`, from deploy/prometheus.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: crm
+spec:
+  groups:
+"""
+# Files of which every line is generated.
+WHOLE: dict[str, Callable[[], str]] = {
+    ".env.example": env_example,
+    "deploy/kubernetes/components/monitoring/rules.yaml": prometheus_rules,
+}
 # The generated parts of each page: what stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`.
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/settings.md": {"settings": settings_tables},
@@ -183,13 +204,13 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 
-FILES = (ROOT / ".env.example", *(ROOT / page for page in PAGES))
+FILES = tuple(ROOT / name for name in (*WHOLE, *PAGES))
 
 
 @cache
 def current() -> dict[Path, str]:
-    """Every page with generated parts, as it should be."""
-    pages = {ROOT / ".env.example": env_example()}
+    """Every file with generated parts, as it should be."""
+    pages = {ROOT / name: make() for name, make in WHOLE.items()}
     for name, parts in PAGES.items():
         text = (ROOT / name).read_text()
         for part, make in parts.items():

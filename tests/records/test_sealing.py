@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 from psycopg import errors
 
+from app.cli.routines import note_routine
 from app.db.database import Database
 from app.db.roles import enter_tenant
 from app.records import audit_chain
-from app.records.maintenance import Held
+from app.records.maintenance import Held, measure_routines, measure_sealing
 from app.settings import Settings
 from tests.callers import Caller
 from tests.records.chains import breaks, seal, with_database
+from tests.test_telemetry import metric
 
 
 def add_tag(connection: psycopg.Connection, tenant: str, name: str) -> None:
@@ -122,3 +127,26 @@ def test_the_service_seals_nothing_under_its_own_role(service_connection: psycop
     service_connection.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
     with pytest.raises(errors.InsufficientPrivilege):
         service_connection.execute("INSERT INTO audit_seals VALUES (%s, 1, 1, sha256('x'))", [admin.tenant])
+
+
+def test_what_is_not_sealed_is_counted_with_its_age(
+    settings: Settings, admin: Caller, client: TestClient[Litestar]
+) -> None:
+    seal(settings)
+    admin.tag()
+    with_database(settings, measure_sealing)
+    waiting = metric(client, "crm_audit_unsealed_entries")
+    assert waiting >= 1
+    assert metric(client, "crm_audit_oldest_unsealed_seconds") > 0
+    seal(settings)
+    with_database(settings, measure_sealing)
+    assert metric(client, "crm_audit_unsealed_entries") < waiting
+
+
+def test_regular_work_that_was_done_is_told_with_its_time(settings: Settings, client: TestClient[Litestar]) -> None:
+    before = time.time()
+    note_routine(settings, "backup")
+    with_database(settings, measure_routines)
+    assert metric(client, 'crm_routine_timestamp_seconds{routine="backup"}') >= before - 1
+    with pytest.raises(errors.CheckViolation):
+        note_routine(settings, "something else")

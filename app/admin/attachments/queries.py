@@ -8,6 +8,7 @@ from app.admin.attachments.schemas import Attachment, AttachmentQuery
 from app.models import Attachment as Row
 from app.models import AttachmentUpload
 from app.records import resources
+from app.records.counts import total
 from app.records.filters import one_of
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
@@ -37,3 +38,5 @@ PENDING = select(AttachmentUpload.__table__).where(
     upload.id == bindparam("attachment_id"), upload.uploaded_by == bindparam("me")
 )
 TAKEN = delete(AttachmentUpload).where(upload.id == bindparam("attachment_id")).returning(upload.id)
+# The bytes of all files of the organization, those in the trash too.
+BYTES = total("attachment_bytes")

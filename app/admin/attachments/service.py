@@ -17,6 +17,7 @@ from app.admin.projects.queries import PROJECTS
 from app.db.result import RowMapping
 from app.models import AttachmentUpload
 from app.records.repository import Repository
+from app.records.resources import quota_exceeded
 from app.records.transaction import Transaction
 from app.settings import Settings
 from app.storage.objects import INCOMING, new_key
@@ -60,6 +61,13 @@ def require_acceptable(settings: Settings, size: int, content_type: str, *, fiel
         raise AppError(Code.PAYLOAD_TOO_LARGE, f"A file may have at most {limit} bytes", data={"max": limit})
     if not size:
         raise bad_field(Code.EMPTY_FILE, field)
+
+
+async def require_room(tx: Transaction, settings: Settings, size: int) -> None:
+    """Raises AppError QUOTA_EXCEEDED before the store is given what the database would refuse afterwards."""
+    most = settings.max_storage_bytes
+    if most and (await tx.connection.execute(queries.BYTES)).scalar_one() + size > most:
+        raise quota_exceeded("quota_bytes", most)
 
 
 async def key_of(tx: Transaction, attachment_id: int) -> str:

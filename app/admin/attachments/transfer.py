@@ -40,6 +40,7 @@ async def upload(request: CrmRequest, file: FilePart, parent: Parent, record_id:
         content = hashlib.sha256(f"{name}\0{arrived.sha256}".encode()).digest()
         async with transaction(request, content=content, ahead=True) as tx:
             await parent.records.ensure_exists(tx, record_id)
+            await service.require_room(tx, request.app.state.settings, arrived.size)
         async with _undone_on_failure(request, parent, record_id, arrived.key):
             await store.put(arrived.key, spool.file, arrived.size, arrived.content_type)
             async with transaction(request, content=content) as tx:
@@ -52,6 +53,7 @@ async def begin(request: CrmRequest, data: UploadCreate, parent: Parent, record_
     store: ObjectStore = request.app.state.store
     service.require_acceptable(request.app.state.settings, data.size, data.content_type.lower(), field="size")
     async with transaction(request) as tx:
+        await service.require_room(tx, request.app.state.settings, data.size)
         row = await service.begin(tx, parent, record_id, data)
         url = await store.sign_put(row["object_key"], row["size"], row["content_type"], service.URL_SECONDS)
         return answer(tx, Upload(row["id"], url, {"Content-Type": row["content_type"]}, row["expires_at"]), 201)
