@@ -664,8 +664,8 @@ ALTER TABLE calendar_connections FORCE ROW LEVEL SECURITY;
 CREATE POLICY maintenance ON calendar_connections TO crm_maintenance
     USING (true);
 CREATE POLICY tenant ON calendar_connections
-    USING (tenant_id = current_setting('crm.tenant', true) AND (current_setting('crm.user', true) = user_id OR
-    current_setting('crm.user', true) = ''));
+    USING (tenant_id = current_setting('crm.tenant', true) AND (COALESCE(current_setting('crm.user', true), '') =
+    user_id OR COALESCE(current_setting('crm.user', true), '') = ''));
 
 GRANT SELECT, UPDATE (status, next_sync_at, claimed_until, claims, last_error) ON calendar_connections TO
     crm_maintenance;

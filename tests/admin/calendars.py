@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.admin.calendar_sync.syncing import CalendarSyncing
 from app.db.database import Database
 from app.settings import Settings
 from tests.callers import Caller
+from tests.peers.memory_calendar import MemoryCalendar
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) + timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -21,23 +23,29 @@ DAY = timedelta(days=1)
 PATH = "/admin/me/connections"
 
 
-class Connected:
-    """A connection of a person's, and what can be done with it. What its calendar is, `open_calendar` says."""
+Opener = Callable[[Database], Open]
 
-    def __init__(self, settings: Settings, caller: Caller, open_calendar: Open, calendar: str = "memory") -> None:
+
+class Connected:
+    """A connection of a person's, and what can be done with it. How its calendar is opened, `opener` says."""
+
+    def __init__(self, settings: Settings, caller: Caller, opener: Opener, connection_id: int = 0) -> None:
         self.settings = settings
         self.caller = caller
-        self.open = open_calendar
-        caller.ok("GET", "/admin/me")
-        with psycopg.connect(settings.database_dsn) as connection:
-            self._enter(connection)
-            row = connection.execute(
-                "INSERT INTO calendar_connections (tenant_id, user_id, provider, account, calendar, calendar_name,"
-                " secret) VALUES (%s, %s, 'caldav', 'ada@example.com', %s, 'Work', '') RETURNING id",
-                [caller.tenant, caller.user_id, calendar],
-            ).fetchone()
-        assert row is not None
-        self.id = int(row[0])
+        self.opener = opener
+        self.id = connection_id
+
+    @classmethod
+    def to_memory(cls, settings: Settings, caller: Caller, calendar: MemoryCalendar, name: str = "memory") -> Connected:
+        """A calendar in memory."""
+        connected = cls(settings, caller, lambda _: calendar.open)
+        caller.ok("GET", "/admin/me/connections")
+        ((connected.id,),) = connected.sql(
+            "INSERT INTO calendar_connections (tenant_id, user_id, provider, account, calendar, calendar_name,"
+            " secret) VALUES (%s, %s, 'caldav', 'ada@example.com', %s, 'Work', '') RETURNING id",
+            *(caller.tenant, caller.user_id, name),
+        )
+        return connected
 
     def _enter(self, connection: psycopg.Connection) -> None:
         connection.execute("SET LOCAL ROLE crm_service")
@@ -68,7 +76,7 @@ class Connected:
 
         async def run() -> None:
             async with Database(self.settings) as database:
-                syncing = CalendarSyncing(database, self.open, 300)
+                syncing = CalendarSyncing(database, self.opener(database), 300)
                 for claimed in await queries.claim(database, 100, 30):
                     if claimed.id == self.id:
                         await syncing.sync(claimed)

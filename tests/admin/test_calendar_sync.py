@@ -28,7 +28,7 @@ def calendar() -> MemoryCalendar:
 
 @pytest.fixture
 def connected(settings: Settings, agent: Caller, calendar: MemoryCalendar) -> Connected:
-    return Connected(settings, agent, calendar.open)
+    return Connected.to_memory(settings, agent, calendar)
 
 
 def only(calendar: MemoryCalendar) -> Entry:
@@ -210,7 +210,7 @@ def test_a_calendar_that_is_connected_anew_finds_its_entries(
     connected.sync()
     connected.caller.ok("DELETE", f"/admin/me/connections/{connected.id}")
     connected.caller.ok("PATCH", f"/admin/activities/{made['id']}", {"title": "Renamed meanwhile"})
-    again = Connected(settings, connected.caller, calendar.open)
+    again = Connected.to_memory(settings, connected.caller, calendar)
     again.sync()
     assert only(calendar).title == "Renamed meanwhile"
     assert len(again.activities()) == 1
@@ -223,7 +223,7 @@ def test_an_invitation_in_two_calendars_is_one_meeting(
     second = MemoryCalendar()
     for each in (calendar, second):
         each.put("Invited", NOON, NOON + HOUR, uid="one@engines.example", attendees=("office@engines.example",))
-    other = Connected(settings, connected.caller, second.open, "second")
+    other = Connected.to_memory(settings, connected.caller, second, "second")
     connected.sync()
     other.sync()
     (meeting,) = connected.activities()

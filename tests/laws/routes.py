@@ -46,7 +46,7 @@ KNOWN |= {"email": "expected@example.com", "tool": "mail", "arguments": {}}
 QUERY: dict[str, object] = {"q": "e", "from": "2026-01-01", "to": "2026-01-31"}
 
 
-# They need a calendar's server: tests/admin/test_connections.py has one.
+# They need a calendar's server: tests/calendars/test_connections.py has one.
 OUTSIDE = tuple(f"/admin/me/connections/{kind}" for kind in ("caldav", "google", "microsoft", "finish"))
 
 

@@ -6,6 +6,7 @@ how far the calendar is read; what is written there is noted before and after. S
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -66,10 +67,12 @@ class Asked(Exception):
 class Sync:
     """One sync of one connection."""
 
-    def __init__(self, database: Database, open_calendar: Open, claimed: Claimed) -> None:
+    def __init__(self, database: Database, open_calendar: Open, claimed: Claimed, turns: asyncio.Semaphore) -> None:
         self._database = database
         self._open = open_calendar
         self._claimed = claimed
+        # Of the worker's syncs: so many transactions at a time.
+        self._turns = turns
         self._actor = claimed.actor
         self._operation = uuid.uuid4()
         self._namespace = uuid.uuid5(uuid.NAMESPACE_OID, f"crm/{claimed.tenant_id}")
@@ -105,7 +108,7 @@ class Sync:
         """A transaction of the person's, if this worker still has the connection. Raises Superseded."""
         origin = Origin(operation_id=self._operation, via="calendar")
         given: dict[str, Any] = {"connection": self._claimed.id, "claims": self._claimed.claims}
-        async with writing(self._database, self._actor, origin) as tx:
+        async with self._turns, writing(self._database, self._actor, origin) as tx:
             statement = queries.BEGIN if begins else queries.LOCK
             row = (
                 await tx.connection.execute(statement, given | ({"operation": self._operation} if begins else {}))

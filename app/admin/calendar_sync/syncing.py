@@ -27,8 +27,8 @@ from app.events.watch import LONGEST_PAUSE_SECONDS
 from app.web.errors import AppError
 
 LOOK_SECONDS = 1.0
-# Of one worker process.
-MOST_AT_ONCE = 8
+# Of one worker process: syncs, most of which wait for a server, and transactions of theirs.
+MOST_AT_ONCE, MOST_TRANSACTIONS = 64, 4
 # A worker that is not heard of for so long is dead.
 LEASE_SECONDS = 30.0
 # A sync that takes longer goes on with the next one.
@@ -54,6 +54,7 @@ class CalendarSyncing:
         self._open = open_calendar
         self._interval = interval_seconds
         self._lease = lease_seconds
+        self._turns = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -98,7 +99,7 @@ class CalendarSyncing:
             keeping.cancel()
 
     async def _sync(self, claimed: Claimed) -> None:
-        sync = Sync(self._database, self._open, claimed)
+        sync = Sync(self._database, self._open, claimed, self._turns)
         try:
             async with asyncio.timeout(LONGEST_SYNC_SECONDS):
                 await sync.run()

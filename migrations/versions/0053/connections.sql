@@ -90,7 +90,7 @@ ALTER TABLE calendar_connections FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON calendar_connections
     USING (tenant_id = current_setting('crm.tenant', true)
         -- Nobody's name is empty: that is the service itself, which encrypts secrets with another key.
-        AND current_setting('crm.user', true) IN (user_id, ''));
+        AND coalesce(current_setting('crm.user', true), '') IN (user_id, ''));
 CREATE POLICY maintenance ON calendar_connections TO crm_maintenance USING (true);
 ALTER TABLE oauth_states ENABLE ROW LEVEL SECURITY;
 ALTER TABLE oauth_states FORCE ROW LEVEL SECURITY;
