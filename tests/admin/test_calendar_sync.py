@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from app.admin.calendar_sync import queries
+from app.admin.calendar_sync.queries import Claimed
 from app.admin.calendar_sync.syncing import CalendarSyncing
 from app.calendars.entries import Entry, Times
 from app.calendars.errors import Away, ReconnectNeeded, Refused, Throttled
@@ -390,6 +393,63 @@ def test_one_worker_at_a_time_has_a_connection_and_takes_over_from_a_dead_one(
 
     asyncio.run(run())
     assert len(calendar.entries) == 1
+
+
+def test_an_erasure_reaches_the_calendar(connected: Connected, calendar: MemoryCalendar, admin: Caller) -> None:
+    customer = admin.customer("Ada", assigned_to=connected.caller.user_id)
+    connected.activity("About Ada", customer_id=customer["id"])
+    connected.activity("Something else")
+    connected.sync()
+    admin.ok("POST", f"/admin/customers/{customer['id']}/erase", {"reason": "She asked for it", "confirm": "Ada"})
+    connected.sync()
+    assert only(calendar).title == "Something else"
+
+
+def test_workers_sync_what_is_due_and_what_changes_and_a_calendar_that_hangs_delays_nobody(
+    connected: Connected, calendar: MemoryCalendar, settings: Settings, manager: Caller
+) -> None:
+    hanging = Connected.to_memory(settings, manager, MemoryCalendar())
+
+    @asynccontextmanager
+    async def open_one(claimed: Claimed, *_: object) -> AsyncIterator[Any]:
+        if claimed.id == hanging.id:
+            await asyncio.Event().wait()
+        async with calendar.open() as adapter:
+            yield adapter
+
+    async def until(so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not await asyncio.to_thread(so):  # noqa: ASYNC110 -- what it waits for is in the database
+                await asyncio.sleep(0.1)
+
+    def renamed() -> bool:
+        # A service seals what is to be found.
+        seal(settings)
+        return only(calendar).title == "Renamed"
+
+    async def run() -> None:
+        async with Database(settings) as database:
+            workers = [
+                asyncio.create_task(CalendarSyncing(database, open_one, 3600, lease_seconds=3).run()) for _ in range(2)
+            ]
+            try:
+                made = await asyncio.to_thread(connected.activity)
+                await asyncio.to_thread(
+                    connected.sql, "UPDATE calendar_connections SET next_sync_at = now() RETURNING id"
+                )
+                await until(lambda: bool(calendar.entries))
+                await until(lambda: connected.shown()["last_synced_at"] is not None)
+                path = f"/admin/activities/{made['id']}"
+                await asyncio.to_thread(connected.caller.ok, "PATCH", path, {"title": "Renamed"})
+                await until(renamed)
+            finally:
+                for each in workers:
+                    each.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    asyncio.run(run())
+    # What was being done when the workers ended is due at once.
+    assert hanging.sql("SELECT claimed_until IS NULL AND next_sync_at <= now() FROM calendar_connections") == [(True,)]
 
 
 # ── whatever happens ─────────────────────────────────────────────────────────────────────────────────────────────────
