@@ -14,7 +14,7 @@ from litestar.enums import MediaType
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 
-from app.openapi import document
+from app.openapi import CONSOLES, CRM, Api, document
 from app.web.errors import AppError, Code
 from app.web.input import skip_input_checks
 
@@ -52,9 +52,9 @@ PAGE = """\
 
 
 @cache
-def document_as_json(app: Litestar, *, console: bool = False) -> str:
+def document_as_json(app: Litestar, api: Api = CRM) -> str:
     """The document, as it is served and as it is in openapi/."""
-    return msgspec.json.format(msgspec.json.encode(document(app, console=console)), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(document(app, api)), indent=2).decode() + "\n"
 
 
 @cache
@@ -87,7 +87,7 @@ def docs_router() -> Router:
 
     @get("/console.json")
     async def console_as_json(request: Request[Any, Any, Any]) -> Response[str]:
-        return Response(document_as_json(request.app, console=True), media_type=MediaType.JSON)
+        return Response(document_as_json(request.app, CONSOLES), media_type=MediaType.JSON)
 
     @get("/openapi.yaml")
     async def as_yaml(request: Request[Any, Any, Any]) -> Response[str]:

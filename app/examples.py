@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import Enum
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -300,6 +301,7 @@ def _fallback(kind: Any, name: str) -> Any:
         float: 0.5,
         datetime: "2026-01-12T14:05:00Z",
         date: "2026-01-12",
+        UUID: PERSON,
         str: PERSON if name.endswith("_id") or name == "assigned_to" else name.replace("_", " "),
     }
     return [] if get_origin(kind) is list else by_type.get(kind)

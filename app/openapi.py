@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from litestar import Litestar, MediaType
@@ -18,7 +19,7 @@ from litestar.response import Stream
 from litestar.routes import HTTPRoute
 from msgspec.structs import fields
 
-from app.access.permissions import Requires
+from app.access.permissions import Guard, Requires
 from app.admin.assistant.schemas import AnswerEvent
 from app.admin.assistant.service import BegunAnswer
 from app.admin.bulk import BulkChange
@@ -40,6 +41,18 @@ from app.web.paging import NOT_FILTERS, ListQuery
 from app.web.structs import Body, View
 
 CONSOLE = "/console"
+
+
+class Api(NamedTuple):
+    """What a document is about: the calls whose addresses begin so, or all but the console's."""
+
+    title: str
+    description: str
+    begins: str = ""
+    # Whether its writes can be tried.
+    has_dry_runs: bool = False
+
+
 # What is asked for with these may become a job.
 BECOME_JOBS = (BulkChange, OperationUndo, Erasure)
 DESCRIPTION = """\
@@ -54,6 +67,14 @@ CONSOLE_DESCRIPTION = """\
 The calls of /admin as the Platform Console makes them: its names, ids as strings, null fields left out. The rules are
 those of /admin.
 """
+LOGIN_DESCRIPTION = """\
+Logging in, for those without a CMS: `crm identity serve`. It issues the tokens that the CRM verifies.
+
+Errors have one form, `{code, message, data}`: `code` is stable, `message` is for people, `data` holds details.
+"""
+CRM = Api("CRM", DESCRIPTION, has_dry_runs=True)
+CONSOLES = Api("CRM for the Platform Console", CONSOLE_DESCRIPTION, begins=CONSOLE)
+LOGGING_IN = Api("CRM identity", LOGIN_DESCRIPTION)
 # The groups of calls, in the order in which the API reference shows them.
 GROUPS = {
     "Customers": "People and companies that somebody sells to: with search, tags, a timeline, and a trash.",
@@ -88,6 +109,9 @@ GROUPS = {
     "Members": "The people of the organization: who is expected, what each may do, and who was shut out.",
     "Users": "The people who were seen in tokens, to assign records to.",
     "Settings": "The organization's currency, timezone and country, and how long it keeps things. Admins change them.",
+    "Sessions": "Logging in and out, refreshing, and a person's devices.",
+    "People": "Registration, passwords, and who I am.",
+    "Organizations": "Where people work, who is there, and who is invited.",
     "Operations": "For monitors and load balancers. No token is needed.",
 }
 REFS = "#/components/schemas/{name}"
@@ -124,6 +148,8 @@ EXAMPLES: dict[int, tuple[Code, Any]] = {
     412: (Code.VERSION_CONFLICT, {"current_version": 4}),
     416: (Code.RANGE_NOT_SATISFIABLE, {"size": 48213}),
 }
+# What issues tokens, of one of the person's organizations.
+CHOOSES_ORGANIZATION = ("/login", "/auth/refresh")
 # Responses with the ETag of the customer that they are about.
 OF_CUSTOMER = ("/customers/{customer_id}/tags", "/customers/{customer_id}/reassign")
 # OpenAPI 3.1 can't say what the events in a stream are: the schemas LiveEvent, NotificationEvent and Reload do.
@@ -167,13 +193,14 @@ HEADERS = {
 }
 
 
-def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
-    """The whole document as JSON values: either the console's calls, or all others."""
+def document(app: Litestar, api: Api = CRM) -> dict[str, Any]:
+    """The whole document as JSON values."""
     # Sorted, because Litestar keeps methods in sets.
+    is_consoles = api.begins == CONSOLE
     operations = sorted(
-        (each for each in _operations(app) if each[0].startswith(CONSOLE) is console), key=lambda each: each[:2]
+        (each for each in _operations(app) if each[0].startswith(CONSOLE) is is_consoles), key=lambda each: each[:2]
     )
-    kinds = {ErrorBody, *([] if console else [DryRun])} | {
+    kinds = {ErrorBody, *([DryRun] if api.has_dry_runs else [])} | {
         kind for _, _, handler in operations for kind in _kinds(handler)
     }
     ordered = sorted(kinds, key=lambda kind: getattr(kind, "__name__", str(kind)))
@@ -197,9 +224,9 @@ def document(app: Litestar, *, console: bool = False) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "CRM for the Platform Console" if console else "CRM",
+            "title": api.title,
             "version": "1",
-            "description": CONSOLE_DESCRIPTION if console else DESCRIPTION,
+            "description": api.description,
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
@@ -304,11 +331,21 @@ def _kinds(handler: HTTPRouteHandler) -> Iterator[Any]:
         yield from (AnswerEvent, BegunAnswer) if _is_answered(handler) else (LiveEvent, NotificationEvent, Reload)
     if isinstance(answer := _answer(handler), type) or get_args(answer):
         yield answer
+    if (accepted := _accepted(handler)) is not None:
+        yield accepted
+
+
+def _accepted(handler: HTTPRouteHandler) -> Any:
+    """The type of a handler's answer 202, if it has two answers: `Response[…] | Response[…]`."""
+    annotation = handler.parsed_fn_signature.return_type.annotation
+    return get_args(get_args(annotation)[1])[0] if get_origin(annotation) in {Union, UnionType} else None
 
 
 def _answer(handler: HTTPRouteHandler) -> Any:
-    """The type inside a handler's `Response[…]`."""
+    """The type inside a handler's `Response[…]`, of the first one if there are two."""
     annotation = handler.parsed_fn_signature.return_type.annotation
+    if get_origin(annotation) in {Union, UnionType}:
+        annotation = get_args(annotation)[0]
     (answer,) = get_args(annotation) or (annotation,)
     is_file = answer is bytes or _streams(handler) or _makes(handler)
     return None if is_file or _never_ends(handler) else answer
@@ -338,6 +375,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
     wanted = input_types(handler)
     guards = handler.resolve_guards()
     guarded = any(isinstance(guard, Requires) for guard in guards)
+    needs_token = any(isinstance(guard, Guard) and guard.needs_token for guard in guards)
     # The console does not ask for it.
     tried = guarded and method in WRITING and refuse_dry_run not in guards and not path.startswith(CONSOLE)
     name = handler.fn.__name__
@@ -363,7 +401,7 @@ def _operation(path: str, method: str, handler: HTTPRouteHandler) -> dict[str, A
         operation["requestBody"] = {"required": True, "content": _json(wanted.data)}
     if wanted.file is not None:
         operation["requestBody"] = {"required": True, "content": _form(wanted.file)}
-    if not guarded:
+    if not needs_token:
         operation["security"] = []
     return operation
 
@@ -394,7 +432,8 @@ def _parameters(
     for part in path.split("/"):
         if part.startswith("{"):
             name = part.strip("{}")
-            kind = LINK_SCHEMA if part in {LINK, TOKEN, SECRET} else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
+            is_text = part in {LINK, TOKEN, SECRET} or name in wanted.texts
+            kind = LINK_SCHEMA if is_text else UUID_SCHEMA if name in wanted.uuids else ID_SCHEMA
             yield {"name": name, "in": "path", "required": True, "schema": kind}
     for field in fields(wanted.query) if wanted.query else ():
         schema = _schema(field.type)
@@ -410,7 +449,7 @@ def _parameters(
             else:
                 parameter |= {"style": "form", "explode": False}
         yield parameter
-    if guarded:
+    if guarded or path.endswith(CHOOSES_ORGANIZATION):
         yield _header("X-Organization-Id", "Which organization, for tokens that work in several", maxLength=64)
     if streams and method == "GET":
         yield _header("Range", "A part of the file", examples=["bytes=0-1023"])
@@ -442,6 +481,10 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         )
         statuses |= {408, 413, 415} if input_types(handler).data is not None or input_types(handler).file else set()
         statuses |= {416} if _streams(handler) and method == "GET" else set()
+    elif any(isinstance(guard, Guard) for guard in handler.resolve_guards()):
+        statuses |= {401, 403, 429, 503} | ({404} if "{" in path else set())
+        statuses |= {409} if method in WRITING else set()
+        statuses |= {408, 413, 415} if input_types(handler).data is not None else set()
     if path.startswith("/public/"):
         statuses |= {404, 503}
         statuses |= {410} if LINK in path else {429} if SECRET in path else set()
@@ -471,6 +514,8 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
         location = {"Location": {"$ref": "#/components/headers/Location"}}
         about = "It became a job: the address in Location shows how far it is"
         accepted["202"] = {"description": about, "headers": headers | location, "content": _json(JobStarted)}
+    if (later := _accepted(handler)) is not None:
+        accepted["202"] = {"description": "Accepted: a mail says the rest", "headers": headers, "content": _json(later)}
     refusals: dict[str, Any] = {
         str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)
     }

@@ -62,7 +62,13 @@ SENDER = "sender"
 REQUIRED = "required"
 
 
-class Requires:
+class Guard:
+    """A route's guard that says whether it asks for a token."""
+
+    needs_token: bool = True
+
+
+class Requires(Guard):
     """A route's guard: requires a valid token whose role has this permission.
 
     Each route has its own guard, so that it can be read on the route, and OPTIONS needs no token.

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from app.docs import document_as_json, document_as_yaml
+from app.identity.main import create_identity
 from app.main import create_app
+from app.openapi import CONSOLES, LOGGING_IN
 from app.settings import Settings
 
 FOLDER = Path("openapi")
@@ -22,7 +24,8 @@ SETTINGS = Settings(jwt_secret="only-for-the-document", database_url="postgresql
 def openapi(check: bool, yaml: bool, data_dir: str | None) -> None:  # noqa: ARG001 -- every command takes it
     """Write the OpenAPI document, openapi/openapi.json, as the service serves it at /docs.
 
-    The calls of the Platform Console are an API of their own, and have theirs: openapi/console.json.
+    The calls of the Platform Console are an API of their own, and have theirs: openapi/console.json. So has what lets
+    people log in: openapi/identity.json.
 
     \b
     Examples:
@@ -35,7 +38,8 @@ def openapi(check: bool, yaml: bool, data_dir: str | None) -> None:  # noqa: ARG
         return
     files = {
         FOLDER / "openapi.json": document_as_json(app),
-        FOLDER / "console.json": document_as_json(app, console=True),
+        FOLDER / "console.json": document_as_json(app, CONSOLES),
+        FOLDER / "identity.json": document_as_json(create_identity(SETTINGS), LOGGING_IN),
     }
     if check:
         stale = [str(path) for path, text in files.items() if not path.exists() or path.read_text() != text]

@@ -10,7 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
-from app.access.permissions import Role
+from app.access.permissions import Guard, Role
 from app.access.tenants import is_tenant_id
 from app.access.tokens import TokenVerifier, bearer_token
 from app.identity.caller import OPERATOR
@@ -84,11 +84,12 @@ class Authenticator:
         return tuple(person), role
 
 
-class Allows:
+class Allows(Guard):
     """A route's guard."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
+        self.needs_token = rule is not Rule.ANYBODY
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         """Put the person into the scope. Raises AppError as `authenticate`, and INSUFFICIENT_PERMISSIONS."""

@@ -16,7 +16,7 @@ from msgspec.structs import FieldInfo, fields
 from app.cli.openapi import SETTINGS
 from app.events.types import ALONE, CHANGES, DERIVED, KINDS
 from app.main import create_app
-from app.openapi import document
+from app.openapi import CONSOLES, document
 from app.settings import Settings
 from app.web.errors import Code
 from tests.laws.routes import EVERY
@@ -127,7 +127,7 @@ def calls() -> str:
 
 def console_calls() -> str:
     """For docs/console.md."""
-    return "\n".join(_calls(document(create_app(SETTINGS), console=True), "/console/admin/"))
+    return "\n".join(_calls(document(create_app(SETTINGS), CONSOLES), "/console/admin/"))
 
 
 def _calls(described: Mapping[str, Any], below: str) -> Iterator[str]:
