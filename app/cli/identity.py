@@ -150,9 +150,9 @@ def user() -> None:
 @click.argument("email", type=EmailAddress())
 @click.option("--name", type=Name(), required=True, help="What the person is called.")
 @click.option("--organization", type=Name(), required=True, help="Its id or its name. If there is none, it is made.")
-@click.option("--role", type=click.Choice(list(Role)), default=Role.ADMIN, show_default=True)
+@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.ADMIN.value, show_default=True)
 @data_dir_option
-def add(email: str, name: str, organization: str, role: Role, data_dir: Path | None) -> None:
+def add(email: str, name: str, organization: str, role: str, data_dir: Path | None) -> None:
     """Add a person. The password is the first line of standard input.
 
     \b
@@ -161,7 +161,7 @@ def add(email: str, name: str, organization: str, role: Role, data_dir: Path | N
     """
     with _environment(data_dir) as env:
         password = sys.stdin.readline().rstrip("\r\n")
-        new = commands.New(email=email, name=name, role=role, organization=organization, password=password)
+        new = commands.New(email=email, name=name, role=Role(role), organization=organization, password=password)
         _run(commands.add_users(env.settings, [new]))
     click.echo(f"{email} can log in.")
 

@@ -6,7 +6,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, LargeBinary, MetaData, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -60,6 +72,17 @@ class Organization(Base):
     owner_id: Mapped[UUID]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["id", "owner_id"],
+            ["memberships.organization_id", "memberships.user_id"],
+            name="organizations_owner_fkey",
+            deferrable=True,
+            initially="DEFERRED",
+            use_alter=True,
+        ),
+    )
+
 
 class Membership(Base):
     """A person in an organization, and as what."""
@@ -85,9 +108,11 @@ class Invitation(Base):
     email_folded: Mapped[str]
     role: Mapped[str]
     invited_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
-    secret_hash: Mapped[bytes | None]
+    secret_hash: Mapped[bytes | None] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("organization_id", "email_folded"),)
 
 
 class OneTimeLink(Base):
@@ -98,7 +123,7 @@ class OneTimeLink(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=RANDOM)
     purpose: Mapped[str]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
-    secret_hash: Mapped[bytes]
+    secret_hash: Mapped[bytes] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime]
 

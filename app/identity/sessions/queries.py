@@ -27,7 +27,7 @@ FIND_BY_ID = (
 # Where somebody may work. The first is the one that is meant where none is named.
 ORGANIZATIONS = (
     select(organization.id, organization.name, membership.role)
-    .join_from(Membership.__table__, Organization.__table__)
+    .join_from(Membership.__table__, Organization.__table__, membership.organization_id == organization.id)
     .where(membership.user_id == bindparam("person", type_=Uuid))
     .order_by(membership.joined_at, organization.id)
 )
