@@ -92,12 +92,6 @@ def _token() -> click.Command:
     return token
 
 
-def _issuer() -> click.Command:
-    from app.dev.issuer import issuer
-
-    return issuer
-
-
 def _seed() -> click.Command:
     from app.dev.seed import seed
 
@@ -120,7 +114,7 @@ COMMANDS = {
     "openapi": _openapi,
 }
 # A production image does not contain these.
-DEVELOPMENT = {"token": _token, "issuer": _issuer, "seed": _seed}
+DEVELOPMENT = {"token": _token, "seed": _seed}
 if find_spec("app.dev") is not None:
     COMMANDS |= DEVELOPMENT
 # Errors with a cause outside the program, by name, since importing their modules would slow down every start.

@@ -7,17 +7,19 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import click
 from msgspec import json
 
 from app.access.permissions import Role
-from app.cli.environment import Environment, data_dir_option, environment
+from app.cli.environment import Environment, TenantName, data_dir_option, environment
 from app.cli.serve import free_port, prepare, run_server
 from app.identity import commands
 from app.identity.database import UnsafeLoginError, check_login
@@ -96,13 +98,24 @@ def identity() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="0 picks a free one.  [default: SERVER_PORT, 3001]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for every address of the machine.")
 @click.option("--migrate", is_flag=True, help="Upgrade the database first. The embedded one is always upgraded.")
+@click.option("--demo", is_flag=True, help="Add the people who own the demo's records, and print how they log in.")
+@click.option("--demo-password", help="Their password, if they are not there yet.  [default: a random one]")
+@click.option("--until-input-ends", is_flag=True, hidden=True, help="For the process that starts this one.")
 @data_dir_option
-def serve(port: int | None, host: str, migrate: bool, data_dir: Path | None) -> None:
+def serve(
+    port: int | None,
+    host: str,
+    migrate: bool,
+    demo: bool,
+    demo_password: str | None,
+    until_input_ends: bool,
+    data_dir: Path | None,
+) -> None:
     """Serve logins, on port 3001. One process is enough: hashing passwords uses all cores.
 
     \b
     Examples:
-      crm identity serve
+      crm identity serve --demo
       ENVIRONMENT=production DATABASE_URL=postgresql://login@db/crm JWT_SECRET=... crm identity serve --host 0.0.0.0
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -117,7 +130,32 @@ def serve(port: int | None, host: str, migrate: bool, data_dir: Path | None) -> 
             check_login(env.settings.database_dsn, production=env.settings.production)
         except UnsafeLoginError as error:
             raise click.ClickException(str(error)) from None
+        if demo:
+            _show_people(env.settings, demo_password, host, listening_port)
+        if until_input_ends:
+            threading.Thread(target=_stop_at_the_end_of_input, daemon=True).start()
         run_server(env, "identity_app", host, listening_port, 1, Path(run_dir))
+
+
+def _show_people(settings: Settings, password: str | None, host: str, port: int) -> None:
+    if settings.production:
+        raise click.ClickException("--demo: in production, crm identity user add makes the first person")
+    try:
+        # Inside the function, because a production image does not contain it.
+        from app.dev.identity import add_people
+    except ModuleNotFoundError:
+        raise click.ClickException("--demo is for development, and needs a checkout") from None
+    people = add_people(settings, password)
+    click.echo(f"\nLog in by POST http://{host}:{port}/auth/login, with the email and the password of one of these:\n")
+    for line in people:
+        click.echo(line)
+    click.echo("")
+
+
+def _stop_at_the_end_of_input() -> None:
+    """Whoever started this process has died, or wants it to stop."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _upgrade(settings: Settings) -> str | None:
@@ -151,8 +189,18 @@ def user() -> None:
 @click.option("--name", type=Name(), required=True, help="What the person is called.")
 @click.option("--organization", type=Name(), required=True, help="Its id or its name. If there is none, it is made.")
 @click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.ADMIN.value, show_default=True)
+@click.option("--id", "user_id", type=click.UUID, help="Of somebody who has records already.  [default: a random one]")
+@click.option("--organization-id", type=TenantName(), help="Of a new one that has records.  [default: a random one]")
 @data_dir_option
-def add(email: str, name: str, organization: str, role: str, data_dir: Path | None) -> None:
+def add(
+    email: str,
+    name: str,
+    organization: str,
+    role: str,
+    user_id: UUID | None,
+    organization_id: str | None,
+    data_dir: Path | None,
+) -> None:
     """Add a person. The password is the first line of standard input.
 
     \b
@@ -161,7 +209,15 @@ def add(email: str, name: str, organization: str, role: str, data_dir: Path | No
     """
     with _environment(data_dir) as env:
         password = sys.stdin.readline().rstrip("\r\n")
-        new = commands.New(email=email, name=name, role=Role(role), organization=organization, password=password)
+        new = commands.New(
+            email=email,
+            name=name,
+            role=Role(role),
+            organization=organization,
+            password=password,
+            user_id=user_id,
+            organization_id=organization_id,
+        )
         _run(commands.add_users(env.settings, [new]))
     click.echo(f"{email} can log in.")
 

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -29,6 +31,9 @@ from app.db.revisions import is_current
 from app.db.startup import UnsafeRoleError, check_role
 from app.logs import configure_logging, log_config
 from app.settings import DRAIN_FILE, Settings
+
+if TYPE_CHECKING:
+    from app.dev.identity import Logins
 
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
@@ -73,11 +78,14 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             check_role(settings.database_dsn, production=settings.production)
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
+        has_demo = demo and _has_demo(settings)
         if env.has_embedded_database and demo:
             _create_demo(settings)
         # The workers' links say it, where PUBLIC_URL says nothing.
         os.environ["SERVER_PORT"] = str(listening_port)
-        run_server(env, "serve_app", host, listening_port, workers, Path(run_dir), demo=demo and _has_demo(settings))
+        with _logins(env, host, listening_port) if has_demo else nullcontext() as logins:
+            greet = partial(_greeting, settings, logins) if has_demo else None
+            run_server(env, "serve_app", host, listening_port, workers, Path(run_dir), greet)
 
 
 def prepare(settings: Settings) -> None:
@@ -115,6 +123,38 @@ def _create_demo(settings: Settings) -> None:
     create_demo(settings)
 
 
+@contextmanager
+def _logins(env: Environment, host: str, port: int) -> Iterator[Logins | None]:
+    """Let the demo's people log in, on the next port, if that is free and its libraries are installed."""
+    if not env.has_embedded_database or find_spec("argon2") is None:
+        yield None
+        return
+    # Inside the function, because a production image does not contain it.
+    from app.dev.identity import logins_beside
+
+    try:
+        beside = free_port(host, port + 1)
+    except click.ClickException:
+        beside = 0
+    with logins_beside(env.settings, host, beside) as logins:
+        yield logins
+
+
+def _greeting(settings: Settings, logins: Logins | None, base: str) -> str:
+    """How to use the demo, at this address."""
+    # Inside the function, because a production image does not contain it.
+    from app.dev.token import make_token
+
+    token = make_token(settings, role="admin", ttl=DEMO_TOKEN_SECONDS)
+    curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
+    people = "\n".join(logins.lines()) if logins else ""
+    return (
+        f"\nThe CRM is at {base}, its API reference at {base}/docs\n{people}\n"
+        f'A token, for the field behind "Authorize" in the API reference:\n\n{token}\n'
+        f"\nOr in a terminal:\n\n{curl}\n"
+    )
+
+
 def free_port(host: str, port: int) -> int:
     """The port, or a free one for 0. Fails if it is taken: workers share a port, so a second service could start."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -130,9 +170,15 @@ def free_port(host: str, port: int) -> int:
 
 
 def run_server(
-    env: Environment, app: str, host: str, port: int, workers: int, run_dir: Path, *, demo: bool = False
+    env: Environment,
+    app: str,
+    host: str,
+    port: int,
+    workers: int,
+    run_dir: Path,
+    greet: Callable[[str], str] | None = None,
 ) -> None:
-    """Serve a function of app/worker.py in worker processes, until a signal stops them."""
+    """Serve a function of app/worker.py in worker processes, until a signal stops them. `greet` says how to use it."""
     settings = env.settings
     metrics_dir = run_dir / "metrics"
     metrics_dir.mkdir()
@@ -174,9 +220,7 @@ def run_server(
     # Load balancers see /ready fail before the service stops accepting connections; Ctrl-C does not wait.
     server.on_startup(lambda: signal.signal(signal.SIGTERM, stop_after(settings.drain_seconds)))
     server.on_startup(lambda: signal.signal(signal.SIGINT, stop_after(0)))
-    server.on_startup(
-        lambda: threading.Thread(target=_announce, args=(settings, host, port, demo), daemon=True).start()
-    )
+    server.on_startup(lambda: threading.Thread(target=_announce, args=(host, port, greet), daemon=True).start())
     for embedded in env.servers:
         embedded.watch()
     server.serve()
@@ -191,7 +235,7 @@ def _connections() -> int:
     return MAX_CONNECTIONS if files < 0 else max(256, min(MAX_CONNECTIONS, files - OTHER_FILES))
 
 
-def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
+def _announce(host: str, port: int, greet: Callable[[str], str] | None) -> None:
     address = f"[{host}]" if ":" in host else host
     until = time.monotonic() + START_SECONDS
     while not _alive(host, port):
@@ -199,17 +243,8 @@ def _announce(settings: Settings, host: str, port: int, demo: bool) -> None:
             return
         time.sleep(0.05)
     base = f"http://{address}:{port}"
-    if demo:
-        # Inside the function, because a production image does not contain it.
-        from app.dev.token import make_token
-
-        token = make_token(settings, role="admin", ttl=DEMO_TOKEN_SECONDS)
-        curl = shlex.join(["curl", "-H", f"Authorization: Bearer {token}", f"{base}/admin/customers"])
-        click.echo(
-            f"\nThe CRM is at {base}, its API reference at {base}/docs\n"
-            f'\nA token, for the field behind "Authorize" in the API reference:\n\n{token}\n'
-            f"\nOr in a terminal:\n\n{curl}\n"
-        )
+    if greet is not None:
+        click.echo(greet(base))
     click.echo(f"ready {base}")
 
 

@@ -1,4 +1,4 @@
-"""The people of `crm issuer`, `crm token` and the demo.
+"""The people of the demo and of `crm token`.
 
 A person's id is derived from the email address, so that it is the same everywhere.
 """

@@ -49,7 +49,7 @@ class New(Struct, frozen=True, kw_only=True):
     role: Role
     organization: str
     password: str
-    # In place of random ones, for the demo.
+    # In place of random ones: of people and organizations that have records in the CRM already.
     user_id: UUID | None = None
     organization_id: str | None = None
 
@@ -105,6 +105,11 @@ async def _organization(tx: Transaction, called: str) -> str | None:
             f"There are {len(found)} organizations of this name: name one by its id, of {', '.join(found)}"
         )
     return found[0] if found else None
+
+
+async def known_emails(settings: Settings) -> set[str]:
+    """Everybody's email."""
+    return {email for _, email, *_ in await list_users(settings)}
 
 
 async def list_users(settings: Settings) -> list[Any]:

@@ -49,6 +49,17 @@ def test_it_says_how_to_try_it_and_that_works(service: Service) -> None:
     assert json.loads(shown.stdout)["total"] > 3
 
 
+def test_the_people_it_shows_log_in_and_own_records(service: Service) -> None:
+    (where,) = [line.split("POST ")[1].split(",")[0] for line in service.said if line.startswith("Log in by POST ")]
+    people = dict(
+        line.split() for line in service.said if line.endswith(line.split("@example.com  ")[-1]) and "@" in line
+    )
+    assert set(people) == {"admin@example.com", "manager@example.com", "agent@example.com"}
+    for email, password in people.items():
+        token = httpx.post(where, json={"email": email, "password": password}).json()["token"]
+        assert service.call("GET", "/admin/deals?owner_id=me", token).json()["total"]
+
+
 def test_the_whole_story_of_a_customer_with_a_token_of_the_cms(service: Service) -> None:
     token = service.token("admin")
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -350,7 +361,7 @@ def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> 
 
 COMMANDS = """
     serve, db, db upgrade, audit, audit seal, audit checkpoint, audit verify, attachments, attachments sweep,
-    attachments purge, erase, erase receipts, erase replay, token, issuer, seed, openapi
+    attachments purge, erase, erase receipts, erase replay, token, seed, openapi, identity serve, identity user add
 """.split(",")
 
 

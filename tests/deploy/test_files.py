@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
 import yaml
@@ -16,9 +15,8 @@ from click.testing import CliRunner
 from app.cli import crm
 from app.cli.serve import WORKER_STOP_SECONDS
 from app.db.migrations import Migrations
-from app.dev.issuer import User
-from app.dev.people import PEOPLE
 from app.dev.postgres import EmbeddedPostgres
+from app.identity.migrations import IDENTITY
 from app.settings import Settings, load_settings
 from tests.processes import CRM
 from tests.programs import program
@@ -54,7 +52,7 @@ def test_a_container_runs_a_command_that_there_is(name: str) -> None:
     assert CliRunner().invoke(crm, [*arguments, "--help"]).exit_code == 0
 
 
-def test_issuer_and_service_share_the_secret() -> None:
+def test_who_issues_tokens_and_who_verifies_them_share_the_secret() -> None:
     assert len({service["environment"]["JWT_SECRET"] for service in OURS.values()}) == 1
 
 
@@ -83,14 +81,6 @@ def test_stopping_has_time_for_draining_and_the_requests_in_flight() -> None:
         assert float(unit.read_text().split("TimeoutStopSec=")[1].split()[0]) >= needed
 
 
-def test_the_issuers_users_can_be_read() -> None:
-    users = msgspec.json.decode((DEPLOY / "compose" / "users.json").read_bytes(), type=list[User])
-    assert {user.role.value for user in users} == {"admin", "manager", "agent"}
-    # The same people as in all examples, so that what they own there is theirs here.
-    told = {(user.role, user.name, user.email, user.actor.user_id) for user in users}
-    assert told == {(person.role, person.name, person.email, person.user_id) for person in PEOPLE.values()}
-
-
 def test_the_database_is_prepared_so_that_migrations_and_service_run(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path, options=("fsync=off",)) as server:
         superuser = server.dsn(user="postgres", database="postgres")
@@ -107,13 +97,25 @@ def test_the_database_is_prepared_so_that_migrations_and_service_run(tmp_path: P
         with psycopg.connect(server.dsn(user=login)) as connection:
             connection.execute("SET ROLE crm_service")
             assert connection.execute("SELECT count(*) FROM customers").fetchone() == (0,)
+        other = COMPOSE["identity"]["environment"]["DATABASE_URL"].split("//")[1].split(":")[0]
+        Migrations(server.dsn(user=owner), server.dsn(user=other), line=IDENTITY).upgrade()
+        with psycopg.connect(server.dsn(user=other)) as connection:
+            connection.execute("SET ROLE crm_identity")
+            assert connection.execute("SELECT count(*) FROM identity.users").fetchone() == (0,)
     server.destroy()
 
 
 # ── systemd ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("name", "command"), [("crm-service.service", "serve "), ("crm-worker.service", "worker\n")])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("crm-service.service", "serve "),
+        ("crm-worker.service", "worker\n"),
+        ("crm-identity.service", "identity serve\n"),
+    ],
+)
 def test_systemd_takes_the_unit(name: str, command: str, tmp_path: Path) -> None:
     systemd_analyze = program("systemd-analyze", package="systemd")
     text = (DEPLOY / "systemd" / name).read_text()

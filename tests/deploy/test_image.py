@@ -212,7 +212,7 @@ def test_it_runs_with_the_very_python_of_the_dockerfile(image: Image) -> None:
 
 def test_commands_for_development_say_that_they_are_not_there(image: Image, tmp_path: Path) -> None:
     crm = image.root / "opt/crm/bin/crm"
-    for arguments in (["token", "--role", "admin"], ["seed"], ["issuer"], ["db", "schema"]):
+    for arguments in (["token", "--role", "admin"], ["seed"], ["db", "schema"]):
         run = subprocess.run(
             [crm, *arguments], check=False, capture_output=True, text=True, cwd=tmp_path, env=image.environment
         )
@@ -224,8 +224,8 @@ def test_commands_for_development_say_that_they_are_not_there(image: Image, tmp_
     assert "seed" not in help_page.stdout
 
 
-def test_compose_gives_the_issuer_what_the_image_leaves_out() -> None:
-    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["issuer"]
+def test_compose_gives_crm_identity_what_the_image_leaves_out() -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["identity"]
     assert f"./app/dev:/opt/crm/lib/python{version()}/site-packages/app/dev:ro" in service["volumes"]
 
 

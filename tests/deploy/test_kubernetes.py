@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 from functools import cache
 from importlib.metadata import version
@@ -222,6 +223,28 @@ def test_prometheus_operator_gets_the_same_rules() -> None:
     assert [_folded(group["rules"]) for group in rules["spec"]["groups"]] == [
         _folded(each["rules"]) for each in expected
     ]
+
+
+def test_what_lets_people_log_in_is_an_option(tmp_path: Path) -> None:
+    folder = ROOT / "deploy/kubernetes"
+    parts = {"resources": [folder / "overlays/production"], "components": [folder / "components/identity"]}
+    paths = {name: [os.path.relpath(path, tmp_path) for path in each] for name, each in parts.items()}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(paths))
+    kubectl = program("kubectl", package="kubernetes-client")
+    ran = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=True)
+    made = Manifests(list(yaml.safe_load_all(ran.stdout)))
+    for name in ("crm-identity", "crm-identity-migrate"):
+        environment = made.environment(made.pods()[name])
+        assert set(environment) <= set(Settings.__struct_encode_fields__)
+        assert ("MIGRATION_DATABASE_URL" in environment) == (name == "crm-identity-migrate")
+        assert "//crm_login:" in environment["DATABASE_URL"]
+        (container,) = made.pods()[name]["spec"]["containers"]
+        assert container["image"].endswith(f":{version('crm-service')}")
+        command = container.get("command") or container["args"]
+        assert CliRunner().invoke(crm, [*command[1:], "--help"]).exit_code == 0
+    # It has nothing that only the service needs.
+    assert "ENCRYPTION_KEYS" not in environment
+    assert made.one("Service", "crm-identity")["spec"]["selector"] == made.pods()["crm-identity"]["metadata"]["labels"]
 
 
 def _folded(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
