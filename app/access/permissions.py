@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
 from typing import Any
 
@@ -62,10 +63,14 @@ SENDER = "sender"
 REQUIRED = "required"
 
 
-class Guard:
+class Guard(ABC):
     """A route's guard that says whether it asks for a token."""
 
     needs_token: bool = True
+
+    @abstractmethod
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        """Let the request in. Raises AppError."""
 
 
 class Requires(Guard):

@@ -71,7 +71,7 @@ class Logins:
     def lines(self) -> list[str]:
         """What it says of itself and of its people, once it accepts requests."""
         assert self._process.stdout is not None  # noqa: S101 -- a pipe
-        said = []
+        said: list[str] = []
         for line in self._process.stdout:
             if line.startswith("ready "):
                 return said

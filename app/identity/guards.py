@@ -91,7 +91,7 @@ class Allows(Guard):
         self.rule = rule
         self.needs_token = rule is not Rule.ANYBODY
 
-    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:  # noqa: ARG002 -- Litestar's form
         """Put the person into the scope. Raises AppError as `authenticate`, and INSUFFICIENT_PERMISSIONS."""
         if self.rule is Rule.ANYBODY:
             return
