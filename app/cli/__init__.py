@@ -92,6 +92,12 @@ def _token() -> click.Command:
     return token
 
 
+def _demo_calendar() -> click.Command:
+    from app.dev.demo_calendar import demo_calendar
+
+    return demo_calendar
+
+
 def _seed() -> click.Command:
     from app.dev.seed import seed
 
@@ -114,7 +120,7 @@ COMMANDS = {
     "openapi": _openapi,
 }
 # A production image does not contain these.
-DEVELOPMENT = {"token": _token, "seed": _seed}
+DEVELOPMENT = {"token": _token, "seed": _seed, "demo-calendar": _demo_calendar}
 if find_spec("app.dev") is not None:
     COMMANDS |= DEVELOPMENT
 # Errors with a cause outside the program, by name, since importing their modules would slow down every start.

@@ -52,6 +52,8 @@ class CalendarServer:
         self._folder = folder.resolve()
         self.people = people
         self.port = port or free_port()
+        # What Python runs.
+        self.program: tuple[str, ...] = ("-m", "radicale")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,7 +78,7 @@ class CalendarServer:
         log = self._folder / "radicale.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 -- a module of our own, with arguments of our own
-                [sys.executable, "-m", "radicale", "--config", str(self._folder / "radicale.conf")],
+                [sys.executable, *self.program, "--config", str(self._folder / "radicale.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
