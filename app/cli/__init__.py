@@ -74,6 +74,12 @@ def _doctor() -> click.Command:
     return doctor
 
 
+def _tenant() -> click.Command:
+    from app.cli.tenant import tenant
+
+    return tenant
+
+
 def _openapi() -> click.Command:
     from app.cli.openapi import openapi
 
@@ -116,6 +122,7 @@ COMMANDS = {
     "import": _import,
     "restore-export": _restore_export,
     "keys": _keys,
+    "tenant": _tenant,
     "identity": _identity,
     "openapi": _openapi,
 }

@@ -9,9 +9,10 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
@@ -19,6 +20,7 @@ import structlog
 from msgspec import to_builtins
 from sqlalchemy import Select, Table, TextClause, func, select, text
 
+from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.admin.exports.copying import JSON_LINES, Copying
 from app.admin.exports.schemas import ArchiveResult
@@ -117,7 +119,7 @@ def make_archive(database: Database, store: ObjectStore) -> Work:
             return Step(0, {"key": key, "name": name, "expires_at": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}"})
         key = job.state["key"]
         upload = await store.upload(key, CONTENT_TYPE)
-        archive = _Archive(database, store, job, upload)
+        archive = Archive(database, store, job.actor, upload, partial(note_progress, database, job))
         try:
             await archive.make()
             await asyncio.to_thread(upload.complete)
@@ -156,14 +158,24 @@ class _Entry:
         return self._hash.hexdigest()
 
 
-class _Archive:
-    """What is written into a ZIP, on its way to the store."""
+class Archive:
+    """What is written into a ZIP, on its way to a file or to the store. `tell` is told from time to time how many rows
+    are done.
+    """
 
-    def __init__(self, database: Database, store: ObjectStore, job: Job, upload: Upload) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        actor: Actor,
+        file: Upload | IO[bytes],
+        tell: Callable[[int], Awaitable[None]],
+    ) -> None:
         self._database = database
         self._store = store
-        self._job = job
-        self._zip = ZipFile(upload, "w")
+        self._actor = actor
+        self._tell = tell
+        self._zip = ZipFile(file, "w")
         self._told_at = time.monotonic()
         self.counts: dict[str, int] = {}
         self.missing = 0
@@ -172,9 +184,9 @@ class _Archive:
     async def make(self) -> None:
         """Raises AppError, or Superseded."""
         with tempfile.TemporaryFile() as objects, tempfile.TemporaryFile() as manifest:
-            head = {"organization": self._job.actor.tenant_id, "made_at": datetime.now(UTC), "files": []}
+            head = {"organization": self._actor.tenant_id, "made_at": datetime.now(UTC), "files": []}
             manifest.write(strict_json.encode(head)[:-2])
-            async with reading(self._database, self._job.actor) as tx:
+            async with reading(self._database, self._actor) as tx:
                 for name, model in TYPES.items():
                     await self._write_rows(tx, name, model, manifest)
                 copying = Copying(tx, lambda block: asyncio.to_thread(objects.write, block), SNAPSHOT_SECONDS)
@@ -225,5 +237,5 @@ class _Archive:
         manifest.write(comma + strict_json.encode({"name": name, "count": count, "sha256": sha256}))
         self.done += count
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
-            await note_progress(self._database, self._job, self.done)
+            await self._tell(self.done)
             self._told_at = time.monotonic()
