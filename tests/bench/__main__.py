@@ -25,6 +25,7 @@ ALONE: dict[str, Callable[[Bench], list[Goal]]] = {
     "duplicates": goals.duplicates,
     "exports": goals.exported,
     "imports": imports.measure,
+    "reports": goals.reports,
     "listeners": lambda _: listeners.measure(),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import psycopg
@@ -9,6 +10,7 @@ import psycopg
 from tests.bench.server import Bench
 
 RARE_FRAGMENT = "zyxm"
+YEAR = "from={year}-03-05T10:00:00Z&to={next_year}-03-04"
 
 
 class Case(NamedTuple):
@@ -37,7 +39,16 @@ def _of_tenant(bench: Bench, size: int) -> dict[str, int]:
             {"t": str(size)},
         ).fetchone()
     assert row is not None
-    return {"customer": row[0], "contact": row[1], "deal": row[2], "last": size // 20, "middle": size // 40}
+    year = datetime.now(UTC).year - 1
+    return {
+        "customer": row[0],
+        "contact": row[1],
+        "deal": row[2],
+        "last": size // 20,
+        "middle": size // 40,
+        "year": year,
+        "next_year": year + 1,
+    }
 
 
 CASES = [
@@ -73,9 +84,13 @@ CASES = [
     Case("audit log", "/admin/audit"),
     Case("report: overview", "/admin/reports/overview", report=True),
     Case("report: deals", "/admin/reports/deals/summary", report=True),
+    Case("report: deals of a year", f"/admin/reports/deals/summary?{YEAR}", report=True),
+    Case("report: deals of a person", "/admin/reports/deals/summary?owner_id=agent-1", report=True),
     Case("report: funnel", "/admin/reports/deals/funnel", report=True),
     Case("report: forecast", "/admin/reports/deals/forecast", report=True),
+    Case("report: forecast by month", "/admin/reports/deals/forecast?by=month&from={year}-01-01", report=True),
     Case("report: team", "/admin/reports/team", report=True),
+    Case("report: team of a year", f"/admin/reports/team?{YEAR}", report=True),
 ]
 # One of each kind, where how fast it is proves nothing.
 FEW = ("customers", "report: overview")

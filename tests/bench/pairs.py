@@ -9,16 +9,18 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tests.bench.load import NoAnswerError
 from tests.bench.server import Bench
 
 WARM_UP = 10
 
 
 class Ask(NamedTuple):
-    """An address of a tenant."""
+    """An address of a tenant; `anew` goes past what is kept for a moment."""
 
     path: str
     size: int
+    anew: bool = False
 
 
 class _Line:
@@ -35,7 +37,8 @@ class _Line:
 
     def request(self, ask: Ask) -> bytes:
         token = self._bench.token(ask.size)
-        return f"GET {ask.path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        anew = "Cache-Control: no-cache\r\n" if ask.anew else ""
+        return f"GET {ask.path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n{anew}\r\n".encode()
 
     def seconds(self, request: bytes) -> float:
         """Until the answer is here as a whole. Fails where it is no success."""
@@ -53,6 +56,8 @@ class _Line:
         while missing > 0:
             missing -= len(self._socket.recv(65536))
         took = time.perf_counter() - began
+        if head.startswith(b"HTTP/1.1 503"):
+            raise NoAnswerError(head.decode())
         assert head.startswith(b"HTTP/1.1 200"), head
         return took
 

@@ -18,6 +18,7 @@ from msgspec.structs import fields
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.bench import world
+from tests.bench.cases import CASES, Case
 from tests.bench.load import Sent, recorded, watched
 from tests.bench.server import OPTIONS, Bench, settings_for
 from tests.laws.routes import Operation
@@ -27,7 +28,7 @@ SIZE = 5_000
 MANY = 300
 # Of a page, whatever the size of the tenant: from 100,000 on (jit_above_cost) a server may compile a statement first.
 DEAREST = 10_000
-LARGE = {*world.TABLES}
+LARGE = {*world.TABLES, "report_sums", "report_changes", "customer_values"}
 # What belongs to one record is few, people are few, and neither order nor filter of theirs needs an index.
 OF_FEW = {"/admin/users", "/admin/settings/versions"}
 MEASURED = [operation for operation in LISTS if not operation.parameters and operation.path not in OF_FEW]
@@ -192,6 +193,15 @@ def test_the_search_over_everything_is_planned_once(recording: tuple[TestClient[
     with watched(sent.append):
         assert client.get("/admin/search", params={"q": "ada"}).status_code == 200
     assert {statement.prepare for statement in sent if "crm_search" in statement.sql} == {None}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.report and "funnel" not in case.name], ids=str)
+def test_a_report_needs_no_whole_table(bench: Bench, recording: tuple[TestClient[Any], list[str]], case: Case) -> None:
+    client, sent = recording
+    sent.clear()
+    assert client.get(case.at(bench, SIZE), headers=case.headers).status_code == 200
+    # A day's or eight days' rows, at the ends of a period.
+    _check_plans(bench, sent, many=SIZE)
 
 
 def test_a_calendar_needs_no_whole_table(bench: Bench, recording: tuple[TestClient[Any], list[str]]) -> None:
