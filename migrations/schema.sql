@@ -3065,7 +3065,7 @@ BEGIN
     DELETE FROM customer_values WHERE tenant_id = tenant;
     -- One statement, which sees the rows and the changes at the same moment.
     WITH seen AS (DELETE FROM report_changes WHERE tenant_id = tenant),
-    rows AS (SELECT * FROM (
+    rows AS MATERIALIZED (SELECT * FROM (
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                count(*) AS rows, sum(amount)::numeric AS amount,
                sum(amount * probability)::numeric AS weighted,
@@ -3101,18 +3101,41 @@ BEGIN
                -- What has no due date never becomes overdue.
                CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
                0 AS amount, 0 AS probability, NULL::numeric AS took
-        FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS facts WHERE tenant_id = tenant)
-    INSERT INTO report_sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
-        SELECT tenant_id, series, by_person, span, CASE WHEN by_person THEN person ELSE '' END AS person,
-               CASE span WHEN 0 THEN 0 ELSE hour - mod(mod(hour, span) + span, span) END AS hour, whole_day, facet,
-               part, sum(rows)::bigint, sum(amount)::numeric, sum(weighted)::numeric, sum(closed)::bigint, sum(seconds)::numeric
-        FROM rows CROSS JOIN (
-            VALUES (false, 0), (false, 1), (false, 24), (false, 192), (false, 1536),
-                   (true, 0), (true, 192), (true, 1536)
-        ) AS kept (by_person, span)
-        WHERE series <> 'deals.customer' AND (series <> 'customers' OR NOT by_person)
-            AND (span <> 1 OR series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24)
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
+        FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS facts WHERE tenant_id = tenant),
+
+    days AS (
+            SELECT tenant_id, series, 24 AS span, person, hour - mod(mod(hour, 24) + 24, 24) AS hour … -- 284 characters, 2122c4e5caa9
+            FROM rows WHERE series <> 'deals.customer' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    eights AS (
+            SELECT tenant_id, series, 192 AS span, person, hour - mod(mod(hour, 192) + 192, 192) AS  … -- 288 characters, 20b3935945ab
+            FROM days GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    longest AS (
+            SELECT tenant_id, series, 1536 AS span, person, hour - mod(mod(hour, 1536) + 1536, 1536) … -- 292 characters, a5818de5abdd
+            FROM eights GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    ever AS (
+            SELECT tenant_id, series, 0 AS span, person, 0 AS hour, whole_day, facet, part, sum(rows … -- 250 characters, a2c87c10bb5a
+            FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    periods AS (SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever),
+    hours AS (
+        SELECT * FROM (
+            SELECT tenant_id, series, 1 AS span, person, hour - mod(mod(hour, 1) + 1, 1) AS hour, wh … -- 280 characters, eb79dac7b109
+            FROM rows GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ) AS hours
+        WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
+    ),
+    spread AS (
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
+        FROM periods WHERE series <> 'customers'
+        UNION ALL
+        SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM days UNION ALL SELECT * FROM hours) AS everybody
+        GROUP BY tenant_id, series, span, hour, whole_day, facet, part
+    )
+    INSERT INTO report_sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, par … -- 277 characters, 55ba2fa6181a
     PERFORM crm_value_customers(array_agg(tenant), array_agg(customer_id))
     FROM (SELECT DISTINCT customer_id FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL) AS customers;
 END $function$;
@@ -4669,18 +4692,41 @@ BEGIN
             AND report_changes.id = first.id
         RETURNING report_changes.*
     ),
+
+    days AS (
+            SELECT tenant_id, series, 24 AS span, person, hour - mod(mod(hour, 24) + 24, 24) AS hour … -- 284 characters, 2122c4e5caa9
+            FROM gone WHERE series <> 'deals.customer' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    eights AS (
+            SELECT tenant_id, series, 192 AS span, person, hour - mod(mod(hour, 192) + 192, 192) AS  … -- 288 characters, 20b3935945ab
+            FROM days GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    longest AS (
+            SELECT tenant_id, series, 1536 AS span, person, hour - mod(mod(hour, 1536) + 1536, 1536) … -- 292 characters, a5818de5abdd
+            FROM eights GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    ever AS (
+            SELECT tenant_id, series, 0 AS span, person, 0 AS hour, whole_day, facet, part, sum(rows … -- 250 characters, a2c87c10bb5a
+            FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    periods AS (SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever),
+    hours AS (
+        SELECT * FROM (
+            SELECT tenant_id, series, 1 AS span, person, hour - mod(mod(hour, 1) + 1, 1) AS hour, wh … -- 280 characters, eb79dac7b109
+            FROM gone GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ) AS hours
+        WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
+    ),
+    spread AS (
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
+        FROM periods WHERE series <> 'customers'
+        UNION ALL
+        SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM days UNION ALL SELECT * FROM hours) AS everybody
+        GROUP BY tenant_id, series, span, hour, whole_day, facet, part
+    ),
     added AS (
-        INSERT INTO report_sums AS sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
-        SELECT tenant_id, series, by_person, span, CASE WHEN by_person THEN person ELSE '' END AS person,
-               CASE span WHEN 0 THEN 0 ELSE hour - mod(mod(hour, span) + span, span) END AS hour, whole_day, facet,
-               part, sum(rows)::bigint, sum(amount)::numeric, sum(weighted)::numeric, sum(closed)::bigint, sum(seconds)::numeric
-        FROM gone CROSS JOIN (
-            VALUES (false, 0), (false, 1), (false, 24), (false, 192), (false, 1536),
-                   (true, 0), (true, 192), (true, 1536)
-        ) AS kept (by_person, span)
-        WHERE series <> 'deals.customer' AND (series <> 'customers' OR NOT by_person)
-            AND (span <> 1 OR series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24)
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        INSERT INTO report_sums AS sums (tenant_id, series, by_person, span, person, hour, whole_day … -- 288 characters, 316dd480893c
         ON CONFLICT (tenant_id, series, by_person, span, person, hour, whole_day, facet, part) DO UPDATE
         SET rows = sums.rows + excluded.rows, amount = sums.amount + excluded.amount, weighted = sum … -- 213 characters, 187cba8b2b7c
         RETURNING ctid, rows = 0 AND amount = 0 AND weighted = 0 AND closed = 0 AND seconds = 0 AS is_empty

@@ -91,21 +91,37 @@ def summed(table: str) -> str:
 
 
 def spread(changes: str) -> str:
-    """These changes, added up for each span: an hour, a day, 8 and 64 days, and all of time (0). Hours are kept of
-    activities only, and not of those long ago; of people, no less than 8 days.
+    """CTEs, of which `spread` has these changes added up for each span: an hour, a day, 8 and 64 days, and all of time
+    (0), each from the one before. Hours are kept of activities only, and not of those long ago; of people, no less than
+    8 days.
     """
-    sums = ", ".join(f"sum({measure})::{TYPES.get(measure, 'numeric')}" for measure in MEASURES)
+    sums = ", ".join(f"sum({measure})::{TYPES.get(measure, 'numeric')} AS {measure}" for measure in MEASURES)
+
+    def added_up(span: int, source: str) -> str:
+        hour = f"hour - mod(mod(hour, {span}) + {span}, {span})" if span else "0"
+        return f"""(
+            SELECT tenant_id, series, {span} AS span, person, {hour} AS hour, whole_day, facet, part, {sums}
+            FROM {source} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        )"""
+
     return f"""
-        SELECT tenant_id, series, by_person, span, CASE WHEN by_person THEN person ELSE '' END AS person,
-               CASE span WHEN 0 THEN 0 ELSE hour - mod(mod(hour, span) + span, span) END AS hour, whole_day, facet,
-               part, {sums}
-        FROM {changes} CROSS JOIN (
-            VALUES (false, 0), (false, 1), (false, 24), (false, 192), (false, 1536),
-                   (true, 0), (true, 192), (true, 1536)
-        ) AS kept (by_person, span)
-        WHERE series <> 'deals.customer' AND (series <> 'customers' OR NOT by_person)
-            AND (span <> 1 OR series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24)
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"""
+    days AS {added_up(24, f"{changes} WHERE series <> 'deals.customer'")},
+    eights AS {added_up(192, "days")},
+    longest AS {added_up(1536, "eights")},
+    ever AS {added_up(0, "longest")},
+    periods AS (SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever),
+    hours AS (
+        SELECT * FROM {added_up(1, changes)} AS hours
+        WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
+    ),
+    spread AS (
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day, facet, part, {", ".join(MEASURES)}
+        FROM periods WHERE series <> 'customers'
+        UNION ALL
+        SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, {sums}
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM days UNION ALL SELECT * FROM hours) AS everybody
+        GROUP BY tenant_id, series, span, hour, whole_day, facet, part
+    )"""
 
 
 SPREAD = "tenant_id, series, by_person, span, person, hour, whole_day, facet, part"
@@ -133,8 +149,9 @@ BEGIN
             AND report_changes.id = first.id
         RETURNING report_changes.*
     ),
+    {spread("gone")},
     added AS (
-        INSERT INTO report_sums AS sums ({SPREAD_COLUMNS}) {spread("gone")}
+        INSERT INTO report_sums AS sums ({SPREAD_COLUMNS}) SELECT {SPREAD_COLUMNS} FROM spread
         ON CONFLICT ({SPREAD}) DO UPDATE
         SET {", ".join(f"{measure} = sums.{measure} + excluded.{measure}" for measure in MEASURES)}
         RETURNING ctid, {" AND ".join(f"{measure} = 0" for measure in MEASURES)} AS is_empty
@@ -181,8 +198,9 @@ BEGIN
     DELETE FROM customer_values WHERE tenant_id = tenant;
     -- One statement, which sees the rows and the changes at the same moment.
     WITH seen AS (DELETE FROM report_changes WHERE tenant_id = tenant),
-    rows AS (SELECT * FROM ({ALL}) AS facts WHERE tenant_id = tenant)
-    INSERT INTO report_sums ({SPREAD_COLUMNS}) {spread("rows")};
+    rows AS MATERIALIZED (SELECT * FROM ({ALL}) AS facts WHERE tenant_id = tenant),
+    {spread("rows")}
+    INSERT INTO report_sums ({SPREAD_COLUMNS}) SELECT {SPREAD_COLUMNS} FROM spread;
     PERFORM crm_value_customers(array_agg(tenant), array_agg(customer_id))
     FROM (SELECT DISTINCT customer_id FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL) AS customers;
 END $$;
