@@ -92,8 +92,8 @@ def summed(table: str) -> str:
 
 def spread(changes: str) -> str:
     """CTEs, of which `spread` has these changes added up for each span: an hour, a day, 8 and 64 days, and all of time
-    (0), each from the one before. Hours are kept of activities only, and not of those long ago; of people, no less than
-    8 days.
+    (0), each from the one before. Hours are kept of activities only, and not of those long ago. Of people nothing is
+    kept by the hour, nor by the type of activity.
     """
     sums = ", ".join(f"sum({measure})::{TYPES.get(measure, 'numeric')} AS {measure}" for measure in MEASURES)
 
@@ -109,17 +109,20 @@ def spread(changes: str) -> str:
     eights AS {added_up(192, "days")},
     longest AS {added_up(1536, "eights")},
     ever AS {added_up(0, "longest")},
-    periods AS (SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever),
+    periods AS (
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
+    ),
     hours AS (
         SELECT * FROM {added_up(1, changes)} AS hours
         WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
     ),
     spread AS (
-        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day, facet, part, {", ".join(MEASURES)}
-        FROM periods WHERE series <> 'customers'
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
+               CASE series WHEN 'activities' THEN '' ELSE facet END AS facet, part, {sums}
+        FROM periods WHERE series <> 'customers' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, {sums}
-        FROM (SELECT * FROM periods UNION ALL SELECT * FROM days UNION ALL SELECT * FROM hours) AS everybody
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     )"""
 

@@ -20,9 +20,8 @@ from app.records.calendar import LAST_OF_ALL, Bound, midnight
 from app.records.transaction import Transaction
 
 FOLDED_AT_ONCE = 2_000
-HOUR, DAY, EIGHT_DAYS = 1, 24, 8 * 24
-# Of people nothing shorter than eight days is kept.
-SPANS = (HOUR, DAY, EIGHT_DAYS, 8 * EIGHT_DAYS)
+HOUR, DAY = 1, 24
+SPANS = (HOUR, DAY, 8 * DAY, 64 * DAY)
 # Beyond all years that are stored, and where a span of each length ends.
 FIRST_HOUR, LAST_HOUR = -20_000 * SPANS[-1], 60_000 * SPANS[-1]
 MICROSECOND, MICROSECONDS = timedelta(microseconds=1), 3_600_000_000
@@ -68,7 +67,7 @@ class Ask(NamedTuple):
     place: int
     series: str
     between: Between | None = None
-    # The shortest sums that it may be made from: hours are kept of activities only, and for the last 32 days.
+    # The shortest sums that it may be made from: hours are kept of everybody's activities, for 40 days.
     least: int = DAY
 
 
@@ -144,7 +143,8 @@ def _sums(people: str, by_person: str, pending: str) -> TextClause:
                     AND whole_day = ranges.whole_day OFFSET 0
             ) AS sums
             UNION ALL
-            SELECT place, CASE WHEN {by_person} THEN person ELSE '' END, facet, part, {MEASURES}
+            SELECT place, CASE WHEN {by_person} THEN person ELSE '' END,
+                   CASE WHEN {by_person} AND series = 'activities' THEN '' ELSE facet END, part, {MEASURES}
             FROM ranges JOIN report_changes AS changes USING (series, whole_day)
             WHERE hour >= first AND hour < last AND {pending}
         )
@@ -168,7 +168,7 @@ _OF_DEALS = f"""
                 THEN extract(epoch FROM actual_close_date - created_at) ELSE 0 END AS seconds
     FROM deals WHERE {_BETWEEN}"""
 _OF_ACTIVITIES = f"""
-    SELECT coalesce(assigned_to, '') AS person, type AS facet,
+    SELECT coalesce(assigned_to, '') AS person, CASE WHEN :by_person THEN '' ELSE type END AS facet,
            CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
            0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
     FROM activities WHERE {_BETWEEN}"""
@@ -218,8 +218,7 @@ async def add_up(
     edges: dict[str, list[_Edge]] = {}
     for ask in asks:
         for whole_day in (False, True) if ask.series in WITH_WHOLE_DAYS else (False,):
-            least = max(ask.least, EIGHT_DAYS) if by_person else ask.least
-            hours = _hours(ask, whole_day, least, edges)
+            hours = _hours(ask, whole_day, edges)
             ranges += (_Range(ask.place, ask.series, whole_day, *each) for each in hours)
     statement = SUMS_OF_EACH if each else SUMS if people is None else SUMS_OF_NAMED
     given: dict[str, Any] = {name: [getattr(one, name) for one in ranges] for name in _Range._fields}
@@ -236,7 +235,7 @@ async def add_up(
     return [figure for figure in sums.values() if figure.rows]
 
 
-def _hours(ask: Ask, whole_day: bool, least: int, edges: dict[str, list[_Edge]]) -> Iterator[tuple[int, int, int]]:
+def _hours(ask: Ask, whole_day: bool, edges: dict[str, list[_Edge]]) -> Iterator[tuple[int, int, int]]:
     """The sums to read, as (span, first hour, last hour), and into `edges` the rows."""
     if ask.between is None:
         yield 0, FIRST_HOUR, LAST_HOUR
@@ -248,13 +247,13 @@ def _hours(ask: Ask, whole_day: bool, least: int, edges: dict[str, list[_Edge]])
         first, last = between.first, between.last
     if first and last and first >= last:
         return
-    from_hour = FIRST_HOUR if first is None else _nearest(first, least)
-    to_hour = LAST_HOUR if last is None else _nearest(last, least)
+    from_hour = FIRST_HOUR if first is None else _nearest(first, ask.least)
+    to_hour = LAST_HOUR if last is None else _nearest(last, ask.least)
     for moment, hour, sign in ((first, from_hour, -1), (last, to_hour, 1)):
         if moment is not None and (off := _microseconds(moment) - hour * MICROSECONDS):
             ends = (_stamp(hour), moment.isoformat()) if off > 0 else (moment.isoformat(), _stamp(hour))
             edges.setdefault(ask.series, []).append(_Edge(ask.place, sign if off > 0 else -sign, whole_day, *ends))
-    yield from cover(from_hour, to_hour, [span for span in SPANS if span >= least])
+    yield from cover(from_hour, to_hour, [span for span in SPANS if span >= ask.least])
 
 
 def cover(first: int, last: int, spans: Sequence[int]) -> Iterator[tuple[int, int, int]]:
