@@ -3057,6 +3057,7 @@ END $function$;
 CREATE FUNCTION crm_add_up_reports(tenant text)
  RETURNS void
  LANGUAGE plpgsql
+ SET work_mem TO '128MB'
 AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('crm_report_sums', 0));
@@ -3119,7 +3120,9 @@ BEGIN
             SELECT tenant_id, series, 0 AS span, person, 0 AS hour, whole_day, facet, part, sum(rows … -- 250 characters, a2c87c10bb5a
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
-    periods AS (SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever),
+    periods AS (
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
+    ),
     hours AS (
         SELECT * FROM (
             SELECT tenant_id, series, 1 AS span, person, hour - mod(mod(hour, 1) + 1, 1) AS hour, wh … -- 280 characters, eb79dac7b109
@@ -3128,11 +3131,12 @@ BEGIN
         WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
     ),
     spread AS (
-        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
-        FROM periods WHERE series <> 'customers'
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
+               CASE series WHEN 'activities' THEN '' ELSE facet END AS facet, part, sum(rows)::bigin … -- 242 characters, c5b389a5b2a8
+        FROM periods WHERE series <> 'customers' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
-        FROM (SELECT * FROM periods UNION ALL SELECT * FROM days UNION ALL SELECT * FROM hours) AS everybody
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     )
     INSERT INTO report_sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, par … -- 277 characters, 55ba2fa6181a
@@ -4709,7 +4713,9 @@ BEGIN
             SELECT tenant_id, series, 0 AS span, person, 0 AS hour, whole_day, facet, part, sum(rows … -- 250 characters, a2c87c10bb5a
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
-    periods AS (SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever),
+    periods AS (
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
+    ),
     hours AS (
         SELECT * FROM (
             SELECT tenant_id, series, 1 AS span, person, hour - mod(mod(hour, 1) + 1, 1) AS hour, wh … -- 280 characters, eb79dac7b109
@@ -4718,11 +4724,12 @@ BEGIN
         WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
     ),
     spread AS (
-        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
-        FROM periods WHERE series <> 'customers'
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
+               CASE series WHEN 'activities' THEN '' ELSE facet END AS facet, part, sum(rows)::bigin … -- 242 characters, c5b389a5b2a8
+        FROM periods WHERE series <> 'customers' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
-        FROM (SELECT * FROM periods UNION ALL SELECT * FROM days UNION ALL SELECT * FROM hours) AS everybody
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     ),
     added AS (

@@ -193,7 +193,7 @@ GRANT EXECUTE ON FUNCTION crm_prune_report_sums(bigint) TO crm_service;
 ALL = " UNION ALL ".join(facts(table, table) for table in FACTS)
 REBUILD = f"""
 -- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
-CREATE FUNCTION crm_add_up_reports(tenant text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION crm_add_up_reports(tenant text) RETURNS void LANGUAGE plpgsql SET work_mem = '128MB' AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock({LOCK});
     PERFORM set_config('crm.tenant', tenant, true);
