@@ -350,8 +350,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     webhook_allowed_networks: Annotated[
         str,
         Meta(
-            description="Networks that webhooks, models of the organizations' own and other MCP servers may have,"
-            " although they are not public, comma-separated.",
+            description="Networks that webhooks, models of the organizations' own, other MCP servers and calendars"
+            " may have, although they are not public, comma-separated.",
             examples=["10.20.0.0/16,fd00::/8"],
         ),
     ] = ""

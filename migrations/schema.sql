@@ -3358,16 +3358,17 @@ CREATE FUNCTION crm_claim_calendars(most bigint, seconds double precision)
  SET enable_bitmapscan TO 'off'
 AS $function$
     WITH due AS (
-        (SELECT tenant_id, id, user_id, claimed_until AS at FROM calendar_connections
-        WHERE claimed_until < now() AND status = 'active' ORDER BY claimed_until LIMIT 10 * most)
+        (SELECT connection.tenant_id, connection.id, connection.user_id, claimed_until AS at
+        FROM calendar_connections AS connection JOIN members AS member USING (tenant_id, user_id)
+        WHERE claimed_until < now() AND status = 'active' AND is_active ORDER BY claimed_until LIMIT 10 * most)
         UNION ALL
-        (SELECT tenant_id, id, user_id, next_sync_at FROM calendar_connections
-        WHERE status = 'active' AND claimed_until IS NULL AND next_sync_at <= now()
+        (SELECT connection.tenant_id, connection.id, connection.user_id, next_sync_at
+        FROM calendar_connections AS connection JOIN members AS member USING (tenant_id, user_id)
+        WHERE status = 'active' AND claimed_until IS NULL AND next_sync_at <= now() AND is_active
         ORDER BY next_sync_at LIMIT 10 * most)
     ), first AS (
         SELECT DISTINCT ON (due.tenant_id, due.user_id) due.tenant_id, due.id, due.at
-        FROM due JOIN members AS member ON member.tenant_id = due.tenant_id AND member.user_id = due.user_id
-        WHERE member.is_active AND NOT EXISTS (
+        FROM due WHERE NOT EXISTS (
             SELECT FROM calendar_connections AS other
             WHERE other.tenant_id = due.tenant_id AND other.user_id = due.user_id AND other.claimed_until >= now()
         )
@@ -7352,8 +7353,15 @@ DECLARE
     wanted bigint;
     woken bigint;
 BEGIN
-    SELECT coalesce(max(entry_id), 0) INTO mark FROM audit_seals WHERE hash IS NOT NULL;
-    IF since IS NULL OR mark <= since THEN
+    IF since IS NULL OR NOT EXISTS (SELECT FROM calendar_connections) THEN
+        SELECT coalesce(max(entry_id), 0) INTO mark FROM audit_seals WHERE hash IS NOT NULL;
+        RETURN;
+    END IF;
+    -- After a large import the rest is looked at next.
+    SELECT coalesce(max(entry_id), since) INTO mark FROM (
+        SELECT entry_id FROM audit_seals WHERE hash IS NOT NULL AND entry_id > since ORDER BY entry_id LIMIT 5000
+    ) AS next;
+    IF mark = since THEN
         RETURN;
     END IF;
     WITH changed AS MATERIALIZED (
