@@ -12,7 +12,7 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test test-database test-besides coverage torture walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
+.PHONY: setup run test test-database test-besides coverage torture drill walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
 	check-schema audit bench docs format clean
 
 setup:
@@ -52,6 +52,10 @@ test-besides: test
 # Every promise against real processes that are killed, paused and starved: some twenty minutes, or TORTURE=--quick.
 torture: setup
 	@$(BIN)/python -m tests.torture $(TORTURE)
+
+# Back-up and restore, as docs/operations.md has them, on servers of its own.
+drill: setup
+	@$(BIN)/pytest -q tests/deploy/test_backup.py
 
 # Long random walks: of writes, taken back step by step, and on both sides of a connected calendar.
 walk: setup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from app.db.migrations import Migrations
+from app.dev.object_store import EmbeddedStore
 from app.dev.postgres import EmbeddedPostgres
 from app.main import create_app
 from app.settings import Settings
@@ -33,19 +35,28 @@ def blocks(heading: str, language: str) -> list[str]:
 class Server:
     """An installation as the page makes it."""
 
-    def __init__(self, embedded: EmbeddedPostgres) -> None:
+    def __init__(self, embedded: EmbeddedPostgres, store: EmbeddedStore, bucket: Path) -> None:
         self.embedded = embedded
+        self.bucket = bucket
         self.administrator = embedded.dsn(user="postgres")
-        self.settings = Settings(
-            database_url=embedded.dsn(user="crm"),
-            migration_database_url=embedded.dsn(user="crm_owner"),
-            jwt_secret="s" * 32,
+        self.settings = store.configured(
+            Settings(
+                database_url=embedded.dsn(user="crm"),
+                migration_database_url=embedded.dsn(user="crm_owner"),
+                jwt_secret="s" * 32,
+            )
         )
         with psycopg.connect(embedded.dsn(user="postgres", database="postgres"), autocommit=True) as connection:
             for statement in ("DROP DATABASE crm", "DROP ROLE crm_owner", "DROP ROLE crm_app"):
                 connection.execute(statement)
             for statement in blocks("Install", "sql")[0].split(";"):
                 connection.execute(statement)
+
+    def environment(self) -> dict[str, str]:
+        """What commands are told."""
+        names = ("database_url", "migration_database_url", "jwt_secret", "s3_endpoint_url", "s3_bucket")
+        secrets = ("s3_access_key_id", "s3_secret_access_key")
+        return {name.upper(): getattr(self.settings, name) for name in (*names, *secrets)}
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table."""
@@ -60,13 +71,17 @@ def servers(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
     with (
         EmbeddedPostgres(tmp_path / "old", options=options) as old,
         EmbeddedPostgres(tmp_path / "new", options=options) as new,
+        EmbeddedStore(tmp_path / "old") as old_store,
+        EmbeddedStore(tmp_path / "new") as new_store,
     ):
-        yield Server(old), Server(new)
+        old_bucket, new_bucket = (tmp_path / name / "objects/crm" for name in ("old", "new"))
+        yield Server(old, old_store, old_bucket), Server(new, new_store, new_bucket)
     old.destroy()
     new.destroy()
 
 
-def run(script: str, tools: Path, folder: Path, **environment: str) -> None:
+def run(script: str, tools: Path, folder: Path, **environment: str) -> str:
+    """What it printed."""
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-euc", script],
@@ -77,6 +92,7 @@ def run(script: str, tools: Path, folder: Path, **environment: str) -> None:
         check=False,
     )
     assert ran.returncode == 0, script + ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def person(client: TestClient[Litestar], settings: Settings) -> Caller:
@@ -91,8 +107,10 @@ def test_everything_comes_back_on_another_server(servers: tuple[Server, Server],
         ada = admin.customer("Ada Lovelace", email="ada@example.com")
         admin.ok("POST", "/admin/deals", {"title": "An engine", "customer_id": ada["id"], "amount": 12.5})
         admin.ok("DELETE", f"/admin/customers/{admin.customer('Somebody else')['id']}")
+        file = admin.attach(f"/admin/customers/{ada['id']}", b"Notes on the engine").json()
+    run("crm audit seal", old.embedded.programs, tmp_path, **old.environment())
     before = old.contents()
-    assert len(before["audit_entries"]) == 4
+    assert len(before["audit_entries"]) == len(before["audit_seals"]) == 5
 
     (grants,) = blocks("Back up and restore", "sql")
     with psycopg.connect(old.administrator, autocommit=True) as connection:
@@ -100,14 +118,19 @@ def test_everything_comes_back_on_another_server(servers: tuple[Server, Server],
             connection.execute(statement)
     backup, restore = blocks("Back up and restore", "sh")
     run(backup, old.embedded.programs, tmp_path, BACKUP_URL=old.embedded.dsn(user="crm_backup"))
-    urls = {"MIGRATION_DATABASE_URL": new.settings.migration_dsn, "DATABASE_URL": new.settings.database_dsn}
-    run(restore, new.embedded.programs, tmp_path, ADMIN_URL=new.administrator, **urls)
+    shutil.copytree(old.bucket, new.bucket, dirs_exist_ok=True)
+    said = run(restore, new.embedded.programs, tmp_path, ADMIN_URL=new.administrator, **new.environment())
+    assert "5 entries checked, 0 not sealed yet.\nThe audit log is intact." in said
+    assert "Found: 0 objects, 0 attachments, 0 uploads." in said
 
-    assert new.contents() == before
+    after = new.contents()
+    # That somebody verified it is the one thing that is new.
+    assert [name for name, rows in after.items() if rows != before[name]] == ["routines"]
     with TestClient(create_app(new.settings)) as client:
         admin = person(client, new.settings)
         assert [customer["name"] for customer in admin.ok("GET", "/admin/customers", search="lovel")["data"]] == [
             "Ada Lovelace"
         ]
+        assert admin.get(f"/admin/attachments/{file['id']}/content").content == b"Notes on the engine"
         admin.ok("PATCH", f"/admin/customers/{ada['id']}", {"status": "active"})
         assert admin.audit(resource_id=ada["id"], resource_type="customer")[0]["action"] == "update"
