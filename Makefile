@@ -60,7 +60,7 @@ drill: setup
 # Long random walks: of writes, taken back step by step, and on both sides of a connected calendar.
 walk: setup
 	@CRM_WALK_STEPS=2000 $(BIN)/pytest -q tests/laws/test_dry_run_and_undo.py -k random_walk
-	@CRM_CALENDAR_STEPS=1000 $(BIN)/pytest -q -rP tests/admin/test_calendar_walk.py
+	@CRM_CALENDAR_STEPS=1000 $(BIN)/pytest -q -rP tests/admin/test_calendar_walk.py tests/admin/test_calendar_walk_services.py
 
 # The assistant with a real llama.cpp and a real, very small model, which this installs (130 MB).
 small-model: setup
