@@ -110,7 +110,7 @@ class CalDav:
         if etag is not None and present is not None and present != etag:
             raise Outdated("The entry was changed meanwhile")
         try:
-            data = await asyncio.to_thread(vevents.updated, data, draft, fields)
+            data = await asyncio.to_thread(vevents.updated, data, draft, fields, await self._mine_in(data))
         except Unreadable:
             raise Refused("The entry is not understood") from None
         condition = present or etag
@@ -258,8 +258,12 @@ class CalDav:
         return [(name, each) for each in answer.resources for name in self._names([each]) if name in names]
 
     async def _read(self, data: bytes, name: str, etag: str | None, window: Window) -> list[Entry]:
-        mine = await self._addresses() if b"ATTENDEE" in data else frozenset[str]()
+        mine = await self._mine_in(data)
         return await asyncio.to_thread(vevents.read, data, name, etag, window, self._zone, mine)
+
+    async def _mine_in(self, data: bytes) -> frozenset[str]:
+        """The person's own addresses, where a text has addresses at all."""
+        return await self._addresses() if b"ATTENDEE" in data or b"ORGANIZER" in data else frozenset()
 
     async def _addresses(self) -> frozenset[str]:
         """The person's own addresses, folded."""

@@ -19,12 +19,11 @@ UNREAD = {"head", "style", "script", "title"}
 def retitled(now: str, title: str | None, *, completed: bool, invited: bool) -> str:
     """The title that an entry gets which has another one now: a new one if it is given, and the mark of what is done.
 
-    Who is invited sees the same title, and may get a mail about each change of it: then no mark is put there.
+    Who is invited sees the same title, and may get a mail about each change of it: then no mark is put there. One that
+    the person has put there stays as long as it is right.
     """
     current, has_mark = read_title(now)
-    if invited:
-        return marked(current, completed=has_mark) if title is None else title
-    return marked(current if title is None else title, completed=completed)
+    return marked(current if title is None else title, completed=completed and (has_mark or not invited))
 
 
 def without_html(text: str) -> str:

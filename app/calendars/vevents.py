@@ -28,10 +28,13 @@ from app.calendars.entries import (
 )
 from app.calendars.ical import by_its_clocks, plain, vtimezone
 from app.calendars.recurring import is_series, occurrences
+from app.calendars.texts import retitled
 from app.web.email import fold_email
 
 PRODUCT = "-//CRM service//Calendars//EN"
 KEY = "X-CRM-KEY"
+# That it is done, where a mark in the title would be told to others.
+COMPLETED = "X-CRM-COMPLETED"
 # Of one text. Some programs put attachments into it.
 LARGEST = 1024 * 1024
 MOST_ATTENDEES = 200
@@ -45,8 +48,8 @@ LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)(?:[ \t][^\r\n]*(?:\r\n|\n|\r|$))*"
 FOLD = re.compile(rb"(?:\r\n|\n|\r)[ \t]")
 # What each field is called in an event. `X-ALT-DESC` is the description once more, for programs that show HTML.
 NAMES = {
-    Field.TITLE: {"SUMMARY"},
-    Field.COMPLETED: {"SUMMARY"},
+    Field.TITLE: {"SUMMARY", COMPLETED},
+    Field.COMPLETED: {"SUMMARY", COMPLETED},
     Field.DESCRIPTION: {"DESCRIPTION", "X-ALT-DESC"},
     Field.TIMES: {"DTSTART", "DTEND", "DURATION"},
     Field.BUSY: {"TRANSP"},
@@ -87,6 +90,7 @@ def created(draft: Draft) -> bytes:
     event = Event()
     event.add("uid", draft.uid)
     event.add("status", "CONFIRMED")
+    event.add("summary", marked(_line(draft.title), completed=draft.completed))
     _set_fields(event, draft, set(Field))
     if (zone := _zone_of(event)) is not None:
         calendar.add_component(vtimezone(zone, *_years(draft)))
@@ -94,8 +98,8 @@ def created(draft: Draft) -> bytes:
     return bytes(calendar.to_ical())
 
 
-def updated(data: bytes, draft: Draft, fields: Collection[Field]) -> bytes:
-    """The text with these fields of the draft. Raises Unreadable."""
+def updated(data: bytes, draft: Draft, fields: Collection[Field], mine: Collection[str]) -> bytes:
+    """The text with these fields of the draft. `mine` are the person's own addresses, folded. Raises Unreadable."""
     try:
         calendar = _parsed(data)
         if is_series(calendar):
@@ -103,14 +107,9 @@ def updated(data: bytes, draft: Draft, fields: Collection[Field]) -> bytes:
         (present,) = calendar.events
         event = Event()
         event.add("sequence", int(present.get("SEQUENCE", 0)) + 1)
-        title, completed = read_title(str(present.get("SUMMARY", "")))
-        _set_fields(
-            event,
-            draft,
-            set(fields),
-            title=None if Field.TITLE in fields else title,
-            completed=None if Field.COMPLETED in fields else completed,
-        )
+        if not {Field.TITLE, Field.COMPLETED}.isdisjoint(fields):
+            _set_title(event, present, draft, fields, mine)
+        _set_fields(event, draft, fields)
         zone, zones = _zone_of(event), {str(each.get("TZID")) for each in calendar.timezones}
         added = [] if zone is None or zone.key in zones else [vtimezone(zone, *_years(draft))]
         names = ALWAYS.union(*(NAMES[each] for each in fields))
@@ -147,7 +146,7 @@ def _entry(
         busy=str(event.get("TRANSP", "")).upper() != "TRANSPARENT"
         and status is not EntryStatus.CANCELLED
         and not declined,
-        completed=completed,
+        completed=completed or COMPLETED in event,
         attendees=tuple(address for address in attendees if address not in mine),
         series=series,
         key=str(event[KEY]) if KEY in event and series is None else None,
@@ -190,17 +189,23 @@ def _attendees(event: Event) -> Iterator[tuple[str, str]]:
             yield fold_email(address), str(each.params.get("PARTSTAT", "")).upper()
 
 
-def _set_fields(
-    event: Event, draft: Draft, fields: set[Field], *, title: str | None = None, completed: bool | None = None
-) -> None:
-    """Add these fields of the draft to an event. `title` and `completed` are what the entry has, where that stays."""
+def _set_title(event: Event, present: Event, draft: Draft, fields: Collection[Field], mine: Collection[str]) -> None:
+    """The title, and whether it is done: by a mark in it, or where others would see that, by a property of our own."""
+    now = str(present.get("SUMMARY", ""))
+    completed = draft.completed if Field.COMPLETED in fields else read_title(now)[1] or COMPLETED in present
+    invited = any(address not in mine for address, _ in _attendees(present))
+    title = _line(draft.title) if Field.TITLE in fields else None
+    event.add("summary", retitled(now, title, completed=completed, invited=invited))
+    if completed and invited:
+        event.add(COMPLETED, vText("TRUE"))
+
+
+def _set_fields(event: Event, draft: Draft, fields: Collection[Field]) -> None:
+    """Add these fields of the draft to an event, except for its title."""
     now = datetime.now(UTC)
     event.add("dtstamp", now)
     event.add("last-modified", now)
     event.add(KEY, vText(draft.key))
-    if fields & {Field.TITLE, Field.COMPLETED}:
-        title = plain(draft.title).replace("\n", " ") if title is None else title
-        event.add("summary", marked(title, completed=draft.completed if completed is None else completed))
     if Field.DESCRIPTION in fields and draft.description:
         event.add("description", plain(draft.description))
     if Field.TIMES in fields:
@@ -211,9 +216,13 @@ def _set_fields(
         alarm = Alarm()
         alarm.add("uid", _alarm_id(draft))
         alarm.add("action", "DISPLAY")
-        alarm.add("description", plain(draft.title).replace("\n", " "))
+        alarm.add("description", _line(draft.title))
         alarm.add("trigger", draft.remind_at, parameters={"VALUE": "DATE-TIME"})
         event.add_component(alarm)
+
+
+def _line(text: str) -> str:
+    return plain(text).replace("\n", " ")
 
 
 def _set_times(event: Event, draft: Draft) -> None:

@@ -100,6 +100,7 @@ class Walk:
         self.dice = random.Random(seed)
         self.began = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) + timedelta(days=1)
         self.numbers = 0
+        self.changes = 0
         self.done: Counter[str] = Counter()
         # Numbers by what has become of them on purpose.
         self.made: set[str] = set()
@@ -112,7 +113,7 @@ class Walk:
         """So many changes, with syncs between and during them; then quiet, and both sides are compared."""
         caller = self.caller
         caller.customer("Engines", email=ATTENDEE)
-        while self.done.total() < steps:
+        while self.changes < steps:
             for _ in range(self.dice.randrange(6)):
                 self._act()
             if self.dice.random() < 0.1:
@@ -202,6 +203,7 @@ class Walk:
 
     def _note(self, act: str, made: str | None = None, ended: str | None = None) -> None:
         self.done[act] += 1
+        self.changes += 1
         if made is not None:
             self.made.add(_number(made))
         if ended is not None:

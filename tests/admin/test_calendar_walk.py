@@ -22,6 +22,7 @@ from tests.peers.unreliable import Unreliable
 
 STEPS = int(os.environ.get("CRM_CALENDAR_STEPS", "40"))
 MARK = "✓ "
+COMPLETED = "X-CRM-COMPLETED"
 DAY = timedelta(days=1)
 ALWAYS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
 # A server whose clock is three months ahead: it takes each of its sync tokens for an old one.
@@ -117,9 +118,12 @@ def _of(event: Event) -> Calendar:
 
 
 def _apply(event: Event, seen: Seen) -> None:
+    # A phone does not show it; some other program of the person's takes it away.
+    if not seen.completed:
+        event.pop(COMPLETED, None)
     for name in ("SUMMARY", "DESCRIPTION", "DTSTART", "DTEND", "DURATION"):
         event.pop(name, None)
-    event.add("summary", (MARK if seen.completed else "") + seen.title)
+    event.add("summary", (MARK if seen.completed and COMPLETED not in event else "") + seen.title)
     if seen.description:
         event.add("description", seen.description)
     ends_at = seen.starts_at + timedelta(minutes=seen.minutes)
@@ -136,7 +140,7 @@ def _seen(event: Event) -> Seen:
         starts,
         (ends - starts) // timedelta(minutes=1),
         not isinstance(event.start, datetime),
-        title.startswith(MARK),
+        title.startswith(MARK) or COMPLETED in event,
     )
 
 
