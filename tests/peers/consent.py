@@ -61,7 +61,7 @@ class Guarded:
     login_path: ClassVar[str]
     token_path: ClassVar[str]
     scopes: ClassVar[set[str]]
-    # Whether each refresh gives another refresh token, after which the one before is worth nothing.
+    # Whether each refresh gives another refresh token. The one before stays good: its answer may have been lost.
     rotates: ClassVar[bool]
 
     def __init__(self) -> None:
@@ -226,7 +226,6 @@ class Guarded:
         if scope is None:
             return JSONResponse({"error": "invalid_grant", "error_description": "Token has been revoked."}, 400)
         if self.rotates:
-            del self._refresh_tokens[token]
             return self._given(scope, self._new_refresh_token(scope))
         return self._given(scope, None)
 
