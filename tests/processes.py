@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from click.testing import CliRunner, Result
@@ -96,13 +96,15 @@ def beside(settings: Settings) -> dict[str, str]:
 class Service:
     """A running `crm serve`: on the embedded servers of its folder, or on those that are configured."""
 
+    command: ClassVar[tuple[str, ...]] = ("serve",)
+
     def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
         self.data_dir = data_dir
-        self.log = data_dir.parent / f"{data_dir.name}.log"
+        self.log = data_dir.parent / f"{data_dir.name}{'-'.join(self.command[:-1])}.log"
         embedded = [] if environment.get("DATABASE_URL") else ["--data-dir", str(data_dir)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [CRM, "serve", "--port", "0", *embedded, *arguments],
+                [CRM, *self.command, "--port", "0", *embedded, *arguments],
                 env=ENVIRONMENT | {"DRAIN_SECONDS": "1", "CRM_DATA_DIR": str(data_dir)} | environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -141,6 +143,12 @@ class Service:
     @property
     def postgres_pid(self) -> int | None:
         return EmbeddedPostgres(self.data_dir).pid
+
+
+class IdentityService(Service):
+    """A running `crm identity serve`."""
+
+    command: ClassVar[tuple[str, ...]] = ("identity", "serve")
 
 
 def family(pid: int) -> list[int]:

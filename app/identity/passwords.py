@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Annotated, TypeVar
 
@@ -19,8 +20,11 @@ from app.web.errors import AppError, Code, Fault, invalid
 from app.web.text import normalized
 
 SHORTEST, LONGEST = 8, 128
-# Hashes that wait for each core: at a tenth of a second for each, the last one waits for about two seconds.
-WAITING_PER_CORE = 16
+# Nobody waits for a hash who would wait for longer, as far as one can tell.
+LONGEST_WAIT_SECONDS = 3.0
+MOST_FOR_EACH_CORE = 16
+# How much the newest hash counts in what one is expected to take.
+WEIGHT = 0.2
 # Hashing lets everything else on this machine go first.
 NICENESS = 10
 
@@ -61,7 +65,7 @@ def _common() -> frozenset[str]:
 
 
 class PasswordHashes:
-    """Makes and verifies hashes, as many at once as there are cores. Others wait, up to a limit."""
+    """Makes and verifies hashes, as many at once as there are cores. Others wait their turn, up to a limit."""
 
     def __init__(self, settings: Settings) -> None:
         # Inside the function, because the commands are there without the extra, too.
@@ -73,17 +77,36 @@ class PasswordHashes:
             time_cost=settings.password_hash_time, memory_cost=settings.password_hash_memory_kib, parallelism=1
         )
         self._threads = ThreadPoolExecutor(cores, "password-hashes", initializer=_give_way)
-        self._most = cores * (1 + WAITING_PER_CORE)
+        self._cores = cores
         self._open = 0
+        began = time.monotonic()
         # What the passwords of people are compared with who are not here.
         self._nobodys = self._hasher.hash(os.urandom(16).hex())
+        self._seconds = time.monotonic() - began
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """What needs a hash runs inside, from its beginning: who would wait too long is refused before anything is done.
+
+        Raises AppError RATE_LIMITED.
+        """
+        for_each = self._open / self._cores
+        if for_each >= MOST_FOR_EACH_CORE or (for_each >= 1 and for_each * self._seconds > LONGEST_WAIT_SECONDS):
+            raise AppError(
+                Code.RATE_LIMITED, "Too many people log in at this moment: try again", headers={"Retry-After": "2"}
+            )
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
     async def hash(self, password: str) -> str:
-        """The hash of a new password. Raises AppError RATE_LIMITED where too many wait."""
+        """The hash of a new password."""
         return await self._run(lambda: self._hasher.hash(password))
 
     async def verify(self, known: str | None, password: str) -> bool:
-        """Whether it is the password with this hash. For nobody's it takes as long. Raises as `hash`."""
+        """Whether it is the password with this hash. For nobody's it takes as long."""
         return await self._run(lambda: self._is_right(known or self._nobodys, password)) and known is not None
 
     def is_outdated(self, known: str) -> bool:
@@ -96,15 +119,14 @@ class PasswordHashes:
         return False
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._open >= self._most:
-            raise AppError(
-                Code.RATE_LIMITED, "Too many people log in at this moment: try again", headers={"Retry-After": "2"}
-            )
-        self._open += 1
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._measured, work)
+
+    def _measured(self, work: Callable[[], T]) -> T:
+        began = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return work()
         finally:
-            self._open -= 1
+            self._seconds += WEIGHT * (time.monotonic() - began - self._seconds)
 
 
 def _give_way() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from statistics import median, quantiles
 
 import psycopg
@@ -11,7 +14,9 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.identity.passwords import MOST_FOR_EACH_CORE, PasswordHashes
 from app.settings import Settings
+from app.web.errors import AppError
 from tests.callers import refused
 from tests.identity.conftest import PASSWORD, Somebody
 
@@ -197,6 +202,18 @@ def test_no_time_tells_whether_an_email_is_known(path: str, ada: Somebody, someb
     assert 44 <= faster <= 106, (faster, median(times[True]), median(times[False]))
     spread = quantiles(times[False], n=4)
     assert abs(median(times[True]) - median(times[False])) < max(0.005, spread[2] - spread[0])
+
+
+def test_who_would_wait_too_long_for_a_hash_is_refused_and_nobody_else(identity_settings: Settings) -> None:
+    hashes = PasswordHashes(identity_settings)
+    with ExitStack() as turns:
+        for _ in range(MOST_FOR_EACH_CORE * len(os.sched_getaffinity(0))):
+            turns.enter_context(hashes.turn())
+        with pytest.raises(AppError) as refusal, hashes.turn():
+            pass
+        assert (refusal.value.status, refusal.value.headers["Retry-After"]) == (429, "2")
+    with hashes.turn():
+        assert not asyncio.run(hashes.verify(None, "whatever"))
 
 
 def test_the_settings_say_how_a_password_is_hashed(settings: Settings) -> None:

@@ -32,6 +32,7 @@ from tests.torture import (
     imports,
     laws,
     limits,
+    logins,
     memory,
     peers,
     people,
@@ -105,6 +106,8 @@ TRIALS = (
     Trial(33, "bad receivers make nobody late", receivers.zoo_of_receivers, slow=True),
     Trial(34, "the broker and Redis can be away", peers.away, slow=True),
     Trial(34, "the mail server can be away", peers.mail_away, slow=True),
+    Trial(36, "a stolen refresh token ends the session", logins.refresh_tokens_used_again),
+    Trial(37, "a flood of logins keeps the CRM from nothing", logins.two_hundred_at_once),
 )
 
 

@@ -17,10 +17,9 @@ from app.web.structs import Message
 
 
 async def _log_in(request: CrmRequest, data: Login) -> Response[Session]:
-    state = request.app.state
-    session = await service.log_in(
-        state.database, state.hashes, state.settings, caller_of(request), data, wanted_organization(request)
-    )
+    state, wanted = request.app.state, wanted_organization(request)
+    with state.hashes.turn():
+        session = await service.log_in(state.database, state.hashes, state.settings, caller_of(request), data, wanted)
     return Response(session)
 
 

@@ -26,7 +26,8 @@ async def register(request: CrmRequest, data: JSONBody[Registration]) -> Respons
     Where mail can be sent, the answer without an invitation is 202, also for an address that is known here.
     """
     state = request.app.state
-    session = await service.register(state.database, state.hashes, state.settings, caller_of(request), data)
+    with state.hashes.turn():
+        session = await service.register(state.database, state.hashes, state.settings, caller_of(request), data)
     if session is None:
         return Response(Message(BY_MAIL), status_code=202)
     return Response(session)
@@ -52,7 +53,8 @@ async def reset_password(request: CrmRequest, data: JSONBody[Reset]) -> Response
     """Set a new password, by the secret of that mail. All sessions end."""
     require_good(data.password, "")
     state = request.app.state
-    await service.reset_password(state.database, state.hashes, caller_of(request), data)
+    with state.hashes.turn():
+        await service.reset_password(state.database, state.hashes, caller_of(request), data)
     return Response(Message("The new password is set: log in"))
 
 
@@ -60,7 +62,8 @@ async def reset_password(request: CrmRequest, data: JSONBody[Reset]) -> Response
 async def change_password(request: CrmRequest, data: JSONBody[Change]) -> Response[Message]:
     """Set a new password. All other sessions end."""
     state = request.app.state
-    await service.change_password(state.database, state.hashes, caller_of(request), request.user, data)
+    with state.hashes.turn():
+        await service.change_password(state.database, state.hashes, caller_of(request), request.user, data)
     return Response(Message("The new password is set"))
 
 
