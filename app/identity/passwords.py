@@ -86,7 +86,7 @@ class PasswordHashes:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """What needs a hash runs inside, from its beginning: who would wait too long is refused before anything is done.
+        """What needs a hash runs inside. Who would wait too long is refused before anything is done.
 
         Raises AppError RATE_LIMITED.
         """

@@ -30,6 +30,7 @@ _ORGANIZATION = """, organization AS (
 _FOUND = "SELECT id, email_folded = :folded FROM person"
 REGISTER = text(_PERSON + _FOUND)
 REGISTER_WITH_ORGANIZATION = text(_PERSON + _ORGANIZATION + _FOUND)
+NOTHING = text("SELECT")
 VERIFY = (
     update(User)
     .where(c.id == bindparam("person"))
