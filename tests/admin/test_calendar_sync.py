@@ -77,6 +77,12 @@ def test_what_is_done_there_happens_here_and_is_audited(connected: Connected, ca
     versions = connected.caller.ok("GET", f"/admin/activities/{made['id']}/versions")["data"]
     assert [each["via"] for each in versions] == ["calendar", "calendar", "api"]
     assert {each["user_id"] for each in versions} == {made["assigned_to"]}
+    # What came from there can be taken back, as everything: then it is taken back there, too.
+    connected.caller.ok("POST", f"/admin/operations/{versions[0]['operation_id']}/undo", {})
+    connected.sync()
+    assert not only(calendar).completed
+    calendar.edit(entry.remote_id, completed=True)
+    connected.sync()
     calendar.edit(entry.remote_id, completed=False)
     connected.sync()
     calendar.drop(entry.remote_id)
