@@ -35,7 +35,7 @@ ACTS = "make make rename rename describe move move day finish end".split()
 ACTS_THERE = [*ACTS, "private", "series", "skip", "shift"]
 # A process for each sync, so that one can be killed: it has loaded everything already when it begins.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__, "app.calendars.caldav"])
+PROCESSES.set_forkserver_preload([__name__, *(f"app.calendars.{name}" for name in ("caldav", "google", "microsoft"))])
 
 
 class Seen(NamedTuple):
