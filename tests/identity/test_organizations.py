@@ -130,7 +130,7 @@ def test_an_organization_keeps_an_admin_and_its_owner(ada: Somebody, bob: Somebo
     refused(bob.call("PATCH", member(ada, bob), json={"role": "agent"}), 409, "LAST_ADMIN")
 
 
-def test_an_invitation_is_replaced_and_is_not_for_members(ada: Somebody, bob: Somebody) -> None:
+def test_an_invitation_is_replaced_or_withdrawn_and_is_not_for_members(ada: Somebody, bob: Somebody) -> None:
     members = f"/auth/organizations/{ada.organization}/members"
     refused(ada.call("POST", members, json={"email": bob.email.upper(), "role": "agent"}), 409, "MEMBER_EXISTS")
     eve = Somebody(ada.identity, ada.settings, "Eve")
@@ -139,6 +139,10 @@ def test_an_invitation_is_replaced_and_is_not_for_members(ada: Somebody, bob: So
     refused(eve.register(None, invitation=first), 400, "INVALID_LINK")
     (waiting,) = [each for each in ada.ok("GET", members)["data"] if each["user_id"] is None]
     assert (waiting["email"], waiting["role"], waiting["joined_at"]) == (eve.email, "manager", None)
+    second = eve.secret("invites you")
+    ada.ok("DELETE", f"{members}/{waiting['invitation_id']}")
+    refused(eve.register(None, invitation=second), 400, "INVALID_LINK")
+    refused(ada.call("DELETE", f"{members}/{waiting['invitation_id']}"), 404, "MEMBER_NOT_FOUND")
 
 
 def test_without_mail_an_admin_gets_the_invitation_to_hand_it_over(

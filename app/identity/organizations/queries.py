@@ -66,6 +66,7 @@ _members = (
         membership.role,
         (c.owner_id == user.id).label("is_owner"),
         membership.joined_at,
+        null().label("invitation_id"),
         null().label("invited_until"),
     )
     .select_from(
@@ -82,6 +83,7 @@ _invited = select(
     invitation.role,
     literal_column("false"),
     null(),
+    invitation.id,
     invitation.expires_at,
 ).where(invitation.organization_id == _here, invitation.expires_at > func.now())
 MEMBERS = union_all(_members, _invited).order_by(text("joined_at NULLS LAST"), text("email")).limit(MOST_MEMBERS)
@@ -100,8 +102,11 @@ INVITE = _invite.on_conflict_do_update(
     constraint="invitations_email_key",
     set_=_given | {"id": func.gen_random_uuid(), "secret_hash": null(), "created_at": func.now()},
 ).returning(invitation.id, invitation.expires_at)
-WITHDRAW = delete(Invitation).where(
-    invitation.organization_id == _here, invitation.email_folded == bindparam("folded", type_=Text)
+FORGET_EXPIRED = delete(Invitation).where(invitation.organization_id == _here, invitation.expires_at < func.now())
+WITHDRAW = (
+    delete(Invitation)
+    .where(invitation.organization_id == _here, invitation.id == bindparam("invitation_id"))
+    .returning(invitation.email)
 )
 USE_INVITATION = (
     delete(Invitation)

@@ -82,7 +82,7 @@ async def change_member(
 async def remove_member(
     request: CrmRequest, organization_id: FromPath[str], user_id: FromPath[UUID]
 ) -> Response[Message]:
-    """Remove a member, who is out of the CRM at once."""
+    """Remove a member, who is out of the CRM at once, or withdraw the invitation with this id."""
     async with transaction(request) as tx:
         await service.remove_member(tx, request.user, organization_id, user_id)
     return Response(Message("Member removed successfully"))

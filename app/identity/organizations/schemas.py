@@ -54,7 +54,8 @@ class Member(View):
     role: Role
     is_owner: bool
     joined_at: datetime | None
-    # Until when an invitation is good.
+    # Of an invitation, by which it is withdrawn as a member is removed; and until when it is good.
+    invitation_id: UUID | None
     invited_until: datetime | None
 
 

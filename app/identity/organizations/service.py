@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from app.access.permissions import RANK, Role
 from app.identity import mails
 from app.identity.database import Transaction
-from app.identity.events import Kind, note
+from app.identity.events import Kind, note, refuse_many
 from app.identity.guards import Person
 from app.identity.links import give_secret
 from app.identity.organizations import queries
@@ -49,8 +49,10 @@ async def members(tx: Transaction, organization_id: str) -> Members:
 async def invite(tx: Transaction, admin: Person, organization_id: str, new: NewMember, *, by_mail: bool) -> Invited:
     """Invite somebody, by mail if it can be sent. An invitation from before is not good any more.
 
-    Raises AppError MEMBER_EXISTS.
+    Raises AppError MEMBER_EXISTS, and RATE_LIMITED for who invites too many in a minute.
     """
+    await refuse_many(tx, Kind.MEMBER_INVITED, new.email)
+    await tx.execute(queries.FORGET_EXPIRED, {"here": organization_id})
     folded = fold_email(new.email)
     if (await tx.execute(queries.IS_MEMBER, {"here": organization_id, "folded": folded})).all():
         raise AppError(Code.MEMBER_EXISTS)
@@ -76,13 +78,6 @@ async def invite(tx: Transaction, admin: Person, organization_id: str, new: NewM
     else:
         secret = await give_secret(tx, invitation_id)
     return Invited(email=new.email, role=new.role, expires_at=expires_at, invitation=secret)
-
-
-async def withdraw(tx: Transaction, admin: Person, organization_id: str, email: str) -> None:
-    """Take an invitation back, if there is one."""
-    await tx.execute(queries.WITHDRAW, {"here": organization_id, "folded": fold_email(email)})
-    about: dict[str, Any] = {"user_id": admin.user_id, "organization_id": organization_id}
-    await note(tx, Kind.INVITATION_WITHDRAWN, email=email, **about)
 
 
 async def is_invited(tx: Transaction, email: str, secret: str) -> bool:
@@ -126,10 +121,18 @@ async def change_member(
 
 
 async def remove_member(tx: Transaction, admin: Person, organization_id: str, user_id: UUID) -> None:
-    """Remove a member, who is out of the CRM at once. Raises AppError MEMBER_NOT_FOUND, LAST_ADMIN, OWNER_STAYS."""
+    """Remove a member, who is out of the CRM at once, or withdraw the invitation with this id.
+
+    Raises AppError MEMBER_NOT_FOUND, LAST_ADMIN, OWNER_STAYS.
+    """
+    about: dict[str, Any] = {"organization_id": organization_id}
+    withdrawn = await tx.execute(queries.WITHDRAW, {"here": organization_id, "invitation_id": user_id})
+    if (invited := withdrawn.scalar_one_or_none()) is not None:
+        await note(tx, Kind.INVITATION_WITHDRAWN, user_id=admin.user_id, email=invited, **about)
+        return
     email, name, _ = await _member(tx, organization_id, user_id)
     await tx.execute(queries.REMOVE, {"here": organization_id, "person": user_id})
-    about: dict[str, Any] = {"user_id": user_id, "email": email, "organization_id": organization_id}
+    about |= {"user_id": user_id, "email": email}
     await note(tx, Kind.MEMBER_REMOVED, **about, by=str(admin.user_id))
     await _shut_out(tx, admin, organization_id, user_id, name, email, for_good=True)
 
