@@ -200,8 +200,8 @@ def test_a_report_needs_no_whole_table(bench: Bench, recording: tuple[TestClient
     client, sent = recording
     sent.clear()
     assert client.get(case.at(bench, SIZE), headers=case.headers).status_code == 200
-    # A day's or eight days' rows, at the ends of a period.
-    _check_plans(bench, sent, many=SIZE)
+    # Of each person some twenty sums are looked up, and at the ends of a period a day's rows are read.
+    _check_plans(bench, sent, dearest=3 * DEAREST, many=SIZE)
 
 
 def test_a_calendar_needs_no_whole_table(bench: Bench, recording: tuple[TestClient[Any], list[str]]) -> None:
