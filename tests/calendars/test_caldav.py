@@ -35,6 +35,7 @@ from app.calendars.webdav import join
 from app.dev.calendar_server import CalendarServer
 from app.logs import log_config
 from tests.peers.phone import Phone, of, served
+from tests.peers.unreliable import Unreliable
 
 UTC_ZONE = ZoneInfo("UTC")
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -106,6 +107,23 @@ def test_a_creation_whose_answer_was_lost_is_not_done_twice(phone: Phone) -> Non
         assert [each.key for each in (await calendar.changes(before.token, WINDOW)).entries] == [made.key]
 
     served(phone.url, twice)
+
+
+def test_what_the_person_changes_while_it_is_written_is_not_written_over(
+    calendar_server: CalendarServer, phone: Phone
+) -> None:
+    phone.put("m.ics", MEETING)
+    with Unreliable(calendar_server.url).listening() as proxy:
+
+        def change(number: int) -> None:
+            if proxy.methods[number] == "PUT":
+                phone.change("m.ics", "Meet Marie", "Meet Pierre")
+
+        proxy.before = change
+        url = phone.url.replace(calendar_server.url.rstrip("/"), proxy.url)
+        with pytest.raises(Outdated):
+            served(url, lambda calendar: calendar.update("m.ics", None, draft(), list(Field)))
+    assert phone.event("m.ics")["SUMMARY"] == "Meet Pierre"
 
 
 def test_a_calendar_is_found_by_its_address_and_by_that_of_the_account(
