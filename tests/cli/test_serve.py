@@ -22,13 +22,14 @@ import psycopg
 import pytest
 
 from app.db.revisions import revisions
-from app.dev.postgres import EmbeddedPostgres
+from app.dev.postgres import TEMPLATE, EmbeddedPostgres
 from tests.processes import CRM, ENVIRONMENT, Service, crm, crm_here, fetch, wait_until
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("serve") / "data", "--demo", "--workers", "2")
+    # It makes its server and runs the migrations by itself, as for a developer.
+    service = Service(tmp_path_factory.mktemp("serve") / "data", "--demo", "--workers", "2", **{TEMPLATE: ""})
     yield service
     if service.process.poll() is None:
         service.stop()
@@ -293,6 +294,7 @@ def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_
     assert "not for production" in crm_here("seed", "--customers", "1", **production).stderr
 
 
+@pytest.mark.usefixtures("bare_servers")
 def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) -> None:
     where = ("--data-dir", str(tmp_path / "data"))
     assert crm_here("db", "current", *where).stdout == "base\n"
@@ -302,6 +304,7 @@ def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) 
     assert f"is at revision {revisions()[0]}" in crm_here("db", "upgrade", *where).stdout
 
 
+@pytest.mark.usefixtures("bare_servers")
 def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "data") as server:
         urls = {"DATABASE_URL": server.dsn(), "MIGRATION_DATABASE_URL": server.dsn(user="crm_owner")}
@@ -310,6 +313,7 @@ def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
     assert [each.returncode for each in done] == [0] * 3, [each.stderr for each in done]
 
 
+@pytest.mark.usefixtures("bare_servers")
 def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "db") as server:
         data_dir = tmp_path / "data"

@@ -99,6 +99,7 @@ def person(client: TestClient[Litestar], settings: Settings) -> Caller:
     return Callers(client, settings).person("admin", "acme", user_id="1")
 
 
+@pytest.mark.usefixtures("bare_servers")
 def test_everything_comes_back_on_another_server(servers: tuple[Server, Server], tmp_path: Path) -> None:
     old, new = servers
     Migrations(old.settings.migration_dsn, old.settings.database_dsn).upgrade()

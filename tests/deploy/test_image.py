@@ -266,6 +266,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     server.destroy()  # its sockets too
 
 
+@pytest.mark.usefixtures("bare_servers")
 def test_sealed_and_without_root_it_migrates_serves_is_well_and_stops_when_told(
     image: Image, as_user: dict[str, Any], scratch: Path, server: EmbeddedPostgres
 ) -> None:
