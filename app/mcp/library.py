@@ -9,7 +9,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 
 def manager(server: Server[Any], *, most: int) -> StreamableHTTPSessionManager:
-    """Answers each request by itself, as a stream of events: on that, a tool can tell how far it is. Bodies have at most
-    so many bytes; who may come in, and from which page, was looked at before.
+    """Answers each request by itself, as a stream of events: on that, a tool can tell how far it is. Bodies have
+    at most so many bytes; who may come in, and from which page, was looked at before.
     """
     return StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=most)
