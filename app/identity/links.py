@@ -7,7 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta
-from sqlalchemy import Interval, bindparam, delete, func, insert, literal_column, update
+from sqlalchemy import Interval, LargeBinary, Text, bindparam, delete, func, insert, literal_column, select, update
 
 from app.identity.database import Transaction
 from app.identity.models import Invitation, OneTimeLink
@@ -37,13 +37,13 @@ MAKE = {
     )
     for purpose, lives in LIVES.items()
 }
-USE = (
-    delete(OneTimeLink)
-    .where(
-        link.secret_hash == bindparam("hash"), link.purpose == bindparam("for_purpose"), link.expires_at > func.now()
-    )
-    .returning(link.user_id)
+_good = (
+    link.secret_hash == bindparam("hash", type_=LargeBinary),
+    link.purpose == bindparam("for_purpose", type_=Text),
+    link.expires_at > func.now(),
 )
+IS_GOOD = select(link.id).where(*_good)
+USE = delete(OneTimeLink).where(*_good).returning(link.user_id)
 # Those that were mailed before, too: one of them was enough.
 FORGET = delete(OneTimeLink).where(link.user_id == bindparam("person"), link.purpose == bindparam("for_purpose"))
 GIVE_SECRET = (
@@ -60,12 +60,23 @@ async def make_link(tx: Transaction, purpose: Purpose, user_id: UUID) -> str:
     return secret
 
 
+async def is_good(tx: Transaction, purpose: Purpose, secret: str) -> bool:
+    """Whether `use_link` would find somebody. The link stays as it is."""
+    given = {"hash": hash_of(secret), "for_purpose": purpose.value}
+    return bool((await tx.execute(IS_GOOD, given)).all())
+
+
+async def forget_links(tx: Transaction, purpose: Purpose, user_id: UUID) -> None:
+    """None of these links of the person is good any more."""
+    await tx.execute(FORGET, {"person": user_id, "for_purpose": purpose.value})
+
+
 async def use_link(tx: Transaction, purpose: Purpose, secret: str) -> UUID | None:
     """Whose this link was; None for one that is none, was used or is too old."""
     given = {"hash": hash_of(secret), "for_purpose": purpose.value}
     user_id: UUID | None = (await tx.execute(USE, given)).scalar_one_or_none()
     if user_id is not None:
-        await tx.execute(FORGET, {"person": user_id, "for_purpose": purpose.value})
+        await forget_links(tx, purpose, user_id)
     return user_id
 
 

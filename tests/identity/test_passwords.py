@@ -225,3 +225,64 @@ def test_who_would_wait_too_long_for_a_hash_is_refused_and_nobody_else(identity_
 
 def test_the_settings_say_how_a_password_is_hashed(settings: Settings) -> None:
     assert (settings.password_hash_memory_kib, settings.password_hash_time) == (65_536, 3)
+
+
+class InterruptedHashes(PasswordHashes):
+    """Real ones; but before somebody learns that a password is right, something else happens."""
+
+    def __init__(self, settings: Settings, happens: Callable[[], object]) -> None:
+        super().__init__(settings)
+        self._happens = happens
+
+    async def verify(self, known: str | None, password: str) -> bool:
+        is_right = await super().verify(known, password)
+        await asyncio.to_thread(self._happens)
+        return is_right
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/password/change"])
+def test_a_password_that_is_replaced_while_it_is_checked_opens_nothing_any_more(
+    ada: Somebody,
+    other_identity: Callable[..., TestClient[Litestar]],
+    identity_settings: Settings,
+    path: str,
+) -> None:
+    ada.call("POST", "/auth/password/forgot", json={"email": ada.email})
+    reset = {"token": ada.secret("new password"), "password": NEW}
+    owner = Somebody(ada.identity, ada.settings)
+    intruder = other_identity()
+    happens = InterruptedHashes(identity_settings, lambda: owner.ok("POST", "/auth/password/reset", reset))
+    intruder.app.state.hashes = happens
+    ada.identity = intruder
+    body = {"email": ada.email, "password": PASSWORD}
+    if path == "/auth/password/change":
+        body = {"current_password": PASSWORD, "new_password": "a password of the intruder"}
+    assert ada.call("POST", path, json=body).json()["code"] == "INVALID_CREDENTIALS"
+    ada.identity = owner.identity
+    assert ada.log_in(NEW).status_code == 200
+
+
+def test_a_new_password_makes_the_links_useless_that_were_mailed_before(ada: Somebody) -> None:
+    ada.call("POST", "/auth/password/forgot", json={"email": ada.email})
+    secret = ada.secret("new password")
+    ada.ok("POST", "/auth/password/change", {"current_password": PASSWORD, "new_password": NEW})
+    refused(ada.call("POST", "/auth/password/reset", json={"token": secret, "password": PASSWORD}), 400, "INVALID_LINK")
+    assert ada.log_in(NEW).status_code == 200
+
+
+def test_a_link_that_is_none_costs_no_hash(ada: Somebody, other_identity: Callable[..., TestClient[Litestar]]) -> None:
+    hashed: list[str] = []
+
+    class CountedHashes(PasswordHashes):
+        async def hash(self, password: str) -> str:
+            hashed.append(password)
+            return await super().hash(password)
+
+    client = other_identity()
+    client.app.state.hashes = CountedHashes(client.app.state.settings)
+    ada.identity = client
+    for _ in range(2):
+        refused(
+            ada.call("POST", "/auth/password/reset", json={"token": "x" * 43, "password": NEW}), 400, "INVALID_LINK"
+        )
+    assert hashed == []

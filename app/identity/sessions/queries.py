@@ -15,12 +15,12 @@ membership, organization = Membership.__table__.c, Organization.__table__.c
 
 _tables = User.__table__.outerjoin(Credential.__table__)
 FIND_BY_EMAIL = (
-    select(user.id, user.email, user.name, user.is_active, credential.password_hash)
+    select(user.id, user.email, user.name, user.is_active, credential.password_hash, credential.changed_at)
     .select_from(_tables)
     .where(user.email_folded == bindparam("folded", type_=Text))
 )
 FIND_BY_ID = (
-    select(user.id, user.email, user.name, user.is_active, credential.password_hash)
+    select(user.id, user.email, user.name, user.is_active, credential.password_hash, credential.changed_at)
     .select_from(_tables)
     .where(user.id == bindparam("person", type_=Uuid))
 )
@@ -134,6 +134,15 @@ REHASH = (
     update(Credential)
     .where(credential.user_id == bindparam("person"), credential.password_hash == bindparam("before"))
     .values(password_hash=bindparam("after"))
+)
+# Whether a password that was right is still the person's. Whoever sets another one waits, and ends what came of it.
+IS_STILL_SET = (
+    select(credential.user_id)
+    .where(
+        credential.user_id == bindparam("person", type_=Uuid),
+        credential.changed_at == bindparam("since", type_=DateTime(timezone=True)),
+    )
+    .with_for_update(key_share=True)
 )
 # Who shows an access token that was issued here, and the role in one organization.
 AUTHENTICATE = (

@@ -40,6 +40,7 @@ class Known(Struct, frozen=True):
     name: str
     is_active: bool
     password_hash: str | None
+    password_changed_at: datetime | None
 
 
 async def find_by_email(tx: Transaction, email: str) -> Known | None:
@@ -90,6 +91,14 @@ async def check_password(
     return known if is_right else None
 
 
+async def is_still_set(tx: Transaction, known: Known) -> bool:
+    """Whether the password is the person's until this transaction ends: while it was checked, another one may have been
+    set.
+    """
+    since = {"person": known.id, "since": known.password_changed_at}
+    return bool((await tx.execute(queries.IS_STILL_SET, since)).all())
+
+
 async def log_in(
     database: Database,
     hashes: PasswordHashes,
@@ -106,7 +115,7 @@ async def log_in(
     async with database.transaction(caller) as tx:
         # Once more, when it is known what the answer would be: of many who guess at the same moment, no more are told.
         await refuse_many(tx, Kind.LOGIN_FAILED, login.email, exactly=True)
-        if known is None:
+        if known is None or not await is_still_set(tx, known):
             await note(tx, Kind.LOGIN_FAILED, email=login.email)
         else:
             if after is not None:

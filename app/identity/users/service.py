@@ -11,11 +11,11 @@ from app.identity.caller import Caller
 from app.identity.database import Database, Transaction
 from app.identity.events import Kind, note, refuse_many
 from app.identity.guards import Person
-from app.identity.links import Purpose, use_link
+from app.identity.links import Purpose, forget_links, is_good, use_link
 from app.identity.organizations.service import is_invited, join
 from app.identity.passwords import PasswordHashes, require_good
 from app.identity.sessions.schemas import Session
-from app.identity.sessions.service import begin_session, check_password, end_all
+from app.identity.sessions.service import begin_session, check_password, end_all, is_still_set
 from app.identity.users import queries
 from app.identity.users.schemas import Change, Registration, Reset, Whoami
 from app.settings import Settings
@@ -118,8 +118,11 @@ async def forget_password(tx: Transaction, email: str) -> None:
 
 async def reset_password(database: Database, hashes: PasswordHashes, caller: Caller, reset: Reset) -> None:
     """Set a new password by a link, and end all sessions. Raises AppError INVALID_LINK, RATE_LIMITED."""
-    user_id: UUID | None = None
-    password_hash = await hashes.hash(reset.password)
+    async with database.transaction(caller) as tx:
+        # Before the hash, which takes much longer than to try any link.
+        await refuse_many(tx, Kind.LINK_REFUSED)
+        is_worth_it = await is_good(tx, Purpose.RESET_PASSWORD, reset.token)
+    password_hash = await hashes.hash(reset.password) if is_worth_it else ""
     async with database.transaction(caller) as tx:
         user_id = await _use(tx, Purpose.RESET_PASSWORD, reset.token)
         if user_id is not None:
@@ -149,7 +152,7 @@ async def change_password(
     password_hash = await hashes.hash(change.new_password) if known is not None else ""
     async with database.transaction(caller) as tx:
         await refuse_many(tx, Kind.LOGIN_FAILED, person.email, exactly=True)
-        if known is None:
+        if known is None or not await is_still_set(tx, known):
             await note(tx, Kind.LOGIN_FAILED, user_id=person.user_id, email=person.email)
         else:
             await set_password(tx, person.user_id, password_hash)
@@ -160,8 +163,9 @@ async def change_password(
 
 
 async def set_password(tx: Transaction, user_id: UUID, password_hash: str) -> None:
-    """From now on this is the hash of the person's password."""
+    """From now on this is the hash of the person's password, and no link from before sets another one."""
     await tx.execute(queries.SET_PASSWORD, {"person": user_id, "hash": password_hash})
+    await forget_links(tx, Purpose.RESET_PASSWORD, user_id)
 
 
 async def whoami(tx: Transaction, person: Person) -> Whoami:
