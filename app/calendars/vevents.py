@@ -10,10 +10,12 @@ import re
 import uuid
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from icalendar import Alarm, Calendar, Event, vText
+from icalendar.timezone import tzp
 
 from app.calendars.entries import (
     Draft,
@@ -27,7 +29,7 @@ from app.calendars.entries import (
     read_title,
 )
 from app.calendars.ical import by_its_clocks, plain, vtimezone
-from app.calendars.recurring import is_series, occurrences
+from app.calendars.recurring import check_zones, is_series, occurrences
 from app.calendars.texts import retitled
 from app.web.email import fold_email
 
@@ -44,6 +46,8 @@ SEPARATOR = "#"
 YEARS = 2
 # What the library raises for a text that makes no sense.
 NONSENSE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
+# One text is read after the other: the library has one place for the time zones of all.
+ONE_AT_A_TIME = Lock()
 LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)(?:[ \t][^\r\n]*(?:\r\n|\n|\r|$))*")
 FOLD = re.compile(rb"(?:\r\n|\n|\r)[ \t]")
 # What each field is called in an event. `X-ALT-DESC` is the description once more, for programs that show HTML.
@@ -122,9 +126,13 @@ def updated(data: bytes, draft: Draft, fields: Collection[Field], mine: Collecti
 def _parsed(data: bytes) -> Calendar:
     if len(data) > LARGEST:
         raise Unreadable("too large")
-    calendar = Calendar.from_ical(data)
+    with ONE_AT_A_TIME:
+        # The library keeps the time zones of all texts by their names, and everybody calls theirs as they like.
+        tzp.use_default()
+        calendar = Calendar.from_ical(data)
     if not isinstance(calendar, Calendar):
         raise Unreadable("not a calendar")
+    check_zones(calendar)
     return calendar
 
 

@@ -307,6 +307,53 @@ def test_a_rule_that_takes_for_ever_takes_no_time(rule: str) -> None:
     assert time.process_time() - began < 3
 
 
+def zoned(rule: str, *, winter: str = "+0100", summer: str = "+0200") -> str:
+    """A text whose time zone is its own, with clocks that change by such a rule."""
+    halves = [("STANDARD", summer, winter), ("DAYLIGHT", winter, summer)]
+    zone = "".join(
+        f"BEGIN:{name}\r\nDTSTART:19700101T000000\r\nRRULE:{rule}\r\nTZOFFSETFROM:{before}\r\nTZOFFSETTO:{after}\r\n"
+        f"END:{name}\r\n"
+        for name, before, after in halves
+    )
+    event = of("UID:a\nSUMMARY:A\nDTSTART;TZID=Customized:20260310T090000\nDURATION:PT1H")
+    return event.replace(
+        "BEGIN:VEVENT", f"BEGIN:VTIMEZONE\r\nTZID:Customized\r\n{zone}END:VTIMEZONE\r\nBEGIN:VEVENT", 1
+    )
+
+
+ENDLESS = {
+    **{
+        f"clocks that change by {rule}": zoned(rule)
+        for rule in ("FREQ=SECONDLY", "FREQ=DAILY", "FREQ=YEARLY;INTERVAL=0")
+    },
+    "clocks that never change": zoned("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"),
+    "folded twice": zoned("FREQ=SECONDLY").replace("RRULE", "RR\n\n ULE"),
+    "a day of the year 2": of("UID:a\nDTSTART:00020101T000000Z\nRRULE:FREQ=DAILY"),
+    "centuries, each day": of("UID:a\nDTSTART:19700101T000000Z\nDTEND:22000101T000000Z\nRRULE:FREQ=DAILY"),
+    "each second, named": of(
+        "UID:a\nDTSTART:20260601T000000Z\nRDATE:"
+        + ",".join(f"20260601T00{n // 60:02}{n % 60:02}Z" for n in range(3000))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_text_that_would_take_for_ever_is_left_alone_at_once(name: str) -> None:
+    began = time.process_time()
+    with pytest.raises(Unreadable):
+        read(ENDLESS[name].encode(), "a.ics", None, WINDOW, UTC_ZONE, ())
+    assert time.process_time() - began < 3
+
+
+def test_a_time_zone_of_a_texts_own_says_nothing_about_another_text() -> None:
+    """Outlook calls any zone that was changed by hand the same, and the library keeps zones by name."""
+    rules = "FREQ=YEARLY;BYMONTH=10;BYDAY=-1SU"
+    for hours, winter, summer in ((1, "+0100", "+0100"), (-5, "-0500", "-0500")):
+        text = zoned(rules, winter=winter, summer=summer)
+        (entry,) = read(text.encode(), "a.ics", None, WINDOW, UTC_ZONE, ())
+        assert entry.times.starts_at.hour == 9 - hours
+
+
 def test_what_a_server_forgot_is_read_anew(phone: Phone) -> None:
     phone.put("m.ics", MEETING)
 
