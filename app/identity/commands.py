@@ -19,9 +19,9 @@ from app.identity.events import Kind, note
 from app.identity.links import Purpose, make_link
 from app.identity.models import AuthEvent
 from app.identity.organizations import queries as organizations
-from app.identity.organizations.service import create
+from app.identity.organizations.service import create, sign_out
 from app.identity.passwords import PasswordHashes, require_good
-from app.identity.sessions.service import Known, end_all, find_by_email
+from app.identity.sessions.service import Known, end_all, find_by_email, organizations_of
 from app.identity.users import queries
 from app.identity.users.service import set_password
 from app.settings import Settings
@@ -125,12 +125,14 @@ async def list_organizations(settings: Settings) -> list[Any]:
 
 
 async def set_active(settings: Settings, email: str, *, active: bool) -> None:
-    """Let somebody log in, or not any more; then all sessions end. Raises CommandError."""
+    """Let somebody log in, or not any more; then all sessions end, in the CRM too. Raises CommandError."""
     async with transaction(settings) as tx:
         known = await _known(tx, email)
         await tx.execute(queries.SET_ACTIVE, {"person": known.id, "active": active})
         if not active:
             await end_all(tx, known.id, "disabled")
+            places = await organizations_of(tx, known.id, for_a_token=True)
+            await sign_out(tx, [each.id for each in places], known.id, "crm identity user disable")
         await note(tx, Kind.USER_ENABLED if active else Kind.USER_DISABLED, user_id=known.id, email=known.email)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import Result
+from litestar import Litestar
+from litestar.testing import TestClient
 from msgspec import json
 
 from app.settings import Settings
 from tests.callers import refused
 from tests.identity.conftest import PASSWORD, Somebody
-from tests.processes import crm_here
+from tests.processes import crm_here, wait_until
 
 
 @pytest.fixture
@@ -71,8 +73,13 @@ def test_a_person_that_will_not_do_is_one_line(
     assert "Traceback" not in answer.stderr
 
 
-def test_who_is_disabled_is_out_and_who_is_reset_sets_a_new_password(ada: Somebody, run: Callable[..., Result]) -> None:
+def test_who_is_disabled_is_out_and_who_is_reset_sets_a_new_password(
+    ada: Somebody, run: Callable[..., Result], client: TestClient[Litestar]
+) -> None:
+    in_crm = {"Authorization": f"Bearer {ada.session['token']}"}
+    assert client.get("/admin/me", headers=in_crm).status_code == 200
     run("user", "disable", ada.email)
+    wait_until(lambda: client.get("/admin/me", headers=in_crm).status_code == 401, "the token is refused", at_most=5)
     refused(ada.refresh(), 401, "INVALID_TOKEN")
     refused(ada.log_in(), 401, "INVALID_CREDENTIALS")
     run("user", "enable", ada.email)

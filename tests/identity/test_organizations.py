@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import httpx
+import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -126,8 +127,23 @@ def test_an_organization_keeps_an_admin_and_its_owner(ada: Somebody, bob: Somebo
     ada.ok("PATCH", member(ada, bob), {"role": "admin"})
     bob.session = bob.refresh().json()
     refused(bob.call("DELETE", member(ada, ada)), 409, "OWNER_STAYS")
+    refused(bob.call("PATCH", member(ada, ada), json={"role": "agent"}), 409, "OWNER_STAYS")
     ada.ok("PATCH", member(ada, ada), {"role": "manager"})
     refused(bob.call("PATCH", member(ada, bob), json={"role": "agent"}), 409, "LAST_ADMIN")
+
+
+def test_a_member_of_a_large_organization_is_given_another_role(
+    ada: Somebody, bob: Somebody, identity_owner: psycopg.Connection
+) -> None:
+    identity_owner.execute(
+        "WITH person AS (INSERT INTO users (email, email_folded, name)"
+        " SELECT f, f, 'Somebody' FROM generate_series(1, 1000) AS n, concat(n, '@', %s::text, '.example') AS f"
+        " RETURNING id)"
+        " INSERT INTO memberships (organization_id, user_id, role, joined_at)"
+        " SELECT %s, id, 'agent', now() - interval '1 day' FROM person",
+        [ada.organization, ada.organization],
+    )
+    assert ada.ok("PATCH", member(ada, bob), {"role": "agent"})["email"] == bob.email
 
 
 def test_an_invitation_is_replaced_or_withdrawn_and_is_not_for_members(ada: Somebody, bob: Somebody) -> None:

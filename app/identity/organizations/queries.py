@@ -46,12 +46,6 @@ CHANGE = (
     .values(role=bindparam("as_role"))
 )
 REMOVE = delete(Membership).where(membership.organization_id == _here, membership.user_id == bindparam("person"))
-FIND = (
-    select(user.email, user.name, membership.role)
-    .join_from(Membership.__table__, User.__table__, membership.user_id == user.id)
-    .where(membership.organization_id == _here, membership.user_id == bindparam("person", type_=Uuid))
-    .with_for_update(of=Membership.__table__)
-)
 IS_MEMBER = (
     select(user.id)
     .join_from(Membership.__table__, User.__table__, membership.user_id == user.id)
@@ -76,6 +70,7 @@ _members = (
     )
     .where(membership.organization_id == _here)
 )
+MEMBER = _members.where(membership.user_id == bindparam("person", type_=Uuid)).with_for_update(of=Membership.__table__)
 _invited = select(
     null(),
     invitation.email,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID, uuid4
+
+from msgspec.structs import replace
 
 from app.access.permissions import RANK, Role
 from app.identity import mails
@@ -42,8 +45,13 @@ async def rename(tx: Transaction, admin: Person, organization_id: str, name: str
 async def members(tx: Transaction, organization_id: str) -> Members:
     """Its people, and who is invited."""
     rows = await tx.execute(queries.MEMBERS, {"here": organization_id})
-    data = [Member(user_id, email, name, Role(role), *more) for user_id, email, name, role, *more in rows]
+    data = [_member(row) for row in rows]
     return Members(data=data, total=len(data))
+
+
+def _member(row: Iterable[Any]) -> Member:
+    user_id, email, name, role, *more = row
+    return Member(user_id, email, name, Role(role), *more)
 
 
 async def invite(tx: Transaction, admin: Person, organization_id: str, new: NewMember, *, by_mail: bool) -> Invited:
@@ -106,18 +114,19 @@ async def change_member(
 ) -> Member:
     """Give a member another role. With a lower one, tokens from before are not accepted by the CRM any more.
 
-    Raises AppError MEMBER_NOT_FOUND, LAST_ADMIN.
+    Raises AppError MEMBER_NOT_FOUND, LAST_ADMIN, OWNER_STAYS.
     """
-    email, name, before = await _member(tx, organization_id, user_id)
-    role = changed.role
+    member = await _find(tx, organization_id, user_id)
+    before, role = member.role, changed.role
     if role != before:
+        if member.is_owner and admin.user_id != user_id and RANK[role] < RANK[before]:
+            raise AppError(Code.OWNER_STAYS, "Only the owner of an organization gives up being its admin")
         await tx.execute(queries.CHANGE, {"here": organization_id, "person": user_id, "as_role": role.value})
-        about: dict[str, Any] = {"user_id": user_id, "email": email, "organization_id": organization_id}
+        about: dict[str, Any] = {"user_id": user_id, "email": member.email, "organization_id": organization_id}
         await note(tx, Kind.MEMBER_CHANGED, **about, by=str(admin.user_id), old=before, new=role.value)
         if RANK[role] < RANK[before]:
-            await _shut_out(tx, admin, organization_id, user_id, name, email, for_good=False)
-    found = await members(tx, organization_id)
-    return next(each for each in found.data if each.user_id == user_id)
+            await _shut_out(tx, _admin(tx, admin), organization_id, member, for_good=False)
+    return replace(member, role=role)
 
 
 async def remove_member(tx: Transaction, admin: Person, organization_id: str, user_id: UUID) -> None:
@@ -130,32 +139,36 @@ async def remove_member(tx: Transaction, admin: Person, organization_id: str, us
     if (invited := withdrawn.scalar_one_or_none()) is not None:
         await note(tx, Kind.INVITATION_WITHDRAWN, user_id=admin.user_id, email=invited, **about)
         return
-    email, name, _ = await _member(tx, organization_id, user_id)
+    member = await _find(tx, organization_id, user_id)
     await tx.execute(queries.REMOVE, {"here": organization_id, "person": user_id})
-    about |= {"user_id": user_id, "email": email}
+    about |= {"user_id": user_id, "email": member.email}
     await note(tx, Kind.MEMBER_REMOVED, **about, by=str(admin.user_id))
-    await _shut_out(tx, admin, organization_id, user_id, name, email, for_good=True)
+    await _shut_out(tx, _admin(tx, admin), organization_id, member, for_good=True)
 
 
-async def _member(tx: Transaction, organization_id: str, user_id: UUID) -> tuple[str, str, Role]:
-    row = (await tx.execute(queries.FIND, {"here": organization_id, "person": user_id})).first()
+async def sign_out(tx: Transaction, organization_ids: Iterable[str], user_id: UUID, by: str) -> None:
+    """From now on the CRM accepts no token from before in these organizations; `by` says who wants that."""
+    for organization_id in organization_ids:
+        member = await _find(tx, organization_id, user_id)
+        await _shut_out(tx, json.dumps({"user_name": by}), organization_id, member, for_good=False)
+
+
+async def _find(tx: Transaction, organization_id: str, user_id: UUID) -> Member:
+    row = (await tx.execute(queries.MEMBER, {"here": organization_id, "person": user_id})).first()
     if row is None:
         raise AppError(Code.MEMBER_NOT_FOUND)
-    email, name, role = row
-    return email, name, Role(role)
+    return _member(row)
 
 
-async def _shut_out(
-    tx: Transaction, admin: Person, organization_id: str, user_id: UUID, name: str, email: str, *, for_good: bool
-) -> None:
+async def _shut_out(tx: Transaction, actor: str, organization_id: str, member: Member, *, for_good: bool) -> None:
     if not await _has_crm(tx):
         return
     shut_out = {
         "tenant": organization_id,
-        "person": str(user_id),
-        "name": name,
-        "email": email,
-        "actor": _actor(tx, admin.user_id, admin.name, Role.ADMIN),
+        "person": str(member.user_id),
+        "name": member.name,
+        "email": member.email,
+        "actor": actor,
         "for_good": for_good,
     }
     await tx.execute(queries.SHUT_OUT, shut_out)
@@ -163,6 +176,10 @@ async def _shut_out(
 
 async def _has_crm(tx: Transaction) -> bool:
     return bool((await tx.execute(queries.HAS_CRM)).scalar_one())
+
+
+def _admin(tx: Transaction, admin: Person) -> str:
+    return _actor(tx, admin.user_id, admin.name, Role.ADMIN)
 
 
 def _actor(tx: Transaction, user_id: UUID, name: str, role: Role) -> str:

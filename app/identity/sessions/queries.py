@@ -135,10 +135,13 @@ REHASH = (
     .where(credential.user_id == bindparam("person"), credential.password_hash == bindparam("before"))
     .values(password_hash=bindparam("after"))
 )
-# Whether a password that was right is still the person's. Whoever sets another one waits, and ends what came of it.
+# Whether a password that was right still lets the person in. Whoever sets another one, or disables the person, waits,
+# and then ends what came of it. They lock the two rows in this order, too.
 IS_STILL_SET = (
-    select(credential.user_id)
+    select(user.id)
+    .join_from(User.__table__, Credential.__table__)
     .where(
+        user.is_active,
         credential.user_id == bindparam("person", type_=Uuid),
         credential.changed_at == bindparam("since", type_=DateTime(timezone=True)),
     )

@@ -92,8 +92,8 @@ async def check_password(
 
 
 async def is_still_set(tx: Transaction, known: Known) -> bool:
-    """Whether the password is the person's until this transaction ends: while it was checked, another one may have been
-    set.
+    """Whether the password lets the person in until this transaction ends: while it was checked, another one may have
+    been set, or the person disabled.
     """
     since = {"person": known.id, "since": known.password_changed_at}
     return bool((await tx.execute(queries.IS_STILL_SET, since)).all())
