@@ -146,7 +146,7 @@ def job_kinds(settings: Settings, database: Database, store: ObjectStore) -> Kin
         JobKind.BULK: change_in_steps(BULKS, settings),
         JobKind.UNDO: undo_in_steps(settings),
         JobKind.REASSIGN: reassign_step,
-        JobKind.REPORT: make_report,
+        JobKind.REPORT: make_report(database),
         JobKind.ERASURE: erase_in_job(settings),
         JobKind.IMPORT_CHECK: check_in_steps(settings, store),
         JobKind.IMPORT_RUN: run_in_steps(settings),

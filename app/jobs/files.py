@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.access.actor import Actor
 from app.db.database import Database
-from app.jobs.queue import Job
+from app.jobs.queue import STATEMENT_SECONDS, Job
 from app.models import JobFile as Row
 from app.models import Member
 from app.records.signatures import FILE, is_signed, sign
@@ -51,6 +51,11 @@ FIND = select(c.name, c.content_type, c.content, c.object_key, c.size, c.expires
 AFTER_ERASURES = text(
     "SELECT pg_advisory_xact_lock(hashtextextended('crm_erase_record ' || current_setting('crm.tenant'), 0))"
 )
+# A transaction that waits for another connection's statements may be idle for as long as they may take.
+BEFORE_ERASURES = text(f"""
+    SELECT set_config('idle_in_transaction_session_timeout', '{STATEMENT_SECONDS + 10}s', true),
+           pg_advisory_xact_lock_shared(hashtextextended('crm_erase_record ' || current_setting('crm.tenant'), 0))
+""")
 RESERVED = ("tenant_id", "job_id", "name", "content_type", "object_key", "expires_at")
 _reserve = upsert(Row).values({name: bindparam(name) for name in RESERVED} | {"mentions": []})
 RESERVE = _reserve.on_conflict_do_update(
@@ -104,6 +109,11 @@ async def keep_file(tx: Transaction, job: Job, file: File, document: bytes, *, w
     given = {"tenant_id": job.actor.tenant_id, "job_id": job.id, **to_builtins(file, builtin_types=[bytes])}
     kept = document if with_document and file.content != document else None
     await tx.connection.execute(KEEP, given | {"says": document, "document": kept})
+
+
+async def hold_erasures(tx: Transaction) -> None:
+    """Let erasures wait until a job's step is committed: so they find the file that it makes of what it reads now."""
+    await tx.connection.execute(BEFORE_ERASURES)
 
 
 async def reserve_object(tx: Transaction, job: Job, name: str, content_type: str, expires_at: datetime) -> str:

@@ -14,11 +14,14 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import replace
 
+from app.admin.report_runs.service import make_report
 from app.db.database import Database
 from app.db.roles import SERVICE_ROLE, set_for_transaction
-from app.jobs.queue import Kinds
+from app.jobs.queue import Job, Kinds, Step
+from app.jobs.queue import Work as KindOfWork
 from app.jobs.worker import JobWorker
 from app.main import create_app
+from app.records.transaction import Transaction
 from app.settings import Settings
 from tests.callers import Caller
 
@@ -78,3 +81,13 @@ def work(settings: Settings) -> Work:
         asyncio.run(both())
 
     return run
+
+
+def report_maker(settings: Settings) -> KindOfWork:
+    """The work of a job that makes a report, on a database of its own."""
+
+    async def step(tx: Transaction, job: Job) -> Step:
+        async with Database(settings) as database:
+            return await make_report(database)(tx, job)
+
+    return step

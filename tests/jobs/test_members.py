@@ -10,13 +10,12 @@ import psycopg
 import pytest
 
 from app.admin.members.service import reassign_step
-from app.admin.report_runs.service import make_report
 from app.db.roles import SERVICE_ROLE, set_for_transaction
 from app.jobs.queue import Job, Step
 from app.records.transaction import Transaction
 from app.settings import Settings
 from tests.callers import Caller, make_leads, refused
-from tests.jobs.conftest import Enqueue, Work
+from tests.jobs.conftest import Enqueue, Work, report_maker
 from tests.jobs.test_report_schedules import DAILY, SCHEDULES, jobs, make_due, run_due
 from tests.jobs.test_worker import count_to_total, job_of, names, status
 from tests.laws.routes import member_id
@@ -78,9 +77,11 @@ def test_nothing_is_made_on_schedule_for_who_is_deactivated(admin: Caller, manag
     assert len(jobs(admin)) == 1
 
 
-def test_a_link_to_a_file_is_dead_when_its_person_is_shut_out(admin: Caller, manager: Caller, work: Work) -> None:
+def test_a_link_to_a_file_is_dead_when_its_person_is_shut_out(
+    admin: Caller, manager: Caller, work: Work, settings: Settings
+) -> None:
     job = manager.post("/admin/report-runs", {"report": "summary", "format": "json"}).json()["job"]["id"]
-    work({"report": make_report}, lambda: status(manager, job) == "done")
+    work({"report": report_maker(settings)}, lambda: status(manager, job) == "done")
     theirs, mine = (urlsplit(job_of(caller, job)["result"]["download_url"]).path for caller in (manager, admin))
     assert admin.client.get(theirs).status_code == 200
     admin.ok("PATCH", f"/admin/members/{member_id(manager)}", {"is_active": False})
@@ -88,9 +89,11 @@ def test_a_link_to_a_file_is_dead_when_its_person_is_shut_out(admin: Caller, man
     assert admin.client.get(mine).status_code == 200
 
 
-def test_a_link_to_a_file_is_dead_when_its_person_is_narrowed(admin: Caller, manager: Caller, work: Work) -> None:
+def test_a_link_to_a_file_is_dead_when_its_person_is_narrowed(
+    admin: Caller, manager: Caller, work: Work, settings: Settings
+) -> None:
     job = manager.post("/admin/report-runs", {"report": "summary", "format": "json"}).json()["job"]["id"]
-    work({"report": make_report}, lambda: status(manager, job) == "done")
+    work({"report": report_maker(settings)}, lambda: status(manager, job) == "done")
     link = urlsplit(job_of(manager, job)["result"]["download_url"]).path
     assert admin.client.get(link).status_code == 200
     admin.ok("PATCH", f"/admin/members/{member_id(manager)}", {"role": "agent"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from app.admin.report_runs import service
+from app.admin.report_runs.schemas import ReportName
+from app.admin.reports import from_sums, sums
+from app.records.transaction import Transaction
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 from tests.jobs.test_bulk_jobs import ended
@@ -177,6 +182,57 @@ def test_an_erasure_empties_the_files_that_mention_the_customer(admin: Caller, s
     admin.ok("POST", f"/admin/customers/{customer_id}/erase", body | {"confirm": "Ada"})
     refused(fetched(admin, overview), 410, "ANSWER_ERASED")
     assert fetched(admin, team).status_code == 200
+
+
+@pytest.mark.usefixtures("working")
+def test_a_run_is_of_one_moment(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    sell(admin)
+    before = admin.ok("GET", "/admin/reports/deals/summary")
+    add_up = sums.add_up
+
+    def sell_in_a_new_stage() -> None:
+        monkeypatch.setattr(from_sums, "add_up", add_up)
+        admin.ok("POST", "/admin/pipeline-stages", {"name": "legal", "display_name": "Legal"})
+        sell(admin, stage="legal")
+
+    async def late(*args: Any, **kwargs: Any) -> Any:
+        await asyncio.to_thread(sell_in_a_new_stage)
+        return await add_up(*args, **kwargs)
+
+    monkeypatch.setattr(from_sums, "add_up", late)
+    assert fetched(admin, made(admin, report="summary")).json() == before
+    assert admin.ok("GET", "/admin/reports/deals/summary") != before
+
+
+@pytest.mark.usefixtures("working")
+def test_who_is_erased_while_a_report_is_made_is_in_no_file(
+    admin: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(settings.migration_dsn) as connection:
+        # Its id must not be a number that is in each report.
+        connection.execute("ALTER TABLE customers ALTER id RESTART WITH 2026112700")
+    customer_id = sell(admin, customer="Ada")
+    report = service.REPORTS[ReportName.OVERVIEW]
+    with ThreadPoolExecutor(1) as pool:
+        erasures = []
+
+        def erase() -> None:
+            body = {"reason": "Request", "confirm": "Ada"}
+            erasures.append(pool.submit(admin.ok, "POST", f"/admin/customers/{customer_id}/erase", body))
+            waits = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            with psycopg.connect(settings.migration_dsn, autocommit=True) as connection:
+                while not erasures[0].done() and connection.execute(waits).fetchone() is None:
+                    time.sleep(0.01)
+
+        async def slow(tx: Transaction, query: Any) -> Any:
+            made = await report.make(tx, query)
+            await asyncio.to_thread(erase)
+            return made
+
+        monkeypatch.setitem(service.REPORTS, ReportName.OVERVIEW, report._replace(make=slow))
+        result = made(admin, report="overview")
+        erasures[0].result()
+    refused(fetched(admin, result), 410, "ANSWER_ERASED")
 
 
 def test_what_a_report_does_not_have_is_refused_at_once(admin: Caller) -> None:

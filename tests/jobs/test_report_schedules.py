@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from app.admin.report_runs.service import make_report
 from app.db.database import Database
 from app.jobs.queue import run_schedules
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
-from tests.jobs.conftest import Work
+from tests.jobs.conftest import Work, report_maker
 from tests.jobs.test_report_runs import sell
 
 SCHEDULES = "/admin/report-schedules"
@@ -171,7 +170,7 @@ def test_a_run_is_its_makers_with_the_role_of_then(
     # By now this person may do more.
     callers.person("admin", admin.tenant, user_id=agent.user_id).ok("GET", "/admin/me")
     make_due(settings, mine)
-    work({"report": make_report}, lambda: [job["status"] for job in jobs(admin)] == ["done"])
+    work({"report": report_maker(settings)}, lambda: [job["status"] for job in jobs(admin)] == ["done"])
     (job,) = jobs(admin)
     assert job["user_id"] == agent.user_id
     file = admin.client.get(job["result"]["download_url"])

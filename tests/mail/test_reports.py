@@ -9,10 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.admin.report_runs.service import make_report
 from app.settings import Settings
 from tests.callers import Caller
-from tests.jobs.conftest import work  # noqa: F401 -- a fixture
+from tests.jobs.conftest import (
+    report_maker,
+    work,  # noqa: F401 -- a fixture
+)
 from tests.jobs.test_report_runs import sell
 from tests.jobs.test_report_schedules import DAILY, SCHEDULES, jobs, make_due, run_due
 from tests.mail.conftest import Deliver, Person
@@ -26,7 +28,7 @@ def run_schedule(settings: Settings, work: Callable[..., None]) -> Callable[[Cal
     def do(caller: Caller, schedule: dict[str, Any]) -> None:
         make_due(settings, schedule)
         run_due(settings)
-        work({"report": make_report}, lambda: all(job["status"] == "done" for job in jobs(caller)))
+        work({"report": report_maker(settings)}, lambda: all(job["status"] == "done" for job in jobs(caller)))
 
     return do
 

@@ -18,13 +18,14 @@ from app.admin.report_runs.schemas import ReportFormat, ReportName, ReportResult
 from app.admin.reports import forecast
 from app.admin.reports import service as reports
 from app.admin.reports.schemas import DealReportQuery, ForecastQuery, PeriodQuery
+from app.db.database import Database
 from app.files.tables import tables_of, to_csv
 from app.files.xlsx import to_xlsx
-from app.jobs.files import File, keep_file
-from app.jobs.queue import Job, Step, enqueue, longer_statements
+from app.jobs.files import File, hold_erasures, keep_file
+from app.jobs.queue import Job, Step, Work, enqueue, longer_statements
 from app.models import Job as Row
 from app.records.calendar import day_of, zone_of
-from app.records.transaction import Transaction
+from app.records.transaction import Transaction, reading
 from app.web import strict_json
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.input import read_again
@@ -103,23 +104,29 @@ def arguments_of(run: ReportRun) -> dict[str, Any]:
     return arguments
 
 
-async def make_report(tx: Transaction, job: Job) -> Step:
-    """The work of a job that makes a report: all of it in one step. Raises AppError."""
-    tx.actor.require(Permission.READ)
-    run: ReportRun = read_again(job.arguments, ReportRun)
-    await tx.connection.execute(MORE_MEMORY)
-    async with longer_statements(tx):
-        report = await REPORTS[run.report].make(tx, query_of(run))
-    today = day_of(datetime.now(UTC), await zone_of(tx))
-    name = f"{run.report}-{today}.{run.format}"
-    document = strict_json.encode(report)
-    content = document if run.format is ReportFormat.JSON else await asyncio.to_thread(_written, run, report)
-    file = File(name, CONTENT_TYPES[run.format], content)
-    mailing = await mailing_of(tx, job.id)
-    await keep_file(tx, job, file, document, with_document=mailing is not None)
-    if mailing is not None:
-        await mail_report(tx, job.id, mailing)
-    return Step(1, {}, to_builtins(ReportResult(run.report, run.format, name, file.content_type, len(content))))
+def make_report(database: Database) -> Work:
+    """The work of a job that makes a report, all of it in one step: as by its route, of one moment."""
+
+    async def step(tx: Transaction, job: Job) -> Step:
+        tx.actor.require(Permission.READ)
+        run: ReportRun = read_again(job.arguments, ReportRun)
+        await hold_erasures(tx)
+        # Not by the step's own transaction, whose statements each see another moment.
+        async with reading(database, tx.actor) as moment, longer_statements(moment):
+            await moment.connection.execute(MORE_MEMORY)
+            report = await REPORTS[run.report].make(moment, query_of(run))
+            today = day_of(datetime.now(UTC), await zone_of(moment))
+        name = f"{run.report}-{today}.{run.format}"
+        document = strict_json.encode(report)
+        content = document if run.format is ReportFormat.JSON else await asyncio.to_thread(_written, run, report)
+        file = File(name, CONTENT_TYPES[run.format], content)
+        mailing = await mailing_of(tx, job.id)
+        await keep_file(tx, job, file, document, with_document=mailing is not None)
+        if mailing is not None:
+            await mail_report(tx, job.id, mailing)
+        return Step(1, {}, to_builtins(ReportResult(run.report, run.format, name, file.content_type, len(content))))
+
+    return step
 
 
 def _written(run: ReportRun, report: Struct) -> bytes:
