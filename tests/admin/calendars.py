@@ -76,7 +76,7 @@ class Connected:
 
         async def run() -> None:
             async with Database(self.settings) as database:
-                syncing = CalendarSyncing(database, self.opener(database), 300)
+                syncing = CalendarSyncing(database, self.opener(database), 300.0)
                 for claimed in await queries.claim(database, 100, 30):
                     if claimed.id == self.id:
                         await syncing.sync(claimed)

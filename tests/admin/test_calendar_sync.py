@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from app.admin.calendar_sync import queries
 from app.admin.calendar_sync.queries import Claimed
 from app.admin.calendar_sync.syncing import CalendarSyncing
-from app.calendars.entries import Entry, Times
+from app.calendars.entries import Changes, Entry, Times, Window
 from app.calendars.errors import Away, ReconnectNeeded, Refused, Throttled
 from app.db.database import Database
 from app.settings import Settings
@@ -225,6 +226,51 @@ def test_a_calendar_that_is_connected_anew_finds_its_entries(
     assert len(again.activities()) == 1
 
 
+def test_meetings_of_a_calendar_that_is_connected_anew_are_not_made_again(
+    connected: Connected, calendar: MemoryCalendar, settings: Settings
+) -> None:
+    connected.caller.customer("Engines", email="office@engines.example")
+    for days in (-3, 0, 1):
+        starts_at = NOON + days * DAY
+        calendar.put("Talk  about it", starts_at, starts_at + HOUR, attendees=("office@engines.example",))
+    connected.sync()
+    assert len(connected.activities()) == 3
+    connected.caller.ok("DELETE", f"/admin/me/connections/{connected.id}")
+    again = Connected.to_memory(settings, connected.caller, calendar)
+    again.sync()
+    assert (len(again.activities()), len(calendar.entries)) == (3, 3)
+    calendar.edit(next(iter(calendar.entries)), title="Over")
+    again.sync()
+    assert [each["title"] for each in again.activities()].count("Over") == 1
+
+
+def test_what_a_server_says_that_can_not_be_kept_stops_nothing_else(
+    connected: Connected, calendar: MemoryCalendar, settings: Settings
+) -> None:
+    made = connected.activity()
+    connected.sync()
+    connected.caller.ok("DELETE", f"/admin/me/connections/{connected.id}")
+    entry = only(calendar)
+    calendar.entries[entry.remote_id] = replace(entry, key=f"{entry.key}{'-' * 100}", etag="e" * 2000, uid="u" * 2000)
+    calendar.put("Backwards", NOON + DAY, NOON)
+    calendar.put("Long", NOON + DAY, NOON + 2 * DAY, remote_id="r" * 2000)
+    calendar.put("Dentist", NOON + DAY, NOON + 2 * DAY)
+    again = Connected.to_memory(settings, connected.caller, calendar)
+    assert again.sync()["last_error"] is None
+    assert again.sql("SELECT count(*) FROM calendar_entries") == [(2,)]
+    assert [each["id"] for each in again.activities()] == [made["id"]]
+
+
+def test_a_calendar_that_is_away_for_months_is_asked_once_an_hour(
+    connected: Connected, calendar: MemoryCalendar
+) -> None:
+    connected.sql("UPDATE calendar_connections SET failures = 5000 RETURNING id")
+    calendar.before = [Away("Not there")]
+    waits = connected.sync()
+    assert waits["last_error"] == "Not there"
+    assert moment(waits["next_sync_at"]) - datetime.now(NOON.tzinfo) > timedelta(minutes=40)
+
+
 def test_an_invitation_in_two_calendars_is_one_meeting(
     connected: Connected, calendar: MemoryCalendar, settings: Settings
 ) -> None:
@@ -378,6 +424,22 @@ def test_whoever_is_shut_out_or_signed_out_is_not_synced(
     admin.ok("PATCH", f"/admin/members/{member['id']}", {"is_active": True})
     admin.ok("POST", f"/admin/members/{member['id']}/sign-out")
     assert connected.sql("SELECT status FROM calendar_connections") == [("needs_reconnect",)]
+
+
+def test_whoever_is_shut_out_in_the_middle_of_a_sync_is_synced_no_further(
+    connected: Connected, calendar: MemoryCalendar, admin: Caller
+) -> None:
+    (member,) = [each for each in admin.ok("GET", "/admin/members")["data"] if each["role"] == "agent"]
+    connected.activity()
+    listed = calendar.changes
+
+    async def changes(token: str | None, window: Window) -> Changes:
+        await asyncio.to_thread(admin.ok, "PATCH", f"/admin/members/{member['id']}", {"is_active": False})
+        return await listed(token, window)
+
+    calendar.changes = changes  # type: ignore[method-assign]  # at this moment
+    connected.run()
+    assert calendar.entries == {}
 
 
 def test_one_worker_at_a_time_has_a_connection_and_takes_over_from_a_dead_one(

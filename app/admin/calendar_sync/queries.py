@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.access.actor import Actor
 from app.access.permissions import RANK, Role
-from app.admin.calendar_sync.reconcile import Content, Link, Local, Party, Taken
+from app.admin.calendar_sync.reconcile import Content, Link, Local, Party, Taken, meeting
 from app.calendars.entries import Entry, Times, Window
 from app.db.database import Database
 from app.records.transaction import Transaction
@@ -27,7 +27,11 @@ FOLLOWED_DAYS = 400
 
 CLAIM = text("SELECT * FROM crm_claim_calendars(:most, :seconds)")
 WAKE = text("SELECT crm_wake_calendars(CAST(:since AS bigint))")
-OURS = "id = :connection AND claims = :claims AND status = 'active'"
+# A person who is shut out meanwhile is not synced any more.
+OURS = """
+    id = :connection AND claims = :claims AND status = 'active'
+    AND EXISTS (SELECT FROM members WHERE user_id = current_setting('crm.user') AND is_active)
+"""
 HOLD = text(f"""
     UPDATE calendar_connections SET claimed_until = now() + make_interval(secs => :seconds) WHERE {OURS} RETURNING id
 """)  # noqa: S608 -- our own text
@@ -100,6 +104,15 @@ ELSEWHERE = text("""
             SELECT FROM calendar_entries AS mine
             WHERE mine.connection_id = :connection AND mine.activity_id = other.activity_id
         )
+""")
+# Meetings that are not in this calendar, as far as the service knows.
+MET = text("""
+    SELECT title, due_date, all_day, customer_id, id FROM activities AS activity
+    WHERE assigned_to = current_setting('crm.user') AND deleted_at IS NULL AND type = 'meeting'
+        AND status <> 'cancelled' AND due_date = ANY (CAST(:starts AS timestamptz[])) AND NOT EXISTS (
+            SELECT FROM calendar_entries WHERE connection_id = :connection AND activity_id = activity.id
+        )
+    ORDER BY id DESC
 """)
 # A contact says more than the customer alone.
 PARTIES = text("""
@@ -271,6 +284,16 @@ async def elsewhere(tx: Transaction, connection_id: int, entries: Collection[Ent
     uids = sorted({entry.uid for entry in entries})
     rows = await tx.connection.execute(ELSEWHERE, {"connection": connection_id, "uids": uids}) if uids else ()
     return {(uid, starts_at): activity_id for uid, starts_at, activity_id in rows}
+
+
+async def met(
+    tx: Transaction, connection_id: int, entries: Collection[Entry], parties: Mapping[str, Party]
+) -> dict[tuple[object, ...], int]:
+    """The person's meetings that such entries with these people may be, by `reconcile.meeting`."""
+    starts = {entry.times.starts_at for entry in entries if not parties.keys().isdisjoint(entry.attendees)}
+    given = {"connection": connection_id, "starts": sorted(starts)}
+    rows = await tx.connection.execute(MET, given) if starts else ()
+    return {meeting(*row[:4]): row[4] for row in rows}
 
 
 async def parties(tx: Transaction, entries: Collection[Entry]) -> dict[str, Party]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple
@@ -143,7 +143,8 @@ class Incoming(NamedTuple):
 
     merges: list[Merge]
     vanished: list[Link]
-    # Activities that are in the calendar already: of an earlier connection, or in another calendar of this person's.
+    # Activities that are in the calendar already: of an earlier connection, in another calendar of this person's, or a
+    # meeting of the same time, title and customer.
     adopted: list[tuple[Local, Entry]]
     joined: list[tuple[int, Entry]]
     # Meetings with people that we know.
@@ -241,23 +242,27 @@ def incoming(
     unlinked: Mapping[str, Local],
     elsewhere: Mapping[tuple[str, object], int],
     parties: Mapping[str, Party],
+    met: Mapping[tuple[object, ...], int],
     taken: Mapping[str, Taken],
 ) -> Incoming:
     """What follows from changes there. `unlinked` are open activities without an entry, by the beginning of their keys;
-    `elsewhere` those with one in another calendar of this person's, by `occasion`; `parties` are people by address, and
-    `taken` the times that are known to be taken, by id.
+    `elsewhere` those with one in another calendar of this person's, by `occasion`; `parties` are people by address,
+    `met` their meetings that are in no entry, by `meeting`, and `taken` the times that are known to be taken, by id.
     """
     adopted, joined, made = [], [], []
     busy: dict[str, Taken] = {}
-    waiting, known_elsewhere = dict(unlinked), dict(elsewhere)
+    waiting, known_elsewhere, known_meetings = dict(unlinked), dict(elsewhere), dict(met)
     for entry in matched.others:
         if not window.has(entry.times, entry.series):
             continue
         ours = waiting.pop(entry.key[:UUID_LENGTH], None) if entry.key is not None else None
         party = next((parties[each] for each in entry.attendees if each in parties), None)
+        same = known_elsewhere.pop(occasion(entry), None) if ours is None else None
+        if ours is None and same is None and party is not None and entry.key is None:
+            same = known_meetings.pop(_met(entry, party), None)
         if ours is not None:
             adopted.append((ours, entry))
-        elif (same := known_elsewhere.pop(occasion(entry), None)) is not None:
+        elif same is not None:
             joined.append((same, entry))
         elif party is not None and entry.key is None:
             made.append((entry, party))
@@ -283,6 +288,15 @@ def incoming(
 def occasion(entry: Entry) -> tuple[str, object]:
     """What tells that entries of several calendars are one: an invitation has the same uid in all of them."""
     return (entry.uid, None) if entry.series is None else (entry.uid, entry.times.starts_at)
+
+
+def meeting(title: str, starts_at: datetime, all_day: bool, customer_id: int | None) -> tuple[object, ...]:
+    """What tells that a meeting is an entry's: of a calendar that is connected anew, or typed by hand on both sides."""
+    return " ".join(title.split()), starts_at, all_day, customer_id
+
+
+def _met(entry: Entry, party: Party) -> tuple[object, ...]:
+    return meeting(entry.title, entry.times.starts_at, entry.times.all_day, party.customer_id)
 
 
 def merge(link: Link, entry: Entry) -> Merge:

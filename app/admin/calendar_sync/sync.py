@@ -44,7 +44,7 @@ WHOLE_AFTER = timedelta(days=1)
 CHANGES_AT_ONCE, WRITES_AT_ONCE = 100, 20
 # Missing entries that are looked for one by one.
 MOST_LOOKED_FOR = 50
-LONGEST_REMOTE = 1500
+LONGEST_REMOTE, LONGEST_KEY, LONGEST_TOKEN = 1500, 64, 65_536
 # Errors of a moment: everything else would be the same next time.
 PASSING = {Code.SERVICE_UNAVAILABLE}
 
@@ -126,9 +126,9 @@ class Sync:
         connection = self._connection
         is_old = connection.listed_at is None or connection.listed_at < now - WHOLE_AFTER
         try:
-            return await adapter.changes(None if is_old else connection.sync_token, window)
+            return _storable(await adapter.changes(None if is_old else connection.sync_token, window))
         except TokenExpired:
-            return await adapter.changes(None, window)
+            return _storable(await adapter.changes(None, window))
 
     async def _with_missing(self, adapter: Adapter, changes: Changes, window: Window) -> Changes:
         """The changes, with what only seems to be gone because it is outside of the window now."""
@@ -172,6 +172,7 @@ class Sync:
     async def _incoming(self, tx: Transaction, matched: Matched, changes: Changes, window: Window) -> Incoming:
         """What follows from changes there, by what is known here."""
         connection_id = self._connection.id
+        parties = await queries.parties(tx, matched.others)
         return reconcile.incoming(
             matched,
             changes,
@@ -181,7 +182,8 @@ class Sync:
                 for local in await queries.unlinked(tx, connection_id, window)
             },
             elsewhere=await queries.elsewhere(tx, connection_id, matched.others),
-            parties=await queries.parties(tx, matched.others),
+            parties=parties,
+            met=await queries.met(tx, connection_id, matched.others, parties),
             taken=await queries.taken(tx, connection_id),
         )
 
@@ -515,8 +517,19 @@ def _minutes(entry: Entry) -> int:
 # ── what is kept ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _fits(remote_id: str | None) -> bool:
-    return remote_id is None or len(remote_id.encode()) <= LONGEST_REMOTE
+def _fits(name: str | None, most: int = LONGEST_REMOTE) -> bool:
+    """Whether what a server calls something can be kept."""
+    return name is None or ("\0" not in name and len(name.encode()) <= most)
+
+
+def _storable(changes: Changes) -> Changes:
+    """The changes without what can't be kept: one entry that makes no sense stops no other."""
+    entries = tuple(
+        entry
+        for entry in changes.entries
+        if _fits(entry.remote_id) and _fits(entry.series) and entry.times.starts_at <= entry.times.ends_at
+    )
+    return replace(changes, entries=entries, token=changes.token if _fits(changes.token, LONGEST_TOKEN) else None)
 
 
 def _of_entry(entry: Entry) -> dict[str, Any]:
@@ -524,8 +537,9 @@ def _of_entry(entry: Entry) -> dict[str, Any]:
     return {
         "remote_id": entry.remote_id,
         "series": entry.series,
-        "uid": entry.uid if len(entry.uid.encode()) <= LONGEST_REMOTE else None,
-        "etag": entry.etag,
+        "uid": entry.uid if _fits(entry.uid) else None,
+        # Without one, the next write is not bound to a state.
+        "etag": entry.etag if _fits(entry.etag) else None,
         "times": entry.times,
         "sent": None,
     }
@@ -546,7 +560,7 @@ def _new_link(activity_id: int, entry: Entry, here: list[str]) -> Link:
 def _adopted(local: Local, entry: Entry) -> Link:
     """The link of an entry that is an activity already. Where they differ, the entry is written anew."""
     link = _new_link(local.activity_id, entry, reconcile.content_of(entry).digests)
-    return replace(link, key=entry.key)
+    return replace(link, key=entry.key if _fits(entry.key, LONGEST_KEY) else None)
 
 
 def _written(link: Link, entry: Entry) -> Link:

@@ -35,7 +35,7 @@ LEASE_SECONDS = 30.0
 LONGEST_SYNC_SECONDS = 600.0
 # After a conflict, and at most after a failure.
 SOON_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 3600.0
-LONGEST_ASKED_SECONDS = 86_400.0
+LONGEST_ASKED_SECONDS, MOST_DOUBLINGS = 86_400.0, 30
 SPREAD = 0.2
 TOO_SLOW = "The calendar's server is too slow at the moment"
 UNREADABLE = "What lets the service in can't be read any more: connect the calendar again"
@@ -127,7 +127,7 @@ class CalendarSyncing:
             await self._failed(claimed, sync, INTERNAL)
         else:
             if sync.again:
-                pause = min(SOON_SECONDS * 2**sync.failures, self._interval)
+                pause = min(_later(SOON_SECONDS, sync.failures), self._interval)
                 await self._end(claimed, queries.FAILED, problem=sync.problem, seconds=pause)
             else:
                 await self._end(claimed, queries.DONE, problem=sync.problem, seconds=_spread(self._interval))
@@ -135,7 +135,7 @@ class CalendarSyncing:
 
     async def _failed(self, claimed: Claimed, sync: Sync, problem: str, at_least: float = 0.0) -> None:
         """Say when to try again: later each time, and not before the server wants it."""
-        wait = max(_spread(min(self._interval * 2**sync.failures, LONGEST_WAIT_SECONDS)), at_least)
+        wait = max(_spread(min(_later(self._interval, sync.failures), LONGEST_WAIT_SECONDS)), at_least)
         await self._end(claimed, queries.FAILED, problem=problem, seconds=min(wait, LONGEST_ASKED_SECONDS))
         RETRY.inc()
 
@@ -167,6 +167,11 @@ class CalendarSyncing:
         }
         async with self._database.in_tenant(claimed.tenant_id) as session:
             await session.execute(TELL, {"told": [told]})
+
+
+def _later(seconds: float, failures: int) -> float:
+    """Twice as long after each failure. No number is large enough for what a calendar fails in months."""
+    return float(seconds * 2 ** min(failures, MOST_DOUBLINGS))
 
 
 def _spread(seconds: float) -> float:
