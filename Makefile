@@ -12,7 +12,7 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test test-database test-besides coverage torture drill walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
+.PHONY: setup run test test-database test-besides coverage torture drill schemathesis walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
 	check-schema audit bench docs format clean
 
 setup:
@@ -57,6 +57,10 @@ torture: setup
 drill: setup
 	@$(BIN)/pytest -q tests/deploy/test_backup.py
 
+# The served documents, with each value that a list's filters may and may not have, too.
+schemathesis: setup
+	@CRM_SCHEMATHESIS_NIGHTLY=1 $(BIN)/pytest -q tests/laws/test_schemathesis.py
+
 # Long random walks: of writes, taken back step by step, and on both sides of a connected calendar.
 walk: setup
 	@CRM_WALK_STEPS=2000 $(BIN)/pytest -q tests/laws/test_dry_run_and_undo.py -k random_walk
@@ -68,7 +72,7 @@ small-model: setup
 	@$(BIN)/pytest -q tests/small_model
 
 # What takes too long for each change; `make -k nightly` goes on after a failure.
-nightly: coverage torture bench walk small-model
+nightly: coverage torture bench schemathesis walk small-model
 
 # The checks need nothing of each other, so they run side by side; the longest begins first.
 check: setup
