@@ -7,6 +7,7 @@ import sys
 import uuid
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def operations() -> Iterator[tuple[str, str, HTTPRouteHandler]]:
                     yield method, route.path_format, handler
 
 
-OPERATIONS = list(operations())
+OPERATIONS = sorted(operations(), key=itemgetter(1, 0))
 GUARDED = [
     (method, path, handler) for method, path, handler in OPERATIONS if f"{method} {path}" not in DECLARED[Rule.ANYBODY]
 ]
