@@ -4,9 +4,11 @@ Microsoft; and the first syncs with them.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from litestar.testing import TestClient
 from msgspec.structs import replace
 
 from app.admin.connections.opening import Calendars
+from app.calendars.errors import ReconnectNeeded
 from app.crypto.keys import Keys
 from app.dev.calendar_server import CalendarServer
 from app.settings import Settings
@@ -28,6 +31,7 @@ from tests.calendars.accounts import settings_for
 from tests.callers import Caller, Callers, refused
 from tests.peers.google_calendar import Google
 from tests.peers.graph import Graph
+from tests.peers.memory_calendar import MemoryCalendar
 from tests.peers.phone import LOCAL, Phone
 from tests.processes import crm_on
 
@@ -102,6 +106,23 @@ def test_a_connection_is_tried_and_refused_in_words(agent: Caller, phone: Phone,
     tried = agent.call("POST", f"{PATH}/caldav", json=asked | {"password": phone.password}, headers={"Dry-Run": "true"})
     assert (tried.status_code, tried.json()["result"]["calendar_name"]) == (201, "Work")
     assert agent.ok("GET", PATH)["data"] == []
+
+
+def test_who_connects_again_while_a_sync_is_refused_is_not_asked_once_more(
+    agent: Caller, phone: Phone, settings: Settings
+) -> None:
+    asked = {"url": phone.url, "username": phone.username, "password": phone.password}
+    made = agent.ok("POST", f"{PATH}/caldav", asked)
+    refusing = MemoryCalendar()
+    refusing.before = [ReconnectNeeded("The password from before is not accepted")]
+
+    @asynccontextmanager
+    async def opened(*_: object) -> AsyncIterator[Any]:
+        await asyncio.to_thread(agent.ok, "POST", f"{PATH}/caldav", asked)
+        yield refusing
+
+    assert Connected(settings, agent, lambda _: opened, made["id"]).sync()["status"] == "active"
+    assert connected(settings, agent, made).sync()["last_error"] is None
 
 
 def test_a_connection_is_its_persons_own_and_its_secret_is_nowhere_in_clear(
@@ -196,6 +217,10 @@ def test_what_is_planned_goes_to_the_provider_and_a_withdrawn_consent_is_told(pr
     provider.person.ok("PATCH", f"/admin/activities/{meeting['id']}", {"due_date": (NOON + timedelta(1)).isoformat()})
     assert calendar.sync()["last_error"] is None
     assert f"{NOON + timedelta(1):%Y-%m-%d}" in str(provider.peer.events())
+    # An operator who forgets the client's id for a while need not ask everybody to consent anew.
+    without = replace(provider.settings, **{f"{provider.name}_client_id": ""})
+    waits = connected(without, provider.person, made).sync()
+    assert (waits["status"], "not registered" in waits["last_error"]) == ("active", True)
     provider.peer.withdraw()
     assert calendar.sync()["status"] == "needs_reconnect"
     told = provider.person.ok("GET", "/admin/me/notifications")["data"][0]

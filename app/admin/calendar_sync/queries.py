@@ -39,7 +39,7 @@ BEGIN = text(f"""
     UPDATE calendar_connections SET operation_id = :operation WHERE {OURS}
     RETURNING id, provider, account, calendar, calendar_name, secret, sync_token, listed_at, decision, failures
 """)  # noqa: S608 -- our own text
-LOCK = text(f"SELECT id FROM calendar_connections WHERE {OURS} FOR UPDATE")  # noqa: S608 -- our own text
+LOCK = text(f"SELECT id FROM calendar_connections WHERE {OURS} AND operation_id = :operation FOR UPDATE")  # noqa: S608 -- our own text
 READ_UP_TO = text("""
     UPDATE calendar_connections SET sync_token = :token, vanished = NULL, decision = NULL,
         listed_at = CASE WHEN :complete THEN now() ELSE listed_at END
@@ -63,9 +63,10 @@ FAILED = text(f"""
 RELEASE = text(f"""
     UPDATE calendar_connections SET claimed_until = NULL, next_sync_at = now() WHERE {OURS} RETURNING id
 """)  # noqa: S608 -- our own text
+# Not of one that its person has connected again meanwhile.
 RECONNECT = text(f"""
-    UPDATE calendar_connections SET status = 'needs_reconnect', claimed_until = NULL, last_error = :problem WHERE {OURS}
-    RETURNING id
+    UPDATE calendar_connections SET status = 'needs_reconnect', claimed_until = NULL, last_error = :problem
+    WHERE {OURS} AND operation_id IS NOT NULL RETURNING id
 """)  # noqa: S608 -- our own text
 
 ACTIVITY = """

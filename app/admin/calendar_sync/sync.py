@@ -107,12 +107,10 @@ class Sync:
     async def _transaction(self, *, begins: bool = False) -> AsyncIterator[Transaction]:
         """A transaction of the person's, if this worker still has the connection. Raises Superseded."""
         origin = Origin(operation_id=self._operation, via="calendar")
-        given: dict[str, Any] = {"connection": self._claimed.id, "claims": self._claimed.claims}
+        given = {"connection": self._claimed.id, "claims": self._claimed.claims, "operation": self._operation}
         async with self._turns, writing(self._database, self._actor, origin) as tx:
             statement = queries.BEGIN if begins else queries.LOCK
-            row = (
-                await tx.connection.execute(statement, given | ({"operation": self._operation} if begins else {}))
-            ).one_or_none()
+            row = (await tx.connection.execute(statement, given)).one_or_none()
             if row is None:
                 raise Superseded
             if begins:

@@ -9,14 +9,13 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from app.access.actor import Actor
 from app.admin.calendar_sync.queries import Claimed, Connection
 from app.admin.connections.queries import KEEP_SECRET
 from app.calendars import adapters
 from app.calendars.adapters import CalendarProvider
 from app.calendars.consent import Grant, Service, service_at
 from app.calendars.entries import Adapter, Password
-from app.calendars.errors import ReconnectNeeded
+from app.calendars.errors import Away
 from app.crypto.keys import Keys
 from app.db.database import Database, Origin
 from app.settings import Settings
@@ -45,22 +44,25 @@ class Calendars:
                 yield adapter
             return
         service = service_of(connection.provider, self._settings)
-        keep = partial(self._keep, claimed.actor, connection.id)
+        keep = partial(self._keep, claimed)
         async with adapters.consented(service, msgspec.json.decode(secret, type=Grant), keep) as adapter:
             yield adapter
 
-    async def _keep(self, actor: Actor, connection_id: int, grant: Grant) -> None:
-        """Store new tokens: the ones before may be good for nothing any more."""
-        encrypted = self._keys.encrypt(written(grant), SECRET, actor.tenant_id, connection_id)
-        async with self._database.writer(actor, Origin(via="calendar")) as session:
-            await session.execute(KEEP_SECRET, {"connection_id": connection_id, "encrypted": encrypted})
+    async def _keep(self, claimed: Claimed, grant: Grant) -> None:
+        """Store new tokens, which may be the only good ones: unless the person has consented anew meanwhile."""
+        encrypted = self._keys.encrypt(written(grant), SECRET, claimed.tenant_id, claimed.id)
+        kept = {"connection_id": claimed.id, "of_claims": claimed.claims, "encrypted": encrypted}
+        async with self._database.writer(claimed.actor, Origin(via="calendar")) as session:
+            await session.execute(KEEP_SECRET, kept)
 
 
 def service_of(provider: str, settings: Settings) -> Service:
-    """The service of a connection. Raises ReconnectNeeded where the operator has taken it away."""
+    """The service of a connection. Raises Away where the operator has taken it away: when it is there again, nobody
+    has to consent anew.
+    """
     service = service_at(provider, settings)
     if service is None:
-        raise ReconnectNeeded("This service is no longer registered there: its administrator knows why")
+        raise Away("This service is not registered there at the moment: its administrator knows why")
     return service
 
 

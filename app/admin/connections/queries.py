@@ -30,7 +30,7 @@ SAME = select(c.id).where(MINE, c.provider == bindparam("of_provider"), c.calend
 KEPT = ("tenant_id", "user_id", "provider", "account", "calendar", "calendar_name", "secret")
 MAKE = insert(Row).values({name: bindparam(name) for name in KEPT}).returning(c.id)
 TRY = insert(Row).values({name: bindparam(name) for name in ("id", *KEPT)}).returning(c.id)
-# What is connected again goes on where it was.
+# What is connected again goes on where it was. A sync that is under way with what let in before counts no more.
 AGAIN = (
     update(Row)
     .where(c.id == bindparam("connection_id"))
@@ -42,9 +42,15 @@ AGAIN = (
         failures=0,
         last_error=None,
         next_sync_at=func.now(),
+        claimed_until=None,
+        operation_id=None,
     )
 )
-KEEP_SECRET = update(Row).where(c.id == bindparam("connection_id")).values(secret=bindparam("encrypted"))
+KEEP_SECRET = (
+    update(Row)
+    .where(c.id == bindparam("connection_id"), c.claims == bindparam("of_claims"), c.operation_id.is_not(None))
+    .values(secret=bindparam("encrypted"))
+)
 REMOVE = delete(Row).where(c.id == bindparam("connection_id")).returning(c.provider, c.secret)
 DECIDE = (
     update(Row)
