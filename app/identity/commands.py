@@ -26,7 +26,7 @@ from app.identity.users import queries
 from app.identity.users.service import set_password
 from app.settings import Settings
 from app.web.email import fold_email
-from app.web.text import normalized
+from app.web.text import is_text, normalized
 
 event = AuthEvent.__table__.c
 EVENTS = (
@@ -65,6 +65,8 @@ async def add_users(settings: Settings, people: Sequence[New]) -> None:
     """Add people with their passwords. Raises CommandError, AppError."""
     hashes = PasswordHashes(settings)
     for new in people:
+        if not is_text(new.password):
+            raise CommandError("The password has characters that nobody can type: NUL, or bytes that are no UTF-8")
         require_good(normalized(new.password), new.email)
     async with transaction(settings) as tx:
         for new in people:

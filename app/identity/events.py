@@ -17,6 +17,9 @@ from app.web.errors import AppError, Code
 WINDOW_SECONDS = 60
 # In a minute: of one email from one network, and of all emails from one network.
 MOST_OF_EMAIL, MOST_OF_NETWORK = 5, 50
+# Also with the right password: logins in a minute for one email from one network, and refreshes of one session. Each
+# leaves rows, and a login takes a place among those who wait for a hash.
+MOST_OF_PERSON = 30
 
 c = AuthEvent.__table__.c
 

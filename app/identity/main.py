@@ -14,6 +14,7 @@ from litestar.enums import MediaType
 
 from app import probes
 from app.identity.database import MIGRATIONS, VERSION_TABLE, Database, check_login
+from app.identity.events import MOST_OF_PERSON
 from app.identity.guards import Authenticator
 from app.identity.mails import mail_sender
 from app.identity.organizations.routes import router as organizations
@@ -31,7 +32,7 @@ from app.web.cors import Cors
 from app.web.error_responses import error_response
 from app.web.errors import AppError, Code
 from app.web.input import CrmRequest, read_input
-from app.web.limits import RequestLimits
+from app.web.limits import RateLimiter, RequestLimits
 from app.web.proxies import Proxies
 from app.web.security_headers import SecurityHeaders
 
@@ -58,6 +59,7 @@ def create_identity(settings: Settings) -> Litestar:
                 "settings": settings,
                 "database": database,
                 "hashes": PasswordHashes(settings),
+                "attempts": RateLimiter(MOST_OF_PERSON),
                 "authenticator": Authenticator(settings, database),
                 "prober": probes.Prober(settings, VERSION_TABLE, MIGRATIONS),
             }

@@ -60,6 +60,7 @@ def test_the_first_admin_is_made_by_a_command_and_others_join_the_organization(
     ("email", "password", "reason"),
     [
         ("ada", PASSWORD, "not a valid address"),
+        ("ada@example.com", "pass\0word long enough", "nobody can type"),
         ("a@example.com", "12345678", "most common"),
         ("a@example.com", "", "8 to"),
     ],

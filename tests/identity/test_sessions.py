@@ -108,3 +108,19 @@ def test_a_person_sees_the_own_devices_and_ends_them(ada: Somebody, somebody: Ca
     refused(ada.refresh(here["refresh_token"]), 401, "INVALID_TOKEN")
     ada.ok("POST", "/auth/logout-all")
     refused(ada.refresh(), 401, "INVALID_TOKEN")
+
+
+def test_nobody_logs_in_or_refreshes_without_end_and_nobody_else_waits_for_it(
+    ada: Somebody, somebody: Callable[..., Somebody]
+) -> None:
+    bob = somebody("Bob")
+    bob.network = ada.network
+    bob.register()
+    for _ in range(30):
+        ada.session = ada.refresh().json()
+    refused(ada.refresh(), 429, "RATE_LIMITED")
+    codes = [ada.log_in().status_code for _ in range(30)]
+    assert (codes[0], codes[-1]) == (200, 429)
+    assert bob.log_in().status_code == 200
+    ada.network = "192.0.2.7"
+    assert ada.log_in().status_code == 200

@@ -12,14 +12,16 @@ from app.identity.guards import Allows, Person, Rule
 from app.identity.http import transaction, wanted_organization
 from app.identity.sessions import service
 from app.identity.sessions.schemas import Devices, Login, RefreshToken, Session
+from app.web.email import fold_email
 from app.web.input import CrmRequest
 from app.web.structs import Message
 
 
 async def _log_in(request: CrmRequest, data: Login) -> Response[Session]:
-    state, wanted = request.app.state, wanted_organization(request)
+    state, wanted, caller = request.app.state, wanted_organization(request), caller_of(request)
+    state.attempts.acquire((caller.network, fold_email(data.email)))
     with state.hashes.turn():
-        session = await service.log_in(state.database, state.hashes, state.settings, caller_of(request), data, wanted)
+        session = await service.log_in(state.database, state.hashes, state.settings, caller, data, wanted)
     return Response(session)
 
 
@@ -40,7 +42,12 @@ async def refresh(request: CrmRequest, data: JSONBody[RefreshToken]) -> Response
     """Get a new pair of tokens; the old refresh token is spent. If it is used again, the session ends."""
     state = request.app.state
     session = await service.refresh(
-        state.database, state.settings, caller_of(request), data.refresh_token, wanted_organization(request)
+        state.database,
+        state.settings,
+        state.attempts,
+        caller_of(request),
+        data.refresh_token,
+        wanted_organization(request),
     )
     return Response(session)
 

@@ -22,6 +22,7 @@ from app.identity.tokens import Bearer, access_token, hash_of, new_secret, succe
 from app.settings import Settings
 from app.web.email import fold_email
 from app.web.errors import AppError, Code
+from app.web.limits import RateLimiter
 
 # So long after a refresh token was spent, whoever sends it again gets the same pair: the answer was lost, or two
 # windows of one browser were awake at the same moment.
@@ -149,7 +150,12 @@ async def begin_session(
 
 
 async def refresh(
-    database: Database, settings: Settings, caller: Caller, secret: str, organization_id: str | None
+    database: Database,
+    settings: Settings,
+    attempts: RateLimiter,
+    caller: Caller,
+    secret: str,
+    organization_id: str | None,
 ) -> Session:
     """A new pair; the old refresh token is spent. One that was spent before ends the session.
 
@@ -171,7 +177,7 @@ async def refresh(
             elif found.is_over:
                 refusal = AppError(Code.INVALID_TOKEN, ENDED)
             else:
-                return await _go_on(tx, settings, found, secret, organization_id)
+                return await _go_on(tx, settings, attempts, found, secret, organization_id)
     raise refusal
 
 
@@ -218,12 +224,18 @@ async def _end_reused(tx: Transaction, found: _Found) -> None:
 
 
 async def _go_on(
-    tx: Transaction, settings: Settings, found: _Found, secret: str, organization_id: str | None
+    tx: Transaction,
+    settings: Settings,
+    attempts: RateLimiter,
+    found: _Found,
+    secret: str,
+    organization_id: str | None,
 ) -> Session:
     organizations = await organizations_of(tx, found.user_id, for_a_token=True)
     chosen = choose(organizations, organization_id, found.organization_id)
     next_secret, token_id, issued_at = _same_pair(settings, found, secret)
     if token_id is None or issued_at is None:
+        attempts.acquire(found.session_id)
         next_secret = next(successors(settings, secret))
         added = await tx.execute(queries.ADD_TOKEN, {"in_session": found.session_id, "hash": hash_of(next_secret)})
         token_id, issued_at = added.one()
