@@ -18,7 +18,7 @@ from app.db.startup import check_role
 from app.events.places import BROKER, Reader
 from app.events.webhooks.deliveries import tend as tend_webhooks
 from app.jobs.queue import tend
-from app.records.maintenance import Sealing, Step, measure_routines, measure_sealing
+from app.records.maintenance import Sealing, Step, measure_routines, measure_sealing, repeat
 from app.settings import Settings
 from app.shared.rates import share_rates
 from app.shared.redis import Shared
@@ -40,7 +40,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
     async with (
         database,
-        beside(app.state.memberships.run(), measure_lag(), share_usage(), _sealing(settings, database)),
+        beside(app.state.memberships.run(), measure_lag(), share_usage()),
+        beside(_sealing(settings, database), _adding_up(settings, database)),
         _background(app.state),
         _sharing(app.state),
     ):
@@ -80,9 +81,7 @@ async def _background(state: State) -> AsyncIterator[None]:
 
 
 def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
-    """Seals the audit log, adds up what changed for the reports, and says what waits, so that it shows where no worker
-    runs.
-    """
+    """Seals the audit log, and says what waits, so that it shows where no worker runs."""
     if not settings.upkeep_seconds:
         return None
     looks: dict[str, Callable[[], Awaitable[object]]] = {
@@ -92,5 +91,11 @@ def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None
         "regular work": partial(measure_routines, database),
         **({"events behind": Reader(database, BROKER).news} if settings.amqp_url else {}),
     }
-    sums = {"sums": Step(partial(fold, database), FOLDED_AT_ONCE)}
-    return Sealing(database, settings.upkeep_seconds, looks, sums).run()
+    return Sealing(database, settings.upkeep_seconds, looks).run()
+
+
+def _adding_up(settings: Settings, database: Database) -> Coroutine[Any, Any, None] | None:
+    """Adds up what changed for the reports. It does not wait for the sealing, which may be far behind."""
+    if not settings.upkeep_seconds:
+        return None
+    return repeat("sums", Step(partial(fold, database), FOLDED_AT_ONCE), settings.upkeep_seconds)

@@ -325,8 +325,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     upkeep_seconds: Annotated[
         Seconds,
         Meta(
-            description="How often the service seals new audit entries. 0 means that this process neither seals nor"
-            " deletes what is kept long enough."
+            description="How often the service seals new audit entries, and adds up what changed for the reports. 0"
+            " means that this process does neither, and deletes nothing of what is kept long enough."
         ),
     ] = 1.0
     audit_key: Annotated[

@@ -140,6 +140,18 @@ class Attempts:
         return True
 
 
+def _pause(seconds: float, failures: int) -> float:
+    return min(seconds * 2.0**failures, max(seconds, LONGEST_PAUSE_SECONDS))
+
+
+async def repeat(name: str, step: Step, seconds: float) -> None:
+    """Do a step every so many seconds, less often while it fails, until cancelled."""
+    attempts, failures = Attempts(), 0
+    while True:
+        await asyncio.sleep(_pause(seconds, failures))
+        failures = 0 if await attempts.make(name, step) else min(failures + 1, 10)
+
+
 class Sealing:
     """Seals the audit log in each worker that serves, every so many seconds. While one does so, the others skip it.
     Once a minute each of them looks, for monitors, at what waits.
@@ -150,12 +162,9 @@ class Sealing:
         database: Database,
         seconds: float,
         looks: Mapping[str, Callable[[], Awaitable[object]]] = MappingProxyType({}),
-        also: Mapping[str, Step] = MappingProxyType({}),
     ) -> None:
-        """`also` is done each time, too."""
         self._database = database
         self._seconds = seconds
-        self._also = also
         self._looks = looks
         self._looked_at = -LOOK_EVERY_SECONDS
         self._attempts = Attempts()
@@ -166,11 +175,9 @@ class Sealing:
         failures = 0
         sealing = Step(self._seal, BATCH)
         while True:
-            await asyncio.sleep(min(self._seconds * 2**failures, max(self._seconds, LONGEST_PAUSE_SECONDS)))
+            await asyncio.sleep(_pause(self._seconds, failures))
             failures = 0 if await self._attempts.make("seal", sealing) else min(failures + 1, 10)
             HELD.set(self._held.seconds())
-            for name, step in self._also.items():
-                await self._attempts.make(name, step)
             if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
                 for name, look in self._looks.items():
                     await self._attempts.make(name, Step(look))

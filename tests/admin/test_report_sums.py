@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -230,6 +231,24 @@ def test_what_is_added_up_anew_counts_nothing_twice(books: Books) -> None:
     with psycopg.connect(books.settings.migration_dsn) as owner:
         owner.execute("SELECT crm_add_up_reports(%s)", [books.tenant])
     asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
+
+
+def test_what_changed_is_added_up_while_the_sealing_is_far_behind(
+    admin: Caller, settings: Settings, variant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: Database) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("app.records.maintenance.seal", never)
+    admin.customer()
+    variant(upkeep_seconds=0.05)
+    waiting = "SELECT count(*) FROM report_changes WHERE tenant_id = %s"
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
+        give_up = time.monotonic() + 20
+        while owner.execute(waiting, [admin.tenant]).fetchone() != (0,):
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
 
 
 def test_a_statement_appends_a_row_for_each_group(admin: Caller, settings: Settings) -> None:
