@@ -27,6 +27,8 @@ from app.web.errors import AppError
 NO_LIMIT = 2**31 - 1
 LIST = "SELECT tenant_id, records, bytes FROM crm_measure_tenants(%s)"
 IS_THERE = "SELECT FROM settings"
+# Whoever adds up the reports' sums meanwhile would wait for these rows while this waits for theirs.
+NOBODY_ADDS_UP = "SELECT pg_advisory_xact_lock(hashtextextended('crm_report_sums', 0))"
 SHOWN = {
     "members": "SELECT count(*) FROM members WHERE is_active",
     "last seen": "SELECT to_char(max(last_seen_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') FROM users",
@@ -167,6 +169,7 @@ def erase(name: str, yes: bool, data_dir: Path | None) -> None:
 def _delete_all(connection: psycopg.Connection[Any], name: str) -> int:
     """Delete in one transaction; returns how many rows there were."""
     _require(connection, name)
+    connection.execute(NOBODY_ADDS_UP)
     first = 0
     for number in range(MOST_ROUNDS):
         deleted = 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import psycopg
 import pytest
 
+from app.cli import tenant
 from app.models import Base
 from app.settings import Settings
 from tests.callers import Caller
@@ -77,6 +79,30 @@ def test_an_erased_organization_leaves_no_row_and_no_file_and_others_are_whole(
     assert list((data_dir / "objects/crm").glob(f"{full.tenant}/*")) == []
     assert rows(settings, stranger.tenant) == kept
     stranger.ok("GET", f"/admin/customers/{other['id']}")
+
+
+def test_who_adds_up_sums_does_not_wait_for_an_organization_that_is_erased(
+    full: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_up() -> int:
+        """While the organization is deleted, in a transaction that is not committed."""
+        with psycopg.connect(settings.database_dsn, autocommit=True) as service:
+            service.execute("SET ROLE crm_service")
+            service.execute("SET statement_timeout = '5s'")
+            return int(service.execute("SELECT crm_fold_report_changes(10000)").fetchall()[0][0])
+
+    folded = []
+    delete_all = tenant._delete_all
+
+    def delete_and_add_up(connection: psycopg.Connection[Any], name: str) -> int:
+        deleted = delete_all(connection, name)
+        folded.append(add_up())
+        return deleted
+
+    monkeypatch.setattr(tenant, "_delete_all", delete_and_add_up)
+    erased = crm_on(settings, "tenant", "erase", full.tenant, "--yes")
+    assert (erased.exit_code, folded) == (0, [0]), erased.output
+    assert rows(settings, full.tenant) == {}
 
 
 def test_an_organization_with_a_customer_on_hold_is_not_erased(full: Caller, settings: Settings) -> None:
