@@ -49,6 +49,8 @@ PREFER = ", ".join(
 COMPLETED = "✓"
 FREE = {"free", "workingElsewhere", "unknown"}
 HALF_A_DAY = timedelta(hours=12)
+# To write one of these, one must know what is there.
+TEXTS = {Field.TITLE, Field.COMPLETED, Field.DESCRIPTION}
 
 
 class _Time(Struct, rename="camel"):
@@ -87,6 +89,7 @@ class _Event(Struct, rename="camel"):
     is_all_day: bool | None = False
     is_cancelled: bool | None = False
     is_organizer: bool | None = True
+    is_online_meeting: bool | None = False
     show_as: str | None = "busy"
     series_master_id: str | None = None
     transaction_id: str | None = None
@@ -215,15 +218,16 @@ class MicrosoftCalendar:
     async def update(self, remote_id: str, etag: str | None, draft: Draft, fields: Collection[Field]) -> Entry:
         """Write these fields, and leave alone whatever else the entry has."""
         body: dict[str, Any] = {}
-        if {Field.TITLE, Field.COMPLETED} & set(fields):
+        if TEXTS & set(fields):
             now = await self._event(remote_id)
             if etag is not None and now.etag != etag:
                 raise Outdated("The entry was changed")
             body |= await self._title(draft, fields, now)
-            if not body and set(fields) <= {Field.TITLE, Field.COMPLETED}:
+            # How to join an online meeting stands in its description, and there alone.
+            if Field.DESCRIPTION in fields and not now.is_online_meeting:
+                body["body"] = _body(draft)
+            if not body and TEXTS.issuperset(fields):
                 return await self._entry(now)
-        if Field.DESCRIPTION in fields:
-            body["body"] = _body(draft)
         if Field.TIMES in fields:
             body |= _times(draft)
         if Field.BUSY in fields:

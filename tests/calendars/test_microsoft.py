@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from app.calendars.entries import Times
+from app.calendars.entries import Field, Times
 from app.calendars.errors import Away
 from app.calendars.microsoft import windows_name
 from tests.calendars.accounts import WINDOW, Account, draft, utc
@@ -37,6 +37,16 @@ def test_texts_are_read_without_html(microsoft: Account) -> None:
     microsoft.peer.tells_html = True
     made = microsoft.run(lambda adapter: adapter.create(draft(description="1 < 2 & 3\nBring <b>the plan")))
     assert made.description == "1 < 2 & 3\nBring <b>the plan"
+
+
+def test_how_to_join_an_online_meeting_is_not_written_over(microsoft: Account) -> None:
+    assert isinstance(microsoft.peer, Graph)
+    join = {"contentType": "html", "content": "Join: https://teams.example.com/1"}
+    event_id = microsoft.peer.add("Demo", utc(2026, 6, 1, 8), utc(2026, 6, 1, 9), body=join, isOnlineMeeting=True)
+    wanted = draft(title="Demo for Ada", description="Bring the plan")
+    fields = [Field.TITLE, Field.DESCRIPTION]
+    changed = microsoft.run(lambda adapter: adapter.update(event_id, None, wanted, fields))
+    assert (changed.title, changed.description) == ("Demo for Ada", "Join: https://teams.example.com/1")
 
 
 def test_a_link_to_another_place_is_not_followed(microsoft: Account) -> None:
