@@ -6,13 +6,24 @@ import fcntl
 import hashlib
 from pathlib import Path
 
+import psycopg
+
 from app.db.migrations import Migrations
 from app.dev.postgres import OWNER, EmbeddedPostgres
 from tests.processes import results_suffix
 
 ROOT = Path(__file__).parents[1]
 # Whatever decides on what is in it.
-MADE_BY = ("migrations/**/*.py", "migrations/*.txt", "app/db/*.py", "app/dev/postgres.py", "uv.lock")
+MADE_BY = (
+    "migrations/**/*.py",
+    "migrations/**/*.sql",
+    "migrations/*.txt",
+    "app/db/*.py",
+    "app/dev/postgres.py",
+    "uv.lock",
+)
+# As long as nothing is noted, the upkeep is not late: a copy may be made much later than what it is a copy of.
+START_ANEW = "DELETE FROM procrastinate_periodic_defers"
 
 
 def template() -> Path:
@@ -30,5 +41,7 @@ def template() -> Path:
             EmbeddedPostgres(home).destroy()
             with EmbeddedPostgres(home, options=("fsync=off",)) as server:
                 Migrations(server.dsn(user=OWNER), server.dsn()).upgrade()
+                with psycopg.connect(server.dsn(user="postgres")) as connection:
+                    connection.execute(START_ANEW)
             made_from.write_text(digest.hexdigest())
     return data
