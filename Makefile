@@ -46,7 +46,7 @@ test-database: TESTS = $(OF_DATABASE)
 test-database: test
 
 # On a machine that runs test-database, too: all the others.
-test-besides: TESTS = $(addprefix --ignore=,$(OF_DATABASE))
+test-besides: TESTS = --ignore=tests/torture/test_quick.py $(addprefix --ignore=,$(OF_DATABASE))
 test-besides: test
 
 # Every promise against real processes that are killed, paused and starved: some twenty minutes, or TORTURE=--quick.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -26,20 +28,28 @@ NOT_OURS = {
 }
 
 
+_asking: ContextVar[bool] = ContextVar("asking", default=False)
+
+
 @pytest.fixture
 def connections() -> Iterator[list[object]]:
-    """One item for each connection that the pool gave out."""
+    """One item for each connection that the pool gave out for a request, and not for what runs in the background."""
     taken: list[object] = []
-    acquire = Pool.acquire
+    acquire, answer = Pool.acquire, Litestar.__call__
+
+    async def asked(app: Litestar, scope: Any, receive: Any, send: Any) -> None:
+        _asking.set(scope["type"] == "http")
+        await answer(app, scope, receive, send)
 
     async def counted(pool: Pool) -> Connection:
         connection = await acquire(pool)
         task = asyncio.current_task()
-        if task is None or task.get_name() not in (MEMBERSHIPS, NEW_EVENTS):  # what a worker asks for by itself
+        # The first request of a worker begins what it asks for by itself.
+        if _asking.get() and (task is None or task.get_name() not in (MEMBERSHIPS, NEW_EVENTS)):
             taken.append(connection)
         return connection
 
-    with patch.object(Pool, "acquire", counted):
+    with patch.object(Pool, "acquire", counted), patch.object(Litestar, "__call__", asked):
         yield taken
 
 
