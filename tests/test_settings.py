@@ -126,10 +126,10 @@ def test_port_is_taken_for_server_port(tmp_path: Path) -> None:
     assert load(tmp_path, PORT="8080", SERVER_PORT="9090").server_port == 9090
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/kubernetes/config.yaml"])
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/kubernetes/overlays/production/service.env"])
 def test_the_examples_secrets_are_refused_in_production(file: str) -> None:
     text = (Path(__file__).parents[1] / file).read_text()
-    found = re.findall(r"(JWT_SECRET|DATABASE_URL): (\S+)", text)
+    found = re.findall(r"^\s*(JWT_SECRET|DATABASE_URL)(?:: |=)(\S+)", text, re.MULTILINE)
     assert {name for name, _ in found} == {"JWT_SECRET", "DATABASE_URL"}
     good = {"ENVIRONMENT": "production", "JWT_SECRET": "x" * 32, "DATABASE_URL": "postgresql://crm@db/crm"}
     for name, value in found:
