@@ -580,7 +580,7 @@ def test_settings_that_make_no_sense_are_refused(admin: Caller, body: dict[str, 
 @pytest.mark.parametrize("body", [{"digest_at": "8:00"}, {"quiet_hours": {"from": "8:00", "to": "20:00"}}])
 def test_a_time_of_day_that_is_none_is_told_in_plain_words(admin: Caller, body: dict[str, Any]) -> None:
     (fault,) = refused(admin.put(SETTINGS, body), 400, "INVALID_REQUEST")["fields"]
-    assert fault["message"].startswith("must be text like HH:MM, such as 08:30")
+    assert "must be text like HH:MM, such as 08:30" in fault["message"]
 
 
 def test_what_is_only_mailed_is_not_shown(admin: Caller, agent: Caller, settings: Settings, tell: Tell) -> None:
