@@ -105,7 +105,7 @@ def _rotate(connection: psycopg.Connection, encryption: Keys, tenant: str, kind:
     while rows := _next(connection, tenant, kind, last):
         for last, *stored in rows:
             row = kind.place(tenant, last)
-            if all(each is None or encryption.is_current(each) for each in stored):
+            if all(not each or encryption.is_current(each) for each in stored):
                 continue
             try:
                 plain = [each and encryption.decrypt(each, *row) for each in stored]
