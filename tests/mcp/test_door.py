@@ -153,10 +153,14 @@ def test_two_hundred_calls_at_once_leak_nothing_between_organizations(
     async def ask(http: httpx2.AsyncClient, person: Caller, number: int) -> None:
         headers = LEGACY | {"Authorization": f"Bearer {people[person]}"}
         while True:
-            answer = streamed(await http.post(address, json=call(number, "search", {"q": "ada of"}), headers=headers))
+            answered = await http.post(address, json=call(number, "search", {"q": "ada of"}), headers=headers)
+            # So many wait for a connection to the database that some are told to try again: by the check of the token …
+            if answered.status_code == 503:
+                continue
+            answer = streamed(answered)
             assert answer["id"] == number
             found = msgspec.json.decode(answer["result"]["content"][0]["text"])
-            # So many wait for a connection to the database that some are told to try again.
+            # … or by the tool.
             if found.get("code") != "SERVICE_UNAVAILABLE":
                 break
         assert [each["untrusted"]["title"] for each in found["data"]] == [names[person]]
