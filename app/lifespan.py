@@ -38,6 +38,8 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
     settings: Settings = app.state.settings
     await asyncio.to_thread(check_role, settings.database_dsn, production=settings.production)
+    if settings.read_dsn:
+        await asyncio.to_thread(check_role, settings.read_dsn, production=settings.production, name="DATABASE_READ_URL")
     async with (
         database,
         beside(app.state.memberships.run(), measure_lag(), share_usage()),
@@ -89,6 +91,7 @@ def _sealing(settings: Settings, database: Database) -> Coroutine[Any, Any, None
         "waiting deliveries": partial(tend_webhooks, database),
         "unsealed entries": partial(measure_sealing, database),
         "regular work": partial(measure_routines, database),
+        **({"standby": database.standby.measure} if database.standby is not None else {}),
         **({"events behind": Reader(database, BROKER).news} if settings.amqp_url else {}),
     }
     return Sealing(database, settings.upkeep_seconds, looks).run()

@@ -50,11 +50,28 @@ MAX_OBJECT_BYTES = 5 * 1024**3
 # Settings that hold a secret, and what marks a value as one of the examples in this repository.
 SECRETS = (
     *("jwt_secret", "jwt_secret_previous", "audit_key", "s3_secret_access_key", "db_password"),
-    *("database_url", "migration_database_url", "amqp_url", "redis_url", "encryption_keys", "smtp_url"),
+    *(
+        "database_url",
+        "database_read_url",
+        "migration_database_url",
+        "amqp_url",
+        "redis_url",
+        "encryption_keys",
+        "smtp_url",
+    ),
     *("assistant_api_key", "google_client_secret", "microsoft_client_secret"),
 )
 EXAMPLES = ("CHANGE-ME", "development-only", ":password@")
-SERVERS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "DB_HOST", "S3_", "AMQP_URL", "REDIS_URL", "SMTP_URL")
+SERVERS = (
+    "DATABASE_URL",
+    "DATABASE_READ_URL",
+    "MIGRATION_DATABASE_URL",
+    "DB_HOST",
+    "S3_",
+    "AMQP_URL",
+    "REDIS_URL",
+    "SMTP_URL",
+)
 
 URLS = (
     *("public_url", "console_url", "anthropic_base_url", "openai_base_url"),
@@ -115,6 +132,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             description="The database, with the service's own login. If this and `DB_HOST` are not set, a development"
             " start brings its own PostgreSQL.",
             examples=["postgresql://crm:password@db:5432/crm"],
+        ),
+    ] = ""
+    database_read_url: Annotated[
+        str,
+        Meta(
+            description="A standby of the database, which follows it by streaming replication, with the service's"
+            " login: reports, exports and the change feed are read there. Reads wait until it has everything that is"
+            " committed, and go to the primary where it is away or too far behind.",
+            examples=["postgresql://crm:password@standby:5432/crm"],
         ),
     ] = ""
     migration_database_url: Annotated[
@@ -639,6 +665,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return _normalized(self.database_url) or _assembled(self)
 
     @property
+    def read_dsn(self) -> str:
+        """The standby, as a libpq URL; empty if there is none."""
+        return _normalized(self.database_read_url)
+
+    @property
     def migration_dsn(self) -> str:
         """The database with the login that owns the tables, as a libpq URL."""
         return _normalized(self.migration_database_url) or self.database_dsn
@@ -867,7 +898,7 @@ def _check_mail(settings: Settings) -> None:
 
 
 def _check_servers(settings: Settings) -> None:
-    for name in ("database_url", "migration_database_url"):
+    for name in ("database_url", "database_read_url", "migration_database_url"):
         url = getattr(settings, name)
         if url and not re.match(r"postgres(ql)?(\+\w+)?://", url):
             raise SettingsError(f"{name.upper()}: must begin with postgresql://")

@@ -52,13 +52,19 @@ Row = TypeVar("Row")
 
 @asynccontextmanager
 async def transaction(
-    request: CrmRequest, *, content: bytes | None = None, ahead: bool = False, one_statement: bool = False
+    request: CrmRequest,
+    *,
+    content: bytes | None = None,
+    ahead: bool = False,
+    one_statement: bool = False,
+    standby: bool = False,
 ) -> AsyncIterator[Transaction]:
     """The request's one transaction: read-only for GET; for a POST with an Idempotency-Key, the key's too.
 
     It is committed before the handler's answer is sent; a dry run is undone. `content` stands for the body of a request
     whose body is not kept. With `ahead` it is a read-only look before the transaction proper; `one_statement` says that
-    a read is a single statement, which saves a round trip. Raises Replay, DryRunDone, or AppError.
+    a read is a single statement, which saves a round trip; `standby` that it may take long, and goes to the standby if
+    there is one. Raises Replay, DryRunDone, or AppError.
     """
     if (outer := request.scope["state"].get(OUTER)) is not None:
         # One of a batch's requests: with an If-Match of its own, and everything else is the batch's.
@@ -81,7 +87,7 @@ async def transaction(
         # A body can take long to arrive: whoever was shut out meanwhile writes nothing.
         actor = await request.app.state.authenticator.check_again(actor, request.scope["state"][REQUIRED])
     if read_only:
-        opened = reading(database, actor, one_statement=one_statement)
+        opened = reading(database, actor, one_statement=one_statement, standby=standby)
     else:
         precondition = Precondition(request.headers.getall("if-match", []))
         opened = writing(database, actor, origin, precondition, dry_run=dry_run)

@@ -17,6 +17,7 @@ import psycopg
 from app.cli.environment import data_dir_option, environment
 from app.db.revisions import VERSION_TABLE, revisions
 from app.db.roles import SERVICE_ROLE
+from app.db.standby import PLACE
 from app.db.startup import UnsafeRoleError, check_role
 from app.jobs.queue import SILENT_SECONDS
 from app.settings import Settings
@@ -28,6 +29,7 @@ CLOCK_WARNING_SECONDS, CLOCK_FAILURE_SECONDS = 2, 25
 # A worker that runs takes a job within seconds, if it is not busy with others.
 LONGEST_WAIT_SECONDS = 120
 LEAST_FREE_BYTES = 1024**3
+MOST_LAG_BYTES = 64 * 1024**2
 SAMPLE = b"crm doctor"
 
 
@@ -198,6 +200,36 @@ def _owner(settings: Settings) -> str | None:
     return f"{login} logs in"
 
 
+def _standby(settings: Settings) -> str | None:
+    if not settings.read_dsn:
+        return None
+    unused = "The primary is read meanwhile."
+    with _connected(settings) as connection:
+        place, primary = _row(connection, PLACE)
+    try:
+        connection = _connected(settings, settings.read_dsn, "DATABASE_READ_URL")
+    except Away as wrong:
+        raise Wrong(str(wrong), f"{wrong.advice} {unused}", Verdict.WARNING) from None
+    with connection:
+        system, follows, feedback, lag = _row(
+            connection,
+            "SELECT system_identifier, pg_is_in_recovery(), current_setting('hot_standby_feedback'),"
+            " greatest(pg_wal_lsn_diff(%s::pg_lsn, pg_last_wal_replay_lsn()), 0) FROM pg_control_system()",
+            [place],
+        )
+    if system != primary:
+        raise Wrong("it is not a copy of DATABASE_URL's database", f"Correct DATABASE_READ_URL. {unused}")
+    if not follows:
+        raise Wrong("it does not follow: it is a primary", f"Correct DATABASE_READ_URL. {unused}", Verdict.WARNING)
+    if lag > MOST_LAG_BYTES:
+        advice = f"Look at pg_stat_replication on the primary, and at the standby's log. {unused}"
+        raise Wrong(f"it is {lag // 1024**2} MiB of the log behind", advice, Verdict.WARNING)
+    if feedback != "on":
+        advice = "Set hot_standby_feedback = on there, so that what the primary tidies up ends no export."
+        raise Wrong("long reads may be ended there", advice, Verdict.WARNING)
+    return f"follows, {lag} bytes behind"
+
+
 def _clock(settings: Settings) -> str:
     with _connected(settings) as connection:
         before = time.time()
@@ -334,6 +366,7 @@ CHECKS: dict[str, Callable[[Settings], str | None]] = {
     "rights": _rights,
     "migrations": _migrations,
     "owner's login": _owner,
+    "standby": _standby,
     "clock": _clock,
     "jobs": _jobs,
     "object store": _store,

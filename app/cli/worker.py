@@ -42,6 +42,8 @@ def worker(concurrency: int | None, port: int, host: str, data_dir: Path | None)
         listening_port = free_port(host, port)
         try:
             check_role(env.settings.database_dsn, production=env.settings.production)
+            if env.settings.read_dsn:
+                check_role(env.settings.read_dsn, production=env.settings.production, name="DATABASE_READ_URL")
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
         run_server(env, "jobs_app", host, listening_port, 1, Path(run_dir))

@@ -15,6 +15,7 @@ from app.db.errors import translate_errors
 from app.db.pool import Pool, response_timeout
 from app.db.roles import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE, set_for_transaction
 from app.db.session import Identity, Reader, Session, SingleReader, Writer
+from app.db.standby import Standby
 from app.settings import Settings
 
 # All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
@@ -66,28 +67,42 @@ class Database:
             most=settings.db_pool_max,
             prepare=settings.db_prepared_statements,
         )
+        # Where there is one, some reads go there.
+        self.standby = (
+            Standby(settings.read_dsn, self.pool, most=settings.db_pool_max, prepare=settings.db_prepared_statements)
+            if settings.read_dsn
+            else None
+        )
 
     async def __aenter__(self) -> Self:
         await self.pool.open()
+        if self.standby is not None:
+            await self.standby.pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.pool.close()
+        if self.standby is not None:
+            await self.standby.pool.close()
 
     def sees_own_only(self, actor: Actor) -> bool:
         """Whether this person sees only what is their own."""
         return self.own_scope and not actor.can(Permission.MANAGE_ALL)
 
     @asynccontextmanager
-    async def reader(self, actor: Actor, *, one_statement: bool = False) -> AsyncIterator[Reader]:
-        """Read as this person: at one moment, or by one statement.
+    async def reader(
+        self, actor: Actor, *, one_statement: bool = False, standby: bool = False
+    ) -> AsyncIterator[Reader]:
+        """Read as this person: at one moment, or by one statement. With `standby` from the standby, if there is one
+        and it has everything that is committed by now: for what takes long, since it costs two round trips more.
 
         Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
         """
         identity = Identity(BEGIN_READ, self._who(actor))
         kind = SingleReader if one_statement else Reader
+        pool = self.standby.first() if standby and self.standby is not None else self.pool
         with translate_errors():
-            async with kind(self.pool, identity, self._slow_ms) as session:
+            async with kind(pool, identity, self._slow_ms) as session:
                 yield session
 
     @asynccontextmanager

@@ -7,10 +7,10 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import psycopg
@@ -97,6 +97,19 @@ class Connection(AsyncConnection[tuple[Any, ...]]):
             self._hung_up = True
             with socket.socket(fileno=os.dup(self.fileno())) as wire:
                 wire.shutdown(socket.SHUT_RDWR)
+
+
+class Lender(Protocol):
+    """Lends a session its connection."""
+
+    async def acquire(self) -> Connection:
+        """As `Pool.acquire`."""
+
+    async def release(self, connection: Connection) -> None:
+        """As `Pool.release`."""
+
+    def stream_turn(self) -> AbstractAsyncContextManager[None]:
+        """As `Pool.stream_turn`."""
 
 
 class Pool:

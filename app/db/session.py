@@ -16,7 +16,7 @@ from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable, text
 
-from app.db.pool import Connection, NoResponseError, Pool
+from app.db.pool import Connection, Lender, NoResponseError
 from app.db.result import Result
 from app.db.statements import CompiledStatement, compile_once
 from app.db.telemetry import record_statement
@@ -67,7 +67,7 @@ class Session(ABC):
     _begin: ClassVar[str | None]
     _one_round_trip: ClassVar[bool] = True
 
-    def __init__(self, pool: Pool, identity: Identity, slow_ms: float) -> None:
+    def __init__(self, pool: Lender, identity: Identity, slow_ms: float) -> None:
         self._pool = pool
         self._identity = identity
         role, tenant, *_ = identity.parameters
@@ -272,7 +272,7 @@ class Writer(Session):
     # holds locks.
     _one_round_trip = False
 
-    def __init__(self, pool: Pool, identity: Identity, slow_ms: float) -> None:
+    def __init__(self, pool: Lender, identity: Identity, slow_ms: float) -> None:
         super().__init__(pool, identity, slow_ms)
         self._savepoints = 0
 

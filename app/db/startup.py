@@ -26,8 +26,9 @@ class UnsafeRoleError(Exception):
     """The database would not keep tenants apart for this login."""
 
 
-def check_role(dsn: str, *, production: bool) -> None:
+def check_role(dsn: str, *, production: bool, name: str = "DATABASE_URL") -> None:
     """Refuse to start where row-level security does not bind the service. A database that is away is for /ready to say.
+    `name` is the setting that the address is from.
 
     Raises UnsafeRoleError.
     """
@@ -36,7 +37,7 @@ def check_role(dsn: str, *, production: bool) -> None:
             connection.execute("SELECT set_config('role', %s, true)", [SERVICE_ROLE])
             powers = connection.execute(POWERS).fetchone()
     except psycopg.Error:
-        log.warning("the database can't be reached yet, or is not prepared")
+        log.warning("the database can't be reached yet, or is not prepared", setting=name)
         return
     if powers is None:
         return
@@ -48,7 +49,7 @@ def check_role(dsn: str, *, production: bool) -> None:
         )
     if passes and production:
         raise UnsafeRoleError(
-            f"DATABASE_URL: the login {login} is a superuser, or passes row-level security: tenants would not be apart."
+            f"{name}: the login {login} is a superuser, or passes row-level security: tenants would not be apart."
             " Give the service a login of its own, without rights: CREATE ROLE crm LOGIN"
         )
     if (passes or owns) and production:

@@ -269,7 +269,7 @@ class LiveStreams:
             yield text
 
     async def _read(self, room: Room, after: int, until: int) -> Changes:
-        async with reading(self._database, room.reader) as tx:
+        async with reading(self._database, room.reader, standby=True) as tx:
             return await read(tx, after, until, own_only=self._database.own_scope)
 
     async def share(self) -> None:

@@ -93,9 +93,13 @@ class Transaction:
 
 
 @asynccontextmanager
-async def reading(database: Database, actor: Actor, *, one_statement: bool = False) -> AsyncIterator[Transaction]:
-    """Read as this person: at one moment, or by one statement. Raises AppError as `Database.reader`."""
-    async with database.reader(actor, one_statement=one_statement) as session:
+async def reading(
+    database: Database, actor: Actor, *, one_statement: bool = False, standby: bool = False
+) -> AsyncIterator[Transaction]:
+    """Read as this person: at one moment, or by one statement; from the standby or not, and raises AppError, as
+    `Database.reader`.
+    """
+    async with database.reader(actor, one_statement=one_statement, standby=standby) as session:
         yield Transaction(actor, session, own_records_only=database.sees_own_only(actor))
 
 

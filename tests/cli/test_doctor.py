@@ -31,7 +31,7 @@ def _what_others_left(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_well_is_said(settings: Settings) -> None:
     code, verdicts, output = diagnosis(settings)
     assert code == 0, output
-    assert {part for part, verdict in verdicts.items() if verdict == "unused"} == {"message broker", "redis"}
+    assert {part for part, verdict in verdicts.items() if verdict == "unused"} == {"message broker", "redis", "standby"}
     assert "failed" not in verdicts.values()
     assert "writes, reads and deletes" in output
 

@@ -47,7 +47,7 @@ async def list_events(request: CrmRequest, filters: NamedDependency[EventQuery])
     async with _noticing(request) as gone:
         with EncodedRows() as rows:
             while True:
-                async with transaction(request) as tx:
+                async with transaction(request, standby=True) as tx:
                     part = await feed.read(
                         tx, after, filters.limit, selection, SHOWN, lambda event: rows.add(strict_json.encode(event))
                     )

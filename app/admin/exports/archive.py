@@ -186,7 +186,7 @@ class Archive:
         with tempfile.TemporaryFile() as objects, tempfile.TemporaryFile() as manifest:
             head = {"organization": self._actor.tenant_id, "made_at": datetime.now(UTC), "files": []}
             manifest.write(strict_json.encode(head)[:-2])
-            async with reading(self._database, self._actor) as tx:
+            async with reading(self._database, self._actor, standby=True) as tx:
                 for name, model in TYPES.items():
                     await self._write_rows(tx, name, model, manifest)
                 copying = Copying(tx, lambda block: asyncio.to_thread(objects.write, block), SNAPSHOT_SECONDS)

@@ -143,7 +143,7 @@ async def dossier(request: CrmRequest, customer_id: int) -> MadeFile:
     exports.count(request)
     spool = spool_of(request)
     with exports.turn():
-        async with transaction(request) as tx:
+        async with transaction(request, standby=True) as tx:
             await take_turn(tx)
             if (await tx.connection.execute(THE_CUSTOMER.ids, {"customer_id": customer_id})).first() is None:
                 raise AppError(resources.CUSTOMERS.not_found)

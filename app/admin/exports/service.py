@@ -93,7 +93,7 @@ async def export(request: CrmRequest, kind: Export, wanted: ExportQuery) -> Made
     names = list(kind.columns) if wanted.columns is UNSET else list(map(str, dict.fromkeys(wanted.columns)))
     spool = spool_of(request)
     with exports.turn():
-        async with transaction(request) as tx:
+        async with transaction(request, standby=True) as tx:
             await take_turn(tx)
             day = day_of(datetime.now(UTC), await zone_of(tx))
             rows = await _write(tx, kind, wanted, names, format_, spool)

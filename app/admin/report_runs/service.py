@@ -112,7 +112,7 @@ def make_report(database: Database) -> Work:
         run: ReportRun = read_again(job.arguments, ReportRun)
         await hold_erasures(tx)
         # Not by the step's own transaction, whose statements each see another moment.
-        async with reading(database, tx.actor) as moment, longer_statements(moment):
+        async with reading(database, tx.actor, standby=True) as moment, longer_statements(moment):
             await moment.connection.execute(MORE_MEMORY)
             report = await REPORTS[run.report].make(moment, query_of(run))
             today = day_of(datetime.now(UTC), await zone_of(moment))

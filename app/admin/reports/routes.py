@@ -49,7 +49,7 @@ async def current_overview(request: CrmRequest) -> KeptReport:
     if kept is not None:
         return kept
     began = time.monotonic()
-    async with transaction(request) as tx:
+    async with transaction(request, standby=True) as tx:
         kept = KeptReport(await service.overview(tx), await list_origins(tx), began, generation)
     await cache.keep(actor.tenant_id, person, kept)
     return kept
@@ -63,28 +63,28 @@ def overview_response(report: Struct, age: int) -> Response[Any]:
 @get("/deals/summary", guards=[Requires(Permission.READ)])
 async def get_deal_summary(request: CrmRequest, filters: NamedDependency[DealReportQuery]) -> Response[DealSummary]:
     """Deals by status and currency, of those created in the period."""
-    async with transaction(request) as tx:
+    async with transaction(request, standby=True) as tx:
         return answer(tx, await service.summary(tx, filters))
 
 
 @get("/deals/funnel", guards=[Requires(Permission.READ)])
 async def get_funnel(request: CrmRequest, filters: NamedDependency[DealReportQuery]) -> Response[Funnel]:
     """How the deals created in the period came through the stages."""
-    async with transaction(request) as tx:
+    async with transaction(request, standby=True) as tx:
         return answer(tx, await service.funnel(tx, filters))
 
 
 @get("/deals/forecast", guards=[Requires(Permission.READ)])
 async def get_forecast(request: CrmRequest, filters: NamedDependency[ForecastQuery]) -> Response[Forecast]:
     """What closed, and what is expected to, by months or quarters: open deals by expected_close_date."""
-    async with transaction(request) as tx:
+    async with transaction(request, standby=True) as tx:
         return answer(tx, await forecast(tx, filters))
 
 
 @get("/team", guards=[Requires(Permission.READ)])
 async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -> Response[Team]:
     """Of each person: the open deals, and the closed deals and completed activities of the period."""
-    async with transaction(request) as tx:
+    async with transaction(request, standby=True) as tx:
         return answer(tx, await service.team(tx, filters))
 
 
