@@ -19,10 +19,7 @@ from app.db.standby import Standby
 from app.settings import Settings
 
 # All of it local to the transaction, so that it survives a transaction-mode pooler and nothing is left behind.
-SETTINGS = {
-    "role": "$1",
-    "crm.tenant": "$2",
-    "crm.user": "$3",
+LIMITS = {
     "timezone": "'UTC'",
     "statement_timeout": "'5s'",
     "lock_timeout": "'2s'",
@@ -30,6 +27,7 @@ SETTINGS = {
     # JIT costs more than it saves: no statement here runs long enough.
     "jit": "'off'",
 }
+SETTINGS = {"role": "$1", "crm.tenant": "$2", "crm.user": "$3"} | LIMITS
 # A read needs no crm.actor, because it changes nothing. Its work_mem is enough to hash or sort about a million keys,
 # for reports.
 READS = SETTINGS | {"transaction_read_only": "'on'", "work_mem": "'16MB'"}
@@ -52,18 +50,14 @@ class Origin(msgspec.Struct, frozen=True):
     user_agent: str | None = None
 
 
-class Database:
-    """Opens sessions over one worker's pool. It is a context: the pool is open inside."""
+class Pooled:
+    """Writes over one worker's pool. It is a context: the pool is open inside."""
 
-    def __init__(self, settings: Settings) -> None:
-        # Whether agents see only what is their own.
-        self.own_scope = settings.agent_read_scope == "own"
+    def __init__(self, settings: Settings, *, least: int | None = None) -> None:
         self._slow_ms = settings.slow_query_ms
-        limits = {f"crm.max_{name}": f"'{most}'" for name, most in settings.quotas.items()}
-        self._begin_write = set_for_transaction(WRITES | limits)
         self.pool = Pool(
             settings.database_dsn,
-            least=settings.db_pool_min,
+            least=settings.db_pool_min if least is None else least,
             most=settings.db_pool_max,
             prepare=settings.db_prepared_statements,
         )
@@ -84,6 +78,25 @@ class Database:
         await self.pool.close()
         if self.standby is not None:
             await self.standby.pool.close()
+
+    @asynccontextmanager
+    async def _writer(self, identity: Identity) -> AsyncIterator[Writer]:
+        """Commit when the block ends well, roll back when it does not. Raises AppError as `Database.reader`."""
+        with translate_errors():
+            async with Writer(self.pool, identity, self._slow_ms) as session:
+                yield session
+                await session.commit()
+
+
+class Database(Pooled):
+    """Opens sessions of people in their tenants, over one worker's pool."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        # Whether agents see only what is their own.
+        self.own_scope = settings.agent_read_scope == "own"
+        limits = {f"crm.max_{name}": f"'{most}'" for name, most in settings.quotas.items()}
+        self._begin_write = set_for_transaction(WRITES | limits)
 
     def sees_own_only(self, actor: Actor) -> bool:
         """Whether this person sees only what is their own."""
@@ -142,13 +155,6 @@ class Database:
         with response_timeout(None):
             async with self._writer(Identity(BEGIN_UNLIMITED, AUDITOR)) as session:
                 yield session
-
-    @asynccontextmanager
-    async def _writer(self, identity: Identity) -> AsyncIterator[Writer]:
-        with translate_errors():
-            async with Writer(self.pool, identity, self._slow_ms) as session:
-                yield session
-                await session.commit()
 
     def _who(self, actor: Actor) -> tuple[str, str, str]:
         return (OWN_RECORDS_ROLE if self.sees_own_only(actor) else SERVICE_ROLE, actor.tenant_id, actor.user_id)

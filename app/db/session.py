@@ -51,6 +51,8 @@ class Identity(NamedTuple):
 
     sql: str
     parameters: Sequence[str]
+    # What prepares the database for this.
+    command: str = "crm db upgrade"
 
 
 @lru_cache(MOST_SCOPES)
@@ -232,7 +234,8 @@ class Session(ABC):
             failure = error
             self._failed = True
             if isinstance(error, ROLE_MISSING) and identified is not None and identified.statusmessage is None:
-                log.error("the database is not prepared for this login: run crm db upgrade", reason=str(error))
+                advice = f"the database is not prepared for this login: run {self._identity.command}"
+                log.error(advice, reason=str(error))
                 raise AppError(Code.SERVICE_UNAVAILABLE) from error
             raise
         finally:

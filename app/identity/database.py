@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 import structlog
 from psycopg.errors import IntegrityError
 from sqlalchemy import Executable
 
-from app.db.errors import translate_errors
-from app.db.pool import Pool
+from app.db.database import LIMITS, Pooled
 from app.db.result import Result
 from app.db.roles import IDENTITY_ROLE, SERVICE_ROLE, set_for_transaction
 from app.db.session import Identity, Writer
@@ -26,19 +25,10 @@ log = structlog.get_logger("startup")
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "identity.migrations"
 
-# All of it local to the transaction, as in app/db/database.py.
-BEGIN = set_for_transaction(
-    {
-        "role": "$1",
-        "search_path": "$2",
-        "timezone": "'UTC'",
-        "statement_timeout": "'5s'",
-        "lock_timeout": "'5s'",
-        "idle_in_transaction_session_timeout": "'10s'",
-        "jit": "'off'",
-    }
-)
-IDENTITY = Identity(BEGIN, (IDENTITY_ROLE, "identity, pg_temp"))
+# Fifty who refresh one session wait for each other.
+BEGIN = set_for_transaction(LIMITS | {"role": "$1", "search_path": "$2", "lock_timeout": "'5s'"})
+IDENTITY = Identity(BEGIN, (IDENTITY_ROLE, "identity, pg_temp"), "crm identity upgrade")
+LEAST_CONNECTIONS = 2
 # What the database refuses, by the constraint.
 REFUSALS = {
     "users_email_key": (Code.EMAIL_EXISTS, "Somebody with this email address is here already: log in"),
@@ -66,24 +56,11 @@ class Transaction:
         return await self.connection.execute(statement, parameters)
 
 
-class Database:
-    """Opens transactions over one worker's pool. It is a context: the pool is open inside."""
+class Database(Pooled):
+    """Opens transactions over one worker's pool."""
 
     def __init__(self, settings: Settings) -> None:
-        self._slow_ms = settings.slow_query_ms
-        self.pool = Pool(
-            settings.database_dsn,
-            least=min(settings.db_pool_min, 2),
-            most=settings.db_pool_max,
-            prepare=settings.db_prepared_statements,
-        )
-
-    async def __aenter__(self) -> Self:
-        await self.pool.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.pool.close()
+        super().__init__(settings, least=min(settings.db_pool_min, LEAST_CONNECTIONS))
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncIterator[Transaction]:
@@ -91,10 +68,9 @@ class Database:
 
         Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
         """
-        with translate_errors(), _refusals():
-            async with Writer(self.pool, IDENTITY, self._slow_ms) as connection:
+        with _refusals():
+            async with self._writer(IDENTITY) as connection:
                 yield Transaction(connection, caller)
-                await connection.commit()
 
 
 @contextmanager

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, null, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.types import BigInteger, Text, Uuid
 
+from app.db.session import Session
 from app.identity.caller import OPERATOR
 from app.identity.database import Database, Transaction
 from app.identity.links import Purpose, give_secret, make_link
-from app.identity.models import Invitation, Organization, RefusedAddress, Session, User
+from app.identity.models import Invitation, Organization, RefusedAddress, User
 from app.identity.models import Mail as Row
+from app.identity.models import Session as Device
 from app.locales import Locale
 from app.mail.messages import Recipient, Written
 from app.mail.metrics import OLDEST, WAITING
-from app.mail.outbox import PATIENCE_SECONDS, SILENT_SECONDS, Mail
+from app.mail.outbox import PATIENCE_SECONDS, SILENT_SECONDS, Mail, MailTable
 from app.mail.sender import DropError, MailSender
 from app.mail.templates import as_text, render
 from app.mail.texts import Say
@@ -38,33 +43,18 @@ NO_TENANT = "identity"
 c = Row.__table__.c
 refused = RefusedAddress.__table__.c
 user, invitation = User.__table__.c, Invitation.__table__.c
-organization, session = Organization.__table__.c, Session.__table__.c
+organization, session = Organization.__table__.c, Device.__table__.c
 
 MAKE = insert(Row).values(
     kind=bindparam("mail_kind"), address=bindparam("to"), about=bindparam("concerning"), locale=bindparam("language")
 )
+# What a mail is about, and in which language.
+ABOUT = c.about.op("||", return_type=JSONB)(func.jsonb_build_object("locale", c.locale))
 DUE = (
     select(c.id)
     .where(c.status == "waiting", c.due_at <= func.now())
     .order_by(c.due_at, c.id)
     .limit(bindparam("most", type_=BigInteger))
-)
-TAKE = (
-    update(Row)
-    .where(c.id == bindparam("mail_id"), c.status == "waiting", c.due_at <= func.now())
-    .values(status="sending", taken_at=func.now(), attempts=c.attempts + 1)
-    .returning(c.id, c.message_id, c.kind, c.about, c.locale, c.address, c.attempts)
-)
-END = (
-    update(Row)
-    .where(c.id == bindparam("mail_id"), (c.status == "sending") | (c.status == "unknown"))
-    .values(status=bindparam("ending"), error=bindparam("reason"), finished_at=func.now())
-)
-AGAIN = (
-    update(Row)
-    .where(c.id == bindparam("mail_id"), c.status == "sending")
-    .values(status="waiting", error=bindparam("reason"))
-    .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("pause")))
 )
 GIVE_UP = (
     update(Row)
@@ -84,7 +74,11 @@ COUNT = select(func.count(), func.coalesce(func.extract("epoch", func.now() - fu
     c.status == "waiting"
 )
 IS_REFUSED = select(refused.answer).where(refused.address_folded == bindparam("folded", type_=Text))
-REFUSE = insert(RefusedAddress).values(address_folded=bindparam("folded"), answer=bindparam("reason"))
+REFUSE = (
+    upsert(RefusedAddress)
+    .values(address_folded=bindparam("folded"), answer=bindparam("reason"))
+    .on_conflict_do_nothing()
+)
 FIND_USER = select(user.id, user.name, user.email).where(user.is_active)
 USER_BY_ID = FIND_USER.where(user.id == bindparam("person", type_=Uuid))
 USER_BY_EMAIL = FIND_USER.where(user.email_folded == bindparam("folded", type_=Text))
@@ -107,49 +101,24 @@ async def make(tx: Transaction, kind: str, address: str, about: Mapping[str, Any
     await tx.execute(MAKE, made)
 
 
-class Outbox:
+class Outbox(MailTable):
     """The mails of `crm identity`, for who sends them."""
 
     def __init__(self, database: Database) -> None:
+        shown = (c.id, c.message_id, c.kind, ABOUT, null(), c.address, c.attempts)
+        super().__init__(self._session, Row, shown, is_refused=IS_REFUSED, refuse=REFUSE)
         self._database = database
+
+    @asynccontextmanager
+    async def _session(self, _: str) -> AsyncIterator[Session]:
+        async with self._database.transaction(OPERATOR) as tx:
+            yield tx.connection
 
     async def due(self, most: int) -> list[tuple[str, int]]:
         """Mails that are due. Raises AppError."""
         async with self._database.transaction(OPERATOR) as tx:
             found = (await tx.execute(DUE, {"most": most})).scalars().all()
         return [(NO_TENANT, mail_id) for mail_id in found]
-
-    async def take(self, _: str, mail_id: int) -> Mail | None:
-        """Take a mail; None if somebody else has it. Raises AppError."""
-        async with self._database.transaction(OPERATOR) as tx:
-            row = (await tx.execute(TAKE, {"mail_id": mail_id})).first()
-        if row is None:
-            return None
-        number, message_id, kind, about, locale, address, attempts = row
-        return Mail(number, message_id, kind, {**about, "locale": locale}, None, address, attempts)
-
-    async def refusal(self, _: str, address: str) -> str | None:
-        """What a mail server answered when it refused this address for good, if one did. Raises AppError."""
-        async with self._database.transaction(OPERATOR) as tx:
-            answer: str | None = (await tx.execute(IS_REFUSED, {"folded": fold_email(address)})).scalar_one_or_none()
-        return answer
-
-    async def end(self, _: str, mail: Mail, status: str, error: str | None = None) -> None:
-        """Keep what came of a mail. Raises AppError."""
-        async with self._database.transaction(OPERATOR) as tx:
-            await tx.execute(END, {"mail_id": mail.id, "ending": status, "reason": error})
-
-    async def refuse(self, _: str, mail: Mail, address: str, answer: str) -> None:
-        """End a mail, and send no other to this address. Raises AppError."""
-        async with self._database.transaction(OPERATOR) as tx:
-            if not (await tx.execute(IS_REFUSED, {"folded": fold_email(address)})).all():
-                await tx.execute(REFUSE, {"folded": fold_email(address), "reason": answer})
-            await tx.execute(END, {"mail_id": mail.id, "ending": "refused", "reason": answer})
-
-    async def again(self, _: str, mail: Mail, pause: float, error: str | None) -> None:
-        """Let a mail that was certainly not sent wait for its next attempt. Raises AppError."""
-        async with self._database.transaction(OPERATOR) as tx:
-            await tx.execute(AGAIN, {"mail_id": mail.id, "pause": pause, "reason": error})
 
     async def tend(self) -> None:
         """End what waited too long, and tell monitors how many mails wait. Raises AppError."""

@@ -5,19 +5,34 @@ Whatever runs here is a short transaction: nobody waits for the network in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ARRAY, Text, bindparam, func, literal_column, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Executable,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import DeclarativeBase
 
 from app.db.database import Database
+from app.db.session import Session
 from app.mail.metrics import OLDEST, WAITING
 from app.models import Mail as Row
 from app.models import RefusedAddress
 from app.records.transaction import Transaction
+from app.web.email import fold_email
 
 PATIENCE_SECONDS = 86_400
 # Whoever takes a mail for longer than this is dead.
@@ -31,24 +46,7 @@ DUE = text("SELECT tenant_id, id FROM crm_due_mails(:most)")
 TEND = text("SELECT waiting, oldest FROM crm_tend_mails(:patience, :silent)")
 MAKE_DIGESTS = text("SELECT crm_make_digests()")
 PRUNE = text("SELECT crm_prune_mails(:days, :most)")
-# From now on it is sent once or never, by whoever got it here.
-TAKE = (
-    update(Row)
-    .where(c.id == bindparam("mail_id"), c.status == "waiting", c.due_at <= func.now())
-    .values(status="sending", taken_at=func.now(), attempts=c.attempts + 1)
-    .returning(c.id, c.message_id, c.kind, c.about, c.user_id, c.address, c.attempts)
-)
-END = (
-    update(Row)
-    .where(c.id == bindparam("mail_id"), (c.status == "sending") | (c.status == "unknown"))
-    .values(status=bindparam("ending"), error=bindparam("reason"), finished_at=func.now())
-)
-AGAIN = (
-    update(Row)
-    .where(c.id == bindparam("mail_id"), c.status == "sending")
-    .values(status="waiting", error=bindparam("reason"))
-    .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("pause")))
-)
+
 IS_REFUSED = select(refused.answer).where(refused.address_folded == func.crm_fold_email(bindparam("to")))
 REFUSE = (
     insert(RefusedAddress)
@@ -94,44 +92,82 @@ async def make(tx: Transaction, kind: str, key: str, about: Mapping[str, Any], a
     await tx.connection.execute(MAKE_TO_ADDRESSES, given)
 
 
-class Outbox:
+class MailTable:
+    """A table of mails, and what becomes of each. Every method is a transaction of its own, and raises AppError."""
+
+    def __init__(
+        self,
+        in_tenant: Callable[[str], AbstractAsyncContextManager[Session]],
+        table: type[DeclarativeBase],
+        shown: Sequence[ColumnElement[Any]],
+        *,
+        is_refused: Executable,
+        refuse: Executable,
+    ) -> None:
+        c = table.__table__.c
+        self._in_tenant = in_tenant
+        mail = update(table).where(c.id == bindparam("mail_id"))
+        # From now on it is sent once or never, by whoever got it here.
+        self._take = (
+            mail.where(c.status == "waiting", c.due_at <= func.now())
+            .values(status="sending", taken_at=func.now(), attempts=c.attempts + 1)
+            .returning(*shown)
+        )
+        self._end = mail.where((c.status == "sending") | (c.status == "unknown")).values(
+            status=bindparam("ending"), error=bindparam("reason"), finished_at=func.now()
+        )
+        self._again = mail.where(c.status == "sending").values(
+            status="waiting",
+            error=bindparam("reason"),
+            due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("pause")),
+        )
+        self._is_refused, self._refuse = is_refused, refuse
+
+    async def take(self, tenant_id: str, mail_id: int) -> Mail | None:
+        """Take a mail; None if somebody else has it."""
+        async with self._in_tenant(tenant_id) as session:
+            row = (await session.execute(self._take, {"mail_id": mail_id})).first()
+        return None if row is None else Mail(*row)
+
+    async def refusal(self, tenant_id: str, address: str) -> str | None:
+        """What a mail server answered when it refused this address for good, if one did."""
+        async with self._in_tenant(tenant_id) as session:
+            answer: str | None = (await session.execute(self._is_refused, _key(address))).scalar_one_or_none()
+        return answer
+
+    async def end(self, tenant_id: str, mail: Mail, status: str, error: str | None = None) -> None:
+        """Keep what came of a mail."""
+        async with self._in_tenant(tenant_id) as session:
+            await session.execute(self._end, {"mail_id": mail.id, "ending": status, "reason": error})
+
+    async def refuse(self, tenant_id: str, mail: Mail, address: str, answer: str) -> None:
+        """End a mail, and send no other to this address."""
+        async with self._in_tenant(tenant_id) as session:
+            await session.execute(self._refuse, _key(address) | {"reason": answer})
+            await session.execute(self._end, {"mail_id": mail.id, "ending": "refused", "reason": answer})
+
+    async def again(self, tenant_id: str, mail: Mail, pause: float, error: str | None) -> None:
+        """Let a mail that was certainly not sent wait for its next attempt."""
+        async with self._in_tenant(tenant_id) as session:
+            await session.execute(self._again, {"mail_id": mail.id, "pause": pause, "reason": error})
+
+
+def _key(address: str) -> dict[str, str]:
+    return {"to": address, "folded": fold_email(address)}
+
+
+class Outbox(MailTable):
     """The mails of all tenants, for who sends them."""
 
     def __init__(self, database: Database) -> None:
+        shown = (c.id, c.message_id, c.kind, c.about, c.user_id, c.address, c.attempts)
+        super().__init__(database.in_tenant, Row, shown, is_refused=IS_REFUSED, refuse=REFUSE)
         self._database = database
 
     async def due(self, most: int) -> list[tuple[str, int]]:
         """Mails that are due, by tenant and id; tenants take turns. Raises AppError."""
         async with self._database.maintenance() as session:
             return [(tenant, mail) for tenant, mail in await session.execute(DUE, {"most": most})]
-
-    async def take(self, tenant_id: str, mail_id: int) -> Mail | None:
-        """Take a mail; None if somebody else has it. Raises AppError."""
-        async with self._database.in_tenant(tenant_id) as session:
-            row = (await session.execute(TAKE, {"mail_id": mail_id})).first()
-        return None if row is None else Mail(*row)
-
-    async def refusal(self, tenant_id: str, address: str) -> str | None:
-        """What a mail server answered when it refused this address for good, if one did. Raises AppError."""
-        async with self._database.in_tenant(tenant_id) as session:
-            answer: str | None = (await session.execute(IS_REFUSED, {"to": address})).scalar_one_or_none()
-        return answer
-
-    async def end(self, tenant_id: str, mail: Mail, status: str, error: str | None = None) -> None:
-        """Keep what came of a mail. Raises AppError."""
-        async with self._database.in_tenant(tenant_id) as session:
-            await session.execute(END, {"mail_id": mail.id, "ending": status, "reason": error})
-
-    async def refuse(self, tenant_id: str, mail: Mail, address: str, answer: str) -> None:
-        """End a mail, and send no other to this address. Raises AppError."""
-        async with self._database.in_tenant(tenant_id) as session:
-            await session.execute(REFUSE, {"to": address, "reason": answer})
-            await session.execute(END, {"mail_id": mail.id, "ending": "refused", "reason": answer})
-
-    async def again(self, tenant_id: str, mail: Mail, pause: float, error: str | None) -> None:
-        """Let a mail that was certainly not sent wait for its next attempt. Raises AppError."""
-        async with self._database.in_tenant(tenant_id) as session:
-            await session.execute(AGAIN, {"mail_id": mail.id, "pause": pause, "reason": error})
 
     async def tend(self) -> None:
         """Make the digests that are due, and end what waited too long. Raises AppError."""
