@@ -14,12 +14,15 @@ from app.cli.environment import data_dir_option, environment
 from app.cli.serve import free_port, prepare, run_server
 from app.db.startup import UnsafeRoleError, check_role
 
+# After those of the service and of `crm identity`: all three may run on one machine.
+PORT = 3002
+
 
 @click.command()
 @click.option(
     "--concurrency", type=click.IntRange(1, 100), help="Jobs at the same time.  [default: JOB_CONCURRENCY, 4]"
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=3001, show_default=True, help="0 picks a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 picks a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for every address of the machine.")
 @data_dir_option
 def worker(concurrency: int | None, port: int, host: str, data_dir: Path | None) -> None:

@@ -18,6 +18,7 @@ from litestar.testing import TestClient
 
 from app.cli import crm
 from app.cli.serve import WORKER_STOP_SECONDS
+from app.cli.worker import PORT
 from app.settings import Settings, SettingsError, load_settings
 from tests.programs import program
 
@@ -126,7 +127,7 @@ def test_every_pod_runs_this_release_as_the_images_user_and_writes_only_where_it
 @every_overlay
 def test_the_probes_ask_addresses_that_answer_in_time(overlay: str, client: TestClient[Litestar]) -> None:
     made = manifests(overlay)
-    for name, listening in (("crm-service", Settings().server_port), ("crm-worker", 3001)):
+    for name, listening in (("crm-service", Settings().server_port), ("crm-worker", PORT)):
         pod = made.one("Deployment", name)["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
