@@ -150,6 +150,8 @@ EXAMPLES: dict[int, tuple[Code, Any]] = {
 }
 # What issues tokens, of one of the person's organizations.
 CHOOSES_ORGANIZATION = ("/login", "/auth/refresh")
+# Where `crm identity` keeps answers under an Idempotency-Key.
+MAKE_ONCE = ("/auth/organizations", "/auth/organizations/{organization_id}/members")
 # Responses with the ETag of the customer that they are about.
 OF_CUSTOMER = ("/customers/{customer_id}/tags", "/customers/{customer_id}/reassign")
 # OpenAPI 3.1 can't say what the events in a stream are: the schemas LiveEvent, NotificationEvent and Reload do.
@@ -455,7 +457,7 @@ def _parameters(
         yield _header("Range", "A part of the file", examples=["bytes=0-1023"])
     if resumes:
         yield _header("Last-Event-ID", "The id of the last event that you have got", pattern="^[0-9]{1,19}$")
-    if guarded and method == "POST":
+    if method == "POST" and (guarded or path in MAKE_ONCE):
         yield _header("Idempotency-Key", "Makes trying again safe for 24 hours", pattern="^[!-~]{1,255}$")
     if tried:
         about = "`true`: only show what the request would do. The answer is then a DryRun, and nothing is kept"
@@ -484,6 +486,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
     elif any(isinstance(guard, Guard) for guard in handler.resolve_guards()):
         statuses |= {401, 403, 429, 503} | ({404} if "{" in path else set())
         statuses |= {409} if method in WRITING else set()
+        statuses |= {422} if method == "POST" and path in MAKE_ONCE else set()
         statuses |= {408, 413, 415} if input_types(handler).data is not None else set()
     if path.startswith("/public/"):
         statuses |= {404, 503}
@@ -530,7 +533,7 @@ def _responses(path: str, method: str, handler: HTTPRouteHandler, *, guarded: bo
 
 def _answer_headers(method: str, path: str, answer: Any, *, guarded: bool, streams: bool) -> list[str]:
     of_record = streams or (guarded and (_is_record(path, answer) or path.endswith(OF_CUSTOMER)))
-    replayed = guarded and method == "POST"
+    replayed = method == "POST" and (guarded or path in MAKE_ONCE)
     writes = guarded and method in WRITING
     return [
         "X-Request-ID",

@@ -73,7 +73,19 @@ RECENT = (
     .order_by(c.at.desc())
     .limit(MOST_OF_NETWORK)
 )
-LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("network", type_=Text), 0)))
+# Mails to one address, whoever asked for them. The links in these are good for as long: nobody needs another one.
+MOST_MAILS, MAIL_WINDOW_MINUTES = 5, 30
+MAILED = (
+    select(c.id)
+    .where(
+        c.email_folded == bindparam("folded", type_=Text),
+        c.kind == bindparam("kind", type_=Text),
+        c.at > func.now() - text(f"interval '{MAIL_WINDOW_MINUTES} minutes'"),
+        c.data["is_mailed"].as_boolean(),
+    )
+    .limit(MOST_MAILS)
+)
+LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("what", type_=Text), 0)))
 
 
 async def note(
@@ -103,13 +115,22 @@ async def note(
     )
 
 
+async def has_enough_mails(tx: Transaction, kind: Kind, email: str) -> bool:
+    """Whether this address got so many mails of this kind in the last half hour that it gets no more: else whoever asks
+    from many networks could fill it. The caller notes `is_mailed`.
+    """
+    folded = fold_email(email)
+    await tx.execute(LOCK, {"what": f"{kind} {folded}"})
+    return len((await tx.execute(MAILED, {"folded": folded, "kind": kind.value})).all()) >= MOST_MAILS
+
+
 async def refuse_many(tx: Transaction, kind: Kind, email: str | None = None, *, exactly: bool = False) -> None:
     """Raises AppError RATE_LIMITED where there were too many of these in the last minute, from this network, or from
     there about this email. `exactly` waits for who counts at the same moment, until this transaction ends.
     """
     counted = {"network": tx.caller.network, "kind": kind.value}
     if exactly:
-        await tx.execute(LOCK, {"network": f"{kind} {tx.caller.network}"})
+        await tx.execute(LOCK, {"what": f"{kind} {tx.caller.network}"})
     found = (await tx.execute(RECENT, counted)).all()
     of_email = [seconds for seconds, folded in found if email is not None and folded == fold_email(email)]
     for recent, most in ((of_email, MOST_OF_EMAIL), ([seconds for seconds, _ in found], MOST_OF_NETWORK)):

@@ -21,6 +21,8 @@ from app.web.errors import AppError, Code
 from app.web.limits import RateLimiter
 from app.web.proxies import rate_limit_key
 
+ELSEWHERE = "This session works in another organization: name this one in the header X-Organization-Id of a refresh"
+
 
 class Person(Struct, frozen=True):
     """Who asks, with the role in the organization that the request is about."""
@@ -39,7 +41,7 @@ class Rule(StrEnum):
     ANYBODY = "anybody"
     # Whoever is logged in.
     PERSON = "person"
-    # The admins of the organization in the path. To others, it is not there.
+    # The admins of the organization in the path, in a session that works there. Who is no member finds none there.
     ADMIN = "admin"
 
 
@@ -59,7 +61,8 @@ class Authenticator:
         """
         try:
             claims = self._tokens.bearer(bearer_token(connection.headers)).claims
-            person, role = await self._find(claims, organization_id or str(claims.get("tenant_id")))
+            here = str(claims.get("tenant_id"))
+            person, role = await self._find(claims, organization_id or here)
         except AppError as refusal:
             if refusal.status == 401:
                 self._failures.acquire(rate_limit_key(connection.client.host) if connection.client else None)
@@ -69,7 +72,9 @@ class Authenticator:
             if organization_id is not None:
                 raise AppError(Code.ORGANIZATION_NOT_FOUND)
             raise AppError(Code.ORGANIZATION_FORBIDDEN, "You are not a member of this organization any more")
-        return Person(*person, role=Role(role), tenant_id=organization_id or claims["tenant_id"])
+        if organization_id not in {None, here}:
+            raise AppError(Code.ORGANIZATION_FORBIDDEN, ELSEWHERE)
+        return Person(*person, role=Role(role), tenant_id=here)
 
     async def _find(self, claims: Any, organization_id: str) -> tuple[tuple[UUID, UUID, str, str], str | None]:
         try:

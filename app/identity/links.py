@@ -7,14 +7,29 @@ from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta
-from sqlalchemy import Interval, LargeBinary, Text, bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    Interval,
+    LargeBinary,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
+from app.access.permissions import Role
 from app.identity.database import Transaction
-from app.identity.models import Invitation, OneTimeLink
+from app.identity.models import Invitation, Membership, OneTimeLink, User
 from app.identity.tokens import hash_of, new_secret
 from app.web.text import EXACT
 
 link, invitation = OneTimeLink.__table__.c, Invitation.__table__.c
+membership, user = Membership.__table__.c, User.__table__.c
 
 Secret = Annotated[str, Meta(min_length=1, max_length=100, description="What the link in a mail ends with", **EXACT)]
 
@@ -46,9 +61,17 @@ IS_GOOD = select(link.id).where(*_good)
 USE = delete(OneTimeLink).where(*_good).returning(link.user_id)
 # Those that were mailed before, too: one of them was enough.
 FORGET = delete(OneTimeLink).where(link.user_id == bindparam("person"), link.purpose == bindparam("for_purpose"))
+# An invitation is as good as its admin: whoever is admin no more has invited nobody.
+IS_GOOD_INVITATION = and_(
+    invitation.expires_at > func.now(),
+    exists()
+    .where(user.id == invitation.invited_by, user.is_active)
+    .where(membership.user_id == user.id, membership.organization_id == invitation.organization_id)
+    .where(membership.role == Role.ADMIN.value),
+)
 GIVE_SECRET = (
     update(Invitation)
-    .where(invitation.id == bindparam("invitation_id"), invitation.expires_at > func.now())
+    .where(invitation.id == bindparam("invitation_id"), IS_GOOD_INVITATION)
     .values(secret_hash=bindparam("hash"))
 )
 

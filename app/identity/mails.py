@@ -16,7 +16,7 @@ from sqlalchemy.types import BigInteger, Text, Uuid
 from app.db.session import Session
 from app.identity.caller import OPERATOR
 from app.identity.database import Database, Transaction
-from app.identity.links import Purpose, give_secret, make_link
+from app.identity.links import IS_GOOD_INVITATION, Purpose, give_secret, make_link
 from app.identity.models import Invitation, Organization, RefusedAddress, User
 from app.identity.models import Mail as Row
 from app.identity.models import Session as Device
@@ -89,7 +89,7 @@ INVITATION_BY_ID = (
             User.__table__, invitation.invited_by == user.id
         )
     )
-    .where(invitation.id == bindparam("invitation_id", type_=Uuid), invitation.expires_at > func.now())
+    .where(invitation.id == bindparam("invitation_id", type_=Uuid), IS_GOOD_INVITATION)
 )
 SESSION_BY_ID = select(session.user_agent, session.address).where(session.id == bindparam("one", type_=Uuid))
 

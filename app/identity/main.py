@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
+from litestar.di import Provide
 from litestar.enums import MediaType
 
 from app import probes
@@ -29,9 +30,10 @@ from app.settings import Settings
 from app.tasks import beside
 from app.telemetry import Telemetry, forget_dead_workers, measure_lag
 from app.web.cors import Cors
+from app.web.cursor import CursorSigner
 from app.web.error_responses import error_response
 from app.web.errors import AppError, Code
-from app.web.input import CrmRequest, read_input
+from app.web.input import CrmRequest, provide_filters, read_input
 from app.web.limits import RateLimiter, RequestLimits
 from app.web.proxies import Proxies
 from app.web.security_headers import SecurityHeaders
@@ -49,6 +51,7 @@ def create_identity(settings: Settings) -> Litestar:
         route_handlers=[users, sessions, organizations, console_login, console_me, probes.router],
         request_class=CrmRequest,
         before_request=_before_request,
+        dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
         exception_handlers={Exception: error_response},
         request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # see app.openapi
@@ -59,6 +62,7 @@ def create_identity(settings: Settings) -> Litestar:
                 "settings": settings,
                 "database": database,
                 "hashes": PasswordHashes(settings),
+                "cursors": CursorSigner(settings.jwt_secrets),
                 "attempts": RateLimiter(MOST_OF_PERSON),
                 "authenticator": Authenticator(settings, database),
                 "prober": probes.Prober(settings, VERSION_TABLE, MIGRATIONS),

@@ -176,6 +176,18 @@ class AuthEvent(Base):
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
+class IdempotencyKey(Base):
+    """A key that a person sent: the request that it stands for, and the answer."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[bytes]
+    body: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class Mail(Base):
     """A mail on its way. What one says is made when it is sent."""
 

@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -25,6 +26,8 @@ LONGEST_WAIT_SECONDS = 3.0
 MOST_FOR_EACH_CORE = 16
 # How much the newest hash counts in what one is expected to take.
 WEIGHT = 0.2
+# Where in a hash its parameters stand, between dollar signs.
+PARAMETERS = 3
 # Hashing lets everything else on this machine go first.
 NICENESS = 10
 
@@ -79,9 +82,9 @@ class PasswordHashes:
         self._threads = ThreadPoolExecutor(cores, "password-hashes", initializer=_give_way)
         self._cores = cores
         self._open = 0
+        # Of one hash with the settings' parameters, to begin with.
         began = time.monotonic()
-        # What the passwords of people are compared with who are not here.
-        self._nobodys = self._hasher.hash(os.urandom(16).hex())
+        self._parameters = self._hasher.hash(os.urandom(16).hex()).split("$")[PARAMETERS]
         self._seconds = time.monotonic() - began
 
     @contextmanager
@@ -105,18 +108,25 @@ class PasswordHashes:
         """The hash of a new password."""
         return await self._run(lambda: self._hasher.hash(password))
 
-    async def verify(self, known: str | None, password: str) -> bool:
-        """Whether it is the password with this hash. For nobody's it takes as long."""
-        return await self._run(lambda: self._is_right(known or self._nobodys, password)) and known is not None
+    async def verify(self, known: str | None, password: str, in_use: Collection[str] = ()) -> bool:
+        """Whether it is the password with this hash. For nobody's, None, it takes as long: one hash is made with the
+        settings' parameters, and one with each of those `in_use`, whichever of them `known` has.
+        """
+        return await self._run(lambda: self._is_right(known, password, {self._parameters, *in_use}))
 
     def is_outdated(self, known: str) -> bool:
         """Whether the settings ask for another hash of this password."""
         return self._hasher.check_needs_rehash(known)
 
-    def _is_right(self, known: str, password: str) -> bool:
-        with suppress(*self._wrong):
-            return self._hasher.verify(known, password)
-        return False
+    def _is_right(self, known: str | None, password: str, in_use: set[str]) -> bool:
+        hashes = {parameters: _nobodys(parameters) for parameters in in_use}
+        if known is not None:
+            hashes[known.split("$")[PARAMETERS]] = known
+        found = False
+        for each in hashes.values():
+            with suppress(*self._wrong):
+                found |= self._hasher.verify(each, password) and each is known
+        return found
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._measured, work)
@@ -127,6 +137,12 @@ class PasswordHashes:
             return work()
         finally:
             self._seconds += WEIGHT * (time.monotonic() - began - self._seconds)
+
+
+def _nobodys(parameters: str) -> str:
+    """A hash with these parameters that no password has, as far as anybody will ever find out."""
+    salt, key = (b64encode(os.urandom(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19${parameters}${salt}${key}"
 
 
 def _give_way() -> None:

@@ -32,8 +32,8 @@ class Deleted(StrEnum):
     INCLUDE = "include"
 
 
-class ListQuery(Struct, kw_only=True):
-    """What every list takes. A subclass adds its filters and its `sort_by`."""
+class PageQuery(Struct, kw_only=True):
+    """Which part of a list."""
 
     page: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="From 1; not together with cursor")]] = UNSET
     page_size: Maybe[Annotated[int, Meta(ge=1, le=10**9, description="Over 100 counts as 100")]] = UNSET
@@ -47,6 +47,11 @@ class ListQuery(Struct, kw_only=True):
             ),
         ]
     ] = UNSET
+
+
+class ListQuery(PageQuery, kw_only=True):
+    """What every list takes that can be sorted. A subclass adds its filters and its `sort_by`."""
+
     sort_order: Maybe[SortOrder] = UNSET
 
 

@@ -175,7 +175,94 @@ def test_without_mail_an_admin_gets_the_invitation_to_hand_it_over(
 def test_a_person_makes_another_organization_and_an_admin_renames_it(ada: Somebody) -> None:
     other = ada.ok("POST", "/auth/organizations", {"name": "Looms"})
     assert other["role"] == "admin"
+    # This session works elsewhere, although Ada is admin of both.
+    for method, path in (("PATCH", ""), ("GET", "/members"), ("POST", "/members")):
+        answer = ada.call(method, f"/auth/organizations/{other['id']}{path}", json={"name": "Jacquard"})
+        refused(answer, 403, "ORGANIZATION_FORBIDDEN")
+    ada.session = ada.refresh(**{"X-Organization-Id": other["id"]}).json()
     assert ada.ok("PATCH", f"/auth/organizations/{other['id']}", {"name": "Jacquard"})["name"] == "Jacquard"
     refused(ada.call("PATCH", f"/auth/organizations/{other['id']}", json={}), 400, "NO_UPDATES")
     mine = ada.ok("GET", "/auth/organizations/me")["data"]
     assert [each["name"] for each in mine] == ["Engines", "Jacquard"]
+
+
+@pytest.mark.parametrize("then", ["removed", "narrowed", "disabled"])
+def test_who_is_no_admin_any_more_has_invited_nobody(
+    then: str, ada: Somebody, bob: Somebody, identity_owner: psycopg.Connection
+) -> None:
+    ada.ok("PATCH", member(ada, bob), {"role": "admin"})
+    bob.session = bob.refresh().json()
+    eve, dan = (Somebody(ada.identity, ada.settings, name) for name in ("Eve", "Dan"))
+    secret = invited(bob, eve, "admin")
+    if then == "removed":
+        ada.ok("DELETE", member(ada, bob))
+    elif then == "narrowed":
+        ada.ok("PATCH", member(ada, bob), {"role": "manager"})
+    else:
+        identity_owner.execute("UPDATE users SET is_active = false WHERE id = %s", [bob.id])
+    refused(eve.register(None, invitation=secret), 400, "INVALID_LINK")
+    members = f"/auth/organizations/{ada.organization}/members"
+    assert eve.email not in {each["email"] for each in ada.ok("GET", members)["data"]}
+    assert dan.register(None, invitation=invited(ada, dan)).status_code == 201
+    assert eve.register(None, invitation=invited(ada, eve)).status_code == 201
+
+
+def test_lists_come_in_pages_and_a_walk_by_cursor_meets_everybody_once(
+    ada: Somebody, bob: Somebody, somebody: Callable[..., Somebody]
+) -> None:
+    members = f"/auth/organizations/{ada.organization}/members"
+    guests = [somebody(name) for name in ("Eve", "Dan", "Zoe")]
+    for guest in guests:
+        ada.ok("POST", members, {"email": guest.email, "role": "agent"})
+    everybody = [each.email for each in (ada, bob, *guests)]
+    second = ada.ok("GET", f"{members}?page=2&page_size=2")
+    assert [each["email"] for each in second["data"]] == everybody[2:4]
+    assert (second["total"], second["total_pages"], second["page"], second["page_size"]) == (5, 3, 2, 2)
+    walked = []
+    page = ada.ok("GET", f"{members}?page_size=2")
+    while True:
+        walked += [each["email"] for each in page["data"]]
+        if page["next_cursor"] is None:
+            break
+        last, page = page, ada.ok("GET", f"{members}?page_size=2&cursor={page['next_cursor']}")
+    assert walked == everybody
+    refused(ada.call("GET", f"{members}?page=1&cursor={last['next_cursor']}"), 400, "INVALID_REQUEST")
+    refused(ada.call("GET", f"/auth/sessions?cursor={last['next_cursor']}"), 400, "INVALID_CURSOR")
+    refused(ada.call("GET", f"{members}?page=0"), 400, "INVALID_REQUEST")
+    for _ in range(2):
+        ada.log_in()
+    first = ada.ok("GET", "/auth/sessions?page_size=2")
+    rest = ada.ok("GET", f"/auth/sessions?page_size=2&cursor={first['next_cursor']}")
+    assert (len({each["id"] for each in first["data"] + rest["data"]}), first["total"]) == (3, 3)
+    assert first["data"][0]["is_current"]
+
+
+def test_what_is_made_with_a_key_is_made_once(
+    ada: Somebody, other_identity: Callable[..., TestClient[Litestar]], identity_owner: psycopg.Connection
+) -> None:
+    key = {"Idempotency-Key": "one"}
+    first, again = (ada.call("POST", "/auth/organizations", json={"name": "Looms"}, headers=key) for _ in range(2))
+    assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(ada.ok("GET", "/auth/organizations/me")["data"]) == 2
+    other = ada.call("POST", "/auth/organizations", json={"name": "Mills"}, headers=key)
+    refused(other, 422, "IDEMPOTENCY_KEY_REUSED")
+    ada.identity = other_identity(environment="production")  # where the answer shows the secret
+    eve = {"email": f"eve-{ada.email}", "role": "agent"}
+    members, key = f"/auth/organizations/{ada.organization}/members", {"Idempotency-Key": "two"}
+    shown, hidden = (ada.call("POST", members, json=eve, headers=key) for _ in range(2))
+    assert hidden.json() == shown.json() | {"invitation": None}
+    assert shown.json()["invitation"] is not None
+    identity_owner.execute("UPDATE idempotency_keys SET created_at = created_at - interval '24 hours'")
+    assert "idempotency-replayed" not in ada.call("POST", members, json=eve, headers=key).headers
+
+
+def test_nobody_is_in_organizations_without_end(ada: Somebody, identity_owner: psycopg.Connection) -> None:
+    identity_owner.execute(
+        "WITH made AS (INSERT INTO organizations (id, name, owner_id)"
+        " SELECT gen_random_uuid(), 'One of many', %s FROM generate_series(1, 499) RETURNING id)"
+        " INSERT INTO memberships (organization_id, user_id, role) SELECT id, %s, 'admin' FROM made",
+        [ada.id, ada.id],
+    )
+    refused(ada.call("POST", "/auth/organizations", json={"name": "One more"}), 409, "LIMIT_REACHED")

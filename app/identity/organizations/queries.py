@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, text, union_all, update
+from sqlalchemy import (
+    bindparam,
+    delete,
+    false,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.types import Text, Uuid
 
-from app.identity.links import INVITATION_LIVES
+from app.identity.links import INVITATION_LIVES, IS_GOOD_INVITATION
 from app.identity.models import Invitation, Membership, Organization, User
+from app.identity.pages import Listing
 
 c = Organization.__table__.c
 membership, invitation, user = Membership.__table__.c, Invitation.__table__.c, User.__table__.c
@@ -51,7 +65,6 @@ IS_MEMBER = (
     .join_from(Membership.__table__, User.__table__, membership.user_id == user.id)
     .where(membership.organization_id == _here, user.email_folded == bindparam("folded", type_=Text))
 )
-MOST_MEMBERS = 1000
 _members = (
     select(
         user.id.label("user_id"),
@@ -62,6 +75,9 @@ _members = (
         membership.joined_at,
         null().label("invitation_id"),
         null().label("invited_until"),
+        false().label("is_invitation"),
+        membership.joined_at.label("since"),
+        user.id.label("place"),
     )
     .select_from(
         Membership.__table__.join(User.__table__, membership.user_id == user.id).join(
@@ -76,12 +92,18 @@ _invited = select(
     invitation.email,
     null(),
     invitation.role,
-    literal_column("false"),
+    false(),
     null(),
     invitation.id,
     invitation.expires_at,
-).where(invitation.organization_id == _here, invitation.expires_at > func.now())
-MEMBERS = union_all(_members, _invited).order_by(text("joined_at NULLS LAST"), text("email")).limit(MOST_MEMBERS)
+    true(),
+    invitation.created_at,
+    invitation.id,
+).where(invitation.organization_id == _here, IS_GOOD_INVITATION)
+# In the order in which they came; after them who is invited.
+_everybody = union_all(_members, _invited).subquery()
+MEMBERS = Listing("members", select(_everybody), ("is_invitation", "since", "place"))
+PLACES = select(func.count()).where(membership.user_id == bindparam("person", type_=Uuid))
 
 _invite = upsert(Invitation).values(
     organization_id=bindparam("here"),
@@ -97,26 +119,17 @@ INVITE = _invite.on_conflict_do_update(
     constraint="invitations_email_key",
     set_=_given | {"id": func.gen_random_uuid(), "secret_hash": null(), "created_at": func.now()},
 ).returning(invitation.id, invitation.expires_at)
-FORGET_EXPIRED = delete(Invitation).where(invitation.organization_id == _here, invitation.expires_at < func.now())
+FORGET_USELESS = delete(Invitation).where(invitation.organization_id == _here, ~IS_GOOD_INVITATION)
 WITHDRAW = (
     delete(Invitation)
     .where(invitation.organization_id == _here, invitation.id == bindparam("invitation_id"))
     .returning(invitation.email)
 )
+_shown = (invitation.secret_hash == bindparam("hash"), invitation.email_folded == bindparam("folded", type_=Text))
 USE_INVITATION = (
-    delete(Invitation)
-    .where(
-        invitation.secret_hash == bindparam("hash"),
-        invitation.email_folded == bindparam("folded", type_=Text),
-        invitation.expires_at > func.now(),
-    )
-    .returning(invitation.organization_id, invitation.role)
+    delete(Invitation).where(*_shown, IS_GOOD_INVITATION).returning(invitation.organization_id, invitation.role)
 )
-IS_INVITED = select(invitation.id).where(
-    invitation.secret_hash == bindparam("hash"),
-    invitation.email_folded == bindparam("folded", type_=Text),
-    invitation.expires_at > func.now(),
-)
+IS_INVITED = select(invitation.id).where(*_shown, IS_GOOD_INVITATION)
 # The CRM's functions, where it reads the same database.
 HAS_CRM = select(
     func.to_regprocedure(literal_column("'public.crm_shut_out(text, text, text, text, jsonb, boolean)'")).is_not(None)

@@ -5,24 +5,28 @@ from __future__ import annotations
 from uuid import UUID
 
 from litestar import Response, Router, delete, get, patch, post
+from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec.structs import replace
 
 from app.identity.guards import Allows, Person, Rule
 from app.identity.http import transaction
-from app.identity.organizations import service
+from app.identity.idempotency import made_once
+from app.identity.organizations import queries, service
 from app.identity.organizations.schemas import (
     ChangedMember,
     ChangedOrganization,
     Invited,
     Member,
-    Members,
     NewMember,
     NewOrganization,
     Organization,
     Organizations,
 )
+from app.identity.pages import page_of
 from app.identity.sessions.service import organizations_of
 from app.web.input import CrmRequest
+from app.web.paging import Page, PageQuery
 from app.web.structs import Message
 
 
@@ -37,8 +41,7 @@ async def list_my_organizations(request: CrmRequest) -> Response[Organizations]:
 @post("/", guards=[Allows(Rule.PERSON)])
 async def create_organization(request: CrmRequest, data: JSONBody[NewOrganization]) -> Response[Organization]:
     """Make another organization, as its owner and first admin."""
-    async with transaction(request) as tx:
-        return Response(await service.create(tx, request.user.user_id, data.name))
+    return await made_once(request, lambda tx: service.create(tx, request.user.user_id, data.name))
 
 
 @patch("/{organization_id:str}", guards=[Allows(Rule.ADMIN)])
@@ -52,10 +55,13 @@ async def rename_organization(
 
 
 @get("/{organization_id:str}/members", guards=[Allows(Rule.ADMIN)])
-async def list_members(request: CrmRequest, organization_id: FromPath[str]) -> Response[Members]:
-    """Who is in the organization, and who is invited."""
+async def list_members(
+    request: CrmRequest, organization_id: FromPath[str], filters: NamedDependency[PageQuery]
+) -> Response[Page[Member]]:
+    """Who is in the organization, and after them who is invited."""
     async with transaction(request) as tx:
-        return Response(await service.members(tx, organization_id))
+        here = {"here": organization_id}
+        return Response(await page_of(tx, queries.MEMBERS, filters, here, service.member, request.app.state))
 
 
 @post("/{organization_id:str}/members", guards=[Allows(Rule.ADMIN)])
@@ -64,8 +70,11 @@ async def invite_member(
 ) -> Response[Invited]:
     """Invite somebody by mail. Where no mail can be sent, the secret of the invitation is in the answer."""
     by_mail = request.app.state.settings.sends_mail
-    async with transaction(request) as tx:
-        return Response(await service.invite(tx, request.user, organization_id, data, by_mail=by_mail))
+    return await made_once(
+        request,
+        lambda tx: service.invite(tx, request.user, organization_id, data, by_mail=by_mail),
+        lambda invited: replace(invited, invitation=None),
+    )
 
 
 @patch("/{organization_id:str}/members/{user_id:str}", guards=[Allows(Rule.ADMIN)])

@@ -59,13 +59,6 @@ class Member(View):
     invited_until: datetime | None
 
 
-class Members(View):
-    """The people of the organization, and those who are invited."""
-
-    data: list[Member]
-    total: int
-
-
 class NewMember(Body):
     """Somebody to invite."""
 

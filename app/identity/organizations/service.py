@@ -7,29 +7,42 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID, uuid4
 
+from msgspec import convert
 from msgspec.structs import replace
 
 from app.access.permissions import RANK, Role
+from app.db.result import RowMapping
 from app.identity import mails
 from app.identity.database import Transaction
 from app.identity.events import Kind, note, refuse_many
 from app.identity.guards import Person
 from app.identity.links import give_secret
 from app.identity.organizations import queries
-from app.identity.organizations.schemas import ChangedMember, Invited, Member, Members, NewMember, Organization
+from app.identity.organizations.schemas import ChangedMember, Invited, Member, NewMember, Organization
 from app.identity.tokens import hash_of
 from app.web.email import fold_email
 from app.web.errors import AppError, Code
 
+MOST_PLACES = 500
+
 
 async def create(tx: Transaction, user_id: UUID, name: str, organization_id: str | None = None) -> Organization:
     """A new organization, of which this person is the owner and first admin."""
+    await _require_place(tx, user_id)
     organization_id = organization_id or str(uuid4())
     about = {"new_id": organization_id, "called": name, "person": user_id}
     await tx.execute(queries.CREATE, about)
     await tx.execute(queries.JOIN, {"here": organization_id, "person": user_id, "as_role": Role.ADMIN.value})
     await note(tx, Kind.ORGANIZATION_CREATED, user_id=user_id, organization_id=organization_id, name=name)
     return Organization(id=organization_id, name=name, role=Role.ADMIN)
+
+
+async def _require_place(tx: Transaction, user_id: UUID) -> None:
+    """Raises AppError LIMIT_REACHED. Every session's answer has all of a person's organizations."""
+    if (await tx.execute(queries.PLACES, {"person": user_id})).scalar_one() >= MOST_PLACES:
+        raise AppError(
+            Code.LIMIT_REACHED, f"Nobody is in more than {MOST_PLACES} organizations", data={"max": MOST_PLACES}
+        )
 
 
 async def rename(tx: Transaction, admin: Person, organization_id: str, name: str) -> Organization:
@@ -42,16 +55,9 @@ async def rename(tx: Transaction, admin: Person, organization_id: str, name: str
     return Organization(id=organization_id, name=name, role=admin.role)
 
 
-async def members(tx: Transaction, organization_id: str) -> Members:
-    """Its people, and who is invited."""
-    rows = await tx.execute(queries.MEMBERS, {"here": organization_id})
-    data = [_member(row) for row in rows]
-    return Members(data=data, total=len(data))
-
-
-def _member(row: Iterable[Any]) -> Member:
-    user_id, email, name, role, *more = row
-    return Member(user_id, email, name, Role(role), *more)
+def member(row: RowMapping) -> Member:
+    """Somebody of the list."""
+    return convert({name: row[name] for name in Member.__struct_fields__}, Member)
 
 
 async def invite(tx: Transaction, admin: Person, organization_id: str, new: NewMember, *, by_mail: bool) -> Invited:
@@ -60,7 +66,7 @@ async def invite(tx: Transaction, admin: Person, organization_id: str, new: NewM
     Raises AppError MEMBER_EXISTS, and RATE_LIMITED for who invites too many in a minute.
     """
     await refuse_many(tx, Kind.MEMBER_INVITED, new.email)
-    await tx.execute(queries.FORGET_EXPIRED, {"here": organization_id})
+    await tx.execute(queries.FORGET_USELESS, {"here": organization_id})
     folded = fold_email(new.email)
     if (await tx.execute(queries.IS_MEMBER, {"here": organization_id, "folded": folded})).all():
         raise AppError(Code.MEMBER_EXISTS)
@@ -101,6 +107,7 @@ async def join(tx: Transaction, user_id: UUID, email: str, secret: str) -> str:
     if found is None:
         raise AppError(Code.INVALID_LINK, "This invitation was used or withdrawn, is too old, or is for somebody else")
     organization_id, role = found
+    await _require_place(tx, user_id)
     await tx.execute(queries.ACCEPT, {"here": organization_id, "person": user_id, "as_role": role})
     await note(tx, Kind.MEMBER_JOINED, user_id=user_id, email=email, organization_id=organization_id, role=role)
     if await _has_crm(tx):
@@ -154,10 +161,11 @@ async def sign_out(tx: Transaction, organization_ids: Iterable[str], user_id: UU
 
 
 async def _find(tx: Transaction, organization_id: str, user_id: UUID) -> Member:
-    row = (await tx.execute(queries.MEMBER, {"here": organization_id, "person": user_id})).first()
-    if row is None:
+    rows = (await tx.execute(queries.MEMBER, {"here": organization_id, "person": user_id})).mappings()
+    found = rows.first()
+    if found is None:
         raise AppError(Code.MEMBER_NOT_FOUND)
-    return _member(row)
+    return member(found)
 
 
 async def _shut_out(tx: Transaction, actor: str, organization_id: str, member: Member, *, for_good: bool) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import DateTime, Integer, Interval, Select, bindparam, cast, func, insert, select, update
+from sqlalchemy import DateTime, Integer, Interval, Select, bindparam, cast, func, insert, select, text, update
 from sqlalchemy.types import Text, Uuid
 
 from app.identity.models import Credential, Membership, Organization, RefreshToken, Session, User
+from app.identity.pages import Listing
 
 user, credential = User.__table__.c, Credential.__table__.c
 session, token = Session.__table__.c, RefreshToken.__table__.c
@@ -115,8 +116,8 @@ END_ALL = (
     .values(_ended)
     .returning(session.id)
 )
-MOST_DEVICES = 100
-DEVICES = (
+DEVICES = Listing(
+    "sessions",
     select(
         session.id,
         session.user_agent,
@@ -125,11 +126,21 @@ DEVICES = (
         session.created_at,
         session.last_used_at,
         session.expires_at,
-    )
-    .where(session.user_id == bindparam("person", type_=Uuid), _open, session.expires_at > func.now())
-    .order_by(session.last_used_at.desc(), session.id)
-    .limit(MOST_DEVICES)
+    ).where(session.user_id == bindparam("person", type_=Uuid), _open, session.expires_at > func.now()),
+    ("last_used_at", "id"),
+    newest_first=True,
 )
+# With which parameters hashes were made: one step through the index for each.
+HASHES_IN_USE = text("""
+    WITH RECURSIVE found AS (
+        SELECT min(split_part(password_hash, '$', 4)) AS parameters FROM credentials
+        UNION ALL
+        SELECT (SELECT min(split_part(password_hash, '$', 4)) FROM credentials
+            WHERE split_part(password_hash, '$', 4) > found.parameters)
+        FROM found WHERE found.parameters IS NOT NULL
+    )
+    SELECT parameters FROM found WHERE parameters IS NOT NULL
+""")
 REHASH = (
     update(Credential)
     .where(credential.user_id == bindparam("person"), credential.password_hash == bindparam("before"))

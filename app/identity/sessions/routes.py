@@ -5,15 +5,19 @@ from __future__ import annotations
 from uuid import UUID
 
 from litestar import Response, Router, delete, get, post
+from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from app.db.result import RowMapping
 from app.identity.caller import caller_of
 from app.identity.guards import Allows, Person, Rule
 from app.identity.http import transaction, wanted_organization
-from app.identity.sessions import service
-from app.identity.sessions.schemas import Devices, Login, RefreshToken, Session
+from app.identity.pages import page_of
+from app.identity.sessions import queries, service
+from app.identity.sessions.schemas import Device, Login, RefreshToken, Session
 from app.web.email import fold_email
 from app.web.input import CrmRequest
+from app.web.paging import Page, PageQuery
 from app.web.structs import Message
 
 
@@ -71,11 +75,16 @@ async def log_out_everywhere(request: CrmRequest) -> Response[Message]:
 
 
 @get("/sessions", guards=[Allows(Rule.PERSON)])
-async def list_sessions(request: CrmRequest) -> Response[Devices]:
+async def list_sessions(request: CrmRequest, filters: NamedDependency[PageQuery]) -> Response[Page[Device]]:
     """Where I am logged in, last used first."""
     person: Person = request.user
+
+    def device(row: RowMapping) -> Device:
+        return Device(**row, is_current=row["id"] == person.session_id)
+
     async with transaction(request) as tx:
-        return Response(await service.devices(tx, person.user_id, person.session_id))
+        mine = {"person": person.user_id}
+        return Response(await page_of(tx, queries.DEVICES, filters, mine, device, request.app.state))
 
 
 @delete("/sessions/{session_id:str}", status_code=200, guards=[Allows(Rule.PERSON)])

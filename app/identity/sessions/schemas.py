@@ -62,10 +62,3 @@ class Device(View):
     last_used_at: datetime
     expires_at: datetime
     is_current: bool
-
-
-class Devices(View):
-    """Where I am logged in, last used first."""
-
-    data: list[Device]
-    total: int

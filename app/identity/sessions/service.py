@@ -17,7 +17,7 @@ from app.identity.organizations.schemas import Organization
 from app.identity.organizations.service import join
 from app.identity.passwords import PasswordHashes
 from app.identity.sessions import queries
-from app.identity.sessions.schemas import Device, Devices, Login, Person, Session
+from app.identity.sessions.schemas import Login, Person, Session
 from app.identity.tokens import Bearer, access_token, hash_of, new_secret, successors
 from app.settings import Settings
 from app.web.email import fold_email
@@ -88,7 +88,8 @@ async def check_password(
     async with database.transaction(caller) as tx:
         await refuse_many(tx, Kind.LOGIN_FAILED, email)
         known = await find_by_email(tx, email)
-    is_right = await hashes.verify(known.password_hash if known and known.is_active else None, password)
+        in_use = (await tx.execute(queries.HASHES_IN_USE)).scalars().all()
+    is_right = await hashes.verify(known.password_hash if known and known.is_active else None, password, in_use)
     return known if is_right else None
 
 
@@ -312,10 +313,3 @@ async def end_one(tx: Transaction, user_id: UUID, session_id: UUID) -> None:
     if not ended.all():
         raise AppError(Code.SESSION_NOT_FOUND)
     await note(tx, Kind.SESSION_ENDED, user_id=user_id, session=str(session_id))
-
-
-async def devices(tx: Transaction, user_id: UUID, current: UUID) -> Devices:
-    """Where somebody is logged in."""
-    rows = (await tx.execute(queries.DEVICES, {"person": user_id})).mappings()
-    data = [Device(**row, is_current=row["id"] == current) for row in rows]
-    return Devices(data=data, total=len(data))

@@ -9,7 +9,7 @@ from psycopg.errors import UniqueViolation
 from app.identity import mails
 from app.identity.caller import Caller
 from app.identity.database import Database, Transaction
-from app.identity.events import Kind, note, refuse_many
+from app.identity.events import Kind, has_enough_mails, note, refuse_many
 from app.identity.guards import Person
 from app.identity.links import Purpose, forget_links, is_good, use_link
 from app.identity.organizations.service import is_invited, join
@@ -44,10 +44,14 @@ async def register(
     async with database.transaction(caller) as tx:
         await refuse_many(tx, Kind.REGISTERED, new.email, exactly=True)
         user_id = await _insert(tx, new, password_hash)
-        await note(tx, Kind.REGISTERED, user_id=user_id, email=new.email, is_new=user_id is not None)
-        if secret is None and settings.sends_mail:
+        by_mail = secret is None and settings.sends_mail
+        is_mailed = by_mail and not await has_enough_mails(tx, Kind.REGISTERED, new.email)
+        is_new = user_id is not None
+        await note(tx, Kind.REGISTERED, user_id=user_id, email=new.email, is_new=is_new, is_mailed=is_mailed)
+        if is_mailed:
             about = {"user": None if user_id is None else str(user_id)}
             await mails.make(tx, mails.REGISTERED, new.email, about)
+        if by_mail:
             return None
         if user_id is not None:
             if secret is not None:
@@ -108,12 +112,15 @@ async def verify_email(database: Database, caller: Caller, secret: str) -> None:
 
 async def forget_password(tx: Transaction, email: str) -> None:
     """Mail a link for a new password, if somebody has this email: who sends the mail finds that out, not this request.
+    An address with enough such mails gets no more, and the answer is the same.
 
     Raises AppError RATE_LIMITED.
     """
     await refuse_many(tx, Kind.RESET_ASKED, email, exactly=True)
-    await note(tx, Kind.RESET_ASKED, email=email)
-    await mails.make(tx, mails.RESET_PASSWORD, email, {})
+    is_mailed = not await has_enough_mails(tx, Kind.RESET_ASKED, email)
+    await note(tx, Kind.RESET_ASKED, email=email, is_mailed=is_mailed)
+    if is_mailed:
+        await mails.make(tx, mails.RESET_PASSWORD, email, {})
 
 
 async def reset_password(database: Database, hashes: PasswordHashes, caller: Caller, reset: Reset) -> None:
