@@ -1085,6 +1085,7 @@ CREATE TABLE customers (
 
 CREATE UNIQUE INDEX customers_live_email_key ON customers (tenant_id, email_folded) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX customers_live_external_id_key ON customers (tenant_id, external_id) WHERE deleted_at IS NULL;
+CREATE INDEX customers_assigned_to_idx ON customers (tenant_id, assigned_to, id);
 CREATE INDEX customers_follow_up_idx ON customers (next_follow_up_at) WHERE deleted_at IS NULL AND timezone('UTC',
     next_follow_up_at)::time without time zone <> '00:00:00'::time without time zone;
 CREATE INDEX customers_hold_idx ON customers (tenant_id, created_at, id) WHERE hold;
@@ -1258,8 +1259,7 @@ CREATE POLICY tenant ON deals
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT SELECT (tenant_id, id, customer_id, stage_id, amount, currency, expected_close_date, owner_id, deleted_at) ON
-    deals TO crm_maintenance;
+GRANT SELECT (tenant_id, id, stage_id, expected_close_date, owner_id, deleted_at) ON deals TO crm_maintenance;
 GRANT SELECT ON deals TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON deals TO crm_service;
 
@@ -2583,6 +2583,8 @@ CREATE TABLE report_changes (
     CONSTRAINT report_changes_pkey PRIMARY KEY (tenant_id, series, id)
 );
 
+CREATE INDEX report_changes_waiting_idx ON report_changes (id);
+
 ALTER TABLE report_changes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE report_changes FORCE ROW LEVEL SECURITY;
 CREATE POLICY changed ON report_changes FOR INSERT TO CURRENT_USER
@@ -2805,17 +2807,23 @@ CREATE TABLE stage_history (
 
 CREATE INDEX stage_history_deal_idx ON stage_history (tenant_id, deal_id, id) INCLUDE (to_stage_id);
 CREATE INDEX stage_history_from_stage_idx ON stage_history (tenant_id, from_stage_id);
+CREATE INDEX stage_history_time_idx ON stage_history (tenant_id, to_stage_id, (floor(64::double precision *
+    ln(GREATEST(1.0::double precision, EXTRACT(epoch FROM left_at - entered_at)::double precision)) / ln(2::double
+    precision))::integer)) WHERE left_at IS NOT NULL;
 CREATE INDEX stage_history_to_stage_idx ON stage_history (tenant_id, to_stage_id);
 
 ALTER TABLE stage_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE stage_history FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON stage_history AS RESTRICTIVE FOR SELECT TO crm_service_own
-    USING (CURRENT_USER <> 'crm_service_own' OR (deal_id IN (SELECT deals.id FROM deals)));
+    USING (CURRENT_USER <> 'crm_service_own' OR (EXISTS (SELECT FROM deals WHERE deals.id = stage_history.deal_id)));
 CREATE POLICY tenant ON stage_history
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
 GRANT SELECT ON stage_history TO crm_service;
+
+CREATE TRIGGER sum_delete AFTER DELETE ON stage_history REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION crm_sum_stage_history_delete();
 
 
 -- tags ----------------------------------------------------------------------------------------------------------------
@@ -3053,7 +3061,6 @@ BEGIN
     END IF;
 END $function$;
 
--- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
 CREATE FUNCTION crm_add_up_reports(tenant text)
  RETURNS void
  LANGUAGE plpgsql
@@ -3066,14 +3073,23 @@ BEGIN
     DELETE FROM customer_values WHERE tenant_id = tenant;
     -- One statement, which sees the rows and the changes at the same moment.
     WITH seen AS (DELETE FROM report_changes WHERE tenant_id = tenant),
+    worths AS (
+        SELECT customer_id, currency, sum(amount) AS value, sum(count(*)) OVER (PARTITION BY customer_id) AS deals
+        FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL GROUP BY customer_id, currency
+    ),
+    valued AS (
+        INSERT INTO customer_values (tenant_id, customer_id, currency, value, deals)
+        SELECT tenant, customer_id, currency, value, deals FROM worths WHERE value <> 0
+        UNION ALL SELECT DISTINCT tenant, customer_id, '', 0, deals FROM worths
+    ),
     rows AS MATERIALIZED (SELECT * FROM (
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                count(*) AS rows, sum(amount)::numeric AS amount,
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
-               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM customers WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                count(*) AS rows, sum(amount)::numeric AS amount,
@@ -3102,7 +3118,25 @@ BEGIN
                -- What has no due date never becomes overdue.
                CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
                0 AS amount, 0 AS probability, NULL::numeric AS took
-        FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS facts WHERE tenant_id = tenant),
+        FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
+               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM (
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
+        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0) AS facts WHERE tenant_id = tenant),
 
     days AS (
             SELECT tenant_id, series, 24 AS span, person, hour - mod(mod(hour, 24) + 24, 24) AS hour … -- 284 characters, 2122c4e5caa9
@@ -3121,7 +3155,9 @@ BEGIN
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
     periods AS (
-        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
+        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
+        WHERE series <> 'deals.times'
+        UNION ALL SELECT * FROM ever
     ),
     hours AS (
         SELECT * FROM (
@@ -3132,16 +3168,14 @@ BEGIN
     ),
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
-               CASE series WHEN 'activities' THEN '' ELSE facet END AS facet, part, sum(rows)::bigin … -- 242 characters, c5b389a5b2a8
-        FROM periods WHERE series <> 'customers' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
+        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     )
     INSERT INTO report_sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, par … -- 277 characters, 55ba2fa6181a
-    PERFORM crm_value_customers(array_agg(tenant), array_agg(customer_id))
-    FROM (SELECT DISTINCT customer_id FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL) AS customers;
 END $function$;
 
 -- When a person's quiet hours are over, if this moment is in them; else the moment itself.
@@ -4670,7 +4704,6 @@ folded := replace(folded, 'ﬗ', 'մխ');
         END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_letters(text,boolean) TO crm_maintenance, crm_search, crm_service;
 
--- Adds about so many changes to the sums, and returns how many. Somebody else may be doing it: then none.
 CREATE FUNCTION crm_fold_report_changes(most bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -4689,7 +4722,7 @@ BEGIN
     END IF;
     WITH first AS (
         SELECT tenant_id, series, id FROM report_changes
-        ORDER BY tenant_id, series, id LIMIT least(greatest(most, 1), 10000)
+        ORDER BY id LIMIT least(greatest(most, 1), 10000)
     ),
     gone AS (
         DELETE FROM report_changes USING first
@@ -4715,7 +4748,9 @@ BEGIN
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
     periods AS (
-        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
+        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
+        WHERE series <> 'deals.times'
+        UNION ALL SELECT * FROM ever
     ),
     hours AS (
         SELECT * FROM (
@@ -4726,8 +4761,8 @@ BEGIN
     ),
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
-               CASE series WHEN 'activities' THEN '' ELSE facet END AS facet, part, sum(rows)::bigin … -- 242 characters, c5b389a5b2a8
-        FROM periods WHERE series <> 'customers' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
+        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -4739,13 +4774,29 @@ BEGIN
         SET rows = sums.rows + excluded.rows, amount = sums.amount + excluded.amount, weighted = sum … -- 213 characters, 187cba8b2b7c
         RETURNING ctid, rows = 0 AND amount = 0 AND weighted = 0 AND closed = 0 AND seconds = 0 AS is_empty
     ),
-    changed AS (SELECT DISTINCT tenant_id, facet::bigint AS customer_id FROM gone WHERE series = 'deals.customer')
+    changed AS (
+        INSERT INTO customer_values AS kept (tenant_id, customer_id, currency, value, deals)
+        SELECT tenant_id, facet::bigint, currency, sum(value), sum(deals)
+        FROM gone CROSS JOIN LATERAL (VALUES (part, amount, 0), ('', 0, rows)) AS worth (currency, value, deals)
+        WHERE series = 'deals.customer' GROUP BY 1, 2, 3
+        ON CONFLICT (tenant_id, customer_id, currency) DO UPDATE
+        SET value = kept.value + excluded.value, deals = kept.deals + excluded.deals
+        RETURNING tenant_id, customer_id, currency
+    )
     SELECT (SELECT count(*) FROM gone), (SELECT array_agg(ctid) FROM added WHERE is_empty),
-           (SELECT array_agg(tenant_id ORDER BY tenant_id, customer_id) FROM changed),
-           (SELECT array_agg(customer_id ORDER BY tenant_id, customer_id) FROM changed)
+           (SELECT array_agg(tenant_id ORDER BY tenant_id, customer_id) FROM changed WHERE currency = ''),
+           (SELECT array_agg(customer_id ORDER BY tenant_id, customer_id) FROM changed WHERE currency = '')
     INTO folded, empty, tenants, customers;
     DELETE FROM report_sums WHERE ctid = ANY (empty);
-    PERFORM crm_value_customers(tenants, customers);
+    -- Of each currency, too, there stands how many deals there are in all.
+    UPDATE customer_values AS kept SET deals = every.deals
+    FROM unnest(tenants, customers) AS changed (tenant_id, customer_id) JOIN customer_values AS every
+        ON every.tenant_id = changed.tenant_id AND every.customer_id = changed.customer_id AND every.currency = ''
+    WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND kept.currency <> ''
+        AND kept.value <> 0 AND kept.deals <> every.deals;
+    DELETE FROM customer_values AS kept USING unnest(tenants, customers) AS changed (tenant_id, customer_id)
+    WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id
+        AND CASE currency WHEN '' THEN deals ELSE value END = 0;
     RETURN folded;
 END $function$;
 ALTER FUNCTION crm_fold_report_changes(bigint) OWNER TO crm_maintenance;
@@ -5935,7 +5986,6 @@ END $function$;
 ALTER FUNCTION crm_prune_proposals(bigint) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_prune_proposals(bigint) TO crm_service;
 
--- Deletes a batch of sums by the hour that are too old to be asked for; returns how many.
 CREATE FUNCTION crm_prune_report_sums(most bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -6887,8 +6937,8 @@ AS $function$
                -sum(amount * probability)::numeric AS weighted,
                -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
-               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
             RETURN NULL;
         END $function$;
@@ -6906,8 +6956,8 @@ AS $function$
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
-               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM new_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
             RETURN NULL;
         END $function$;
@@ -6927,16 +6977,16 @@ AS $function$
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
-               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM new_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                -count(*) AS rows, -sum(amount)::numeric AS amount,
                -sum(amount * probability)::numeric AS weighted,
                -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, 'customers' AS series, '' AS person, created_at AS at, false AS whole_day,
-               status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS changes GR … -- 162 characters, 6b4067d8941b
         HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
             RETURN NULL;
@@ -6994,7 +7044,9 @@ AS $function$
                    -- Which customers something has changed for.
                    ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
         ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;INSERT IN … -- 216 characters, 7397d4302e6c
+    SELECT tenant_id, 'deals.ways', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3 … -- 205 characters, 18b820b96fd1
+    FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2, 3, 4, 5, 6, 7;
             RETURN NULL;
         END $function$;
 
@@ -7003,6 +7055,7 @@ CREATE FUNCTION crm_sum_deals_update()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
         BEGIN
             INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
@@ -7042,7 +7095,70 @@ AS $function$
                    ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
         ) AS axes (series, at, dated, owner, facet, chance)
         WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS chang … -- 167 characters, d60c6a4b08ae
-        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
+        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(s … -- 238 characters, 6aae3fec08e3
+    WITH changed AS MATERIALIZED (
+        SELECT earlier.tenant_id, earlier.id, earlier.stage_id <> later.stage_id AS is_moved,
+               earlier.owner_id AS old_owner, earlier.created_at AS old_time, earlier.deleted_at IS NULL AS was_live,
+               later.owner_id AS new_owner, later.created_at AS new_time, later.deleted_at IS NULL AS is_live
+        FROM old_rows AS earlier JOIN new_rows AS later USING (tenant_id, id)
+        WHERE (earlier.stage_id, earlier.owner_id, earlier.created_at, earlier.deleted_at IS NULL)
+            IS DISTINCT FROM (later.stage_id, later.owner_id, later.created_at, later.deleted_at IS NULL)
+    ),
+    sides AS (
+        SELECT tenant_id, id, 1 AS sign, false AS before_move, new_owner AS owner_id, new_time AS created_at
+        FROM changed WHERE is_live
+        UNION ALL
+        SELECT tenant_id, id, -1, is_moved, old_owner, old_time FROM changed WHERE was_live
+    ),
+    visits AS MATERIALIZED (
+        SELECT sides.tenant_id, sides.id AS deal_id, sign, owner_id, created_at, to_stage_id, entered_at, left_at,
+               NOT (before_move AND back = 1) AS has_begun, NOT (before_move AND back = 2) AS has_ended
+        FROM sides CROSS JOIN LATERAL (
+            SELECT to_stage_id, entered_at, left_at, row_number() OVER (ORDER BY id DESC) AS back
+            FROM stage_history WHERE tenant_id = sides.tenant_id AND deal_id = sides.id OFFSET 0
+        ) AS history
+    )
+
+        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
+               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
+        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
+            RETURN NULL;
+        END $function$;
+
+CREATE FUNCTION crm_sum_stage_history_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+        BEGIN
+            INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
+               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM (
+    SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM old_rows AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
+        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+    SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM old_rows AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
             RETURN NULL;
         END $function$;
 
@@ -7273,43 +7389,6 @@ CREATE FUNCTION crm_user_json(user_id text)
  IMMUTABLE PARALLEL SAFE STRICT
 RETURN CASE WHEN (user_id ~ '^[1-9][0-9]{0,14}$'::text) THEN to_jsonb((user_id)::bigint) ELSE to_jsonb(user_id) END;
 GRANT EXECUTE ON FUNCTION crm_user_json(text) TO crm_maintenance, crm_search, crm_service;
-
--- Reads anew what these customers' deals are worth. It may be done at any time, and twice.
-CREATE FUNCTION crm_value_customers(tenants text[], customers bigint[])
- RETURNS void
- LANGUAGE sql
-AS $function$
-    WITH changed AS (SELECT * FROM unnest(tenants, customers) AS changed (tenant_id, customer_id)),
-    present AS (
-        SELECT tenant_id, customer_id, currency, sum(amount) AS value, count(*) AS deals
-        FROM changed CROSS JOIN LATERAL (
-            SELECT currency, amount FROM deals
-            WHERE deals.tenant_id = changed.tenant_id AND deals.customer_id = changed.customer_id
-                AND deleted_at IS NULL OFFSET 0
-        ) AS deals
-        GROUP BY tenant_id, customer_id, currency
-    ),
-    valued AS (
-        SELECT tenant_id, customer_id, currency, value,
-               sum(deals) OVER (PARTITION BY tenant_id, customer_id)::bigint AS deals
-        FROM present
-        UNION ALL
-        SELECT tenant_id, customer_id, '', 0, sum(deals)::bigint FROM present GROUP BY tenant_id, customer_id
-    ),
-    gone AS (
-        DELETE FROM customer_values AS kept USING changed
-        WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND NOT EXISTS (
-            SELECT FROM valued
-            WHERE valued.tenant_id = kept.tenant_id AND valued.customer_id = kept.customer_id
-                AND valued.currency = kept.currency
-        )
-    )
-    INSERT INTO customer_values AS kept (tenant_id, customer_id, currency, value, deals)
-    SELECT tenant_id, customer_id, currency, value, deals FROM valued
-    ON CONFLICT (tenant_id, customer_id, currency) DO UPDATE SET value = excluded.value, deals = excluded.deals
-    WHERE (kept.value, kept.deals) <> (excluded.value, excluded.deals)
-$function$;
-GRANT EXECUTE ON FUNCTION crm_value_customers(text[],bigint[]) TO crm_maintenance;
 
 -- The digest of an entry's values. The salt keeps anybody from guessing erased values by their digest.
 CREATE FUNCTION crm_values_digest(salt bytea, document jsonb)

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from app.admin.reports.queries import first_moment as first_moment_in_sql
 from app.records.calendar import day_of, first_moment, last_moment
+from tests.admin.reports_from_rows import first_moment as first_moment_in_sql
 from tests.callers import Caller, refused
 
 DAY = timedelta(days=1)

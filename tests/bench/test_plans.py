@@ -195,7 +195,7 @@ def test_the_search_over_everything_is_planned_once(recording: tuple[TestClient[
     assert {statement.prepare for statement in sent if "crm_search" in statement.sql} == {None}
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.report and "funnel" not in case.name], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.report], ids=str)
 def test_a_report_needs_no_whole_table(bench: Bench, recording: tuple[TestClient[Any], list[str]], case: Case) -> None:
     client, sent = recording
     sent.clear()

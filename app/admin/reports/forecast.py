@@ -7,14 +7,13 @@ from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from msgspec import UNSET, Struct, json
+from msgspec import UNSET, Struct
 
-from app.admin.reports import queries
-from app.admin.reports.from_sums import period_rows
+from app.admin.reports import from_sums
 from app.admin.reports.rows import PeriodRow
 from app.admin.reports.schemas import Forecast, ForecastBy, ForecastPeriod, ForecastQuery
-from app.admin.reports.service import money, owned_by, people_of
-from app.records.calendar import day_of, first_moment, lower_bound, midnight, next_moment, upper_bound, zone_of
+from app.admin.reports.service import money, people_of
+from app.records.calendar import day_of, lower_bound, upper_bound, zone_of
 from app.records.transaction import Transaction
 from app.web.errors import Fault, invalid
 
@@ -58,28 +57,11 @@ async def forecast(tx: Transaction, query: ForecastQuery) -> Forecast:
     zone, today, last, shown = await span_of(tx, query)
     starts = [period.start for period in shown if period.start is not None]
     people = people_of(tx, query)
-    if tx.own_records_only:
-        rows = await _of_own(tx, starts, last, today, zone, people)
-    else:
-        rows = await period_rows(tx, starts, last, today, zone, people)
+    rows = await from_sums.period_rows(tx, starts, last, today, zone, people)
     places = {period.place for period in shown}
     sums = {(row.place, row.currency, row.kind): row for row in rows if row.place in places}
     currencies = sorted({currency for _, currency, _ in sums})
     return Forecast([_figures(period, currency, sums) for period in shown for currency in currencies])
-
-
-async def _of_own(
-    tx: Transaction, starts: list[date], last: date, today: date, zone: ZoneInfo, people: list[str] | None
-) -> list[PeriodRow]:
-    parameters = {
-        "today_moment": first_moment(today, zone),
-        "today_midnight": midnight(today),
-        # The last bound is where the last period ends.
-        "moments": [*(first_moment(start, zone) for start in starts), next_moment(last, zone)],
-        "midnights": [*map(midnight, starts), next_moment(last, ZoneInfo("UTC"))],
-    }
-    found = await tx.connection.execute(queries.FORECAST, owned_by(people) | parameters)
-    return json.decode(found.scalar_one(), type=list[PeriodRow])
 
 
 def _periods(first: date, last: date, by: ForecastBy) -> Iterator[Period]:

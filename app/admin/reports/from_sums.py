@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
+from math import ceil, floor
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
@@ -13,13 +16,24 @@ from sqlalchemy import text
 
 from app.admin.deals.schemas import Deal
 from app.admin.reports import schemas
-from app.admin.reports.queries import NEWEST_DEALS
+from app.admin.reports.queries import (
+    DAYS_OF_OWN,
+    NEWEST_DEALS,
+    NEWEST_OF_OWN,
+    TIMES,
+    TIMES_AT,
+    TIMES_OF_OWN,
+    TOP_CUSTOMERS,
+    TOP_OF_OWN,
+)
 from app.admin.reports.rows import (
     ActivityRow,
     ClosingRow,
     CustomerRow,
     DayRow,
     DealRow,
+    FunnelRow,
+    FunnelRows,
     OverviewRows,
     PeriodRow,
     PersonRow,
@@ -37,6 +51,8 @@ NAMELESS = (None, None)
 LATELY = timedelta(days=90)
 FRESH = timedelta(days=30)
 DAYS = 30
+# The median, and what nine of ten stay below.
+SHARES = (0.5, 0.9)
 
 
 class Frame(Struct):
@@ -61,50 +77,12 @@ class Frame(Struct):
 FRAME = text("""
     SELECT json_build_object(
         'now', now(), 'currency', default_currency, 'timezone', timezone,
-        'stages', (SELECT json_agg(json_build_object('id', id, 'name', name, 'kind', kind) ORDER BY "order", id)
-                   FROM pipeline_stages)
+        'stages', (
+            SELECT json_agg(json_build_object(
+                'id', id, 'name', name, 'display_name', display_name, 'kind', kind, 'order', "order"
+            ) ORDER BY "order", id) FROM pipeline_stages
+        )
     )::text FROM settings
-""")
-# The best customers are read off an index; of those that changed since, the deals are added up now. Where few have
-# deals in the organization's currency, those with the most deals come next.
-TOP_CUSTOMERS = text("""
-    WITH home AS (SELECT default_currency AS currency FROM settings),
-    changed AS MATERIALIZED (
-        SELECT DISTINCT facet::bigint AS customer_id FROM report_changes WHERE series = 'deals.customer'
-    ),
-    best AS (
-        SELECT customer_id FROM customer_values
-        WHERE currency = (SELECT currency FROM home) AND customer_id NOT IN (SELECT customer_id FROM changed)
-        ORDER BY value DESC, deals DESC, customer_id LIMIT 5
-    ),
-    busiest AS (
-        SELECT customer_id FROM customer_values
-        WHERE currency = '' AND customer_id NOT IN (SELECT customer_id FROM changed)
-        ORDER BY value DESC, deals DESC, customer_id LIMIT 10
-    ),
-    valued AS (
-        SELECT customer_id, deals, coalesce((
-            SELECT value FROM customer_values AS here
-            WHERE here.customer_id = every.customer_id AND here.currency = (SELECT currency FROM home)
-        ), 0) AS value
-        FROM (SELECT customer_id FROM best UNION SELECT customer_id FROM busiest) AS chosen
-        JOIN customer_values AS every USING (customer_id)
-        WHERE every.currency = ''
-        UNION ALL
-        SELECT customer_id, count(*), coalesce(sum(amount) FILTER (WHERE currency = (SELECT currency FROM home)), 0)
-        FROM changed CROSS JOIN LATERAL (
-            SELECT amount, currency FROM deals
-            WHERE deals.customer_id = changed.customer_id AND deleted_at IS NULL OFFSET 0
-        ) AS deals
-        GROUP BY customer_id
-    )
-    SELECT coalesce(json_agg(json_build_object(
-        'id', customer_id, 'name', crm_customer_name(customer_id),
-        'email', (SELECT email FROM customers WHERE id = customer_id),
-        'company', (SELECT company FROM customers WHERE id = customer_id),
-        'deals_count', deals, 'deals_value', trim_scale(value)
-    ) ORDER BY value DESC, deals DESC, customer_id), '[]')::text
-    FROM (SELECT * FROM valued ORDER BY value DESC, deals DESC, customer_id LIMIT 5) AS top
 """)
 PEOPLE = text("SELECT id, name, email FROM users WHERE CAST(:ids AS text[]) IS NULL OR id = ANY (:ids)")
 
@@ -115,7 +93,7 @@ async def frame_of(tx: Transaction) -> Frame:
 
 
 # Numbers by which a report knows its sums. Those of days and periods come after.
-ALL, CLOSED, CUSTOMERS, NEW_CUSTOMERS, ACTIVITIES, OVERDUE, WEEK, NONE, FIRST = range(9)
+ALL, CLOSED, CUSTOMERS, NEW_CUSTOMERS, ACTIVITIES, OVERDUE, WEEK, NONE, WAYS, TIMES_IN, FIRST = range(11)
 
 
 async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
@@ -137,19 +115,16 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
             Ask(WEEK, "activities", _days(monday, monday + timedelta(days=7), zone), HOUR),
             *(
                 Ask(FIRST + back, "activities", _days(day, day + timedelta(days=1), zone), HOUR)
-                for back, day in enumerate(days)
+                for back, day in enumerate([] if tx.own_records_only else days)
             ),
         ],
     )
     found = _by_place(figures)
     new = Counter({it.facet: it.rows for it in found[NEW_CUSTOMERS]})
     closed = Counter({(it.facet, it.part): it.rows for it in found[CLOSED]})
-    per_day = Counter[tuple[int, str]]()
-    for figure in figures:
-        if figure.place >= FIRST:
-            per_day[figure.place - FIRST, figure.facet] += figure.rows
-    newest = (await tx.connection.execute(NEWEST_DEALS)).scalar_one()
-    best = (await tx.connection.execute(TOP_CUSTOMERS)).scalar_one()
+    own = tx.own_records_only
+    newest = (await tx.connection.execute(NEWEST_OF_OWN if own else NEWEST_DEALS)).scalar_one()
+    best = (await tx.connection.execute(TOP_OF_OWN if own else TOP_CUSTOMERS)).scalar_one()
     rows = OverviewRows(
         currency=frame.currency,
         today=today,
@@ -169,11 +144,31 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
                 for status, count in (("scheduled", -it.rows), ("overdue", it.rows))
             ),
         ],
-        days=[DayRow(days[back], kind, count) for (back, kind), count in per_day.items()],
+        days=await _days_of_own(tx, frame, days) if own else _days_of_all(figures, days),
         top_customers=json.decode(best, type=list[schemas.TopCustomer]),
         top_performers=await _top_performers(tx, frame),
     )
     return rows, newest
+
+
+def _days_of_all(figures: Iterable[Figure], days: Sequence[date]) -> list[DayRow]:
+    counts = Counter[tuple[int, str]]()
+    for figure in figures:
+        if figure.place >= FIRST:
+            counts[figure.place - FIRST, figure.facet] += figure.rows
+    return [DayRow(days[back], kind, count) for (back, kind), count in counts.items()]
+
+
+async def _days_of_own(tx: Transaction, frame: Frame, days: Sequence[date]) -> list[DayRow]:
+    # A day more at either end: a whole day's midnight is that of UTC.
+    given = {
+        "first": midnight(days[-1] - timedelta(days=1)),
+        "last": midnight(days[0] + timedelta(days=2)),
+        "first_day": days[-1],
+        "last_day": days[0],
+        "zone": frame.timezone,
+    }
+    return json.decode((await tx.connection.execute(DAYS_OF_OWN, given)).scalar_one(), type=list[DayRow])
 
 
 async def _top_performers(tx: Transaction, frame: Frame) -> list[schemas.Performer]:
@@ -206,6 +201,104 @@ async def summary_rows(tx: Transaction, between: Between | None, people: Sequenc
     found = _by_place(await add_up(tx, asks, people))
     sums = [_closing(it, frame.kinds[it.facet]) for it in found[ALL]]
     return SummaryRows(sums, sum(it.rows for it in found[FIRST]))
+
+
+async def funnel_rows(tx: Transaction, between: Between | None, people: Sequence[str] | None) -> FunnelRows:
+    """Of the deals that were created in a period, and belong to these people."""
+    frame = await frame_of(tx)
+    asks = [Ask(ALL, "deals.created", between), Ask(WAYS, "deals.ways", between)]
+    is_kept = between is None and not tx.own_records_only
+    found = _by_place(await add_up(tx, [*asks, *([Ask(TIMES_IN, "deals.times")] if is_kept else [])], people))
+    ways = [(frozenset(map(int, it.facet.split(","))), it.rows) for it in found[WAYS]]
+    times = await _times_of_all(tx, found[TIMES_IN], people) if is_kept else await _times_of_period(tx, between, people)
+    here = defaultdict[int, dict[str, Decimal]](dict)
+    current = Counter[int]()
+    for it in found[ALL]:
+        current[int(it.facet)] += it.rows
+        here[int(it.facet)][it.part] = here[int(it.facet)].get(it.part, Decimal(0)) + it.amount
+    return FunnelRows(
+        frame.currency,
+        [
+            FunnelRow(
+                stage.name,
+                stage.display_name,
+                stage.kind,
+                before is None,
+                *_entered(ways, stage, before, frame.stages),
+                current[stage.id],
+                here[stage.id],
+                times.get(stage.id),
+            )
+            for stage, before in zip(frame.stages, _steps(frame.stages), strict=True)
+        ],
+    )
+
+
+def _steps(stages: Sequence[StageRow]) -> Iterator[StageRow | None]:
+    """Of each stage the open one before it."""
+    before = None
+    for stage in stages:
+        yield before
+        if stage.kind == "open":
+            before = stage
+
+
+def _entered(
+    ways: Sequence[tuple[frozenset[int], int]], stage: StageRow, before: StageRow | None, stages: Sequence[StageRow]
+) -> tuple[int, int, int]:
+    """How many deals entered a stage; and of those that entered the one before, how many came on from there."""
+    further = {it.id for it in stages if it.id == stage.id or (it.order > stage.order and it.kind in {"open", "won"})}
+    came = [(way, deals) for way, deals in ways if before and before.id in way]
+    return (
+        sum(deals for way, deals in ways if stage.id in way),
+        sum(deals for _, deals in came),
+        sum(deals for way, deals in came if way & further),
+    )
+
+
+async def _times_of_period(
+    tx: Transaction, between: Between | None, people: Sequence[str] | None
+) -> dict[int, list[float]]:
+    first, last, *_ = between or Between()
+    statement = TIMES_OF_OWN if tx.own_records_only else TIMES
+    found = await tx.connection.execute(statement, {"first": first, "last": last, "people": people})
+    return json.decode(found.scalar_one(), type=dict[int, list[float]])
+
+
+async def _times_of_all(
+    tx: Transaction, figures: Iterable[Figure], people: Sequence[str] | None
+) -> dict[int, list[float]]:
+    """From how many visits took about how long. Only those that took about as long as what is looked for are read."""
+    buckets = defaultdict[int, Counter[int]](Counter)
+    for it in figures:
+        buckets[int(it.facet)][int(it.part)] += it.rows
+    wanted: dict[tuple[int, int], int] = {}
+    of: list[int] = []
+    places: list[int] = []
+    for stage, counts in buckets.items():
+        ends = list(accumulate(counts[bucket] for bucket in sorted(counts)))
+        for share in SHARES:
+            exact = share * (ends[-1] - 1)
+            for place in (floor(exact), ceil(exact)):
+                number = bisect_right(ends, place)
+                of.append(wanted.setdefault((stage, sorted(counts)[number]), len(wanted) + 1))
+                places.append(place - (ends[number - 1] if number else 0))
+    given = {
+        "stages": [stage for stage, _ in wanted],
+        "buckets": [bucket for _, bucket in wanted],
+        "of": of,
+        "places": places,
+        "people": people,
+    }
+    found = iter(json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[float]))
+    times = defaultdict[int, list[float]](list)
+    for stage, counts in buckets.items():
+        for share in SHARES:
+            low, high = next(found), next(found)
+            # As percentile_cont has it.
+            exact = share * (counts.total() - 1)
+            times[stage].append(low + (exact - floor(exact)) * (high - low))
+    return times
 
 
 async def team_rows(tx: Transaction, between: Between | None, only: str | None) -> TeamRows:

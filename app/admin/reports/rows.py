@@ -16,6 +16,8 @@ class StageRow(Struct):
     id: int
     name: str
     kind: str
+    display_name: str = ""
+    order: int = 0
 
 
 class CustomerRow(Struct):

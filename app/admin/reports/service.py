@@ -1,35 +1,30 @@
-"""Makes each report: from sums, or for people who see only their own records from a statement over the rows."""
+"""Makes each report."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, NamedTuple
 
-from msgspec import UNSET, json
+from msgspec import UNSET
 
 from app.access.permissions import Permission
 from app.admin.activities.schemas import ActivityStatus, ActivityType
 from app.admin.customers.schemas import CustomerStatus
-from app.admin.reports import from_sums, queries, schemas
+from app.admin.reports import from_sums, schemas
 from app.admin.reports.rows import (
     ActivityRow,
     ClosingRow,
     DayRow,
     DealRow,
     FunnelRow,
-    FunnelRows,
-    OverviewRows,
     PersonRow,
-    SummaryRows,
-    TeamRows,
 )
 from app.admin.reports.schemas import ByCurrency, DealReportQuery, PeriodQuery
 from app.admin.reports.sums import Between
 from app.money import currency_decimals
-from app.records.calendar import Bound, lower_bound, upper_bound, zone_of
+from app.records.calendar import lower_bound, upper_bound, zone_of
 from app.records.filters import named_people
 from app.records.transaction import Transaction
 
@@ -38,11 +33,7 @@ KINDS = ("open", "won", "lost")
 
 async def overview(tx: Transaction) -> schemas.Overview:
     """The overview of everything."""
-    if tx.own_records_only:
-        recent_deals = (await tx.connection.execute(queries.NEWEST_DEALS)).scalar_one()
-        rows = json.decode((await tx.connection.execute(queries.OVERVIEW)).scalar_one(), type=OverviewRows)
-    else:
-        rows, recent_deals = await from_sums.overview_rows(tx)
+    rows, recent_deals = await from_sums.overview_rows(tx)
     kinds = {stage.id: stage.kind for stage in rows.stages}
     live = rows.deals
     won, lost, open_ = ([row for row in live if kinds[row.stage_id] == kind] for kind in ("won", "lost", "open"))
@@ -98,12 +89,7 @@ async def overview(tx: Transaction) -> schemas.Overview:
 
 async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummary:
     """Deals by status and currency."""
-    bounds, people = await _bounds(tx, query), people_of(tx, query)
-    if tx.own_records_only:
-        found = await tx.connection.execute(queries.SUMMARY, _ends(bounds) | owned_by(people))
-        rows = json.decode(found.scalar_one(), type=SummaryRows)
-    else:
-        rows = await from_sums.summary_rows(tx, _between(bounds), people)
+    rows = await from_sums.summary_rows(tx, await _between(tx, query), people_of(tx, query))
     groups = defaultdict[tuple[int, str], list[ClosingRow]](list)
     for row in rows.sums:
         groups[KINDS.index(row.kind), row.currency].append(row)
@@ -116,22 +102,14 @@ async def summary(tx: Transaction, query: DealReportQuery) -> schemas.DealSummar
 
 async def funnel(tx: Transaction, query: DealReportQuery) -> schemas.Funnel:
     """Every stage, in order, from the stage history."""
-    statement = queries.FUNNEL_OF_ALL if query == DealReportQuery() else queries.FUNNEL
-    chosen = _ends(await _bounds(tx, query)) | owned_by(people_of(tx, query))
-    found = await tx.connection.execute(statement, chosen)
-    rows = json.decode(found.scalar_one(), type=FunnelRows)
+    rows = await from_sums.funnel_rows(tx, await _between(tx, query), people_of(tx, query))
     return schemas.Funnel([_funnel_stage(row, rows.currency) for row in rows.stages])
 
 
 async def team(tx: Transaction, query: PeriodQuery) -> schemas.Team:
     """The report for all people; for an agent, only for itself."""
     only = None if tx.actor.can(Permission.MANAGE_ALL) else tx.actor.user_id
-    bounds = await _bounds(tx, query)
-    if tx.own_records_only:
-        found = await tx.connection.execute(queries.TEAM, _ends(bounds) | {"only": only})
-        rows = json.decode(found.scalar_one(), type=TeamRows)
-    else:
-        rows = await from_sums.team_rows(tx, _between(bounds), only)
+    rows = await from_sums.team_rows(tx, await _between(tx, query), only)
     members = [_member(person, rows.currency) for person in rows.people]
     return schemas.Team(
         sorted(members, key=lambda m: (m.id is None, -m.won_value, -m.won_count, m.name or "", str(m.id)))
@@ -197,36 +175,14 @@ def _member(person: PersonRow, currency: str) -> schemas.TeamMember:
     )
 
 
-class _Bounds(NamedTuple):
-    """Where a period begins and ends."""
-
-    lower: Bound | None
-    upper: Bound | None
-
-
-async def _bounds(tx: Transaction, query: PeriodQuery) -> _Bounds:
+async def _between(tx: Transaction, query: PeriodQuery) -> Between | None:
     if query.from_ is UNSET and query.to is UNSET:
-        return _Bounds(None, None)
+        return None
     zone = await zone_of(tx)
-    return _Bounds(
+    return Between.of(
         None if query.from_ is UNSET else lower_bound(query.from_, zone),
         None if query.to is UNSET else upper_bound(query.to, zone),
     )
-
-
-def _ends(bounds: _Bounds) -> dict[str, datetime | None]:
-    """For moments and for whole days."""
-    lower, upper = bounds
-    return {
-        "from": lower and lower.moment,
-        "from_day": lower and lower.midnight,
-        "to": upper and upper.moment,
-        "to_day": upper and upper.midnight,
-    }
-
-
-def _between(bounds: _Bounds) -> Between | None:
-    return Between.of(*bounds) if any(bounds) else None
 
 
 def people_of(tx: Transaction, query: DealReportQuery) -> list[str] | None:
@@ -234,11 +190,6 @@ def people_of(tx: Transaction, query: DealReportQuery) -> list[str] | None:
     if query.owner_id is UNSET or query.owner_id is None:
         return None
     return named_people(query.owner_id, tx.actor.user_id) + ([""] if "none" in query.owner_id else [])
-
-
-def owned_by(people: list[str] | None) -> dict[str, Any]:
-    """The same, as statements over the rows take it."""
-    return {"owners": people, "nobody": people is not None and "" in people}
 
 
 def _status_sum(status: str, currency: str, rows: list[ClosingRow]) -> schemas.StatusSum:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from msgspec import Struct, json
-from sqlalchemy import TextClause, text
+from sqlalchemy import Executable, TextClause, text
 
 from app.db.database import Database
+from app.db.statements import unprepared
 from app.records.calendar import LAST_OF_ALL, Bound, midnight
 from app.records.transaction import Transaction
 
@@ -144,7 +146,8 @@ def _sums(people: str, by_person: str, pending: str) -> TextClause:
             ) AS sums
             UNION ALL
             SELECT place, CASE WHEN {by_person} THEN person ELSE '' END,
-                   CASE WHEN {by_person} AND series = 'activities' THEN '' ELSE facet END, part, {MEASURES}
+                   CASE WHEN {by_person} AND series = 'activities' AND span <> 0 THEN '' ELSE facet END, part,
+                   {MEASURES}
             FROM ranges JOIN report_changes AS changes USING (series, whole_day)
             WHERE hour >= first AND hour < last AND {pending}
         )
@@ -160,6 +163,8 @@ SUMS_OF_EACH = _sums(
     "SELECT DISTINCT person FROM report_sums WHERE series = ANY (:series) AND by_person AND span = 0", "true", "true"
 )
 
+# The stages that a deal ever entered, in the order of their ids as texts.
+WAY = "SELECT string_agg(DISTINCT to_stage_id::text, ',') AS way FROM stage_history WHERE deal_id = {} OFFSET 0"
 _BETWEEN = "deleted_at IS NULL AND {0} >= first AND {0} < last"
 _OF_DEALS = f"""
     SELECT coalesce(owner_id, '') AS person, stage_id::text AS facet, currency AS part,
@@ -175,9 +180,15 @@ _OF_ACTIVITIES = f"""
 # The rows of each series that begin with a moment and end before another one.
 _ROWS = {
     "customers": f"""
-        SELECT '' AS person, status AS facet, '' AS part, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT coalesce(assigned_to, '') AS person, status AS facet, '' AS part,
+               0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM customers WHERE {_BETWEEN.format("created_at")}""",
     "deals.created": _OF_DEALS.format("created_at"),
+    "deals.ways": f"""
+        SELECT coalesce(owner_id, '') AS person, way AS facet, '' AS part,
+               0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM deals CROSS JOIN LATERAL ({WAY.format("deals.id")}) AS ways
+        WHERE {_BETWEEN.format("created_at")} AND way IS NOT NULL""",
     **{
         series: f"{_OF_DEALS.format(column)} AND ({_AT_MIDNIGHT.format(column)}) = whole_day"
         for series, column in (("deals.expected", "expected_close_date"), ("deals.closed", "actual_close_date"))
@@ -209,16 +220,103 @@ EDGES = {series: _edges(rows) for series, rows in _ROWS.items()}
 WITH_WHOLE_DAYS = {"deals.expected", "deals.closed", "activities"}
 
 
+# How long a visit of a stage took, as the index and the sums of `deals.times` have it (migrations/report_sums.py).
+TIME_BUCKET = "floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln(2::float8))::integer"
+ME = "current_setting('crm.user')"
+# Deals that people see though they belong to others, because the customers are theirs.
+OF_MY_CUSTOMERS = f"""
+    customers JOIN deals ON deals.customer_id = customers.id
+    WHERE customers.assigned_to = {ME} AND deals.deleted_at IS NULL"""
+_WAYS = f"FROM shared CROSS JOIN LATERAL ({WAY.format('shared.id')}) AS ways"
+_SHARED = {
+    series: f"SELECT '{series}' AS series, {column} AS at, {day} AS whole_day, {facet} AS facet, shared.* {source}"
+    for series, column, day, facet, source in (
+        ("deals.created", "created_at", "false", "stage_id::text", "FROM shared"),
+        ("deals.ways", "created_at", "false", "way", _WAYS),
+        *(
+            (series, column, _AT_MIDNIGHT.format(column), "stage_id::text", "FROM shared")
+            for series, column in (("deals.expected", "expected_close_date"), ("deals.closed", "actual_close_date"))
+        ),
+    )
+}
+
+
+@cache
+def _shared(series: tuple[str, ...]) -> Executable:
+    """The figures of such deals, by whose they are. Their number is that of the person's own customers."""
+    return unprepared(
+        text(f"""
+        WITH shared AS MATERIALIZED (
+            SELECT deals.id, coalesce(owner_id, '') AS person, stage_id, currency, amount, probability,
+                   deals.created_at, expected_close_date, actual_close_date
+            FROM {OF_MY_CUSTOMERS} AND owner_id IS DISTINCT FROM {ME}
+                AND (CAST(:people AS text[]) IS NULL OR coalesce(owner_id, '') = ANY (:people))
+        ),
+        facts AS ({" UNION ALL ".join(map(_SHARED.__getitem__, series))})
+        SELECT coalesce(json_agg(json_build_array(place, person, facet, part, {MEASURES})), '[]')::text
+        FROM (
+            SELECT place, person, facet, CASE series WHEN 'deals.ways' THEN '' ELSE currency END, count(*),
+                   sum(amount), sum(amount * probability), count(actual_close_date),
+                   coalesce(sum(extract(epoch FROM greatest(actual_close_date - created_at, '0'))), 0)
+            FROM unnest(
+                CAST(:place AS integer[]), CAST(:series AS text[]),
+                CAST(:first AS timestamptz[]), CAST(:last AS timestamptz[]),
+                CAST(:first_day AS timestamptz[]), CAST(:last_day AS timestamptz[])
+            ) AS asks (place, series, first, last, first_day, last_day)
+            JOIN facts USING (series)
+            WHERE facet IS NOT NULL AND CASE WHEN whole_day THEN at >= first_day AND at < last_day
+                                             ELSE at >= first AND at < last END
+            GROUP BY 1, 2, 3, 4
+        ) AS sums (place, person, facet, part, {MEASURES})
+    """)
+    )
+
+
 async def add_up(
     tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | None = None, *, each: bool = False
 ) -> list[Figure]:
-    """The figures of everybody, of these people ('' is nobody), or of each person; those of no rows are left out."""
+    """The figures of everybody, of these people ('' is nobody), or of each person; those of no rows are left out.
+
+    Of who sees only own records, it is what belongs to that person, and the deals of others at the person's customers.
+    """
+    if tx.own_records_only:
+        mine = [tx.actor.user_id] if people is None or tx.actor.user_id in people else []
+        figures = await _add_up(tx, asks, mine, each=False) if mine else []
+        figures += await _add_up_shared(tx, [ask for ask in asks if ask.series.startswith("deals.")], people)
+    else:
+        figures = await _add_up(tx, asks, people, each=each)
+    sums: dict[tuple[int, str, str, str], Figure] = {}
+    for figure in figures:
+        key = figure.place, figure.person, figure.facet, figure.part
+        sums[key] = sums[key].plus(figure) if key in sums else figure
+    return [figure for figure in sums.values() if figure.rows]
+
+
+async def _add_up_shared(tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | None) -> list[Figure]:
+    if not asks:
+        return []
+    betweens = [ask.between or Between() for ask in asks]
+    given = {
+        "place": [ask.place for ask in asks],
+        "series": [ask.series for ask in asks],
+        "first": ["-infinity" if it.first is None else it.first.isoformat() for it in betweens],
+        "last": ["infinity" if it.last is None else it.last.isoformat() for it in betweens],
+        "first_day": ["-infinity" if it.first_day is None else midnight(it.first_day).isoformat() for it in betweens],
+        "last_day": ["infinity" if it.last_day is None else midnight(it.last_day).isoformat() for it in betweens],
+    }
+    statement = _shared(tuple(sorted({ask.series for ask in asks})))
+    found = await tx.connection.execute(statement, given | {"people": people})
+    return json.decode(found.scalar_one(), type=list[Figure])
+
+
+async def _add_up(tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | None, *, each: bool) -> list[Figure]:
     by_person = each or people is not None
     ranges: list[_Range] = []
     edges: dict[str, list[_Edge]] = {}
     for ask in asks:
         for whole_day in (False, True) if ask.series in WITH_WHOLE_DAYS else (False,):
-            hours = _hours(ask, whole_day, edges)
+            # Of people there are no sums by the hour.
+            hours = _hours(ask._replace(least=DAY) if by_person else ask, whole_day, edges)
             ranges += (_Range(ask.place, ask.series, whole_day, *each) for each in hours)
     statement = SUMS_OF_EACH if each else SUMS if people is None else SUMS_OF_NAMED
     given: dict[str, Any] = {name: [getattr(one, name) for one in ranges] for name in _Range._fields}
@@ -228,11 +326,7 @@ async def add_up(
         given = {name: [getattr(one, name) for one in some] for name in _Edge._fields}
         found = await tx.connection.execute(EDGES[series], given | {"people": people, "by_person": by_person})
         figures += json.decode(found.scalar_one(), type=list[Figure])
-    sums: dict[tuple[int, str, str, str], Figure] = {}
-    for figure in figures:
-        key = figure.place, figure.person, figure.facet, figure.part
-        sums[key] = sums[key].plus(figure) if key in sums else figure
-    return [figure for figure in sums.values() if figure.rows]
+    return figures
 
 
 def _hours(ask: Ask, whole_day: bool, edges: dict[str, list[_Edge]]) -> Iterator[tuple[int, int, int]]:

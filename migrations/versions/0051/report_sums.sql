@@ -69,37 +69,3 @@ CREATE POLICY maintenance ON report_sums TO crm_maintenance USING (true);
 CREATE POLICY maintenance ON customer_values TO crm_maintenance USING (true);
 GRANT SELECT, DELETE ON report_changes TO crm_maintenance;
 GRANT SELECT, INSERT, UPDATE, DELETE ON report_sums, customer_values TO crm_maintenance;
-GRANT SELECT (customer_id, currency, amount) ON deals TO crm_maintenance;
-
--- Reads anew what these customers' deals are worth. It may be done at any time, and twice.
-CREATE FUNCTION crm_value_customers(tenants text[], customers bigint[]) RETURNS void LANGUAGE sql AS $$
-    WITH changed AS (SELECT * FROM unnest(tenants, customers) AS changed (tenant_id, customer_id)),
-    present AS (
-        SELECT tenant_id, customer_id, currency, sum(amount) AS value, count(*) AS deals
-        FROM changed CROSS JOIN LATERAL (
-            SELECT currency, amount FROM deals
-            WHERE deals.tenant_id = changed.tenant_id AND deals.customer_id = changed.customer_id
-                AND deleted_at IS NULL OFFSET 0
-        ) AS deals
-        GROUP BY tenant_id, customer_id, currency
-    ),
-    valued AS (
-        SELECT tenant_id, customer_id, currency, value,
-               sum(deals) OVER (PARTITION BY tenant_id, customer_id)::bigint AS deals
-        FROM present
-        UNION ALL
-        SELECT tenant_id, customer_id, '', 0, sum(deals)::bigint FROM present GROUP BY tenant_id, customer_id
-    ),
-    gone AS (
-        DELETE FROM customer_values AS kept USING changed
-        WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND NOT EXISTS (
-            SELECT FROM valued
-            WHERE valued.tenant_id = kept.tenant_id AND valued.customer_id = kept.customer_id
-                AND valued.currency = kept.currency
-        )
-    )
-    INSERT INTO customer_values AS kept (tenant_id, customer_id, currency, value, deals)
-    SELECT tenant_id, customer_id, currency, value, deals FROM valued
-    ON CONFLICT (tenant_id, customer_id, currency) DO UPDATE SET value = excluded.value, deals = excluded.deals
-    WHERE (kept.value, kept.deals) <> (excluded.value, excluded.deals)
-$$;

@@ -1,0 +1,314 @@
+"""What keeps the sums of reports: triggers that append what changed, and functions that add it up. docs/reports.md says
+how. Each form of them was made by a migration.
+"""
+
+from migrations.rules import TRANSITIONS, on_each_statement, owned_by, run
+
+# Whoever holds this lock is the only one who changes sums.
+LOCK = "hashtextextended('crm_report_sums', 0)"
+KEY = "tenant_id, series, person, hour, whole_day, facet, part"
+MEASURES = ("rows", "amount", "weighted", "closed", "seconds")
+TYPES = {"rows": "bigint", "closed": "bigint"}
+COLUMNS = f"{KEY}, {', '.join(MEASURES)}"
+MIDNIGHT = "(at AT TIME ZONE 'UTC')::time = '00:00'"
+# What each row of a table counts as, in each of its series: as a query over {rows}.
+FACTS = {
+    "customers": """
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM {rows} WHERE deleted_at IS NULL""",
+    "deals": f"""
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, {MIDNIGHT} AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM {{rows}} CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL""",
+    "activities": """
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM {rows} WHERE deleted_at IS NULL""",
+}
+
+
+# How long a visit of a stage took, as a number: 64 of them for each doubling, from a second on.
+TIME_BUCKET = "floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln(2::float8))::integer"
+HOUR = "floor(extract(epoch FROM created_at) / 3600)::integer"
+NOTHING = "0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds"
+
+
+def facts(table: str, rows: str, sign: str = "") -> str:
+    """What these rows of the table add to each series, or with the sign `-` take away."""
+    return f"""
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               {sign}count(*) AS rows, {sign}sum(amount)::numeric AS amount,
+               {sign}sum(amount * probability)::numeric AS weighted,
+               {sign}count(took) AS closed, {sign}coalesce(sum(took), 0) AS seconds
+        FROM ({FACTS[table].format(rows=rows)}) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7"""
+
+
+def changed(table: str, event: str) -> str:
+    """What a statement added to each series and took away."""
+    if event == "INSERT":
+        return facts(table, "new_rows")
+    if event == "DELETE":
+        return facts(table, "old_rows", "-")
+    return f"""
+        SELECT {KEY}, {", ".join(f"sum({measure})" for measure in MEASURES)}
+        FROM ({facts(table, "new_rows")} UNION ALL {facts(table, "old_rows", "-")}) AS changes GROUP BY {KEY}
+        HAVING {" OR ".join(f"sum({measure}) <> 0" for measure in MEASURES)}"""
+
+
+def of_visits(visits: str) -> str:
+    """What visits of stages add to the funnel: of each deal the stages that it ever entered (`deals.ways`), and how
+    long each visit took that has ended (`deals.times`).
+
+    A visit is of a deal (tenant_id, deal_id, owner_id, created_at), which is added or taken away (sign). Some are
+    known, but did not begin yet (has_begun), or did not end yet (has_ended).
+    """
+    return f"""
+        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, {HOUR} AS hour, false AS whole_day,
+               way AS facet, '' AS part, sum(sign)::bigint AS rows, {NOTHING}
+        FROM (
+            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM {visits} WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
+        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, ({TIME_BUCKET})::text,
+               sum(sign)::bigint, {NOTHING}
+        FROM {visits} WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0"""
+
+
+# Of the deals whose stage, owner, day or trash a statement changed, before and after it. The history has the moves of
+# this statement already: before it, the last visit had not begun, and the one before had not ended.
+MOVED = f"""
+    WITH changed AS MATERIALIZED (
+        SELECT earlier.tenant_id, earlier.id, earlier.stage_id <> later.stage_id AS is_moved,
+               earlier.owner_id AS old_owner, earlier.created_at AS old_time, earlier.deleted_at IS NULL AS was_live,
+               later.owner_id AS new_owner, later.created_at AS new_time, later.deleted_at IS NULL AS is_live
+        FROM old_rows AS earlier JOIN new_rows AS later USING (tenant_id, id)
+        WHERE (earlier.stage_id, earlier.owner_id, earlier.created_at, earlier.deleted_at IS NULL)
+            IS DISTINCT FROM (later.stage_id, later.owner_id, later.created_at, later.deleted_at IS NULL)
+    ),
+    sides AS (
+        SELECT tenant_id, id, 1 AS sign, false AS before_move, new_owner AS owner_id, new_time AS created_at
+        FROM changed WHERE is_live
+        UNION ALL
+        SELECT tenant_id, id, -1, is_moved, old_owner, old_time FROM changed WHERE was_live
+    ),
+    visits AS MATERIALIZED (
+        SELECT sides.tenant_id, sides.id AS deal_id, sign, owner_id, created_at, to_stage_id, entered_at, left_at,
+               NOT (before_move AND back = 1) AS has_begun, NOT (before_move AND back = 2) AS has_ended
+        FROM sides CROSS JOIN LATERAL (
+            SELECT to_stage_id, entered_at, left_at, row_number() OVER (ORDER BY id DESC) AS back
+            FROM stage_history WHERE tenant_id = sides.tenant_id AND deal_id = sides.id OFFSET 0
+        ) AS history
+    )
+    {of_visits("visits")}"""
+# A new deal has entered its stage only.
+BEGUN = f"""
+    SELECT tenant_id, 'deals.ways', coalesce(owner_id, ''), {HOUR}, false, stage_id::text, '', count(*), {NOTHING}
+    FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2, 3, 4, 5, 6, 7"""
+VISITS = """(
+    SELECT tenant_id, deal_id, {sign} AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM {rows} JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits""".replace("SELECT tenant_id", "SELECT deals.tenant_id")
+
+
+def summed(table: str) -> str:
+    """Keep what reports add up of this table: each statement appends what it changed."""
+    also = {("deals", "INSERT"): BEGUN, ("deals", "UPDATE"): MOVED}
+    return "".join(
+        on_change(table, event, changed(table, event), *([more] if (more := also.get((table, event))) else []))
+        for event in TRANSITIONS
+    )
+
+
+def on_change(table: str, event: str, *changes: str) -> str:
+    """A trigger that appends these changes."""
+    appends = "".join(f"INSERT INTO report_changes ({COLUMNS}) {change};" for change in changes)
+    # The plan of what looks into the history is kept, and may have been made while that was small.
+    indexed = " SET enable_seqscan = off" if "stage_history" in appends or table == "stage_history" else ""
+    return f"""
+        CREATE FUNCTION crm_sum_{table}_{event.lower()}() RETURNS trigger LANGUAGE plpgsql
+        SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp{indexed} AS $$
+        BEGIN
+            {appends}
+            RETURN NULL;
+        END $$;
+        {on_each_statement("sum", event, table, f"crm_sum_{table}_{event.lower()}()")}
+    """
+
+
+def spread(changes: str) -> str:
+    """CTEs, of which `spread` has these changes added up for each span: an hour, a day, 8 and 64 days, and all of time
+    (0), each from the one before. Hours are kept of activities only, and not of those long ago. Of people nothing is
+    kept by the hour, and the type of activity only for all of time. So are the times in stages.
+    """
+    sums = ", ".join(f"sum({measure})::{TYPES.get(measure, 'numeric')} AS {measure}" for measure in MEASURES)
+
+    def added_up(span: int, source: str) -> str:
+        hour = f"hour - mod(mod(hour, {span}) + {span}, {span})" if span else "0"
+        return f"""(
+            SELECT tenant_id, series, {span} AS span, person, {hour} AS hour, whole_day, facet, part, {sums}
+            FROM {source} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        )"""
+
+    return f"""
+    days AS {added_up(24, f"{changes} WHERE series <> 'deals.customer'")},
+    eights AS {added_up(192, "days")},
+    longest AS {added_up(1536, "eights")},
+    ever AS {added_up(0, "longest")},
+    periods AS (
+        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
+        WHERE series <> 'deals.times'
+        UNION ALL SELECT * FROM ever
+    ),
+    hours AS (
+        SELECT * FROM {added_up(1, changes)} AS hours
+        WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
+    ),
+    spread AS (
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part, {sums}
+        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        UNION ALL
+        SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, {sums}
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
+        GROUP BY tenant_id, series, span, hour, whole_day, facet, part
+    )"""
+
+
+SPREAD = "tenant_id, series, by_person, span, person, hour, whole_day, facet, part"
+SPREAD_COLUMNS = f"{SPREAD}, {', '.join(MEASURES)}"
+FOLD = f"""
+-- Adds about so many changes to the sums, and returns how many. Somebody else may be doing it: then none.
+CREATE FUNCTION crm_fold_report_changes(most bigint) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    folded bigint;
+    empty tid[];
+    tenants text[];
+    customers bigint[];
+BEGIN
+    IF NOT pg_try_advisory_xact_lock({LOCK}) THEN
+        RETURN 0;
+    END IF;
+    WITH first AS (
+        SELECT tenant_id, series, id FROM report_changes
+        ORDER BY id LIMIT least(greatest(most, 1), 10000)
+    ),
+    gone AS (
+        DELETE FROM report_changes USING first
+        WHERE report_changes.tenant_id = first.tenant_id AND report_changes.series = first.series
+            AND report_changes.id = first.id
+        RETURNING report_changes.*
+    ),
+    {spread("gone")},
+    added AS (
+        INSERT INTO report_sums AS sums ({SPREAD_COLUMNS}) SELECT {SPREAD_COLUMNS} FROM spread
+        ON CONFLICT ({SPREAD}) DO UPDATE
+        SET {", ".join(f"{measure} = sums.{measure} + excluded.{measure}" for measure in MEASURES)}
+        RETURNING ctid, {" AND ".join(f"{measure} = 0" for measure in MEASURES)} AS is_empty
+    ),
+    changed AS (
+        INSERT INTO customer_values AS kept (tenant_id, customer_id, currency, value, deals)
+        SELECT tenant_id, facet::bigint, currency, sum(value), sum(deals)
+        FROM gone CROSS JOIN LATERAL (VALUES (part, amount, 0), ('', 0, rows)) AS worth (currency, value, deals)
+        WHERE series = 'deals.customer' GROUP BY 1, 2, 3
+        ON CONFLICT (tenant_id, customer_id, currency) DO UPDATE
+        SET value = kept.value + excluded.value, deals = kept.deals + excluded.deals
+        RETURNING tenant_id, customer_id, currency
+    )
+    SELECT (SELECT count(*) FROM gone), (SELECT array_agg(ctid) FROM added WHERE is_empty),
+           (SELECT array_agg(tenant_id ORDER BY tenant_id, customer_id) FROM changed WHERE currency = ''),
+           (SELECT array_agg(customer_id ORDER BY tenant_id, customer_id) FROM changed WHERE currency = '')
+    INTO folded, empty, tenants, customers;
+    DELETE FROM report_sums WHERE ctid = ANY (empty);
+    -- Of each currency, too, there stands how many deals there are in all.
+    UPDATE customer_values AS kept SET deals = every.deals
+    FROM unnest(tenants, customers) AS changed (tenant_id, customer_id) JOIN customer_values AS every
+        ON every.tenant_id = changed.tenant_id AND every.customer_id = changed.customer_id AND every.currency = ''
+    WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND kept.currency <> ''
+        AND kept.value <> 0 AND kept.deals <> every.deals;
+    DELETE FROM customer_values AS kept USING unnest(tenants, customers) AS changed (tenant_id, customer_id)
+    WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id
+        AND CASE currency WHEN '' THEN deals ELSE value END = 0;
+    RETURN folded;
+END $$;
+GRANT EXECUTE ON FUNCTION crm_fold_report_changes(bigint) TO crm_service;
+
+-- Deletes a batch of sums by the hour that are too old to be asked for; returns how many.
+CREATE FUNCTION crm_prune_report_sums(most bigint) RETURNS bigint LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    pruned bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock({LOCK}) THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM report_sums WHERE (tenant_id, series, by_person, span, person, hour, whole_day, facet, part) IN (
+        SELECT {SPREAD} FROM report_sums
+        WHERE tenant_id IN (SELECT tenant_id FROM settings) AND series = 'activities' AND NOT by_person AND span = 1
+            AND person = '' AND hour < extract(epoch FROM now()) / 3600 - 41 * 24
+        LIMIT least(greatest(most, 1), 10000)
+    );
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+    RETURN pruned;
+END $$;
+GRANT EXECUTE ON FUNCTION crm_prune_report_sums(bigint) TO crm_service;
+"""
+ALL = " UNION ALL ".join(
+    (*(facts(table, table) for table in FACTS), of_visits(VISITS.format(sign=1, rows="stage_history AS rows")))
+)
+REBUILD = f"""
+-- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
+CREATE FUNCTION crm_add_up_reports(tenant text) RETURNS void LANGUAGE plpgsql SET work_mem = '128MB' AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock({LOCK});
+    PERFORM set_config('crm.tenant', tenant, true);
+    DELETE FROM report_sums WHERE tenant_id = tenant;
+    DELETE FROM customer_values WHERE tenant_id = tenant;
+    -- One statement, which sees the rows and the changes at the same moment.
+    WITH seen AS (DELETE FROM report_changes WHERE tenant_id = tenant),
+    worths AS (
+        SELECT customer_id, currency, sum(amount) AS value, sum(count(*)) OVER (PARTITION BY customer_id) AS deals
+        FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL GROUP BY customer_id, currency
+    ),
+    valued AS (
+        INSERT INTO customer_values (tenant_id, customer_id, currency, value, deals)
+        SELECT tenant, customer_id, currency, value, deals FROM worths WHERE value <> 0
+        UNION ALL SELECT DISTINCT tenant, customer_id, '', 0, deals FROM worths
+    ),
+    rows AS MATERIALIZED (SELECT * FROM ({ALL}) AS facts WHERE tenant_id = tenant),
+    {spread("rows")}
+    INSERT INTO report_sums ({SPREAD_COLUMNS}) SELECT {SPREAD_COLUMNS} FROM spread;
+END $$;
+"""
+
+
+def make_functions() -> None:
+    """Make all of it."""
+    for table in FACTS:
+        run(summed(table))
+    run(on_change("stage_history", "DELETE", of_visits(VISITS.format(sign=-1, rows="old_rows AS rows"))))
+    run(FOLD + REBUILD)
+    run(owned_by("crm_maintenance", "crm_fold_report_changes(bigint)", "crm_prune_report_sums(bigint)"))
+
+
+def drop_functions() -> None:
+    """Drop all of it."""
+    triggers = [(table, event) for table in FACTS for event in TRANSITIONS] + [("stage_history", "DELETE")]
+    for table, event in triggers:
+        run(f"DROP FUNCTION IF EXISTS crm_sum_{table}_{event.lower()}() CASCADE")
+    run("DROP FUNCTION crm_fold_report_changes, crm_prune_report_sums, crm_add_up_reports")

@@ -1,0 +1,14 @@
+"""What is there already is added up again, in the form of the migration before: a transaction in which nobody waits."""
+
+from importlib import import_module
+
+revision = "0056"
+down_revision = "0055"
+branch_labels = None
+depends_on = None
+
+upgrade = import_module("migrations.versions.0052_sums_of_what_is_there").upgrade
+
+
+def downgrade() -> None:
+    """Nothing: migration 0051 drops the sums."""
