@@ -6,7 +6,7 @@ from asyncio import Semaphore
 from functools import partial
 from typing import Any
 
-from litestar import Litestar, Request, Response, Router
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import MediaType
@@ -86,6 +86,7 @@ from app.web.error_responses import error_response
 from app.web.input import CrmRequest, provide_file, provide_filters, read_input
 from app.web.limits import ConcurrencyLimiter, RequestLimits
 from app.web.proxies import Proxies
+from app.web.routing import Routes
 from app.web.security_headers import SecurityHeaders
 
 ADMIN = (
@@ -117,7 +118,7 @@ def create_app(settings: Settings) -> Litestar:
     shared = Shared(settings)
     app = Litestar(
         route_handlers=[
-            Router("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
+            Routes("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
             *([console] if settings.console_dialect else []),
             *([mcp_endpoint, get_resource_metadata] if settings.mcp_enabled else []),
             *([downloads, calendar_feeds, unsubscribe, connection_callback] if settings.has_public_links else []),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from litestar import Request, Response, Router, get
+from litestar import Request, Response, get
 from litestar.enums import MediaType
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.telemetry import metrics_page
 from app.web.draining import is_draining
 from app.web.input import skip_input_checks
+from app.web.routing import Routes
 
 TIMEOUT_SECONDS = 0.7
 
@@ -100,6 +101,6 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-router = Router(
+router = Routes(
     "/", route_handlers=[health, ready, live, metrics], tags=["Operations"], before_request=skip_input_checks
 )

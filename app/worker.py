@@ -15,8 +15,6 @@ from litestar import Litestar
 from app.logs import configure_logging
 from app.settings import Settings, load_settings
 
-GARBAGE_AFTER = 10_000  # objects more than there were
-
 
 def serve_app() -> Litestar:
     """The service. Only the parent process starts and stops it."""
@@ -55,10 +53,7 @@ def _started(create: Callable[[Settings], Litestar]) -> Litestar:
         os.setsid()
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     app = create(settings)
-    # Objects from startup live for ever: gc.freeze() exempts them. Rare collections save a tenth of each request's
-    # time.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER)
+    gc.freeze()  # objects from startup live for ever: no collection goes through them
     return app
 
 

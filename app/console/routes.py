@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from litestar import Router
-
 from app.console import customers, sales
 from app.console.http import console_error
+from app.web.routing import Routes
 
-router = Router(
+router = Routes(
     "/console/admin",
     route_handlers=[*customers.HANDLERS, *sales.HANDLERS],
     exception_handlers={Exception: console_error},

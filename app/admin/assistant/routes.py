@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec.structs import replace
@@ -32,6 +32,7 @@ from app.web.event_stream import EventStream, event
 from app.web.input import CrmRequest
 from app.web.limits import RELEASE, STREAMING
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 COMMENT = b":\n\n"
@@ -141,7 +142,7 @@ async def _events(given: Answer) -> AsyncIterator[bytes]:
         yield COMMENT if each is None else event(each.type, each)
 
 
-router = Router(
+router = Routes(
     "/assistant/conversations",
     route_handlers=[
         list_conversations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.params import FromPath, JSONBody
@@ -26,6 +26,7 @@ from app.admin.projects.queries import PROJECTS
 from app.web.input import CrmRequest
 from app.web.multipart import FilePart
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -200,7 +201,7 @@ async def undo_attachment_change(
     return await history.undo(request, ATTACHMENTS, attachment_id, data)
 
 
-router = Router(
+router = Routes(
     "/",
     route_handlers=[
         list_customer_attachments,

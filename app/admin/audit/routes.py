@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -12,6 +12,7 @@ from app.admin.audit.schemas import AuditEntry, AuditQuery
 from app.admin.http import answer, list_page, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import RecordId
 
 
@@ -28,4 +29,4 @@ async def get_audit_entry(request: CrmRequest, entry_id: FromPath[RecordId]) -> 
         return answer(tx, await queries.get(tx, entry_id))
 
 
-router = Router("/audit", route_handlers=[list_audit, get_audit_entry], tags=["Audit"])
+router = Routes("/audit", route_handlers=[list_audit, get_audit_entry], tags=["Audit"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, post
+from litestar import Response, post
 from litestar.params import JSONBody
 
 from app.access.permissions import Permission, Requires
@@ -10,6 +10,7 @@ from app.admin.batch import service
 from app.admin.batch.schemas import Batch, BatchAnswers
 from app.admin.http import answer, transaction
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 
 
 @post("/", guards=[Requires(Permission.WRITE)], status_code=200)
@@ -21,4 +22,4 @@ async def send_batch(request: CrmRequest, data: JSONBody[Batch]) -> Response[Bat
         return answer(tx, BatchAnswers(await service.run(request, tx, data.requests)))
 
 
-router = Router("/batch", route_handlers=[send_batch], tags=["Batch"])
+router = Routes("/batch", route_handlers=[send_batch], tags=["Batch"])

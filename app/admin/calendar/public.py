@@ -7,7 +7,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from litestar import Response, Router, route
+from litestar import Response, route
 from litestar.enums import HttpMethod
 from litestar.params import FromPath
 
@@ -20,6 +20,7 @@ from app.web.input import CrmRequest, skip_input_checks
 from app.web.large_responses import MadeFile
 from app.web.limits import RELEASE
 from app.web.preconditions import is_known
+from app.web.routing import Routes
 
 SUFFIX = ".ics"
 # A large file takes a second of work: one at a time, beside the requests.
@@ -53,6 +54,6 @@ async def read_calendar_feed(request: CrmRequest, secret: FromPath[str]) -> Resp
     return MadeFile(file, "text/calendar", headers)
 
 
-router = Router(
+router = Routes(
     "/public/calendar", route_handlers=[read_calendar_feed], tags=["Calendars"], before_request=skip_input_checks
 )

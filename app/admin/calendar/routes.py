@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from app.jobs.files import require_links
 from app.settings import Settings
 from app.web.input import CrmRequest
 from app.web.paging import Everything
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -62,4 +63,4 @@ async def delete_calendar_feed(request: CrmRequest, feed_id: FromPath[RecordId])
 
 
 HANDLERS = [get_my_calendar, list_calendar_feeds, create_calendar_feed, delete_calendar_feed]
-router = Router("/me/calendar", route_handlers=HANDLERS, tags=["Calendars"])
+router = Routes("/me/calendar", route_handlers=HANDLERS, tags=["Calendars"])

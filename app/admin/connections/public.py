@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, Response, Router, get
+from litestar import Request, Response, get
 
 from app.admin.connections.service import back_to_console
 from app.settings import Settings
 from app.web.errors import AppError, Code, Fault, invalid
 from app.web.input import skip_input_checks
+from app.web.routing import Routes
 
 # What of the provider's answer the console needs: a code, or why there is none.
 PASSED = ("code", "state", "error")
@@ -32,7 +33,7 @@ async def return_to_console(request: Request[Any, Any, Any]) -> Response[None]:
     return Response(None, status_code=302, headers=HEADERS | {"Location": back_to_console(settings, parameters)})
 
 
-router = Router(
+router = Routes(
     "/public/connections",
     route_handlers=[return_to_console],
     tags=["Calendars"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
 
@@ -21,6 +21,7 @@ from app.jobs.files import require_links
 from app.records.transaction import writing
 from app.web.input import CrmRequest
 from app.web.paging import Everything
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 PEOPLE: list[Guard] = [Requires(Permission.WRITE), by_a_person]
@@ -120,4 +121,4 @@ HANDLERS = [
     confirm_vanished_entries,
     delete_connection,
 ]
-router = Router("/me/connections", route_handlers=HANDLERS, tags=["Calendars"])
+router = Routes("/me/connections", route_handlers=HANDLERS, tags=["Calendars"])

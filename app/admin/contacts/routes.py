@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -28,6 +28,7 @@ from app.admin.history.schemas import AsOf, EntryUndo
 from app.admin.http import CHANGES, answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 BULK = Bulk(
@@ -119,7 +120,7 @@ async def undo_contact_change(
     return await history.undo(request, CONTACTS, contact_id, data)
 
 
-router = Router(
+router = Routes(
     "/",
     route_handlers=[
         list_contacts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, delete, get, post, put, route
+from litestar import Response, delete, get, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -33,6 +33,7 @@ from app.admin.timeline import CUSTOMER_TIMELINE, TimelineEvent, TimelineQuery
 from app.records.transaction import Transaction
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 BULK = Bulk(
@@ -193,7 +194,7 @@ async def undo_customer_change(
     return await history.undo(request, CUSTOMERS, customer_id, data)
 
 
-router = Router(
+router = Routes(
     "/customers",
     route_handlers=[
         list_customers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -23,6 +23,7 @@ from app.records.transaction import Transaction
 from app.settings import Settings
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -120,7 +121,7 @@ async def undo_deal_change(
     return await history.undo(request, DEALS, deal_id, data)
 
 
-router = Router(
+router = Routes(
     "/deals",
     route_handlers=[
         list_deals,

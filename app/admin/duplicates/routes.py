@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -17,6 +17,7 @@ from app.admin.duplicates.schemas import Dismissal, Duplicate, DuplicateGroup, D
 from app.admin.http import answer, list_page, message, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -76,7 +77,7 @@ async def merge_contacts(
         return answer(tx, await merging.merge_contacts(tx, contact_id, data))
 
 
-router = Router(
+router = Routes(
     "/",
     route_handlers=[
         list_duplicates,

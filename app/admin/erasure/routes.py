@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from litestar import Response, Router, post
+from litestar import Response, post
 from litestar.background_tasks import BackgroundTask
 from litestar.params import FromPath, JSONBody
 
@@ -22,6 +22,7 @@ from app.storage.objects import ObjectStore
 from app.storage.removed import delete_removed_objects
 from app.web.errors import AppError
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 from app.web.structs import RecordId
 
 log = structlog.get_logger("erasure")
@@ -64,4 +65,4 @@ async def _delete_files(database: Database, store: ObjectStore) -> None:
         log.warning("files of erased records are deleted later", reason=error.code.name)
 
 
-router = Router("/", route_handlers=[erase_customer, erase_contact], tags=["Erasure"])
+router = Routes("/", route_handlers=[erase_customer, erase_contact], tags=["Erasure"])

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from msgspec import UNSET
 
@@ -27,6 +27,7 @@ from app.web.event_stream import EventStream
 from app.web.input import CrmRequest
 from app.web.large_responses import EncodedRows
 from app.web.limits import RELEASE, STREAMING
+from app.web.routing import Routes
 from app.web.structs import MAX_ID
 
 SEQUENCE = re.compile(r"[0-9]{1,19}")
@@ -106,4 +107,4 @@ async def _hung_up(request: CrmRequest) -> None:
         pass
 
 
-router = Router("/events", route_handlers=[list_events, stream_events], tags=["Events"])
+router = Routes("/events", route_handlers=[list_events, stream_events], tags=["Events"])

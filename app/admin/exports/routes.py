@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import MediaType, Response, Router, get, post
+from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
@@ -35,6 +35,7 @@ from app.records.listing import Listing
 from app.records.resources import Resource
 from app.web.input import CrmRequest
 from app.web.large_responses import MadeFile
+from app.web.routing import Routes
 from app.web.structs import Body, RecordId
 
 
@@ -94,4 +95,4 @@ async def get_customer_dossier(request: CrmRequest, customer_id: FromPath[Record
     return await dossier(request, customer_id)
 
 
-router = Router("/", route_handlers=[*(_route(kind) for kind in EXPORTS), start_archive, get_customer_dossier])
+router = Routes("/", route_handlers=[*(_route(kind) for kind in EXPORTS), start_archive, get_customer_dossier])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from litestar import Response, Router, post
+from litestar import Response, post
 from litestar.params import FromPath, JSONBody
 
 from app.access.permissions import Permission, Requires
@@ -14,6 +14,7 @@ from app.admin.history.schemas import ChangedSince, OperationUndo, Undone
 from app.admin.http import ACCEPTED, answer, transaction
 from app.admin.jobs.schemas import JobStarted
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 
 
 @post("/{operation_id:str}/undo", guards=[Requires(Permission.WRITE)], status_code=200)
@@ -32,4 +33,4 @@ async def undo_operation_(
     return undone
 
 
-router = Router("/operations", route_handlers=[undo_operation_], tags=["History"])
+router = Routes("/operations", route_handlers=[undo_operation_], tags=["History"])

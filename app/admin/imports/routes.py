@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -16,6 +16,7 @@ from app.admin.jobs.schemas import JobStarted
 from app.web.input import CrmRequest
 from app.web.large_responses import MadeFile
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -86,7 +87,7 @@ async def run_import(
         return answer(tx, await work.start_run(tx, import_id, data), ACCEPTED)
 
 
-router = Router(
+router = Routes(
     "/imports",
     route_handlers=[
         list_imports,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from litestar import Request, Response, Router, get
+from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.web.errors import AppError, Code
 from app.web.file_names import file_headers
 from app.web.input import CrmRequest, skip_input_checks
+from app.web.routing import Routes
 
 # The result of a job that has made a file has this field.
 FILE_NAME = "file_name"
@@ -62,4 +63,4 @@ async def download_file(request: Request[Any, Any, Any], link: FromPath[str]) ->
     )
 
 
-router = Router("/public/files", route_handlers=[download_file], tags=["Jobs"], before_request=skip_input_checks)
+router = Routes("/public/files", route_handlers=[download_file], tags=["Jobs"], before_request=skip_input_checks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, get, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -16,6 +16,7 @@ from app.admin.jobs.schemas import Job, JobQuery
 from app.jobs.metrics import JOBS
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import RecordId
 
 
@@ -46,4 +47,4 @@ async def cancel_job(request: CrmRequest, job_id: FromPath[RecordId]) -> Respons
     return cancelled
 
 
-router = Router("/jobs", route_handlers=[list_jobs, get_job, cancel_job], tags=["Jobs"])
+router = Routes("/jobs", route_handlers=[list_jobs, get_job, cancel_job], tags=["Jobs"])

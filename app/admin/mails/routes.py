@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, Response, Router, get, post
+from litestar import Request, Response, get, post
 from litestar.enums import MediaType
 from litestar.params import FromPath
 
 from app.admin.mails import unsubscribing
 from app.mail.unsubscribing import read_stop
 from app.web.input import skip_input_checks
+from app.web.routing import Routes
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -41,7 +42,7 @@ async def unsubscribe(request: Request[Any, Any, Any], token: FromPath[str]) -> 
     return Response(page, headers=HEADERS)
 
 
-router = Router(
+router = Routes(
     "/public/unsubscribe",
     route_handlers=[ask_to_unsubscribe, unsubscribe],
     tags=["Mail"],

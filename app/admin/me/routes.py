@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from msgspec import Struct
 
 from app.access.actor import Actor
 from app.access.permissions import PERMISSIONS, Permission, Requires
 from app.admin.http import answer, transaction
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 
 
 class Person(Struct):
@@ -39,4 +40,4 @@ async def get_me(request: CrmRequest) -> Response[Me]:
         return answer(tx, Me(person, [*PERMISSIONS[actor.role], *actor.token_permissions]))
 
 
-router = Router("/me", route_handlers=[get_me], tags=["Me"])
+router = Routes("/me", route_handlers=[get_me], tags=["Me"])

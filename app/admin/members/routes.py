@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
@@ -21,6 +21,7 @@ from app.admin.members.queries import LISTING, MEMBERS
 from app.admin.members.schemas import HandedOver, Handover, Member, MemberChange, MemberInvite, MemberQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 # Who may do what is decided by people, not by programs in their place.
@@ -117,7 +118,7 @@ async def undo_member_change(
     return undone
 
 
-router = Router(
+router = Routes(
     "/members",
     route_handlers=[
         list_members,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -23,6 +23,7 @@ from app.admin.notes.schemas import NestedNoteQuery, Note, NoteBulk, NoteChange,
 from app.admin.projects.queries import PROJECTS
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 BULK = Bulk(
@@ -155,7 +156,7 @@ async def undo_note_change(
     return await history.undo(request, NOTES, note_id, data)
 
 
-router = Router(
+router = Routes(
     "/",
     route_handlers=[
         list_notes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, get, post, put
+from litestar import Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -21,6 +21,7 @@ from app.admin.notifications.schemas import (
 )
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import RecordId
 
 
@@ -64,7 +65,7 @@ async def change_notification_settings(
         return answer(tx, await service.change_settings(tx, data))
 
 
-router = Router(
+router = Routes(
     "/me",
     route_handlers=[
         list_notifications,

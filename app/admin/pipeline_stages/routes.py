@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post, put, route
+from litestar import Response, delete, get, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -17,6 +17,7 @@ from app.admin.pipeline_stages.queries import PIPELINE_STAGES
 from app.admin.pipeline_stages.schemas import PipelineStage, PipelineStageChange, PipelineStageCreate, StageOrder
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -87,7 +88,7 @@ async def undo_pipeline_stage_change(
     return await history.undo(request, PIPELINE_STAGES, stage_id, data)
 
 
-router = Router(
+router = Routes(
     "/pipeline-stages",
     route_handlers=[
         list_pipeline_stages,

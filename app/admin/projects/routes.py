@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -31,6 +31,7 @@ from app.admin.projects.schemas import (
 from app.admin.timeline import PROJECT_TIMELINE, TimelineEvent, TimelineQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 BULK = Bulk(
@@ -145,7 +146,7 @@ async def undo_project_change(
     return await history.undo(request, PROJECTS, project_id, data)
 
 
-router = Router(
+router = Routes(
     "/projects",
     route_handlers=[
         list_projects,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import Guard
@@ -14,6 +14,7 @@ from app.admin.proposals import queries, service
 from app.admin.proposals.schemas import ApprovedProposal, Proposal, ProposalQuery, ProposalStatus
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 from app.web.structs import RecordId
 
 # What proposes does not decide.
@@ -56,6 +57,6 @@ async def decline_proposal(request: CrmRequest, proposal_id: FromPath[RecordId])
         return answer(tx, await service.decline(tx, proposal_id))
 
 
-router = Router(
+router = Routes(
     "/proposals", route_handlers=[list_proposals, get_proposal, approve_proposal, decline_proposal], tags=["Proposals"]
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, post
+from litestar import Response, post
 from litestar.params import JSONBody
 
 from app.access.permissions import Permission, Requires
@@ -12,6 +12,7 @@ from app.admin.report_runs import service
 from app.admin.report_runs.schemas import ReportRun
 from app.jobs.files import require_links
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 
 
 @post("/", guards=[Requires(Permission.READ), refuse_dry_run], status_code=202)
@@ -24,4 +25,4 @@ async def start_report_run(request: CrmRequest, data: JSONBody[ReportRun]) -> Re
         return answer(tx, await service.start(tx, data), ACCEPTED)
 
 
-router = Router("/report-runs", route_handlers=[start_report_run], tags=["Reports"])
+router = Routes("/report-runs", route_handlers=[start_report_run], tags=["Reports"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -18,6 +18,7 @@ from app.admin.report_schedules.schemas import ReportSchedule, ReportScheduleCha
 from app.jobs.files import require_links
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -80,7 +81,7 @@ async def undo_report_schedule_change(
     return await history.undo(request, REPORT_SCHEDULES, report_schedule_id, data)
 
 
-router = Router(
+router = Routes(
     "/report-schedules",
     route_handlers=[
         list_report_schedules,

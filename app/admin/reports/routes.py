@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from msgspec import Struct
@@ -29,6 +29,7 @@ from app.admin.reports.schemas import (
 )
 from app.web import strict_json
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 
 
 @get("/overview", guards=[Requires(Permission.READ)])
@@ -88,6 +89,6 @@ async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -
         return answer(tx, await service.team(tx, filters))
 
 
-router = Router(
+router = Routes(
     "/reports", route_handlers=[get_overview, get_deal_summary, get_funnel, get_forecast, get_team], tags=["Reports"]
 )

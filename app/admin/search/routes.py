@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from msgspec import UNSET
 
@@ -13,6 +13,7 @@ from app.admin.search.schemas import Found, MatchedField, SearchQuery, SearchRes
 from app.records.finding import best, parameters_of
 from app.web.input import CrmRequest
 from app.web.paging import MAX_PAGE_SIZE
+from app.web.routing import Routes
 
 DEFAULT_LIMIT = 20
 
@@ -34,4 +35,4 @@ async def search(request: CrmRequest, filters: NamedDependency[SearchQuery]) -> 
         return answer(tx, SearchResults(found))
 
 
-router = Router("/search", route_handlers=[search], tags=["Search"])
+router = Routes("/search", route_handlers=[search], tags=["Search"])

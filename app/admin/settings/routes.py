@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get, post, put
+from litestar import Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import UNSET
@@ -16,6 +16,7 @@ from app.admin.settings.queries import ID, SETTINGS, read
 from app.admin.settings.schemas import TenantSettings, TenantSettingsChange
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 
 
 @get("/", guards=[Requires(Permission.READ)])
@@ -56,7 +57,7 @@ async def _id(request: CrmRequest) -> int:
         return int((await tx.connection.execute(ID)).scalar_one())
 
 
-router = Router(
+router = Routes(
     "/settings",
     route_handlers=[
         get_settings,

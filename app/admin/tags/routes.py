@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET
@@ -17,6 +17,7 @@ from app.admin.tags.queries import TAGS
 from app.admin.tags.schemas import Tag, TagChange, TagCreate
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 
@@ -72,7 +73,7 @@ async def undo_tag_change(request: CrmRequest, tag_id: FromPath[RecordId], data:
     return await history.undo(request, TAGS, tag_id, data)
 
 
-router = Router(
+router = Routes(
     "/tags",
     route_handlers=[
         list_tags,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 
 from app.access.permissions import Permission, Requires
@@ -11,6 +11,7 @@ from app.admin.trash.queries import LISTING
 from app.admin.trash.schemas import Trashed, TrashQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 
 
 @get("/", guards=[Requires(Permission.DELETE)])
@@ -19,4 +20,4 @@ async def list_trash(request: CrmRequest, filters: NamedDependency[TrashQuery]) 
     return await list_page(request, LISTING, filters)
 
 
-router = Router("/trash", route_handlers=[list_trash], tags=["Trash"])
+router = Routes("/trash", route_handlers=[list_trash], tags=["Trash"])

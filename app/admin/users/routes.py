@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get
+from litestar import Response, get
 from litestar.di import NamedDependency
 
 from app.access.permissions import Permission, Requires
@@ -11,6 +11,7 @@ from app.admin.users.queries import LISTING
 from app.admin.users.schemas import User, UserQuery
 from app.web.input import CrmRequest
 from app.web.paging import Page
+from app.web.routing import Routes
 
 
 @get("/", guards=[Requires(Permission.READ)])
@@ -19,4 +20,4 @@ async def list_users(request: CrmRequest, filters: NamedDependency[UserQuery]) -
     return await list_page(request, LISTING, filters)
 
 
-router = Router("/users", route_handlers=[list_users], tags=["Users"])
+router = Routes("/users", route_handlers=[list_users], tags=["Users"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from litestar import Response, Router, delete, get, post, route
+from litestar import Response, delete, get, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
@@ -35,6 +35,7 @@ from app.web import strict_json
 from app.web.errors import AppError, Code
 from app.web.input import CrmRequest
 from app.web.paging import Everything, Page
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 # Who sees what is sent sees everything.
@@ -179,7 +180,7 @@ async def replay(
         return answer(tx, Replayed(await service.replay(tx, webhook_id, data)), 202)
 
 
-router = Router(
+router = Routes(
     "/webhooks",
     route_handlers=[
         list_webhooks,

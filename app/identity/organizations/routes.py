@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from app.identity.pages import page_of
 from app.identity.sessions.service import organizations_of
 from app.web.input import CrmRequest
 from app.web.paging import Page, PageQuery
+from app.web.routing import Routes
 from app.web.structs import Message
 
 
@@ -97,7 +98,7 @@ async def remove_member(
     return Response(Message("Member removed successfully"))
 
 
-router = Router(
+router = Routes(
     "/auth/organizations",
     route_handlers=[
         list_my_organizations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -18,6 +18,7 @@ from app.identity.sessions.schemas import Device, Login, RefreshToken, Session
 from app.web.email import fold_email
 from app.web.input import CrmRequest
 from app.web.paging import Page, PageQuery
+from app.web.routing import Routes
 from app.web.structs import Message
 
 
@@ -95,9 +96,9 @@ async def end_session(request: CrmRequest, session_id: FromPath[UUID]) -> Respon
     return Response(Message("Session ended successfully"))
 
 
-router = Router(
+router = Routes(
     "/auth",
     route_handlers=[log_in, refresh, log_out, log_out_everywhere, list_sessions, end_session],
     tags=["Sessions"],
 )
-console = Router("/admin", route_handlers=[log_in_to_the_console], tags=["Sessions"])
+console = Routes("/admin", route_handlers=[log_in_to_the_console], tags=["Sessions"])

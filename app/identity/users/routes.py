@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, get, post
+from litestar import Response, get, post
 from litestar.params import JSONBody
 
 from app.access.permissions import PERMISSIONS
@@ -14,6 +14,7 @@ from app.identity.sessions.schemas import Session
 from app.identity.users import service
 from app.identity.users.schemas import Bearer, Change, Forgotten, Me, Registration, Reset, Verification, Whoami
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 from app.web.structs import Message
 
 BY_MAIL = "Look into your mail. If the address is new here, you can log in at once"
@@ -82,9 +83,9 @@ async def me_in_the_console(request: CrmRequest) -> Response[Me]:
     return Response(Me(bearer, [*PERMISSIONS[person.role]]))
 
 
-router = Router(
+router = Routes(
     "/auth",
     route_handlers=[register, verify_email, forget_password, reset_password, change_password, whoami],
     tags=["People"],
 )
-console = Router("/admin", route_handlers=[me_in_the_console], tags=["People"])
+console = Routes("/admin", route_handlers=[me_in_the_console], tags=["People"])

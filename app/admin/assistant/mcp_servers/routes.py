@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
 
@@ -12,6 +12,7 @@ from app.admin.assistant.mcp_servers.schemas import McpAnswer, McpCall, McpServe
 from app.admin.http import answer, answer_afterwards, message, refuse_dry_run, transaction
 from app.web.input import CrmRequest
 from app.web.paging import Everything
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 ADMINS = Requires(Permission.CONFIGURE)
@@ -75,7 +76,7 @@ async def call_mcp_tool(
     return await answer_afterwards(request, tx, await service.call(server, data.tool, data.arguments))
 
 
-router = Router(
+router = Routes(
     "/assistant/mcp-servers",
     route_handlers=[list_mcp_servers, create_mcp_server, delete_mcp_server, refresh_mcp_server, call_mcp_tool],
     tags=["Assistant"],

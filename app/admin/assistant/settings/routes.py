@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, put
+from litestar import Response, delete, get, put
 from litestar.params import JSONBody
 from litestar.types import Guard
 
@@ -11,6 +11,7 @@ from app.admin.assistant.settings import queries, service
 from app.admin.assistant.settings.schemas import AssistantSettings, AssistantSettingsChange
 from app.admin.http import answer, message, transaction
 from app.web.input import CrmRequest
+from app.web.routing import Routes
 from app.web.structs import Message
 
 ADMINS = Requires(Permission.CONFIGURE)
@@ -51,7 +52,7 @@ async def delete_assistant_settings(request: CrmRequest) -> Response[Message]:
         return message(tx, "Assistant settings deleted successfully")
 
 
-router = Router(
+router = Routes(
     "/assistant/settings",
     route_handlers=[get_assistant_settings, change_assistant_settings, delete_assistant_settings],
     tags=["Assistant"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from app.admin.me.access_tokens import service
 from app.admin.me.access_tokens.schemas import AccessToken, AccessTokenCreate
 from app.web.input import CrmRequest
 from app.web.paging import Everything
+from app.web.routing import Routes
 from app.web.structs import Message, RecordId
 
 PEOPLE: list[Guard] = [Requires(Permission.WRITE), by_a_person]
@@ -47,4 +48,4 @@ async def revoke_access_token(request: CrmRequest, token_id: FromPath[RecordId])
 
 
 HANDLERS = [list_access_tokens, create_access_token, revoke_access_token]
-router = Router("/me/access-tokens", route_handlers=HANDLERS, tags=["Me"])
+router = Routes("/me/access-tokens", route_handlers=HANDLERS, tags=["Me"])
