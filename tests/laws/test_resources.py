@@ -114,9 +114,14 @@ def test_parents_are_references(resource: Resource) -> None:
 
 
 @every_resource
-def test_each_change_is_audited_and_raises_the_version(resource: Resource, catalog: psycopg.Connection) -> None:
+def test_each_change_raises_the_version(resource: Resource, catalog: psycopg.Connection) -> None:
+    table = resource.table.name
+    assert "version" in triggers(catalog, table), f"let a migration run versioned({table!r})"
+
+
+@every_resource
+def test_each_change_is_audited(resource: Resource, catalog: psycopg.Connection) -> None:
     table, made = resource.table.name, triggers(catalog, resource.table.name)
-    assert "version" in made, f"let a migration run versioned({table!r})"
     # An organization's settings are made by its first request, which is nobody's change.
     events = {"update", "delete"} if resource is SETTINGS else {"insert", "update", "delete"}
     for event in events:
