@@ -10,12 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from litestar import Litestar
 
 from app.access.actor import Actor
 from app.access.permissions import Role
 from app.db.database import Database
-from app.events import feed
+from app.events import feed, waiting
 from app.events.types import DERIVED, NAMES, VERBS
 from app.events.waiting import NewEvents
 from app.records.audit_values import ResourceType
@@ -281,15 +280,15 @@ def test_what_retention_deleted_unseen_is_said(admin: Caller, settings: Any, sea
 def test_waiting_ends_as_soon_as_something_is_there(admin: Caller, seal: Seal) -> None:
     with ThreadPoolExecutor(3) as pool:
         asked = time.monotonic()
-        waiting = [pool.submit(events, admin, wait=20, types=types) for types in ("*", "tag.*")]
+        told = [pool.submit(events, admin, wait=20, types=types) for types in ("*", "tag.*")]
         time.sleep(0.3)
         admin.customer()
         seal()
-        assert [event["type"] for event in waiting[0].result()] == ["customer.created"]
-        assert not waiting[1].done(), "it waits for a tag"
+        assert [event["type"] for event in told[0].result()] == ["customer.created"]
+        assert not told[1].done(), "it waits for a tag"
         admin.tag()
         seal()
-        assert [event["type"] for event in waiting[1].result()] == ["tag.created"]
+        assert [event["type"] for event in told[1].result()] == ["tag.created"]
         assert time.monotonic() - asked < 10
 
 
@@ -301,31 +300,39 @@ def test_waiting_ends_after_its_time(admin: Caller) -> None:
 
 
 def test_all_who_wait_share_one_look_and_hold_no_connection(
-    admin: Caller, app: Litestar, monkeypatch: pytest.MonkeyPatch
+    admin: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = 0
     newest = feed.newest
+    in_use: list[int] = []
 
-    async def counted(tx: Transaction) -> int:
-        nonlocal looks
-        looks += tx.actor.tenant_id == admin.tenant
-        return await newest(tx)
+    async def wait_together() -> None:
+        three_looks = asyncio.Event()
 
-    monkeypatch.setattr(feed, "newest", counted)
-    with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(events, admin, wait=2) for _ in range(20)]
-        time.sleep(0.8)
-        in_use = 0
-        for _ in range(20):
-            time.sleep(0.01)
-            in_use += app.state.database.pool.in_use
-        assert [each.result() for each in waiting] == [[]] * 20
-    assert in_use < 10
-    assert 1 <= looks <= 6
-    time.sleep(0.6)
-    ended = looks
-    time.sleep(0.6)
-    assert looks == ended, "nobody waits any more"
+        async def counted(tx: Transaction) -> int:
+            found = await newest(tx)
+            in_use.append(database.pool.in_use)
+            if len(in_use) == 3:
+                three_looks.set()
+            return found
+
+        monkeypatch.setattr(feed, "newest", counted)
+        monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.05)
+        async with Database(settings) as database:
+            actor = Actor(user_id=admin.user_id, tenant_id=admin.tenant, role=Role.ADMIN)
+            new_events, gone = NewEvents(database), asyncio.get_running_loop().create_future()
+            all_who_wait = [asyncio.create_task(new_events.wait(actor, 0, 60, gone)) for _ in range(20)]
+            await three_looks.wait()
+            assert len(looks()) <= 1
+            gone.set_result(None)
+            assert await asyncio.gather(*all_who_wait) == [False] * 20
+            await asyncio.gather(*looks())
+            assert not looks(), "nobody waits any more"
+
+    def looks() -> list[asyncio.Task[object]]:
+        return [task for task in asyncio.all_tasks() if task.get_name() == waiting.TASK]
+
+    asyncio.run(wait_together())
+    assert set(in_use) == {1}
 
 
 # ── who may ──────────────────────────────────────────────────────────────────────────────────────────────────────────
