@@ -20,10 +20,13 @@ from litestar.testing import TestClient
 from app.admin.report_runs import service
 from app.admin.report_runs.schemas import ReportName
 from app.admin.reports import from_sums, sums
+from app.db.database import READS
+from app.db.roles import set_for_transaction
 from app.records.transaction import Transaction
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
 from tests.jobs.test_bulk_jobs import ended
+from tests.processes import wait_until
 
 RUNS = "/admin/report-runs"
 REPORTS = {
@@ -274,3 +277,42 @@ def test_in_production_there_are_links_where_the_service_knows_its_address(
     url = made(callers.person("admin", tenant, client=known), report="team")["download_url"]
     assert url.startswith("https://crm.example.com/public/files/")
     assert known.get(urlsplit(url).path).status_code == 200
+
+
+@pytest.mark.usefixtures("working")
+@pytest.mark.parametrize("name", ["overview", "funnel"])
+def test_a_report_that_takes_too_long_is_answered_from_its_last_run(
+    admin: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sell(admin)
+    impatient = set_for_transaction(READS | {"statement_timeout": "'100ms'"})
+    monkeypatch.setattr("app.db.database.BEGIN_READ", impatient)
+    path, query = (
+        f"/admin/reports/{REPORTS[name]}",
+        {} if name == "overview" else {"owner_id": "me", "from": "2020-01-01"},
+    )
+    fresh = {"Cache-Control": "no-cache"}
+    expected = admin.ok("GET", path, **query)
+
+    def ask() -> Any:
+        return admin.client.get(path, params=query, headers=admin.headers | fresh)
+
+    with ThreadPoolExecutor(1) as others, psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("LOCK report_sums IN ACCESS EXCLUSIVE MODE")
+        # It was never made: it is waited for.
+        first = others.submit(ask)
+        wait_until(lambda: bool(waiting(admin)), "a job makes the report")
+        owner.rollback()
+        assert (first.result().status_code, first.result().json()) == (200, expected)
+        sell(admin)
+        owner.execute("LOCK report_sums IN ACCESS EXCLUSIVE MODE")
+        later = ask()
+        assert (later.status_code, later.json()) == (200, expected)
+        assert int(later.headers["Age"]) >= 0
+        # It is not made again so soon.
+        assert waiting(admin) == []
+
+
+def waiting(caller: Caller) -> list[Any]:
+    """The jobs that are not finished."""
+    return [job for job in caller.ok("GET", "/admin/jobs")["data"] if job["finished_at"] is None]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from msgspec import UNSET, Struct, to_builtins
+from msgspec import UNSET, Struct, convert, to_builtins
 from sqlalchemy import bindparam, func, select
 
 from app.access.permissions import Permission
@@ -15,7 +15,7 @@ from app.admin.jobs import queries as jobs
 from app.admin.jobs.schemas import JobKind, JobStarted
 from app.admin.mails.queries import mail_report, mailing_of
 from app.admin.report_runs.schemas import ReportFormat, ReportName, ReportResult, ReportRun
-from app.admin.reports import forecast
+from app.admin.reports import forecast, last
 from app.admin.reports import service as reports
 from app.admin.reports.schemas import DealReportQuery, ForecastQuery, PeriodQuery
 from app.db.database import Database
@@ -109,14 +109,14 @@ def make_report(database: Database) -> Work:
 
     async def step(tx: Transaction, job: Job) -> Step:
         tx.actor.require(Permission.READ)
-        run: ReportRun = read_again(job.arguments, ReportRun)
+        run, query = _asked(job.arguments)
         await hold_erasures(tx)
         # Not by the step's own transaction, whose statements each see another moment.
         async with reading(database, tx.actor, standby=True) as moment, longer_statements(moment):
             await moment.connection.execute(MORE_MEMORY)
-            report = await REPORTS[run.report].make(moment, query_of(run))
+            report = await REPORTS[run.report].make(moment, query)
             today = day_of(datetime.now(UTC), await zone_of(moment))
-        name = f"{run.report}-{today}.{run.format}"
+        name = last.name_of(job.arguments) if "filters" in job.arguments else f"{run.report}-{today}.{run.format}"
         document = strict_json.encode(report)
         content = document if run.format is ReportFormat.JSON else await asyncio.to_thread(_written, run, report)
         file = File(name, CONTENT_TYPES[run.format], content)
@@ -127,6 +127,15 @@ def make_report(database: Database) -> Work:
         return Step(1, {}, to_builtins(ReportResult(run.report, run.format, name, file.content_type, len(content))))
 
     return step
+
+
+def _asked(arguments: dict[str, Any]) -> tuple[ReportRun, Struct]:
+    """The run, and its filters: those of the report's address, where the run takes the place of an answer."""
+    if "filters" in arguments:
+        run = ReportRun(report=ReportName(arguments["report"]), format=ReportFormat.JSON)
+        return run, convert(arguments["filters"], REPORTS[run.report].query)
+    run = read_again(arguments, ReportRun)
+    return run, query_of(run)
 
 
 def _written(run: ReportRun, report: Struct) -> bytes:

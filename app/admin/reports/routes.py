@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
-from msgspec import Struct
+from msgspec import Struct, json
 
 from app.access.actor import Actor
 from app.access.permissions import Permission, Requires
 from app.admin.http import answer, transaction
 from app.admin.pipeline_stages.queries import list_origins
+from app.admin.report_runs.schemas import ReportName
 from app.admin.reports import service
 from app.admin.reports.cache import KeptReport, ReportCache
 from app.admin.reports.forecast import forecast
+from app.admin.reports.last import last_run, takes_too_long
 from app.admin.reports.schemas import (
     DealReportQuery,
     DealSummary,
@@ -27,9 +30,14 @@ from app.admin.reports.schemas import (
     PeriodQuery,
     Team,
 )
+from app.records.transaction import Transaction
 from app.web import strict_json
+from app.web.errors import AppError
 from app.web.input import CrmRequest
 from app.web.routing import Routes
+
+Q = TypeVar("Q", bound=Struct)
+T = TypeVar("T")
 
 
 @get("/overview", guards=[Requires(Permission.READ)])
@@ -50,8 +58,16 @@ async def current_overview(request: CrmRequest) -> KeptReport:
     if kept is not None:
         return kept
     began = time.monotonic()
-    async with transaction(request, standby=True) as tx:
-        kept = KeptReport(await service.overview(tx), await list_origins(tx), began, generation)
+    try:
+        async with transaction(request, standby=True) as tx:
+            kept = KeptReport(await service.overview(tx), await list_origins(tx), began, generation)
+    except AppError as error:
+        if not takes_too_long(request, error):
+            raise
+        last = await last_run(request, ReportName.OVERVIEW)
+        async with transaction(request) as tx:
+            origins = await list_origins(tx)
+        return KeptReport(json.decode(last.document, type=Overview), origins, began - last.age)
     await cache.keep(actor.tenant_id, person, kept)
     return kept
 
@@ -64,29 +80,40 @@ def overview_response(report: Struct, age: int) -> Response[Any]:
 @get("/deals/summary", guards=[Requires(Permission.READ)])
 async def get_deal_summary(request: CrmRequest, filters: NamedDependency[DealReportQuery]) -> Response[DealSummary]:
     """Deals by status and currency, of those created in the period."""
-    async with transaction(request, standby=True) as tx:
-        return answer(tx, await service.summary(tx, filters))
+    return await _in_time(request, ReportName.SUMMARY, filters, service.summary)
 
 
 @get("/deals/funnel", guards=[Requires(Permission.READ)])
 async def get_funnel(request: CrmRequest, filters: NamedDependency[DealReportQuery]) -> Response[Funnel]:
     """How the deals created in the period came through the stages."""
-    async with transaction(request, standby=True) as tx:
-        return answer(tx, await service.funnel(tx, filters))
+    return await _in_time(request, ReportName.FUNNEL, filters, service.funnel)
 
 
 @get("/deals/forecast", guards=[Requires(Permission.READ)])
 async def get_forecast(request: CrmRequest, filters: NamedDependency[ForecastQuery]) -> Response[Forecast]:
     """What closed, and what is expected to, by months or quarters: open deals by expected_close_date."""
-    async with transaction(request, standby=True) as tx:
-        return answer(tx, await forecast(tx, filters))
+    return await _in_time(request, ReportName.FORECAST, filters, forecast)
 
 
 @get("/team", guards=[Requires(Permission.READ)])
 async def get_team(request: CrmRequest, filters: NamedDependency[PeriodQuery]) -> Response[Team]:
     """Of each person: the open deals, and the closed deals and completed activities of the period."""
-    async with transaction(request, standby=True) as tx:
-        return answer(tx, await service.team(tx, filters))
+    return await _in_time(request, ReportName.TEAM, filters, service.team)
+
+
+async def _in_time(
+    request: CrmRequest, report: ReportName, query: Q, make: Callable[[Transaction, Q], Awaitable[T]]
+) -> Response[T]:
+    """The report of now, or its last run, if that takes too long."""
+    try:
+        async with transaction(request, standby=True) as tx:
+            return answer(tx, await make(tx, query))
+    except AppError as error:
+        if not takes_too_long(request, error):
+            raise
+    last = await last_run(request, report, query)
+    content: Any = last.document
+    return Response(content, media_type=MediaType.JSON, headers={"Age": str(last.age)})
 
 
 router = Routes(
