@@ -1,4 +1,6 @@
-"""The commands of docs/operations.md for backing up and restoring, as they stand there, from one server to another."""
+"""The commands of docs/operations.md for backing up and restoring, as they stand there: to another server, and to any
+moment.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from msgspec.structs import replace
 
 from app.db.migrations import Migrations
 from app.dev.object_store import EmbeddedStore
@@ -52,6 +56,17 @@ class Server:
             for statement in blocks("Install", "sql")[0].split(";"):
                 connection.execute(statement)
 
+    def moved_to(self, embedded: EmbeddedPostgres, store: EmbeddedStore) -> None:
+        """The same database is at another server now, and the files in another store."""
+        self.embedded = embedded
+        self.administrator = embedded.dsn(user="postgres")
+        own = replace(
+            self.settings,
+            database_url=embedded.dsn(user="crm"),
+            migration_database_url=embedded.dsn(user="crm_owner"),
+        )
+        self.settings = store.configured(own)
+
     def environment(self) -> dict[str, str]:
         """What commands are told."""
         names = ("database_url", "migration_database_url", "jwt_secret", "s3_endpoint_url", "s3_bucket")
@@ -80,13 +95,14 @@ def servers(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
     new.destroy()
 
 
-def run(script: str, tools: Path, folder: Path, **environment: str) -> str:
-    """What it printed."""
+def run(script: str, tools: Path, folder: Path, account: int | None = None, /, **environment: str) -> str:
+    """What it printed. `account` is whose it is, where we may choose."""
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-euc", script],
         cwd=folder,
         env={**os.environ, **environment, "PATH": path},
+        user=account,
         capture_output=True,
         text=True,
         check=False,
@@ -135,3 +151,55 @@ def test_everything_comes_back_on_another_server(servers: tuple[Server, Server],
         assert admin.get(f"/admin/attachments/{file['id']}/content").content == b"Notes on the engine"
         admin.ok("PATCH", f"/admin/customers/{ada['id']}", {"status": "active"})
         assert admin.audit(resource_id=ada["id"], resource_type="customer")[0]["action"] == "update"
+
+
+@pytest.mark.skipif(not os.environ.get("CRM_DRILL"), reason="make drill does this")
+@pytest.mark.usefixtures("bare_servers")
+def test_the_database_comes_back_as_it_was_before_an_organization_was_erased(tmp_path: Path) -> None:
+    archive, copy, restore, check = blocks("To any moment", "sh")
+    options = ("fsync=off", "hot_standby=off")
+    with EmbeddedPostgres(tmp_path / "old", options=options) as old, EmbeddedStore(tmp_path / "old") as store:
+        # The server's account has the folders.
+        files = (tmp_path / "old/postgres").resolve()
+        account = files.stat().st_uid if os.geteuid() == 0 else None
+        place = Path(tempfile.mkdtemp(prefix="crm-backups-"))
+        os.chown(place, files.stat().st_uid, files.stat().st_gid)
+        given = (old.programs, place, account)
+        run(archive, *given, BACKUPS=str(place), ADMIN_URL=old.dsn(user="postgres"))
+        old.stop()
+        old.start()
+        server = Server(old, store, tmp_path / "old/objects/crm")
+        Migrations(server.settings.migration_dsn, server.settings.database_dsn).upgrade()
+        run(copy, *given, BACKUPS=str(place), ADMIN_URL=server.administrator)
+
+        with TestClient(create_app(server.settings)) as client:
+            admin = person(client, server.settings)
+            ada = admin.customer("Ada Lovelace")
+            file = admin.attach(f"/admin/customers/{ada['id']}", b"Notes on the engine").json()
+        run("crm audit seal", old.programs, tmp_path, **server.environment())
+        before = server.contents()
+        assert len(before["customers"]) == 1
+        with psycopg.connect(server.administrator) as connection:
+            ((moment,),) = connection.execute("SELECT clock_timestamp()::text").fetchall()
+        shutil.copytree(server.bucket, tmp_path / "new/objects/crm")
+        run("crm tenant erase acme --yes", old.programs, tmp_path, **server.environment())
+        assert server.contents()["customers"] == []
+        old.stop()
+
+        new = EmbeddedPostgres(tmp_path / "new", options=options)
+        files = (tmp_path / "new/postgres").resolve()
+        files.mkdir(mode=0o700, exist_ok=True)
+        run(restore, *given, BACKUPS=str(place), NEW=str(files), MOMENT=moment)
+        with new, EmbeddedStore(tmp_path / "new") as other:
+            server.moved_to(new, other)
+            assert server.contents() == before
+            said = run(check, new.programs, tmp_path, **server.environment())
+            assert "The audit log is intact." in said
+            assert "Found: 0 objects, 0 attachments, 0 uploads." in said
+            with TestClient(create_app(server.settings)) as client:
+                admin = person(client, server.settings)
+                assert admin.get(f"/admin/attachments/{file['id']}/content").content == b"Notes on the engine"
+                admin.ok("PATCH", f"/admin/customers/{ada['id']}", {"status": "active"})
+    old.destroy()
+    new.destroy()
+    shutil.rmtree(place)
