@@ -2,7 +2,7 @@
 # The service, and nothing that only a developer needs: no compiler, no app/dev, no embedded database, no /docs.
 # A test replays these steps in an empty directory.
 
-FROM python:3.13-slim-trixie AS build
+FROM python:3.13.18-slim-trixie AS build
 ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PROJECT_ENVIRONMENT=/opt/crm
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
@@ -17,7 +17,7 @@ RUN uv sync --python "$(command -v python)" --locked --no-dev --extra assistant 
 # Of the rules of 1,000 languages, those of app/locales.py.
 RUN find /opt/crm -path '*/babel/locale-data/*.dat' ! -name root.dat ! -name en.dat ! -name en_001.dat ! -name en_GB.dat ! -name de.dat ! -name ar.dat -delete
 
-FROM python:3.13-slim-trixie
+FROM python:3.13.18-slim-trixie
 LABEL org.opencontainers.image.title="crm-service" \
       org.opencontainers.image.description="A headless, multi-tenant CRM backend on PostgreSQL"
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin crm

@@ -12,8 +12,8 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run test test-database test-besides coverage torture drill schemathesis walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
-	check-schema audit bench docs format clean
+.PHONY: setup run install test test-database test-besides coverage torture drill schemathesis walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
+	check-schema audit sbom bench docs format clean
 
 setup:
 	@$(LOCKED) $(MAKE) --no-print-directory --silent $(VENV)/installed
@@ -26,6 +26,21 @@ $(VENV)/installed: pyproject.toml uv.lock
 
 run: setup
 	@$(BIN)/crm serve --demo
+
+# For a machine without containers, as root: see docs/installing.md. Each release has a folder of its own, so that one that
+# runs is not changed, and PREFIX is a link to the newest.
+PREFIX ?= /opt/crm
+RELEASE = $(PREFIX)-$(shell git describe --tags --always)
+EXTRAS := assistant broker identity mcp redis tracing xlsx
+install:
+	@test -x .uv/bin/pip || $(PYTHON) -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check "$(UV)"
+	@UV_PROJECT_ENVIRONMENT=$(RELEASE) UV_PYTHON_DOWNLOADS=never .uv/bin/uv sync --quiet --locked --no-dev --no-editable \
+		--compile-bytecode --python "$$(command -v $(PYTHON))" $(EXTRAS:%=--extra %)
+	@ln -sfn $(RELEASE) $(PREFIX)
+	@install -D --mode=755 deploy/systemd/crm /usr/local/bin/crm
+	@install -D --mode=644 --target-directory=/etc/systemd/system deploy/systemd/*.service deploy/systemd/*.timer
+	@echo "$(RELEASE) is installed"
 
 # Many tests start processes. They need bytecode files, or each would compile the app anew.
 # TESTS names some of them, such as TESTS="tests/db tests/laws".
@@ -53,9 +68,9 @@ test-besides: test
 torture: setup
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
-# Back-up and restore, as docs/operations.md has them, on servers of its own.
+# Back-up and restore, as docs/operations.md has them, on servers of its own. POSTGRES=15 for Debian's.
 drill: setup
-	@$(BIN)/pytest -q tests/deploy/test_backup.py
+	@CRM_DRILL=1 $(BIN)/pytest -q -rA --durations=0 tests/deploy/test_backup.py
 
 # The served documents, with each value that a list's filters may and may not have, too.
 schemathesis: setup
@@ -99,6 +114,7 @@ check-deploy:
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.renovate renovate.json
 ifeq (,$(shell command -v kubectl))
 	@echo "SKIPPED: deploy/kubernetes was not checked, because kubectl is not installed here" >&2$(if $(CI),; exit 1)
 else
@@ -123,6 +139,11 @@ audit: setup
 	*) echo "SKIPPED: the lock file was not audited for known vulnerabilities ($$(echo "$$said" | tail -n 1))" >&2 ;; \
 	esac
 
+# What a production installation consists of, in CycloneDX's format.
+sbom: setup
+	@$(BIN)/uv export --quiet --locked --no-dev --no-emit-project $(EXTRAS:%=--extra %) --format cyclonedx1.5 \
+		--preview-features sbom-export
+
 # Fills a database of a million customers the first time, which takes some minutes; QUICK=1 for small data. ONLY=exports
 # measures that part alone, or duplicates, imports or listeners.
 bench: setup
@@ -137,4 +158,4 @@ format: setup
 	@$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

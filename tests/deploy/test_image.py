@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +125,7 @@ class Image:
 def version() -> str:
     """The version of Python that the image has, such as 3.13."""
     (found,) = {step.text.split(":")[1].split("-")[0] for stage in steps() for step in stage if step.name == "FROM"}
-    return found
+    return found.rpartition(".")[0]
 
 
 @cache
@@ -182,6 +183,16 @@ def test_it_installs_what_the_service_needs_and_nothing_else(image: Image) -> No
     assert not (packages / "app" / "dev").exists()
     ours = {path.relative_to(packages) for path in (packages / "migrations").iterdir()}
     assert not ours & {Path("migrations/schema.sql"), Path("migrations/describe.py")}
+
+
+def test_the_bill_of_materials_names_what_is_installed(image: Image) -> None:
+    made = subprocess.run(["make", "--silent", "sbom"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    bill = json.loads(made)
+    (packages,) = image.root.glob("opt/crm/lib/python3*/site-packages")
+    installed = {distribution.metadata["Name"] for distribution in distributions(path=[str(packages)])}
+    listed = {each["name"] for each in bill["components"]}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in installed} - {"crm-service"} <= listed
+    assert not {name.replace("-", "_") for name in listed} & NEVER
 
 
 def test_it_is_no_larger_than_the_page_on_operations_says(image: Image) -> None:
