@@ -108,6 +108,16 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
         assert alert == name or alert in RUNBOOKS[name], f"docs/runbooks.md, {name}"
 
 
+def test_one_line_of_the_page_gives_all_runbooks_the_address_that_they_have() -> None:
+    operations = (ROOT / "docs/operations.md").read_text()
+    ((own, address),) = re.findall(r"own='(s\|[^|]*\|([^|]*)\|)'", operations)
+    for name in (*FILES, "../kubernetes/components/monitoring/rules.yaml"):
+        made = subprocess.run(["sed", own, PROMETHEUS / name], capture_output=True, text=True, check=True).stdout
+        urls = re.findall(r"runbook_url: (\S+)", made)
+        assert urls
+        assert all(url.startswith(f"{address}/blob/main/docs/runbooks.md#") for url in urls)
+
+
 @pytest.mark.parametrize("name", RUNBOOKS)
 def test_what_a_runbook_says_can_be_done(name: str, settings: Settings) -> None:
     text = " ".join(RUNBOOKS[name].split())
