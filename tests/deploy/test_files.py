@@ -77,8 +77,9 @@ def test_every_file_that_is_mounted_is_there() -> None:
 def test_stopping_has_time_for_draining_and_the_requests_in_flight() -> None:
     needed = Settings().drain_seconds + WORKER_STOP_SECONDS
     assert float(OURS["crm-service"]["stop_grace_period"].removesuffix("s")) >= needed
-    for unit in (DEPLOY / "systemd").iterdir():
-        assert float(unit.read_text().split("TimeoutStopSec=")[1].split()[0]) >= needed
+    for unit in ("crm-service", "crm-worker", "crm-identity"):
+        text = (DEPLOY / "systemd" / f"{unit}.service").read_text()
+        assert float(text.split("TimeoutStopSec=")[1].split()[0]) >= needed
 
 
 @pytest.mark.usefixtures("bare_servers")
@@ -109,19 +110,44 @@ def test_the_database_is_prepared_so_that_migrations_and_service_run(tmp_path: P
 # ── systemd ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("name", "command"),
-    [
-        ("crm-service.service", "serve "),
-        ("crm-worker.service", "worker\n"),
-        ("crm-identity.service", "identity serve\n"),
-    ],
-)
-def test_systemd_takes_the_unit(name: str, command: str, tmp_path: Path) -> None:
+UNITS = {path.name: path.read_text() for path in (DEPLOY / "systemd").iterdir() if path.name != "crm"}
+INSTALLING = (ROOT / "docs/installing.md").read_text()
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_the_unit(name: str, tmp_path: Path) -> None:
     systemd_analyze = program("systemd-analyze", package="systemd")
-    text = (DEPLOY / "systemd" / name).read_text()
-    assert f"/opt/crm/bin/crm {command}" in text
-    unit = tmp_path / name
-    unit.write_text(text.replace("/opt/crm/bin/crm", CRM))
-    ran = subprocess.run([systemd_analyze, "verify", unit], capture_output=True, text=True, check=False)
+    for other, text in UNITS.items():
+        # PostgreSQL's own programs need not be where this runs.
+        here = re.sub(r"/usr/bin/(pg_dump|psql)", "/bin/true", text).replace("/opt/crm/bin/crm", CRM)
+        (tmp_path / other).write_text(here)
+    ran = subprocess.run([systemd_analyze, "verify", tmp_path / name], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", [name for name, text in UNITS.items() if "/opt/crm/bin/crm" in text])
+def test_a_unit_runs_a_command_that_there_is_and_may_do_little(name: str) -> None:
+    for command in re.findall(r"^ExecStart=-?/opt/crm/bin/crm (.*)", UNITS[name], re.MULTILINE):
+        assert CliRunner().invoke(crm, [*command.split(), "--help"]).exit_code == 0
+    # What `systemd-analyze security` finds: from 0 to 10, less is better.
+    command = [program("systemd-analyze", package="systemd"), "security", "--offline=true", "--no-pager"]
+    said = subprocess.run([*command, DEPLOY / "systemd" / name], capture_output=True, text=True, check=True).stdout
+    exposure = re.search(r"Overall exposure level for .*: ([\d.]+)", said)
+    assert exposure
+    assert float(exposure[1]) < 2
+
+
+def test_the_page_makes_every_file_of_settings_that_units_read_and_their_names_are_right() -> None:
+    wrapper = (DEPLOY / "systemd/crm").read_text()
+    read = set(re.findall(r"/etc/crm/\w+\.env", wrapper + "".join(UNITS.values())))
+    made = re.findall(r"/dev/stdin (/etc/crm/\w+\.env) <<ENV\n(.*?)^ENV", INSTALLING, re.MULTILINE | re.DOTALL)
+    assert read == {path for path, _ in made}
+    for _, text in made:
+        assert unknown_settings(re.findall(r"^([A-Z_0-9]+)=", text, re.MULTILINE)) == set()
+
+
+def test_the_page_enables_units_that_are_installed() -> None:
+    enabled = " ".join(re.findall(r"systemctl enable --now (.*)", INSTALLING)).split()
+    assert {name if "." in name else f"{name}.service" for name in enabled} == {
+        name for name, text in UNITS.items() if "[Install]" in text
+    }
