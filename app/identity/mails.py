@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, null, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, null, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.types import BigInteger, Text, Uuid
@@ -48,40 +48,43 @@ organization, session = Organization.__table__.c, Device.__table__.c
 MAKE = insert(Row).values(
     kind=bindparam("mail_kind"), address=bindparam("to"), about=bindparam("concerning"), locale=bindparam("language")
 )
+# As literals: so are the conditions of the indexes.
+WAITS = c.status == literal_column("'waiting'")
 # What a mail is about, and in which language.
 ABOUT = c.about.op("||", return_type=JSONB)(func.jsonb_build_object("locale", c.locale))
 DUE = (
     select(c.id)
-    .where(c.status == "waiting", c.due_at <= func.now())
+    .where(WAITS, c.due_at <= func.now())
     .order_by(c.due_at, c.id)
     .limit(bindparam("most", type_=BigInteger))
 )
 GIVE_UP = (
     update(Row)
-    .where(c.status == "waiting", c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, PATIENCE_SECONDS))
+    .where(WAITS, c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, PATIENCE_SECONDS))
     .values(status="failed", error="It waited for too long", finished_at=func.now())
 )
 DOUBT = (
     update(Row)
-    .where(c.status == "sending", c.taken_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, SILENT_SECONDS))
+    .where(
+        c.status == literal_column("'sending'"),
+        c.taken_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, SILENT_SECONDS),
+    )
     .values(
         status="unknown",
         error="The worker died while it sent this: it may have been sent",
         finished_at=func.now(),
     )
 )
-COUNT = select(func.count(), func.coalesce(func.extract("epoch", func.now() - func.min(c.due_at)), 0)).where(
-    c.status == "waiting"
-)
+COUNT = select(func.count(), func.coalesce(func.extract("epoch", func.now() - func.min(c.due_at)), 0)).where(WAITS)
 IS_REFUSED = select(refused.answer).where(refused.address_folded == bindparam("folded", type_=Text))
 REFUSE = (
     upsert(RefusedAddress)
     .values(address_folded=bindparam("folded"), answer=bindparam("reason"))
     .on_conflict_do_nothing()
 )
-FIND_USER = select(user.id, user.name, user.email).where(user.is_active)
-USER_BY_ID = FIND_USER.where(user.id == bindparam("person", type_=Uuid))
-USER_BY_EMAIL = FIND_USER.where(user.email_folded == bindparam("folded", type_=Text))
+_find_user = select(user.id, user.name, user.email).where(user.is_active)
+USER_BY_ID = _find_user.where(user.id == bindparam("person", type_=Uuid))
+USER_BY_EMAIL = _find_user.where(user.email_folded == bindparam("folded", type_=Text))
 INVITATION_BY_ID = (
     select(invitation.id, organization.name, user.name)
     .select_from(

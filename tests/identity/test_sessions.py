@@ -11,6 +11,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.identity.events import MOST_OF_PERSON
 from app.settings import Settings
 from tests.callers import refused
 from tests.identity.conftest import Somebody
@@ -116,11 +117,15 @@ def test_nobody_logs_in_or_refreshes_without_end_and_nobody_else_waits_for_it(
     bob = somebody("Bob")
     bob.network = ada.network
     bob.register()
-    for _ in range(30):
-        ada.session = ada.refresh().json()
-    refused(ada.refresh(), 429, "RATE_LIMITED")
-    codes = [ada.log_in().status_code for _ in range(30)]
-    assert (codes[0], codes[-1]) == (200, 429)
+    for _ in range(2 * MOST_OF_PERSON):
+        answer = ada.refresh()
+        if answer.status_code == 429:
+            break
+        ada.session = answer.json()
+    refused(answer, 429, "RATE_LIMITED")
+    codes = [ada.log_in().status_code for _ in range(2 * MOST_OF_PERSON)]
+    assert codes[0] == 200
+    assert MOST_OF_PERSON - 1 <= codes.count(200) < len(codes)
     assert bob.log_in().status_code == 200
     ada.network = "192.0.2.7"
     assert ada.log_in().status_code == 200

@@ -52,7 +52,6 @@ ADD_TOKEN = (
     .returning(token.id, token.created_at)
 )
 _successor = RefreshToken.__table__.alias("successor")
-# The family is locked, so that of those who refresh at the same moment one comes after the other.
 FIND_TOKEN: Select[Any] = (
     select(
         token.id.label("token_id"),
@@ -81,11 +80,7 @@ FIND_TOKEN: Select[Any] = (
     )
     .where(token.token_hash == bindparam("hash"))
 )
-LOCK_SESSION = (
-    select(session.id)
-    .where(session.id.in_(select(token.session_id).where(token.token_hash == bindparam("hash"))))
-    .with_for_update()
-)
+LOCK_SESSION = select(session.id).where(session.id == bindparam("one", type_=Uuid)).with_for_update()
 SPEND = (
     update(RefreshToken)
     .where(token.id == bindparam("spent"))

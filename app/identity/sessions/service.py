@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -165,21 +165,29 @@ async def refresh(
     refusal: AppError
     async with database.transaction(caller) as tx:
         given = {"hash": hash_of(secret), "days": settings.refresh_token_days}
-        if not (await tx.execute(queries.LOCK_SESSION, {"hash": given["hash"]})).all():
+        found = await _find(tx, given)
+        if found is not None and not found.is_repeated:
+            # Of those who come at the same moment, one after the other. Who only asks again waits for nobody.
+            await tx.execute(queries.LOCK_SESSION, {"one": found.session_id})
+            found = await _find(tx, given)
+        if found is None:
             await refuse_many(tx, Kind.LINK_REFUSED, exactly=True)
             await note(tx, Kind.LINK_REFUSED, of="refresh_token")
             refusal = AppError(Code.INVALID_TOKEN)
+        elif found.is_reused:
+            if found.ended_at is None:
+                await _end_reused(tx, found)
+            refusal = AppError(Code.TOKEN_REUSED)
+        elif found.is_over:
+            refusal = AppError(Code.INVALID_TOKEN, ENDED)
         else:
-            found = _Found(*(await tx.execute(queries.FIND_TOKEN, given)).one())
-            if found.is_reused:
-                if found.ended_at is None:
-                    await _end_reused(tx, found)
-                refusal = AppError(Code.TOKEN_REUSED)
-            elif found.is_over:
-                refusal = AppError(Code.INVALID_TOKEN, ENDED)
-            else:
-                return await _go_on(tx, settings, attempts, found, secret, organization_id)
+            return await _go_on(tx, settings, attempts, found, secret, organization_id)
     raise refusal
+
+
+async def _find(tx: Transaction, given: Mapping[str, object]) -> _Found | None:
+    row = (await tx.execute(queries.FIND_TOKEN, given)).first()
+    return None if row is None else _Found(*row)
 
 
 class _Found(Struct, frozen=True):
@@ -212,6 +220,11 @@ class _Found(Struct, frozen=True):
         return self.spent_for > timedelta(seconds=SAME_PAIR_SECONDS) or self.successor_spent_at is not None
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether it was spent a moment ago, and the session goes on: the answer is the same as then."""
+        return self.spent_at is not None and not self.is_reused and not self.is_over
+
+    @property
     def is_over(self) -> bool:
         """Whether the session does not go on."""
         return self.ended_at is not None or self.has_expired or self.is_old or not self.is_active
@@ -232,9 +245,11 @@ async def _go_on(
     secret: str,
     organization_id: str | None,
 ) -> Session:
-    organizations = await organizations_of(tx, found.user_id, for_a_token=True)
+    # A token as from a moment ago is refused as that one is, if somebody takes a right away now.
+    organizations = await organizations_of(tx, found.user_id, for_a_token=not found.is_repeated)
     chosen = choose(organizations, organization_id, found.organization_id)
     next_secret, token_id, issued_at = _same_pair(settings, found, secret)
+    is_same = token_id is not None and chosen.id == found.organization_id
     if token_id is None or issued_at is None:
         attempts.acquire(found.session_id)
         next_secret = next(successors(settings, secret))
@@ -249,14 +264,15 @@ async def _go_on(
             organization_id=chosen.id,
             session=str(found.session_id),
         )
-    used = {
-        "used": found.session_id,
-        "in_organization": chosen.id,
-        "agent": tx.caller.user_agent,
-        "from_address": tx.caller.address,
-        "days": settings.refresh_token_days,
-    }
-    await tx.execute(queries.USE_SESSION, used)
+    if not is_same:
+        used = {
+            "used": found.session_id,
+            "in_organization": chosen.id,
+            "agent": tx.caller.user_agent,
+            "from_address": tx.caller.address,
+            "days": settings.refresh_token_days,
+        }
+        await tx.execute(queries.USE_SESSION, used)
     person = Person(id=found.user_id, email=found.email, name=found.name, role=chosen.role)
     return _answer(settings, person, chosen, organizations, next_secret, token_id, issued_at)
 
