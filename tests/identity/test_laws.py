@@ -106,7 +106,7 @@ def test_an_unknown_field_or_parameter_is_named_and_a_write_is_not_tried(ada: So
 def test_the_models_are_what_the_migrations_make(identity_settings: Settings) -> None:
     work = Migrations(identity_settings.migration_dsn, identity_settings.database_dsn, line=IDENTITY)
     work.check()
-    assert work.current() == "0002"
+    assert work.current() == "0003"
 
 
 def test_neither_login_reads_the_others_tables(identity_settings: Settings, settings: Settings) -> None:

@@ -10,27 +10,7 @@ from app.identity.models import Credential, Membership, User
 
 c, credential, membership = User.__table__.c, Credential.__table__.c, Membership.__table__.c
 
-# Where the email is known, the same rows are made under a key that is nobody's, and then undone: it takes as long.
-_PERSON = """
-    WITH person AS (
-        INSERT INTO users (email, email_folded, name)
-        SELECT :email, CASE WHEN EXISTS (SELECT FROM users WHERE email_folded = :folded)
-            THEN 'known ' || gen_random_uuid() ELSE :folded END, :name
-        RETURNING id, email_folded
-    ), credential AS (
-        INSERT INTO credentials (user_id, password_hash) SELECT id, :hash FROM person
-    )
-"""
-_ORGANIZATION = """, organization AS (
-        INSERT INTO organizations (id, name, owner_id) SELECT :organization_id, :organization, id FROM person
-    ), membership AS (
-        INSERT INTO memberships (organization_id, user_id, role) SELECT :organization_id, id, 'admin' FROM person
-    )
-"""
-_FOUND = "SELECT id, email_folded = :folded FROM person"
-REGISTER = text(_PERSON + _FOUND)
-REGISTER_WITH_ORGANIZATION = text(_PERSON + _ORGANIZATION + _FOUND)
-NOTHING = text("SELECT")
+REGISTER = text("SELECT register(:email, :folded, :name, :hash, :organization_id, :organization)")
 VERIFY = (
     update(User)
     .where(c.id == bindparam("person"))

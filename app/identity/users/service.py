@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-from psycopg.errors import UniqueViolation
-
 from app.identity import mails
 from app.identity.caller import Caller
 from app.identity.database import Database, Transaction
@@ -77,26 +75,19 @@ async def _require_invited(tx: Transaction, email: str, secret: str) -> None:
         raise AppError(Code.INVALID_LINK)
 
 
-class _IsKnownError(Exception):
-    """Undoes what was made for nobody."""
-
-
 async def _insert(tx: Transaction, new: Registration, password_hash: str) -> UUID | None:
-    person = {"email": new.email, "folded": fold_email(new.email), "name": new.name, "hash": password_hash}
-    statement = queries.REGISTER
-    if isinstance(new.organization, str):
-        statement = queries.REGISTER_WITH_ORGANIZATION
-        person |= {"organization_id": str(uuid4()), "organization": new.organization}
-    try:
-        async with tx.connection.savepoint():
-            user_id, is_new = (await tx.execute(statement, person)).one()
-            if not is_new:
-                raise _IsKnownError
-            # To undo takes one round trip more than to keep: now both take as many.
-            await tx.execute(queries.NOTHING)
-    except (_IsKnownError, UniqueViolation):  # the other one registers at this moment
-        return None
-    return UUID(str(user_id))
+    """Who has registered; None where the email is known, or is at this moment."""
+    called = new.organization if isinstance(new.organization, str) else None
+    person = {
+        "email": new.email,
+        "folded": fold_email(new.email),
+        "name": new.name,
+        "hash": password_hash,
+        "organization_id": None if called is None else str(uuid4()),
+        "organization": called,
+    }
+    made: UUID | None = (await tx.execute(queries.REGISTER, person)).scalar_one()
+    return made
 
 
 async def verify_email(database: Database, caller: Caller, secret: str) -> None:
