@@ -6,9 +6,11 @@ import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import aiodns
+if TYPE_CHECKING:
+    import aiodns
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -63,6 +65,9 @@ class Addresses:
         if NUMERIC.fullmatch(host) or ":" in host:
             self.check(host)
             return [host]
+        # Inside the function, because most processes look up nothing.
+        import aiodns
+
         if self._resolver is None:
             # No threads: names that take long would otherwise keep all others waiting.
             self._resolver = aiodns.DNSResolver(timeout=LOOKUP_SECONDS, tries=LOOKUPS)

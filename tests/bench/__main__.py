@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from app.logs import configure_logging
-from tests.bench import goals, growth, imports, indexes, listeners, obstacles, profile, shares
+from tests.bench import goals, growth, imports, indexes, listeners, obstacles, profile, scale, shares
 from tests.bench.goals import Goal
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
@@ -27,6 +27,7 @@ ALONE: dict[str, Callable[[Bench], list[Goal]]] = {
     "imports": imports.measure,
     "reports": goals.reports,
     "listeners": lambda _: listeners.measure(),
+    "scale": scale.measure,
 }
 
 
@@ -56,7 +57,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
         # These take minutes, and start servers of their own.
         measured = goals.measure(place, seconds, quick=quick)
         if not quick:
-            measured += [*imports.measure(place), *listeners.measure()]
+            measured += [*imports.measure(place), *listeners.measure(), *scale.measure(place)]
         for goal in measured:
             click.echo(goal.line())
         results = Results(

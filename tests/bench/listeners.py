@@ -122,7 +122,7 @@ def _measure() -> tuple[float, float, float]:
             office.write(3)
             office.took.clear()
         for _ in range(TURNS):
-            with _paused(worker):
+            with paused(worker):
                 quiet.write(TURN_SECONDS)
             heard.write(TURN_SECONDS)
         slower = statistics.median(heard.took) / statistics.median(quiet.took)
@@ -157,7 +157,7 @@ def _reached(heard: Heard, sequence: int) -> bool:
 
 
 @contextmanager
-def _paused(worker: Worker) -> Iterator[None]:
+def paused(worker: Worker) -> Iterator[None]:
     """Nobody listens."""
     pids = family(worker.process.pid)
     for pid in pids:

@@ -91,6 +91,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": settings.database_url,
         "JWT_SECRET": SECRET,
         "DB_POOL_MAX": str(settings.db_pool_max),
+        "PUBLIC_URL": settings.public_url,
         "DRAIN_SECONDS": "0",
         # One person asks as often as possible here; and what was put in at once is not sealed meanwhile.
         "RATE_LIMIT_PER_MINUTE": "0",

@@ -15,10 +15,7 @@ from itertools import permutations
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import phonenumbers
 from anyascii import anyascii
-from rapidfuzz import fuzz
-from rapidfuzz.distance import OSA
 
 from app.admin.duplicates.words import (
     FAMILIES,
@@ -162,6 +159,9 @@ def read_phone(phone: str | None, country: str | None) -> str | None:
     """The number in E.164, or its digits where nobody knows the country; None if it is none."""
     if not phone:
         return None
+    # Inside the function, as what compares is below: a process that serves compares nothing, and need not load 10 MB.
+    import phonenumbers
+
     try:
         number = phonenumbers.parse(phone, country)
     except phonenumbers.NumberParseException:
@@ -224,6 +224,9 @@ def _key(of: Of, text: str) -> int:
 
 def compare(one: Party, other: Party, keys: frozenset[int], other_keys: frozenset[int]) -> Likeness | None:
     """How alike two records are; None if they are not."""
+    # Inside the function: see read_phone.
+    from rapidfuzz import fuzz
+
     common = {of_key(key) for key in keys & other_keys}
     name, other_name = _name(one), _name(other)
     are_companies = _is_company(one, name) and _is_company(other, other_name)
@@ -290,6 +293,9 @@ def _are_similar(name: Name, other: Name, ratio: float) -> bool:
         return True
     if ratio < LOWEST_RATIO or DIGITS.findall(name.text) != DIGITS.findall(other.text):
         return False
+    # Inside the function: see read_phone.
+    from rapidfuzz.distance import OSA
+
     # A slip in the first letter of a word changes the order of the words.
     return any(
         OSA.distance(one, another, score_cutoff=MOST_LETTERS) <= MOST_LETTERS
