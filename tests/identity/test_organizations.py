@@ -96,23 +96,6 @@ def test_a_session_of_one_organization_gives_nothing_in_another(
         refused(bob.call(method, path, json=body), 403, "INSUFFICIENT_PERMISSIONS")
 
 
-def test_who_is_narrowed_does_less_and_who_is_removed_is_out_of_the_crm_at_once(
-    ada: Somebody, bob: Somebody, client: TestClient[Litestar]
-) -> None:
-    assert in_crm(client, bob).status_code == 200
-    ada.ok("PATCH", member(ada, bob), {"role": "agent"})
-    wait_until(lambda: in_crm(client, bob).status_code == 401, "the manager's token is refused", at_most=5)
-    refused(in_crm(client, bob), 401, "TOKEN_REVOKED")
-    bob.session = bob.refresh().json()
-    assert in_crm(client, bob).json()["user"]["role"] == "agent"
-    ada.ok("DELETE", member(ada, bob))
-    wait_until(lambda: in_crm(client, bob).status_code != 200, "the former member is out", at_most=5)
-    refused(bob.refresh(), 403, "ORGANIZATION_FORBIDDEN")
-    refused(bob.log_in(), 403, "ORGANIZATION_FORBIDDEN")
-    who = client.get("/admin/members", headers={"Authorization": f"Bearer {ada.session['token']}"}).json()["data"]
-    assert {each["email"]: each["is_active"] for each in who}[bob.email] is False
-
-
 def test_who_is_removed_before_the_first_call_does_not_come_in_and_who_is_invited_again_does(
     ada: Somebody, bob: Somebody, client: TestClient[Litestar]
 ) -> None:
