@@ -166,8 +166,8 @@ async def refresh(
     async with database.transaction(caller) as tx:
         given = {"hash": hash_of(secret), "days": settings.refresh_token_days}
         found = await _find(tx, given)
-        if found is not None and not found.is_repeated:
-            # Of those who come at the same moment, one after the other. Who only asks again waits for nobody.
+        if found is not None and found.ended_at is None and not found.is_repeated:
+            # Of those who come at the same moment, one after the other. Who changes nothing waits for nobody.
             await tx.execute(queries.LOCK_SESSION, {"one": found.session_id})
             found = await _find(tx, given)
         if found is None:
