@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.callers import Caller, Callers, refused
+from tests.processes import fetch, wait_until
 
 
 @pytest.fixture
@@ -96,3 +97,66 @@ def test_one_member_more_is_neither_invited_nor_let_in(
     admin.ok("PATCH", f"/admin/members/{member['id']}", {"is_active": False})
     somebody.ok("GET", "/admin/customers")
     refused(admin.patch(f"/admin/members/{member['id']}", {"is_active": True}), 409, "QUOTA_EXCEEDED")
+
+
+def test_what_comes_back_from_the_trash_at_once_counts_too(limited: Callable[..., Caller]) -> None:
+    admin = limited(max_records=3)
+    ids = [admin.customer(f"Ada {number}")["id"] for number in range(3)]
+    admin.ok("POST", "/admin/customers/bulk", {"ids": ids[:2], "action": "trash"})
+    (operation,) = {entry["operation_id"] for entry in admin.audit(action="delete")}
+    admin.customer("Grace")
+    back = {"ids": ids[:2], "action": "restore"}
+    data = refused(admin.post("/admin/customers/bulk", back), 409, "BULK_REFUSED")
+    assert {each["code"] for each in data["refused"]} == {"QUOTA_EXCEEDED"}
+    undone = admin.post(f"/admin/operations/{operation}/undo", {})
+    assert refused(undone, 409, "QUOTA_EXCEEDED") == {"limit": "records", "max": 3}
+    assert admin.ok("GET", "/admin/customers")["total"] == 2
+
+
+def test_a_merge_whose_records_no_longer_have_room_is_not_taken_back(limited: Callable[..., Caller]) -> None:
+    admin = limited(max_records=2)
+    one, other = (admin.customer(name)["id"] for name in ("Ada", "Ada L."))
+    admin.ok("POST", f"/admin/customers/{one}/merge", {"from": [other]})
+    admin.customer("Grace")
+    (entry, *_) = admin.audit(action="merge")
+    undone = admin.post(f"/admin/operations/{entry['operation_id']}/undo", {})
+    assert refused(undone, 409, "QUOTA_EXCEEDED") == {"limit": "records", "max": 2}
+    assert admin.ok("GET", "/admin/customers")["total"] == 2
+
+
+def test_direct_uploads_that_were_begun_at_the_same_time_count_when_they_are_completed(
+    limited: Callable[..., Caller],
+) -> None:
+    admin = limited(max_storage_bytes=7)
+    path = f"/admin/customers/{admin.customer()['id']}/attachments"
+    planned = {"file_name": "a.txt", "content_type": "text/plain", "size": 5}
+    begun = [admin.ok("POST", f"{path}/uploads", planned) for _ in range(2)]
+    for upload in begun:
+        assert fetch(upload["upload_url"], "PUT", content=b"Hello", headers=upload["headers"]).status_code == 200
+    first, second = (f"/admin/attachments/{upload['id']}/complete" for upload in begun)
+    admin.ok("POST", first)
+    assert refused(admin.post(second), 409, "QUOTA_EXCEEDED") == {"limit": "bytes", "max": 7}
+    assert admin.ok("GET", path)["total"] == 1
+
+
+def test_an_import_beyond_the_limit_is_taken_back(limited: Callable[..., Caller]) -> None:
+    admin = limited(max_records=2, jobs_in_service=True)
+
+    def result(job: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def is_over() -> bool:
+            found.update(admin.ok("GET", f"/admin/jobs/{job['id']}"))
+            return found["finished_at"] is not None
+
+        wait_until(is_over, "the end of the job")
+        return found
+
+    files = {"file": ("people.csv", b"Name\nAda\nBo\nCy\n")}
+    made = admin.call("POST", "/admin/imports", files=files, data={"kind": "customers"}).json()
+    path = f"/admin/imports/{made['id']}"
+    assert result(admin.ok("PUT", f"{path}/plan", {"mapping": {"Name": "name"}})["job"])["status"] == "done"
+    error = result(admin.ok("POST", f"{path}/run", {})["job"])["error"]
+    assert (error["code"], error["data"]["row"]) == ("IMPORT_STOPPED", 4)
+    assert "as many records as it may" in error["message"]
+    assert admin.ok("GET", "/admin/customers")["total"] == 0

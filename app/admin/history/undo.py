@@ -43,7 +43,7 @@ from app.records import history
 from app.records.audit_values import ResourceType
 from app.records.history import Entry, Values
 from app.records.repository import Repository
-from app.records.resources import RESOURCES, references, refusal_of
+from app.records.resources import QUOTAS, RESOURCES, references, refusal_of
 from app.records.transaction import Transaction
 from app.records.trash_repository import TrashRepository
 from app.settings import Settings
@@ -458,14 +458,14 @@ class Undo:
                 if check := CHECKS.get(entry.kind):
                     await check(tx, self._state[entry.record], inverse.fields)
         except IntegrityError as error:
-            raise Conflict(error.diag.constraint_name or "", inverse.fields) from error
+            raise _refusal(error, inverse.fields) from error
 
     async def _remove(self, remove_many: RemoveMany, ids: Sequence[int]) -> None:
         """Raises AppError for what the rules or the database refuse."""
         try:
             await remove_many(self._tx, ids)
         except IntegrityError as error:
-            raise Conflict(error.diag.constraint_name or "", {}) from error
+            raise _refusal(error, {}) from error
 
     async def _check_contacts(self) -> None:
         """Raise AppError if a deal has a contact of another customer now."""
@@ -492,6 +492,13 @@ class Conflict(AppError):
         faults = [{"field": SHOWN.get(name, name), "message": message} for name in sorted(self.fields)]
         code, text = (Code.CHANGED_SINCE, None) if refusal is None else (refusal.code, refusal.message)
         super().__init__(code, text, status=409, data={"fields": faults})
+
+
+def _refusal(error: IntegrityError, values: Values) -> AppError:
+    """What the database means: a limit of the organization, or that these values do not fit any more."""
+    constraint = error.diag.constraint_name or ""
+    limit = refusal_of(constraint, error.diag.message_detail) if constraint in QUOTAS else None
+    return limit or Conflict(constraint, values)
 
 
 INVERSES: dict[str, Callable[[Undo, Entry, Values | None, dict[tuple[str, int], str]], Inverse | None]] = {
