@@ -31,7 +31,7 @@ from tests.callers import Caller, Callers
 from tests.peers.models import Models
 from tests.peers.phone import Phone
 from tests.processes import ENVIRONMENT, wait_until
-from tests.template import template
+from tests.template import MIGRATED, template
 
 # Property tests have no deadline: how long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("crm", deadline=None)
@@ -141,7 +141,8 @@ def _database(configured: Settings, data_dir: Path) -> Iterator[Settings]:
 def _new_database(server: Settings) -> Iterator[Settings]:
     name = f"crm_test_{secrets.token_hex(4)}"
     with psycopg.connect(server.migration_dsn, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        migrated = connection.execute("SELECT FROM pg_database WHERE datname = %s", [MIGRATED]).fetchone()
+        connection.execute(f'CREATE DATABASE "{name}"' + (f" TEMPLATE {MIGRATED}" if migrated else ""))
         yield replace(
             server,
             database_url=renamed(server.database_dsn, name),

@@ -9,10 +9,12 @@ from pathlib import Path
 import psycopg
 
 from app.db.migrations import Migrations
-from app.dev.postgres import OWNER, EmbeddedPostgres
+from app.dev.postgres import DATABASE, OWNER, EmbeddedPostgres
 from tests.processes import results_suffix
 
 ROOT = Path(__file__).parents[1]
+# A migrated database that nobody connects to: CREATE DATABASE … TEMPLATE makes another one of it in no time.
+MIGRATED = "migrated"
 # Whatever decides on what is in it.
 MADE_BY = (
     "migrations/**/*.py",
@@ -20,6 +22,7 @@ MADE_BY = (
     "migrations/*.txt",
     "app/db/*.py",
     "app/dev/postgres.py",
+    "tests/template.py",
     "uv.lock",
 )
 # As long as nothing is noted, the upkeep is not late: a copy may be made much later than what it is a copy of.
@@ -43,5 +46,7 @@ def template() -> Path:
                 Migrations(server.dsn(user=OWNER), server.dsn()).upgrade()
                 with psycopg.connect(server.dsn(user="postgres")) as connection:
                     connection.execute(START_ANEW)
+                with psycopg.connect(server.dsn(user=OWNER, database="postgres"), autocommit=True) as connection:
+                    connection.execute(f"CREATE DATABASE {MIGRATED} TEMPLATE {DATABASE} STRATEGY file_copy")
             made_from.write_text(digest.hexdigest())
     return data

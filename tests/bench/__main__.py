@@ -17,8 +17,8 @@ from tests.bench.server import Bench, running
 from tests.processes import results_suffix
 
 SIZES = [1_000, 100_000, 1_000_000]
-QUICK_SIZES = [500, 2_000]
-WORKERS = 2
+QUICK_SIZES = [100, 400]
+WORKERS, QUICK_WORKERS = 2, 1
 HERE = Path(__file__).parent
 # What can be measured by itself.
 ALONE: dict[str, Callable[[Bench], list[Goal]]] = {
@@ -48,7 +48,8 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
-    with running(folder, QUICK_SIZES if quick else SIZES, WORKERS, starts=1 if quick or only else 5) as place:
+    sizes, workers = (QUICK_SIZES, QUICK_WORKERS) if quick else (SIZES, WORKERS)
+    with running(folder, sizes, workers, starts=1 if quick or only else 5) as place:
         if only:
             alone = [goal for part in only for goal in ALONE[part](place)]
             for goal in alone:

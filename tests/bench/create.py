@@ -15,17 +15,19 @@ BODY = '{{"name":"Ada Lovelace","email":"{email}","company":"Engines"}}'
 LUA = """
 local headers = {{["Content-Type"] = "application/json", ["Authorization"] = "Bearer {token}",
     ["Dry-Run"] = "{dry_run}"}}
-local number = 0
+local file, number = os.tmpname(), 0
+os.remove(file)
+local run = string.match(file, "%w+$")
 request = function()
   number = number + 1
-  return wrk.format("POST", "{path}", headers, string.format('{body}', number))
+  return wrk.format("POST", "{path}", headers, string.format('{body}', run .. number))
 end
 """
 
 
 def through_service(bench: Bench, *, connections: int, seconds: float, dry_run: bool = False) -> float:
     """Customers a second, each validated, audited, counted and answered; or only tried."""
-    body = BODY.format(email=f"{uuid.uuid4().hex[:8]}.%d@example.com")
+    body = BODY.format(email=f"{uuid.uuid4().hex[:8]}.%s@example.com")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         tried = "true" if dry_run else "false"
         script.write(LUA.format(path=PATH, body=body, token=bench.token(CREATED), dry_run=tried))

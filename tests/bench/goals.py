@@ -73,7 +73,7 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
     """All of them."""
     small, large = bench.sizes[0], bench.large
     ratio = ratio_of(1 if quick else ROUNDS)
-    pairs = 10 if quick else PAIRS
+    pairs = 2 if quick else PAIRS
 
     def p50s(one: str, other: str, other_size: int = large) -> float:
         return in_turns(bench, Ask(one, large), Ask(other, other_size), pairs=pairs)

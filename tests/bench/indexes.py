@@ -22,7 +22,8 @@ from tests.laws.test_lists import EVERY_ORDER
 TABLES = ("customers", "contacts", "deals", "activities", "notes", "attachments", "audit_entries")
 # One that the bench fills, and the one that it does not.
 FEW = ("customers", "attachments")
-ROWS = 500
+# So many rows, so often; and in a quick run.
+ROWS, QUICK_ROWS = 500, 20
 ROUNDS = 9
 PLACE = "bench_copies"
 # No tenant of the bench has files.
@@ -55,7 +56,7 @@ def measure(bench: Bench, *, quick: bool) -> list[Cost]:
         connection.execute(f"SET LOCAL search_path = {PLACE}, public")
         for table in tables:
             names = _copy(connection, table, str(size))
-            insert = _insert_of(connection, table)
+            insert = _insert_of(connection, table, QUICK_ROWS if quick else ROWS)
             costs += [
                 Cost(table, name, _cost(connection, insert, name, rounds), sorted(serves[name])) for name in names
             ]
@@ -98,14 +99,14 @@ def _columns(connection: psycopg.Connection, table: str) -> list[str]:
     return [name for (name,) in found]
 
 
-def _insert_of(connection: psycopg.Connection, table: str) -> str:
+def _insert_of(connection: psycopg.Connection, table: str, rows: int) -> str:
     """Some of the rows once more, as those of another tenant: there their keys are as unique as in theirs."""
     names = _columns(connection, table)
     others = {"tenant_id": "'another'", "object_key": "'another/' || id"}
     values = [others.get(name, name) for name in names]
     return (
         f"INSERT INTO {table} ({', '.join(names)}) OVERRIDING SYSTEM VALUE"
-        f" SELECT {', '.join(values)} FROM {table} LIMIT {ROWS}"
+        f" SELECT {', '.join(values)} FROM {table} LIMIT {rows}"
     )
 
 

@@ -67,7 +67,7 @@ def ratio(bench: Bench, one: Ask, other: Ask, *, pairs: int) -> float:
     line = _Line(bench)
     try:
         requests = [line.request(one), line.request(other)]
-        for _ in range(WARM_UP):
+        for _ in range(min(WARM_UP, pairs)):
             for request in requests:
                 line.seconds(request)
         took = [[line.seconds(request) for request in requests] for _ in range(pairs)]

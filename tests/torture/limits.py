@@ -91,8 +91,7 @@ def slow_and_locked(place: Place) -> Finding:
     async def ask(url: str, *requests: bytes) -> list[Answer]:
         return await at_once(url, requests)
 
-    service = place.kept
-    with place.superuser() as connection:
+    with place.service("--workers", "2") as service, place.superuser() as connection:
         customer = service.call("POST", CUSTOMERS, token, json={"name": "A"}).json()["id"]
         with connection.transaction():
             connection.execute("SELECT FROM customers WHERE id = %s FOR UPDATE", [customer])
@@ -122,7 +121,7 @@ async def _stopped_in_the_middle(place: Place, service: Service, token: str) -> 
         for pid in service.workers:
             os.kill(pid, signal.SIGSTOP)
         try:
-            of_tags = "state = 'idle in transaction' AND strpos(query, 'tags') > 0"
+            of_tags = "state = 'idle in transaction' AND strpos(query, 'INTO tags') > 0"
             idle = f"SELECT count(*) FROM pg_stat_activity WHERE {of_tags}"
             await asyncio.to_thread(seconds_until, lambda: place.look(idle) == 1, 5)
             took = await asyncio.to_thread(seconds_until, lambda: place.look(idle) == 0, 20)

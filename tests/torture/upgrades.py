@@ -20,6 +20,7 @@ from app.db.revisions import revisions
 from app.dev.postgres import LOGIN, OWNER
 from tests.next_release import with_next
 from tests.processes import ENVIRONMENT
+from tests.template import MIGRATED
 from tests.torture.place import Finding, Place
 
 CUSTOMERS, STAGES = "/admin/customers", "/admin/pipeline-stages"
@@ -48,8 +49,8 @@ def beside_who_holds_its_locks(place: Place) -> Finding:
     wrong: list[str] = []
     slowest: list[float] = []
     with place.superuser() as superuser:
-        superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (DATABASE, OWNER))))
-    Migrations(owner_dsn, service_dsn).upgrade()
+        create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
+        superuser.execute(create.format(*map(sql.Identifier, (DATABASE, OWNER, MIGRATED))))
     with place.service(DATABASE_URL=service_dsn, JWT_SECRET=place.settings.jwt_secret) as service:
         token = place.token(place.tenant())
         assert service.call("POST", CUSTOMERS, token, json={"name": "Ada"}).status_code == 201

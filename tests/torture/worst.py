@@ -55,6 +55,8 @@ def worst_requests(place: Place) -> Finding:
         units = -(-len(twice_as_large) // UNIT)
         if twice > MOST_SECONDS * units:  # likewise: the worker's own work goes on beside the request
             twice = min(twice, _cost(service, twice_as_large, 10)[0])
+        if live > place.within(LATEST_LIVE_SECONDS):  # likewise: the machine's other work, too
+            live = min(live, _cost(service, twice_as_large, 3)[1])
         each = twice / units
         if each > worst:
             worst, at_worst = each, name
