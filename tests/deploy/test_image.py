@@ -81,7 +81,7 @@ class Image:
         if os.geteuid() != 0 or not prefix.is_relative_to(Path.home()):
             return python
         copied = self.root / "base"
-        shutil.copytree(prefix, copied, symlinks=True, ignore=shutil.ignore_patterns("test", "__pycache__"))
+        shutil.copytree(prefix, copied, symlinks=True, ignore=shutil.ignore_patterns("test", "*.a"))
         return copied / "bin" / python.resolve().name
 
     def path(self, name: str) -> str:

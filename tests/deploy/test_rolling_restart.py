@@ -92,7 +92,8 @@ def test_restarting_both_fails_no_request_and_loses_no_record(proxy: Proxy, tmp_
     def start() -> Service:
         return Service(tmp_path / "data", DRAIN_SECONDS="1")
 
-    proxy.replicas = [start(), start()]
+    with ThreadPoolExecutor(2) as pool:
+        proxy.replicas = list(pool.map(lambda _: start(), range(2)))
     proxy.wait_for(2)
     headers = {"Authorization": f"Bearer {proxy.replicas[0].token('admin')}"}
     statuses: Counter[int] = Counter()
@@ -101,7 +102,7 @@ def test_restarting_both_fails_no_request_and_loses_no_record(proxy: Proxy, tmp_
     def load() -> None:
         with httpx.Client(base_url=proxy.url, headers=headers, timeout=30) as client:
             # Steady, but no more than leaves the machine free to start the new ones.
-            while not stop.wait(0.02):
+            while not stop.wait(0.1):
                 statuses[client.post("/admin/customers", json={"name": "Under load"}).status_code] += 1
                 statuses[client.get("/admin/customers").status_code] += 1
 
@@ -117,4 +118,4 @@ def test_restarting_both_fails_no_request_and_loses_no_record(proxy: Proxy, tmp_
             worker.result()
         assert set(statuses) == {200, 201}, statuses
         listed = fetch(f"{proxy.url}/admin/customers", headers=headers).json()
-        assert listed["total"] == statuses[201] > 50
+        assert listed["total"] == statuses[201] > 20
