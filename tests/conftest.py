@@ -25,6 +25,7 @@ from app.dev.calendar_server import CalendarServer
 from app.dev.object_store import EmbeddedStore
 from app.dev.postgres import OWNER, TEMPLATE, EmbeddedPostgres
 from app.dev.servers import EmbeddedError
+from app.identity.migrations import IDENTITY
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
@@ -55,6 +56,7 @@ LONGEST = (
     *("laws/test_lists.py", "laws/test_tables.py"),
 )
 
+IDENTITY_LOGIN = "crm_identity_test"
 SECRET = "a secret for tests, of more than thirty-two bytes"
 
 
@@ -163,6 +165,26 @@ def renamed(dsn: str, database: str) -> str:
     """The same login on the same server, in another database."""
     head, _, query = dsn.partition("?")
     return f"{head.rsplit('/', 1)[0]}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def identity_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of `crm identity` on the same database, whose hashes are cheap."""
+    owner = settings.migration_dsn
+    with psycopg.connect(owner, autocommit=True) as connection:
+        if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [IDENTITY_LOGIN]).fetchone():
+            connection.execute(f"CREATE ROLE {IDENTITY_LOGIN} LOGIN PASSWORD 'test'")
+    own = make_url(owner).set(username=IDENTITY_LOGIN, password="test").render_as_string(hide_password=False)
+    Migrations(owner, own, line=IDENTITY).upgrade()
+    return replace(
+        settings,
+        database_url=own,
+        crm_data_dir=str(tmp_path_factory.mktemp("identity")),
+        password_hash_memory_kib=64,
+        password_hash_time=1,
+        trusted_proxies="127.0.0.0/8",
+        upkeep_seconds=0,
+    )
 
 
 @pytest.fixture(scope="session")

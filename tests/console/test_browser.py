@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from app.settings import Settings
 from tests.console.dialect import FOLDER, check_shape
-from tests.processes import Service, beside
+from tests.processes import IdentityService, Service, beside
 from tests.programs import program
 
 
@@ -119,3 +120,38 @@ def test_a_whole_day_is_that_day_in_browsers_west_and_east_of_greenwich(
         day = there.evaluate("text => { const at = new Date(text); return [at.getMonth() + 1, at.getDate()]; }", shown)
         assert day == [12, 25], shown
     context.close()
+
+
+@pytest.fixture(scope="module")
+def identity(
+    identity_settings: Settings, service: Service, origin: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[IdentityService]:
+    secret = (service.data_dir / "jwt-secret").read_text().strip()
+    told = beside(identity_settings) | {"CORS_ALLOWED_ORIGINS": origin, "JWT_SECRET": secret}
+    cheap = {"PASSWORD_HASH_MEMORY_KIB": "64", "PASSWORD_HASH_TIME": "1"}
+    service = IdentityService(tmp_path_factory.mktemp("logins") / "data", **told | cheap)
+    yield service
+    service.stop()
+
+
+def test_a_page_logs_in_as_the_console_does_and_works_with_that_token(
+    page: Page, service: Service, identity: IdentityService
+) -> None:
+    person = {"email": f"ada-{uuid.uuid4().hex[:8]}@example.com", "password": "correct horse battery staple"}
+
+    def ask(path: str, token: str = "", **body: str) -> Any:
+        options = {"method": "POST", "body": json.dumps(body)} if body else {}
+        return page.evaluate(
+            "([url, token, options]) => call(url, token, options)", [f"{identity.url}{path}", token, options]
+        )
+
+    assert ask("/auth/register", **person, name="Ada", organization="Engines")["status"] == 202
+    wrong = ask("/admin/login", **person | {"password": "wrong password"})
+    assert (wrong["status"], wrong["body"]["code"]) == (401, "INVALID_CREDENTIALS")
+    session = ask("/admin/login", **person)["body"]
+    me = ask("/admin/me", session["token"])["body"]
+    assert me["user"]["email"] == person["email"]
+    assert call(page, service, "/admin/customers?page=1&limit=10", session["token"])["body"]["total"] == 0
+    renewed = ask("/auth/refresh", refresh_token=session["refresh_token"])["body"]
+    made = call(page, service, "/admin/customers", renewed["token"], method="POST", body={"name": "Marie", "email": ""})
+    assert made["status"] == 201, made

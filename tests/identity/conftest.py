@@ -17,37 +17,13 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 from msgspec.structs import replace
-from sqlalchemy.engine import make_url
 
-from app.db.migrations import Migrations
 from app.identity.main import create_identity
-from app.identity.migrations import IDENTITY
 from app.settings import Settings
 from tests.processes import wait_until
 
-LOGIN = "crm_identity_test"
 PASSWORD = "correct horse battery staple"
 SECRET = re.compile(r"^(\S{43})$|token=(\S{43})", re.MULTILINE)
-
-
-@pytest.fixture(scope="session")
-def identity_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of `crm identity` on the same database, whose hashes are cheap."""
-    owner = settings.migration_dsn
-    with psycopg.connect(owner, autocommit=True) as connection:
-        if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [LOGIN]).fetchone():
-            connection.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD 'test'")
-    own = make_url(owner).set(username=LOGIN, password="test").render_as_string(hide_password=False)
-    Migrations(owner, own, line=IDENTITY).upgrade()
-    return replace(
-        settings,
-        database_url=own,
-        crm_data_dir=str(tmp_path_factory.mktemp("identity")),
-        password_hash_memory_kib=64,
-        password_hash_time=1,
-        trusted_proxies="127.0.0.0/8",
-        upkeep_seconds=0,
-    )
 
 
 @pytest.fixture(scope="session")
