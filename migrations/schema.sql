@@ -3065,6 +3065,7 @@ CREATE FUNCTION crm_add_up_reports(tenant text)
  RETURNS void
  LANGUAGE plpgsql
  SET work_mem TO '128MB'
+ SET enable_nestloop TO 'off'
 AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('crm_report_sums', 0));
@@ -3425,6 +3426,143 @@ AS $function$
 $function$;
 ALTER FUNCTION crm_claim_calendars(bigint,double precision) OWNER TO crm_maintenance;
 GRANT EXECUTE ON FUNCTION crm_claim_calendars(bigint,double precision) TO crm_service;
+
+CREATE FUNCTION crm_compare_report_sums(tenant text)
+ RETURNS TABLE(compared text, wrong bigint)
+ LANGUAGE plpgsql
+ SET work_mem TO '128MB'
+ SET enable_nestloop TO 'off'
+AS $function$
+BEGIN
+    PERFORM set_config('crm.tenant', tenant, true);
+    RETURN QUERY
+    WITH rows AS MATERIALIZED (
+        SELECT * FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'customers' AS series, coalesce(assigned_to, '') AS person, created_at AS at,
+               false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM customers WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
+               facet::text AS facet, currency AS part, amount, chance AS probability,
+               CASE WHEN actual_close_date IS NOT NULL
+                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
+        FROM deals CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
+                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
+                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
+                   -- Which customers something has changed for.
+                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
+        ) AS axes (series, at, dated, owner, facet, chance)
+        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, 'activities' AS series, coalesce(assigned_to, '') AS person,
+               coalesce(due_date, created_at) AS at, all_day AND due_date IS NOT NULL AS whole_day, type AS facet,
+               -- What has no due date never becomes overdue.
+               CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
+               0 AS amount, 0 AS probability, NULL::numeric AS took
+        FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
+               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM (
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
+        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+           true AS has_begun, true AS has_ended
+    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
+) AS visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0) AS facts WHERE tenant_id = tenant
+        UNION ALL
+        SELECT tenant_id, series, person, hour, whole_day, facet, part, -rows, -amount, -weighted, - … -- 161 characters, 0a2fba255c4b
+    ),
+
+    days AS (
+            SELECT tenant_id, series, 24 AS span, person, hour - mod(mod(hour, 24) + 24, 24) AS hour … -- 284 characters, 2122c4e5caa9
+            FROM rows WHERE series <> 'deals.customer' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    eights AS (
+            SELECT tenant_id, series, 192 AS span, person, hour - mod(mod(hour, 192) + 192, 192) AS  … -- 288 characters, 20b3935945ab
+            FROM days GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    longest AS (
+            SELECT tenant_id, series, 1536 AS span, person, hour - mod(mod(hour, 1536) + 1536, 1536) … -- 292 characters, a5818de5abdd
+            FROM eights GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    ever AS (
+            SELECT tenant_id, series, 0 AS span, person, 0 AS hour, whole_day, facet, part, sum(rows … -- 250 characters, a2c87c10bb5a
+            FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ),
+    periods AS (
+        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
+        WHERE series <> 'deals.times'
+        UNION ALL SELECT * FROM ever
+    ),
+    hours AS (
+        SELECT * FROM (
+            SELECT tenant_id, series, 1 AS span, person, hour - mod(mod(hour, 1) + 1, 1) AS hour, wh … -- 280 characters, eb79dac7b109
+            FROM rows GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ) AS hours
+        WHERE series = 'activities' AND hour >= extract(epoch FROM now()) / 3600 - 40 * 24
+    ),
+    spread AS (
+        SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
+        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        UNION ALL
+        SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
+        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
+        GROUP BY tenant_id, series, span, hour, whole_day, facet, part
+    ),
+    expected AS (
+        SELECT tenant_id, series, by_person, span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds FROM spread
+        WHERE span <> 1 AND (rows <> 0 OR amount <> 0 OR weighted <> 0 OR closed <> 0 OR seconds <> 0)
+    ),
+    kept AS (SELECT tenant_id, series, by_person, span, person, hour, whole_day, facet, part, rows,  … -- 191 characters, 8d9900260d16
+    changed AS (
+        SELECT tenant_id, facet::bigint AS customer_id, currency, sum(value) AS value, sum(deals) AS deals
+        FROM report_changes
+        CROSS JOIN LATERAL (VALUES (part, amount, 0), ('', 0, rows)) AS worth (currency, value, deals)
+        WHERE tenant_id = tenant AND series = 'deals.customer' GROUP BY 1, 2, 3
+    ),
+    worths AS (
+        SELECT customer_id, currency, sum(value) AS value, sum(deals) AS deals
+        FROM (
+            SELECT customer_id, currency, amount AS value, 0 AS deals
+            FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL
+            UNION ALL
+            SELECT customer_id, '', 0, 1 FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL
+            UNION ALL SELECT customer_id, currency, -value, -deals FROM changed
+            UNION ALL
+            SELECT customer_id, currency, -value, CASE currency WHEN '' THEN -deals ELSE 0 END
+            FROM customer_values WHERE tenant_id = tenant
+        ) AS differences GROUP BY 1, 2 HAVING sum(value) <> 0 OR sum(deals) <> 0
+    )
+    SELECT series, count(*) FROM (
+        (SELECT * FROM expected EXCEPT SELECT * FROM kept) UNION ALL (SELECT * FROM kept EXCEPT SELECT * FROM expected)
+    ) AS different GROUP BY series
+    UNION ALL
+    SELECT 'customer_values', count(*) FROM worths HAVING count(*) > 0;
+END $function$;
 
 CREATE FUNCTION crm_contact_name(contact bigint)
  RETURNS json

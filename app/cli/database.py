@@ -104,7 +104,7 @@ def schema(check: bool, data_dir: Path | None) -> None:
 @db.command()
 @data_dir_option
 def check(data_dir: Path | None) -> None:
-    """Fail unless the migrations make exactly the tables that the code expects."""
+    """Fail unless the migrations make exactly the tables that the code expects, and what reports add up is right."""
     with migrations(data_dir) as work:
         work.check()
-        click.echo("Models and migrations agree.")
+        click.echo("Models and migrations agree, and the reports' sums are those of the rows.")

@@ -30,6 +30,7 @@ from app.models import Base
 
 # How long requests may have to wait behind a migration that waits; below the service's own lock_timeout.
 LOCK_WAIT = "500ms"
+COMPARE = text("SELECT compared, wrong FROM crm_compare_report_sums(:tenant)")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
 
@@ -256,12 +257,24 @@ class Migrations:
         return MigrationContext.configure(connection, opts=opts).get_current_revision()
 
     def check(self) -> None:
-        """Raise MigrationError unless the migrations make exactly the tables that the models describe."""
-        with self._locked():
+        """Raise MigrationError unless the migrations make exactly the tables that the models describe, and the sums of
+        all organizations are those of their rows.
+        """
+        with self._locked() as connection:
             try:
                 command.check(self._config)
             except CommandError as error:
                 raise MigrationError(str(error)) from error
+            connection.rollback()
+            connection.execute(text("SET LOCAL ROLE crm_maintenance"))
+            tenants = connection.scalars(text("SELECT tenant_id FROM settings ORDER BY 1")).all()
+            connection.execute(text("RESET ROLE"))
+            for tenant in tenants:
+                for compared, wrong in connection.execute(COMPARE, {"tenant": tenant}):
+                    raise MigrationError(
+                        f"The organization {tenant}: {wrong} sums of {compared} are not those of the rows."
+                        f" SELECT crm_add_up_reports('{tenant}') adds them up anew"
+                    )
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:

@@ -235,6 +235,19 @@ def test_what_was_added_up_bit_by_bit_is_what_is_added_up_at_once(books: Books) 
         assert kept == [owner.execute(query).fetchall() for query in (SUMS, VALUES)]
 
 
+def test_sums_that_are_not_those_of_the_rows_are_found(books: Books) -> None:
+    for _ in range(3):
+        books.live()
+        books.settle()
+    with psycopg.connect(books.settings.migration_dsn) as owner:
+        compared = partial(owner.execute, "SELECT compared FROM crm_compare_report_sums(%s)", [books.tenant])
+        assert compared().fetchall() == []
+        owner.execute("ALTER TABLE deals DISABLE TRIGGER sum_update")
+        owner.execute("UPDATE deals SET amount = amount + 1, currency = 'CHF'")
+        assert {"customer_values", "deals.created"} <= {of for (of,) in compared().fetchall()}
+        owner.rollback()
+
+
 def test_what_is_added_up_anew_counts_nothing_twice(books: Books) -> None:
     """What was not added up yet is in the rows already."""
     books.live()
