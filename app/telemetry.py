@@ -9,7 +9,6 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +34,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from app.db.pool import Pool
+from app.shared.memory import memory_limit
 from app.usage import USAGE, UsageCollector
 from app.web.error_responses import as_app_error, send_refusal
 from app.web.errors import Code
@@ -66,8 +66,6 @@ POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open",
 # What keeps people and programs out: tokens, rights, limits.
 REFUSALS = frozenset(code.name for code in Code if code.status in {401, 403, 429})
 LAG_SECONDS = 0.5
-# Of the container or the unit, by either version of control groups; else of the machine.
-MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 log = structlog.get_logger("requests")
 tracer = trace.get_tracer("crm-service")
@@ -212,15 +210,8 @@ def note_start() -> None:
     for family in began:
         if family.name == "process_start_time_seconds":
             START_SECONDS.set(time.time() - family.samples[0].value)
-    MEMORY_LIMIT.set(_memory_limit())
-
-
-def _memory_limit() -> int:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in MEMORY_LIMITS:
-        with suppress(OSError, ValueError):  # "max" is no limit
-            return min(machine, int(Path(path).read_text()))
-    return machine
+    MEMORY_LIMIT.set(min(machine, memory_limit() or machine))
 
 
 async def measure_lag() -> None:

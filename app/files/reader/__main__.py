@@ -15,11 +15,11 @@ from msgspec import json
 
 from app.files.reader.read import unpack
 from app.files.unpacked import MOST_BYTES, Outcome, Refusal, UnreadableError
+from app.shared.memory import memory_limit
 
 # What a file may cost. A workbook is read whole: one of a million rows needs about as much. In a container it is a part
 # of the container's memory, since the kernel may end all processes of one whose memory is used up.
 MOST_MEMORY, LEAST_MEMORY = 2 * 1024**3, 256 * 1024**2
-CONTAINER = Path("/sys/fs/cgroup/memory.max")
 SHARE = 3
 MOST_SECONDS = 120
 BLOCK = 1024 * 1024
@@ -56,11 +56,8 @@ def _limit_this_process() -> None:
 
 
 def _memory() -> int:
-    try:
-        most = int(CONTAINER.read_text())
-    except (OSError, ValueError):  # no container, or one without a limit
-        return MOST_MEMORY
-    return max(min(MOST_MEMORY, most // SHARE), LEAST_MEMORY)
+    limit = memory_limit()
+    return MOST_MEMORY if limit is None else max(min(MOST_MEMORY, limit // SHARE), LEAST_MEMORY)
 
 
 if __name__ == "__main__":
