@@ -22,7 +22,6 @@ from app.admin.assistant.socket import talk
 from app.admin.attachments.routes import router as attachments
 from app.admin.audit.routes import router as audit
 from app.admin.batch.routes import router as batch
-from app.admin.batch.service import only_changes_of_records
 from app.admin.calendar.public import MOST_AT_ONCE as MOST_CALENDARS
 from app.admin.calendar.public import router as calendar_feeds
 from app.admin.calendar.routes import router as calendar
@@ -118,7 +117,7 @@ def create_app(settings: Settings) -> Litestar:
     shared = Shared(settings)
     app = Litestar(
         route_handlers=[
-            Routes("/admin", route_handlers=ADMIN, guards=[only_changes_of_records]),
+            Routes("/admin", route_handlers=ADMIN),
             *([console] if settings.console_dialect else []),
             *([mcp_endpoint, get_resource_metadata] if settings.mcp_enabled else []),
             *([downloads, calendar_feeds, unsubscribe, connection_callback] if settings.has_public_links else []),

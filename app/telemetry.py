@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,7 @@ from app.web.limits import STREAMING
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 # The standard requires 512. The library takes quadratic time for longer ones.
 MAX_TRACE_HEADER_LENGTH = 512
+TRACE_HEADERS = {b"traceparent", b"tracestate"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN_ENDPOINT = "unknown"
 
@@ -103,7 +105,8 @@ class Telemetry:
 
         IN_FLIGHT.inc()
         try:
-            with trace.use_span(span):
+            # Where nothing is traced, nobody asks which span is the current one.
+            with trace.use_span(span) if span.is_recording() else nullcontext():
                 await self._app(scope, receive, answered)
         except Exception as error:  # noqa: BLE001 -- nothing outside can answer
             # No handler caught it: the connection broke, or a layer outside the router failed.
@@ -119,11 +122,11 @@ class Telemetry:
     def _record(self, scope: HTTPScope, status: int, seconds: float, span: Span) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = _endpoint(scope)
-        REQUESTS.labels(method, endpoint, str(status)).inc()
+        _requests(method, endpoint, status).inc()
         if (code := scope["state"].get("error_code")) in REFUSALS:
             REFUSED.labels(code).inc()
         if STREAMING not in scope["state"]:
-            DURATION.labels(method, endpoint).observe(seconds)
+            _duration(method, endpoint).observe(seconds)
         POOL_USED.set(self._pool.in_use)
         actor = scope.get("user")
         if actor is not None:
@@ -144,14 +147,12 @@ class Telemetry:
 
 def _callers_trace(scope: HTTPScope) -> Context:
     """The caller's trace, from the header `traceparent`."""
-    carried = {b"traceparent", b"tracestate"}
-    return extract(
-        {
-            name.decode(): value.decode("latin-1")
-            for name, value in scope["headers"]
-            if name in carried and len(value) <= MAX_TRACE_HEADER_LENGTH
-        }
-    )
+    carried = {
+        name.decode(): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in TRACE_HEADERS and len(value) <= MAX_TRACE_HEADER_LENGTH
+    }
+    return extract(carried) if carried else Context()
 
 
 def _finish(span: Span, scope: HTTPScope, status: int) -> None:
@@ -179,6 +180,17 @@ def _endpoint(scope: Scope) -> str:
     """The route's template, such as /admin/customers/{customer_id}."""
     template = scope.get("path_template")
     return _without_types(str(template)) if template else UNKNOWN_ENDPOINT
+
+
+# Both keep what the library would look up under a lock for each request: there are as many as there are series.
+@cache
+def _requests(method: str, endpoint: str, status: int) -> Counter:
+    return REQUESTS.labels(method, endpoint, str(status))
+
+
+@cache
+def _duration(method: str, endpoint: str) -> Histogram:
+    return DURATION.labels(method, endpoint)
 
 
 @cache

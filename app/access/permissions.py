@@ -59,6 +59,9 @@ RANK = {role: rank for rank, role in enumerate(Role)}
 
 # The key, in the scope's state of a request inside a batch, of the actor who sent the batch.
 SENDER = "sender"
+# The key, in the scope's state of such a request, of a function that raises AppError where its route is not for it. A
+# guard of its own would cost each request as much as verifying the token: Litestar copies the handler for each guard.
+ONLY = "only"
 # The key, in the scope's state, of what the request's route requires.
 REQUIRED = "required"
 
@@ -84,6 +87,8 @@ class Requires(Guard):
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         """Put the actor into the scope. Raises AppError 401, 503, 429, 403, or 400 ORGANIZATION_REQUIRED."""
+        if (only := connection.scope["state"].get(ONLY)) is not None:
+            only(connection.scope)
         # A request inside a batch comes with the person whose token was verified for the batch.
         actor = connection.scope["state"].get(SENDER) or await connection.app.state.authenticator.authenticate(
             connection

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 from litestar.datastructures import Headers
-from msgspec import Struct
+from msgspec import Struct, field
 
 from app.access.actor import AccessToken, Actor
 from app.access.permissions import RANK, Role
@@ -36,6 +36,8 @@ class Bearer(Struct, frozen=True):
     claims: Mapping[str, Any]
     # Where it is none of the CMS: then the role is as we name it.
     access_token: AccessToken | None = None
+    # As whom it lets somebody in, by organization: made once.
+    actors: dict[str, Actor] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -78,12 +80,15 @@ class TokenVerifier:
 
         Raises AppError 403 for these, and 400 if an organization must be chosen.
         """
+        if bearer.actors and (known := bearer.actors.get(bearer.tenant(headers))) is not None:
+            return known
         claims = bearer.claims
         role = self._role(claims) if bearer.access_token is None else Role(claims["role"])
+        tenant_id = bearer.tenant(headers)
         audience = claims.get("aud") or ()
-        return Actor(
+        bearer.actors[tenant_id] = actor = Actor(
             user_id=bearer.user_id,
-            tenant_id=bearer.tenant(headers),
+            tenant_id=tenant_id,
             role=role,
             token_role=role,
             roles=tuple(claims.get("roles") or [role.value]),
@@ -95,6 +100,7 @@ class TokenVerifier:
             audiences=(audience,) if isinstance(audience, str) else tuple(audience),
             access_token=bearer.access_token,
         )
+        return actor
 
     def bearer(self, token: str) -> Bearer:
         """Verify a token. Valid ones are cached until they expire, since verifying takes longer than some answers.

@@ -81,7 +81,6 @@ async def transaction(
     await bootstrap.ensure(actor)
     dry_run = request.dry_run and not ahead
     key = request.headers.get("idempotency-key") if request.method == "POST" and not dry_run else None
-    origin = origin_of(request)
     read_only = ahead or request.method in READING
     if not read_only:
         # A body can take long to arrive: whoever was shut out meanwhile writes nothing.
@@ -90,7 +89,7 @@ async def transaction(
         opened = reading(database, actor, one_statement=one_statement, standby=standby)
     else:
         precondition = Precondition(request.headers.getall("if-match", []))
-        opened = writing(database, actor, origin, precondition, dry_run=dry_run)
+        opened = writing(database, actor, origin_of(request), precondition, dry_run=dry_run)
     try:
         async with opened as tx:
             if key is not None:

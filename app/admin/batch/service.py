@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
+from app.access.permissions import ONLY
 from app.admin.batch.schemas import PATH, WRITING, BatchRequest
 from app.admin.inside import Sender
 from app.records.resources import RESOURCES, WEBHOOKS
@@ -28,14 +27,11 @@ ALLOWED = re.compile(
     rf"POST /admin/({_KIND})(/{_ID}/(contacts|notes|tasks|tags|tags/{_ID}|reassign|restore))?"
     rf"|(PUT|PATCH|DELETE) /admin/({_KIND})/({_ID}(/tags|/tags/{_ID})?|order)"
 )
-# The key, in the scope's state, of a request that is one of a batch.
-IN_BATCH = "in_batch"
 
 
-async def only_changes_of_records(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """The guard of all routes under /admin: inside a batch, raises AppError where the route is not for batches."""
-    scope: Any = connection.scope
-    if IN_BATCH in scope["state"] and not ALLOWED.fullmatch(f"{scope['method']} {scope['path_template']}"):
+def _only_changes_of_records(scope: Any) -> None:
+    """Raise AppError where the route is not for batches."""
+    if not ALLOWED.fullmatch(f"{scope['method']} {scope['path_template']}"):
         message = "can't be in a batch: a batch creates, changes, trashes and restores records"
         raise Faults(Fault("path", message)).error()
 
@@ -53,7 +49,9 @@ async def run(request: CrmRequest, tx: Transaction, requests: list[BatchRequest]
         if faults:
             raise _at(index, faults.error())
         headers = {} if each.if_match is None else {"If-Match": each.if_match}
-        answer = await sender.send(each.method, path, body=body, headers=headers, outer=tx, state={IN_BATCH: True})
+        answer = await sender.send(
+            each.method, path, body=body, headers=headers, outer=tx, state={ONLY: _only_changes_of_records}
+        )
         if answer.refused:
             raise _at(index, answer.refusal())
         if index in referred:
