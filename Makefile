@@ -145,9 +145,10 @@ sbom: setup
 		--preview-features sbom-export
 
 # Fills a database of a million customers the first time, which takes some minutes; QUICK=1 for small data. ONLY=exports
-# measures that part alone, or duplicates, imports or listeners.
+# measures that part alone, or duplicates, imports or listeners. BASE=<commit> serves that commit beside this one, in turns,
+# and prints what a request takes of the processors now, as a share of what it took then.
 bench: setup
-	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY))
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY)) $(addprefix --base ,$(BASE))
 
 # The generated parts of docs/ and .env.example; a test fails while they are stale.
 docs: setup

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from app.logs import configure_logging
-from tests.bench import goals, growth, imports, indexes, listeners, obstacles, profile, scale, shares
+from tests.bench import beside, goals, growth, imports, indexes, listeners, obstacles, profile, scale, shares
 from tests.bench.goals import Goal
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
@@ -40,13 +40,21 @@ ALONE: dict[str, Callable[[Bench], list[Goal]]] = {
     help="Where the results go; else beside this, or beside the quick data.",
 )
 @click.option("--only", type=click.Choice(list(ALONE)), multiple=True, help="Measure these parts, and write nothing.")
-def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[str, ...]) -> None:
+@click.option(
+    "--base", help="A commit: serve it beside this one, print the ratios of some requests, and write nothing."
+)
+def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[str, ...], base: str | None) -> None:
     """Fill a database once, serve it as in production, and measure."""
     if not has_wrk():
         raise click.ClickException("wrk, which makes the load, is not installed: apt install wrk")
     seconds = 0.2 if quick else 4.0
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
+    if base is not None:
+        compared = beside.measure(base, data_dir or Path(".crm", "beside").absolute(), max(seconds, 1.0))
+        for goal in compared:
+            click.echo(goal.line())
+        sys.exit(0 if quick or all(goal.met for goal in compared) else 1)
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
     sizes, workers = (QUICK_SIZES, QUICK_WORKERS) if quick else (SIZES, WORKERS)
     with running(folder, sizes, workers, starts=1 if quick or only else 5) as place:

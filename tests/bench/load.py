@@ -36,6 +36,8 @@ class Latency(NamedTuple):
     p50: float
     p99: float
     rate: float
+    # How many were answered.
+    done: int = 0
 
 
 def wrk(
@@ -49,26 +51,36 @@ def wrk(
     script: Path | None = None,
 ) -> Latency:
     """Ask for one address of a tenant over and over. Raises NoAnswerError where one is no success."""
+    headers = {"Authorization": f"Bearer {bench.token(size)}"} | (headers or {})
+    return ask_over_and_over(bench.url + path, headers, connections=connections, seconds=seconds, script=script)
+
+
+def ask_over_and_over(
+    url: str, headers: dict[str, str], *, connections: int, seconds: float, script: Path | None = None
+) -> Latency:
+    """Ask for one address. Raises NoAnswerError where an answer is no success."""
     longest = max(seconds, MOST_SECONDS if seconds < 1 else 0)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{round(longest)}s", "--timeout", "60s", "--latency"]
-    for name, value in ({"Authorization": f"Bearer {bench.token(size)}"} | (headers or {})).items():
+    for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
     if script is not None:
         command += ["-s", str(script)]
     seconds = max(seconds, LEAST_SECONDS)
     while True:
-        said = _stopped_after(seconds if seconds < longest else None, [*command, bench.url + path])
+        said = _stopped_after(seconds if seconds < longest else None, [*command, url])
         if "Non-2xx" in said:
-            raise NoAnswerError(f"{path}: {said}")
+            raise NoAnswerError(f"{url}: {said}")
         rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+        done = re.search(r"(\d+) requests in", said)
         assert rate, said
+        assert done, said
         if float(rate[1]):
             break
         if seconds >= longest:
-            raise NoAnswerError(f"{path}: no answer within {seconds} s")
+            raise NoAnswerError(f"{url}: no answer within {seconds} s")
         seconds = min(4 * seconds, longest)
     found = {key: float(value) * UNITS[unit] for key, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", said)}
-    return Latency(found["50"], found["99"], float(rate[1]))
+    return Latency(found["50"], found["99"], float(rate[1]), int(done[1]))
 
 
 def _stopped_after(seconds: float | None, command: list[str]) -> str:
