@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
+from litestar.testing import TestClient
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -204,3 +206,21 @@ def test_it_loads_nothing_of_the_admins_api() -> None:
     loaded = "import app.identity.main, sys; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in shown if name.startswith(("app.admin", "app.console", "app.assistant"))] == []
+
+
+def test_a_login_without_rights_is_told_which_command_gives_them(
+    identity_settings: Settings,
+    identity_owner: psycopg.Connection,
+    other_identity: Callable[..., TestClient[Litestar]],
+    somebody: Callable[..., Somebody],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    identity_owner.execute("CREATE ROLE crm_identity_stranger LOGIN PASSWORD 'test'")
+    try:
+        own = make_url(identity_settings.database_dsn).set(username="crm_identity_stranger")
+        eve = somebody("Eve", other_identity(database_url=own.render_as_string(hide_password=False)))
+        refused(eve.log_in(), 503, "SERVICE_UNAVAILABLE")
+        logged = capsys.readouterr()
+        assert "run crm identity upgrade" in logged.out + logged.err
+    finally:
+        identity_owner.execute("DROP ROLE crm_identity_stranger")
