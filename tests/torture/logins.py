@@ -90,8 +90,15 @@ def refresh_tokens_used_again(place: Place) -> Finding:
 def two_hundred_at_once(place: Place) -> Finding:
     """Two hundred logins at the same moment, with the settings' own hashes, while somebody works in the CRM."""
     token = place.token(place.tenant())
+    before: list[Answer] = []
     asked: list[Answer] = []
     flood: list[Answer] = []
+
+    async def alone(crm: str) -> None:
+        async with wire(crm) as line:
+            for _ in range(place.times(300, 50)):
+                before.append(await line.ask(raw("GET", CUSTOMERS, token)))
+                await asyncio.sleep(0.02)
 
     async def crowd(url: str, crm: str, email: str) -> None:
         bodies = [{"email": email, "password": PASSWORD}, {"email": "nobody@example.com", "password": "wrong password"}]
@@ -111,18 +118,24 @@ def two_hundred_at_once(place: Place) -> Finding:
     with identity(place) as logins:
         email = person(place)
         log_in(logins.url, email, 1)
+        asyncio.run(alone(service.url))
         for _ in range(place.times(3, 1)):
             asyncio.run(crowd(logins.url, service.url, email))
         log_in(logins.url, email, 2)
     statuses = Counter(answer.status for answer in flood)
     polite = all(b"retry-after" in answer.head.lower() for answer in flood if answer.status == 429)
-    slowest = max(answer.seconds for answer in asked)
-    middle = statistics.median(answer.seconds for answer in asked)
+    # What else this machine does is in both.
+    (usual, worst), (middle, slowest) = (_middle_and_slowest(answers) for answers in (before, asked))
     refused = sum(answer.status != 200 for answer in asked)
     return Finding(
         f"{len(flood)} logins, {FLOOD} at once: {dict(sorted(statuses.items()))}, slowest"
         f" {max(answer.seconds for answer in flood):.1f} s; meanwhile {len(asked)} lists of the CRM,"
-        f" {1000 * middle:.0f} ms (median; worst {1000 * slowest:.0f})",
+        f" {1000 * middle:.0f} ms (median; worst {1000 * slowest:.0f}), before: {1000 * usual:.0f}"
+        f" (worst {1000 * worst:.0f})",
         f"{refused} lists refused, Retry-After {'always' if polite else 'MISSING'}",
-        refused == 0 and polite and set(statuses) == {200, 401, 429} and slowest < place.within(1),
+        refused == 0 and polite and set(statuses) == {200, 401, 429} and slowest < worst + place.within(1),
     )
+
+
+def _middle_and_slowest(answers: list[Answer]) -> tuple[float, float]:
+    return statistics.median(answer.seconds for answer in answers), max(answer.seconds for answer in answers)
