@@ -266,6 +266,8 @@ class Migrations:
             except CommandError as error:
                 raise MigrationError(str(error)) from error
             connection.rollback()
+            # The owner is given the role for as long as it looks: nothing of this is committed.
+            self._ensure_roles(connection)
             connection.execute(text("SET LOCAL ROLE crm_maintenance"))
             tenants = connection.scalars(text("SELECT tenant_id FROM settings ORDER BY 1")).all()
             connection.execute(text("RESET ROLE"))
