@@ -24,7 +24,7 @@ from app.db.pool import Connection, Pool, response_timeout
 CATCH_UP_SECONDS = 0.25
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.002, 0.02
 # After it was of no use, it is not tried for so long, so that not every read waits for it.
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 5.0
 
 # What was acknowledged is before this place. The identifier is the same for a database and its copies only.
 PLACE = "SELECT pg_current_wal_flush_lsn()::text, system_identifier FROM pg_control_system()"
