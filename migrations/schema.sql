@@ -2794,6 +2794,8 @@ CREATE TABLE stage_history (
     entered_at timestamptz NOT NULL,
     left_at timestamptz,
     reason varchar(255),
+    time_bucket integer GENERATED ALWAYS AS (floor(64::double precision * ln(GREATEST(1.0::double precision,
+        EXTRACT(epoch FROM left_at - entered_at)::double precision)) / ln(2::double precision))::integer) STORED,
     CONSTRAINT stage_history_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT stage_history_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT stage_history_years_check CHECK (entered_at >= '0002-01-01 00:00:00+00' AND entered_at <= '9999-12-31
@@ -2807,9 +2809,7 @@ CREATE TABLE stage_history (
 
 CREATE INDEX stage_history_deal_idx ON stage_history (tenant_id, deal_id, id) INCLUDE (to_stage_id);
 CREATE INDEX stage_history_from_stage_idx ON stage_history (tenant_id, from_stage_id);
-CREATE INDEX stage_history_time_idx ON stage_history (tenant_id, to_stage_id, (floor(64::double precision *
-    ln(GREATEST(1.0::double precision, EXTRACT(epoch FROM left_at - entered_at)::double precision)) / ln(2::double
-    precision))::integer)) WHERE left_at IS NOT NULL;
+CREATE INDEX stage_history_time_idx ON stage_history (tenant_id, to_stage_id, time_bucket) WHERE left_at IS NOT NULL;
 CREATE INDEX stage_history_to_stage_idx ON stage_history (tenant_id, to_stage_id);
 
 ALTER TABLE stage_history ENABLE ROW LEVEL SECURITY;

@@ -118,6 +118,8 @@ class StageMove(Base):
     left_at: Mapped[datetime | None]
     # Why the deal was lost, if this is its present stage.
     reason: Mapped[str | None] = mapped_column(String(255))
+    # About how long it took, for the funnel.
+    time_bucket: Mapped[int | None] = mapped_column(Integer, Computed("floor(64 * ln(...))"))
 
     __table_args__ = (
         reference("stage_history", "deal_id", "deals"),

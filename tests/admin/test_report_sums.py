@@ -300,3 +300,34 @@ def test_a_period_is_covered_by_spans_without_gap_or_overlap(data: st.DataObject
     assert all(begin % span == end % span == 0 and begin < end for span, begin, end in parts)
     # No more rows are read than a period's ends need.
     assert all((end - begin) // span < 2 * 8 * 3 for span, begin, end in parts if span != spans[-1])
+
+
+def test_whatever_is_done_through_the_api_the_sums_are_those_of_the_rows(admin: Caller, settings: Settings) -> None:
+    lead, other, kept = (admin.customer(name)["id"] for name in ("Ada", "Bob", "Cleo"))
+    stages = [stage["name"] for stage in admin.ok("GET", "/admin/pipeline-stages")["data"]]
+    deals = [
+        admin.ok("POST", "/admin/deals", {"title": "D", "customer_id": customer, "amount": 5, "owner_id": owner})["id"]
+        for customer in (lead, other)
+        for owner in (7, None)
+    ]
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+
+        def check() -> None:
+            wrong = owner.execute("SELECT * FROM crm_compare_report_sums(%s)", [admin.tenant]).fetchall()
+            assert wrong == []
+
+        moved = {"ids": deals, "action": "update", "values": {"stage": stages[1]}}
+        done = admin.post("/admin/deals/bulk", moved)
+        assert done.json()["changed"] == len(deals)
+        check()
+        admin.ok("POST", f"/admin/operations/{done.headers['X-Operation-Id']}/undo", {})
+        check()
+        admin.ok("PATCH", f"/admin/deals/{deals[0]}", {"stage": stages[-1], "owner_id": 8, "currency": "EUR"})
+        admin.ok("DELETE", f"/admin/customers/{lead}")
+        check()
+        admin.ok("POST", f"/admin/customers/{lead}/restore")
+        check()
+        admin.ok("POST", f"/admin/customers/{kept}/merge", {"from": [other]})
+        check()
+        admin.ok("POST", f"/admin/customers/{lead}/erase", {"reason": "Asked for it", "confirm": "Ada"})
+        check()

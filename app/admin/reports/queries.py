@@ -6,7 +6,7 @@ from sqlalchemy import TextClause, literal_column, select, text
 
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
-from app.admin.reports.sums import ME, OF_MY_CUSTOMERS, TIME_BUCKET
+from app.admin.reports.sums import ME, OF_MY_CUSTOMERS
 from app.db.statements import unprepared
 from app.records.json_columns import labelled, nested_rows
 
@@ -53,7 +53,7 @@ TIMES_AT = unprepared(
             SELECT stage, bucket, ARRAY(
                 SELECT extract(epoch FROM left_at - entered_at)::float8 AS seconds
                 FROM stage_history JOIN deals ON deals.id = deal_id
-                WHERE to_stage_id = stage AND left_at IS NOT NULL AND {TIME_BUCKET} = bucket
+                WHERE to_stage_id = stage AND left_at IS NOT NULL AND time_bucket = bucket
                     AND deleted_at IS NULL AND {_OWNED}
                 ORDER BY 1
             ) AS seconds

@@ -220,8 +220,6 @@ EDGES = {series: _edges(rows) for series, rows in _ROWS.items()}
 WITH_WHOLE_DAYS = {"deals.expected", "deals.closed", "activities"}
 
 
-# How long a visit of a stage took, as the index and the sums of `deals.times` have it (migrations/report_sums.py).
-TIME_BUCKET = "floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln(2::float8))::integer"
 ME = "current_setting('crm.user')"
 # Deals that people see though they belong to others, because the customers are theirs.
 OF_MY_CUSTOMERS = f"""
