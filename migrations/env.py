@@ -19,7 +19,7 @@ config: Any = context.config
 context.configure(
     connection=config.attributes["connection"],
     target_metadata=config.attributes["metadata"],
-    version_table=config.attributes["version_table"],
+    version_table=config.version_table_name,
     compare_type=True,
     compare_server_default=False,
     include_object=_include,

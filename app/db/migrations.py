@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from alembic import command
-from alembic.config import Config
+from advanced_alchemy.alembic.commands import AlembicCommands
+from advanced_alchemy.config import AlembicSyncConfig, SQLAlchemySyncConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from psycopg import Error, errors, sql
@@ -168,9 +168,16 @@ class Migrations:
         self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool, connect_args=path)
         self._login = make_url(service_dsn).username or ""
         self._owner = make_url(owner_dsn).username or ""
-        # What the migrations' env.py reads.
-        self._config = Config(attributes={"metadata": line.metadata, "version_table": line.version_table})
-        self._config.set_main_option("script_location", str(line.folder).replace("%", "%%"))
+        self._commands = AlembicCommands(
+            SQLAlchemySyncConfig(
+                engine_instance=self._engine,
+                metadata=line.metadata,
+                alembic_config=AlembicSyncConfig(
+                    script_location=str(line.folder), version_table_name=line.version_table, render_as_batch=False
+                ),
+            )
+        )
+        self._commands.config.attributes["metadata"] = line.metadata
 
     def upgrade(self, revision: str = "head") -> list[str]:
         """Make the roles, run what is missing, let the service's login in, and vacuum what was written anew.
@@ -178,11 +185,11 @@ class Migrations:
         Returns a line for each record that a migration had to change, for the operator.
         """
         told: list[str] = []
-        self._config.attributes["told"] = told
+        self._commands.config.attributes["told"] = told
         with self._locked() as connection:
             self._know(connection)
             self._patiently(connection, self._ensure_roles)
-            self._patiently(connection, lambda _: command.upgrade(self._config, revision))
+            self._patiently(connection, lambda _: self._commands.upgrade(revision))
             self._patiently(connection, self._give_rights)
             self._patiently(connection, self._leave_roles)
             if connection.execute(text(UNRESTRICTED)).scalar_one():
@@ -244,7 +251,7 @@ class Migrations:
         """Undo migrations down to this one."""
         with self._locked() as connection:
             self._patiently(connection, self._ensure_roles)
-            self._patiently(connection, lambda _: command.downgrade(self._config, revision))
+            self._patiently(connection, lambda _: self._commands.downgrade(revision))
             self._patiently(connection, self._leave_roles)
 
     def current(self) -> str | None:
@@ -262,7 +269,7 @@ class Migrations:
         """
         with self._locked() as connection:
             try:
-                command.check(self._config)
+                self._commands.check()
             except CommandError as error:
                 raise MigrationError(str(error)) from error
             connection.rollback()
@@ -285,7 +292,7 @@ class Migrations:
             connection.commit()
             lock = text("SELECT pg_advisory_lock(:lock)")
             self._patiently(connection, lambda connection: connection.execute(lock, {"lock": LOCK}))
-            self._config.attributes["connection"] = connection
+            self._commands.config.attributes["connection"] = connection
             try:
                 yield connection
             finally:
