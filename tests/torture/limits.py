@@ -91,7 +91,7 @@ def slow_and_locked(place: Place) -> Finding:
     async def ask(url: str, *requests: bytes) -> list[Answer]:
         return await at_once(url, requests)
 
-    with place.service("--workers", "2") as service, place.superuser() as connection:
+    with place.service() as service, place.superuser() as connection:
         customer = service.call("POST", CUSTOMERS, token, json={"name": "A"}).json()["id"]
         with connection.transaction():
             connection.execute("SELECT FROM customers WHERE id = %s FOR UPDATE", [customer])

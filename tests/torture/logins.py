@@ -5,29 +5,18 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
-from tests.processes import IdentityService, crm_here
-from tests.torture.place import UNLIMITED, Finding, Place
+from tests.processes import crm_here
+from tests.torture.place import Finding, Place
 from tests.torture.wire import Answer, at_once, raw, wire
 
 PASSWORD = "correct horse battery staple"
 AT_ONCE = 50
 FLOOD = 200
 CUSTOMERS = "/admin/customers?page_size=20"
-
-
-@contextmanager
-def identity(place: Place, **environment: str) -> Iterator[IdentityService]:
-    service = IdentityService(place.data_dir, **UNLIMITED | {"TRUSTED_PROXIES": "127.0.0.0/8"} | environment)
-    try:
-        yield service
-    finally:
-        service.stop()
 
 
 def person(place: Place) -> str:
@@ -62,22 +51,22 @@ def refresh_tokens_used_again(place: Place) -> Finding:
     first: Counter[int] = Counter()
     again: Counter[tuple[int, str]] = Counter()
     wrong = 0
-    with identity(place, PASSWORD_HASH_MEMORY_KIB="64", PASSWORD_HASH_TIME="1") as service:
-        email = person(place)
-        for number in range(rounds):
-            spent = log_in(service.url, email, number)["refresh_token"]
-            racing = [raw("POST", "/auth/refresh", json={"refresh_token": spent})] * AT_ONCE
-            answers = asyncio.run(at_once(service.url, racing))
-            first.update(answer.status for answer in answers)
-            pairs = {(each.json()["refresh_token"], each.json()["token"]) for each in answers if each.status == 200}
-            with place.superuser() as connection:
-                connection.execute("UPDATE identity.refresh_tokens SET spent_at = spent_at - interval '11 seconds'")
-            stolen = asyncio.run(at_once(service.url, racing))
-            again.update((answer.status, str(answer.json()["code"])) for answer in stolen)
-            ((newest, access),) = pairs or {("", "")}
-            ended = httpx.post(f"{service.url}/auth/refresh", json={"refresh_token": newest}).status_code
-            me = httpx.get(f"{service.url}/auth/me", headers={"Authorization": f"Bearer {access}"}).status_code
-            wrong += (len(pairs), ended, me) != (1, 401, 401)
+    service = place.identity
+    email = person(place)
+    for number in range(rounds):
+        spent = log_in(service.url, email, number)["refresh_token"]
+        racing = [raw("POST", "/auth/refresh", json={"refresh_token": spent})] * AT_ONCE
+        answers = asyncio.run(at_once(service.url, racing))
+        first.update(answer.status for answer in answers)
+        pairs = {(each.json()["refresh_token"], each.json()["token"]) for each in answers if each.status == 200}
+        with place.superuser() as connection:
+            connection.execute("UPDATE identity.refresh_tokens SET spent_at = spent_at - interval '11 seconds'")
+        stolen = asyncio.run(at_once(service.url, racing))
+        again.update((answer.status, str(answer.json()["code"])) for answer in stolen)
+        ((newest, access),) = pairs or {("", "")}
+        ended = httpx.post(f"{service.url}/auth/refresh", json={"refresh_token": newest}).status_code
+        me = httpx.get(f"{service.url}/auth/me", headers={"Authorization": f"Bearer {access}"}).status_code
+        wrong += (len(pairs), ended, me) != (1, 401, 401)
     told = place.look("SELECT count(*) FROM identity.auth_events WHERE kind = 'token_reused'")
     return Finding(
         f"{rounds} sessions, each refresh token {AT_ONCE} times at once: {dict(first)}; once more after the moment:"
@@ -115,13 +104,13 @@ def two_hundred_at_once(place: Place) -> Finding:
 
     service = place.kept
     service.call("GET", CUSTOMERS, token)
-    with identity(place) as logins:
-        email = person(place)
-        log_in(logins.url, email, 1)
-        asyncio.run(alone(service.url))
-        for _ in range(place.times(3, 1)):
-            asyncio.run(crowd(logins.url, service.url, email))
-        log_in(logins.url, email, 2)
+    logins = place.identity
+    email = person(place)
+    log_in(logins.url, email, 1)
+    asyncio.run(alone(service.url))
+    for _ in range(place.times(3, 1)):
+        asyncio.run(crowd(logins.url, service.url, email))
+    log_in(logins.url, email, 2)
     statuses = Counter(answer.status for answer in flood)
     polite = all(b"retry-after" in answer.head.lower() for answer in flood if answer.status == 429)
     # What else this machine does is in both.

@@ -17,7 +17,7 @@ import psycopg
 from app.dev.postgres import EmbeddedPostgres
 from app.dev.token import make_token
 from app.settings import Settings, load_settings
-from tests.processes import Service, family, fetch
+from tests.processes import IdentityService, Service, family, fetch
 
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0", "DRAIN_SECONDS": "0", "LOG_FORMAT": "json"}
 
@@ -79,22 +79,27 @@ class Place:
     @property
     def kept(self) -> Service:
         """A service of two workers that goes on from one trial to the next."""
-        return self._going_on("two workers", "--workers", "2", DRAIN_SECONDS=str(DRAIN_SECONDS))
+        return self._going_on(Service, "two workers", "--workers", "2", DRAIN_SECONDS=str(DRAIN_SECONDS))
 
     @property
     def single(self) -> Service:
         """One of a single worker, whose memory and processor time can be looked at."""
-        return self._going_on("single", **DETAILED)
+        return self._going_on(Service, "single", **DETAILED)
 
     @property
     def narrow(self) -> Service:
         """One with a pool of two connections, which logs all that it does."""
-        return self._going_on("narrow", DB_POOL_MAX="2", DB_POOL_MIN="2", LOG_LEVEL="debug", SLOW_QUERY_MS="0")
+        return self._going_on(Service, "narrow", DB_POOL_MAX="2", DB_POOL_MIN="2", LOG_LEVEL="debug", SLOW_QUERY_MS="0")
 
-    def _going_on(self, name: str, *arguments: str, **environment: str) -> Service:
+    @property
+    def identity(self) -> Service:
+        """`crm identity serve`, which believes what is said of the networks of its callers."""
+        return self._going_on(IdentityService, "identity", TRUSTED_PROXIES="127.0.0.0/8")
+
+    def _going_on(self, kind: type[Service], name: str, *arguments: str, **environment: str) -> Service:
         service = self._kept.get(name)
         if service is None or service.process.poll() is not None:
-            service = self._kept[name] = Service(self.data_dir, *arguments, **UNLIMITED | environment)
+            service = self._kept[name] = kind(self.data_dir, *arguments, **UNLIMITED | environment)
         return service
 
     def stop_kept(self) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from app.admin.customers.schemas import CustomerSort
 from app.web.paging import SortOrder
-from tests.processes import crm
+from tests.processes import crm_here
 from tests.torture.place import Finding, Place
 from tests.torture.wire import Wire, raw, wire
 
@@ -18,8 +18,8 @@ def over_many_rows(place: Place) -> Finding:
     """By cursor under every sort, with inserts going on; and by page when all is quiet."""
     tenant, rows = place.tenant(), place.times(10_000, 300)
     token = place.token(tenant)
-    seeded = crm("seed", "--customers", str(rows), "--tenant", tenant, "--data-dir", str(place.data_dir))
-    assert seeded.returncode == 0, seeded.stderr
+    seeded = crm_here("seed", "--customers", str(rows), "--tenant", tenant, "--data-dir", str(place.data_dir))
+    assert seeded.exit_code == 0, seeded.stderr
     with place.superuser() as connection:
         old = {row[0] for row in connection.execute("SELECT id FROM customers WHERE tenant_id = %s", [tenant])}
     orders = [(sort.value, order.value) for sort in CustomerSort for order in SortOrder]
