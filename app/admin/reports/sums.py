@@ -21,7 +21,7 @@ from app.db.statements import unprepared
 from app.records.calendar import LAST_OF_ALL, Bound, midnight
 from app.records.transaction import Transaction
 
-FOLDED_AT_ONCE = 2_000
+FOLDED_AT_ONCE = 5_000
 HOUR, DAY = 1, 24
 SPANS = (HOUR, DAY, 8 * DAY, 64 * DAY)
 # Beyond all years that are stored, and where a span of each length ends.
