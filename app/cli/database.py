@@ -107,4 +107,5 @@ def check(data_dir: Path | None) -> None:
     """Fail unless the migrations make exactly the tables that the code expects, and what reports add up is right."""
     with migrations(data_dir) as work:
         work.check()
+        work.check_sums()
         click.echo("Models and migrations agree, and the reports' sums are those of the rows.")

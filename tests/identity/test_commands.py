@@ -14,7 +14,7 @@ from msgspec import json
 from app.settings import Settings
 from tests.callers import refused
 from tests.identity.conftest import PASSWORD, Somebody
-from tests.processes import crm_here, wait_until
+from tests.processes import crm, crm_here, wait_until
 
 
 @pytest.fixture
@@ -98,11 +98,11 @@ def test_events_say_what_happened_newest_first(ada: Somebody, run: Callable[...,
 
 
 def test_in_production_it_refuses_a_login_that_reads_the_crm(settings: Settings) -> None:
-    answer = crm_here(
+    answer = crm(
         *("identity", "serve", "--port", "0"),
         ENVIRONMENT="production",
         JWT_SECRET="s" * 32,
         DATABASE_URL=settings.database_dsn,
     )
-    assert answer.exit_code == 1
+    assert answer.returncode == 1
     assert "login of its own" in answer.stderr
