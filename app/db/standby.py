@@ -18,7 +18,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from app.db.errors import translate_errors
-from app.db.pool import Connection, Pool, response_timeout
+from app.db.pool import Connection, NoResponseError, Pool, response_timeout
 
 # A standby that keeps up is a few milliseconds behind.
 CATCH_UP_SECONDS = 0.25
@@ -113,12 +113,19 @@ class Standby:
         self._not_before = 0.0 if outcome is Outcome.STANDBY else time.monotonic() + PAUSE_SECONDS
 
     async def _place(self) -> tuple[Any, ...]:
-        connection = await self._primary.acquire()
-        try:
-            with connection.limited():
-                found = await (await connection.execute(PLACE)).fetchone()
-        finally:
-            await self._primary.release(connection)
+        found = None
+        # A connection of before the primary's last start is found to be broken only now: once more, as a session does.
+        for is_last in (False, True):
+            connection = await self._primary.acquire()
+            try:
+                with connection.limited():
+                    found = await (await connection.execute(PLACE)).fetchone()
+                break
+            except psycopg.OperationalError as error:
+                if is_last or not connection.closed or isinstance(error, NoResponseError):
+                    raise
+            finally:
+                await self._primary.release(connection)
         assert found is not None  # noqa: S101 -- it gives one row
         return found
 

@@ -76,10 +76,11 @@ DOUBT = (
     )
 )
 COUNT = select(func.count(), func.coalesce(func.extract("epoch", func.now() - func.min(c.due_at)), 0)).where(WAITS)
-IS_REFUSED = select(refused.answer).where(refused.address_folded == bindparam("folded", type_=Text))
+# As servers know it: of two addresses that are alike, one can be refused and the other not.
+IS_REFUSED = select(refused.answer).where(refused.address_folded == bindparam("server_form", type_=Text))
 REFUSE = (
     upsert(RefusedAddress)
-    .values(address_folded=bindparam("folded"), answer=bindparam("reason"))
+    .values(address_folded=bindparam("server_form"), answer=bindparam("reason"))
     .on_conflict_do_nothing()
 )
 _find_user = select(user.id, user.name, user.email).where(user.is_active)
@@ -143,7 +144,9 @@ class Writer:
     async def registered(self, _: str, mail: Mail) -> tuple[Written, Recipient]:
         """To a new person: is this your address? To one who was here: somebody tried to register with it."""
         if mail.about["user"] is None:
-            return self._written(mail, "registered_again", None, None)
+            async with self._database.transaction(OPERATOR) as tx:
+                owner = await self._owner(mail, tx)
+            return self._written(mail, "registered_again", None, None, address=owner[2])
         async with self._database.transaction(OPERATOR) as tx:
             row = (await tx.execute(USER_BY_ID, {"person": UUID(mail.about["user"])})).first()
             if row is None:
@@ -154,11 +157,9 @@ class Writer:
     async def reset_password(self, _: str, mail: Mail) -> tuple[Written, Recipient]:
         """Raises DropError where nobody has this address: whoever asked is not told."""
         async with self._database.transaction(OPERATOR) as tx:
-            row = (await tx.execute(USER_BY_EMAIL, {"folded": fold_email(mail.address or "")})).first()
-            if row is None:
-                raise DropError("Nobody with this address may log in")
-            secret = await make_link(tx, Purpose.RESET_PASSWORD, row[0])
-        return self._written(mail, "reset_password", row[1], secret)
+            user_id, name, address = await self._owner(mail, tx)
+            secret = await make_link(tx, Purpose.RESET_PASSWORD, user_id)
+        return self._written(mail, "reset_password", name, secret, address=address)
 
     async def invitation(self, _: str, mail: Mail) -> tuple[Written, Recipient]:
         """Raises DropError where the invitation was withdrawn or is too old."""
@@ -177,8 +178,19 @@ class Writer:
         device = " · ".join(filter(None, row or ())) or "?"
         return self._written(mail, "token_reused", None, None, device=device)
 
+    async def _owner(self, mail: Mail, tx: Transaction) -> tuple[UUID, str, str]:
+        """Whose address this is: id, name and email.
+
+        What is for them goes to the address that they gave: another one that is alike can be somebody else's.
+        """
+        owner = (await tx.execute(USER_BY_EMAIL, {"folded": fold_email(mail.address or "")})).first()
+        if owner is None:
+            raise DropError("Nobody with this address may log in")
+        user_id, name, address = owner
+        return user_id, name, address
+
     def _written(
-        self, mail: Mail, what: str, name: str | None, secret: str | None, **more: str
+        self, mail: Mail, what: str, name: str | None, secret: str | None, *, address: str | None = None, **more: str
     ) -> tuple[Written, Recipient]:
         locale = Locale(mail.about["locale"])
         say = Say(locale)
@@ -199,7 +211,7 @@ class Writer:
             html=render("identity.html", locale, values),
             locale=locale.value,
         )
-        return written, Recipient(mail.address or "", name)
+        return written, Recipient(address or mail.address or "", name)
 
     def _link(self, kind: str, secret: str) -> str | None:
         address = self._settings.console_url.rstrip("/")

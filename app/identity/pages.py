@@ -69,7 +69,10 @@ async def page_of(
         if (position.tenant_id, position.listing) != (whose, listing.name):
             raise bad_field(Code.INVALID_CURSOR, "cursor")
         statement = listing.by_cursor
-        limits |= listing.place(position.key)
+        try:
+            limits |= listing.place(position.key)
+        except (ValueError, AttributeError):  # of a release that sorted by something else here
+            raise bad_field(Code.INVALID_CURSOR, "cursor") from None
     else:
         number = 1 if query.page is UNSET else query.page
         statement = listing.by_page

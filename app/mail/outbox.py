@@ -28,11 +28,11 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app.db.database import Database
 from app.db.session import Session
+from app.mail.messages import ascii_address
 from app.mail.metrics import OLDEST, WAITING
 from app.models import Mail as Row
 from app.models import RefusedAddress
 from app.records.transaction import Transaction
-from app.web.email import fold_email
 
 PATIENCE_SECONDS = 86_400
 # Whoever takes a mail for longer than this is dead.
@@ -153,7 +153,11 @@ class MailTable:
 
 
 def _key(address: str) -> dict[str, str]:
-    return {"to": address, "folded": fold_email(address)}
+    try:
+        server_form = ascii_address(address)
+    except ValueError:
+        server_form = address  # which is not sent
+    return {"to": address, "server_form": server_form.lower()}
 
 
 class Outbox(MailTable):

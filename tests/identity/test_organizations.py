@@ -192,6 +192,9 @@ def test_who_is_no_admin_any_more_has_invited_nobody(
     else:
         identity_owner.execute("UPDATE users SET is_active = false WHERE id = %s", [bob.id])
     refused(eve.register(None, invitation=secret), 400, "INVALID_LINK")
+    if then == "narrowed":
+        ada.ok("PATCH", member(ada, bob), {"role": "admin"})
+        refused(eve.register(None, invitation=secret), 400, "INVALID_LINK")
     assert eve.email not in {each["email"] for each in ada.ok("GET", members)["data"]}
     assert eve.register(None, invitation=ada.ok("POST", members, her)["invitation"]).status_code == 201
 

@@ -106,6 +106,22 @@ def test_a_forgotten_password_is_set_anew_by_a_link_that_is_good_once(ada: Someb
     assert ada.log_in(NEW).status_code == 200
 
 
+def test_the_link_goes_to_the_address_that_the_person_gave_not_to_one_that_is_alike(
+    somebody: Callable[..., Somebody],
+) -> None:
+    ada = somebody()
+    ada.email = ada.email.replace("example.com", "strasse.example.com")
+    ada.register()
+    # Another domain, which folds to the same letters: `straße`.
+    alike = ada.email.replace("strasse", "xn--strae-oqa")
+    assert ada.call("POST", "/auth/password/forgot", json={"email": alike}).status_code == 202
+    ada.ok("POST", "/auth/password/reset", {"token": ada.secret("new password"), "password": NEW})
+    eve = somebody("Eve")
+    eve.email = alike
+    assert eve.register().status_code == 202
+    assert ada.mail("have an account already")
+
+
 def test_a_link_is_good_for_half_an_hour(ada: Somebody, identity_owner: psycopg.Connection) -> None:
     ada.call("POST", "/auth/password/forgot", json={"email": ada.email})
     secret = ada.secret("new password")

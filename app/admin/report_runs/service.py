@@ -116,7 +116,9 @@ def make_report(database: Database) -> Work:
             await moment.connection.execute(MORE_MEMORY)
             report = await REPORTS[run.report].make(moment, query)
             today = day_of(datetime.now(UTC), await zone_of(moment))
-        name = last.name_of(job.arguments) if "filters" in job.arguments else f"{run.report}-{today}.{run.format}"
+        name = f"{run.report}-{today}.{run.format}"
+        if "filters" in job.arguments:
+            name = last.name_of(job.arguments | last.made_as(database, tx.actor))
         document = strict_json.encode(report)
         content = document if run.format is ReportFormat.JSON else await asyncio.to_thread(_written, run, report)
         file = File(name, CONTENT_TYPES[run.format], content)

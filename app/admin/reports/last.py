@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from msgspec import Struct, json, to_builtins
-from psycopg.errors import LockNotAvailable, QueryCanceled
+from psycopg.errors import LockNotAvailable, QueryCanceled, SerializationFailure
 from sqlalchemy import BigInteger, bindparam, cast, extract, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -27,6 +27,8 @@ from app.web.input import CrmRequest
 ANEW_SECONDS = 60
 MOST_WAITED_SECONDS = 30.0
 PAUSE_SECONDS = 0.25
+# So many different ones are made at a time for one person.
+MOST_ON_THEIR_WAY = 5
 
 job, file = Job.__table__.c, JobFile.__table__.c
 _same = (
@@ -45,6 +47,7 @@ LAST = (
 WAITS = select(func.count()).where(
     *_same, job.arguments == bindparam("arguments", type_=JSONB), job.finished_at.is_(None)
 )
+ON_THEIR_WAY = select(func.count()).where(*_same, job.arguments.has_key("filters"), job.finished_at.is_(None))
 ONE_AT_A_TIME = text("""
     SELECT pg_advisory_xact_lock(
         hashtextextended('report ' || current_setting('crm.tenant') || ' ' || current_setting('crm.user'), 0)
@@ -61,7 +64,9 @@ class LastRun(Struct, frozen=True):
 
 def takes_too_long(request: CrmRequest, error: AppError) -> bool:
     """Whether a report failed for this only. Inside a batch there is one transaction, which can't go on."""
-    return isinstance(error.__cause__, QueryCanceled | LockNotAvailable) and OUTER not in request.scope["state"]
+    # A standby breaks a read off with the last one, so that it can follow the primary.
+    too_long = QueryCanceled | LockNotAvailable | SerializationFailure
+    return isinstance(error.__cause__, too_long) and OUTER not in request.scope["state"]
 
 
 async def last_run(request: CrmRequest, report: ReportName, query: Struct | None = None) -> LastRun:
@@ -75,7 +80,7 @@ async def last_run(request: CrmRequest, report: ReportName, query: Struct | None
         "report": report.value,
         "format": ReportFormat.JSON.value,
         "filters": {} if query is None else to_builtins(query),
-        "own_only": database.sees_own_only(actor),
+        **made_as(database, actor),
     }
     given = {
         "user_id": actor.user_id,
@@ -87,7 +92,10 @@ async def last_run(request: CrmRequest, report: ReportName, query: Struct | None
         await tx.connection.execute(ONE_AT_A_TIME)
         last = await _find(tx, given)
         if (last is None or last.age >= ANEW_SECONDS) and not await _waits(tx, given):
-            await enqueue(tx, JobKind.REPORT, arguments, targets=None, total=1)
+            if (await tx.connection.execute(ON_THEIR_WAY, given)).scalar_one() < MOST_ON_THEIR_WAY:
+                await enqueue(tx, JobKind.REPORT, arguments, targets=None, total=1)
+            elif last is None:
+                raise AppError(Code.SERVICE_UNAVAILABLE, "Other reports of yours are being made: ask again in a minute")
     give_up = time.monotonic() + MOST_WAITED_SECONDS
     is_made = last is not None
     while last is None and not is_made and time.monotonic() < give_up:
@@ -96,12 +104,22 @@ async def last_run(request: CrmRequest, report: ReportName, query: Struct | None
             is_made = not await _waits(tx, given)
             last = await _find(tx, given)
     if last is None:
-        raise AppError(Code.SERVICE_UNAVAILABLE, "The report is still being made: ask again in a minute")
+        made = (
+            "could not be made: GET /admin/jobs says why" if is_made else "is still being made: ask again in a minute"
+        )
+        raise AppError(Code.SERVICE_UNAVAILABLE, f"The report {made}")
     return last
 
 
+def made_as(database: Database, actor: Actor) -> dict[str, Any]:
+    """What decides on the records in a report. A run is found as what it was made as, not as what was asked for."""
+    return {"own_only": database.sees_own_only(actor), "role": actor.role.value}
+
+
 def name_of(arguments: dict[str, Any]) -> str:
-    """The file of a run that takes the place of an answer. It says what was asked, which a finished job does not."""
+    """The file of a run that takes the place of an answer. A finished job no longer has its arguments: the name stands
+    for them.
+    """
     asked = hashlib.sha256(json.encode(arguments, order="deterministic")).hexdigest()
     return f"{arguments['report']}-{asked[:32]}.json"
 

@@ -67,7 +67,7 @@ async def current_overview(request: CrmRequest) -> KeptReport:
         last = await last_run(request, ReportName.OVERVIEW)
         async with transaction(request) as tx:
             origins = await list_origins(tx)
-        return KeptReport(json.decode(last.document, type=Overview), origins, began - last.age)
+        return KeptReport(json.decode(last.document, type=Overview), origins, time.monotonic() - last.age)
     await cache.keep(actor.tenant_id, person, kept)
     return kept
 

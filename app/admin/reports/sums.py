@@ -14,12 +14,14 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from msgspec import Struct, json
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Executable, TextClause, text
 
 from app.db.database import Database
 from app.db.statements import unprepared
 from app.records.calendar import LAST_OF_ALL, Bound, midnight
 from app.records.transaction import Transaction
+from app.web.errors import AppError
 
 FOLDED_AT_ONCE = 5_000
 HOUR, DAY = 1, 24
@@ -384,8 +386,18 @@ def _stamp(hour: int) -> str:
 
 async def fold(database: Database) -> int:
     """Add a batch of changes to the sums; returns how many. Raises AppError."""
+    try:
+        return await _fold(database, FOLDED_AT_ONCE)
+    except AppError as error:
+        if not isinstance(error.__cause__, QueryCanceled):
+            raise
+    # On a slow disk a batch can take longer than a statement may: then a small one goes on.
+    return await _fold(database, FOLDED_AT_ONCE // 50)
+
+
+async def _fold(database: Database, most: int) -> int:
     async with database.maintenance() as connection:
-        return int((await connection.execute(FOLD, {"most": FOLDED_AT_ONCE})).scalar_one())
+        return int((await connection.execute(FOLD, {"most": most})).scalar_one())
 
 
 async def prune(database: Database) -> int:

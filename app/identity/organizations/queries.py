@@ -102,7 +102,7 @@ _invited = select(
 ).where(invitation.organization_id == _here, IS_GOOD_INVITATION)
 # In the order in which they came; after them who is invited.
 _everybody = union_all(_members, _invited).subquery()
-MEMBERS = Listing("members", select(_everybody), ("is_invitation", "since", "place"))
+MEMBERS = Listing("identity members", select(_everybody), ("is_invitation", "since", "place"))
 PLACES = select(func.count()).where(membership.user_id == bindparam("person", type_=Uuid))
 
 _invite = upsert(Invitation).values(
@@ -119,6 +119,10 @@ INVITE = _invite.on_conflict_do_update(
     constraint="invitations_email_key",
     set_=_given | {"id": func.gen_random_uuid(), "secret_hash": null(), "created_at": func.now()},
 ).returning(invitation.id, invitation.expires_at)
+# Of somebody who may invite nobody any more: else they would be good again for whoever comes back.
+FORGET_INVITED_BY = delete(Invitation).where(
+    invitation.organization_id == _here, invitation.invited_by == bindparam("person", type_=Uuid)
+)
 FORGET_USELESS = delete(Invitation).where(invitation.organization_id == _here, ~IS_GOOD_INVITATION)
 WITHDRAW = (
     delete(Invitation)

@@ -169,6 +169,7 @@ async def _find(tx: Transaction, organization_id: str, user_id: UUID) -> Member:
 
 
 async def _shut_out(tx: Transaction, actor: str, organization_id: str, member: Member, *, for_good: bool) -> None:
+    await tx.execute(queries.FORGET_INVITED_BY, {"here": organization_id, "person": member.user_id})
     if not await _has_crm(tx):
         return
     shut_out = {

@@ -112,7 +112,7 @@ END_ALL = (
     .returning(session.id)
 )
 DEVICES = Listing(
-    "sessions",
+    "identity sessions",
     select(
         session.id,
         session.user_agent,

@@ -250,8 +250,9 @@ async def _go_on(
     chosen = choose(organizations, organization_id, found.organization_id)
     next_secret, token_id, issued_at = _same_pair(settings, found, secret)
     is_same = token_id is not None and chosen.id == found.organization_id
-    if token_id is None or issued_at is None:
+    if not is_same:
         attempts.acquire(found.session_id)
+    if token_id is None or issued_at is None:
         next_secret = next(successors(settings, secret))
         added = await tx.execute(queries.ADD_TOKEN, {"in_session": found.session_id, "hash": hash_of(next_secret)})
         token_id, issued_at = added.one()
