@@ -1,5 +1,8 @@
 """What keeps the sums of reports: triggers that append what changed, and functions that add it up. docs/reports.md says
-how. Each form of them was made by a migration.
+how.
+
+Migrations 0051, 0055 and 0057 all make today's form: whoever changes it adds a migration that calls drop_functions()
+and make_functions(). It may use no column that 0051 does not have yet.
 """
 
 from migrations.rules import TRANSITIONS, on_each_statement, owned_by, run
@@ -73,7 +76,8 @@ def of_visits(visits: str) -> str:
     long each visit took that has ended (`deals.times`).
 
     A visit is of a deal (tenant_id, deal_id, owner_id, created_at), which is added or taken away (sign). Some are
-    known, but did not begin yet (has_begun), or did not end yet (has_ended).
+    known, but did not begin yet (has_begun), or did not end yet (has_ended). A `way` is the stages that a deal ever
+    entered, as one text.
     """
     return f"""
         SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, {HOUR} AS hour, false AS whole_day,
@@ -89,7 +93,7 @@ def of_visits(visits: str) -> str:
 
 
 # Of the deals whose stage, owner, day or trash a statement changed, before and after it. The history has the moves of
-# this statement already: before it, the last visit had not begun, and the one before had not ended.
+# this statement already: before it, the last visit (`back` is 1) had not begun, and the one before had not ended.
 MOVED = f"""
     WITH changed AS MATERIALIZED (
         SELECT earlier.tenant_id, earlier.id, earlier.stage_id <> later.stage_id AS is_moved,
@@ -151,9 +155,10 @@ def on_change(table: str, event: str, *changes: str) -> str:
 
 
 def spread(changes: str) -> str:
-    """CTEs, of which `spread` has these changes added up for each span: an hour, a day, 8 and 64 days, and all of time
-    (0), each from the one before. Hours are kept of activities only, and not of those long ago. Of people nothing is
-    kept by the hour, and the type of activity only for all of time. So are the times in stages.
+    """CTEs, of which `spread` has these changes added up for each span: an hour, a day, 8 days (`eights`), 64 days
+    (`longest`) and all of time (0), each from the one before. Hours are kept of activities only, and not of those long
+    ago. Of people nothing is kept by the hour, and the type of activity only for all of time. So are the times in
+    stages.
     """
     sums = ", ".join(f"sum({measure})::{TYPES.get(measure, 'numeric')} AS {measure}" for measure in MEASURES)
 
@@ -191,6 +196,7 @@ def spread(changes: str) -> str:
 
 SPREAD = "tenant_id, series, by_person, span, person, hour, whole_day, facet, part"
 SPREAD_COLUMNS = f"{SPREAD}, {', '.join(MEASURES)}"
+# `gone` are the changes that are in the sums from then on, and wait no more.
 FOLD = f"""
 -- Adds about so many changes to the sums, and returns how many. Somebody else may be doing it: then none.
 CREATE FUNCTION crm_fold_report_changes(most bigint) RETURNS bigint LANGUAGE plpgsql
@@ -271,6 +277,7 @@ GRANT EXECUTE ON FUNCTION crm_prune_report_sums(bigint) TO crm_service;
 ALL = " UNION ALL ".join(
     (*(facts(table, table) for table in FACTS), of_visits(VISITS.format(sign=1, rows="stage_history AS rows")))
 )
+# `worths` are what each customer is worth in each currency, and how many deals it has.
 REBUILD = f"""
 -- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
 -- Where tables were filled and not analyzed yet, a nested loop would take hours.
@@ -298,7 +305,8 @@ BEGIN
 END $$;
 """
 
-# What the sums and the changes that wait say, taken away from what the rows say, must be nothing.
+# What the sums and the changes that wait say, taken away from what the rows say, must be nothing. So must
+# `worths`, which is the same of customers.
 COMPARE = f"""
 -- How many sums of a tenant, of each series, are not those of its rows, at this moment. For the owner, who reads all.
 CREATE FUNCTION crm_compare_report_sums(tenant text) RETURNS TABLE (compared text, wrong bigint) LANGUAGE plpgsql

@@ -1,8 +1,8 @@
 """Sums for people who see only their own records, and for the funnel. What waits longest is added up first, and what
-customers are worth is added up as other sums are.
+customers are worth is added up as other sums are. What is locked here, nobody may read, so indexes are built later.
 """
 
-from migrations.report_sums import TIME_BUCKET, drop_functions, make_functions
+from migrations.report_sums import drop_functions, make_functions
 from migrations.rules import run
 
 revision = "0055"
@@ -15,12 +15,6 @@ OWN_VISITS = "ALTER POLICY own ON stage_history USING (current_user <> 'crm_serv
 
 
 def upgrade() -> None:
-    run(f"""
-        CREATE INDEX report_changes_waiting_idx ON report_changes (id);
-        CREATE INDEX customers_assigned_to_idx ON customers (tenant_id, assigned_to, id);
-        CREATE INDEX stage_history_time_idx ON stage_history (tenant_id, to_stage_id, ({TIME_BUCKET}))
-            WHERE left_at IS NOT NULL;
-    """)
     run(OWN_VISITS.format("EXISTS (SELECT FROM deals WHERE deals.id = deal_id)"))
     # A database that was made earlier has these functions in an older form.
     drop_functions()
@@ -32,5 +26,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    run("DROP INDEX report_changes_waiting_idx, customers_assigned_to_idx, stage_history_time_idx")
     run(OWN_VISITS.format("deal_id IN (SELECT id FROM deals)"))

@@ -1,4 +1,4 @@
-"""What is there already is added up again, in the form of the migration before: a transaction in which nobody waits."""
+"""What is there already is added up again, in the form of the migration before: others go on meanwhile."""
 
 from importlib import import_module
 
