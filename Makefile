@@ -37,7 +37,7 @@ install:
 	@.uv/bin/pip install --quiet --disable-pip-version-check "$(UV)"
 	@UV_PROJECT_ENVIRONMENT=$(RELEASE) UV_PYTHON_DOWNLOADS=never .uv/bin/uv sync --quiet --locked --no-dev --no-editable \
 		--compile-bytecode --python "$$(command -v $(PYTHON))" $(EXTRAS:%=--extra %)
-	@ln -sfn $(RELEASE) $(PREFIX)
+	@ln -sfnT $(RELEASE) $(PREFIX)
 	@install -D --mode=755 deploy/systemd/crm /usr/local/bin/crm
 	@install -D --mode=644 --target-directory=/etc/systemd/system deploy/systemd/*.service deploy/systemd/*.timer
 	@echo "$(RELEASE) is installed"

@@ -109,6 +109,19 @@ def token(settings: Settings, tenant: str) -> str:
     return make_token(settings, role="admin", tenant=tenant)
 
 
+def sent(proxy: Proxy, request: bytes) -> httpx.Response:
+    """The answer to what no client would send."""
+    with proxy.connect() as connection:
+        connection.sendall(request)
+        answer = b""
+        while more := connection.recv(4096):
+            answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
+
+
 def error(answer: httpx.Response) -> tuple[int, str]:
     """Its status and code, in the form that all errors have."""
     assert set(answer.json()) >= {"code", "message"}
@@ -182,6 +195,37 @@ def test_what_nginx_refuses_looks_as_the_services_own_errors(proxy: Proxy, token
         answer = connection.recv(2000)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "PAYLOAD_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /% HTTP/1.1",
+        b"GET /admin/customers/%zz HTTP/1.1",
+        b"GET /../x HTTP/1.1",
+        b"GET",
+        b"GET /admin/me HTTP/3.0",
+        b"GET /admin/me HTTP/1.1\r\nTransfer-Encoding: other",
+    ],
+)
+def test_a_request_that_nginx_cannot_read_is_refused_in_the_form_of_all_errors(proxy: Proxy, line: bytes) -> None:
+    refused = sent(proxy, line + b"\r\nHost: localhost\r\n\r\n")
+    assert error(refused) == (400, "INVALID_REQUEST")
+
+
+def test_an_address_that_is_too_long_is_refused_as_headers_are(proxy: Proxy) -> None:
+    line = b"GET /admin/me?" + b"a" * 17_000 + b" HTTP/1.1"
+    refused = sent(proxy, line + b"\r\nHost: localhost\r\n\r\n")
+    assert error(refused) == (431, "REQUEST_HEADER_FIELDS_TOO_LARGE")
+
+
+def test_who_forgets_tls_is_told_so_in_the_form_of_all_errors(proxy: Proxy) -> None:
+    assert error(httpx.get(f"http://127.0.0.1:{proxy.port}/admin/me")) == (400, "INVALID_REQUEST")
+
+
+def test_nginxs_own_addresses_are_for_nobody_else(proxy: Proxy) -> None:
+    for path in ("/.nginx/invalid", "/.nginx/head"):
+        assert error(proxy.call("GET", path)) == (404, "NOT_FOUND")
 
 
 def test_its_limits_fit_those_of_the_service() -> None:
