@@ -223,6 +223,16 @@ def test_who_forgets_tls_is_told_so_in_the_form_of_all_errors(proxy: Proxy) -> N
     assert error(httpx.get(f"http://127.0.0.1:{proxy.port}/admin/me")) == (400, "INVALID_REQUEST")
 
 
+def test_no_log_has_the_secret_of_an_address_whoever_answers(proxy: Proxy) -> None:
+    end = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for path in (b"/public/calendars/hush.ics", b"/public/hush%zz", b"/public/hush" + 17_000 * b"x"):
+        assert sent(proxy, b"GET " + path + end).is_client_error
+    assert sent(proxy, b"GET /admin/seen" + end).is_client_error
+    log = proxy.service.data_dir.parent / "access.log"
+    wait_until(lambda: "/admin/seen" in log.read_text(), "the log's last line")
+    assert "hush" not in log.read_text()
+
+
 def test_nginxs_own_addresses_are_for_nobody_else(proxy: Proxy) -> None:
     for path in ("/.nginx/invalid", "/.nginx/head"):
         assert error(proxy.call("GET", path)) == (404, "NOT_FOUND")
