@@ -176,12 +176,14 @@ END $$;
 EMPTY = """
 DO $$
 DECLARE
-    name text;
-BEGIN
-    FOR name IN
+    -- All of them now: one that went with another has no name any more.
+    names text[] := ARRAY(
         SELECT oid::regprocedure::text FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace AND proname LIKE 'crm\\_%'
-    LOOP
+    );
+    name text;
+BEGIN
+    FOREACH name IN ARRAY names LOOP
         EXECUTE format('DROP FUNCTION IF EXISTS %s CASCADE', name);
     END LOOP;
 END $$;
