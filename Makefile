@@ -45,7 +45,7 @@ install:
 # Many tests start processes. They need bytecode files, or each would compile the app anew.
 # TESTS names some of them, such as TESTS="tests/db tests/laws".
 PROCESSES ?= auto
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: setup
 	@$(PYTEST) $(TESTS)
 
