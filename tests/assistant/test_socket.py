@@ -10,6 +10,7 @@ import pytest
 from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import WebSocketTestSession
 
+from app.admin.assistant import socket as socket_module
 from tests.assistant.talks import Talk, employ, kinds, text_of
 from tests.callers import Caller
 from tests.peers.models import Hang, Models, Say
@@ -92,6 +93,16 @@ def test_what_is_refused_is_told_as_an_error_and_the_connection_stays(talk: Talk
             assert (told["type"], told["code"]) == ("error", code), told
         socket.send_json({"type": "message", "conversation_id": talk.id, "text": "Hello"})
         assert text_of(until_done(socket)) == "Yes."
+
+
+def test_in_silence_there_are_pings_so_that_no_proxy_cuts_the_connection(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket_module, "LOOK_SECONDS", 0.01)
+    with connected(talk.caller) as socket:
+        assert socket.receive_json(timeout=10) == {"type": "ready"}
+        monkeypatch.setattr(socket_module, "SILENT_SECONDS", 0.0)
+        assert socket.receive_json(timeout=10) == {"type": "ping"}
 
 
 def test_the_token_is_in_the_first_message_and_nowhere_else(talk: Talk) -> None:

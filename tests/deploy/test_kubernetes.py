@@ -16,9 +16,11 @@ from click.testing import CliRunner
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.admin.assistant.socket import SILENT_SECONDS
 from app.cli import crm
 from app.cli.serve import WORKER_STOP_SECONDS
 from app.cli.worker import PORT
+from app.events.streams import COMMENT_SECONDS
 from app.settings import Settings, SettingsError, load_settings
 from tests.programs import program
 
@@ -171,6 +173,13 @@ def test_clients_reach_the_service_over_tls_and_not_its_metrics(overlay: str, cl
     for address in {route.path_format for route in client.app.routes if not route.path_format.startswith("/docs")}:
         reached = any(address == path or address.startswith(f"{path}/") for path in paths)
         assert reached == (address not in hidden), address
+
+
+@every_overlay
+def test_the_ingress_does_not_cut_what_is_silent(overlay: str) -> None:
+    annotations = manifests(overlay).one("Ingress", "crm-service")["metadata"]["annotations"]
+    seconds = int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"])
+    assert seconds > 2 * max(COMMENT_SECONDS, SILENT_SECONDS)
 
 
 @every_overlay

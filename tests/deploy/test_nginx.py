@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from app.admin.assistant.socket import SILENT_SECONDS
 from app.dev.token import make_token
+from app.events.streams import COMMENT_SECONDS
 from app.settings import Settings
 from app.web.limits import MAX_HEADER_BYTES, MAX_HEADERS_BYTES, STALLED_SECONDS
 from tests.processes import Service, beside, wait_until
@@ -213,6 +215,11 @@ def test_a_request_that_nginx_cannot_read_is_refused_in_the_form_of_all_errors(p
     assert error(refused) == (400, "INVALID_REQUEST")
 
 
+def test_a_method_that_nginx_refuses_is_refused_in_the_form_of_all_errors(proxy: Proxy) -> None:
+    refused = sent(proxy, b"TRACE /admin/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert error(refused) == (405, "METHOD_NOT_ALLOWED")
+
+
 def test_an_address_that_is_too_long_is_refused_as_headers_are(proxy: Proxy) -> None:
     line = b"GET /admin/me?" + b"a" * 17_000 + b" HTTP/1.1"
     refused = sent(proxy, line + b"\r\nHost: localhost\r\n\r\n")
@@ -247,6 +254,7 @@ def test_its_limits_fit_those_of_the_service() -> None:
     assert seconds("client_header_timeout") == defaults.idle_seconds
     assert seconds("client_body_timeout") == seconds("send_timeout") == STALLED_SECONDS
     assert seconds("keepalive_timeout", last=False) < defaults.idle_seconds, "that of the upstream"
+    assert seconds("proxy_read_timeout") > 2 * max(COMMENT_SECONDS, SILENT_SECONDS)
     assert int(re.findall(r"client_max_body_size (\d+)m", CONFIGURATION)[0]) * 1024**2 > defaults.import_max_bytes
     ((count, size),) = re.findall(r"large_client_header_buffers (\d+) (\d+)k", CONFIGURATION)
     assert (int(count) * int(size) * 1024, int(size) * 1024) == (MAX_HEADERS_BYTES, MAX_HEADER_BYTES)

@@ -35,6 +35,8 @@ MOST_BYTES = 128 * 1024
 MOST_ANSWERS = 10
 # A client that takes nothing for so long is cut off. It reads by GET what it has missed.
 SEND_SECONDS = 30.0
+# Proxies cut a connection over which nothing comes, most of them after a minute.
+SILENT_SECONDS = 15.0
 # RFC 6455.
 GOING_AWAY, POLICY, TOO_BIG = 1001, 1008, 1009
 CONVERSATIONS = "/admin/assistant/conversations"
@@ -102,6 +104,7 @@ class Line:
         self._actor: Actor | None = None
         self._answers: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
+        self._sent = time.monotonic()
 
     async def authenticate(self) -> None:
         """Read the first message. Raises ClosedError."""
@@ -162,7 +165,9 @@ class Line:
             task.add_done_callback(self._answers.discard)
 
     async def _watch(self) -> None:
-        """End when the person may no longer be here, or the service stops and nothing more is to be said."""
+        """End when the person may no longer be here, or the service stops and nothing more is to be said. In silence,
+        say that the connection is there.
+        """
         assert self._actor is not None  # noqa: S101 -- it was authenticated
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -175,6 +180,8 @@ class Line:
             except AppError as refusal:
                 if refusal.status != 503:
                     raise ClosedError(POLICY, refusal.code.name) from None
+            if time.monotonic() - self._sent >= SILENT_SECONDS:
+                await self._send(PING)
 
     async def _pass(self, message: Say | Cancel) -> None:
         # Whoever is gone is noticed by the one who listens.
@@ -250,15 +257,13 @@ class Line:
         try:
             async with asyncio.timeout(SEND_SECONDS), self._sending:
                 await self._socket.send_text(text.decode())
+                self._sent = time.monotonic()
         except TimeoutError:
             raise WebSocketDisconnect(code=GOING_AWAY, detail="") from None
 
 
 def _events(chunk: bytes) -> Iterator[bytes]:
-    """The data of server-sent events; for a comment, that the answer goes on."""
-    for block in chunk.split(b"\n\n"):
-        if block.startswith(b":"):
-            yield PING
-        for line in block.split(b"\n"):
-            if line.startswith(b"data: "):
-                yield line.removeprefix(b"data: ")
+    """The data of server-sent events."""
+    for line in chunk.split(b"\n"):
+        if line.startswith(b"data: "):
+            yield line.removeprefix(b"data: ")
