@@ -1,7 +1,7 @@
 """What keeps the sums of reports: triggers that append what changed, and functions that add it up. docs/reports.md says
 how.
 
-Migrations 0051, 0055 and 0057 all make today's form: whoever changes it adds a migration that calls drop_functions()
+Migrations 0051, 0055, 0057 and 0062 all make today's form: whoever changes it adds a migration that calls drop_functions()
 and make_functions(). It may use no column that 0051 does not have yet.
 """
 
@@ -87,7 +87,7 @@ def of_visits(visits: str) -> str:
             FROM {visits} WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, ({TIME_BUCKET})::text,
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), {HOUR}, false, to_stage_id::text, ({TIME_BUCKET})::text,
                sum(sign)::bigint, {NOTHING}
         FROM {visits} WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0"""
 
@@ -157,8 +157,7 @@ def on_change(table: str, event: str, *changes: str) -> str:
 def spread(changes: str) -> str:
     """CTEs, of which `spread` has these changes added up for each span: an hour, a day, 8 days (`eights`), 64 days
     (`longest`) and all of time (0), each from the one before. Hours are kept of activities only, and not of those long
-    ago. Of people nothing is kept by the hour, and the type of activity only for all of time. So are the times in
-    stages.
+    ago. Of people nothing is kept by the hour, and the type of activity and the times in stages only for all of time.
     """
     sums = ", ".join(f"sum({measure})::{TYPES.get(measure, 'numeric')} AS {measure}" for measure in MEASURES)
 
@@ -175,9 +174,7 @@ def spread(changes: str) -> str:
     longest AS {added_up(1536, "eights")},
     ever AS {added_up(0, "longest")},
     periods AS (
-        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
-        WHERE series <> 'deals.times'
-        UNION ALL SELECT * FROM ever
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
     ),
     hours AS (
         SELECT * FROM {added_up(1, changes)} AS hours
@@ -186,7 +183,7 @@ def spread(changes: str) -> str:
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part, {sums}
-        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, {sums}
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody

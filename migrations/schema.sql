@@ -3131,7 +3131,7 @@ BEGIN
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
                sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
     SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
@@ -3156,9 +3156,7 @@ BEGIN
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
     periods AS (
-        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
-        WHERE series <> 'deals.times'
-        UNION ALL SELECT * FROM ever
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
     ),
     hours AS (
         SELECT * FROM (
@@ -3170,7 +3168,7 @@ BEGIN
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -3485,7 +3483,7 @@ BEGIN
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
                sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
     SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
@@ -3513,9 +3511,7 @@ BEGIN
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
     periods AS (
-        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
-        WHERE series <> 'deals.times'
-        UNION ALL SELECT * FROM ever
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
     ),
     hours AS (
         SELECT * FROM (
@@ -3527,7 +3523,7 @@ BEGIN
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -4886,9 +4882,7 @@ BEGIN
             FROM longest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ),
     periods AS (
-        SELECT * FROM (SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest) AS spans
-        WHERE series <> 'deals.times'
-        UNION ALL SELECT * FROM ever
+        SELECT * FROM days UNION ALL SELECT * FROM eights UNION ALL SELECT * FROM longest UNION ALL SELECT * FROM ever
     ),
     hours AS (
         SELECT * FROM (
@@ -4900,7 +4894,7 @@ BEGIN
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -7264,7 +7258,7 @@ AS $function$
             FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
                sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
             RETURN NULL;
@@ -7290,7 +7284,7 @@ AS $function$
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), 0, false, to_stage_id::text, (floor … -- 207 characters, 075f4f33ab96
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
                sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
     SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,

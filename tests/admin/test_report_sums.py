@@ -63,7 +63,8 @@ def reports(chance: random.Random, times: Iterator[datetime]) -> Iterator[Make]:
             ends = sorted((next(times), next(times)))
             chosen = (chance.choice([end.isoformat(), end.date().isoformat()]) for end in ends)
             period = dict(zip(("from_", "to"), chosen, strict=True))
-        people: dict[str, Any] = {"owner_id": chance.choice([["ada"], ["7", "none"], ["nobody at all"]])} if cut else {}
+        owners = chance.choice([None, ["ada"], ["7", "none"], ["nobody at all"]])
+        people: dict[str, Any] = {"owner_id": owners} if cut and owners else {}
         yield partial(service.summary, query=DealReportQuery(**period, **people))
         yield partial(service.funnel, query=DealReportQuery(**period, **people))
         yield partial(service.team, query=PeriodQuery(**period))

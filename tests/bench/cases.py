@@ -10,6 +10,7 @@ import psycopg
 from tests.bench.server import Bench
 
 RARE_FRAGMENT = "zyxm"
+MONTH = "from={year}-03-01&to={year}-03-31"
 YEAR = "from={year}-03-05T10:00:00Z&to={next_year}-03-04"
 
 
@@ -87,6 +88,8 @@ CASES = [
     Case("report: deals of a year", f"/admin/reports/deals/summary?{YEAR}", report=True),
     Case("report: deals of a person", "/admin/reports/deals/summary?owner_id=agent-1", report=True),
     Case("report: funnel", "/admin/reports/deals/funnel", report=True),
+    Case("report: funnel of a month", f"/admin/reports/deals/funnel?{MONTH}", report=True),
+    Case("report: funnel of a year", f"/admin/reports/deals/funnel?{YEAR}", report=True),
     Case("report: forecast", "/admin/reports/deals/forecast", report=True),
     Case("report: forecast by month", "/admin/reports/deals/forecast?by=month&from={year}-01-01", report=True),
     Case("report: team", "/admin/reports/team", report=True),

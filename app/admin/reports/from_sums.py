@@ -207,10 +207,14 @@ async def funnel_rows(tx: Transaction, between: Between | None, people: Sequence
     """Of the deals that were created in a period, and belong to these people."""
     frame = await frame_of(tx)
     asks = [Ask(ALL, "deals.created", between), Ask(WAYS, "deals.ways", between)]
-    is_kept = between is None and not tx.own_records_only
-    found = _by_place(await add_up(tx, [*asks, *([Ask(TIMES_IN, "deals.times")] if is_kept else [])], people))
+    # Of people they are kept for all of time only.
+    is_kept = (between is None or people is None) and not tx.own_records_only
+    found = _by_place(await add_up(tx, [*asks, *([Ask(TIMES_IN, "deals.times", between)] if is_kept else [])], people))
     ways = [(frozenset(map(int, it.facet.split(","))), it.rows) for it in found[WAYS]]
-    times = await _times_of_all(tx, found[TIMES_IN], people) if is_kept else await _times_of_period(tx, between, people)
+    if is_kept:
+        times = await _times_counted(tx, found[TIMES_IN], between, people)
+    else:
+        times = await _times_of_rows(tx, between, people)
     here = defaultdict[int, dict[str, Decimal]](dict)
     current = Counter[int]()
     for it in found[ALL]:
@@ -256,7 +260,7 @@ def _entered(
     )
 
 
-async def _times_of_period(
+async def _times_of_rows(
     tx: Transaction, between: Between | None, people: Sequence[str] | None
 ) -> dict[int, list[float]]:
     first, last, *_ = between or Between()
@@ -265,8 +269,8 @@ async def _times_of_period(
     return json.decode(found.scalar_one(), type=dict[int, list[float]])
 
 
-async def _times_of_all(
-    tx: Transaction, figures: Iterable[Figure], people: Sequence[str] | None
+async def _times_counted(
+    tx: Transaction, figures: Iterable[Figure], between: Between | None, people: Sequence[str] | None
 ) -> dict[int, list[float]]:
     """From how many visits took about how long. Only those that took about as long as what is looked for are read."""
     buckets = defaultdict[int, Counter[int]](Counter)
@@ -289,6 +293,8 @@ async def _times_of_all(
         "of": of,
         "places": places,
         "people": people,
+        "first": between and between.first,
+        "last": between and between.last,
     }
     found = iter(json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[float]))
     times = defaultdict[int, list[float]](list)

@@ -54,7 +54,7 @@ TIMES_AT = unprepared(
                 SELECT extract(epoch FROM left_at - entered_at)::float8 AS seconds
                 FROM stage_history JOIN deals ON deals.id = deal_id
                 WHERE to_stage_id = stage AND left_at IS NOT NULL AND time_bucket = bucket
-                    AND deleted_at IS NULL AND {_OWNED}
+                    AND deleted_at IS NULL AND {_OWNED} {_CREATED}
                 ORDER BY 1
             ) AS seconds
             FROM unnest(CAST(:stages AS bigint[]), CAST(:buckets AS integer[])) AS wanted (stage, bucket)

@@ -191,6 +191,14 @@ _ROWS = {
                0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM deals CROSS JOIN LATERAL ({WAY.format("deals.id")}) AS ways
         WHERE {_BETWEEN.format("created_at")} AND way IS NOT NULL""",
+    "deals.times": f"""
+        SELECT coalesce(owner_id, '') AS person, facet, part,
+               0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM deals CROSS JOIN LATERAL (
+            SELECT to_stage_id::text AS facet, time_bucket::text AS part FROM stage_history
+            WHERE deal_id = deals.id AND left_at IS NOT NULL OFFSET 0
+        ) AS visits
+        WHERE {_BETWEEN.format("created_at")}""",
     **{
         series: f"{_OF_DEALS.format(column)} AND ({_AT_MIDNIGHT.format(column)}) = whole_day"
         for series, column in (("deals.expected", "expected_close_date"), ("deals.closed", "actual_close_date"))
