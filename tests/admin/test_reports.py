@@ -311,3 +311,14 @@ def test_limited_to_its_own_an_agent_is_shown_no_customers_of_others(
     assert overview["deals"]["total"] == 2
     everything = admin.ok("GET", "/admin/reports/overview")
     assert [each["name"] for each in everything["top_customers"]] == ["Hidden", "Mine"]
+
+
+def test_who_sees_only_own_records_counts_each_deal_that_was_won_this_month_once(
+    admin: Caller, callers: Callers, tenant: str, own_scope: TestClient[Litestar]
+) -> None:
+    limited = callers.person("agent", tenant, client=own_scope)
+    own = admin.customer("Mine", assigned_to=limited.user_id)["id"]
+    for owner in (limited.user_id, "7", "7", None):
+        body = {"title": "D", "customer_id": own, "owner_id": owner, "amount": 1, "stage": "closed_won"}
+        admin.ok("POST", "/admin/deals", body)
+    assert limited.ok("GET", "/admin/reports/overview")["metrics"]["won_deals_this_month"] == 4

@@ -121,7 +121,6 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
     )
     found = _by_place(figures)
     new = Counter({it.facet: it.rows for it in found[NEW_CUSTOMERS]})
-    closed = Counter({(it.facet, it.part): it.rows for it in found[CLOSED]})
     own = tx.own_records_only
     newest = (await tx.connection.execute(NEWEST_OF_OWN if own else NEWEST_DEALS)).scalar_one()
     best = (await tx.connection.execute(TOP_OF_OWN if own else TOP_CUSTOMERS)).scalar_one()
@@ -131,8 +130,8 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
         stages=frame.stages,
         customers=[CustomerRow(it.facet, it.rows, new[it.facet]) for it in found[CUSTOMERS]],
         deals=[
-            DealRow(int(it.facet), it.part, it.rows, it.amount, it.weighted / 100, closed[it.facet, it.part])
-            for it in found[ALL]
+            *(DealRow(int(it.facet), it.part, it.rows, it.amount, it.weighted / 100, 0) for it in found[ALL]),
+            *(DealRow(int(it.facet), it.part, 0, Decimal(0), Decimal(0), it.rows) for it in found[CLOSED]),
         ],
         activities=[
             *(ActivityRow(it.facet, _shown(it.part), it.rows, 0) for it in found[ACTIVITIES]),
