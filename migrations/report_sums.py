@@ -1,8 +1,8 @@
 """What keeps the sums of reports: triggers that append what changed, and functions that add it up. docs/reports.md says
 how.
 
-Migrations 0051, 0055, 0057 and 0062 all make today's form: whoever changes it adds a migration that calls drop_functions()
-and make_functions(). It may use no column that 0051 does not have yet.
+Migrations 0051, 0055, 0057 and 0062 all make today's form: whoever changes it adds a migration that calls
+drop_functions() and make_functions(). It may use no column that 0051 does not have yet.
 """
 
 from migrations.rules import TRANSITIONS, on_each_statement, owned_by, run
@@ -87,8 +87,8 @@ def of_visits(visits: str) -> str:
             FROM {visits} WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), {HOUR}, false, to_stage_id::text, ({TIME_BUCKET})::text,
-               sum(sign)::bigint, {NOTHING}
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), {HOUR}, false, to_stage_id::text,
+               ({TIME_BUCKET})::text, sum(sign)::bigint, {NOTHING}
         FROM {visits} WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0"""
 
 

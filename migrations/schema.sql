@@ -3131,8 +3131,8 @@ BEGIN
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
-               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
         FROM (
     SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
@@ -3483,8 +3483,8 @@ BEGIN
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
-               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
         FROM (
     SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
@@ -7258,8 +7258,8 @@ AS $function$
             FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
-               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
         FROM visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
             RETURN NULL;
         END $function$;
@@ -7284,8 +7284,8 @@ AS $function$
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at … -- 259 characters, 2d99a126a6ab
-               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
         FROM (
     SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
