@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -134,10 +133,5 @@ class EmbeddedStore(EmbeddedServer):
     def _shut_down(self) -> None:
         pid = self._process.pid if self._process else self.pid
         if pid is not None and (self._process or self._accepts()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            until = time.monotonic() + START_SECONDS
-            while running(pid) and time.monotonic() < until:
-                time.sleep(0.02)
-        self._reap()
+            self._end(pid, signal.SIGTERM)
         self._pid_file.unlink(missing_ok=True)

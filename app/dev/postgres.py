@@ -207,12 +207,8 @@ class EmbeddedPostgres(EmbeddedServer):
         if pid is None:
             return
         sockets = self._socket_directory()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)  # "fast": ends connections, writes a checkpoint
-        until = time.monotonic() + START_SECONDS
-        while running(pid) and time.monotonic() < until:
-            time.sleep(0.02)
-        self._reap()
+        # "Fast" ends connections and writes a checkpoint; "immediate" leaves both to the next start.
+        self._end(pid, signal.SIGINT, signal.SIGQUIT)
         if sockets != self._pgdata:
             shutil.rmtree(sockets, ignore_errors=True)
 

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import signal
 import socket
 import subprocess
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, ClassVar, TypeVar
 
 START_SECONDS = 120.0  # recovery after a crash of a large database takes a while
+STOP_SECONDS = 120.0  # so does its last checkpoint
 
 Self = TypeVar("Self", bound="EmbeddedServer")
 
@@ -87,7 +91,18 @@ class EmbeddedServer(ABC):
             self._in_use.close()
             self._in_use = None
 
-    def _reap(self) -> None:
+    def _end(self, pid: int, *signals: int) -> None:
+        """Send the signals in turn, each when the one before has ended nothing, and SIGKILL at last."""
+        for number in (*signals, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            until = time.monotonic() + STOP_SECONDS
+            while running(pid):
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.02)
+            else:
+                break
         if self._process is not None:
             self._process.wait()
             self._process = None
