@@ -2809,8 +2809,9 @@ CREATE TABLE stage_history (
 
 CREATE INDEX stage_history_deal_idx ON stage_history (tenant_id, deal_id, id) INCLUDE (to_stage_id);
 CREATE INDEX stage_history_from_stage_idx ON stage_history (tenant_id, from_stage_id);
-CREATE INDEX stage_history_time_idx ON stage_history (tenant_id, to_stage_id, time_bucket) WHERE left_at IS NOT NULL;
 CREATE INDEX stage_history_to_stage_idx ON stage_history (tenant_id, to_stage_id);
+CREATE INDEX stage_history_took_idx ON stage_history (tenant_id, to_stage_id, time_bucket, (left_at - entered_at))
+    WHERE left_at IS NOT NULL;
 
 ALTER TABLE stage_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE stage_history FORCE ROW LEVEL SECURITY;

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, groupby
 from math import ceil, floor
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
@@ -48,7 +49,7 @@ from app.web.structs import present_user
 
 TOP = 5
 NAMELESS = (None, None)
-LATELY = timedelta(days=90)
+QUARTER = timedelta(days=90)
 FRESH = timedelta(days=30)
 DAYS = 30
 # The median, and what nine of ten stay below.
@@ -93,7 +94,7 @@ async def frame_of(tx: Transaction) -> Frame:
 
 
 # Numbers by which a report knows its sums. Those of days and periods come after.
-ALL, CLOSED, CUSTOMERS, NEW_CUSTOMERS, ACTIVITIES, OVERDUE, WEEK, NONE, WAYS, TIMES_IN, FIRST = range(11)
+ALL, CLOSED, LATELY, CUSTOMERS, NEW_CUSTOMERS, ACTIVITIES, OVERDUE, WEEK, NONE, WAYS, TIMES_IN, FIRST = range(12)
 
 
 async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
@@ -103,9 +104,13 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
     monday, month = today - timedelta(days=today.weekday()), today.replace(day=1)
     next_month = (month + timedelta(days=31)).replace(day=1)
     days = [today - timedelta(days=back) for back in range(DAYS)]
+    lately = Ask(LATELY, "deals.closed", _lately(frame))
+    own = tx.own_records_only
     figures = await add_up(
         tx,
         [
+            # The figures of who sees only own records say whose they are, so that they are added up once.
+            *([lately] if own else []),
             Ask(ALL, "deals.created"),
             Ask(CLOSED, "deals.closed", _days(month, next_month, zone)),
             Ask(CUSTOMERS, "customers"),
@@ -115,13 +120,13 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
             Ask(WEEK, "activities", _days(monday, monday + timedelta(days=7), zone), HOUR),
             *(
                 Ask(FIRST + back, "activities", _days(day, day + timedelta(days=1), zone), HOUR)
-                for back, day in enumerate([] if tx.own_records_only else days)
+                for back, day in enumerate([] if own else days)
             ),
         ],
     )
+    people = figures if own else await add_up(tx, [Ask(ALL, "deals.created"), lately], each=True)
     found = _by_place(figures)
     new = Counter({it.facet: it.rows for it in found[NEW_CUSTOMERS]})
-    own = tx.own_records_only
     newest = (await tx.connection.execute(NEWEST_OF_OWN if own else NEWEST_DEALS)).scalar_one()
     best = (await tx.connection.execute(TOP_OF_OWN if own else TOP_CUSTOMERS)).scalar_one()
     rows = OverviewRows(
@@ -145,7 +150,7 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
         ],
         days=await _days_of_own(tx, frame, days) if own else _days_of_all(figures, days),
         top_customers=json.decode(best, type=list[schemas.TopCustomer]),
-        top_performers=await _top_performers(tx, frame),
+        top_performers=await _top_performers(tx, frame, _by_place(people)),
     )
     return rows, newest
 
@@ -170,15 +175,16 @@ async def _days_of_own(tx: Transaction, frame: Frame, days: Sequence[date]) -> l
     return json.decode((await tx.connection.execute(DAYS_OF_OWN, given)).scalar_one(), type=list[DayRow])
 
 
-async def _top_performers(tx: Transaction, frame: Frame) -> list[schemas.Performer]:
-    """Those who won most lately."""
-    since, until = frame.now - LATELY, max(frame.now, midnight(day_of(frame.now, frame.zone)))
+def _lately(frame: Frame) -> Between:
+    since, until = frame.now - QUARTER, max(frame.now, midnight(day_of(frame.now, frame.zone)))
     since_day = since.date() + timedelta(days=since > midnight(since.date()))
-    lately = Between(since, until + MICROSECOND, since_day, until.date() + timedelta(days=1))
-    asks = [Ask(ALL, "deals.created"), Ask(CLOSED, "deals.closed", lately)]
-    found = _by_place(await add_up(tx, asks, each=True))
+    return Between(since, until + MICROSECOND, since_day, until.date() + timedelta(days=1))
+
+
+async def _top_performers(tx: Transaction, frame: Frame, found: dict[int, list[Figure]]) -> list[schemas.Performer]:
+    """Those who won most lately."""
     won, value = Counter[str](), defaultdict[str, Decimal](Decimal)
-    for figure in found[CLOSED]:
+    for figure in found[LATELY]:
         won[figure.person] += figure.rows if frame.kinds[figure.facet] == "won" else 0
     for figure in found[ALL]:
         here = frame.kinds[figure.facet] == "open" and figure.part == frame.currency
@@ -268,42 +274,76 @@ async def _times_of_rows(
     return json.decode(found.scalar_one(), type=dict[int, list[float]])
 
 
+class _Visit(NamedTuple):
+    """A visit of a stage: the so-manieth of those that took about as long."""
+
+    stage: int
+    bucket: int
+    number: int
+
+
+class _Run(NamedTuple):
+    """Visits that follow on each other, by how long they took, or backwards."""
+
+    stage: int
+    bucket: int
+    backwards: bool
+    skipped: int
+    most: int
+
+
 async def _times_counted(
     tx: Transaction, figures: Iterable[Figure], between: Between | None, people: Sequence[str] | None
 ) -> dict[int, list[float]]:
-    """From how many visits took about how long. Only those that took about as long as what is looked for are read."""
-    buckets = defaultdict[int, Counter[int]](Counter)
+    """From how many visits took about how long. Only some that took about as long as what is looked for are read."""
+    counts = defaultdict[int, Counter[int]](Counter)
     for it in figures:
-        buckets[int(it.facet)][int(it.part)] += it.rows
-    wanted: dict[tuple[int, int], int] = {}
-    of: list[int] = []
-    places: list[int] = []
-    for stage, counts in buckets.items():
-        ends = list(accumulate(counts[bucket] for bucket in sorted(counts)))
-        for share in SHARES:
-            exact = share * (ends[-1] - 1)
-            for place in (floor(exact), ceil(exact)):
-                number = bisect_right(ends, place)
-                of.append(wanted.setdefault((stage, sorted(counts)[number]), len(wanted) + 1))
-                places.append(place - (ends[number - 1] if number else 0))
-    given = {
-        "stages": [stage for stage, _ in wanted],
-        "buckets": [bucket for _, bucket in wanted],
-        "of": of,
-        "places": places,
-        "people": people,
-        "first": between and between.first,
-        "last": between and between.last,
+        counts[int(it.facet)][int(it.part)] += it.rows
+    # As percentile_cont has it.
+    exact = {(stage, share): share * (counts[stage].total() - 1) for stage in counts for share in SHARES}
+    visits = {
+        (stage, place): _visit_at(stage, counts[stage], place)
+        for (stage, _), between_two in exact.items()
+        for place in (floor(between_two), ceil(between_two))
     }
-    found = iter(json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[float]))
+    seconds = await _seconds_of(tx, set(visits.values()), counts, between, people)
     times = defaultdict[int, list[float]](list)
-    for stage, counts in buckets.items():
-        for share in SHARES:
-            low, high = next(found), next(found)
-            # As percentile_cont has it.
-            exact = share * (counts.total() - 1)
-            times[stage].append(low + (exact - floor(exact)) * (high - low))
+    for (stage, _), place in exact.items():
+        low, high = (seconds[visits[stage, end]] for end in (floor(place), ceil(place)))
+        times[stage].append(low + (place - floor(place)) * (high - low))
     return times
+
+
+def _visit_at(stage: int, counts: Counter[int], place: int) -> _Visit:
+    """The visit at a place among all of a stage, the shortest first."""
+    buckets = sorted(counts)
+    ends = list(accumulate(counts[bucket] for bucket in buckets))
+    at = bisect_right(ends, place)
+    return _Visit(stage, buckets[at], place - (ends[at - 1] if at else 0))
+
+
+async def _seconds_of(
+    tx: Transaction,
+    visits: Iterable[_Visit],
+    counts: Mapping[int, Counter[int]],
+    between: Between | None,
+    people: Sequence[str] | None,
+) -> dict[_Visit, float]:
+    """How long each of these visits took. From whichever end of its bucket is nearer, one after the other is read."""
+    groups = [list(group) for _, group in groupby(sorted(visits), key=lambda visit: visit[:2])]
+    runs = []
+    for (stage, bucket, first), last in ((group[0], group[-1].number) for group in groups):
+        size = counts[stage][bucket]
+        backwards = size - first <= last
+        runs.append(_Run(stage, bucket, backwards, size - 1 - last if backwards else first, last - first + 1))
+    given: dict[str, Any] = {name: [getattr(run, name) for run in runs] for name in _Run._fields}
+    given |= {"people": people, "first": between and between.first, "last": between and between.last}
+    found = json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[list[float]])
+    return {
+        visit: (times[::-1] if run.backwards else times)[visit.number - group[0].number]
+        for group, run, times in zip(groups, runs, found, strict=True)
+        for visit in group
+    }
 
 
 async def team_rows(tx: Transaction, between: Between | None, only: str | None) -> TeamRows:

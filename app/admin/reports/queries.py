@@ -46,22 +46,23 @@ TIMES_OF_OWN = unprepared(
             UNION SELECT deals.id FROM {OF_MY_CUSTOMERS} AND {_OWNED} {_CREATED}""")
     )
 )
-# Of the visits of a stage that took about as long (its bucket), those at these places, the shortest first.
+# Of the visits of a stage that took about as long (its bucket), some that follow on each other, the shortest first, or
+# backwards: the index has them in order.
+_IN_ORDER = f"""ARRAY(
+    SELECT extract(epoch FROM left_at - entered_at)::float8 FROM stage_history JOIN deals ON deals.id = deal_id
+    WHERE to_stage_id = stage AND left_at IS NOT NULL AND time_bucket = bucket
+        AND deleted_at IS NULL AND {_OWNED} {_CREATED}
+    ORDER BY left_at - entered_at {{0}} OFFSET skipped LIMIT most
+)"""
 TIMES_AT = unprepared(
     text(f"""
-        WITH sorted AS MATERIALIZED (
-            SELECT stage, bucket, ARRAY(
-                SELECT extract(epoch FROM left_at - entered_at)::float8 AS seconds
-                FROM stage_history JOIN deals ON deals.id = deal_id
-                WHERE to_stage_id = stage AND left_at IS NOT NULL AND time_bucket = bucket
-                    AND deleted_at IS NULL AND {_OWNED} {_CREATED}
-                ORDER BY 1
-            ) AS seconds
-            FROM unnest(CAST(:stages AS bigint[]), CAST(:buckets AS integer[])) AS wanted (stage, bucket)
-        )
-        SELECT coalesce(json_agg(seconds[place + 1] ORDER BY number), '[]')::text
-        FROM unnest(CAST(:of AS integer[]), CAST(:places AS bigint[])) WITH ORDINALITY AS wanted (of, place, number)
-        JOIN (SELECT row_number() OVER () AS of, seconds FROM sorted) AS sorted USING (of)
+        SELECT coalesce(json_agg(
+            CASE WHEN backwards THEN {_IN_ORDER.format("DESC")} ELSE {_IN_ORDER.format("")} END ORDER BY number
+        ), '[]')::text
+        FROM unnest(
+            CAST(:stage AS bigint[]), CAST(:bucket AS integer[]), CAST(:backwards AS boolean[]),
+            CAST(:skipped AS bigint[]), CAST(:most AS bigint[])
+        ) WITH ORDINALITY AS wanted (stage, bucket, backwards, skipped, most, number)
     """)
 )
 # The best customers are read off an index; of those that changed since, the changes are added. Where few have deals in

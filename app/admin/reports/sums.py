@@ -288,9 +288,10 @@ async def add_up(
     Of who sees only own records, it is what belongs to that person, and the deals of others at the person's customers.
     """
     if tx.own_records_only:
-        mine = [tx.actor.user_id] if people is None or tx.actor.user_id in people else []
-        figures = await _add_up(tx, asks, mine, each=False) if mine else []
-        figures += await _add_up_shared(tx, [ask for ask in asks if ask.series.startswith("deals.")], people)
+        me = tx.actor.user_id
+        figures = await _add_up(tx, asks, [me], each=False) if people is None or me in people else []
+        if people is None or set(people) - {me}:
+            figures += await _add_up_shared(tx, [ask for ask in asks if ask.series.startswith("deals.")], people)
     else:
         figures = await _add_up(tx, asks, people, each=each)
     sums: dict[tuple[int, str, str, str], Figure] = {}
