@@ -43,11 +43,11 @@ install:
 	@echo "$(RELEASE) is installed"
 
 # Many tests start processes. They need bytecode files, or each would compile the app anew.
-# TESTS names some of them, such as TESTS="tests/db tests/laws".
+# TESTS names some of them, such as TESTS="tests/db tests/laws"; SLOW=no leaves out those that take long, SLOW=only the others.
 PROCESSES ?= auto
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: setup
-	@$(PYTEST) $(TESTS)
+	@$(PYTEST) $(if $(SLOW),-m $(if $(filter no,$(SLOW)),"not slow",slow)) $(TESTS)
 
 # How much of the app the tests run; what only starts processes that are not measured is left out.
 coverage: setup
@@ -61,7 +61,7 @@ test-database: TESTS = $(OF_DATABASE)
 test-database: test
 
 # On a machine that runs test-database, too: all the others.
-test-besides: TESTS = --ignore=tests/torture/test_quick.py $(addprefix --ignore=,$(OF_DATABASE))
+test-besides: TESTS = $(addprefix --ignore=,$(OF_DATABASE))
 test-besides: test
 
 # Every promise against real processes that are killed, paused and starved: some twenty minutes, or TORTURE=--quick.

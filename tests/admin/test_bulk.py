@@ -212,6 +212,7 @@ def test_undoing_its_operation_takes_back_a_bulk_change(admin: Caller) -> None:
     assert admin.ok("GET", "/admin/customers")["total"] == 2
 
 
+@pytest.mark.slow
 def test_bulk_changes_at_the_same_time_wait_for_each_other_in_one_order(admin: Caller) -> None:
     ids = ids_of([admin.customer(f"Customer {number}") for number in range(30)])
 
@@ -249,6 +250,7 @@ def waiting(settings: Settings) -> bool:
         return bool(found and found[0])
 
 
+@pytest.mark.slow
 def test_up_to_a_thousand_are_changed_at_once_and_up_to_ten_thousand_are_named(admin: Caller, manager: Caller) -> None:
     assert set(faults(admin.post(CUSTOMERS, {"ids": list(range(1, 10_002)), "action": "trash"}))) == {"ids"}
     body = {"ids": list(range(1, 1001)), "action": "update", "values": {"status": "lead"}}

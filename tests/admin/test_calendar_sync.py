@@ -622,6 +622,7 @@ class Walk:
         self.calendar.after, self.calendar.before = [], []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_after_any_walk_on_both_sides_they_are_equal_and_nothing_is_there_twice(
     connected: Connected, calendar: MemoryCalendar, seed: int

@@ -20,6 +20,8 @@ from tests.callers import Caller
 from tests.peers.phone import Phone
 from tests.peers.unreliable import Unreliable
 
+pytestmark = pytest.mark.slow
+
 STEPS = int(os.environ.get("CRM_CALENDAR_STEPS", "40"))
 MARK = "✓ "
 COMPLETED = "X-CRM-COMPLETED"

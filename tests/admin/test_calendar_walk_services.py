@@ -24,6 +24,8 @@ from tests.peers.google_calendar import Google
 from tests.peers.graph import Graph
 from tests.peers.unreliable import Unreliable
 
+pytestmark = pytest.mark.slow
+
 STEPS = int(os.environ.get("CRM_CALENDAR_STEPS", "40"))
 CONSOLE, SERVICE = "https://console.example.com/calendars", "https://crm.example.com"
 TROUBLE = [

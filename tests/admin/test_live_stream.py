@@ -108,6 +108,7 @@ def _until_tag(admin: Caller, stream: Listener, seal: Seal, name: str) -> list[t
 # ── coming back ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_who_comes_back_misses_nothing_and_gets_nothing_twice_while_others_write(
     admin: Caller, service_connection: psycopg.Connection
 ) -> None:
@@ -290,6 +291,7 @@ class World:
         return f"{event.data['resource_type']}.removed"
 
 
+@pytest.mark.slow
 def test_agents_hear_of_what_they_may_read_and_when_they_no_longer_may(
     admin: Caller, callers: Callers, own_scope: TestClient[Litestar], service_connection: psycopg.Connection, seal: Seal
 ) -> None:

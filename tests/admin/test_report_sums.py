@@ -224,6 +224,7 @@ def test_reports_are_right_while_many_write_and_somebody_adds_up(books: Books) -
     asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
 
 
+@pytest.mark.slow
 def test_what_was_added_up_bit_by_bit_is_what_is_added_up_at_once(books: Books) -> None:
     for _ in range(5):
         books.live()
@@ -236,6 +237,7 @@ def test_what_was_added_up_bit_by_bit_is_what_is_added_up_at_once(books: Books) 
         assert kept == [owner.execute(query).fetchall() for query in (SUMS, VALUES)]
 
 
+@pytest.mark.slow
 def test_sums_that_are_not_those_of_the_rows_are_found(books: Books) -> None:
     for _ in range(3):
         books.live()
@@ -249,6 +251,7 @@ def test_sums_that_are_not_those_of_the_rows_are_found(books: Books) -> None:
         owner.rollback()
 
 
+@pytest.mark.slow
 def test_what_is_added_up_anew_counts_nothing_twice(books: Books) -> None:
     """What was not added up yet is in the rows already."""
     books.live()
@@ -303,6 +306,7 @@ def test_a_period_is_covered_by_spans_without_gap_or_overlap(data: st.DataObject
     assert all((end - begin) // span < 2 * 8 * 3 for span, begin, end in parts if span != spans[-1])
 
 
+@pytest.mark.slow
 def test_whatever_is_done_through_the_api_the_sums_are_those_of_the_rows(admin: Caller, settings: Settings) -> None:
     lead, other, kept = (admin.customer(name)["id"] for name in ("Ada", "Bob", "Cleo"))
     stages = [stage["name"] for stage in admin.ok("GET", "/admin/pipeline-stages")["data"]]

@@ -6,12 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.bench.growth import Growth
 from tests.bench.load import Latency
 from tests.bench.plot import plot
 from tests.bench.report import cells
 from tests.processes import ENVIRONMENT, UNMEASURED, results_suffix
 from tests.programs import program
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_quick_run_writes_its_results(tmp_path: Path) -> None:

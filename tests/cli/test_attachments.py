@@ -59,6 +59,7 @@ def sweep(service: Service, *more: str) -> str:
     return swept.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc to see a peak of memory")
 def test_a_hundred_megabytes_in_and_out_raise_memory_by_less_than_twenty(service: Service, tmp_path: Path) -> None:
     token = service.token("admin")
@@ -95,6 +96,7 @@ def test_a_hundred_megabytes_in_and_out_raise_memory_by_less_than_twenty(service
     assert memory("VmHWM") - before < 20
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_twenty_uploads_it_leaves_nothing_that_a_sweep_does_not_find(tmp_path: Path) -> None:
     service = Service(tmp_path / "data")
     token = service.token("admin")

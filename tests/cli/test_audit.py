@@ -152,6 +152,7 @@ def test_what_was_erased_is_told_with_the_entry_that_says_so(server: EmbeddedPos
     assert first.startswith(f"acme: entries {named} and 2 more were erased by entry {erasure[0]} ('Zoë\\x1b[2J', 20")
 
 
+@pytest.mark.slow
 def test_the_chain_survives_dump_and_restore(server: EmbeddedPostgres, tmp_path: Path) -> None:
     (file := tmp_path / "checkpoint.json").write_text(audit(server, "checkpoint").stdout)
     dump = subprocess.run(

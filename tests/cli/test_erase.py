@@ -85,6 +85,7 @@ def test_what_was_purged_before_the_backup_is_erased_from_the_log_again(
     assert "nothing to do" in command(settings, "replay", str(file)).stdout
 
 
+@pytest.mark.slow
 def test_very_many_entries_are_erased_in_portions_and_one_receipt_stops_no_other(
     admin: Caller, settings: Settings, tmp_path: Path
 ) -> None:

@@ -496,6 +496,7 @@ LINKS = {"customer_id", "contact_id", "deal_id", "activity_id"}
 ROWS = 15
 
 
+@pytest.mark.slow
 def test_whatever_the_columns_hold_comes_over_and_is_sent_back_unchanged(
     settings: Settings, callers: Callers, tenant: str
 ) -> None:

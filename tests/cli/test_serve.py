@@ -93,6 +93,7 @@ def test_whoever_logs_in_is_one_of_the_demos_people_and_has_work_to_do(service: 
         assert service.call("GET", f"/admin/{kind}?{owner}=me", token).json()["total"]
 
 
+@pytest.mark.slow
 def test_nothing_in_the_demo_happens_before_it_can(service: Service) -> None:
     token = service.token("admin")
     customers = service.call("GET", "/admin/customers?page_size=100", token).json()["data"]
@@ -174,6 +175,7 @@ def test_the_web_server_keeps_its_name_to_itself(service: Service) -> None:
         assert b"granian" not in answer
 
 
+@pytest.mark.slow
 def test_a_database_that_dies_is_started_again(service: Service) -> None:
     token = service.token("admin")
     before = service.call("GET", "/admin/customers", token).json()["total"]
@@ -201,6 +203,7 @@ def newest_entry(service: Service, token: str) -> Any:
     return service.call("GET", "/admin/audit?page_size=1", token).json()["data"][0]
 
 
+@pytest.mark.slow
 def test_a_second_service_shares_the_database_and_does_not_stop_it(service: Service) -> None:
     second = Service(service.data_dir)
     assert second.call("GET", "/admin/customers", second.token("admin")).status_code == 200
@@ -216,6 +219,7 @@ def test_a_port_that_is_taken_is_said(service: Service) -> None:
     assert "Traceback" not in taken.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_says_not_ready_first_and_finishes_what_runs(home: Path) -> None:
     service = Service(home, DRAIN_SECONDS="2", RATE_LIMIT_PER_MINUTE="0")
     token = service.token("admin")
@@ -243,6 +247,7 @@ def test_sigterm_says_not_ready_first_and_finishes_what_runs(home: Path) -> None
     assert service.postgres_pid is None
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_behind(home: Path) -> None:
     service = Service(home, "--workers", "2")
     token = service.token("admin")
@@ -259,6 +264,7 @@ def test_ctrl_c_leaves_no_process_behind(home: Path) -> None:
     assert str(home) not in left
 
 
+@pytest.mark.slow
 def test_killed_it_takes_its_workers_along_and_the_next_one_goes_on(home: Path) -> None:
     service = Service(home)
     token = service.token("admin")
@@ -294,6 +300,7 @@ def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_
     assert "not for production" in crm_here("seed", "--customers", "1", **production).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare_servers")
 def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) -> None:
     where = ("--data-dir", str(tmp_path / "data"))
@@ -304,6 +311,7 @@ def test_migrations_go_up_down_and_up_and_agree_with_the_models(tmp_path: Path) 
     assert f"is at revision {revisions()[0]}" in crm_here("db", "upgrade", *where).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare_servers")
 def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "data") as server:
@@ -313,6 +321,7 @@ def test_many_replicas_may_migrate_at_once(tmp_path: Path) -> None:
     assert [each.returncode for each in done] == [0] * 3, [each.stderr for each in done]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare_servers")
 def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "db") as server:
@@ -338,6 +347,7 @@ def test_before_the_migrations_it_is_not_ready_and_refuses_politely(tmp_path: Pa
         assert "run crm db upgrade" in errors
 
 
+@pytest.mark.slow
 def test_seeding_twice_with_one_number_makes_the_same_people(tmp_path: Path) -> None:
     where = ("--data-dir", str(tmp_path / "data"))
     for tenant in ("one", "two"):

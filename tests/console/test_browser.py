@@ -18,6 +18,8 @@ from tests.console.dialect import FOLDER, check_shape
 from tests.processes import IdentityService, Service, beside
 from tests.programs import program
 
+pytestmark = pytest.mark.slow
+
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:

@@ -24,6 +24,7 @@ def in_python(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
+@pytest.mark.slow
 def test_every_code_point_is_folded_as_unicode_does(service_connection: psycopg.Connection) -> None:
     wrong = [
         (ascii(letter), key)

@@ -26,6 +26,8 @@ from app.main import create_app
 from app.settings import Settings
 from tests.callers import Caller, Callers
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 TABLES = "SELECT format('%I', relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
 

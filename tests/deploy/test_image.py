@@ -27,6 +27,8 @@ import yaml
 
 from app.dev.postgres import OWNER, EmbeddedPostgres
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # What the instructions name, each to be found under the replay's own root.
 PLACES = ("/src", "/opt/crm")

@@ -145,6 +145,7 @@ def promtool(*arguments: str, folder: Path = PROMETHEUS) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_prometheus_takes_its_configuration_and_the_alerts_do_what_they_say() -> None:
     promtool("check", "config", "prometheus.yml")
     promtool("test", "rules", "alerts_test.yml")
@@ -214,6 +215,7 @@ EMPTY = {
 }
 
 
+@pytest.mark.slow
 def test_every_panel_shows_what_prometheus_found_at_a_running_service(prometheus: str) -> None:
     empty = set()
     for panel in PANELS:

@@ -29,6 +29,8 @@ from tests.callers import Callers
 from tests.processes import ENVIRONMENT, UNMEASURED, wait_until
 from tests.programs import program
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # Fewer than the service's own pool has: its connections take turns, as they would in a busy deployment.
 SERVER_CONNECTIONS = 4

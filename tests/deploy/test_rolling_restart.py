@@ -17,6 +17,8 @@ import pytest
 
 from tests.processes import Service, fetch, wait_until
 
+pytestmark = pytest.mark.slow
+
 PASSED_ON = ("authorization", "content-type")
 
 

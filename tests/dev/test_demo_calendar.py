@@ -15,6 +15,8 @@ from app.settings import Settings
 from tests.peers.phone import Phone
 from tests.processes import CRM, ENVIRONMENT, beside
 
+pytestmark = pytest.mark.slow
+
 
 def test_one_command_shows_a_connected_calendar_and_ends_all_it_began(settings: Settings, tmp_path: Path) -> None:
     ports = ["--port", "0", "--calendar-port", str(free_port())]

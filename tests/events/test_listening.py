@@ -27,6 +27,8 @@ from tests.events.conftest import Deliver, hook, sent
 from tests.processes import wait_until
 from tests.programs import missing, program
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "listening-to-changes.md").read_text()
 READER, RECEIVER = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (TYPESCRIPT,) = re.findall(r"```ts\n(.*?)```", PAGE, re.DOTALL)

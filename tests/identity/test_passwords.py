@@ -214,6 +214,7 @@ def known(ada: Somebody, identity_owner: psycopg.Connection) -> Iterator[str]:
     return iter([email for (email,) in made.fetchall()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "changes"),
     [

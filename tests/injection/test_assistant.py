@@ -61,6 +61,7 @@ def everything(admin: Caller) -> dict[str, Any]:
     return {path: admin.ok("GET", f"/admin/{path}")["data"] for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["openai_compatible", "anthropic"])
 def test_a_model_that_obeys_every_record_does_no_harm(
     admin: Caller, planted: Planted, models: Models, provider: str

@@ -60,6 +60,7 @@ def start(caller: Caller, **body: Any) -> Any:
 
 
 # The first one, since later ones share a service that would do the job, too.
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing_and_does_nothing_twice(admin: Caller, settings: Settings) -> None:
     many = 600
     fill(settings, admin.tenant, many)
@@ -84,6 +85,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_does_nothing_twice(admin: Cal
     assert admin.ok("GET", "/admin/audit", operation_id=job["operation_id"])["total"] == many
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("working", "as_large_as_they_are")
 def test_a_change_of_many_is_a_job_that_shows_how_far_it_is(admin: Caller, manager: Caller, settings: Settings) -> None:
     many = bulk.MOST_AT_ONCE + 1

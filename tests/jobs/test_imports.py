@@ -220,6 +220,7 @@ def told(admin: Caller) -> None:
             admin.ok("POST", f"/admin/customers/{links['customer_id']}/tags", {"tag_ids": tags})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("told")
 @pytest.mark.parametrize("kind", ImportKind)
 def test_what_was_exported_changes_nothing_when_it_is_imported(admin: Caller, kind: ImportKind) -> None:

@@ -187,6 +187,7 @@ def finished(caller: Caller) -> list[int]:
     return [each["id"] for each in caller.ok("GET", "/admin/jobs")["data"] if each["finished_at"]]
 
 
+@pytest.mark.slow
 def test_the_thousand_jobs_of_one_organization_do_not_keep_another_ones_waiting(
     admin: Caller, stranger: Caller, enqueue: Enqueue, work: Work
 ) -> None:

@@ -253,6 +253,7 @@ class Walker:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_random_walk_taken_back_step_by_step_ends_where_it_began(
     admin: Caller, settings: Settings, seed: int

@@ -14,6 +14,8 @@ import pytest
 
 from tests.processes import ENVIRONMENT, UNMEASURED, Service
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROCESSES = 2
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml").read_text()

@@ -142,6 +142,7 @@ def test_what_tools_may_write_is_the_least_that_is_allowed(writes: Any, scope: S
     assert mode_of(Settings(mcp_writes=writes), actor) == mode
 
 
+@pytest.mark.slow
 def test_two_hundred_calls_at_once_leak_nothing_between_organizations(
     address: str, admin: Caller, stranger: Caller
 ) -> None:

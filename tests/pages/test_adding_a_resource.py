@@ -21,6 +21,8 @@ from tests.laws.test_public_interfaces import offences
 from tests.pages.steps import apply, steps
 from tests.processes import ENVIRONMENT
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # 260 lines before there were bulk changes, their jobs, history, one search, erasure, files and tools: some 75 more.
 MOST_FILES, MOST_LINES = 6, 340

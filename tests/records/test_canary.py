@@ -171,6 +171,7 @@ def files(place: Place) -> list[Path]:
     return [path for path in place.objects.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_erasure_leaves_no_canary(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     caller = place.caller
     other = caller.customer("Grace")

@@ -43,6 +43,7 @@ def check_counts(settings: Settings, tenant: str) -> None:
             assert dict(kept) == dict(counted), table
 
 
+@pytest.mark.slow
 def test_counts_stay_right_while_many_create_change_delete_and_restore(admin: Caller, settings: Settings) -> None:
     tags = [admin.tag(f"tag {number}")["id"] for number in range(3)]
 
@@ -94,6 +95,7 @@ def test_bulk_sql_and_folding_keep_the_counts(
     check_counts(settings, admin.tenant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False], ids=["in one statement", "in as many statements"])
 def test_a_burst_of_rows_leaves_a_total_that_is_read_off_a_few_pages(
     at_once: bool, admin: Caller, settings: Settings

@@ -52,6 +52,7 @@ def sequences(admin: Caller) -> list[int | None]:
     return [entry["sequence"] for entry in admin.audit()[::-1]]
 
 
+@pytest.mark.slow
 def test_what_is_older_than_it_is_kept_is_cut_off_and_the_log_says_so(
     old: list[dict[str, Any]], settings: Settings, admin: Caller, stranger: Caller
 ) -> None:

@@ -172,6 +172,7 @@ def test_what_an_undo_puts_back_into_the_trash_has_its_days_again(admin: Caller,
     assert purge(settings) == len(made)
 
 
+@pytest.mark.slow
 def test_a_large_trash_of_a_customer_on_hold_is_passed_over_quickly(admin: Caller, settings: Settings) -> None:
     made, free = fill(admin), admin.customer()["id"]
     admin.ok("PUT", "/admin/settings", {"trash_days": 7})

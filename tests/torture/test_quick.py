@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.processes import ENVIRONMENT, UNMEASURED
 
 
+@pytest.mark.slow
 def test_every_promise_is_kept_when_things_break() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "tests.torture", "--quick"],
