@@ -30,8 +30,10 @@ _TIMES = """
     FROM (
         SELECT to_stage_id, percentile_cont(ARRAY[0.5, 0.9])
                    WITHIN GROUP (ORDER BY extract(epoch FROM left_at - entered_at)) AS seconds
-        FROM ({0}) AS chosen JOIN stage_history ON deal_id = chosen.id
-        WHERE left_at IS NOT NULL GROUP BY to_stage_id
+        FROM ({0}) AS chosen CROSS JOIN LATERAL (
+            SELECT to_stage_id, entered_at, left_at FROM stage_history
+            WHERE deal_id = chosen.id AND left_at IS NOT NULL OFFSET 0
+        ) AS visits GROUP BY to_stage_id
     ) AS times
 """
 _CREATED = """
