@@ -84,7 +84,8 @@ def create_worker(settings: Settings) -> Litestar:
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_workers()
-    async with app.state.database, beside(measure_lag()), background(app.state):
+    watches = beside(measure_lag(), probes.watch_readiness(app.state.prober))
+    async with app.state.database, watches, background(app.state):
         note_start()
         yield
     app.state.store.close()

@@ -18,6 +18,7 @@ from app.db.startup import check_role
 from app.events.places import BROKER, Reader
 from app.events.webhooks.deliveries import tend as tend_webhooks
 from app.jobs.queue import tend
+from app.probes import watch_readiness
 from app.records.maintenance import Sealing, Step, measure_routines, measure_sealing, repeat
 from app.settings import Settings
 from app.shared.rates import share_rates
@@ -42,7 +43,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         await asyncio.to_thread(check_role, settings.read_dsn, production=settings.production, name="DATABASE_READ_URL")
     async with (
         database,
-        beside(app.state.memberships.run(), measure_lag(), share_usage()),
+        beside(app.state.memberships.run(), measure_lag(), share_usage(), watch_readiness(app.state.prober)),
         beside(_sealing(settings, database), _adding_up(settings, database)),
         _background(app.state),
         _sharing(app.state),

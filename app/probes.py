@@ -11,7 +11,7 @@ import psycopg
 from litestar import Request, Response, get
 from litestar.enums import MediaType
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge
 
 from app.db.revisions import MIGRATIONS, VERSION_TABLE, revisions
 from app.settings import Settings
@@ -21,6 +21,9 @@ from app.web.input import skip_input_checks
 from app.web.routing import Routes
 
 TIMEOUT_SECONDS = 0.7
+LOOK_EVERY_SECONDS = 10.0
+
+READY = Gauge("crm_ready", "Whether all workers would say so at /ready, 1 or 0", multiprocess_mode="livemin")
 
 
 class Health(Struct):
@@ -66,6 +69,13 @@ class Prober:
             return None
         # An unknown revision is a newer one: the old release keeps serving while it is replaced.
         return found is not None and (found[0] == self._revisions[0] or found[0] not in self._revisions)
+
+
+async def watch_readiness(prober: Prober) -> None:
+    """Tell monitors whether requests may be sent here, until cancelled: nobody else may ask /ready."""
+    while True:
+        READY.set(bool(await prober.migrated()) and not is_draining())
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
 @get("/health")

@@ -34,7 +34,6 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from app.db.pool import Pool
 from app.shared.memory import memory_limit
 from app.usage import USAGE, UsageCollector
 from app.web.error_responses import as_app_error, send_refusal
@@ -62,7 +61,6 @@ START_SECONDS = Gauge("crm_start_seconds", "Time from a worker's start until it 
 STARTED_AT = Gauge("crm_started_timestamp_seconds", "When the newest worker served", multiprocess_mode="max")
 MEMORY_LIMIT = Gauge("crm_memory_limit_bytes", "Memory that all workers together may use", multiprocess_mode="livemax")
 BUILD = Gauge("crm_build_info", "The release that runs", ["version", "python"], multiprocess_mode="livemax")
-POOL_USED = Gauge("crm_db_pool_used_connections", "Connections in use", multiprocess_mode="livesum")
 POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
 
 # What keeps people and programs out: tokens, rights, limits.
@@ -76,9 +74,8 @@ tracer = trace.get_tracer("crm-service")
 class Telemetry:
     """The layer that gives each request its id, and counts, times and logs the answer."""
 
-    def __init__(self, app: ASGIApp, pool: Pool, pool_size: int) -> None:
+    def __init__(self, app: ASGIApp, pool_size: int) -> None:
         self._app = app
-        self._pool = pool
         POOL_SIZE.set(pool_size)
         for code in REFUSALS:
             REFUSED.labels(code)  # from the start, so that a monitor sees its first one
@@ -127,7 +124,6 @@ class Telemetry:
             REFUSED.labels(code).inc()
         if STREAMING not in scope["state"]:
             _duration(method, endpoint).observe(seconds)
-        POOL_USED.set(self._pool.in_use)
         actor = scope.get("user")
         if actor is not None:
             USAGE.count(actor.tenant_id)
@@ -141,6 +137,7 @@ class Telemetry:
             user=getattr(actor, "user_id", None),
             tenant=getattr(actor, "tenant_id", None),
             client=scope["client"][0] if scope["client"] else None,
+            **({"reason": reason} if (reason := scope["state"].get("refused_token")) else {}),
             **({"trace_id": f"{span.get_span_context().trace_id:032x}"} if span.is_recording() else {}),
         )
 

@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import jwt
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from structlog.testing import capture_logs
 
 from app import telemetry
+from app.settings import Settings
 from tests.callers import Caller
+from tests.processes import wait_until
 
 
 def metric(client: TestClient[Litestar], name: str) -> float:
@@ -34,6 +38,41 @@ def test_refused_tokens_are_counted_by_reason(client: TestClient[Litestar], code
     before = metric(client, series)
     assert client.get("/admin/customers", headers=headers).json()["code"] == code
     assert metric(client, series) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "secret", "claims"),
+    [
+        ("signature", "of somebody else, and as long as it has to be", {}),
+        ("expired", None, {"exp": -100}),
+        ("early", None, {"nbf": 100}),
+        ("early", None, {"iat": 100}),
+        ("invalid_token", None, {"exp": None}),
+    ],
+)
+def test_why_a_token_is_refused_is_counted_and_logged_also_where_the_limit_hides_it(
+    variant: Callable[..., TestClient[Litestar]],
+    settings: Settings,
+    reason: str,
+    secret: str | None,
+    claims: dict[str, int | None],
+) -> None:
+    client = variant(auth_failures_per_minute=1)
+    given = {"sub": "1", "role": "admin", "exp": 100} | claims
+    now = int(time.time())
+    moments = {name: now + value for name, value in given.items() if isinstance(value, int)}
+    token = jwt.encode({"sub": "1", "role": "admin"} | moments, secret or settings.jwt_secret, algorithm="HS256")
+    series = f'crm_tokens_refused_total{{reason="{reason}"}}'
+    before = metric(client, series) if reason != "invalid_token" else 0
+    with capture_logs() as said:
+        answers = [client.get("/admin/me", headers={"Authorization": f"Bearer {token}"}).status_code for _ in range(2)]
+    assert answers == [401, 429]
+    assert metric(client, series) >= before + 2
+    assert [line["reason"] for line in said if line["event"] == "request"] == [reason, reason]
+
+
+def test_whether_it_is_ready_is_a_metric(client: TestClient[Litestar]) -> None:
+    wait_until(lambda: metric(client, "crm_ready") == 1, "the service has looked")
 
 
 def test_a_limit_that_is_hit_is_counted(variant: Callable[..., TestClient[Litestar]], admin: Caller) -> None:

@@ -9,16 +9,21 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Headers
 from msgspec.structs import replace
+from prometheus_client import Counter
 
 from app.access.access_tokens import REVOKED, AccessTokens, is_access_token
 from app.access.actor import AI_CLIENTS, Actor
 from app.access.memberships import Memberships
 from app.access.permissions import Permission, Role
-from app.access.tokens import Bearer, TokenVerifier, bearer_token
+from app.access.tokens import Bearer, RefusedTokenError, TokenVerifier, bearer_token
 from app.settings import Settings
 from app.web.errors import AppError, Code
 from app.web.limits import ConcurrencyLimiter, RateLimiter
 from app.web.proxies import rate_limit_key
+
+# Of INVALID_TOKEN, what shows that a setting or a clock is wrong; of all others, the code in small letters.
+REASONS = ("signature", "expired", "early")
+REFUSED = Counter("crm_tokens_refused", "Requests without a token that lets in, by the reason", ["reason"])
 
 FOR_AI_CLIENTS = f"This token is for AI clients under {AI_CLIENTS} only: log in and do it yourself"
 
@@ -38,6 +43,8 @@ class Authenticator:
         self._memberships = memberships
         # Lets an invitation to the email of a person's token become that person's.
         self._join = join
+        for reason in REASONS:
+            REFUSED.labels(reason)  # from the start, so that a monitor sees its first one
         self.requests = RateLimiter(settings.rate_limit_per_minute)
         self._open = ConcurrencyLimiter(settings.open_requests_per_person)
         self.failures = RateLimiter(settings.auth_failures_per_minute)
@@ -55,6 +62,10 @@ class Authenticator:
             self._refuse_revoked(bearer, connection.headers)
         except AppError as refusal:
             if refusal.status == 401:
+                # Also where the limit hides the 401.
+                reason = refusal.reason if isinstance(refusal, RefusedTokenError) else refusal.code.name.lower()
+                connection.scope["state"]["refused_token"] = reason
+                REFUSED.labels(reason).inc()
                 self.failures.acquire(_address(connection))
             raise
         self.requests.acquire(bearer.identity)

@@ -28,6 +28,14 @@ MAX_CACHED = 10_000
 MAX_CACHED_LENGTH = 2048
 
 
+class RefusedTokenError(AppError):
+    """INVALID_TOKEN, with the reason for whoever runs the service."""
+
+    def __init__(self, reason: str, message: str | None = None) -> None:
+        super().__init__(Code.INVALID_TOKEN, message)
+        self.reason = reason
+
+
 class Bearer(Struct, frozen=True):
     """The owner of a valid token, before role and organization are decided."""
 
@@ -143,7 +151,9 @@ class TokenVerifier:
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
-                raise AppError(Code.INVALID_TOKEN, "The token has expired: log in again") from None
+                raise RefusedTokenError("expired", "The token has expired: log in again") from None
+            except jwt.ImmatureSignatureError:
+                raise RefusedTokenError("early") from None
             except jwt.InvalidIssuerError:
                 raise AppError(Code.INVALID_ISSUER if self._issuers else Code.INVALID_TOKEN) from None
             except jwt.MissingRequiredClaimError as error:
@@ -151,7 +161,7 @@ class TokenVerifier:
             # A lone surrogate in a token raises UnicodeEncodeError, a huge number OverflowError.
             except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
                 raise AppError(Code.INVALID_TOKEN) from None
-        raise AppError(Code.INVALID_TOKEN)
+        raise RefusedTokenError("signature")
 
     def _check_shape(self, claims: Mapping[str, Any]) -> None:
         for name in ("exp", "iat", "nbf"):

@@ -28,9 +28,23 @@ OLDEST_SERVER = 150000
 CLOCK_WARNING_SECONDS, CLOCK_FAILURE_SECONDS = 2, 25
 # A worker that runs takes a job within seconds, if it is not busy with others.
 LONGEST_WAIT_SECONDS = 120
+# A holder of locks that is still there after so long keeps others waiting for longer than they may.
+HELD_SECONDS = 1.0
 LEAST_FREE_BYTES = 1024**3
 MOST_LAG_BYTES = 64 * 1024**2
 SAMPLE = b"crm doctor"
+# Rows that do not fit into memory go to temporary files, as long as the statement runs: 16 MB of them.
+SPILL = "SELECT count(*) FROM unnest(array_fill(repeat('x', 8000), ARRAY[2000]))"
+# Who holds what others wait for, and waits for nobody: whoever waits in between is not to blame.
+HOLDERS = """
+    WITH waits AS (SELECT pid, unnest(pg_blocking_pids(pid)) AS holder FROM pg_locks WHERE NOT granted)
+    SELECT session.pid, session.usename, session.application_name, count(DISTINCT waits.pid)
+    FROM waits JOIN pg_stat_activity AS session ON session.pid = waits.holder
+    WHERE NOT EXISTS (SELECT FROM pg_locks WHERE pg_locks.pid = session.pid AND NOT granted)
+      AND session.datname = current_database()
+    GROUP BY session.pid, session.usename, session.application_name
+    ORDER BY count(DISTINCT waits.pid) DESC
+"""
 
 
 class Verdict(StrEnum):
@@ -122,6 +136,7 @@ def _settings(settings: Settings) -> str:
                 ("AUDIT_KEY", settings.audit_key, "whoever has JWT_SECRET can sign checkpoints of the audit log"),
                 ("ENCRYPTION_KEYS", settings.encryption_keys, "no webhooks, and no keys of the assistant"),
                 ("PUBLIC_URL", settings.public_url, "no links to files, calendars and mails"),
+                ("TRUSTED_PROXIES", settings.trusted_proxies, "behind a proxy, all clients have its address"),
                 ("SMTP_URL", settings.smtp_url, "no mail"),
             )
             if not value
@@ -190,6 +205,33 @@ def _migrations(settings: Settings) -> str:
     if current != known[0]:
         raise Wrong(f"the database is at {current}, and this release needs {known[0]}", advice)
     return f"at {current}, which is this release's"
+
+
+def _room(settings: Settings) -> str:
+    with _connected(settings) as connection:
+        try:
+            connection.execute("SELECT set_config('work_mem', '64kB', true)")
+            connection.execute(SPILL)
+        except psycopg.errors.DiskFull as error:
+            advice = "Make room there, and start the server again if it has ended. Reads work meanwhile, writes do not."
+            raise Wrong(f"full: {error.diag.message_primary}", advice) from None
+    return "has room for 16 MB"
+
+
+def _locks(settings: Settings) -> str:
+    with _connected(settings) as connection:
+        holders = connection.execute(HOLDERS).fetchall()
+        if holders:
+            time.sleep(HELD_SECONDS)
+            before = {row[0] for row in holders}
+            holders = [row for row in connection.execute(HOLDERS).fetchall() if row[0] in before]
+    if holders:
+        pid, login, program, waiting = holders[0]
+        raise Wrong(
+            f"{waiting} sessions wait for process {pid} of the server: {login}, {program or 'of no name'}",
+            f"Look what it does (pg_stat_activity), and end it: SELECT pg_terminate_backend({pid}).",
+        )
+    return "nobody waits for long"
 
 
 def _owner(settings: Settings) -> str | None:
@@ -364,6 +406,8 @@ CHECKS: dict[str, Callable[[Settings], str | None]] = {
     "settings": _settings,
     "database": _database,
     "rights": _rights,
+    "database's disk": _room,
+    "database's locks": _locks,
     "migrations": _migrations,
     "owner's login": _owner,
     "standby": _standby,
@@ -385,7 +429,8 @@ def _connected(settings: Settings, dsn: str = "", name: str = "DATABASE_URL") ->
         return psycopg.connect(dsn or settings.database_dsn, connect_timeout=CONNECT_SECONDS)
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[0]
-        raise Away(reason, f"Try the same {name} with psql; look whether the server runs and lets in.") from None
+        advice = f"Try the same {name} with psql; look whether the server runs and lets in, and why in its log."
+        raise Away(reason, advice) from None
 
 
 def _row(connection: psycopg.Connection, statement: Any, values: list[Any] | None = None) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ from granian.server import Server
 
 from app.cli.environment import Environment, data_dir_option, environment
 from app.db.revisions import is_current
-from app.db.startup import UnsafeRoleError, check_role
+from app.db.startup import UnsafeRoleError, check_role, tell_missing_migrations
 from app.logs import configure_logging, log_config
 from app.settings import DRAIN_FILE, Settings
 
@@ -78,6 +78,7 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
             check_role(settings.database_dsn, production=settings.production)
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
+        tell_missing_migrations(settings.database_dsn)
         has_demo = demo and _has_demo(settings)
         if env.has_embedded_database and demo:
             _create_demo(settings)

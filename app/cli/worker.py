@@ -12,7 +12,7 @@ import click
 
 from app.cli.environment import data_dir_option, environment
 from app.cli.serve import free_port, prepare, run_server
-from app.db.startup import UnsafeRoleError, check_role
+from app.db.startup import UnsafeRoleError, check_role, tell_missing_migrations
 
 # After those of the service and of `crm identity`: all three may run on one machine.
 PORT = 3002
@@ -49,4 +49,5 @@ def worker(concurrency: int | None, port: int, host: str, data_dir: Path | None)
                 check_role(env.settings.read_dsn, production=env.settings.production, name="DATABASE_READ_URL")
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
+        tell_missing_migrations(env.settings.database_dsn)
         run_server(env, "jobs_app", host, listening_port, 1, Path(run_dir))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import structlog
 
+from app.db.revisions import VERSION_TABLE, revisions
 from app.db.roles import SERVICE_ROLE
 
 log = structlog.get_logger("startup")
@@ -58,3 +59,17 @@ def check_role(dsn: str, *, production: bool, name: str = "DATABASE_URL") -> Non
             " in DATABASE_URL, and the owner's to crm db in MIGRATION_DATABASE_URL",
             login=login,
         )
+
+
+def tell_missing_migrations(dsn: str) -> None:
+    """Log that migrations are missing, if they are: /ready says so, too, but not everybody asks it, and what needs them
+    fails in many ways.
+    """
+    try:
+        with psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+            row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 -- our own
+    except psycopg.Error:
+        return  # the database is away, empty, or not prepared for this login: `check_role` says so
+    found, known = row[0] if row else None, revisions()
+    if found in known and found != known[0]:
+        log.error("migrations are missing: run crm db upgrade", database_at=found, release_needs=known[0])

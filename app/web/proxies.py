@@ -6,7 +6,18 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
+import structlog
 from litestar.types import HTTPScope
+from prometheus_client import Counter
+
+log = structlog.get_logger("proxies")
+
+NOT_BELIEVED = Counter(
+    "crm_forwarded_not_believed", "Requests whose X-Forwarded-For is from an address that is not in TRUSTED_PROXIES"
+)
+# A line for each of the first addresses only: anybody who reaches the service can send the header.
+MAX_TOLD = 8
+_told: set[str] = set()
 
 Address = IPv4Address | IPv6Address
 # A client can send a list of any length.
@@ -28,6 +39,7 @@ class Proxies:
         """
         peer = parse_address(scope["client"][0]) if self._networks and scope["client"] else None
         if peer is None or not self._ours(peer):
+            self._note_if_forwarded(scope)
             return
         client = peer
         for hop in _hops(scope):
@@ -40,6 +52,16 @@ class Proxies:
         schemes = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
         if schemes and schemes[-1].rsplit(b",", 1)[-1].strip().lower() == b"https":
             scope["scheme"] = "https"
+
+    def _note_if_forwarded(self, scope: HTTPScope) -> None:
+        """Tell monitors that a header is not believed: a proxy that TRUSTED_PROXIES lacks shows by nothing else."""
+        if not scope["client"] or all(name != b"x-forwarded-for" for name, _ in scope["headers"]):
+            return
+        NOT_BELIEVED.inc()
+        peer = scope["client"][0]
+        if peer not in _told and len(_told) < MAX_TOLD:
+            _told.add(peer)
+            log.warning("X-Forwarded-For is not believed: if this is your proxy, name it in TRUSTED_PROXIES", peer=peer)
 
     def _ours(self, address: Address) -> bool:
         return any(address in network for network in self._networks)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
+import psycopg
 import pytest
 
 from app.settings import Settings
 from tests.callers import Caller
 from tests.conftest import renamed
-from tests.processes import crm_on
+from tests.processes import crm_on, wait_until
 
 NOWHERE = "localhost:1"
 
@@ -94,3 +96,52 @@ def test_jobs_that_nobody_takes_are_noticed(settings: Settings, admin: Caller, m
     code, verdicts, output = diagnosis(settings)
     assert (code, verdicts["jobs"]) == (1, "failed")
     assert "Start crm worker" in output
+
+
+def test_whoever_holds_what_others_wait_for_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", 0)
+    with (
+        psycopg.connect(settings.migration_dsn, application_name="quarterly") as holder,
+        psycopg.connect(settings.migration_dsn, autocommit=True) as looker,
+        psycopg.connect(settings.database_dsn) as waiter,
+    ):
+        holder.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+        holding = holder.info.backend_pid
+        waiting = threading.Thread(
+            target=waiter.execute,
+            args=("SELECT set_config('role', 'crm_service', true); SELECT FROM customers LIMIT 1",),
+        )
+        waiting.start()
+        try:
+            held = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+            wait_until(lambda: looker.execute(held, [waiter.info.backend_pid]).fetchone() == (True,), "it waits")
+            code, verdicts, output = diagnosis(settings)
+        finally:
+            holder.rollback()
+            waiting.join()
+    assert (code, verdicts["database's locks"]) == (1, "failed")
+    assert f"process {holding} of the server" in output
+    assert "quarterly" in output
+
+
+def test_a_full_disk_of_the_database_is_noticed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "DO $$ BEGIN RAISE 'could not write to file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+    monkeypatch.setattr("app.cli.doctor.SPILL", full)
+    code, verdicts, output = diagnosis(settings)
+    assert (code, verdicts["database's disk"]) == (1, "failed")
+    assert "Make room there" in output
+
+
+def test_room_is_looked_for_on_the_databases_disk(settings: Settings) -> None:
+    """Not in its memory: the statement has to write temporary files, or a full disk would not be noticed."""
+    written = "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()"
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as connection:
+
+        def bytes_written() -> int:
+            row = connection.execute(written).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        before = bytes_written()
+        diagnosis(settings)
+        wait_until(lambda: bytes_written() >= before + 16_000_000, "the server counts what was written")

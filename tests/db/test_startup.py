@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from app.access.actor import Actor
 from app.access.permissions import Role
 from app.db.database import Database, Origin
+from app.db.revisions import revisions
 from app.db.session import Session
-from app.db.startup import UnsafeRoleError, check_role
+from app.db.startup import UnsafeRoleError, check_role, tell_missing_migrations
 from app.settings import Settings
 from tests.programs import missing
 from tests.records.chains import with_database
@@ -60,7 +61,19 @@ def test_the_tables_owner_is_warned_of_in_production(settings: Settings) -> None
 def test_a_login_of_its_own_is_served_without_a_word(settings: Settings) -> None:
     with capture_logs() as said:
         check_role(settings.database_dsn, production=True)
+        tell_missing_migrations(settings.database_dsn)
     assert said == []
+
+
+def test_migrations_that_are_missing_are_named_at_the_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.startup.revisions", lambda: ["9999", *revisions()])
+    with capture_logs() as said:
+        tell_missing_migrations(settings.database_dsn)
+    (line,) = said
+    assert "crm db upgrade" in line["event"]
+    assert (line["database_at"], line["release_needs"]) == (revisions()[0], "9999")
 
 
 @pytest.mark.parametrize("kind", ["read", "write", "maintenance", "oversight"])

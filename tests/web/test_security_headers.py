@@ -8,7 +8,10 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 from litestar.types import HTTPScope
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
+from app.web import proxies
 from app.web.proxies import Proxies, rate_limit_key
 from tests.callers import Caller
 
@@ -52,6 +55,29 @@ def test_the_client_is_the_first_stranger(peer: str | None, forwarded: tuple[str
 
 def test_without_trusted_proxies_nothing_is_believed() -> None:
     assert applied("10.0.0.1", "198.51.100.7", scheme="https", ours=()) == ("10.0.0.1", "http")
+
+
+@pytest.mark.parametrize("ours", [(), ("10.0.0.0/8",)])
+def test_a_proxy_that_is_not_trusted_is_told_of_once_and_counted(
+    ours: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxies, "_told", set())
+    before = counted()
+    with capture_logs() as said:
+        applied("203.0.113.5", ours=ours)
+        assert counted() == before
+        for number in range(20):
+            applied("203.0.113.5", "198.51.100.7", ours=ours)
+            applied(f"203.0.113.{100 + number}", "198.51.100.7", ours=ours)
+    assert counted() == before + 40
+    assert [line["peer"] for line in said].count("203.0.113.5") == 1
+    assert len(said) == proxies.MAX_TOLD
+    assert "TRUSTED_PROXIES" in said[0]["event"]
+
+
+def counted() -> float:
+    """Requests whose header was not believed."""
+    return REGISTRY.get_sample_value("crm_forwarded_not_believed_total") or 0.0
 
 
 def test_tls_is_what_our_own_proxy_says() -> None:
