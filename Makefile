@@ -12,7 +12,7 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run install test test-database test-besides coverage torture drill schemathesis walk small-model nightly check check-types check-typescript check-style check-deploy check-openapi \
+.PHONY: setup run install test test-database test-besides coverage torture drill schemathesis walk small-model cluster nightly check check-types check-typescript check-style check-deploy check-openapi \
 	check-schema audit sbom bench docs format clean
 
 setup:
@@ -86,8 +86,20 @@ small-model: setup
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --locked --inexact --all-extras --group small-model --python $(BIN)/python
 	@$(BIN)/pytest -q tests/small_model
 
+# The manifests of deploy/kubernetes, as a real API server takes them. It is built the first time, from Go's modules: ten
+# minutes of a processor, and 4 GB of Go's caches.
+API_SERVER := .crm/cluster
+cluster: setup
+ifeq (,$(shell command -v go))
+	@echo "SKIPPED: no API server took the manifests, because go is not installed here" >&2
+else
+	@mkdir -p $(API_SERVER)
+	@cd tests/deploy/cluster && CGO_ENABLED=0 nice go build -trimpath -o $(CURDIR)/$(API_SERVER)/ tool
+	@CRM_CLUSTER=$(CURDIR)/$(API_SERVER) $(BIN)/pytest -q tests/deploy/test_cluster.py
+endif
+
 # What takes too long for each change; `make -k nightly` goes on after a failure.
-nightly: coverage torture bench schemathesis walk small-model
+nightly: coverage torture bench schemathesis walk small-model cluster
 
 # The checks need nothing of each other, so they run side by side; the longest begins first.
 check: setup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
+import shutil
 import subprocess
 from functools import cache
 from importlib.metadata import version
@@ -36,10 +36,10 @@ class Manifests:
     """What an overlay makes."""
 
     def __init__(self, documents: list[dict[str, Any]]) -> None:
-        self._documents = documents
+        self.documents = documents
 
     def all(self, *kinds: str) -> list[dict[str, Any]]:
-        return [each for each in self._documents if each["kind"] in kinds]
+        return [each for each in self.documents if each["kind"] in kinds]
 
     def one(self, kind: str, name: str) -> dict[str, Any]:
         (found,) = [
@@ -69,7 +69,9 @@ class Manifests:
         given: dict[str, str] = {}
         for source in container["envFrom"]:
             ((kind, reference),) = source.items()
-            named = self.one({"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind], reference["name"])
+            # By its whole name: without the hash, there would be none for the pod.
+            those = self.all({"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind])
+            (named,) = [each for each in those if each["metadata"]["name"] == reference["name"]]
             for name, value in named["data"].items():
                 given[name] = value if kind == "configMapRef" else base64.b64decode(value).decode()
         return given | {each["name"]: each["value"] for each in container.get("env", ())}
@@ -77,10 +79,23 @@ class Manifests:
 
 @cache
 def manifests(overlay: str) -> Manifests:
-    kubectl = program("kubectl", package="kubernetes-client")
-    command = [kubectl, "kustomize", str(ROOT / "deploy/kubernetes/overlays" / overlay)]
+    return kustomized(ROOT / "deploy/kubernetes/overlays" / overlay)
+
+
+def kustomized(folder: Path) -> Manifests:
+    command = [program("kubectl", package="kubernetes-client"), "kustomize", str(folder)]
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     return Manifests(list(yaml.safe_load_all(made.stdout)))
+
+
+def with_identity(folder: Path) -> Manifests:
+    """The overlay `production` with what lets people log in, as that component says; made in this folder."""
+    shutil.copytree(ROOT / "deploy/kubernetes", folder / "kubernetes")
+    overlay = folder / "kubernetes/overlays/production"
+    about = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+    about["components"].append("../../components/identity")
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(about))
+    return kustomized(overlay)
 
 
 @every_overlay
@@ -236,13 +251,7 @@ def test_prometheus_operator_gets_the_same_rules() -> None:
 
 
 def test_what_lets_people_log_in_is_an_option(tmp_path: Path) -> None:
-    folder = ROOT / "deploy/kubernetes"
-    parts = {"resources": [folder / "overlays/production"], "components": [folder / "components/identity"]}
-    paths = {name: [os.path.relpath(path, tmp_path) for path in each] for name, each in parts.items()}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(paths))
-    kubectl = program("kubectl", package="kubernetes-client")
-    ran = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=True)
-    made = Manifests(list(yaml.safe_load_all(ran.stdout)))
+    made = with_identity(tmp_path)
     for name in ("crm-identity", "crm-identity-migrate"):
         environment = made.environment(made.pods()[name])
         assert set(environment) <= set(Settings.__struct_encode_fields__)
@@ -254,7 +263,15 @@ def test_what_lets_people_log_in_is_an_option(tmp_path: Path) -> None:
         assert CliRunner().invoke(crm, [*command[1:], "--help"]).exit_code == 0
     # It has nothing that only the service needs.
     assert "ENCRYPTION_KEYS" not in environment
-    assert made.one("Service", "crm-identity")["spec"]["selector"] == made.pods()["crm-identity"]["metadata"]["labels"]
+    labels = made.pods()["crm-identity"]["metadata"]["labels"]
+    assert made.one("Service", "crm-identity")["spec"]["selector"] == labels
+    for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert made.one(kind, "crm-identity")["spec"][key]["matchLabels"] == labels
+    (limited,) = made.one("NetworkPolicy", "crm-egress")["spec"]["podSelector"]["matchExpressions"]
+    assert set(limited["values"]) == {pod["metadata"]["labels"]["app"] for pod in made.pods().values()}
+    (rule,) = made.one("Ingress", "crm-service")["spec"]["rules"]
+    its = [each["path"] for each in rule["http"]["paths"] if each["backend"]["service"]["name"] == "crm-identity"]
+    assert its == ["/auth", "/admin/login"]
 
 
 def _folded(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:

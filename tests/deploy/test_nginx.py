@@ -21,7 +21,7 @@ from app.dev.token import make_token
 from app.events.streams import COMMENT_SECONDS
 from app.settings import Settings
 from app.web.limits import MAX_HEADER_BYTES, MAX_HEADERS_BYTES, STALLED_SECONDS
-from tests.processes import Service, beside, wait_until
+from tests.processes import Service, beside, free_port, wait_until
 from tests.programs import program
 
 CONFIGURATION = (Path(__file__).parents[2] / "deploy/nginx/crm.conf").read_text()
@@ -49,12 +49,6 @@ class Proxy(NamedTuple):
         """A connection, for what no client would send."""
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=20, source_address=(CLIENT, 0))
         return self.tls.wrap_socket(plain, server_hostname="localhost")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
