@@ -20,7 +20,7 @@ RUN find /opt/crm -path '*/babel/locale-data/*.dat' ! -name root.dat ! -name en.
 FROM python:3.13.18-slim-trixie
 LABEL org.opencontainers.image.title="crm-service" \
       org.opencontainers.image.description="A headless, multi-tenant CRM backend on PostgreSQL"
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin crm
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin crm
 COPY --from=build /opt/crm /opt/crm
 # It writes to /tmp only: with a tmpfs there, the root file system can be read-only.
 ENV PATH=/opt/crm/bin:$PATH PYTHONUNBUFFERED=1 ENVIRONMENT=production
