@@ -167,7 +167,7 @@ def create_app(settings: Settings) -> Litestar:
     limited = RequestLimits(app.asgi_handler)
     cors = Cors(limited, settings.allowed_origins)
     app.state.origins = cors.origins
-    measured = Telemetry(cors, settings.db_pool_max)
+    measured = Telemetry(cors)
     app.asgi_handler = SecurityHeaders(measured, Proxies(settings.proxies))
     return app
 

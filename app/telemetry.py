@@ -61,7 +61,6 @@ START_SECONDS = Gauge("crm_start_seconds", "Time from a worker's start until it 
 STARTED_AT = Gauge("crm_started_timestamp_seconds", "When the newest worker served", multiprocess_mode="max")
 MEMORY_LIMIT = Gauge("crm_memory_limit_bytes", "Memory that all workers together may use", multiprocess_mode="livemax")
 BUILD = Gauge("crm_build_info", "The release that runs", ["version", "python"], multiprocess_mode="livemax")
-POOL_SIZE = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
 
 # What keeps people and programs out: tokens, rights, limits.
 REFUSALS = frozenset(code.name for code in Code if code.status in {401, 403, 429})
@@ -74,9 +73,8 @@ tracer = trace.get_tracer("crm-service")
 class Telemetry:
     """The layer that gives each request its id, and counts, times and logs the answer."""
 
-    def __init__(self, app: ASGIApp, pool_size: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        POOL_SIZE.set(pool_size)
         for code in REFUSALS:
             REFUSED.labels(code)  # from the start, so that a monitor sees its first one
         BUILD.labels(version("crm-service"), platform.python_version()).set(1)

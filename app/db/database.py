@@ -12,7 +12,7 @@ import msgspec
 from app.access.actor import Actor
 from app.access.permissions import Permission
 from app.db.errors import translate_errors
-from app.db.pool import USED, Pool, response_timeout
+from app.db.pool import Pool, response_timeout
 from app.db.roles import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE, set_for_transaction
 from app.db.session import Identity, Reader, Session, SingleReader, Writer
 from app.db.standby import Standby
@@ -60,7 +60,7 @@ class Pooled:
             least=settings.db_pool_min if least is None else least,
             most=settings.db_pool_max,
             prepare=settings.db_prepared_statements,
-            used=USED,
+            measured=True,
         )
         # Where there is one, some reads go there.
         self.standby = (

@@ -39,6 +39,7 @@ WAIT = Histogram(
     buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, POOL_WAIT_SECONDS),
 )
 USED = Gauge("crm_db_pool_used_connections", "Connections in use", multiprocess_mode="livesum")
+MOST = Gauge("crm_db_pool_max_connections", "Connections that may be open", multiprocess_mode="livesum")
 TIMEOUTS = Counter("crm_db_pool_timeouts", "Requests that got no connection in time")
 
 ADAPTERS = AdaptersMap(psycopg.adapters)
@@ -116,7 +117,7 @@ class Lender(Protocol):
 class Pool:
     """Lends connections, in autocommit mode: who borrows one begins and ends transactions."""
 
-    def __init__(self, dsn: str, *, least: int, most: int, prepare: bool, used: Gauge | None = None) -> None:
+    def __init__(self, dsn: str, *, least: int, most: int, prepare: bool, measured: bool = False) -> None:
         self._pool = AsyncConnectionPool(
             dsn,
             connection_class=Connection,
@@ -139,7 +140,9 @@ class Pool:
         self.in_use = 0
         # Told of each one that is lent and given back: whoever waits gets it at once, so that a look after requests
         # would find a full pool less than full.
-        self._used = used
+        self._measured = measured
+        if measured:
+            MOST.set(most)
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._renewed_at = 0.0
 
@@ -162,8 +165,8 @@ class Pool:
         finally:
             WAIT.observe(time.monotonic() - began)
         self.in_use += 1
-        if self._used is not None:
-            self._used.inc()
+        if self._measured:
+            USED.inc()
         return connection
 
     @asynccontextmanager
@@ -184,8 +187,8 @@ class Pool:
     async def release(self, connection: Connection) -> None:
         """Take a connection back. Where it broke, all that were opened before it broke are likely to be broken, too."""
         self.in_use -= 1
-        if self._used is not None:
-            self._used.dec()
+        if self._measured:
+            USED.dec()
         # A task that was cancelled while it entered a pipeline leaves the connection in it: the next one to borrow it
         # would get no rows.
         if not connection.closed and connection.info.pipeline_status != PipelineStatus.OFF:

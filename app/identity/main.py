@@ -72,7 +72,7 @@ def create_identity(settings: Settings) -> Litestar:
     # Around the router, as in app/main.py.
     origins = settings.allowed_origins or (() if settings.production else LOCAL_PAGES)
     cors = Cors(RequestLimits(app.asgi_handler), origins)
-    measured = Telemetry(cors, settings.db_pool_max)
+    measured = Telemetry(cors)
     app.asgi_handler = SecurityHeaders(measured, Proxies(settings.proxies))
     return app
 

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text
 
 from app.access.actor import Actor
@@ -49,6 +50,35 @@ def terminate(settings: Settings, *backends: int) -> None:
 
 def test_the_servers_own_limit_comes_first() -> None:
     assert float(SETTINGS["statement_timeout"].strip("'s")) < RESPONSE_SECONDS
+
+
+def test_a_full_pool_is_seen_while_it_is_full(settings: Settings) -> None:
+    """Not only when a request ends, which is when it is no longer full."""
+
+    def share() -> tuple[float, float]:
+        used, most = (REGISTRY.get_sample_value(f"crm_db_pool_{name}_connections") for name in ("used", "max"))
+        return used or 0.0, most or 0.0
+
+    async def story(database: Database) -> None:
+        before, _ = share()
+
+        async def hold(for_long: asyncio.Event) -> None:
+            async with database.reader(ADA) as session:
+                await backend_of(session)
+                held.release()
+                await for_long.wait()
+
+        held, end = asyncio.Semaphore(0), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(hold(end))
+            for _ in range(2):
+                await held.acquire()
+            assert share() == (before + 2, 2)
+            end.set()
+        assert share() == (before, 2)
+
+    run(replace(settings, db_pool_min=1, db_pool_max=2), story)
 
 
 @pytest.mark.parametrize("read_only", [True, False])
