@@ -12,7 +12,7 @@ ifdef POSTGRES
 export CRM_POSTGRES_BIN := /usr/lib/postgresql/$(POSTGRES)/bin
 endif
 
-.PHONY: setup run install test test-database test-besides coverage torture drill schemathesis walk small-model cluster nightly check check-types check-typescript check-style check-deploy check-openapi \
+.PHONY: setup run install test test-database test-besides coverage torture drill schemathesis walk small-model cluster image nightly check check-types check-typescript check-style check-deploy check-openapi \
 	check-schema audit sbom bench docs format clean
 
 setup:
@@ -98,8 +98,12 @@ else
 	@CRM_CLUSTER=$(CURDIR)/$(API_SERVER) $(BIN)/pytest -q tests/deploy/test_cluster.py
 endif
 
+# The image by the Dockerfile as it stands, without an engine: with Debian's buildah and debootstrap, as root.
+image:
+	@tests/deploy/build_image.sh
+
 # What takes too long for each change; `make -k nightly` goes on after a failure.
-nightly: coverage torture bench schemathesis walk small-model cluster
+nightly: coverage torture bench schemathesis walk small-model cluster image
 
 # The checks need nothing of each other, so they run side by side; the longest begins first.
 check: setup
