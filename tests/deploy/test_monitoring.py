@@ -228,6 +228,7 @@ def test_every_panel_shows_what_prometheus_found_at_a_running_service(prometheus
     assert empty - EMPTY == set()
 
 
+@pytest.mark.slow
 def test_a_running_service_gives_every_rule_what_it_is_about_and_no_alert(prometheus: str) -> None:
     groups = httpx.get(f"{prometheus}/rules").json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
