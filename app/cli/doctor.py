@@ -276,11 +276,13 @@ def _clock(settings: Settings) -> str:
     with _connected(settings) as connection:
         before = time.time()
         (there,) = _row(connection, "SELECT extract(epoch FROM clock_timestamp())::float8")
-        seconds = abs(there - (before + time.time()) / 2)
+        ahead = (before + time.time()) / 2 - there
+    seconds = abs(ahead)
     if seconds > CLOCK_WARNING_SECONDS:
         verdict = Verdict.FAILED if seconds > CLOCK_FAILURE_SECONDS else Verdict.WARNING
         advice = "Let both set their clocks by NTP. If it is this machine's, valid tokens are refused as well."
-        raise Wrong(f"differs by {seconds:.0f} s from the database's", advice, verdict)
+        side = "ahead of" if ahead > 0 else "behind"
+        raise Wrong(f"{seconds:.0f} s {side} the database's", advice, verdict)
     return f"within {max(seconds, 0.1):.1f} s of the database's"
 
 
@@ -317,7 +319,7 @@ def _store(settings: Settings) -> str | None:
             raise
         advice = {
             "NoCredentialsError": "Set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
-            "NoSuchBucket": "Create the bucket, or correct S3_BUCKET.",
+            "NoSuchBucket": "Correct S3_BUCKET, or bring the bucket back from its copy; a new one has no files.",
             "AccessDenied": "The key may not write, read and delete in the bucket: correct its policy.",
             "InvalidAccessKeyId": "Correct S3_ACCESS_KEY_ID.",
             "SignatureDoesNotMatch": "Correct S3_SECRET_ACCESS_KEY; the clocks must be right, too.",

@@ -42,7 +42,11 @@ def test_what_is_well_is_said(settings: Settings) -> None:
     ("part", "environment", "said"),
     [
         ("database", {"DATABASE_URL": f"postgresql://crm@{NOWHERE}/crm"}, "Connection refused"),
-        ("object store", {"S3_BUCKET": "not-there"}, "Create the bucket, or correct S3_BUCKET."),
+        (
+            "object store",
+            {"S3_BUCKET": "not-there"},
+            "Correct S3_BUCKET, or bring the bucket back from its copy; a new one has no files.",
+        ),
         ("object store", {"S3_ENDPOINT_URL": f"http://{NOWHERE}"}, "Look whether S3_ENDPOINT_URL is right"),
         ("object store", {"S3_SECRET_ACCESS_KEY": "wrong"}, "Correct S3_SECRET_ACCESS_KEY"),
         ("mail", {"SMTP_URL": f"smtp://{NOWHERE}", "MAIL_FROM": "crm@example.com"}, "Correct SMTP_URL"),
