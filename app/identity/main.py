@@ -83,7 +83,15 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
     forget_dead_workers()
     await asyncio.to_thread(check_login, settings.database_dsn, production=settings.production)
-    async with database, beside(_mailing(settings, database), _upkeep(settings, database), measure_lag()):
+    async with (
+        database,
+        beside(
+            _mailing(settings, database),
+            _upkeep(settings, database),
+            measure_lag(),
+            probes.watch_readiness(app.state.prober),
+        ),
+    ):
         yield
 
 
