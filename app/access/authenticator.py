@@ -21,7 +21,8 @@ from app.web.errors import AppError, Code
 from app.web.limits import ConcurrencyLimiter, RateLimiter
 from app.web.proxies import rate_limit_key
 
-# Of INVALID_TOKEN, what shows that a setting or a clock is wrong; of all others, the code in small letters.
+# Those of INVALID_TOKEN that show a wrong setting or clock. All other refusals are counted under their code, in small
+# letters.
 REASONS = ("signature", "expired", "early")
 REFUSED = Counter("crm_tokens_refused", "Requests without a token that lets in, by the reason", ["reason"])
 

@@ -275,7 +275,7 @@ async def _times_of_rows(
 
 
 class _Visit(NamedTuple):
-    """A visit of a stage: the so-manieth of those that took about as long."""
+    """A visit of a stage, by its number among those that took about as long."""
 
     stage: int
     bucket: int
@@ -283,7 +283,7 @@ class _Visit(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Visits that follow on each other, by how long they took, or backwards."""
+    """Visits that follow on each other: the shortest first, or the longest first if `backwards`."""
 
     stage: int
     bucket: int
