@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -40,13 +39,6 @@ def wait_until(true: Callable[[], bool], what: str, *, at_most: float = 60) -> N
         assert waited < at_most, f"not within {at_most:.0f} s: {what}"
         # Who has waited for long is asked less often: to look is work, too.
         time.sleep(min(max(0.02, waited / 20), 0.1))
-
-
-def free_port() -> int:
-    """For a program that can't be told to take any."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 # Without one, each client reads all certificates anew, which takes longer than most requests.

@@ -15,7 +15,7 @@ import click
 import psycopg
 
 from app.cli.environment import data_dir_option, environment
-from app.db.revisions import VERSION_TABLE, revisions
+from app.db.revisions import revision_of, revisions
 from app.db.roles import SERVICE_ROLE
 from app.db.standby import PLACE
 from app.db.startup import UnsafeRoleError, check_role
@@ -194,12 +194,11 @@ def _migrations(settings: Settings) -> str:
     advice = "Run crm db upgrade."
     with _connected(settings) as connection:
         try:
-            found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 -- our own
+            current = revision_of(connection) or "none"
         except psycopg.errors.UndefinedTable:
             raise Wrong("the database is empty", advice) from None
         except psycopg.errors.InsufficientPrivilege:
             raise Wrong("the login may not read which migrations were made", advice) from None
-    current = found[0] if found else "none"
     if current not in known:
         raise Wrong(f"the database is at {current}, of a newer release", "Run that release here.", Verdict.WARNING)
     if current != known[0]:

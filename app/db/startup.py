@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import structlog
 
-from app.db.revisions import VERSION_TABLE, revisions
+from app.db.revisions import revision_of, revisions
 from app.db.roles import SERVICE_ROLE
 
 log = structlog.get_logger("startup")
@@ -67,9 +67,9 @@ def tell_missing_migrations(dsn: str) -> None:
     """
     try:
         with psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
-            row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 -- our own
+            found = revision_of(connection)
     except psycopg.Error:
         return  # the database is away, empty, or not prepared for this login: `check_role` says so
-    found, known = row[0] if row else None, revisions()
+    known = revisions()
     if found in known and found != known[0]:
         log.error("migrations are missing: run crm db upgrade", database_at=found, release_needs=known[0])

@@ -97,11 +97,9 @@ class EmbeddedServer(ABC):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             until = time.monotonic() + STOP_SECONDS
-            while running(pid):
-                if time.monotonic() > until:
-                    break
+            while running(pid) and time.monotonic() < until:
                 time.sleep(0.02)
-            else:
+            if not running(pid):
                 break
         if self._process is not None:
             self._process.wait()

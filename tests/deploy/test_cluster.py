@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from app.dev.servers import free_port
 from tests.deploy.test_kubernetes import OVERLAYS, Manifests, manifests, with_identity
-from tests.processes import free_port, wait_until
+from tests.processes import wait_until
 from tests.programs import program
 
 PROGRAMS = os.environ.get("CRM_CLUSTER", "")

@@ -17,11 +17,12 @@ import httpx
 import pytest
 
 from app.admin.assistant.socket import SILENT_SECONDS
+from app.dev.servers import free_port
 from app.dev.token import make_token
 from app.events.streams import COMMENT_SECONDS
 from app.settings import Settings
 from app.web.limits import MAX_HEADER_BYTES, MAX_HEADERS_BYTES, STALLED_SECONDS
-from tests.processes import Service, beside, free_port, wait_until
+from tests.processes import Service, beside, wait_until
 from tests.programs import program
 
 CONFIGURATION = (Path(__file__).parents[2] / "deploy/nginx/crm.conf").read_text()
