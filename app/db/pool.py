@@ -157,6 +157,7 @@ class Pool:
     async def acquire(self) -> Connection:
         """A connection, to be given back by `release`. Raises psycopg.OperationalError where none becomes free."""
         began = time.monotonic()
+        cancels = _cancels()
         try:
             connection = await self._pool.getconn()
         except PoolTimeout:
@@ -164,6 +165,11 @@ class Pool:
             raise
         finally:
             WAIT.observe(time.monotonic() - began)
+        # The pool waits by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes together with
+        # the connection: a task that runs until it is cancelled would never end.
+        if _cancels() > cancels:
+            await self._pool.putconn(connection)
+            raise asyncio.CancelledError
         self.in_use += 1
         if self._measured:
             USED.inc()
@@ -198,6 +204,11 @@ class Pool:
         if broken and connection.opened_at > self._renewed_at:
             self._renewed_at = time.monotonic()
             await self._pool.drain()
+
+
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 async def _configure(connection: Connection) -> None:

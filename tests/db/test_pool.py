@@ -81,6 +81,32 @@ def test_a_full_pool_is_seen_while_it_is_full(settings: Settings) -> None:
     run(replace(settings, db_pool_min=1, db_pool_max=2), story)
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_a_cancellation_that_comes_together_with_the_connection_is_not_forgotten(
+    settings: Settings, turns: int
+) -> None:
+    """Within so many turns of the event loop, a connection that was given back has reached who waits for it."""
+
+    async def story(database: Database) -> None:
+        held = await database.pool.acquire()
+        waiting = asyncio.create_task(database.pool.acquire())
+        await asyncio.sleep(0.05)
+        await database.pool.release(held)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        had_it = waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        if had_it:
+            await database.pool.release(waiting.result())
+        else:
+            assert waiting.cancelled()
+        # Nobody has it: the next one gets it.
+        await database.pool.release(await database.pool.acquire())
+
+    run(replace(settings, db_pool_min=1, db_pool_max=1), story)
+
+
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_request_without_an_answer_is_refused_and_the_next_one_gets_another_connection(
     settings: Settings, read_only: bool
