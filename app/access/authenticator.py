@@ -24,7 +24,7 @@ from app.web.proxies import rate_limit_key
 # Those of INVALID_TOKEN that show a wrong setting or clock. All other refusals are counted under their code, in small
 # letters.
 REASONS = ("signature", "expired", "early")
-REFUSED = Counter("crm_tokens_refused", "Requests without a token that lets in, by the reason", ["reason"])
+REFUSED = Counter("crm_tokens_refused", "Requests refused for their token, by the reason", ["reason"])
 
 FOR_AI_CLIENTS = f"This token is for AI clients under {AI_CLIENTS} only: log in and do it yourself"
 

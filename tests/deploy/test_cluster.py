@@ -142,7 +142,7 @@ def defined(kind: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=[*OVERLAYS, "identity"])
 def installed(cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """An overlay, in a namespace where pods may do the least."""
+    """An overlay, in a namespace where pods have the fewest rights."""
     namespace = f"crm-{request.param}"
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     about = {"name": namespace, "labels": labels}

@@ -264,7 +264,11 @@ def test_what_lets_people_log_in_is_an_option(tmp_path: Path) -> None:
     # It has nothing that only the service needs.
     assert "ENCRYPTION_KEYS" not in environment
     labels = made.pods()["crm-identity"]["metadata"]["labels"]
-    assert made.one("Service", "crm-identity")["spec"]["selector"] == labels
+    service = made.one("Service", "crm-identity")
+    assert service["spec"]["selector"] == labels
+    monitor = made.one("ServiceMonitor", "crm-identity")["spec"]
+    assert monitor["selector"]["matchLabels"] == service["metadata"]["labels"]
+    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
     for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
         assert made.one(kind, "crm-identity")["spec"][key]["matchLabels"] == labels
     (limited,) = made.one("NetworkPolicy", "crm-egress")["spec"]["podSelector"]["matchExpressions"]

@@ -42,6 +42,8 @@ RULES = [
 ]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDS = {rule["record"] for rule in RULES if "record" in rule}
+# What the text of an alert asks for.
+ASKED = re.findall("printf `(.*?)`", " ".join(rule["annotations"]["summary"] for rule in ALERTS.values()))
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (DEPLOY / "grafana" / "dashboards").iterdir()}
 PANELS = [panel for dashboard in DASHBOARDS.values() for panel in dashboard["panels"]]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
@@ -51,7 +53,13 @@ RUNBOOKS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.
 # What Prometheus and Kubernetes add, and the worker that `_Processes` names where there are several.
 ADDED = {"job", "instance", "namespace", "pid"}
 # What somebody else measures, with its labels.
-OTHERS = {"up": set(), "ALERTS": {"alertname", "alertstate"}, "probe_ssl_earliest_cert_expiry": set()}
+OTHERS = {
+    "up": set(),
+    "ALERTS": {"alertname", "alertstate"},
+    "probe_ssl_earliest_cert_expiry": set(),
+    "node_filesystem_avail_bytes": {"mountpoint", "fstype"},
+    "node_filesystem_size_bytes": {"mountpoint", "fstype"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +83,7 @@ def exported(client: TestClient[Litestar]) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("expression", [*(rule["expr"] for rule in RULES), *QUERIES])
+@pytest.mark.parametrize("expression", [*(rule["expr"] for rule in RULES), *ASKED, *QUERIES])
 def test_an_expression_uses_metrics_and_labels_that_there_are(expression: str, exported: dict[str, set[str]]) -> None:
     used = re.findall(r"([a-zA-Z_:]\w*(?::\w+)*){([^}]*)}", expression)
     assert used
@@ -106,6 +114,16 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
         (name,) = [name for name in RUNBOOKS if rule["annotations"]["runbook_url"].endswith(f"#{name.lower()}")]
         # One that is for several alerts says so.
         assert alert == name or alert in RUNBOOKS[name], f"docs/runbooks.md, {name}"
+
+
+def test_what_alertmanager_keeps_back_and_for_which_are_alerts_that_there_are() -> None:
+    (example,) = re.findall(r"```yaml\n(inhibit_rules:.*?)```", PAGE, re.DOTALL)
+    for rule in yaml.safe_load(example)["inhibit_rules"]:
+        for side in ("source_matchers", "target_matchers"):
+            (names,) = re.findall('alertname=~?"(.*?)"', rule[side][0])
+            for name in names.split("|"):
+                assert any(re.fullmatch(name, alert) for alert in ALERTS), name
+        assert re.findall('job=~"(.*?)"', rule["source_matchers"][1]) == [r"(.+/)?crm(-service)?"]
 
 
 def test_one_line_of_the_page_gives_all_runbooks_the_address_that_they_have() -> None:
@@ -175,6 +193,7 @@ def prometheus(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
         address = f"127.0.0.1:{free.getsockname()[1]}"
     configuration["rule_files"] = [str(PROMETHEUS / name) for name in configuration["rule_files"]]
     configuration["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    configuration["scrape_configs"] = configuration["scrape_configs"][:1]
     configuration["scrape_configs"][0]["static_configs"][0]["targets"] = [service.url.removeprefix("http://")]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     running = subprocess.Popen(
@@ -249,8 +268,13 @@ def test_the_dashboards_and_prometheus_find_each_other() -> None:
     folder = provider["options"]["path"]
     assert f"./deploy/grafana/dashboards:{folder}:ro" in COMPOSE["grafana"]["volumes"]
     assert COMPOSE["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/overview.json"
-    (scraped,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert scraped["static_configs"][0]["targets"] == ["crm-service:3000", "crm-worker:3000"]
+    scraped = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    assert {each["job_name"]: each["static_configs"][0]["targets"] for each in scraped} == {
+        "crm-service": ["crm-service:3000"],
+        "crm-worker": ["crm-worker:3000"],
+        "crm-identity": ["identity:8080"],
+    }
+    assert {"crm-service", "crm-worker", "identity"} <= COMPOSE.keys()
 
 
 def test_no_two_dashboards_or_panels_are_taken_for_one_another() -> None:
