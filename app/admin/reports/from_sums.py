@@ -283,7 +283,7 @@ class _Visit(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Visits that follow on each other: the shortest first, or the longest first if `backwards`."""
+    """Visits that follow on each other by how long they took: the shortest first, or the longest if `backwards`."""
 
     stage: int
     bucket: int
@@ -299,6 +299,8 @@ async def _times_counted(
     counts = defaultdict[int, Counter[int]](Counter)
     for it in figures:
         counts[int(it.facet)][int(it.part)] += it.rows
+    if not counts:
+        return {}
     # As percentile_cont has it.
     exact = {(stage, share): share * (counts[stage].total() - 1) for stage in counts for share in SHARES}
     visits = {
@@ -306,7 +308,9 @@ async def _times_counted(
         for (stage, _), between_two in exact.items()
         for place in (floor(between_two), ceil(between_two))
     }
-    seconds = await _seconds_of(tx, set(visits.values()), counts, between, people)
+    seconds = await _seconds_of(tx, sorted(set(visits.values())), counts, between, people)
+    if seconds is None:
+        return await _times_of_rows(tx, between, people)
     times = defaultdict[int, list[float]](list)
     for (stage, _), place in exact.items():
         low, high = (seconds[visits[stage, end]] for end in (floor(place), ceil(place)))
@@ -324,26 +328,42 @@ def _visit_at(stage: int, counts: Counter[int], place: int) -> _Visit:
 
 async def _seconds_of(
     tx: Transaction,
-    visits: Iterable[_Visit],
+    visits: Sequence[_Visit],
     counts: Mapping[int, Counter[int]],
     between: Between | None,
     people: Sequence[str] | None,
-) -> dict[_Visit, float]:
-    """How long each of these visits took. From whichever end of its bucket is nearer, one after the other is read."""
-    groups = [list(group) for _, group in groupby(sorted(visits), key=lambda visit: visit[:2])]
-    runs = []
-    for (stage, bucket, first), last in ((group[0], group[-1].number) for group in groups):
-        size = counts[stage][bucket]
-        backwards = size - first <= last
-        runs.append(_Run(stage, bucket, backwards, size - 1 - last if backwards else first, last - first + 1))
+) -> dict[_Visit, float] | None:
+    """How long each of these visits took; None if there are fewer visits in all than would be read for it.
+
+    From whichever end of its bucket is nearer, one after the other is read.
+    """
+    # What follows on each other is found by one run.
+    groups = [
+        [visit for _, visit in group]
+        for _, group in groupby(enumerate(visits), key=lambda it: (*it[1][:2], it[1].number - it[0]))
+    ]
+    runs = [_run_of(group, counts[group[0].stage][group[0].bucket]) for group in groups]
     given: dict[str, Any] = {name: [getattr(run, name) for run in runs] for name in _Run._fields}
     given |= {"people": people, "first": between and between.first, "last": between and between.last}
-    found = json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[list[float]])
+    # A bucket also has the visits of other periods and people.
+    of_all = between is None and people is None
+    given["visits"] = None if of_all else sum(each.total() for each in counts.values())
+    found = json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[list[float]] | None)
+    if found is None:
+        return None
     return {
-        visit: (times[::-1] if run.backwards else times)[visit.number - group[0].number]
+        visit: seconds
         for group, run, times in zip(groups, runs, found, strict=True)
-        for visit in group
+        for visit, seconds in zip(group, times[::-1] if run.backwards else times, strict=True)
     }
+
+
+def _run_of(group: Sequence[_Visit], size: int) -> _Run:
+    """What reads these visits of a bucket of this size."""
+    first, last = group[0], group[-1]
+    backwards = size - first.number <= last.number
+    skipped = size - 1 - last.number if backwards else first.number
+    return _Run(first.stage, first.bucket, backwards, skipped, len(group))
 
 
 async def team_rows(tx: Transaction, between: Between | None, only: str | None) -> TeamRows:

@@ -49,22 +49,29 @@ TIMES_OF_OWN = unprepared(
     )
 )
 # Of the visits of a stage that took about as long (its bucket), some that follow on each other, the shortest first, or
-# backwards: the index has them in order.
+# backwards: the index has them in order. Null if all visits that are asked about are fewer than those of the buckets.
 _IN_ORDER = f"""ARRAY(
     SELECT extract(epoch FROM left_at - entered_at)::float8 FROM stage_history JOIN deals ON deals.id = deal_id
     WHERE to_stage_id = stage AND left_at IS NOT NULL AND time_bucket = bucket
         AND deleted_at IS NULL AND {_OWNED} {_CREATED}
     ORDER BY left_at - entered_at {{0}} OFFSET skipped LIMIT most
 )"""
+_WANTED = "unnest(CAST(:stage AS bigint[]), CAST(:bucket AS integer[]))"
 TIMES_AT = unprepared(
     text(f"""
+        WITH reads AS (
+            SELECT coalesce(sum(rows), 0) AS visits FROM {_WANTED} AS wanted (stage, bucket) JOIN report_sums AS sums
+                ON series = 'deals.times' AND NOT by_person AND span = 0 AND person = '' AND hour = 0
+                AND NOT whole_day AND facet = stage::text AND part = bucket::text
+        )
         SELECT coalesce(json_agg(
             CASE WHEN backwards THEN {_IN_ORDER.format("DESC")} ELSE {_IN_ORDER.format("")} END ORDER BY number
-        ), '[]')::text
+        ), 'null')::text
         FROM unnest(
             CAST(:stage AS bigint[]), CAST(:bucket AS integer[]), CAST(:backwards AS boolean[]),
             CAST(:skipped AS bigint[]), CAST(:most AS bigint[])
         ) WITH ORDINALITY AS wanted (stage, bucket, backwards, skipped, most, number)
+        WHERE CAST(:visits AS bigint) IS NULL OR (SELECT visits FROM reads) <= :visits
     """)
 )
 # The best customers are read off an index; of those that changed since, the changes are added. Where few have deals in
