@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from time import sleep
 from typing import Any, NamedTuple
 
 import click
 import psycopg
 
 from app.cli.environment import data_dir_option, environment
-from app.db.revisions import revision_of, revisions
+from app.db.revisions import SESSION_NAME, revision_of, revisions
 from app.db.roles import SERVICE_ROLE
 from app.db.standby import PLACE
 from app.db.startup import UnsafeRoleError, check_role
@@ -35,14 +36,20 @@ MOST_LAG_BYTES = 64 * 1024**2
 SAMPLE = b"crm doctor"
 # Rows that do not fit into memory go to temporary files, as long as the statement runs: 16 MB of them.
 SPILL = "SELECT count(*) FROM unnest(array_fill(repeat('x', 8000), ARRAY[2000]))"
-# Who holds what others wait for, and waits for nobody: whoever waits in between is not to blame.
+# Who holds what others wait for, in which transaction, and waits for nobody: whoever waits in between is not to blame.
+# What other logins do is hidden from the service's login; their locks are not. A prepared transaction has process 0.
 HOLDERS = """
-    WITH waits AS (SELECT pid, unnest(pg_blocking_pids(pid)) AS holder FROM pg_locks WHERE NOT granted)
-    SELECT session.pid, session.usename, session.application_name, count(DISTINCT waits.pid)
-    FROM waits JOIN pg_stat_activity AS session ON session.pid = waits.holder
-    WHERE NOT EXISTS (SELECT FROM pg_locks WHERE pg_locks.pid = session.pid AND NOT granted)
-      AND session.datname = current_database()
-    GROUP BY session.pid, session.usename, session.application_name
+    WITH locks AS MATERIALIZED (SELECT pid, granted, virtualtransaction FROM pg_locks),
+    waits AS (
+        SELECT pid, unnest(pg_blocking_pids(pid)) AS holder FROM locks JOIN pg_stat_activity USING (pid)
+        WHERE NOT granted AND datname = current_database()
+    )
+    SELECT holder, min(virtualtransaction), usename, application_name, count(DISTINCT waits.pid)
+    FROM waits
+    LEFT JOIN locks ON locks.pid = holder
+    LEFT JOIN pg_stat_activity AS session ON session.pid = holder
+    WHERE NOT EXISTS (SELECT FROM locks WHERE pid = holder AND NOT granted)
+    GROUP BY holder, usename, application_name
     ORDER BY count(DISTINCT waits.pid) DESC
 """
 
@@ -214,23 +221,32 @@ def _room(settings: Settings) -> str:
         except psycopg.errors.DiskFull as error:
             advice = "Make room there, and start the server again if it has ended. Reads work meanwhile, writes do not."
             raise Wrong(f"full: {error.diag.message_primary}", advice) from None
-    return "has room for 16 MB"
+        except psycopg.errors.ConfigurationLimitExceeded as error:
+            advice = "Raise temp_file_limit: reports and exports of many records write more."
+            raise Wrong(f"is not to be used so much: {error.diag.message_primary}", advice, Verdict.WARNING) from None
+    return "has room for 16 MB of temporary files"
 
 
 def _locks(settings: Settings) -> str:
     with _connected(settings) as connection:
         holders = connection.execute(HOLDERS).fetchall()
         if holders:
-            time.sleep(HELD_SECONDS)
-            before = {row[0] for row in holders}
-            holders = [row for row in connection.execute(HOLDERS).fetchall() if row[0] in before]
-    if holders:
-        pid, login, program, waiting = holders[0]
-        raise Wrong(
-            f"{waiting} sessions wait for process {pid} of the server: {login}, {program or 'of no name'}",
-            f"Look what it does (pg_stat_activity), and end it: SELECT pg_terminate_backend({pid}).",
-        )
-    return "nobody waits for long"
+            sleep(HELD_SECONDS)
+            before = {row[:2] for row in holders}
+            holders = [row for row in connection.execute(HOLDERS).fetchall() if row[:2] in before]
+    if not holders:
+        return "nobody waits for long"
+    pid, _, login, program, waiting = holders[0]
+    wait = f"{waiting} sessions wait for"
+    if pid == 0:
+        advice = "Look which (pg_prepared_xacts), and end it: ROLLBACK PREPARED 'its gid'."
+        raise Wrong(f"{wait} a prepared transaction", advice)
+    holder = f"{login}, {program or 'without an application name'}" if login else "one of its own, such as autovacuum"
+    if program == SESSION_NAME:
+        advice = "This is crm db upgrade: let it come to its end."
+        raise Wrong(f"{wait} process {pid} of the server: {holder}", advice, Verdict.WARNING)
+    advice = f"Look what it does (pg_stat_activity), and end it: SELECT pg_terminate_backend({pid})."
+    raise Wrong(f"{wait} process {pid} of the server: {holder}", advice)
 
 
 def _owner(settings: Settings) -> str | None:

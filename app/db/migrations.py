@@ -24,7 +24,7 @@ from sqlalchemy import Connection, MetaData, create_engine, pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from app.db.revisions import MIGRATIONS, VERSION_TABLE, revisions
+from app.db.revisions import MIGRATIONS, SESSION_NAME, VERSION_TABLE, revisions
 from app.db.roles import MAINTENANCE_ROLE, OWN_RECORDS_ROLE, ROLES, SEARCH_ROLE, SERVICE_ROLE
 from app.models import Base
 
@@ -165,7 +165,8 @@ class Migrations:
         self._line = line
         self._revisions = revisions(line.folder)
         path = {"options": f"-csearch_path={line.schema}"} if line.schema else {}
-        self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool, connect_args=path)
+        named = {"application_name": SESSION_NAME}
+        self._engine = create_engine(_driver(owner_dsn), poolclass=pool.NullPool, connect_args=named | path)
         self._login = make_url(service_dsn).username or ""
         self._owner = make_url(owner_dsn).username or ""
         self._commands = AlembicCommands(

@@ -140,7 +140,7 @@ class Pool:
         self.in_use = 0
         # Told of each one that is lent and given back: whoever waits gets it at once, so that a look after requests
         # would find a full pool less than full.
-        self._measured = measured
+        self._used = USED if measured else None
         if measured:
             MOST.set(most)
         self._streams = asyncio.Semaphore(MAX_STREAMS)
@@ -171,8 +171,8 @@ class Pool:
             await self._pool.putconn(connection)
             raise asyncio.CancelledError
         self.in_use += 1
-        if self._measured:
-            USED.inc()
+        if self._used:
+            self._used.inc()
         return connection
 
     @asynccontextmanager
@@ -193,8 +193,8 @@ class Pool:
     async def release(self, connection: Connection) -> None:
         """Take a connection back. Where it broke, all that were opened before it broke are likely to be broken, too."""
         self.in_use -= 1
-        if self._measured:
-            USED.dec()
+        if self._used:
+            self._used.dec()
         # A task that was cancelled while it entered a pipeline leaves the connection in it: the next one to borrow it
         # would get no rows.
         if not connection.closed and connection.info.pipeline_status != PipelineStatus.OFF:

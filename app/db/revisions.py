@@ -9,6 +9,8 @@ from psycopg import sql
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 VERSION_TABLE = "crm_migrations"
+# The name under which the server shows who migrates.
+SESSION_NAME = "crm-migrations"
 
 
 def revisions(migrations: Path = MIGRATIONS) -> list[str]:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from structlog.testing import capture_logs
 
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
@@ -274,9 +275,14 @@ def test_with_the_store_away_only_the_bytes_are(
     for away in ({"s3_endpoint_url": "http://127.0.0.1:1"}, {"s3_secret_access_key": "wrong"}, {"s3_bucket": ""}):
         client = variant(**away)
         cut_off = callers.person("admin", tenant, client=client)
-        for answer in (cut_off.attach(customer), cut_off.get(f"{path}/content")):
+        with capture_logs() as logged:
+            answers = [cut_off.attach(customer), cut_off.get(f"{path}/content")]
+        for answer in answers:
             refused(answer, 503, "SERVICE_UNAVAILABLE")
             assert answer.headers["Retry-After"]
+        # Nobody knows whether it is there.
+        (told,) = [line["event"] for line in logged if "sweep" in line["event"]]
+        assert told.startswith("an object could not be deleted: if it is in the store")
         assert cut_off.ok("GET", f"{customer}/attachments")["total"] == 1
         assert cut_off.customer()["id"]
         assert client.get("/health").status_code == client.get("/ready").status_code == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -27,12 +28,23 @@ def erase(caller: Caller, path: str, confirm: str, **more: Any) -> Any:
     return response.json()
 
 
+def found(settings: Settings, word: str) -> set[str]:
+    """The tables that have this word of small letters and digits, or its bytes, anywhere."""
+    is_in = "SELECT EXISTS (SELECT FROM {0} WHERE strpos({0}::text, %s) + strpos({0}::text, %s) > 0)"
+    with psycopg.connect(settings.migration_dsn, user="postgres") as superuser:
+        tables = [name for (name,) in superuser.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        words = [word, word.encode().hex()]
+        return {name for name in tables if superuser.execute(is_in.format(name), words).fetchone() == (True,)}
+
+
 def test_a_customer_is_erased_with_everything_that_belongs_to_it(admin: Caller, settings: Settings) -> None:
-    made, other = fill(admin, "Ada"), fill(admin, "Grace")
+    name = f"ada{uuid4().hex}"
+    made, other = fill(admin, name), fill(admin, "Grace")
     path = f"/admin/customers/{made['customer']}"
     admin.ok("DELETE", f"/admin/notes/{made['note']}")
     refused(admin.post(f"{path}/erase", {"reason": "why", "confirm": "Adam"}), 400, "INVALID_REQUEST")
-    erased = erase(admin, path, "Ada")
+    assert {"audit_entries", "contacts", "customers", "deals", "projects"} <= found(settings, name)
+    erased = erase(admin, path, name)
     assert erased["erased"] == ALL
     receipt = convert(erased["receipt"], Receipt)
     assert receipt.is_genuine(settings)
@@ -50,6 +62,7 @@ def test_a_customer_is_erased_with_everything_that_belongs_to_it(admin: Caller, 
         assert entry["action"] == "erase" or entry["changes"] == {}
     seal(settings)
     assert breaks(settings, admin.tenant) == []
+    assert found(settings, name) == set()
 
 
 def test_what_is_in_the_trash_is_erased_too_and_a_dry_run_erases_nothing(admin: Caller) -> None:

@@ -78,7 +78,7 @@ def reports(chance: random.Random, times: Iterator[datetime]) -> Iterator[Make]:
 
 
 async def times_in_stages(tx: Transaction, between: Between | None, people: list[str] | None) -> dict[str, Any]:
-    """The median and the ninth tenth, before the funnel cuts them to whole seconds, which tests do not last."""
+    """The median and the ninth tenth, before the funnel cuts them to whole seconds, for which a test is too short."""
     return {stage.stage: stage.seconds for stage in (await from_sums.funnel_rows(tx, between, people)).stages}
 
 
@@ -231,9 +231,9 @@ def test_reports_are_right_while_many_write_and_somebody_adds_up(books: Books) -
     asyncio.run(compare(books.settings, books.tenant, reports(books.chance, books.times)))
 
 
-@pytest.mark.slow
-def test_what_was_added_up_bit_by_bit_is_what_is_added_up_at_once(books: Books) -> None:
-    for _ in range(5):
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_what_was_added_up_bit_by_bit_is_what_is_added_up_at_once(books: Books, rounds: int) -> None:
+    for _ in range(rounds):
         books.live()
         books.settle()
     with psycopg.connect(books.settings.migration_dsn) as owner:

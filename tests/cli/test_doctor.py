@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
+from typing import Any, Self
 
 import psycopg
 import pytest
+from sqlalchemy import Engine, event, make_url
 
+from app.cli import doctor
+from app.db.migrations import Migrations
 from app.settings import Settings
 from tests.callers import Caller
 from tests.conftest import renamed
@@ -102,30 +107,100 @@ def test_jobs_that_nobody_takes_are_noticed(settings: Settings, admin: Caller, m
     assert "Start crm worker" in output
 
 
+class Held:
+    """One session that holds a lock, and another one that waits for it."""
+
+    LOCK = "SELECT pg_advisory_xact_lock(22)"
+
+    def __init__(self, settings: Settings, holders_name: str) -> None:
+        with ExitStack() as opened:
+            self._holder = opened.enter_context(psycopg.connect(settings.migration_dsn, application_name=holders_name))
+            self._waiter = opened.enter_context(psycopg.connect(settings.database_dsn, autocommit=True))
+            self._looker = opened.enter_context(psycopg.connect(settings.migration_dsn, autocommit=True))
+            self._opened = opened.pop_all()
+        self.pid = self._holder.info.backend_pid
+
+    def __enter__(self) -> Self:
+        self._hold()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+        self._opened.close()
+
+    def hold_anew(self) -> None:
+        """Another short transaction of the same session, and another wait for it."""
+        self._release()
+        self._hold()
+
+    def _hold(self) -> None:
+        self._holder.execute(self.LOCK)
+        self._waiting = threading.Thread(target=self._waiter.execute, args=(self.LOCK,), daemon=True)
+        self._waiting.start()
+        held, waiter = "SELECT cardinality(pg_blocking_pids(%s)) > 0", self._waiter.info.backend_pid
+        wait_until(lambda: self._looker.execute(held, [waiter]).fetchone() == (True,), "it waits")
+
+    def _release(self) -> None:
+        self._holder.rollback()
+        self._waiting.join(60)
+        assert not self._waiting.is_alive()
+
+
 def test_whoever_holds_what_others_wait_for_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", 0)
-    with (
-        psycopg.connect(settings.migration_dsn, application_name="quarterly") as holder,
-        psycopg.connect(settings.migration_dsn, autocommit=True) as looker,
-        psycopg.connect(settings.database_dsn) as waiter,
-    ):
-        holder.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
-        holding = holder.info.backend_pid
-        waiting = threading.Thread(
-            target=waiter.execute,
-            args=("SELECT set_config('role', 'crm_service', true); SELECT FROM customers LIMIT 1",),
-        )
-        waiting.start()
-        try:
-            held = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
-            wait_until(lambda: looker.execute(held, [waiter.info.backend_pid]).fetchone() == (True,), "it waits")
-            code, verdicts, output = diagnosis(settings)
-        finally:
-            holder.rollback()
-            waiting.join()
+    with Held(settings, "quarterly") as held:
+        code, verdicts, output = diagnosis(settings)
     assert (code, verdicts["database's locks"]) == (1, "failed")
-    assert f"process {holding} of the server" in output
+    assert f"process {held.pid} of the server" in output
     assert "quarterly" in output
+
+
+def test_a_migration_that_others_wait_for_is_not_to_be_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", 0)
+    names: list[str] = []
+
+    def note(connection: Any, _: object) -> None:
+        names.append(connection.info.get_parameters()["application_name"])
+
+    event.listen(Engine, "connect", note)
+    Migrations(settings.migration_dsn, settings.database_dsn).current()
+    event.remove(Engine, "connect", note)
+    with Held(settings, names[0]):
+        code, verdicts, output = diagnosis(settings)
+    assert (code, verdicts["database's locks"]) == (0, "warning"), output
+    assert "This is crm db upgrade: let it come to its end." in output
+    assert "pg_terminate_backend" not in output
+
+
+def test_a_session_whose_transactions_are_short_is_not_to_blame(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds what others wait for at both looks, but it gave it back in between."""
+    with Held(settings, "crm-service") as held:
+        monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", held)
+        monkeypatch.setattr("app.cli.doctor.sleep", Held.hold_anew)
+        code, _, output = diagnosis(settings)
+    assert (code, "nobody waits for long" in output) == (0, True), output
+
+
+@pytest.mark.parametrize(
+    ("holder", "said"),
+    [
+        ("0, '-1/7', NULL, NULL", "wait for a prepared transaction"),
+        ("7, '3/7', NULL, ''", "process 7 of the server: one of its own, such as autovacuum"),
+        ("7, '3/7', 'bob', ''", "process 7 of the server: bob, without an application name"),
+    ],
+)
+def test_a_holder_without_a_name_is_told_of_in_words(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, holder: str, said: str
+) -> None:
+    """What the server answers then: to get there takes settings that the tests' server does not have."""
+    monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", 0)
+    monkeypatch.setattr("app.cli.doctor.HOLDERS", f"SELECT {holder}, 2")
+    monkeypatch.setattr("app.cli.doctor.CHECKS", {"database's locks": doctor.CHECKS["database's locks"]})
+    assert said in diagnosis(settings)[2]
 
 
 def test_a_full_disk_of_the_database_is_noticed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +209,15 @@ def test_a_full_disk_of_the_database_is_noticed(settings: Settings, monkeypatch:
     code, verdicts, output = diagnosis(settings)
     assert (code, verdicts["database's disk"]) == (1, "failed")
     assert "Make room there" in output
+
+
+def test_a_limit_of_temporary_files_is_not_taken_for_a_full_disk(settings: Settings) -> None:
+    superuser = make_url(settings.database_dsn).set(username="postgres")
+    limited = superuser.update_query_dict({"options": "-ctemp_file_limit=1MB"})
+    code, verdicts, output = diagnosis(settings, DATABASE_URL=limited.render_as_string(hide_password=False))
+    assert (code, verdicts["database's disk"]) == (0, "warning"), output
+    assert "Raise temp_file_limit" in output
+    assert "has room for 16 MB of temporary files" in diagnosis(settings)[2]
 
 
 def test_room_is_looked_for_on_the_databases_disk(settings: Settings) -> None:

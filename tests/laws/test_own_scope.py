@@ -185,6 +185,10 @@ WRITES = [
 ]
 
 
+# What is asked for before its time, and so would be refused of any record.
+NOT_READY = {"ASSISTANT_NOT_CONFIGURED", "IMPORT_NOT_CHECKED"}
+
+
 @pytest.mark.parametrize("operation", WRITES, ids=str)
 def test_a_hidden_record_can_not_be_written_to(operation: Operation, known: tuple[FakeData, Caller, Caller]) -> None:
     (world, _, agent), same = known, {"X-Request-ID": "same"}
@@ -200,9 +204,12 @@ def test_the_answer_to_a_write_says_no_more_of_what_is_hidden_than_names(
     operation: Operation, known: tuple[FakeData, Caller, Caller], admin: Caller, agent: Caller
 ) -> None:
     world, _, person = (FakeData(admin, agent), admin, agent) if operation.method == "DELETE" else known
+    # What the writes before this one left is still the agent's own: else this one would show nothing.
+    of_record = [read for read in READS if read.parameters == operation.parameters[:1]]
+    person.ok("GET", min(of_record, key=lambda read: len(read.path)).url(**world.own | world.shared))
     own = person.call(operation.method, operation.url(**world.own | world.shared), **operation.payload())
     assert CANARY not in own.text
-    assert own.status_code in {200, 201, 400, 403, 409}, own.text
+    assert own.status_code in {200, 201, 400} or own.json()["code"] in NOT_READY, own.text
 
 
 def test_a_hidden_record_is_unknown_as_a_reference(admin: Caller, agent: Caller) -> None:

@@ -160,7 +160,7 @@ async def _discard(store: ObjectStore, key: str) -> None:
     try:
         await store.delete(key)
     except AppError:
-        log.warning("an object is left over: crm attachments sweep finds it", key=key)
+        log.warning("an object could not be deleted: if it is in the store, crm attachments sweep finds it", key=key)
 
 
 def _served_type(settings: Settings, attachment: Attachment) -> str:
