@@ -28,13 +28,14 @@ def erase(caller: Caller, path: str, confirm: str, **more: Any) -> Any:
     return response.json()
 
 
-def found(settings: Settings, word: str) -> set[str]:
+def found(settings: Settings, tenant: str, word: str) -> set[str]:
     """The tables that have this word of small letters and digits, or its bytes, anywhere."""
     is_in = "SELECT EXISTS (SELECT FROM {0} WHERE strpos({0}::text, %s) + strpos({0}::text, %s) > 0)"
-    with psycopg.connect(settings.migration_dsn, user="postgres") as superuser:
-        tables = [name for (name,) in superuser.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+    with psycopg.connect(settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [tenant])
+        tables = [name for (name,) in owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         words = [word, word.encode().hex()]
-        return {name for name in tables if superuser.execute(is_in.format(name), words).fetchone() == (True,)}
+        return {name for name in tables if owner.execute(is_in.format(name), words).fetchone() == (True,)}
 
 
 def test_a_customer_is_erased_with_everything_that_belongs_to_it(admin: Caller, settings: Settings) -> None:
@@ -43,7 +44,7 @@ def test_a_customer_is_erased_with_everything_that_belongs_to_it(admin: Caller, 
     path = f"/admin/customers/{made['customer']}"
     admin.ok("DELETE", f"/admin/notes/{made['note']}")
     refused(admin.post(f"{path}/erase", {"reason": "why", "confirm": "Adam"}), 400, "INVALID_REQUEST")
-    assert {"audit_entries", "contacts", "customers", "deals", "projects"} <= found(settings, name)
+    assert {"audit_entries", "contacts", "customers", "deals", "projects"} <= found(settings, admin.tenant, name)
     erased = erase(admin, path, name)
     assert erased["erased"] == ALL
     receipt = convert(erased["receipt"], Receipt)
@@ -62,7 +63,7 @@ def test_a_customer_is_erased_with_everything_that_belongs_to_it(admin: Caller, 
         assert entry["action"] == "erase" or entry["changes"] == {}
     seal(settings)
     assert breaks(settings, admin.tenant) == []
-    assert found(settings, name) == set()
+    assert found(settings, admin.tenant, name) == set()
 
 
 def test_what_is_in_the_trash_is_erased_too_and_a_dry_run_erases_nothing(admin: Caller) -> None:
