@@ -43,13 +43,15 @@ def check_counts(settings: Settings, tenant: str) -> None:
             assert dict(kept) == dict(counted), table
 
 
-@pytest.mark.slow
-def test_counts_stay_right_while_many_create_change_delete_and_restore(admin: Caller, settings: Settings) -> None:
+@pytest.mark.parametrize(("many", "each"), [(3, 1), pytest.param(6, 6, marks=pytest.mark.slow)])
+def test_counts_stay_right_while_many_create_change_delete_and_restore(
+    many: int, each: int, admin: Caller, settings: Settings
+) -> None:
     tags = [admin.tag(f"tag {number}")["id"] for number in range(3)]
 
     def live(seed: int) -> None:
         chance = random.Random(seed)
-        for number in range(6):
+        for number in range(each):
             customer = admin.customer(f"{seed}.{number}", status=chance.choice(["lead", "active"]))["id"]
             path = f"/admin/customers/{customer}"
             admin.ok("PUT", f"{path}/tags", {"tag_ids": chance.sample(tags, chance.randint(0, 3))})
@@ -64,8 +66,8 @@ def test_counts_stay_right_while_many_create_change_delete_and_restore(admin: Ca
                     admin.ok("POST", f"{path}/restore")
             admin.post("/admin/tags", {"name": "tag 0"})  # refused, and not counted
 
-    with ThreadPoolExecutor(6) as people:
-        list(people.map(live, range(6)))
+    with ThreadPoolExecutor(many) as people:
+        list(people.map(live, range(many)))
     check_counts(settings, admin.tenant)
     assert admin.ok("GET", "/admin/customers")["total"] == len(
         admin.ok("GET", "/admin/customers", page_size=100)["data"]
