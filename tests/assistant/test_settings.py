@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -245,13 +244,6 @@ def test_keys_are_replaced_one_after_the_other(
     shown = there.ok("POST", f"/admin/assistant/mcp-servers/{made['id']}/refresh")
     assert shown["problem"] == "The server does not accept connections"
     assert [entry["action"] for entry in there.audit()] == ["create", "create"]
-
-
-def test_a_service_without_conversations_loads_no_library_of_a_provider() -> None:
-    loaded = "import app.worker, app.main, app.background, sys; print(*sys.modules)"
-    names = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True).stdout.split()
-    assert "app.assistant.provider" in names
-    assert {"anthropic", "openai", "mcp", "httpx2"}.isdisjoint(names)
 
 
 def test_without_the_libraries_it_says_what_to_install(

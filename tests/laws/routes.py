@@ -13,8 +13,7 @@ import httpx
 import psycopg
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
-from msgspec import UNSET, to_builtins
-from msgspec.structs import fields
+from msgspec import UNSET, structs, to_builtins
 from polyfactory.factories.msgspec_factory import MsgspecFactory
 from psycopg.types.json import Jsonb
 
@@ -30,6 +29,9 @@ from app.web.input import input_types
 from app.web.structs import Body
 from tests.callers import Caller
 from tests.tools import Tools
+
+# msgspec works them out anew each time.
+fields = cache(structs.fields)
 
 UNKNOWN_ID = 2**62
 UNKNOWN_OPERATION = uuid.UUID(int=0)

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import pytest
-from msgspec.structs import fields
 
 from app.admin.bulk import BulkChange
 from app.background import BULKS
@@ -17,7 +16,7 @@ from app.web.fields import _leaves
 from app.web.input import input_types
 from app.web.paging import NOT_FILTERS
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, UNKNOWN_ID, create, valid_body
+from tests.laws.routes import ADMIN, UNKNOWN_ID, create, fields, valid_body
 
 
 class Bulk(NamedTuple):
@@ -75,7 +74,8 @@ every_action = pytest.mark.parametrize("bulk", ACTIONS, ids=str)
 
 def make(caller: Caller, bulk: Bulk, admin: Caller) -> int:
     """A record of this caller's for the action: to be restored, an admin has put it into the trash."""
-    (creates,) = [o for o in ADMIN if o.method == "POST" and o.path == creating(bulk)]
+    path = creating(bulk)
+    (creates,) = [o for o in ADMIN if o.method == "POST" and o.path == path]
     record = int(create(caller, creates)["id"])
     if bulk.action == "restore":
         admin.ok("DELETE", f"{bulk.collection}/{record}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -84,3 +86,29 @@ def test_only_the_object_store_knows_its_library() -> None:
 def test_nothing_but_the_migrations_writes_tables() -> None:
     for path in FILES:
         assert "CREATE TABLE" not in path.read_text().replace("CREATE TEMP TABLE", ""), path
+
+
+def loaded(program: str) -> set[str]:
+    """The modules that a new process has loaded after this program."""
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout.split()
+    return set(shown)
+
+
+def test_service_and_worker_load_no_library_that_is_not_asked_for() -> None:
+    names = loaded(
+        "import app.worker, app.main, app.background; from app.settings import Settings;"
+        " app.main.create_app(Settings(jwt_secret='x' * 32, database_url='postgresql://localhost/none'))"
+    )
+    assert "app.assistant.provider" in names
+    optional = {"redis", "aio_pika", "xlsxwriter", "anthropic", "openai", "mcp", "httpx2", "argon2", "zxcvbn"}
+    assert names & (optional | {"app.identity"}) == set()
+
+
+def test_crm_identity_loads_nothing_of_the_admins_api() -> None:
+    assert loaded("import app.identity.main") & {"app.admin", "app.console", "app.assistant"} == set()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from msgspec.structs import fields
 
 from app.records import walking
 from app.records.listing import sort_keys
@@ -24,6 +23,7 @@ from tests.laws.routes import (
     Operation,
     change,
     create,
+    fields,
     make,
     make_delivery,
     make_duplicates,

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from msgspec.structs import fields
 
 from app.settings import Settings
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, make, make_others
+from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, fields, make, make_others
 
 # A word in everything that the agent may not see.
 CANARY = "canary"

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
-from msgspec.structs import fields
 
 from app.records.resources import RESOURCES
 from app.settings import Settings
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, make, make_others, valid_body
+from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, fields, make, make_others, valid_body
 
 # By field of a body: the code for a wrong value.
 CODES = {

@@ -15,7 +15,6 @@ from typing import Any, get_args
 import psycopg
 import pytest
 from litestar.handlers import BaseRouteHandler
-from msgspec.structs import fields
 from psycopg import errors
 from sqlalchemy import Column, Table
 
@@ -33,7 +32,7 @@ from app.records.listing import Listing
 from app.records.resources import MEMBERS, REPORT_SCHEDULES, RESOURCES, SETTINGS, Resource, references
 from app.records.sorting import Order
 from tests.callers import Caller
-from tests.laws.routes import ADMIN, COLLECTIONS, HANDLERS, make
+from tests.laws.routes import ADMIN, COLLECTIONS, HANDLERS, fields, make
 
 DECLARATIONS = "app/records/resources.py"
 every_resource = pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)

@@ -8,11 +8,10 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from msgspec import UNSET, ValidationError
-from msgspec.structs import fields
 
 from app.web.fields import Refused, _extras, _leaves, _plain, parameter_reader
 from app.web.input import input_types
-from tests.laws.routes import EVERY
+from tests.laws.routes import EVERY, fields
 
 BODIES = {wanted.data for each in EVERY if (wanted := input_types(each.handler)).data is not None}
 QUERIES = {wanted.query for each in EVERY if (wanted := input_types(each.handler)).query is not None}

@@ -12,7 +12,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from mcp import Client
 from msgspec.inspect import type_info
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from app.access.permissions import Role
 from app.admin.tools.answers import PEOPLE, UNTRUSTED, shaped
@@ -29,7 +29,7 @@ from app.settings import Settings
 from app.web.fields import is_choice
 from app.web.input import read_again
 from tests.callers import Caller, Callers
-from tests.laws.routes import ADMIN, COLLECTIONS, UNKNOWN_ID, make, valid_body
+from tests.laws.routes import ADMIN, COLLECTIONS, UNKNOWN_ID, fields, make, valid_body
 from tests.laws.test_own_scope import CANARY, FakeData
 from tests.mcp.serving import served
 from tests.mcp.test_door import connected

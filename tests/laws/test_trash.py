@@ -7,11 +7,10 @@ import io
 from typing import Any
 
 import pytest
-from msgspec.structs import fields
 
 from app.web.input import input_types
 from tests.callers import Caller, refused
-from tests.laws.routes import ADMIN, COLLECTIONS, Operation, make, valid_body
+from tests.laws.routes import ADMIN, COLLECTIONS, Operation, fields, make, valid_body
 
 TRASHABLE = sorted(
     operation.parameters[0] for operation in ADMIN if operation.path.endswith("/restore") and operation.method == "POST"
