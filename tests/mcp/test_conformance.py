@@ -47,6 +47,7 @@ def address(settings: Settings) -> Iterator[str]:
         yield f"{address}/admin/mcp"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
 def test_the_conformance_suite_passes(revision: str, suite: Path, address: str) -> None:
     """The files of expected failures say why each of them is one."""
