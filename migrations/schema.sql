@@ -2796,10 +2796,13 @@ CREATE TABLE stage_history (
     reason varchar(255),
     time_bucket integer GENERATED ALWAYS AS (floor(64::double precision * ln(GREATEST(1.0::double precision,
         EXTRACT(epoch FROM left_at - entered_at)::double precision)) / ln(2::double precision))::integer) STORED,
+    deal_created_at timestamptz,
+    deal_owner_id text,
     CONSTRAINT stage_history_pkey PRIMARY KEY (tenant_id, id),
     CONSTRAINT stage_history_tenant_id_check CHECK (tenant_id <> ''),
     CONSTRAINT stage_history_years_check CHECK (entered_at >= '0002-01-01 00:00:00+00' AND entered_at <= '9999-12-31
-        23:59:59.999999+00' AND left_at >= '0002-01-01 00:00:00+00' AND left_at <= '9999-12-31 23:59:59.999999+00'),
+        23:59:59.999999+00' AND left_at >= '0002-01-01 00:00:00+00' AND left_at <= '9999-12-31 23:59:59.999999+00' AND
+        deal_created_at >= '0002-01-01 00:00:00+00' AND deal_created_at <= '9999-12-31 23:59:59.999999+00'),
     CONSTRAINT stage_history_deal_fkey FOREIGN KEY (tenant_id, deal_id) REFERENCES deals(tenant_id, id),
     CONSTRAINT stage_history_from_stage_fkey FOREIGN KEY (tenant_id, from_stage_id) REFERENCES
         pipeline_stages(tenant_id, id),
@@ -2809,9 +2812,10 @@ CREATE TABLE stage_history (
 
 CREATE INDEX stage_history_deal_idx ON stage_history (tenant_id, deal_id, id) INCLUDE (to_stage_id);
 CREATE INDEX stage_history_from_stage_idx ON stage_history (tenant_id, from_stage_id);
+CREATE INDEX stage_history_times_idx ON stage_history (tenant_id, to_stage_id, time_bucket, (left_at - entered_at))
+    INCLUDE (deal_created_at, deal_owner_id, entered_at, left_at) WHERE left_at IS NOT NULL AND deal_created_at IS NOT
+    NULL;
 CREATE INDEX stage_history_to_stage_idx ON stage_history (tenant_id, to_stage_id);
-CREATE INDEX stage_history_took_idx ON stage_history (tenant_id, to_stage_id, time_bucket, (left_at - entered_at))
-    WHERE left_at IS NOT NULL;
 
 ALTER TABLE stage_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE stage_history FORCE ROW LEVEL SECURITY;
@@ -3071,6 +3075,16 @@ AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('crm_report_sums', 0));
     PERFORM set_config('crm.tenant', tenant, true);
+    UPDATE stage_history SET (deal_created_at, deal_owner_id) = ROW (created, owner)
+    FROM (
+        SELECT visits.id, CASE WHEN deals.deleted_at IS NULL THEN deals.created_at END, deals.owner_id
+        FROM
+    deals JOIN stage_history AS visits ON visits.tenant_id = deals.tenant_id AND visits.deal_id = deals.id
+    WHERE deals.tenant_id = current_setting('crm.tenant') AND left_at IS NOT NULL
+        AND (deal_created_at, deal_owner_id)
+            IS DISTINCT FROM (CASE WHEN deals.deleted_at IS NULL THEN deals.created_at END, deals.owner_id) FOR SHARE OF deals
+    ) AS strange (id, created, owner)
+    WHERE stage_history.tenant_id = current_setting('crm.tenant') AND stage_history.id = strange.id;
     DELETE FROM report_sums WHERE tenant_id = tenant;
     DELETE FROM customer_values WHERE tenant_id = tenant;
     -- One statement, which sees the rows and the changes at the same moment.
@@ -3558,7 +3572,13 @@ BEGIN
         (SELECT * FROM expected EXCEPT SELECT * FROM kept) UNION ALL (SELECT * FROM kept EXCEPT SELECT * FROM expected)
     ) AS different GROUP BY series
     UNION ALL
-    SELECT 'customer_values', count(*) FROM worths HAVING count(*) > 0;
+    SELECT 'customer_values', count(*) FROM worths HAVING count(*) > 0
+    UNION ALL
+    SELECT 'stage_history', count(*) FROM
+    deals JOIN stage_history AS visits ON visits.tenant_id = deals.tenant_id AND visits.deal_id = deals.id
+    WHERE deals.tenant_id = current_setting('crm.tenant') AND left_at IS NOT NULL
+        AND (deal_created_at, deal_owner_id)
+            IS DISTINCT FROM (CASE WHEN deals.deleted_at IS NULL THEN deals.created_at END, deals.owner_id) HAVING count(*) > 0;
 END $function$;
 
 CREATE FUNCTION crm_contact_name(contact bigint)
@@ -6960,7 +6980,10 @@ BEGIN
         EXECUTE $q$
             UPDATE stage_history
             SET left_at = CASE WHEN deal.stage_id <> before.stage_id THEN deal.stage_entered_at END,
-                reason = CASE WHEN deal.stage_id <> before.stage_id THEN reason ELSE deal.lost_reason END
+                reason = CASE WHEN deal.stage_id <> before.stage_id THEN reason ELSE deal.lost_reason END,
+                deal_created_at = CASE WHEN deal.stage_id <> before.stage_id AND deal.deleted_at IS NULL
+                                       THEN deal.created_at END,
+                deal_owner_id = CASE WHEN deal.stage_id <> before.stage_id THEN deal.owner_id END
             FROM new_rows AS deal JOIN old_rows AS before USING (tenant_id, id)
             WHERE (deal.stage_id, deal.lost_reason) IS DISTINCT FROM (before.stage_id, before.lost_reason)
               AND stage_history.tenant_id = deal.tenant_id AND deal_id = deal.id AND left_at IS NULL
@@ -6973,6 +6996,23 @@ BEGIN
             FROM new_rows AS deal JOIN old_rows AS before USING (tenant_id, id)
             WHERE deal.stage_id <> before.stage_id ORDER BY deal.id
         $q$ USING actor ->> 'user_id', actor ->> 'user_name';
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        RETURN NULL;
+    END IF;
+    IF EXISTS (
+        SELECT tenant_id, id, owner_id, created_at, deleted_at IS NULL FROM new_rows
+        EXCEPT SELECT tenant_id, id, owner_id, created_at, deleted_at IS NULL FROM old_rows
+    ) THEN
+        EXECUTE $q$
+            UPDATE stage_history
+            SET deal_created_at = CASE WHEN deal.deleted_at IS NULL THEN deal.created_at END,
+                deal_owner_id = deal.owner_id
+            FROM new_rows AS deal JOIN old_rows AS before USING (tenant_id, id)
+            WHERE (deal.owner_id, deal.created_at, deal.deleted_at IS NULL)
+                  IS DISTINCT FROM (before.owner_id, before.created_at, before.deleted_at IS NULL)
+              AND stage_history.tenant_id = deal.tenant_id AND deal_id = deal.id AND left_at IS NOT NULL
+        $q$;
     END IF;
     RETURN NULL;
 END $function$;

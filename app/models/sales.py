@@ -120,6 +120,10 @@ class StageMove(Base):
     reason: Mapped[str | None] = mapped_column(String(255))
     # About how long it took, for the funnel.
     time_bucket: Mapped[int | None] = mapped_column(Integer, Computed("floor(64 * ln(...))"))
+    # Of the deal, once the visit has ended, for the funnel: when it was created, unless it is in the trash, and whose
+    # it is.
+    deal_created_at: Mapped[datetime | None] = mapped_column(Computed("the deal's created_at"))
+    deal_owner_id: Mapped[str | None] = mapped_column(Text, Computed("the deal's owner_id"))
 
     __table_args__ = (
         reference("stage_history", "deal_id", "deals"),

@@ -87,7 +87,7 @@ NOT_PERSONAL = {
     "report_schedules": "at every format from name owner_id recipients report to user_id user_name user_role",
     "routines": "name",
     "settings": "country default_currency timezone",
-    "stage_history": "user_id user_name",
+    "stage_history": "deal_owner_id user_id user_name",
     "tags": "color name name_folded",
     "users": "email id name role",
     "webhook_deliveries": "resource_type status type",

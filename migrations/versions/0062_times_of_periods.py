@@ -1,14 +1,14 @@
-"""How long visits of stages took is counted by the day that the deal was created, for the funnel of a period."""
-
-from importlib import import_module
+"""Times in stages were counted by day from here on. Migration 0066 does it now, with what came later."""
 
 revision = "0062"
 down_revision = "0061"
 branch_labels = None
 depends_on = None
 
-upgrade = import_module("migrations.versions.0057_sums_compared").upgrade
+
+def upgrade() -> None:
+    """Nothing any more."""
 
 
 def downgrade() -> None:
-    """Nothing: migration 0051 drops the functions."""
+    """Nothing."""

@@ -1,6 +1,4 @@
-"""The index of visits in its older form goes: the one of migration 0064 is used in its place."""
-
-from migrations.rules import run
+"""An older index of visits was dropped here. Migration 0070 does it now."""
 
 revision = "0065"
 down_revision = "0064"
@@ -9,8 +7,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run("DROP INDEX IF EXISTS stage_history_time_idx")
+    """Nothing any more."""
 
 
 def downgrade() -> None:
-    """Nothing: an older release finds the visits in the other index as well."""
+    """Nothing."""

@@ -72,13 +72,14 @@ JOIN (SELECT id, kind, probability, row_number() OVER (ORDER BY "order") AS plac
       FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stage USING (place)
 """
 STAGE_HISTORY = """
-INSERT INTO stage_history (tenant_id, deal_id, from_stage_id, to_stage_id, user_id, user_name, entered_at, left_at)
+INSERT INTO stage_history (tenant_id, deal_id, from_stage_id, to_stage_id, user_id, user_name, entered_at, left_at,
+                           deal_created_at, deal_owner_id)
 SELECT tenant_id, id, NULL, first, owner_id, owner_id, created_at,
-       CASE WHEN stage_id <> first THEN created_at + (now() - created_at) * 0.5 END
+       CASE WHEN stage_id <> first THEN created_at + (now() - created_at) * 0.5 END, created_at, owner_id
 FROM deals, (SELECT min(id) AS first FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stages
 WHERE tenant_id = %(tenant)s
 UNION ALL
-SELECT tenant_id, id, first, stage_id, owner_id, owner_id, created_at + (now() - created_at) * 0.5, NULL
+SELECT tenant_id, id, first, stage_id, owner_id, owner_id, created_at + (now() - created_at) * 0.5, NULL, NULL, NULL
 FROM deals, (SELECT min(id) AS first FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stages
 WHERE tenant_id = %(tenant)s AND stage_id <> first
 """
