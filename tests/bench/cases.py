@@ -90,6 +90,7 @@ CASES = [
     Case("report: funnel", "/admin/reports/deals/funnel", report=True),
     Case("report: funnel of a month", f"/admin/reports/deals/funnel?{MONTH}", report=True),
     Case("report: funnel of a year", f"/admin/reports/deals/funnel?{YEAR}", report=True),
+    Case("report: funnel of a person", "/admin/reports/deals/funnel?owner_id=agent-1", report=True),
     Case("report: forecast", "/admin/reports/deals/forecast", report=True),
     Case("report: forecast by month", "/admin/reports/deals/forecast?by=month&from={year}-01-01", report=True),
     Case("report: team", "/admin/reports/team", report=True),

@@ -71,17 +71,21 @@ FROM (SELECT i, now() - make_interval(secs => r(i, 46, 63072000)) AS at, 1 + r(i
 JOIN (SELECT id, kind, probability, row_number() OVER (ORDER BY "order") AS place
       FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stage USING (place)
 """
+# From a second to a hundred days, whenever the deal was created.
 STAGE_HISTORY = """
+WITH moved AS (
+    SELECT deals.*, first, created_at + make_interval(secs => exp(r(id, 49, 160000) / 10000.0)) AS moved_at
+    FROM deals, (SELECT min(id) AS first FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stages
+    WHERE tenant_id = %(tenant)s
+)
 INSERT INTO stage_history (tenant_id, deal_id, from_stage_id, to_stage_id, user_id, user_name, entered_at, left_at,
                            deal_created_at, deal_owner_id)
 SELECT tenant_id, id, NULL, first, owner_id, owner_id, created_at,
-       CASE WHEN stage_id <> first THEN created_at + (now() - created_at) * 0.5 END, created_at, owner_id
-FROM deals, (SELECT min(id) AS first FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stages
-WHERE tenant_id = %(tenant)s
+       CASE WHEN stage_id <> first THEN moved_at END, created_at, owner_id
+FROM moved
 UNION ALL
-SELECT tenant_id, id, first, stage_id, owner_id, owner_id, created_at + (now() - created_at) * 0.5, NULL, NULL, NULL
-FROM deals, (SELECT min(id) AS first FROM pipeline_stages WHERE tenant_id = %(tenant)s) AS stages
-WHERE tenant_id = %(tenant)s AND stage_id <> first
+SELECT tenant_id, id, first, stage_id, owner_id, owner_id, moved_at, NULL, NULL, NULL
+FROM moved WHERE stage_id <> first
 """
 ACTIVITIES = """
 INSERT INTO activities (tenant_id, id, title, type, status, customer_id, deal_id, assigned_to, due_date, completed_at,
