@@ -66,6 +66,7 @@ def attributes(span: Any) -> dict[str, Any]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
+@pytest.mark.slow
 def test_a_request_is_one_trace_of_its_route_and_its_statements(
     collector: Collector, tmp_path: Path, settings: Settings, tenant: str
 ) -> None:

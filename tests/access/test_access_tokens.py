@@ -214,6 +214,7 @@ def test_a_made_up_token_is_refused(admin: Caller) -> None:
         refused(other.get("/admin/me"), 401, "INVALID_TOKEN")
 
 
+@pytest.mark.slow
 def test_a_stream_ends_soon_after_its_token_is_revoked(agent: Caller, settings: Settings) -> None:
     token_id, token = token_of(agent)
     with served(create_app(settings)) as address:

@@ -295,6 +295,7 @@ def test_an_error_of_the_service_in_one_request_undoes_all(admin: Caller, monkey
     assert admin.ok("GET", "/admin/customers")["total"] == 0
 
 
+@pytest.mark.slow
 def test_large_answers_of_requests_arrive_whole(admin: Caller) -> None:
     tags = [admin.tag(f"{number:03d}" + "ü" * 95)["id"] for number in range(300)]
     large = admin.customer("Large", notes="ü" * 10_000)["id"]

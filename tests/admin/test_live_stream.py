@@ -427,6 +427,7 @@ def test_it_ends_when_the_service_stops_and_clients_come_back_spread_out(
         refused(admin.get(PATH), 503, "SERVICE_UNAVAILABLE")
 
 
+@pytest.mark.slow
 def test_who_does_not_read_is_ended_and_comes_back_to_what_was_missed(
     admin: Caller, seal: Seal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_direct_uploads_that_were_begun_at_the_same_time_count_when_they_are_com
     assert admin.ok("GET", path)["total"] == 1
 
 
+@pytest.mark.slow
 def test_an_import_beyond_the_limit_is_taken_back(limited: Callable[..., Caller]) -> None:
     admin = limited(max_records=2, jobs_in_service=True)
 

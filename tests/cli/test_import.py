@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from app.settings import Settings
 from tests.callers import Caller
 from tests.processes import crm_here
@@ -15,6 +17,7 @@ CONFIGURED = (
 )
 
 
+@pytest.mark.slow
 def test_a_file_is_imported_from_the_command_line(admin: Caller, settings: Settings, tmp_path: Path) -> None:
     environment = {name: str(getattr(settings, name.lower())) for name in CONFIGURED}
     admin.ok("GET", "/admin/me")

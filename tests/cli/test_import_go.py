@@ -201,6 +201,7 @@ def test_every_row_is_accounted_for(boss: Caller, moved: tuple[str, Result, list
             "what becomes of it": "another customer has this email; kept in notes"} in report  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_of_it_is_sent_back_unchanged(boss: Caller) -> None:
     assert send_back(boss) > 50
 

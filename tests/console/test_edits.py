@@ -393,6 +393,7 @@ def test_ids_come_as_texts_or_numbers_and_nothing_else(admin: Caller) -> None:
         assert refused(answer, 400, "INVALID_REQUEST")["fields"][0]["field"] == "customer_id", bad
 
 
+@pytest.mark.slow
 def test_lists_are_as_long_as_the_deals_page_wants_them(admin: Caller) -> None:
     for number in range(105):
         admin.customer(f"Customer {number}")

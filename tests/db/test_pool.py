@@ -229,6 +229,7 @@ def test_a_later_statement_does_not_go_on_over_another_connection(settings: Sett
     run(settings, story)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_at_the_start_is_used_once_it_is_there(settings: Settings) -> None:
     away = replace(settings, database_url="postgresql://crm@127.0.0.1:1/crm")
 

@@ -82,6 +82,7 @@ def test_stopping_has_time_for_draining_and_the_requests_in_flight() -> None:
         assert float(text.split("TimeoutStopSec=")[1].split()[0]) >= needed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare_servers")
 def test_the_database_is_prepared_so_that_migrations_and_service_run(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path, options=("fsync=off",)) as server:

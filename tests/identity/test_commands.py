@@ -97,6 +97,7 @@ def test_events_say_what_happened_newest_first(ada: Somebody, run: Callable[...,
     assert {line["network"] for line in lines} == {ada.network}
 
 
+@pytest.mark.slow
 def test_in_production_it_refuses_a_login_that_reads_the_crm(settings: Settings) -> None:
     answer = crm(
         *("identity", "serve", "--port", "0"),

@@ -130,6 +130,7 @@ def test_who_is_no_admin_any_more_gets_no_archive(admin: Caller, callers: Caller
     assert program(admin).ok("GET", f"/admin/jobs/{done['id']}")["result"]["download_url"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("working")
 def test_an_archive_is_put_back_into_an_empty_organization_as_it_was(
     admin: Caller, callers: Callers, settings: Settings, tmp_path: Path

@@ -206,6 +206,7 @@ def ids_of(settings: Settings, tenant: str) -> list[int]:
         return [row[0] for row in connection.execute("SELECT id FROM customers")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("working")
 def test_what_a_job_has_changed_is_taken_back_by_another_one(admin: Caller, settings: Settings) -> None:
     fill(settings, admin.tenant)

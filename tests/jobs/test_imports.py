@@ -507,6 +507,7 @@ def test_tasks_that_are_overdue_already_are_taken_if_the_plan_says_so(admin: Cal
     refused(admin.put(f"{send(admin, text)}/plan", plan), 400, "INVALID_REQUEST")
 
 
+@pytest.mark.slow
 def test_projects_come_with_their_people_and_go_out_and_in_again_unchanged(admin: Caller) -> None:
     customer = admin.customer("Engines Ltd")["id"]
     path = send(

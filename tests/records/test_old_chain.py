@@ -83,6 +83,7 @@ def test_the_first_entry_that_was_tampered_with_is_named(how: str, log: Log) -> 
     assert (found.sequence, what in found.what) == (sequence, True), found
 
 
+@pytest.mark.slow
 def test_sealing_anew_hides_nothing(settings: Settings) -> None:
     with upgraded(settings) as log:
         with tampering(log.dsn) as owner:
