@@ -48,7 +48,7 @@ def test_keys_of_other_people_and_organizations_are_their_own(callers: Callers, 
 
 def test_fifty_at_once_under_one_key_make_one_customer(admin: Caller) -> None:
     admin.ok("GET", "/admin/me")
-    with ThreadPoolExecutor(25) as pool:
+    with ThreadPoolExecutor(15) as pool:
         answers = list(pool.map(lambda _: admin.post("/admin/customers", {"name": "Ada"}, headers=KEY), range(50)))
     for answer in answers:
         if answer.status_code != 201:
