@@ -296,7 +296,7 @@ def test_in_production_it_wants_a_database_and_a_secret_and_makes_no_tokens(tmp_
         "JWT_SECRET": "s" * 32,
         "DATABASE_URL": "postgresql://crm@localhost:1/crm",
     }
-    assert "only the CMS issues tokens" in crm_here("token", "--role", "admin", **production).stderr
+    assert "only the CMS, or crm identity, issues tokens" in crm_here("token", "--role", "admin", **production).stderr
     assert "not for production" in crm_here("seed", "--customers", "1", **production).stderr
 
 
