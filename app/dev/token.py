@@ -73,5 +73,5 @@ def token(
     """
     settings = read_settings(data_dir)
     if settings.production:
-        raise click.ClickException("In production only the CMS, or crm identity, issues tokens: see docs/without-a-cms.md.")
+        raise click.ClickException("In production only the CMS, or crm identity, issues tokens.")
     click.echo(make_token(settings, role=role, user_id=user_id, email=email, name=name, tenant=tenant, ttl=ttl))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -125,10 +124,24 @@ def test_without_a_token_or_with_an_unknown_role_nobody_gets_in(
 
 
 @pytest.fixture(scope="module")
-def foreign(client: TestClient[Litestar], settings: Settings) -> Callable[[str], Any]:
-    """A record of another organization, by a path's parameter: made once, since nobody here can change it."""
+def foreign(client: TestClient[Litestar], settings: Settings) -> Iterator[Callable[[str], Any]]:
+    """A record of another organization, by a path's parameter: made once, and there still at the end."""
     stranger = Callers(client, settings).person("admin", f"stranger-{uuid.uuid4().hex[:12]}")
-    return cache(partial(make, stranger))
+    records: dict[str, Any] = {}
+
+    def of_stranger(parameter: str) -> Any:
+        if parameter not in records:
+            records[parameter] = make(stranger, parameter)
+        return records[parameter]
+
+    yield of_stranger
+    shown = [
+        o for o in ADMIN if o.method == "GET" and len(o.parameters) == 1 and o.path.endswith(f"/{{{o.parameters[0]}}}")
+    ]
+    for operation in shown:
+        (parameter,) = operation.parameters
+        if parameter in records:
+            stranger.ok("GET", operation.url(**{parameter: records[parameter]}))
 
 
 @every_record_route
