@@ -7,10 +7,11 @@ for a moment, is rolled back, and is tried again later. Each migration is a tran
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -160,7 +161,7 @@ class Migrations:
         *,
         line: Line = CRM,
     ) -> None:
-        """`tell` gets lines for the operator: who is waited for, and what is left to do."""
+        """`tell` gets lines for the operator: what begins, who is waited for, and what is left to do."""
         self._tell = tell
         self._line = line
         self._revisions = revisions(line.folder)
@@ -188,9 +189,10 @@ class Migrations:
         told: list[str] = []
         self._commands.config.attributes["told"] = told
         with self._locked() as connection:
-            self._know(connection)
+            is_used = self._know(connection)
             self._patiently(connection, self._ensure_roles)
-            self._patiently(connection, lambda _: self._commands.upgrade(revision))
+            with _steps_told(self._tell) if is_used else nullcontext():
+                self._patiently(connection, lambda _: self._commands.upgrade(revision))
             self._patiently(connection, self._give_rights)
             self._patiently(connection, self._leave_roles)
             if connection.execute(text(UNRESTRICTED)).scalar_one():
@@ -202,7 +204,8 @@ class Migrations:
             self._vacuum()
         return list(dict.fromkeys(told))  # what is tried again tells it again
 
-    def _know(self, connection: Connection) -> None:
+    def _know(self, connection: Connection) -> bool:
+        """Whether there are tables already. Raises MigrationError where a newer release made them."""
         found = self._revision(connection)
         connection.rollback()
         if found is not None and found not in self._revisions:
@@ -210,6 +213,7 @@ class Migrations:
                 f"The database is at revision {found}, which this release does not know. A newer release made it, or"
                 " one from before the first version: use that release, or an empty database."
             )
+        return found is not None
 
     def _ensure_roles(self, connection: Connection) -> None:
         try:
@@ -323,6 +327,30 @@ class Migrations:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 return
+
+
+@contextmanager
+def _steps_told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Tell of each migration as it begins: `Running upgrade 0064 -> 0065, What it does.`
+
+    Alembic's hook comes after a migration; before it, there is only this line of its log.
+    """
+
+    def told(record: logging.LogRecord) -> bool:
+        line = record.getMessage().splitlines()[0]
+        if line.startswith("Running "):
+            tell(line)
+        return record.levelno > logging.INFO  # a log that is configured does not say it once more
+
+    logger = logging.getLogger(MigrationContext.__module__)
+    level = logger.level
+    logger.addFilter(told)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeFilter(told)
 
 
 def _driver(dsn: str) -> str:

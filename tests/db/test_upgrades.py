@@ -7,6 +7,7 @@ import pytest
 
 from app.db.migrations import MigrationError, Migrations
 from app.db.revisions import MIGRATIONS
+from app.identity.migrations import IDENTITY
 from app.settings import Settings
 from migrations.describe import describe, scratch_database
 from tests.db.conftest import NextRelease
@@ -33,6 +34,18 @@ def test_rows_that_a_migration_changes_are_audited_and_told(next_release: NextRe
     audited = connection.execute("SELECT user_name, new_values FROM audit_entries WHERE action = 'update'").fetchall()
     assert audited == [("crm db upgrade", {"name": "ADA"})]
     assert migrations.upgrade() == []
+
+
+def test_a_migration_is_told_of_as_it_begins_where_the_database_is_in_use(settings: Settings) -> None:
+    with scratch_database(settings.migration_dsn) as dsn:
+        told: list[tuple[str, str | None]] = []
+        migrations = Migrations(dsn, dsn, lambda line: told.append((line, migrations.current())), line=IDENTITY)
+        migrations.upgrade("0001")
+        assert told == []  # it was empty: nobody waits
+        migrations.upgrade("0003")
+    (_, first), (line, second) = told
+    assert (first, second) == ("0001", "0002")
+    assert line == "Running upgrade 0002 -> 0003, A registration is one statement, whether the email is known or not."
 
 
 def test_what_a_migration_wrote_anew_is_vacuumed(next_release: NextRelease) -> None:
