@@ -44,12 +44,14 @@ HOLDERS = """
         SELECT pid, unnest(pg_blocking_pids(pid)) AS holder FROM locks JOIN pg_stat_activity USING (pid)
         WHERE NOT granted AND datname = current_database()
     )
-    SELECT holder, min(virtualtransaction), usename, application_name, count(DISTINCT waits.pid)
+    SELECT holder, min(virtualtransaction), usename, application_name, count(DISTINCT waits.pid), state,
+           extract(epoch FROM clock_timestamp() - xact_start)::float8,
+           left(query, 80)
     FROM waits
     LEFT JOIN locks ON locks.pid = holder
     LEFT JOIN pg_stat_activity AS session ON session.pid = holder
     WHERE NOT EXISTS (SELECT FROM locks WHERE pid = holder AND NOT granted)
-    GROUP BY holder, usename, application_name
+    GROUP BY holder, usename, application_name, state, xact_start, query
     ORDER BY count(DISTINCT waits.pid) DESC
 """
 
@@ -136,6 +138,7 @@ def _failure(part: str, wrong: Wrong) -> Finding:
 
 
 def _settings(settings: Settings) -> str:
+    believed = f"X-Forwarded-For is believed from {', '.join(settings.proxies) or 'nobody'}"
     if settings.production:
         missing = [
             f"{name} ({without})"
@@ -149,8 +152,9 @@ def _settings(settings: Settings) -> str:
             if not value
         ]
         if missing:
-            raise Wrong(f"production, without {'; '.join(missing)}", "Set what you need.", Verdict.WARNING)
-    return settings.environment
+            without = f"production, without {'; '.join(missing)}; {believed}"
+            raise Wrong(without, "Set what you need.", Verdict.WARNING)
+    return f"{settings.environment}; {believed}"
 
 
 def _database(settings: Settings) -> str:
@@ -236,12 +240,17 @@ def _locks(settings: Settings) -> str:
             holders = [row for row in connection.execute(HOLDERS).fetchall() if row[:2] in before]
     if not holders:
         return "nobody waits for long"
-    pid, _, login, program, waiting = holders[0]
+    pid, _, login, program, waiting, state, seconds, statement = holders[0]
     wait = f"{waiting} sessions wait for"
     if pid == 0:
         advice = "Look which (pg_prepared_xacts), and end it: ROLLBACK PREPARED 'its gid'."
         raise Wrong(f"{wait} a prepared transaction", advice)
     holder = f"{login}, {program or 'without an application name'}" if login else "one of its own, such as autovacuum"
+    if state:
+        # Without what would write over the terminal.
+        last = " ".join("".join(sign if sign.isprintable() else " " for sign in statement).split())
+        begun = "" if seconds is None else f", its transaction open for {seconds:.0f} s"
+        holder += f"; {state}{begun}, its last statement: {last}"
     if program == SESSION_NAME:
         advice = "This is crm db upgrade: let it come to its end."
         raise Wrong(f"{wait} process {pid} of the server: {holder}", advice, Verdict.WARNING)

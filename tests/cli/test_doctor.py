@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from contextlib import ExitStack
@@ -35,12 +36,17 @@ def _what_others_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.cli.doctor.LONGEST_WAIT_SECONDS", 24 * 3600)
 
 
-def test_what_is_well_is_said(settings: Settings) -> None:
+def test_what_is_well_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     code, verdicts, output = diagnosis(settings)
     assert code == 0, output
     assert {part for part, verdict in verdicts.items() if verdict == "unused"} == {"message broker", "redis", "standby"}
     assert "failed" not in verdicts.values()
     assert "writes, reads and deletes" in output
+    assert "X-Forwarded-For is believed from nobody" in output
+    monkeypatch.setattr("app.cli.doctor.CHECKS", {"settings": doctor.CHECKS["settings"]})
+    for environment in ("development", "production"):
+        output = diagnosis(settings, ENVIRONMENT=environment, TRUSTED_PROXIES="10.0.0.0/8, 127.0.0.1")[2]
+        assert "X-Forwarded-For is believed from 10.0.0.0/8, 127.0.0.1" in output
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_jobs_that_nobody_takes_are_noticed(settings: Settings, admin: Caller, m
 class Held:
     """One session that holds a lock, and another one that waits for it."""
 
-    LOCK = "SELECT pg_advisory_xact_lock(22)"
+    LOCK = "SELECT\n  pg_advisory_xact_lock(22)"
 
     def __init__(self, settings: Settings, holders_name: str) -> None:
         with ExitStack() as opened:
@@ -150,9 +156,13 @@ def test_whoever_holds_what_others_wait_for_is_named(settings: Settings, monkeyp
     monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", 0)
     with Held(settings, "quarterly") as held:
         code, verdicts, output = diagnosis(settings)
+        superuser = settings.database_dsn.replace("//crm_app@", "//postgres@")
+        sees_more = diagnosis(settings, DATABASE_URL=superuser)[2]
     assert (code, verdicts["database's locks"]) == (1, "failed")
     assert f"process {held.pid} of the server" in output
-    assert "quarterly" in output
+    assert "quarterly\n" in output  # what another login does is hidden
+    doing = r"quarterly; idle in transaction, its transaction open for \d+ s, its last statement: "
+    assert re.search(doing + re.escape("SELECT pg_advisory_xact_lock(22)") + "\n", sees_more), sees_more
 
 
 def test_a_migration_that_others_wait_for_is_not_to_be_ended(
@@ -198,7 +208,7 @@ def test_a_holder_without_a_name_is_told_of_in_words(
 ) -> None:
     """What the server answers then: to get there takes settings that the tests' server does not have."""
     monkeypatch.setattr("app.cli.doctor.HELD_SECONDS", 0)
-    monkeypatch.setattr("app.cli.doctor.HOLDERS", f"SELECT {holder}, 2")
+    monkeypatch.setattr("app.cli.doctor.HOLDERS", f"SELECT {holder}, 2, NULL, NULL, '<insufficient privilege>'")
     monkeypatch.setattr("app.cli.doctor.CHECKS", {"database's locks": doctor.CHECKS["database's locks"]})
     assert said in diagnosis(settings)[2]
 
