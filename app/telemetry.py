@@ -77,7 +77,6 @@ class Telemetry:
         self._app = app
         for code in REFUSALS:
             REFUSED.labels(code)  # from the start, so that a monitor sees its first one
-        BUILD.labels(version("crm-service"), platform.python_version()).set(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -212,6 +211,7 @@ def metrics_page(most_tenants: int) -> bytes:
 
 def note_start() -> None:
     """This worker begins to serve."""
+    BUILD.labels(version("crm-service"), platform.python_version()).set(1)
     STARTED_AT.set_to_current_time()
     began = ProcessCollector(registry=CollectorRegistry()).collect()
     for family in began:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import jwt
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from app import telemetry
+from app.background import create_worker
+from app.identity.main import create_identity
 from app.settings import Settings
 from tests.callers import Caller
 from tests.processes import wait_until
@@ -23,6 +26,18 @@ def metric(client: TestClient[Litestar], name: str) -> float:
     """The value of one series on the page."""
     (line,) = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
     return float(line.rsplit(" ", 1)[1])
+
+
+@pytest.mark.parametrize("create", [create_worker, create_identity])
+def test_other_programs_say_as_well_which_release_they_are_and_how_much_memory_they_may_use(
+    create: Callable[[Settings], Litestar], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.background.background", lambda _: nullcontext())  # no work: the database is away
+    telemetry.BUILD.clear()  # what others of this process said
+    telemetry.MEMORY_LIMIT.set(0)
+    with TestClient(create(replace(settings, database_url="postgresql://crm@localhost:1/crm"))) as started:
+        assert "\ncrm_build_info{" in started.get("/metrics").text
+        assert metric(started, "crm_memory_limit_bytes") > 0
 
 
 @pytest.mark.parametrize(

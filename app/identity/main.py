@@ -28,7 +28,7 @@ from app.identity.users.routes import router as users
 from app.mail.transport import mail_folder
 from app.settings import Settings
 from app.tasks import beside
-from app.telemetry import Telemetry, forget_dead_workers, measure_lag
+from app.telemetry import Telemetry, forget_dead_workers, measure_lag, note_start
 from app.web.cors import Cors
 from app.web.cursor import CursorSigner
 from app.web.error_responses import error_response
@@ -92,6 +92,7 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
             probes.watch_readiness(app.state.prober),
         ),
     ):
+        note_start()
         yield
 
 
