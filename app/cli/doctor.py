@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from time import sleep
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 import psycopg
@@ -343,7 +344,8 @@ def _store(settings: Settings) -> str | None:
             raise
         advice = {
             "NoCredentialsError": "Set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.",
-            "NoSuchBucket": "Correct S3_BUCKET, or bring the bucket back from its copy; a new one has no files.",
+            "NoSuchBucket": "Make the bucket, if there was none before; else correct S3_BUCKET, or bring the bucket"
+            " back from its copy: a new one has no files.",
             "AccessDenied": "The key may not write, read and delete in the bucket: correct its policy.",
             "InvalidAccessKeyId": "Correct S3_ACCESS_KEY_ID.",
             "SignatureDoesNotMatch": "Correct S3_SECRET_ACCESS_KEY; the clocks must be right, too.",
@@ -352,6 +354,13 @@ def _store(settings: Settings) -> str | None:
         raise Wrong(f"{where}: {reason}", advice) from None
     if read != SAMPLE:
         raise Wrong(f"{where}: gives back something else than was put there", "Look at what stands between.")
+    address = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+    if settings.production and urlsplit(address).hostname in {"localhost", "127.0.0.1", "::1"}:
+        raise Wrong(
+            f"{where}: works, but people's browsers are sent to {address} for files",
+            "Set S3_PUBLIC_ENDPOINT_URL to the store's address for browsers.",
+            Verdict.WARNING,
+        )
     return f"{where}: writes, reads and deletes"
 
 

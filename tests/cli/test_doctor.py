@@ -56,7 +56,7 @@ def test_what_is_well_is_said(settings: Settings, monkeypatch: pytest.MonkeyPatc
         (
             "object store",
             {"S3_BUCKET": "not-there"},
-            "Correct S3_BUCKET, or bring the bucket back from its copy; a new one has no files.",
+            "Make the bucket, if there was none before; else correct S3_BUCKET, or bring the bucket back from its copy",
         ),
         ("object store", {"S3_ENDPOINT_URL": f"http://{NOWHERE}"}, "Look whether S3_ENDPOINT_URL is right"),
         ("object store", {"S3_SECRET_ACCESS_KEY": "wrong"}, "Correct S3_SECRET_ACCESS_KEY"),
@@ -79,6 +79,14 @@ def test_what_fails_is_named_with_what_to_do(
     assert list(verdicts.values()).count("failed") == 1
     assert said in output
     assert "Traceback" not in output
+
+
+def test_a_store_that_browsers_do_not_reach_is_noticed(settings: Settings) -> None:
+    _, verdicts, output = diagnosis(settings, ENVIRONMENT="production")
+    assert verdicts["object store"] == "warning"
+    assert "Set S3_PUBLIC_ENDPOINT_URL to the store's address for browsers." in output
+    elsewhere = {"ENVIRONMENT": "production", "S3_PUBLIC_ENDPOINT_URL": "https://files.example.com"}
+    assert diagnosis(settings, **elsewhere)[1]["object store"] == "ok"
 
 
 def test_a_login_that_passes_row_level_security_is_no_login_for_production(settings: Settings) -> None:
