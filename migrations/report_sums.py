@@ -2,7 +2,8 @@
 how.
 
 Migrations 0051, 0055, 0057 and 0066 all make today's form: whoever changes it adds a migration that calls
-drop_functions() and make_functions(). What triggers do may use no column that 0051 does not have yet.
+drop_functions() and make_functions(). What triggers do may use no column that 0051 does not have yet. What is there is
+added up once, by 0068: so those before it that did, or that built indexes for it, do nothing any more.
 """
 
 from migrations.rules import TRANSITIONS, on_each_statement, owned_by, run
@@ -276,21 +277,29 @@ ALL = " UNION ALL ".join(
 )
 # What a visit that has ended has of its deal: no time if that is in the trash.
 OF_DEAL = "CASE WHEN deals.deleted_at IS NULL THEN deals.created_at END, deals.owner_id"
-# Visits of the tenant that have something else, as those have that were loaded without triggers.
+# Visits of the tenant whose copy of it is wrong, as it is of those that were loaded without triggers.
 STRANGE = f"""
     deals JOIN stage_history AS visits ON visits.tenant_id = deals.tenant_id AND visits.deal_id = deals.id
     WHERE deals.tenant_id = current_setting('crm.tenant') AND left_at IS NOT NULL
         AND (deal_created_at, deal_owner_id)
             IS DISTINCT FROM ({OF_DEAL})"""
+
+
 # A deal is locked before its visits, as by those who change it, and nobody changes it in between.
-TELL = f"""
+def tell(some: str = "") -> str:
+    """Correct the tenant's visits, or those of some deals."""
+    return f"""
     UPDATE stage_history SET (deal_created_at, deal_owner_id) = ROW (created, owner)
     FROM (
         SELECT visits.id, {OF_DEAL}
-        FROM {STRANGE} FOR SHARE OF deals
+        FROM {STRANGE} {some}FOR SHARE OF deals
     ) AS strange (id, created, owner)
     WHERE stage_history.tenant_id = current_setting('crm.tenant') AND stage_history.id = strange.id;
 """
+
+
+TELL = tell().strip()
+COUNT_STRANGE = f"UNION ALL\n    SELECT 'stage_history', count(*) FROM {STRANGE} HAVING count(*) > 0"
 # `worths` are what each customer is worth in each currency, and how many deals it has.
 REBUILD = f"""
 -- Adds up a tenant's rows anew, as the owner. Nobody waits for it: what others commit meanwhile stays in the changes.
@@ -301,7 +310,7 @@ SET work_mem = '128MB' SET enable_nestloop = off AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock({LOCK});
     PERFORM set_config('crm.tenant', tenant, true);
-    {TELL.strip()}
+    {TELL}
     DELETE FROM report_sums WHERE tenant_id = tenant;
     DELETE FROM customer_values WHERE tenant_id = tenant;
     -- One statement, which sees the rows and the changes at the same moment.
@@ -365,18 +374,18 @@ BEGIN
     ) AS different GROUP BY series
     UNION ALL
     SELECT 'customer_values', count(*) FROM worths HAVING count(*) > 0
-    UNION ALL
-    SELECT 'stage_history', count(*) FROM {STRANGE} HAVING count(*) > 0;
+    {COUNT_STRANGE};
 END $$;
 """
 
 
-def make_functions() -> None:
-    """Make all of it."""
+def make_functions(*, visits_copy: bool = True) -> None:
+    """Make all of it. Before migration 0066 visits do not have copies of what is asked about their deals."""
     for table in FACTS:
         run(summed(table))
     run(on_change("stage_history", "DELETE", of_visits(VISITS.format(sign=-1, rows="old_rows AS rows"))))
-    run(FOLD + REBUILD + COMPARE)
+    made = FOLD + REBUILD + COMPARE
+    run(made if visits_copy else made.replace(TELL, "").replace(COUNT_STRANGE, ""))
     run(owned_by("crm_maintenance", "crm_fold_report_changes(bigint)", "crm_prune_report_sums(bigint)"))
 
 

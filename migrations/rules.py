@@ -6,7 +6,8 @@ Row-level security is forced on the tables' owner too. A migration that changes 
 transaction: ALTER TABLE … NO FORCE ROW LEVEL SECURITY, and back. For the triggers it sets crm.tenant and crm.actor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from alembic import op
@@ -42,6 +43,14 @@ def rows(query: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
     cursor = op.get_bind().connection.cursor()
     cursor.execute(query, parameters)
     return list(cursor.fetchall()) if cursor.description else []
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """A transaction of its own, inside an `autocommit_block`."""
+    driver: Any = op.get_bind().connection.driver_connection
+    with driver.transaction():
+        yield
 
 
 def tenants() -> list[str]:

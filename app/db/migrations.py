@@ -31,6 +31,8 @@ from app.models import Base
 
 # How long requests may have to wait behind a migration that waits; below the service's own lock_timeout.
 LOCK_WAIT = "500ms"
+# An autovacuum gives way to who has waited for PostgreSQL's deadlock_timeout, a second. Still below the service's own.
+VACUUM_WAIT = "1500ms"
 COMPARE = text("SELECT compared, wrong FROM crm_compare_report_sums(:tenant)")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 LOCK = 4_011_836_271  # any number that nobody else uses as an advisory lock
@@ -102,15 +104,16 @@ WHERE nspname = current_schema() AND relkind = 'r' AND relallvisible = 0 AND pg_
 """
 
 
-# The sessions that hold a lock that a migration may need, or that run another `crm db`.
+# The sessions that hold a lock that a migration may need, or that run another `crm db`. Only an autovacuum has no user.
 BLOCKERS = f"""
-SELECT DISTINCT pid, concat_ws(' ', usename, nullif(application_name, '')) AS name
+SELECT DISTINCT pid, usename IS NULL AS is_vacuum,
+       concat_ws(' ', coalesce(usename, 'autovacuum'), nullif(application_name, '')) AS name
 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE granted AND pid <> pg_backend_pid() AND (
     locktype = 'advisory' AND objid = {LOCK}
     OR relation IN (SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace)
 )
-ORDER BY pid LIMIT 5
+ORDER BY is_vacuum DESC, pid LIMIT 5
 """  # noqa: S608 -- our own number
 
 
@@ -247,7 +250,7 @@ class Migrations:
     def _vacuum(self) -> None:
         """What migrations wrote anew: else reports would go through it slowly until enough of it has changed."""
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_WAIT}'"))
+            connection.execute(text("SET statement_timeout = 0"))
             for table in connection.execute(text(NEVER_VACUUMED)).scalars().all():
                 vacuum = text(f"VACUUM (ANALYZE) {table}")
                 self._patiently(connection, partial(Connection.execute, statement=vacuum))
@@ -287,15 +290,13 @@ class Migrations:
             for tenant in tenants:
                 for compared, wrong in connection.execute(COMPARE, {"tenant": tenant}):
                     raise MigrationError(
-                        f"The organization {tenant}: {wrong} sums of {compared} are not those of the rows."
+                        f"The organization {tenant}: {wrong} rows of {compared} are not what the records say."
                         f" SELECT crm_add_up_reports('{tenant}') adds them up anew"
                     )
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
         with self._engine.connect() as connection:
-            connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
-            connection.commit()
             lock = text("SELECT pg_advisory_lock(:lock)")
             self._patiently(connection, lambda connection: connection.execute(lock, {"lock": LOCK}))
             self._commands.config.attributes["connection"] = connection
@@ -307,8 +308,10 @@ class Migrations:
 
     def _patiently(self, connection: Connection, work: Callable[[Connection], object]) -> None:
         """Do this and commit; where others hold a lock that it needs, undo it, let them go on, and try again."""
-        pause = FIRST_PAUSE_SECONDS
+        pause, wait = FIRST_PAUSE_SECONDS, LOCK_WAIT
         while True:
+            connection.execute(text(f"SET lock_timeout = '{wait}'"))
+            connection.commit()
             try:
                 work(connection)
                 connection.commit()
@@ -317,8 +320,10 @@ class Migrations:
                 cause = error.orig if isinstance(error, DBAPIError) else error
                 if not isinstance(cause, (errors.LockNotAvailable, errors.DeadlockDetected)):
                     raise
-                blockers = [f"{name} (process {pid})" for pid, name in connection.execute(text(BLOCKERS))]
+                found = connection.execute(text(BLOCKERS)).all()
+                wait = VACUUM_WAIT if any(is_vacuum for _, is_vacuum, _ in found) else LOCK_WAIT
                 connection.rollback()
+                blockers = [f"{name} (process {pid})" for pid, _, name in found]
                 self._tell(
                     f"Waiting for {', '.join(blockers) or 'a lock that is gone by now'};"
                     f" the next try is in {pause:g} s, and the service goes on meanwhile."

@@ -120,8 +120,8 @@ class StageMove(Base):
     reason: Mapped[str | None] = mapped_column(String(255))
     # About how long it took, for the funnel.
     time_bucket: Mapped[int | None] = mapped_column(Integer, Computed("floor(64 * ln(...))"))
-    # Of the deal, once the visit has ended, for the funnel: when it was created, unless it is in the trash, and whose
-    # it is.
+    # Copied from the deal when the visit ends, for the funnel: when it was created, unless it is in the trash, and
+    # whose it is. A trigger fills them, and corrects them whenever the deal changes.
     deal_created_at: Mapped[datetime | None] = mapped_column(Computed("the deal's created_at"))
     deal_owner_id: Mapped[str | None] = mapped_column(Text, Computed("the deal's owner_id"))
 

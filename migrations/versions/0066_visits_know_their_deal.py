@@ -1,6 +1,6 @@
 """Visits of stages that have ended know when their deal was created and whose it is.
 
-So the funnel reads an index of visits only. One that has not ended is not in it, and need not be told.
+So the funnel reads an index of visits only. One that has not ended is not in it, and needs no copy.
 """
 
 from migrations.report_sums import drop_functions, make_functions
@@ -61,6 +61,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for before, after in (ENDED, (END, CHANGED)):
         amend(HISTORY, after, before)
+    # DROP COLUMN drops the check, too.
     run("ALTER TABLE stage_history DROP COLUMN deal_created_at, DROP COLUMN deal_owner_id")
-    # It went with the column.
     run(within_years("stage_history"))
+    drop_functions()
+    make_functions(visits_copy=False)

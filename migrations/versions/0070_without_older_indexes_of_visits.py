@@ -13,4 +13,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Nothing: an older release finds the visits in the other index as well."""
+    """Nothing: a new database never had them."""

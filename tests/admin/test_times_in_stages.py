@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec import json
 from sqlalchemy import Executable
+from structlog.testing import capture_logs
 
 from app.access.actor import Actor
 from app.access.permissions import Role
@@ -151,6 +152,20 @@ def test_only_the_wanted_visits_come_back_where_all_took_about_as_long(
     (found,) = filter(None, asyncio.run(visits.read(None)).values())
     assert found == pytest.approx([19.5 / DEALS, 35.1 / DEALS])
     assert answers == [(TIMES_AT, [[19 / DEALS, 20 / DEALS], [36 / DEALS, 35 / DEALS]])]
+
+
+def test_where_copies_in_visits_are_wrong_the_rows_are_read(
+    visits: Visits, answers: list[tuple[Executable, Any]]
+) -> None:
+    visits.become([Visit(n / DEALS) for n in range(DEALS)])
+    with psycopg.connect(visits.settings.migration_dsn) as owner:
+        owner.execute("SELECT set_config('crm.tenant', %s, true)", [visits.tenant])
+        owner.execute("UPDATE stage_history SET deal_created_at = NULL")
+    with capture_logs() as logged:
+        (found,) = filter(None, asyncio.run(visits.read(None)).values())
+    assert found == pytest.approx([19.5 / DEALS, 35.1 / DEALS])
+    assert [statement for statement, _ in answers] == [TIMES_AT, TIMES]
+    assert [line["event"] for line in logged] == ["visits have wrong copies of their deals: run crm db check"]
 
 
 def test_no_more_is_read_for_a_period_than_the_period_has(

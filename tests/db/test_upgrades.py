@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+
 import psycopg
 import pytest
+from msgspec.structs import replace
+from sqlalchemy.engine import make_url
 
+from app.admin.reports import service
+from app.admin.reports.schemas import DealReportQuery
 from app.db.migrations import MigrationError, Migrations
 from app.db.revisions import MIGRATIONS
 from app.identity.migrations import IDENTITY
 from app.settings import Settings
 from migrations.describe import describe, scratch_database
+from tests.admin.test_report_sums import Make, compare, times_in_stages
+from tests.conftest import renamed
 from tests.db.conftest import NextRelease
 
 SHOUT = """
@@ -21,7 +30,33 @@ for (tenant,) in rows("SELECT DISTINCT tenant_id FROM customers ORDER BY 1"):
     told.append(f"The customers of {tenant!r} shout.")
 run("ALTER TABLE customers FORCE ROW LEVEL SECURITY")
 """
+# Deals that were in their second stage, each for longer than the one before; a third of them is in the trash.
+SOLD = """
+WITH stages AS (SELECT id, row_number() OVER (ORDER BY "order") AS number FROM pipeline_stages),
+customer AS (INSERT INTO customers (tenant_id, name) VALUES (%(tenant)s, 'Ada') RETURNING id)
+INSERT INTO deals (tenant_id, title, stage_id, customer_id, currency, probability, owner_id, created_at)
+SELECT %(tenant)s, 'X', stages.id, customer.id, 'USD', 0, (ARRAY['ada', '7', NULL])[1 + n %% 3],
+       now() - n * interval '1 hour'
+FROM stages CROSS JOIN customer CROSS JOIN generate_series(1, %(deals)s) AS n WHERE number = 2
+"""
+MOVED = """
+UPDATE deals SET stage_id = (SELECT id FROM pipeline_stages ORDER BY "order" LIMIT 1) WHERE id % 5 > 0;
+UPDATE deals SET deleted_at = now() WHERE id % 3 = 0;
+"""
+COPIES = """
+SELECT deals.deleted_at IS NULL AS is_live, deal_created_at IS NOT DISTINCT FROM created_at,
+       deal_owner_id IS NOT DISTINCT FROM owner_id, count(*)
+FROM stage_history JOIN deals ON deals.id = deal_id WHERE left_at IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1
+"""
+INDEXES = "SELECT indexname FROM pg_indexes WHERE indexname ~ 'stage_history_(times|time|took)_idx'"
 WRITE_ANEW = 'run("ALTER TABLE customers ALTER COLUMN contacted TYPE boolean USING NOT contacted")'
+
+REPORTS: list[Make] = [
+    partial(service.funnel, query=DealReportQuery()),
+    partial(service.funnel, query=DealReportQuery(owner_id=["ada"])),
+    partial(times_in_stages, between=None, people=None),
+    partial(times_in_stages, between=None, people=["7", ""]),
+]
 
 
 def test_rows_that_a_migration_changes_are_audited_and_told(next_release: NextRelease) -> None:
@@ -82,3 +117,39 @@ def test_a_downgrade_to_base_leaves_nothing(settings: Settings) -> None:
         assert describe(dsn) != empty
         migrations.downgrade("base")
         assert describe(dsn) == empty
+
+
+@pytest.mark.slow
+def test_visits_of_an_older_release_are_counted_by_the_newest(settings: Settings) -> None:
+    with scratch_database(settings.migration_dsn) as dsn:
+        name = str(make_url(dsn).database)
+        here = replace(settings, database_url=renamed(settings.database_dsn, name), migration_database_url=dsn)
+        migrations = Migrations(dsn, here.database_dsn)
+        migrations.upgrade("0059")
+        with psycopg.connect(dsn, autocommit=True) as owner:
+            # More than are written at a time, and an organization of few.
+            for tenant, deals in (("acme", 2100), ("zeta", 4)):
+                owner.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
+                owner.execute(
+                    "INSERT INTO settings (tenant_id, default_currency, timezone) VALUES (%s, 'USD', 'UTC')", [tenant]
+                )
+                owner.execute("SELECT crm_create_default_stages()")
+                owner.execute(SOLD, {"tenant": tenant, "deals": deals})
+                owner.execute(MOVED)
+            # As the form of migration 0064 was that some databases have run.
+            owner.execute("CREATE INDEX stage_history_took_idx ON stage_history (tenant_id, to_stage_id, time_bucket)")
+            migrations.check_sums()
+            for _ in range(2):
+                migrations.upgrade("0067")
+                owner.execute("SELECT set_config('crm.tenant', 'acme', false)")
+                found = owner.execute(COPIES).fetchall()
+                assert [row[:3] for row in found] == [(False, False, True), (True, True, True)]
+                assert sum(row[3] for row in found) == 1680
+                migrations.upgrade()
+                migrations.check()
+                migrations.check_sums()
+                assert owner.execute(INDEXES).fetchall() == [("stage_history_times_idx",)]
+                for tenant in ("acme", "zeta"):
+                    asyncio.run(compare(here, tenant, iter(REPORTS)))
+                migrations.downgrade("0065")
+                migrations.check_sums()

@@ -12,6 +12,7 @@ from math import ceil, floor
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import structlog
 from msgspec import Struct, json
 from sqlalchemy import text
 
@@ -47,6 +48,7 @@ from app.records.calendar import day_of, first_moment, midnight
 from app.records.transaction import Transaction
 from app.web.structs import present_user
 
+log = structlog.get_logger("reports")
 TOP = 5
 NAMELESS = (None, None)
 QUARTER = timedelta(days=90)
@@ -333,7 +335,8 @@ async def _seconds_of(
     between: Between | None,
     people: Sequence[str] | None,
 ) -> dict[_Visit, float] | None:
-    """How long each of these visits took; None if there are fewer visits in all than would be read for it.
+    """How long each of these visits took; None if there are fewer visits in all than would be read for it, or if what
+    visits have of their deals is wrong.
 
     From whichever end of its bucket is nearer, one after the other is read.
     """
@@ -350,6 +353,9 @@ async def _seconds_of(
     given["visits"] = None if of_all else sum(each.total() for each in counts.values())
     found = json.decode((await tx.connection.execute(TIMES_AT, given)).scalar_one(), type=list[list[float]] | None)
     if found is None:
+        return None
+    if [len(times) for times in found] != [run.most for run in runs]:
+        log.error("visits have wrong copies of their deals: run crm db check", tenant=tx.actor.tenant_id)
         return None
     return {
         visit: seconds
