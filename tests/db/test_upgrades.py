@@ -124,9 +124,19 @@ def test_visits_of_an_older_release_are_counted_by_the_newest(settings: Settings
     with scratch_database(settings.migration_dsn) as dsn:
         name = str(make_url(dsn).database)
         here = replace(settings, database_url=renamed(settings.database_dsn, name), migration_database_url=dsn)
-        migrations = Migrations(dsn, here.database_dsn)
-        migrations.upgrade("0059")
-        with psycopg.connect(dsn, autocommit=True) as owner:
+        with psycopg.connect(dsn, autocommit=True) as owner, psycopg.connect(dsn) as busy:
+            copied: list[int] = []
+
+            def tell(line: str) -> None:
+                if line.startswith("Waiting"):
+                    copied.extend(
+                        count for (count,) in owner.execute("SELECT count(deal_created_at) FROM stage_history")
+                    )
+                    busy.rollback()
+
+            migrations = Migrations(dsn, here.database_dsn, tell)
+            migrations.upgrade("0059")
+            owner.execute("ALTER TABLE stage_history SET (autovacuum_enabled = off)")
             # More than are written at a time, and an organization of few.
             for tenant, deals in (("acme", 2100), ("zeta", 4)):
                 owner.execute("SELECT set_config('crm.tenant', %s, false)", [tenant])
@@ -140,8 +150,14 @@ def test_visits_of_an_older_release_are_counted_by_the_newest(settings: Settings
             owner.execute("CREATE INDEX stage_history_took_idx ON stage_history (tenant_id, to_stage_id, time_bucket)")
             migrations.check_sums()
             for _ in range(2):
-                migrations.upgrade("0067")
+                migrations.upgrade("0066")
                 owner.execute("SELECT set_config('crm.tenant', 'acme', false)")
+                busy.execute("SELECT set_config('crm.tenant', 'acme', true)")
+                busy.execute("SELECT FROM deals WHERE id % 5 > 0 ORDER BY id DESC LIMIT 1 FOR UPDATE")
+                copied.clear()
+                migrations.upgrade("0067")
+                # While somebody held a deal of the second batch, the first was committed.
+                assert 0 < copied[0] < 1100
                 found = owner.execute(COPIES).fetchall()
                 assert [row[:3] for row in found] == [(False, False, True), (True, True, True)]
                 assert sum(row[3] for row in found) == 1680
