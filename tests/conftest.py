@@ -29,6 +29,7 @@ from app.identity.migrations import IDENTITY
 from app.main import create_app
 from app.settings import Settings, load_settings
 from tests.callers import Caller, Callers
+from tests.client import InProcess
 from tests.peers.models import Models
 from tests.peers.phone import Phone
 from tests.processes import ENVIRONMENT, wait_until
@@ -194,7 +195,7 @@ def app(settings: Settings) -> Litestar:
 
 @pytest.fixture(scope="session")
 def client(app: Litestar) -> Iterator[TestClient[Litestar]]:
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with InProcess(app) as client:
         yield client
 
 
@@ -202,7 +203,7 @@ def client(app: Litestar) -> Iterator[TestClient[Litestar]]:
 def own_scope(settings: Settings) -> Iterator[TestClient[Litestar]]:
     """The service where agents see only their own, on the same database."""
     own = replace(settings, agent_read_scope="own", report_cache_seconds=0)
-    with TestClient(create_app(own), raise_server_exceptions=False) as client:
+    with InProcess(create_app(own)) as client:
         yield client
 
 
@@ -212,7 +213,7 @@ def variant(settings: Settings) -> Iterator[Callable[..., TestClient[Litestar]]]
     started: list[TestClient[Litestar]] = []
 
     def start(**changes: object) -> TestClient[Litestar]:
-        other = TestClient(create_app(replace(settings, **changes)), raise_server_exceptions=False)
+        other = InProcess(create_app(replace(settings, **changes)))
         other.__enter__()
         started.append(other)
         return other

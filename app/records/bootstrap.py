@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from sqlalchemy import func, literal, or_, select
+from sqlalchemy import Boolean, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app.access.actor import Actor
@@ -19,6 +19,36 @@ from app.web.errors import AppError, Code
 REMEMBERED_SECONDS = 600
 MAX_KEYS = 50_000
 CLOSED = select(GoImport.closed_at).where(GoImport.opened_at.is_(None))
+# They are compiled once: each person's first request waits for them.
+STORE_SETTINGS = (
+    insert(TenantSettings)
+    .values(tenant_id=bindparam("tenant"), default_currency=bindparam("money"), timezone=bindparam("zone"))
+    .on_conflict_do_nothing()
+)
+CREATE_STAGES = select(func.crm_create_default_stages())
+_person = insert(User).values(
+    tenant_id=bindparam("tenant"),
+    id=bindparam("person"),
+    name=bindparam("called"),
+    email=bindparam("address"),
+    role=bindparam("token_role"),
+)
+_latest = _person.excluded
+STORE_PERSON = _person.on_conflict_do_update(
+    index_elements=["tenant_id", "id"],
+    set_={
+        "name": func.coalesce(_latest.name, User.name),
+        "email": func.coalesce(_latest.email, User.email),
+        "role": _latest.role,
+        "last_seen_at": func.now(),
+    },
+    where=or_(
+        User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
+        User.role != _latest.role,
+        User.email.is_distinct_from(func.coalesce(_latest.email, User.email)),
+        bindparam("anew", type_=Boolean),
+    ),
+)
 MOVING = "The data of this organization are being moved in: it opens when all of them are here"
 RETRY_AFTER = {"Retry-After": "60"}
 
@@ -49,39 +79,24 @@ class TenantBootstrap:
         seen_at, *said = self._seen.get(person, (-REMEMBERED_SECONDS, None, None))
         if not anew and said == [role, actor.email] and time.monotonic() - seen_at < REMEMBERED_SECONDS:
             return
-        person_row = insert(User).values(
-            tenant_id=actor.tenant_id, id=actor.user_id, name=actor.name, email=actor.email, role=role
-        )
-        latest = person_row.excluded
         async with writing(self._database, actor, Origin()) as tx:
-            session = tx.connection
+            session, tenant = tx.connection, {"tenant": actor.tenant_id}
             await _refuse_moving(session)
             await session.execute(
-                insert(TenantSettings)
-                .values(
-                    tenant_id=actor.tenant_id,
-                    default_currency=self._settings.default_currency,
-                    timezone=self._settings.report_timezone,
-                )
-                .on_conflict_do_nothing()
+                STORE_SETTINGS,
+                tenant | {"money": self._settings.default_currency, "zone": self._settings.report_timezone},
             )
-            await session.execute(select(func.crm_create_default_stages()))
+            await session.execute(CREATE_STAGES)
             await session.execute(
-                person_row.on_conflict_do_update(
-                    index_elements=["tenant_id", "id"],
-                    set_={
-                        "name": func.coalesce(latest.name, User.name),
-                        "email": func.coalesce(latest.email, User.email),
-                        "role": latest.role,
-                        "last_seen_at": func.now(),
-                    },
-                    where=or_(
-                        User.last_seen_at < func.now() - timedelta(seconds=REMEMBERED_SECONDS),
-                        User.role != latest.role,
-                        User.email.is_distinct_from(func.coalesce(latest.email, User.email)),
-                        literal(anew),
-                    ),
-                )
+                STORE_PERSON,
+                tenant
+                | {
+                    "person": actor.user_id,
+                    "called": actor.name,
+                    "address": actor.email,
+                    "token_role": role,
+                    "anew": anew,
+                },
             )
         if len(self._seen) >= MAX_KEYS:
             self._seen.clear()

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from app.identity.main import create_identity
 from app.settings import Settings
+from tests.client import InProcess
 from tests.processes import wait_until
 
 PASSWORD = "correct horse battery staple"
@@ -28,7 +29,7 @@ SECRET = re.compile(r"^(\S{43})$|token=(\S{43})", re.MULTILINE)
 
 @pytest.fixture(scope="session")
 def identity(identity_settings: Settings) -> Iterator[TestClient[Litestar]]:
-    with TestClient(behind_a_proxy(create_identity(identity_settings)), raise_server_exceptions=False) as client:
+    with InProcess(behind_a_proxy(create_identity(identity_settings))) as client:
         yield client
 
 
@@ -50,7 +51,7 @@ def other_identity(identity_settings: Settings) -> Iterator[Callable[..., TestCl
 
     def start(**changes: object) -> TestClient[Litestar]:
         app = behind_a_proxy(create_identity(replace(identity_settings, **changes)))
-        client = TestClient(app, raise_server_exceptions=False)
+        client = InProcess(app)
         client.__enter__()
         started.append(client)
         return client

@@ -24,6 +24,7 @@ from app.main import create_app
 from app.records.transaction import Transaction
 from app.settings import Settings
 from tests.callers import Caller
+from tests.client import InProcess
 
 Enqueue = Callable[..., int]
 Work = Callable[..., None]
@@ -39,7 +40,7 @@ def catalog(settings: Settings) -> Iterator[psycopg.Connection]:
 @pytest.fixture(scope="module")
 def working(settings: Settings) -> Iterator[TestClient[Litestar]]:
     """A service that runs jobs, for all tests of a module from the first on that wants it."""
-    with TestClient(create_app(replace(settings, jobs_in_service=True)), raise_server_exceptions=False) as service:
+    with InProcess(create_app(replace(settings, jobs_in_service=True))) as service:
         yield service
 
 

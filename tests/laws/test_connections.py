@@ -19,6 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.access.test_tokens import FORGED, REFUSED, signed
 from tests.callers import Caller, refused
+from tests.client import InProcess
 from tests.conftest import SECRET
 from tests.laws.routes import ADMIN, CONSOLE
 
@@ -95,7 +96,7 @@ def test_neither_unknown_paths_nor_wrong_methods_take_one(connections: list[obje
 def test_what_has_no_token_is_refused_alike_while_the_database_is_away() -> None:
     nowhere = "postgresql://crm@127.0.0.1:1/crm"
     away = Settings(jwt_secret=SECRET, database_url=nowhere, upkeep_seconds=0, jobs_in_service=False)
-    with TestClient(create_app(away), raise_server_exceptions=False) as client:
+    with InProcess(create_app(away)) as client:
         assert client.get("/health").status_code == 503
         refused(client.get("/admin/customers"), 401, "MISSING_TOKEN")
         refused(client.get("/nowhere"), 404, "NOT_FOUND")

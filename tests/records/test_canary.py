@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from litestar.testing import TestClient
 from msgspec.structs import replace
 from psycopg.types.json import Jsonb
 
@@ -22,6 +21,7 @@ from app.records.personal import PERSONAL
 from app.settings import Settings, load_settings
 from tests.admin.test_erasure import erase
 from tests.callers import Caller, Callers
+from tests.client import InProcess
 from tests.processes import fetch, wait_until
 from tests.records.chains import breaks, seal
 from tests.tools import Tools
@@ -63,7 +63,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
             jobs_in_service=True,
         )
         Migrations(settings.migration_dsn, settings.database_dsn).upgrade()
-        with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        with InProcess(create_app(settings)) as client:
             caller = Callers(client, settings).person("admin", "acme")
             yield Place(settings, server, tmp_path / "data" / "objects", caller)
     server.destroy()

@@ -19,6 +19,7 @@ from app.shared import redis as shared_redis
 from app.shared.redis import Shared
 from tests.admin.test_events import Seal, seal
 from tests.callers import Caller, Callers
+from tests.client import InProcess
 from tests.processes import wait_until
 from tests.redis_server import RedisServer, redis_server
 from tests.streams import listening
@@ -44,8 +45,8 @@ def workers(settings: Settings, server: RedisServer) -> Iterator[Workers]:
         auth_failures_per_minute=100,
     )
     with (
-        TestClient(create_app(shared), raise_server_exceptions=False) as first,
-        TestClient(create_app(shared), raise_server_exceptions=False) as second,
+        InProcess(create_app(shared)) as first,
+        InProcess(create_app(shared)) as second,
     ):
         yield first, second
 

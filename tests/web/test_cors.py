@@ -14,6 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.cors import Cors
 from tests.callers import refused
+from tests.client import InProcess
 
 ALLOWED = "https://console.example.com,https://myapp-*.vercel.app,http://localhost:3000"
 
@@ -21,7 +22,7 @@ ALLOWED = "https://console.example.com,https://myapp-*.vercel.app,http://localho
 @pytest.fixture(scope="module")
 def browser(settings: Settings) -> Iterator[TestClient[Litestar]]:
     allowing = replace(settings, cors_allowed_origins=ALLOWED)
-    with TestClient(create_app(allowing), raise_server_exceptions=False) as client:
+    with InProcess(create_app(allowing)) as client:
         yield client
 
 
