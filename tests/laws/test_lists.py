@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -130,40 +131,40 @@ def identity(row: dict[str, Any]) -> object:
     return row["id"] if "id" in row else json.dumps(row, sort_keys=True)
 
 
-def walk(caller: Caller, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
+def walk(caller: Caller, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+    """Its pages, by cursors."""
     page = caller.ok("GET", path, **query)
-    yield page["data"]
+    yield page
     while page["next_cursor"]:
         page = caller.ok("GET", path, cursor=page["next_cursor"], page_size=query["page_size"])
-        yield page["data"]
+        yield page
 
 
-@pytest.mark.parametrize(("operation", "key", "order"), EVERY_ORDER)
+@every_list
 def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
-    operation: Operation,
-    key: str,
-    order: str,
-    filled: Callable[[Operation], tuple[Caller, str]],
-    monkeypatch: pytest.MonkeyPatch,
+    operation: Operation, filled: Callable[[Operation], tuple[Caller, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admin, url = filled(operation)
-    query = {"sort_by": key, "sort_order": order, "page_size": 4}  # a first page, a middle one and a last one
-    by_cursor = [identity(row) for page in walk(admin, url, **query) for row in page]
-    first = admin.ok("GET", url, **query)
-
-    def by_page() -> list[object]:
-        pages = [admin.ok("GET", url, page=page + 1, **query) for page in range(first["total_pages"])]
-        assert [page["total"] for page in pages] == [first["total"]] * len(pages)
-        assert [page["next_cursor"] is None for page in pages] == [False] * (len(pages) - 1) + [True]
-        return [identity(row) for page in pages for row in page["data"]]
-
-    assert by_cursor == by_page()
-    assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS
-    # Pages that are far from the start are found in another way, from the nearer end.
-    monkeypatch.setattr(walking, "DEEP_OFFSET", 2)
-    assert by_cursor == by_page()
-    past = admin.ok("GET", url, page=first["total_pages"] + 1, **query)
-    assert (past["data"], past["total"]) == ([], first["total"])
+    wanted = input_types(operation.handler).query
+    assert wanted is not None
+    for key, order in product(sort_keys(wanted), ("asc", "desc")):
+        asked = f"{url} by {key} {order}"
+        query = {"sort_by": key, "sort_order": order, "page_size": 4}  # a first page, a middle one and a last one
+        first, *more = walk(admin, url, **query)
+        by_cursor = [identity(row) for page in (first, *more) for row in page["data"]]
+        assert len(set(by_cursor)) == len(by_cursor) == first["total"] >= ROWS, asked
+        # The second time, pages that are far from the start are found in another way, from the nearer end.
+        for deep in (walking.DEEP_OFFSET, 2):
+            with monkeypatch.context() as patch:
+                patch.setattr(walking, "DEEP_OFFSET", deep)
+                others = [admin.ok("GET", url, page=number, **query) for number in range(2, first["total_pages"] + 1)]
+            assert by_cursor == [identity(row) for page in (first, *others) for row in page["data"]], asked
+            assert [page["total"] for page in others] == [first["total"]] * len(more), asked
+            assert [page["next_cursor"] is None for page in others] == [False] * (len(more) - 1) + [True], asked
+    for deep in (walking.DEEP_OFFSET, 2):
+        monkeypatch.setattr(walking, "DEEP_OFFSET", deep)
+        past = admin.ok("GET", url, page=first["total_pages"] + 1, **query)
+        assert (past["data"], past["total"]) == ([], first["total"])
 
 
 @pytest.mark.parametrize(
@@ -175,10 +176,10 @@ def test_rows_that_arrive_during_a_walk_neither_repeat_nor_hide_the_others(
     operation: Operation, admin: Caller, callers: Callers
 ) -> None:
     url = fill(operation, admin, callers)
-    old = {identity(row) for page in walk(admin, url, page_size=100) for row in page}
+    old = {identity(row) for page in walk(admin, url, page_size=100) for row in page["data"]}
     seen: list[Any] = []
     for number, page in enumerate(walk(admin, url, page_size=3)):
-        seen += [identity(row) for row in page]
+        seen += [identity(row) for row in page["data"]]
         if number < 2:
             fill_one(operation, url, admin, callers)
     assert len(seen) == len(set(seen))
@@ -186,14 +187,20 @@ def test_rows_that_arrive_during_a_walk_neither_repeat_nor_hide_the_others(
 
 
 @every_list
-def test_a_lists_answer_has_the_documented_form(operation: Operation, admin: Caller) -> None:
-    page = admin.ok("GET", operation.url(**{name: make(admin, name) for name in operation.parameters}))
+def test_a_lists_answer_has_the_documented_form(
+    operation: Operation, filled: Callable[[Operation], tuple[Caller, str]]
+) -> None:
+    admin, url = filled(operation)
+    page = admin.ok("GET", url)
     assert set(page) == {"data", "total", "page", "page_size", "total_pages", "next_cursor"}
     assert (page["page"], page["page_size"]) == (1, 20)
 
 
 @every_list
-def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller) -> None:
+def test_a_bad_paging_parameter_is_named(
+    operation: Operation, filled: Callable[[Operation], tuple[Caller, str]]
+) -> None:
+    admin, _ = filled(operation)
     for query in (
         "page=0",
         "page=x",
@@ -211,10 +218,12 @@ def test_a_bad_paging_parameter_is_named(operation: Operation, admin: Caller) ->
 
 
 @every_list
-def test_every_filter_refuses_nonsense_or_takes_text(operation: Operation, admin: Caller) -> None:
+def test_every_filter_refuses_nonsense_or_takes_text(
+    operation: Operation, filled: Callable[[Operation], tuple[Caller, str]]
+) -> None:
+    admin, url = filled(operation)
     query = input_types(operation.handler).query
     assert query is not None
-    url = operation.url(**{name: make(admin, name) for name in operation.parameters})
     for field in fields(query):
         answer = admin.get(url, **{field.encode_name: "no such value"})
         if answer.status_code != 200:
