@@ -147,6 +147,7 @@ def test_a_walk_by_page_or_cursor_meets_every_row_once_in_the_same_order(
     admin, url = filled(operation)
     wanted = input_types(operation.handler).query
     assert wanted is not None
+    assert issubclass(wanted, ListQuery)
     for key, order in product(sort_keys(wanted), ("asc", "desc")):
         asked = f"{url} by {key} {order}"
         query = {"sort_by": key, "sort_order": order, "page_size": 4}  # a first page, a middle one and a last one
