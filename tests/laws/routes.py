@@ -85,6 +85,10 @@ class Operation(NamedTuple):
         path = self.path.format(**unknown | ids)
         return f"{path}?{urlencode(values)}" if values else path
 
+    @property
+    def takes_json(self) -> bool:
+        return input_types(self.handler).data is not None
+
     def body(self) -> dict[str, Any] | None:
         """A valid JSON body, if the route takes one."""
         wanted = input_types(self.handler).data

@@ -26,8 +26,23 @@ MAY = {
 }
 
 ROUTES = ADMIN + CONSOLE
-every_route = pytest.mark.parametrize("operation", ROUTES, ids=str)
-every_record_route = pytest.mark.parametrize("operation", [o for o in ROUTES if o.parameters], ids=str)
+# The routes of one kind of record are looked at in one test, since each test costs more than a request; a failure names
+# the request.
+KINDS: dict[str, list[Operation]] = {}
+for _each in ROUTES:
+    _prefix, _, _rest = _each.path.partition("admin/")
+    KINDS.setdefault(f"{_prefix}admin/{_rest.split('/')[0]}", []).append(_each)
+
+
+def every_kind(within: Callable[[Operation], bool] = lambda _: True) -> pytest.MarkDecorator:
+    """These routes of each kind of record that has any, as the test's `operations`."""
+    chosen = {kind: [each for each in operations if within(each)] for kind, operations in KINDS.items()}
+    chosen = {kind: operations for kind, operations in chosen.items() if operations}
+    return pytest.mark.parametrize("operations", chosen.values(), ids=chosen.keys())
+
+
+ends = every_kind(lambda each: not each.never_ends)
+of_a_record = every_kind(lambda each: bool(each.parameters))
 
 
 def expected_permission(method: str, path: str) -> str:
@@ -75,17 +90,19 @@ def test_a_route_asks_for_the_expected_permission() -> None:
     assert {str(o): o.permission for o in ROUTES} == {str(o): permission for o, permission in expected.items()}
 
 
-@pytest.mark.parametrize("operation", [o for o in ROUTES if not o.never_ends], ids=str)
-def test_each_role_gets_in_or_not_as_declared(operation: Operation, callers: Callers, tenant: str) -> None:
+@ends
+def test_each_role_gets_in_or_not_as_declared(operations: list[Operation], callers: Callers, tenant: str) -> None:
     for role in ("admin", "manager", "agent"):
-        assert_gets_in_as_declared(operation, callers.person(role, tenant), role)
+        caller = callers.person(role, tenant)
+        for operation in operations:
+            assert_gets_in_as_declared(operation, caller, role)
 
 
 def assert_gets_in_as_declared(operation: Operation, caller: Caller, role: str) -> None:
     answer = caller.call(operation.method, operation.url(), **operation.payload())
     assert operation.permission is not None
     if role in MAY[operation.permission]:
-        assert answer.status_code not in {401, 403, 405, 500}, answer.text
+        assert answer.status_code not in {401, 403, 405, 500}, f"{operation}: {answer.text}"
     else:
         refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
 
@@ -102,25 +119,28 @@ def narrowed(client: TestClient[Litestar], settings: Settings) -> dict[str, Call
     return people
 
 
-@pytest.mark.parametrize("operation", [o for o in ROUTES if not o.never_ends], ids=str)
+@ends
 def test_whom_the_organization_narrows_gets_in_as_that_role_only(
-    operation: Operation, narrowed: dict[str, Caller]
+    operations: list[Operation], narrowed: dict[str, Caller]
 ) -> None:
-    for role in ("manager", "agent"):
-        assert_gets_in_as_declared(operation, narrowed[role], role)
-    answer = narrowed["out"].call(operation.method, operation.url(), **operation.payload())
-    refused(answer, 403, "MEMBER_INACTIVE")
+    for operation in operations:
+        for role in ("manager", "agent"):
+            assert_gets_in_as_declared(operation, narrowed[role], role)
+        answer = narrowed["out"].call(operation.method, operation.url(), **operation.payload())
+        refused(answer, 403, "MEMBER_INACTIVE")
 
 
-@every_route
+@every_kind()
 def test_without_a_token_or_with_an_unknown_role_nobody_gets_in(
-    operation: Operation, callers: Callers, tenant: str
+    operations: list[Operation], callers: Callers, tenant: str
 ) -> None:
-    nobody = callers.client.request(operation.method, operation.url(), **operation.payload())
-    refused(nobody, 401, "MISSING_TOKEN")
-    assert nobody.headers["WWW-Authenticate"] == "Bearer"
-    guest = callers.person("guest", tenant).call(operation.method, operation.url(), **operation.payload())
-    refused(guest, 403, "INSUFFICIENT_PERMISSIONS")
+    guest = callers.person("guest", tenant)
+    for operation in operations:
+        nobody = callers.client.request(operation.method, operation.url(), **operation.payload())
+        refused(nobody, 401, "MISSING_TOKEN")
+        assert nobody.headers["WWW-Authenticate"] == "Bearer", operation
+        answer = guest.call(operation.method, operation.url(), **operation.payload())
+        refused(answer, 403, "INSUFFICIENT_PERMISSIONS")
 
 
 @pytest.fixture(scope="module")
@@ -144,65 +164,67 @@ def foreign(client: TestClient[Litestar], settings: Settings) -> Iterator[Callab
             stranger.ok("GET", operation.url(**{parameter: records[parameter]}))
 
 
-@every_record_route
+@of_a_record
 def test_another_organizations_record_answers_exactly_as_an_unknown_one(
-    operation: Operation, admin: Caller, foreign: Callable[[str], Any]
+    operations: list[Operation], admin: Caller, foreign: Callable[[str], Any]
 ) -> None:
-    ids = {name: foreign(name) for name in operation.parameters}
-    body, headers = operation.payload(), {"X-Request-ID": "same", "If-Match": '"99"'}
-    theirs = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
-    unknown = admin.call(operation.method, operation.url(), **body, headers=headers)
-    assert theirs.status_code == 404
-    assert (theirs.status_code, theirs.content) == (unknown.status_code, unknown.content)
+    for operation in operations:
+        ids = {name: foreign(name) for name in operation.parameters}
+        body, headers = operation.payload(), {"X-Request-ID": "same", "If-Match": '"99"'}
+        theirs = admin.call(operation.method, operation.url(**ids), **body, headers=headers)
+        unknown = admin.call(operation.method, operation.url(), **body, headers=headers)
+        assert theirs.status_code == 404, operation
+        assert (theirs.status_code, theirs.content) == (unknown.status_code, unknown.content), operation
 
 
-@every_record_route
-def test_an_id_is_a_positive_63_bit_integer(operation: Operation, admin: Caller) -> None:
-    code = "INVALID_ID" if len(operation.parameters) == 1 else "INVALID_REQUEST"
-    for bad in ("0", "-1", "abc", "1.5", str(2**63), "%D9%A1", "1e3", "+1"):
-        url = operation.path.format(**dict.fromkeys(operation.parameters, bad))
-        refused(admin.call(operation.method, url, **operation.payload()), 400, code)
+@of_a_record
+def test_an_id_is_a_positive_63_bit_integer(operations: list[Operation], admin: Caller) -> None:
+    """Each route refuses some ids, and one of each kind of record all that look like one."""
+    for operation in operations:
+        code = "INVALID_ID" if len(operation.parameters) == 1 else "INVALID_REQUEST"
+        more = ("-1", "1.5", "%D9%A1", "1e3", "+1") if operation is operations[0] else ()
+        for bad in ("0", "abc", str(2**63), *more):
+            url = operation.path.format(**dict.fromkeys(operation.parameters, bad))
+            refused(admin.call(operation.method, url, **operation.payload()), 400, code)
 
 
-@every_route
-def test_an_unknown_parameter_is_named(operation: Operation, admin: Caller) -> None:
-    url = operation.url()
-    answer = admin.call(operation.method, f"{url}{'&' if '?' in url else '?'}colour=red", **operation.payload())
-    data = refused(answer, 400, "INVALID_REQUEST")
-    assert operation.method == "HEAD" or data["fields"][0]["field"] == "colour"
+@every_kind()
+def test_an_unknown_parameter_is_named(operations: list[Operation], admin: Caller) -> None:
+    for operation in operations:
+        url = operation.url()
+        answer = admin.call(operation.method, f"{url}{'&' if '?' in url else '?'}colour=red", **operation.payload())
+        data = refused(answer, 400, "INVALID_REQUEST")
+        assert operation.method == "HEAD" or data["fields"][0]["field"] == "colour", operation
 
 
-@pytest.mark.parametrize("operation", [o for o in ROUTES if o.body() is not None], ids=str)
-def test_a_body_must_be_json_of_the_right_size_and_fields(operation: Operation, admin: Caller) -> None:
-    def send(content: bytes, **headers: str) -> Any:
+@every_kind(lambda each: each.takes_json)
+def test_a_body_must_be_json_of_the_right_size_and_fields(operations: list[Operation], admin: Caller) -> None:
+    """Each route refuses each of these, and one of each kind of record all that is not JSON."""
+
+    def send(operation: Operation, content: bytes, **headers: str) -> Any:
         sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
         return admin.call(operation.method, operation.url(), content=content, headers=sent)
 
-    refused(send(b"{}", Content_Type="text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
-    refused(send(b"{}", Content_Encoding="gzip"), 415, "UNSUPPORTED_MEDIA_TYPE")
-    refused(send(b" " * (1024 * 1024 + 1)), 413, "PAYLOAD_TOO_LARGE")
-    for broken in (
-        b"",
-        b"{",
-        b"[]",
-        b'"x"',
-        b"\xff",
-        b'{"a":NaN}',
-        b'{"a":1,"a":2}',
-        b"[" * 100_000,
-    ):
-        assert refused(send(broken), 400, "INVALID_REQUEST")["fields"][0]["field"] == "body"
-    assert refused(send(b'{"x":"\\u0000"}'), 400, "INVALID_REQUEST")["fields"][0]["field"] == "x"
-    assert refused(send(b'{"colour":1}'), 400, "INVALID_REQUEST")["fields"][0]["field"] == "colour"
+    for operation in operations:
+        refused(send(operation, b"{}", Content_Type="text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
+        refused(send(operation, b"{}", Content_Encoding="gzip"), 415, "UNSUPPORTED_MEDIA_TYPE")
+        refused(send(operation, b" " * (1024 * 1024 + 1)), 413, "PAYLOAD_TOO_LARGE")
+        every = (b"", b"{", b'"x"', b"\xff", b'{"a":NaN}', b"[" * 100_000) if operation is operations[0] else ()
+        for field, content in {"colour": b'{"colour":1}', "x": b'{"x":"\\u0000"}'}.items():
+            assert refused(send(operation, content), 400, "INVALID_REQUEST")["fields"][0]["field"] == field
+        for broken in (b"[]", b'{"a":1,"a":2}', *every):
+            assert refused(send(operation, broken), 400, "INVALID_REQUEST")["fields"][0]["field"] == "body"
 
 
-@every_route
-def test_a_route_opens_no_door_to_other_methods(operation: Operation, callers: Callers) -> None:
-    allowed = {other.method for other in ROUTES if other.path == operation.path}
-    answer = callers.client.request("TRACE", operation.url())
-    refused(answer, 405, "METHOD_NOT_ALLOWED")
-    for told in (answer, callers.client.options(operation.url())):
-        assert set(told.headers["Allow"].split(", ")) - {"OPTIONS"} == allowed
+@every_kind()
+def test_a_route_opens_no_door_to_other_methods(operations: list[Operation], callers: Callers) -> None:
+    urls = {operation.path: operation.url() for operation in operations}
+    for path, url in urls.items():
+        allowed = {other.method for other in operations if other.path == path}
+        answer = callers.client.request("TRACE", url)
+        refused(answer, 405, "METHOD_NOT_ALLOWED")
+        for told in (answer, callers.client.options(url)):
+            assert set(told.headers["Allow"].split(", ")) - {"OPTIONS"} == allowed, path
 
 
 def test_an_unknown_address_is_not_found_before_anybody_looks_at_the_token(callers: Callers) -> None:
