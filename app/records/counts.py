@@ -9,21 +9,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, cast, func, select
-from sqlalchemy.types import BigInteger
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, cast, func, select, union_all
 
-from app.models import RecordCount
+from app.models import RecordCount, ReportChange, ReportSum
 from app.records.filters import Filter
 
 c = RecordCount.__table__.c
 FACET: ColumnElement[str] = c.facet
+# Reports add up what was created in so many hours. A million rows of two years are in some hundred of such blocks.
+BLOCK_HOURS = 192
 
 
 class Counted(NamedTuple):
-    """The live rows of a table, counted by a facet such as a status. `filters` are the list's, for facets."""
+    """The live rows of a table, counted by a facet such as a status. `filters` are the list's, for facets; `series` is
+    what reports add up by the time of creation, if they do.
+    """
 
     table: str
     filters: Mapping[str, Filter] = MappingProxyType({})
+    series: str | None = None
 
     def total(self, filters: tuple[tuple[str, str], ...]) -> Select[Any] | None:
         """The total for these filters, or None if the counts do not know it."""
@@ -36,3 +40,49 @@ class Counted(NamedTuple):
 def total(counted: str) -> Select[Any]:
     """All that is counted under this name: live rows of a table, or `attachment_bytes`."""
     return select(cast(func.coalesce(func.sum(c.rows), 0), BigInteger)).where(c.counted == counted)
+
+
+class Block(NamedTuple):
+    """A part of a list by creation: its first hour since 1970, how many rows come before it, how many before the next
+    one, and how many there are in all.
+    """
+
+    hour: int
+    before: int
+    until: int
+    total: int
+
+    def edge(self, *, descending: bool) -> int:
+        """Where it begins for those who read in this direction, in seconds since 1970."""
+        return (self.hour + BLOCK_HOURS if descending else self.hour) * 3600
+
+
+def blocks(series: str, *, descending: bool) -> Select[Any]:
+    """The blocks of a list by creation that have any of the `row_limit` rows from `row_offset` on, in their order."""
+    kept, waiting = ReportSum.__table__.c, ReportChange.__table__.c
+    # Hours before 1970 are negative, and so is what `mod` leaves of them.
+    hour = waiting.hour - func.mod(func.mod(waiting.hour, BLOCK_HOURS) + BLOCK_HOURS, BLOCK_HOURS)
+    parts = union_all(
+        select(kept.hour, kept.rows).where(
+            kept.series == series, kept.by_person.is_(False), kept.span == BLOCK_HOURS, kept.person == ""
+        ),
+        select(hour, waiting.rows).where(waiting.series == series),
+    ).subquery("parts")
+    rows = func.sum(parts.c.rows)
+    order = parts.c.hour.desc() if descending else parts.c.hour.asc()
+    each = (
+        select(
+            parts.c.hour,
+            (func.sum(rows).over(order_by=order) - rows).label("before"),
+            func.sum(rows).over(order_by=order).label("until"),
+            func.sum(rows).over().label("total"),
+        )
+        .group_by(parts.c.hour)
+        .subquery("blocks")
+    )
+    offset, limit = (bindparam(name, type_=BigInteger) for name in ("row_offset", "row_limit"))
+    return (
+        select(each.c.hour, *(cast(column, BigInteger) for column in (each.c.before, each.c.until, each.c.total)))
+        .where(each.c.until > offset, each.c.before < offset + limit)
+        .order_by(each.c.until, each.c.before)
+    )

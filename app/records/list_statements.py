@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from app.db.statements import unprepared
-from app.records.counts import Counted
+from app.records.counts import Counted, blocks
 from app.records.filters import Filter, FoundIn, crm_search
 from app.records.sorting import Order, Segment
 from app.web.paging import Deleted
@@ -57,6 +57,8 @@ class Window(NamedTuple):
     after: bool = False
     deep: bool = False
     backward: bool = False
+    # From a moment on, which is a parameter.
+    within: bool = False
 
     @property
     def limit_clause(self) -> ColumnElement[int]:
@@ -98,6 +100,7 @@ class Selects:
         self.rows_and_total = lru_cache(MOST_KEPT)(self._rows_and_total)
         self.count = lru_cache(MOST_KEPT)(self._count)
         self.kept_total = lru_cache(MOST_KEPT)(self._kept_total)
+        self.blocks = lru_cache(MOST_KEPT)(self._blocks)
         self.sample = lru_cache(MOST_KEPT)(self._sample)
         self.count_up_to = lru_cache(MOST_KEPT)(self._count_up_to)
         self.found_live = lru_cache(MOST_KEPT)(self._found_live)
@@ -156,6 +159,10 @@ class Selects:
         column = self._segment(shape, window.segment).column
         if window.after:
             where = [*where, self._beyond(column, descending=self._descending(shape, window.segment))]
+        if window.within and column is not None:
+            edge = func.to_timestamp(bindparam("edge", type_=BigInteger))
+            reads_descending = self._descending(shape, window.segment) is not window.backward
+            where = [*where, column < edge if reads_descending else column >= edge]
         order = self._direction(shape, window, *(() if column is None else (column,)), self._key)
         return select(*columns).select_from(self._source).where(*where).order_by(*order)
 
@@ -180,6 +187,13 @@ class Selects:
         if kept is None or (self._deleted_at is not None and shape.deleted is Deleted.ONLY):
             return None
         return _sum([kept, *(self._counted_where(where) for where in self._wheres(shape, None)[1:])])
+
+    def _blocks(self, shape: Shape) -> Select[Any] | None:
+        """What says where in the list a row is, or None if the database does not keep it for this list and order."""
+        series = None if self._counted is None else self._counted.series
+        if series is None or shape.filters or shape.deleted is not Deleted.EXCLUDE or shape.sort_by != "created_at":
+            return None
+        return blocks(series, descending=shape.descending)
 
     def _sample(self, shape: Shape, index: int, size: int) -> Select[Any]:
         """How many of the first rows of a segment there are, and how many of them a search finds."""

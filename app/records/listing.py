@@ -93,9 +93,12 @@ class Listing(Generic[Record]):
         *,
         name: str | None = None,
         facets: Mapping[str, Filter] = MappingProxyType({}),
+        series: str | None = None,
         **more: Any,
     ) -> Listing[Record]:
-        """The list of a repository's records. `facets` are the filters that pick some of the counts that are kept."""
+        """The list of a repository's records. `facets` are the filters that pick some of the counts that are kept;
+        `series` is what reports add up of these records by the time of creation.
+        """
         table = repository.resource.table
         return cls(
             name or str(table.name),  # a quoted_name is a str that JSON does not take
@@ -105,7 +108,7 @@ class Listing(Generic[Record]):
             key=table.c.id,
             query=query,
             deleted_at=table.c.deleted_at,
-            counted=Counted(str(table.name), facets) if repository.resource.counted else None,
+            counted=Counted(str(table.name), facets, series) if repository.resource.counted else None,
             **more,
         )
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 from sqlalchemy import Select
 
+from app.records.counts import Block
 from app.records.list_statements import Selects, Shape, Window
 from app.records.searching import Search
 from app.records.sorting import Order
@@ -21,6 +22,8 @@ Read: TypeAlias = Callable[[tuple[Any, ...]], Any]
 
 # From this offset on, a page is found by its keys alone, from the nearer end of the list.
 DEEP_OFFSET = 1000
+# From this offset on, from the nearer end, it is worth asking what is known of where in the list a row is.
+FAR_OFFSET = 10_000
 
 
 class Walk:
@@ -50,10 +53,14 @@ class Walk:
         wanted = min(size + 1, total - offset)
         if wanted <= 0:
             return [], total
+        from_end = total - offset - wanted
+        if min(offset, from_end) >= FAR_OFFSET:
+            found = await self._from_block(tx, read, shape, parameters, offset, wanted, total)
+            if found is not None:
+                return found, total
         if offset <= total // 2:
             rows, _ = await self._from_offset(tx, read, shape, parameters, offset, wanted, deep=True)
             return rows, total
-        from_end = total - offset - wanted
         rows, _ = await self._from_offset(tx, read, shape, parameters, from_end, wanted, deep=True, backward=True)
         return rows[::-1], total
 
@@ -116,6 +123,36 @@ class Walk:
                 passed = await tx.connection.execute(self._selects.count(shape, index), parameters)
                 offset -= passed.scalar_one()
         return found[:limit], counted
+
+    async def _from_block(
+        self,
+        tx: Transaction,
+        read: Read,
+        shape: Shape,
+        parameters: dict[str, Any],
+        offset: int,
+        wanted: int,
+        total: int,
+    ) -> list[Found] | None:
+        """So many rows from an offset on, counted from the nearer end of the blocks that they are in; None if nobody
+        knows of these. A read sees all of it at one moment.
+        """
+        statement = None if tx.own_records_only else self._selects.blocks(shape)
+        if statement is None:
+            return None
+        touched = await tx.connection.execute(statement, {"row_offset": offset, "row_limit": wanted})
+        blocks = [Block(*row) for row in touched]
+        if not blocks or blocks[0].total != total:
+            return None
+        first, last = blocks[0], blocks[-1]
+        skipped, from_end = offset - first.before, last.until - offset - wanted
+        backward = from_end < skipped
+        edge = last.edge(descending=not shape.descending) if backward else first.edge(descending=shape.descending)
+        skipped = min(skipped, from_end)
+        window = Window(0, wanted, skip=bool(skipped), deep=True, backward=backward, within=True)
+        bound = {"edge": edge} | ({"row_offset": skipped} if skipped else {})
+        rows = await self._rows(tx, read, shape, window, parameters | bound)
+        return rows[::-1] if backward else rows
 
     async def _rows(
         self, tx: Transaction, read: Read, shape: Shape, window: Window, parameters: dict[str, Any]

@@ -72,6 +72,7 @@ CASES = [
     Case("one contact", "/admin/contacts/{contact}"),
     Case("contacts", "/admin/contacts"),
     Case("deals", "/admin/deals"),
+    Case("deals, middle page by number", "/admin/deals?page={middle}"),
     Case("deals by stage", "/admin/deals?sort_by=stage"),
     Case("deals of a stage", "/admin/deals?stage=proposal"),
     Case("one deal", "/admin/deals/{deal}"),

@@ -75,6 +75,7 @@ LISTING = Listing.of(
     sorts={"name": c.name_folded, "email": c.email_folded, "status": c.status_rank, "company": c.company_folded},
     default_sort=("created_at", SortOrder.DESC),
     facets={"status": one_of(FACET)},
+    series="customers",
 )
 # RETURNING can't have a subselect on the new row. A new customer has no tags.
 NEW = tuple(selected(COLUMNS | {"tags": JsonColumn(null(), list[TagView], empty="[]")}))

@@ -131,6 +131,7 @@ LISTING = Listing.of(
         "stage": by_group(lambda index: c.stage_id == stage_at(index), select(func.count()).select_from(stages)),
     },
     default_sort=("created_at", SortOrder.DESC),
+    series="deals.created",
     facets={
         "stage": leading_to(FACET, cast(stage.id, Text), stage.name),
         "status": matching(lambda kinds: FACET.in_(select(cast(stage.id, Text)).where(stage.kind == any_(kinds)))),
