@@ -63,12 +63,17 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
             for goal in alone:
                 click.echo(goal.line())
             sys.exit(0 if all(goal.met for goal in alone) else 1)
-        # These take minutes, and start servers of their own.
-        measured = goals.measure(place, seconds, quick=quick)
+        parts: list[Callable[[], list[Goal]]] = [lambda: goals.measure(place, seconds, quick=quick)]
         if not quick:
-            measured += [*imports.measure(place), *listeners.measure(), *scale.measure(place)]
-        for goal in measured:
-            click.echo(goal.line())
+            parts += [lambda: imports.measure(place), listeners.measure, lambda: scale.measure(place)]
+            # The first release starts no other server than the wheels'.
+            if not suffix:
+                parts.append(lambda: beside.measure(beside.FIRST_RELEASE, Path(".crm", "beside").absolute(), seconds))
+        measured = []
+        for part in parts:
+            for goal in part():
+                measured.append(goal)
+                click.echo(goal.line())
         results = Results(
             goals=measured,
             parts=obstacles.measure(place, seconds / 2, rounds=1 if quick else 3),

@@ -27,6 +27,8 @@ from tests.bench.goals import CONNECTIONS, Goal, at_most
 from tests.bench.load import ask_over_and_over
 from tests.processes import CRM, ENVIRONMENT, family
 
+# What the goals of a request's processor time are measured against: the last commit before 2026-11-23.
+FIRST_RELEASE = "e2d49d9"
 ROUNDS = 7
 WORKERS = 2
 TICK = os.sysconf("SC_CLK_TCK")

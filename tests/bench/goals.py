@@ -146,7 +146,7 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
         ),
         *duplicates(bench, pairs),
         *exported(bench),
-        at_most(START_GOAL, 2, bench.start_seconds, "s"),
+        at_most(START_GOAL, 1.5, bench.start_seconds, "s"),
         at_most("resident memory of a worker, after all this", 120, max(map(resident_mb, bench.workers)), "MB"),
     ]
 
