@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from app.settings import Settings
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, UNKNOWN_ID, Operation, fields, make, make_others
+from tests.laws.routes import ADMIN, COLLECTIONS, CONSOLE, UNKNOWN_ID, Operation, fields, make, make_others
 
 # A word in everything that the agent may not see.
 CANARY = "canary"
@@ -111,17 +111,24 @@ class FakeData:
         return int(caller.ok("POST", f"/admin/{kind}", body)["id"])
 
 
-@pytest.fixture
-def agent(callers: Callers, tenant: str, own_scope: TestClient[Litestar]) -> Caller:
-    return callers.person("agent", tenant, client=own_scope)
-
-
 @pytest.fixture(scope="module")
 def known(
     client: TestClient[Litestar], own_scope: TestClient[Litestar], settings: Settings
 ) -> tuple[FakeData, Caller, Caller]:
-    """Records, an admin and an agent of one organization: made once for all tests that take none of them away."""
-    callers, tenant = Callers(client, settings), f"tenant-{uuid.uuid4().hex[:12]}"
+    """Records, an admin and an agent of one organization: made once for all tests."""
+    return make_known(Callers(client, settings), own_scope)
+
+
+@pytest.fixture(scope="module")
+def untouched(
+    client: TestClient[Litestar], own_scope: TestClient[Litestar], settings: Settings
+) -> tuple[FakeData, Caller, Caller]:
+    """The same once more, for tests that change nothing."""
+    return make_known(Callers(client, settings), own_scope)
+
+
+def make_known(callers: Callers, own_scope: TestClient[Litestar]) -> tuple[FakeData, Caller, Caller]:
+    tenant = f"tenant-{uuid.uuid4().hex[:12]}"
     admin, agent = callers.person("admin", tenant), callers.person("agent", tenant, client=own_scope)
     return FakeData(admin, agent), admin, agent
 
@@ -198,21 +205,30 @@ def test_a_hidden_record_can_not_be_written_to(operation: Operation, known: tupl
     assert (hidden.status_code, hidden.content) == (404, unknown.content)
 
 
-@pytest.mark.parametrize("operation", WRITES, ids=str)
+RESTORED = {o.parameters[0] for o in ADMIN if o.path.endswith("/restore")}
+
+
+# What takes a record away comes last.
+LAST = [o for o in WRITES if o.method == "DELETE"]
+
+
+@pytest.mark.parametrize("operation", [*(o for o in WRITES if o not in LAST), *LAST], ids=str)
 def test_the_answer_to_a_write_says_no_more_of_what_is_hidden_than_names(
-    operation: Operation, known: tuple[FakeData, Caller, Caller], admin: Caller, agent: Caller
+    operation: Operation, known: tuple[FakeData, Caller, Caller]
 ) -> None:
-    world, _, person = (FakeData(admin, agent), admin, agent) if operation.method == "DELETE" else known
+    world, admin, person = known
     # What the writes before this one left is still the agent's own: else this one would show nothing.
     of_record = [read for read in READS if read.parameters == operation.parameters[:1]]
     person.ok("GET", min(of_record, key=lambda read: len(read.path)).url(**world.own | world.shared))
     own = person.call(operation.method, operation.url(**world.own | world.shared), **operation.payload())
     assert CANARY not in own.text
     assert own.status_code in {200, 201, 400} or own.json()["code"] in NOT_READY, own.text
+    if operation in LAST and (taken := operation.parameters[-1]) in RESTORED:
+        admin.ok("POST", f"{COLLECTIONS[taken]}/{world.own[taken]}/restore")
 
 
-def test_a_hidden_record_is_unknown_as_a_reference(admin: Caller, agent: Caller) -> None:
-    world = FakeData(admin, agent)
+def test_a_hidden_record_is_unknown_as_a_reference(untouched: tuple[FakeData, Caller, Caller]) -> None:
+    world, _, agent = untouched
     for path, body in (
         ("deals", {"title": "Engine", "customer_id": world.own["customer_id"]}),
         ("activities", {"title": "Call", "type": "call", "customer_id": world.own["customer_id"]}),
@@ -225,16 +241,16 @@ def test_a_hidden_record_is_unknown_as_a_reference(admin: Caller, agent: Caller)
             assert (hidden.status_code, hidden.content) == (400, unknown.content)
 
 
-def test_an_own_record_keeps_the_names_of_what_it_belongs_to(admin: Caller, agent: Caller) -> None:
-    world = FakeData(admin, agent)
+def test_an_own_record_keeps_the_names_of_what_it_belongs_to(untouched: tuple[FakeData, Caller, Caller]) -> None:
+    world, _, agent = untouched
     deal = agent.ok("GET", f"/admin/deals/{world.own['deal_id']}")
     assert (deal["customer"]["name"], deal["contact"]["last_name"]) == NAMES[0:3:2]
     activity = agent.ok("GET", f"/admin/activities/{world.own['activity_id']}")
     assert (activity["customer"]["name"], activity["deal"]["title"]) == NAMES[0:4:3]
 
 
-def test_counts_count_only_what_the_agent_sees(admin: Caller, agent: Caller) -> None:
-    world = FakeData(admin, agent)
+def test_counts_count_only_what_the_agent_sees(untouched: tuple[FakeData, Caller, Caller]) -> None:
+    world, admin, agent = untouched
     assert admin.ok("GET", f"/admin/tags/{world.shared['tag_id']}")["customer_count"] == 1
     assert agent.ok("GET", f"/admin/tags/{world.shared['tag_id']}")["customer_count"] == 0
     assert [tag["customer_count"] for tag in agent.ok("GET", "/admin/tags")["data"]] == [0]
@@ -245,7 +261,9 @@ def test_counts_count_only_what_the_agent_sees(admin: Caller, agent: Caller) -> 
     assert NAMES[0] not in [customer["name"] for customer in overview["top_customers"]]
 
 
-def test_an_email_that_is_taken_by_somebody_hidden_names_nobody(admin: Caller, agent: Caller) -> None:
-    FakeData(admin, agent)
+def test_an_email_that_is_taken_by_somebody_hidden_names_nobody(
+    untouched: tuple[FakeData, Caller, Caller],
+) -> None:
+    *_, agent = untouched
     answer = agent.post("/admin/customers", {"name": "Ada", "email": f"Customer@{CANARY}.example"})
     assert refused(answer, 409, "EMAIL_EXISTS") == {}
