@@ -6760,6 +6760,7 @@ CREATE FUNCTION crm_search(resource text, fragments text[], every boolean, live 
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
  SET work_mem TO '32MB'
  SET max_parallel_workers_per_gather TO '0'
+ SET cpu_index_tuple_cost TO '0.1'
 AS $function$
 DECLARE
     query text := (
