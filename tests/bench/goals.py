@@ -98,6 +98,14 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Goal]:
             3,
             p50s("/admin/customers", "/admin/customers", small),
         ),
+        *(
+            at_most(
+                f"a page by number in the middle, of {name}, {large:,} customers to page 1 of {small:,}",
+                3,
+                p50s(BY_NAME[f"{name}, middle page by number"].at(bench, large), f"/admin/{name}", small),
+            )
+            for name in ("customers", "deals")
+        ),
         at_most("last page by cursor to the first", 1.5, p50s(last, first)),
         at_most(
             "search of a rare fragment, total included, to a primary-key read",
