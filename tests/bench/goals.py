@@ -25,6 +25,7 @@ ROUNDS = 3
 PAIRS = 400
 LIST_GOAL = "list page by cursor, of pgbench's rate with the same SQL"
 CREATE_GOAL = "create a customer, audited, of a bare INSERT … COMMIT"
+SEARCH_GOAL = "search, two letters, to a primary-key read"
 START_GOAL = "start to /ready, migrations done"
 DIALECT = ("customers", "deals", "activities")
 

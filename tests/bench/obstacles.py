@@ -9,7 +9,8 @@ import time
 from typing import NamedTuple
 
 from tests.bench import create, direct
-from tests.bench.goals import CONNECTIONS, CREATE_GOAL, LIST_GOAL, START_GOAL, Goal, first_page
+from tests.bench.cases import BY_NAME
+from tests.bench.goals import CONNECTIONS, CREATE_GOAL, LIST_GOAL, SEARCH_GOAL, START_GOAL, Goal, first_page
 from tests.bench.load import pgbench, statements, wrk
 from tests.bench.server import Bench, environment_of
 
@@ -47,6 +48,11 @@ def _round(bench: Bench, path: str, sent: list[str], seconds: float) -> list[Par
     bare, audited = inserted(triggers=False), inserted(triggers=True)
     created = create.through_service(bench, connections=CONNECTIONS, seconds=seconds)
     token = served("/admin/me")
+    search = BY_NAME["customers found by two letters"].at(bench, bench.large)
+    contact = served(BY_NAME["one contact"].at(bench, bench.large))
+    # The first says who asks, and the last one counts.
+    who, *_, count = statements(bench, search, bench.large)
+    counted = direct.asks(bench, [who, count], connections=CONNECTIONS, seconds=seconds)
     return [
         Part(LIST_GOAL, "`/live`: HTTP alone, no token and no statement", database / served("/live")),
         Part(LIST_GOAL, "`/admin/me`: HTTP and a token, no statement", database / token),
@@ -55,6 +61,8 @@ def _round(bench: Bench, path: str, sent: list[str], seconds: float) -> list[Par
         Part(CREATE_GOAL, "`/admin/me`: HTTP and a token, no statement", bare / token),
         Part(CREATE_GOAL, "the same INSERT with its triggers (audit, counts, checks), no HTTP", bare / audited),
         Part(CREATE_GOAL, "all of it", bare / created),
+        Part(SEARCH_GOAL, "its total up to 10,001, from the search's index and the rows, no HTTP", contact / counted),
+        Part(SEARCH_GOAL, "all of it", contact / served(search)),
         Part(START_GOAL, "the command, loaded", _seconds(bench, "import app.cli.serve")),
         Part(
             START_GOAL,
