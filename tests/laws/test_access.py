@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from app.access.permissions import PERMISSIONS, Permission, Role
 from app.settings import Settings
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, CONSOLE, Operation, make, member_id
+from tests.laws.routes import ADMIN, CONSOLE, Operation, make, member_id, of_each_kind
 
 # The table of docs/api.md#roles, written down once more by hand.
 MAY = {
@@ -26,23 +26,9 @@ MAY = {
 }
 
 ROUTES = ADMIN + CONSOLE
-# The routes of one kind of record are looked at in one test, since each test costs more than a request; a failure names
-# the request.
-KINDS: dict[str, list[Operation]] = {}
-for _each in ROUTES:
-    _prefix, _, _rest = _each.path.partition("admin/")
-    KINDS.setdefault(f"{_prefix}admin/{_rest.split('/')[0]}", []).append(_each)
-
-
-def every_kind(within: Callable[[Operation], bool] = lambda _: True) -> pytest.MarkDecorator:
-    """These routes of each kind of record that has any, as the test's `operations`."""
-    chosen = {kind: [each for each in operations if within(each)] for kind, operations in KINDS.items()}
-    chosen = {kind: operations for kind, operations in chosen.items() if operations}
-    return pytest.mark.parametrize("operations", chosen.values(), ids=chosen.keys())
-
-
-ends = every_kind(lambda each: not each.never_ends)
-of_a_record = every_kind(lambda each: bool(each.parameters))
+every_kind = of_each_kind(ROUTES)
+ends = of_each_kind(each for each in ROUTES if not each.never_ends)
+of_a_record = of_each_kind(each for each in ROUTES if each.parameters)
 
 
 def expected_permission(method: str, path: str) -> str:
@@ -130,7 +116,7 @@ def test_whom_the_organization_narrows_gets_in_as_that_role_only(
         refused(answer, 403, "MEMBER_INACTIVE")
 
 
-@every_kind()
+@every_kind
 def test_without_a_token_or_with_an_unknown_role_nobody_gets_in(
     operations: list[Operation], callers: Callers, tenant: str
 ) -> None:
@@ -188,7 +174,7 @@ def test_an_id_is_a_positive_63_bit_integer(operations: list[Operation], admin: 
             refused(admin.call(operation.method, url, **operation.payload()), 400, code)
 
 
-@every_kind()
+@every_kind
 def test_an_unknown_parameter_is_named(operations: list[Operation], admin: Caller) -> None:
     for operation in operations:
         url = operation.url()
@@ -197,7 +183,7 @@ def test_an_unknown_parameter_is_named(operations: list[Operation], admin: Calle
         assert operation.method == "HEAD" or data["fields"][0]["field"] == "colour", operation
 
 
-@every_kind(lambda each: each.takes_json)
+@of_each_kind(each for each in ROUTES if each.takes_json)
 def test_a_body_must_be_json_of_the_right_size_and_fields(operations: list[Operation], admin: Caller) -> None:
     """Each route refuses each of these, and one of each kind of record all that is not JSON."""
 
@@ -216,7 +202,7 @@ def test_a_body_must_be_json_of_the_right_size_and_fields(operations: list[Opera
             assert refused(send(operation, broken), 400, "INVALID_REQUEST")["fields"][0]["field"] == "body"
 
 
-@every_kind()
+@every_kind
 def test_a_route_opens_no_door_to_other_methods(operations: list[Operation], callers: Callers) -> None:
     urls = {operation.path: operation.url() for operation in operations}
     for path, url in urls.items():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from app.admin.batch.service import ALLOWED
 from app.web.input import input_types
 from tests.callers import Caller, Callers, refused
-from tests.laws.routes import ADMIN, Operation
+from tests.laws.routes import ADMIN, Operation, of_each_kind
 
 # Written down by hand: routes that do more than to create, change, trash or restore a record, or do it outside the
 # transaction.
@@ -26,23 +24,24 @@ def test_a_route_that_writes_is_for_batches_unless_it_is_named_here() -> None:
     assert allowed == others, "say which: app/admin/batch/service.py"
 
 
-@pytest.mark.parametrize("operation", [o for o in WRITES if not input_types(o.handler).file], ids=str)
+@of_each_kind(each for each in WRITES if not input_types(each.handler).file)
 def test_a_request_in_a_batch_is_refused_as_it_is_alone_or_not_for_batches(
-    operation: Operation, callers: Callers, tenant: str
+    operations: list[Operation], callers: Callers, tenant: str
 ) -> None:
     """It names unknown records, so that it mostly changes nothing."""
-    request = {"method": operation.method, "path": operation.url(), "body": operation.body()}
     for role in ("admin", "manager", "agent"):
         caller = callers.person(role, tenant)
-        answer = caller.post("/admin/batch", {"requests": [request]})
-        if not ALLOWED.fullmatch(f"{operation.method} {operation.path}"):
-            data = refused(answer, 400, "INVALID_REQUEST")
-            assert (data["index"], data["fields"][0]["field"]) == (0, "path")
-        elif not answer.is_success:
-            alone = caller.call(operation.method, operation.url(), **operation.payload())
-            told = alone.json()
-            assert answer.status_code == alone.status_code
-            assert answer.json() == told | {"data": (told["data"] or {}) | {"index": 0}}
+        for operation in operations:
+            request = {"method": operation.method, "path": operation.url(), "body": operation.body()}
+            answer = caller.post("/admin/batch", {"requests": [request]})
+            if not ALLOWED.fullmatch(f"{operation.method} {operation.path}"):
+                data = refused(answer, 400, "INVALID_REQUEST")
+                assert (data["index"], data["fields"][0]["field"]) == (0, "path"), operation
+            elif not answer.is_success:
+                alone = caller.call(operation.method, operation.url(), **operation.payload())
+                told = alone.json()
+                assert answer.status_code == alone.status_code, operation
+                assert answer.json() == told | {"data": (told["data"] or {}) | {"index": 0}}, operation
 
 
 def test_nothing_is_read_by_a_batch(admin: Caller) -> None:
