@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import httpx
@@ -29,23 +29,29 @@ FINAL = (
 STEPS = int(os.environ.get("CRM_WALK_STEPS", "150"))
 
 
-def every_row(settings: Settings) -> dict[str, tuple[int, int]]:
+@pytest.fixture(scope="module")
+def owner(settings: Settings) -> Iterator[psycopg.Connection]:
+    """One session for all tests: a new one reads the definitions of all tables anew, which takes most of its time."""
+    with psycopg.connect(settings.migration_dsn) as connection:
+        yield connection
+
+
+def every_row(owner: psycopg.Connection) -> dict[str, tuple[int, int]]:
     """How many rows each table has, and a hash of who wrote each and where it lies: whatever is written moves, a row
     that was only written anew, too.
     """
-    with psycopg.connect(settings.migration_dsn) as owner:
+    with owner.transaction(force_rollback=True):
         tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         owner.execute("; ".join(f'ALTER TABLE "{table}" NO FORCE ROW LEVEL SECURITY' for (table,) in tables))
         hashed = "SELECT '{0}', count(*), bit_xor(hashtextextended((xmin, ctid)::text, 0)) FROM \"{0}\""
         rows = owner.execute(" UNION ALL ".join(hashed.format(table) for (table,) in tables)).fetchall()
-        owner.rollback()
     return {table: (count, seen) for table, count, seen in rows}
 
 
-def records(settings: Settings, tenant: str) -> dict[tuple[str, int], Any]:
+def records(owner: psycopg.Connection, tenant: str) -> dict[tuple[str, int], Any]:
     """The tenant's records, but for what each change moves on."""
     found: dict[tuple[str, int], Any] = {}
-    with psycopg.connect(settings.migration_dsn) as owner:
+    with owner.transaction():
         owner.execute("SELECT set_config('crm.tenant', %s, true), set_config('timezone', 'UTC', true)", [tenant])
         for resource in RESOURCES:
             computed = [column.name for column in resource.table.c if column.computed]
@@ -69,13 +75,13 @@ def assert_taken_back(before: dict[tuple[str, int], Any], after: dict[tuple[str,
 
 @pytest.mark.parametrize("operation", TRIED, ids=str)
 def test_a_write_is_tried_without_a_trace_does_what_was_shown_and_is_taken_back(
-    admin: Caller, settings: Settings, operation: Operation
+    admin: Caller, owner: psycopg.Connection, operation: Operation
 ) -> None:
     url, body = ready(admin, operation)
     admin.ok("GET", "/admin/settings")  # the first request makes the settings and stages
-    before, stored = records(settings, admin.tenant), every_row(settings)
+    before, stored = records(owner, admin.tenant), every_row(owner)
     tried = admin.call(operation.method, url, headers={"Dry-Run": "true", "Idempotency-Key": "tried"}, **body)
-    assert every_row(settings) == stored
+    assert every_row(owner) == stored
     done = admin.call(operation.method, url, headers={"Idempotency-Key": "tried"}, **body)
     assert done.is_success, done.text
     assert (tried.status_code, tried.headers.get("Dry-Run")) == (done.status_code, "true"), tried.text
@@ -87,7 +93,7 @@ def test_a_write_is_tried_without_a_trace_does_what_was_shown_and_is_taken_back(
     assert [told(change) for change in shown["changes"]] == [told(entry) for entry in entries]
     if entries and not operation.path.endswith(FINAL):
         admin.ok("POST", f"/admin/operations/{done.headers['X-Operation-Id']}/undo", {})
-        assert_taken_back(before, records(settings, admin.tenant))
+        assert_taken_back(before, records(owner, admin.tenant))
 
 
 def told(change: dict[str, Any]) -> tuple[str, str, list[str]]:
@@ -256,12 +262,12 @@ class Walker:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_random_walk_taken_back_step_by_step_ends_where_it_began(
-    admin: Caller, settings: Settings, seed: int
+    admin: Caller, owner: psycopg.Connection, seed: int
 ) -> None:
     walker = Walker(admin, seed)
     for _ in range(30):
         walker.create()
-    before = records(settings, admin.tenant)
+    before = records(owner, admin.tenant)
     answers = [walker.step() for _ in range(STEPS)]
     assert all(answer.status_code < 500 for answer in answers)
     done = [answer.headers["X-Operation-Id"] for answer in answers if answer.is_success]
@@ -271,4 +277,4 @@ def test_a_random_walk_taken_back_step_by_step_ends_where_it_began(
         assert answer.is_success or answer.json()["code"] == "OPERATION_NOT_FOUND", f"{operation}: {answer.text}"
         undone += answer.is_success
     assert undone > len(answers) // 4
-    assert_taken_back(before, records(settings, admin.tenant))
+    assert_taken_back(before, records(owner, admin.tenant))
