@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests, torture and bench start many processes, which need bytecode files, or each would compile the app anew.
+PYTHON_CACHED := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python
 # The version of uv is the lock file's own.
 UV := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/uv==\1/p;}' uv.lock)
 # `make run` and `make test` may start at once: only one of them installs.
@@ -23,7 +25,7 @@ $(VENV)/installed: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --locked --all-extras --python $(BIN)/python
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c "import app.main, tests.conftest"
+	@$(PYTHON_CACHED) -c "import app.main, tests.conftest"
 	@touch $@
 
 run: setup
@@ -44,10 +46,9 @@ install:
 	@install -D --mode=644 --target-directory=/etc/systemd/system deploy/systemd/*.service deploy/systemd/*.timer
 	@echo "$(RELEASE) is installed"
 
-# Many tests start processes. They need bytecode files, or each would compile the app anew.
 # TESTS names some of them, such as TESTS="tests/db tests/laws"; SLOW=no leaves out those that take long, SLOW=only the others.
 PROCESSES ?= auto
-PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+PYTEST = $(PYTHON_CACHED) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: setup
 	@$(PYTEST) $(if $(SLOW),-m $(if $(filter no,$(SLOW)),"not slow",slow)) $(TESTS)
 
@@ -68,7 +69,7 @@ test-besides: test
 
 # Every promise against real processes that are killed, paused and starved: some twenty minutes, or TORTURE=--quick.
 torture: setup
-	@$(BIN)/python -m tests.torture $(TORTURE)
+	@$(PYTHON_CACHED) -m tests.torture $(TORTURE)
 
 # Back-up and restore, as docs/operations.md has them, on servers of its own. POSTGRES=15 for Debian's.
 drill: setup
@@ -167,7 +168,7 @@ sbom: setup
 # measures that part alone, or duplicates, imports or listeners. BASE=<commit> serves that commit beside this one, in turns,
 # and prints what a request takes of the processors now, as a share of what it took then.
 bench: setup
-	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY)) $(addprefix --base ,$(BASE))
+	@$(PYTHON_CACHED) -m tests.bench $(if $(QUICK),--quick) $(addprefix --only ,$(ONLY)) $(addprefix --base ,$(BASE))
 
 # The generated parts of docs/ and .env.example; a test fails while they are stale.
 docs: setup
