@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -51,29 +51,21 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
     if base is not None:
-        compared = beside.measure(base, data_dir or Path(".crm", "beside").absolute(), max(seconds, 1.0))
-        for goal in compared:
-            click.echo(goal.line())
+        compared = _told(beside.measure(base, data_dir or Path(".crm", "beside").absolute(), max(seconds, 1.0)))
         sys.exit(0 if quick or all(goal.met for goal in compared) else 1)
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
     sizes, workers = (QUICK_SIZES, QUICK_WORKERS) if quick else (SIZES, WORKERS)
     with running(folder, sizes, workers, starts=1 if quick or only else 5) as place:
         if only:
-            alone = [goal for part in only for goal in ALONE[part](place)]
-            for goal in alone:
-                click.echo(goal.line())
+            alone = _told(goal for part in only for goal in ALONE[part](place))
             sys.exit(0 if all(goal.met for goal in alone) else 1)
-        parts: list[Callable[[], list[Goal]]] = [lambda: goals.measure(place, seconds, quick=quick)]
+        parts: list[Callable[[], Iterable[Goal]]] = [lambda: goals.measure(place, seconds, quick=quick)]
         if not quick:
             parts += [lambda: imports.measure(place), listeners.measure, lambda: scale.measure(place)]
             # The first release starts no other server than the wheels'.
             if not suffix:
                 parts.append(lambda: beside.measure(beside.FIRST_RELEASE, Path(".crm", "beside").absolute(), seconds))
-        measured = []
-        for part in parts:
-            for goal in part():
-                measured.append(goal)
-                click.echo(goal.line())
+        measured = _told(goal for part in parts for goal in part())
         results = Results(
             goals=measured,
             parts=obstacles.measure(place, seconds / 2, rounds=1 if quick else 3),
@@ -84,6 +76,15 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
         )
         click.echo(f"\nmore in {write(output or (folder if quick else HERE), place, results, suffix, quick=quick)}")
     sys.exit(0 if quick or all(goal.met for goal in measured) else 1)
+
+
+def _told(measured: Iterable[Goal]) -> list[Goal]:
+    """These goals, each printed as soon as it is measured."""
+    told = []
+    for goal in measured:
+        click.echo(goal.line())
+        told.append(goal)
+    return told
 
 
 if __name__ == "__main__":
