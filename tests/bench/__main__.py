@@ -62,9 +62,10 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
         parts: list[Callable[[], Iterable[Goal]]] = [lambda: goals.measure(place, seconds, quick=quick)]
         if not quick:
             parts += [lambda: imports.measure(place), listeners.measure, lambda: scale.measure(place)]
-            # The first release starts no other server than the wheels'.
+            # The first release starts no other server than the wheels'. It comes first: a clone may not have it.
             if not suffix:
-                parts.append(lambda: beside.measure(beside.FIRST_RELEASE, Path(".crm", "beside").absolute(), seconds))
+                older = Path(".crm", "beside").absolute()
+                parts.insert(0, lambda: beside.measure(beside.FIRST_RELEASE, older, seconds))
         measured = _told(goal for part in parts for goal in part())
         results = Results(
             goals=measured,
