@@ -11,19 +11,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import httpx
+import psycopg
 
 from app.dev.postgres import EmbeddedPostgres
 from tests.bench.create import BODY, LUA
 from tests.bench.create import PATH as CUSTOMERS
-from tests.bench.goals import CONNECTIONS, Goal, at_most
+from tests.bench.goals import CONNECTIONS, Goal, Part, at_most
 from tests.bench.load import ask_over_and_over
 from tests.processes import CRM, ENVIRONMENT, family
 
@@ -36,7 +38,24 @@ TICK = os.sysconf("SC_CLK_TCK")
 OWN_TIMES, ENDED_CHILDRENS_TIMES = slice(11, 13), slice(13, 15)
 CREATE = "create a customer"
 LIMIT = 0.65
+# What every request needs: HTTP alone; with the token, the limits and the log's line.
+WAYS = ("/live", "/admin/me")
+# The server counts what was written once a connection has been idle for a while.
+FLUSH_SECONDS = 2.0
+WRITTEN = """
+SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::float8, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8,
+       sum(n_tup_ins) FILTER (WHERE relname = 'customers')::float8
+FROM pg_stat_user_tables
+"""
 ROOT = Path(__file__).parents[2]
+
+
+class Written(NamedTuple):
+    """Rows of all tables, bytes of the write-ahead log, and customers among the rows."""
+
+    rows: float
+    log: float
+    customers: float
 
 
 class Release(NamedTuple):
@@ -47,10 +66,19 @@ class Release(NamedTuple):
     paths: dict[str, str]
     service: int
     database: int
+    superuser: str
 
     def used(self) -> tuple[float, float]:
         """Seconds of the processors so far: of the service, and of its database."""
         return _seconds(self.service), _seconds(self.database)
+
+    def written(self) -> Written:
+        """So far."""
+        time.sleep(FLUSH_SECONDS)
+        with psycopg.connect(self.superuser) as connection:
+            found = connection.execute(WRITTEN).fetchone()
+        assert found is not None
+        return Written(*found)
 
 
 class Use(NamedTuple):
@@ -70,23 +98,66 @@ def measure(commit: str, folder: Path, seconds: float) -> Iterator[Goal]:
     """How much of the processors' time of that commit each request takes now."""
     base = _tree(commit, folder)
     with ExitStack() as running:
-        old = running.enter_context(_running(base / ".venv" / "bin" / "crm", folder / "old"))
-        new = running.enter_context(_running(Path(CRM), folder / "new"))
-        for name in (*new.paths, CREATE):
-            yield _compared(name, old, new, seconds)
+        then = running.enter_context(_running(base / ".venv" / "bin" / "crm", folder / "old"))
+        now = running.enter_context(_running(Path(CRM), folder / "new"))
+        ways = {path: _in_turns(path, then, now, seconds) for path in WAYS}
+        for name in now.paths:
+            yield _goal(name, _in_turns(name, then, now, seconds), ways)
+        before = [release.written() for release in (then, now)]
+        created = _in_turns(CREATE, then, now, seconds)
+        after = [release.written() for release in (then, now)]
+        yield _goal(CREATE, created, ways, _more_written(before, after))
 
 
-def _compared(name: str, old: Release, new: Release, seconds: float) -> Goal:
-    for release in (old, new):
+def _in_turns(name: str, then: Release, now: Release, seconds: float) -> list[tuple[Use, Use]]:
+    for release in (then, now):
         _use(release, name, seconds)
-    pairs = [(_use(old, name, seconds), _use(new, name, seconds)) for _ in range(ROUNDS)]
+    return [(_use(then, name, seconds), _use(now, name, seconds)) for _ in range(ROUNDS)]
 
+
+def _goal(
+    name: str, turns: list[tuple[Use, Use]], ways: dict[str, list[tuple[Use, Use]]], more: Iterable[Part] = ()
+) -> Goal:
     def ratio(part: Callable[[Use], float]) -> float:
-        return statistics.median(part(now) / part(before) for before, now in pairs)
+        return statistics.median(part(now) / part(then) for then, now in turns)
 
     service, database = ratio(lambda use: use.service), ratio(lambda use: use.database)
-    note = f"(service {service:.2f}, database {database:.2f}; requests per second {ratio(lambda use: use.rate):.2f})"
-    return at_most(f"{name}: processor time, of the older one's", LIMIT, ratio(lambda use: use.all), note=note)
+    of_all = statistics.median(then.all for then, _ in turns)
+    parts = [
+        Part(f"{what}, {when}", statistics.median(cost(pair[place]) for pair in pairs) / of_all)
+        for what, cost, pairs in (
+            *((f"the service for `{path}`", _service, ways[path]) for path in WAYS),
+            ("the service for this", _service, turns),
+            ("the database for this", _database, turns),
+        )
+        for place, when in enumerate(("then", "now"))
+    ]
+    return at_most(
+        f"{name}: processor time, of the older one's",
+        LIMIT,
+        ratio(lambda use: use.all),
+        note=f"(service {service:.2f}, database {database:.2f}; requests per second {ratio(lambda use: use.rate):.2f})",
+        parts=(*parts, *more),
+    )
+
+
+def _service(use: Use) -> float:
+    return use.service
+
+
+def _database(use: Use) -> float:
+    return use.database
+
+
+def _more_written(before: list[Written], after: list[Written]) -> list[Part]:
+    """How much a create writes, of what it wrote then."""
+    then, now = (
+        Written(*(end - begin for begin, end in zip(*each, strict=True))) for each in zip(before, after, strict=True)
+    )
+    return [
+        Part("rows written, of those then", now.rows / now.customers / (then.rows / then.customers)),
+        Part("bytes of the write-ahead log, of those then", now.log / now.customers / (then.log / then.customers)),
+    ]
 
 
 def _use(release: Release, name: str, seconds: float) -> Use:
@@ -98,7 +169,7 @@ def _use(release: Release, name: str, seconds: float) -> Use:
             script.flush()
         before = release.used()
         done = ask_over_and_over(
-            release.url + release.paths.get(name, CUSTOMERS),
+            release.url + (name if name in WAYS else release.paths.get(name, CUSTOMERS)),
             release.headers,
             connections=CONNECTIONS,
             seconds=seconds,
@@ -154,9 +225,10 @@ def _running(crm: Path, folder: Path) -> Iterator[Release]:
             check=True,
         )
         url, headers = said.split()[1], {"Authorization": f"Bearer {token.stdout.strip()}"}
-        database = EmbeddedPostgres(data).pid
-        assert database is not None
-        yield Release(url, headers, _fill(url, headers), process.pid, database)
+        database = EmbeddedPostgres(data)
+        assert database.pid is not None
+        superuser = database.dsn(user="postgres")
+        yield Release(url, headers, _fill(url, headers), process.pid, database.pid, superuser)
     finally:
         process.terminate()
         process.wait(60)

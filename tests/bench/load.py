@@ -154,8 +154,10 @@ def statements(bench: Bench, path: str, size: int) -> list[str]:
         return list(sent)
 
 
-def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) -> float:
-    """Transactions per second of the same SQL, prepared, over as many connections; below a second one of each."""
+def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float, prepared: bool = True) -> float:
+    """Transactions per second of the same SQL, prepared or planned each time, over as many connections; below a second
+    one of each.
+    """
     host = re.search(r"host=([^&]+)", bench.superuser)
     assert host
     # In JSON `":null` would be a variable of pgbench's.
@@ -168,7 +170,7 @@ def pgbench(bench: Bench, sent: list[str], *, connections: int, seconds: float) 
             [
                 str(bench.server.programs / "pgbench"),
                 "-M",
-                "prepared",
+                "prepared" if prepared else "extended",
                 "-n",
                 f"-c{connections}",
                 "-j2",

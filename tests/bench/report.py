@@ -13,7 +13,7 @@ import psycopg
 from tests.bench.goals import Goal
 from tests.bench.growth import Growth
 from tests.bench.indexes import Cost
-from tests.bench.obstacles import Part, reasons
+from tests.bench.obstacles import reasons
 from tests.bench.plot import plot
 from tests.bench.profile import Profile
 from tests.bench.server import Bench, machine
@@ -29,10 +29,11 @@ CONDITIONS = (
     "and so is the sealing of the audit log, since what was put in at once would keep it busy."
 )
 PARTS = (
-    "What parts of the way cost, in units of one transaction of what the goal is measured against: pgbench's, or the "
-    "bare INSERT's. The processors are what everything waits for, so that costs add up, and the share of the rate is "
-    "one over the cost of all; `/admin/me` contains `/live`. What HTTP, the token and the statements leave is the "
-    "application's own work on the request, which the profile below takes apart. The start is in seconds."
+    "What parts of the way cost, in units of what the goal is measured against: one transaction of pgbench's, one bare "
+    "INSERT, the other request, the older release's request. The processors are what "
+    "everything waits for, so that costs add up, and the share of a rate is one over the cost of all; `/admin/me` "
+    "contains `/live`. What HTTP, the token and the statements leave is the application's own work on the request, "
+    "which the profile below takes apart. The start is in seconds, and memory in MB."
 )
 SHARES = (
     f"Requests a second over {CONNECTIONS} connections, as a share of the transactions a second that pgbench makes of "
@@ -58,7 +59,6 @@ class Results(NamedTuple):
     """All that was measured."""
 
     goals: list[Goal]
-    parts: list[Part]
     shares: list[Share]
     profiles: list[Profile] | str
     growth: list[Growth]
@@ -73,7 +73,7 @@ def write(folder: Path, bench: Bench, results: Results, suffix: str, *, quick: b
         ["# How fast it was", PREFACE],
         ["**A quick run on small data, which proves nothing about speed.**"] if quick else [],
         ["\n".join(_conditions(bench)), _goals(results.goals)],
-        ["## What stands in the way", PARTS, _parts(results.parts), *reasons(results.goals, results.parts)],
+        ["## What stands in the way", PARTS, _parts(results.goals), *reasons(results.goals)],
         ["## Shares of PostgreSQL's own rate", SHARES, _shares(results.shares)],
         ["## Where the rest goes", *_profiles(results.profiles)],
         ["## What each index costs a write", COSTS, _costs(results.costs)],
@@ -117,8 +117,9 @@ def _goals(goals: list[Goal]) -> str:
     )
 
 
-def _parts(parts: list[Part]) -> str:
-    return table(["goal", "part", "cost"], ([part.goal, part.name, f"{part.cost:.2f}"] for part in parts))
+def _parts(goals: list[Goal]) -> str:
+    parts = ([goal.name, part.name, f"{part.cost:.2f}"] for goal in goals for part in goal.parts)
+    return table(["goal", "part", "cost"], parts)
 
 
 def _shares(shares: list[Share]) -> str:
