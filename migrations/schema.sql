@@ -4672,16 +4672,24 @@ END $function$;
 
 CREATE FUNCTION crm_fold(value text)
  RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN (octet_length(value) = char_length(value)) THEN lower((value COLLATE "C")) ELSE crm_fold_letters(value, true) END;
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE COST 1
+AS $function$
+BEGIN
+    RETURN CASE WHEN octet_length(value) = char_length(value) THEN lower(value COLLATE "C")
+         ELSE crm_fold_letters(value, true) END;
+END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold(text) TO crm_maintenance, crm_search, crm_service;
 
 CREATE FUNCTION crm_fold_email(value text)
  RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN ((octet_length(value) = char_length(value)) AND (strpos(lower((value COLLATE "C")), … -- 192 characters, 9f9a38ca68e4
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE COST 1
+AS $function$
+BEGIN
+    RETURN CASE WHEN octet_length(value) = char_length(value) AND strpos(lower(value COLLATE "C"), 'xn--') = 0
+         THEN lower(value COLLATE "C") ELSE crm_fold_email_letters(value) END;
+END $function$;
 GRANT EXECUTE ON FUNCTION crm_fold_email(text) TO crm_maintenance, crm_search, crm_service;
 
 CREATE FUNCTION crm_fold_email_letters(value text)
@@ -5088,9 +5096,14 @@ GRANT EXECUTE ON FUNCTION crm_fragment_patterns(text[]) TO crm_maintenance, crm_
 -- The cost tells the planner that they are not cheap to compute.
 CREATE FUNCTION crm_grams(value text)
  RETURNS text[]
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE STRICT COST 1000
-RETURN ((string_to_array(value, NULL::text) || string_to_array(regexp_replace(value, '(..)'::text, ' … -- 239 characters, fed348375fc9
+AS $function$
+BEGIN
+    RETURN string_to_array(value, NULL)
+        || string_to_array(regexp_replace(value, '(..)', E'\\1\x01', 'g'), E'\x01')
+        || string_to_array(regexp_replace(substr(value, 2), '(..)', E'\\1\x01', 'g'), E'\x01');
+END $function$;
 GRANT EXECUTE ON FUNCTION crm_grams(text) TO crm_maintenance, crm_search, crm_service;
 
 -- As in migration 0003, but each row is met once: a FULL JOIN can't be done by a loop within a loop.
@@ -5907,13 +5920,17 @@ GRANT EXECUTE ON FUNCTION crm_owns(text,bigint) TO crm_service;
 -- What a search for a person or a company looks through.
 CREATE FUNCTION crm_party_text(name text, email text, company text, phone text)
  RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN ((crm_fold_search(((((((COALESCE(name, ''::text) || '
-'::text) || COALESCE(email, ''::text)) || '
-'::text) || COALESCE(company, ''::text)) || '
-'::text) || COALESCE(phone, ''::text))) || COALESCE(crm_phone_lines(phone), ''::text)) || CASE WHEN  … -- 162 characters, da547a61291d
-'::text || crm_fold_search(crm_unicode_domain(lower((email COLLATE "C"))))) ELSE ''::text END);
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE COST 1
+AS $function$
+BEGIN
+    RETURN crm_fold_search(coalesce(name, '') || E'\n' || coalesce(email, '') || E'\n' || coalesce(company, '')
+                             || E'\n' || coalesce(phone, ''))
+        || coalesce(public.crm_phone_lines(phone), '')
+        || CASE WHEN strpos(lower(email COLLATE "C"), 'xn--') > 0
+                THEN E'\n' || crm_fold_search(public.crm_unicode_domain(lower(email COLLATE "C")))
+                ELSE '' END;
+END $function$;
 GRANT EXECUTE ON FUNCTION crm_party_text(text,text,text,text) TO crm_maintenance, crm_search, crm_service;
 
 -- The digits of a phone number, without leading zeros and with them. They are stored as private-use Unicode characters,
