@@ -132,7 +132,8 @@ CREATE UNIQUE INDEX activities_live_external_id_key ON activities (tenant_id, ex
 CREATE INDEX activities_closed_by_idx ON activities (tenant_id, assigned_to, closed_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX activities_contact_idx ON activities (tenant_id, contact_id) WHERE contact_id IS NOT NULL;
 CREATE INDEX activities_customer_idx ON activities (tenant_id, customer_id);
-CREATE INDEX activities_deal_idx ON activities (tenant_id, deal_id) WHERE deal_id IS NOT NULL;
+CREATE INDEX activities_deal_idx ON activities (tenant_id, deal_id) INCLUDE (updated_at, deleted_at) WHERE deal_id IS
+    NOT NULL;
 CREATE INDEX activities_due_idx ON activities (due_date) WHERE deleted_at IS NULL AND status = 'scheduled' AND NOT
     all_day;
 CREATE INDEX activities_live_assigned_to_idx ON activities (tenant_id, assigned_to, due_date, id) WHERE deleted_at IS
@@ -1965,7 +1966,7 @@ CREATE TABLE notes (
 CREATE UNIQUE INDEX notes_live_external_id_key ON notes (tenant_id, external_id) WHERE deleted_at IS NULL;
 CREATE INDEX notes_activity_idx ON notes (tenant_id, activity_id) WHERE activity_id IS NOT NULL;
 CREATE INDEX notes_customer_idx ON notes (tenant_id, customer_id) WHERE customer_id IS NOT NULL;
-CREATE INDEX notes_deal_idx ON notes (tenant_id, deal_id) WHERE deal_id IS NOT NULL;
+CREATE INDEX notes_deal_idx ON notes (tenant_id, deal_id) INCLUDE (updated_at, deleted_at) WHERE deal_id IS NOT NULL;
 CREATE INDEX notes_live_author_idx ON notes (tenant_id, author_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX notes_live_created_at_idx ON notes (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX notes_project_idx ON notes (tenant_id, project_id) WHERE project_id IS NOT NULL;

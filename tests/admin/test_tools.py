@@ -204,7 +204,8 @@ def test_a_deal_is_idle_if_neither_it_nor_its_activities_and_notes_changed(
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
         owner.execute("ALTER TABLE deals DISABLE TRIGGER version")
-        owner.execute("UPDATE deals SET updated_at = now() - interval '16 days' WHERE id = ANY(%s)", [deals])
+        earlier = "now() - interval '16 days'"
+        owner.execute(f"UPDATE deals SET created_at = {earlier}, updated_at = {earlier} WHERE id = ANY(%s)", [deals])
         owner.execute("ALTER TABLE deals ENABLE TRIGGER version")
     admin.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "deal_id": called, "status": "completed"})
     admin.ok("POST", "/admin/notes", {"content": "She thinks about it", "deal_id": noted})

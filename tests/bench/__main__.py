@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from app.logs import configure_logging
-from tests.bench import beside, goals, growth, imports, indexes, listeners, obstacles, profile, scale, shares
+from tests.bench import beside, goals, growth, imports, indexes, listeners, obstacles, plans, profile, scale, shares
 from tests.bench.goals import Goal
 from tests.bench.load import has_wrk
 from tests.bench.report import Results, write
@@ -30,6 +30,7 @@ WHOLE: dict[str, Part] = {
     "imports": lambda bench, _: imports.measure(bench),
     "listeners": lambda *_: listeners.measure(),
     "scale": lambda bench, _: scale.measure(bench),
+    "plans": lambda bench, _: plans.measure(bench),
 }
 OF_GOALS: dict[str, Part] = {
     "duplicates": lambda bench, _: goals.duplicates(bench),

@@ -96,13 +96,14 @@ CUSTOMER_FOLDED = func.coalesce(
 
 
 def _idle(name: str, _: str) -> ColumnElement[bool]:
-    """Whether neither the deal nor one of its activities or notes changed since then."""
+    """Whether neither the deal nor one of its activities or notes was made or changed since then."""
     moment = bindparam(name, type_=c.updated_at.type)
     changed = (
         select(each.id).where(each.deal_id == c.id, each.deleted_at.is_(None), each.updated_at >= moment).correlate(Row)
         for each in (activities.c, notes.c)
     )
-    return and_(c.updated_at < moment, *(not_(each.exists()) for each in changed))
+    # A deal is not older than its last change. Said here, it keeps a list by creation from reading all newer ones.
+    return and_(c.updated_at < moment, c.created_at < moment, *(not_(each.exists()) for each in changed))
 
 
 DOCUMENT = func.crm_fold_search(c.title, type_=Text) + literal_column(r"E'\n'", Text) + CUSTOMER_FOLDED
