@@ -33,7 +33,8 @@ PARTS = (
     "INSERT, the other request, the older release's request. The processors are what "
     "everything waits for, so that costs add up, and the share of a rate is one over the cost of all; `/admin/me` "
     "contains `/live`. What HTTP, the token and the statements leave is the application's own work on the request, "
-    "which the profile below takes apart. The start is in seconds, and memory in MB."
+    "which the profile below takes apart. The start is in seconds, and memory in MB. What is read or sorted to count "
+    "is an exact total of many rows that nobody counts beforehand: the page itself is read off an index."
 )
 SHARES = (
     f"Requests a second over {CONNECTIONS} connections, as a share of the transactions a second that pgbench makes of "

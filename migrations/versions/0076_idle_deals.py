@@ -2,8 +2,8 @@
 
 from migrations.rules import run
 
-revision = "0072"
-down_revision = "0071"
+revision = "0076"
+down_revision = "0075"
 branch_labels = None
 depends_on = None
 
