@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import structlog
-from psycopg import AsyncCursor, Error, OperationalError, capabilities, errors
+from psycopg import AsyncCursor, Error, OperationalError, ProgrammingError, capabilities, errors
 from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable, text
@@ -319,6 +319,12 @@ class Writer(Session):
         self._begun = False
 
     async def _end(self, connection: Connection) -> None:
-        if connection.info.transaction_status in OPEN:
-            with connection.limited():
+        with connection.limited():
+            if not self._failed and connection.info.transaction_status == TransactionStatus.INTRANS:
+                # After a ROLLBACK psycopg forgets all prepared statements, but `copy` doesn't look at what it sent: it
+                # only complains, once it is done, that it was no COPY.
+                with suppress(ProgrammingError):
+                    async with connection.cursor().copy("ROLLBACK"):
+                        pass
+            if connection.info.transaction_status in OPEN:
                 await connection.rollback()

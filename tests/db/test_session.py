@@ -225,6 +225,23 @@ def test_only_so_many_statements_stay_prepared_and_the_longest_unused_goes(alone
         run(alone, story)
 
 
+def test_what_is_undone_stays_prepared(alone: Settings) -> None:
+    async def story(database: Database) -> None:
+        async def undone() -> None:
+            async with database.writer(ADA, Origin()) as session:
+                await session.execute(TAG, {"name": "undone"})
+                raise KeyError
+
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                await undone()
+        async with database.writer(ADA, Origin()) as session:
+            assert await count_of(session, "undone") == 0
+            assert await prepared(session, "INSERT INTO tags") == 1
+
+    run(alone, story)
+
+
 def test_behind_a_pooler_nothing_is_prepared(alone: Settings) -> None:
     async def story(database: Database) -> None:
         async with database.reader(ADA) as session:
