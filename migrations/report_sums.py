@@ -1,7 +1,7 @@
 """What keeps the sums of reports: triggers that append what changed, and functions that add it up. docs/reports.md says
 how.
 
-Migrations 0051, 0055, 0057 and 0066 all make today's form: whoever changes it adds a migration that calls
+Migrations 0051, 0055, 0057, 0066 and 0077 all make today's form: whoever changes it adds a migration that calls
 drop_functions() and make_functions(). What triggers do may use no column that 0051 does not have yet. What is there is
 added up once, by 0068: so those before it that did, or that built indexes for it, do nothing any more.
 """
@@ -44,7 +44,9 @@ FACTS = {
 }
 
 
-# How long a visit of a stage took, as a number: 64 of them for each doubling, from a second on.
+# How long a visit of a stage took, as a number: 64 of them for each doubling, from a second on. The sums count some
+# together as one, since a period has a sum of each one in each of its days.
+COUNTED_TOGETHER = 8
 TIME_BUCKET = "floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln(2::float8))::integer"
 HOUR = "floor(extract(epoch FROM created_at) / 3600)::integer"
 NOTHING = "0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds"
@@ -74,7 +76,7 @@ def changed(table: str, event: str) -> str:
 
 def of_visits(visits: str) -> str:
     """What visits of stages add to the funnel: of each deal the stages that it ever entered (`deals.ways`), and how
-    long each visit took that has ended (`deals.times`).
+    long each visit took that has ended (`deals.durations`).
 
     A visit is of a deal (tenant_id, deal_id, owner_id, created_at), which is added or taken away (sign). Some are
     known, but did not begin yet (has_begun), or did not end yet (has_ended). A `way` is the stages that a deal ever
@@ -88,8 +90,8 @@ def of_visits(visits: str) -> str:
             FROM {visits} WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), {HOUR}, false, to_stage_id::text,
-               ({TIME_BUCKET})::text, sum(sign)::bigint, {NOTHING}
+        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), {HOUR}, false, to_stage_id::text,
+               ({TIME_BUCKET} / {COUNTED_TOGETHER})::text, sum(sign)::bigint, {NOTHING}
         FROM {visits} WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0"""
 
 
@@ -184,7 +186,7 @@ def spread(changes: str) -> str:
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part, {sums}
-        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, {sums}
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody

@@ -3147,8 +3147,8 @@ BEGIN
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
+        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
         FROM (
     SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
@@ -3184,7 +3184,7 @@ BEGIN
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -3499,8 +3499,8 @@ BEGIN
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
+        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
         FROM (
     SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
@@ -3539,7 +3539,7 @@ BEGIN
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -4924,7 +4924,7 @@ BEGIN
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods WHERE series <> 'deals.times' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
         FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
@@ -7318,8 +7318,8 @@ AS $function$
             FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
+        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
         FROM visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
             RETURN NULL;
         END $function$;
@@ -7344,8 +7344,8 @@ AS $function$
 ) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
         ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.times', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 201 characters, 0c6a125ce700
+        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
+               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
         FROM (
     SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended

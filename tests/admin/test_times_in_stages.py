@@ -148,10 +148,12 @@ def test_times_in_stages_are_those_of_the_rows_wherever_they_lie(visits: Visits,
 def test_only_the_wanted_visits_come_back_where_all_took_about_as_long(
     visits: Visits, answers: list[tuple[Executable, Any]]
 ) -> None:
-    visits.become([Visit(n / DEALS) for n in range(DEALS)])
+    # Eight numbers of the index, which are one of the sums.
+    took = [(1000 + 2 * n) / 1000 for n in range(DEALS)]
+    visits.become([Visit(seconds) for seconds in took])
     (found,) = filter(None, asyncio.run(visits.read(None)).values())
-    assert found == pytest.approx([19.5 / DEALS, 35.1 / DEALS])
-    assert answers == [(TIMES_AT, [[19 / DEALS, 20 / DEALS], [36 / DEALS, 35 / DEALS]])]
+    assert found == pytest.approx([(took[19] + took[20]) / 2, 0.9 * took[35] + 0.1 * took[36]])
+    assert answers == [(TIMES_AT, [[took[19], took[20]], [took[36], took[35]]])]
 
 
 def test_where_copies_in_visits_are_wrong_the_rows_are_read(

@@ -49,6 +49,11 @@ SELECT deals.deleted_at IS NULL AS is_live, deal_created_at IS NOT DISTINCT FROM
 FROM stage_history JOIN deals ON deals.id = deal_id WHERE left_at IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1
 """
 INDEXES = "SELECT indexname FROM pg_indexes WHERE indexname ~ 'stage_history_(times|time|took)_idx'"
+# What counts the times in stages, but for what adds up the changes that wait.
+COUNTING = """
+SELECT pg_get_functiondef(oid) FROM pg_proc WHERE prosrc ~ 'deals.durations' AND proowner::regrole::text = current_user
+"""
+FINER = "SELECT 'deals.times' IN (SELECT series FROM report_sums), 'deals.times' IN (SELECT series FROM report_changes)"
 WRITE_ANEW = 'run("ALTER TABLE customers ALTER COLUMN contacted TYPE boolean USING NOT contacted")'
 
 REPORTS: list[Make] = [
@@ -161,6 +166,8 @@ def test_visits_of_an_older_release_are_counted_by_the_newest(settings: Settings
                 found = owner.execute(COPIES).fetchall()
                 assert [row[:3] for row in found] == [(False, False, True), (True, True, True)]
                 assert sum(row[3] for row in found) == 1680
+                migrations.upgrade("0076")
+                _count_as_before(owner)
                 migrations.upgrade()
                 migrations.check()
                 migrations.check_sums()
@@ -169,3 +176,13 @@ def test_visits_of_an_older_release_are_counted_by_the_newest(settings: Settings
                     asyncio.run(compare(here, tenant, iter(REPORTS)))
                 migrations.downgrade("0065")
                 migrations.check_sums()
+
+
+def _count_as_before(owner: psycopg.Connection) -> None:
+    """As migrations before 0077 counted the times in stages, of which some wait to be added up."""
+    for (definition,) in owner.execute(COUNTING).fetchall():
+        owner.execute(definition.replace("deals.durations", "deals.times").replace(" / 8)::text", ")::text"))
+    for tenant in ("acme", "zeta"):
+        owner.execute("SELECT crm_add_up_reports(%s), set_config('crm.tenant', %s, false)", [tenant, tenant])
+        owner.execute("UPDATE deals SET owner_id = CASE owner_id WHEN 'ada' THEN '7' ELSE 'ada' END")
+        assert owner.execute(FINER).fetchall() == [(True, True)]

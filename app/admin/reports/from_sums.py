@@ -216,7 +216,9 @@ async def funnel_rows(tx: Transaction, between: Between | None, people: Sequence
     asks = [Ask(ALL, "deals.created", between), Ask(WAYS, "deals.ways", between)]
     # Of people they are kept for all of time only.
     is_kept = (between is None or people is None) and not tx.own_records_only
-    found = _by_place(await add_up(tx, [*asks, *([Ask(TIMES_IN, "deals.times", between)] if is_kept else [])], people))
+    if is_kept:
+        asks.append(Ask(TIMES_IN, "deals.durations", between))
+    found = _by_place(await add_up(tx, asks, people))
     ways = [(frozenset(map(int, it.facet.split(","))), it.rows) for it in found[WAYS]]
     if is_kept:
         times = await _times_counted(tx, found[TIMES_IN], between, people)

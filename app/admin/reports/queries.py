@@ -6,7 +6,7 @@ from sqlalchemy import TextClause, literal_column, select, text
 
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
-from app.admin.reports.sums import ME, OF_MY_CUSTOMERS
+from app.admin.reports.sums import COUNTED_TOGETHER, ME, OF_MY_CUSTOMERS
 from app.db.statements import unprepared
 from app.records.json_columns import labelled, nested_rows
 
@@ -48,23 +48,26 @@ TIMES_OF_OWN = unprepared(
             UNION SELECT deals.id FROM {OF_MY_CUSTOMERS} AND {_OWNED} {_CREATED}""")
     )
 )
-# Of the visits of a stage that took about as long (its bucket), some that follow on each other, the shortest first, or
-# backwards: the index has them in order, and all that is asked about their deals. Null if all visits that are asked
-# about are so few that it is faster to read them: a row takes as long as some twenty entries of the index.
-_IN_ORDER = """ARRAY(
+# Of the visits of a stage that took about as long (its bucket in the sums), some that follow on each other, the
+# shortest first, or backwards: the index has them in order, and all that is asked about their deals. Null if all visits
+# that are asked about are so few that it is faster to read them: a row takes as long as some twenty entries of the
+# index.
+_IN_ORDER = f"""ARRAY(
     SELECT extract(epoch FROM left_at - entered_at)::float8 FROM stage_history
-    WHERE to_stage_id = stage AND time_bucket = bucket AND left_at IS NOT NULL AND deal_created_at IS NOT NULL
+    WHERE to_stage_id = stage
+        AND time_bucket >= bucket * {COUNTED_TOGETHER} AND time_bucket < (bucket + 1) * {COUNTED_TOGETHER}
+        AND left_at IS NOT NULL AND deal_created_at IS NOT NULL
         AND (CAST(:people AS text[]) IS NULL OR coalesce(deal_owner_id, '') = ANY (:people))
         AND (CAST(:first AS timestamptz) IS NULL OR deal_created_at >= :first)
         AND (CAST(:last AS timestamptz) IS NULL OR deal_created_at < :last)
-    ORDER BY left_at - entered_at {0} OFFSET skipped LIMIT most
+    ORDER BY time_bucket {{0}}, left_at - entered_at {{0}} OFFSET skipped LIMIT most
 )"""
 _WANTED = "unnest(CAST(:stage AS bigint[]), CAST(:bucket AS integer[]))"
 TIMES_AT = unprepared(
     text(f"""
         WITH reads AS (
             SELECT coalesce(sum(rows), 0) AS visits FROM {_WANTED} AS wanted (stage, bucket) JOIN report_sums AS sums
-                ON series = 'deals.times' AND NOT by_person AND span = 0 AND person = '' AND hour = 0
+                ON series = 'deals.durations' AND NOT by_person AND span = 0 AND person = '' AND hour = 0
                 AND NOT whole_day AND facet = stage::text AND part = bucket::text
         )
         SELECT coalesce(json_agg(

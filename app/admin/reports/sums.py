@@ -165,6 +165,8 @@ SUMS_OF_EACH = _sums(
     "SELECT DISTINCT person FROM report_sums WHERE series = ANY (:series) AND by_person AND span = 0", "true", "true"
 )
 
+# So many numbers of `stage_history.time_bucket` are one in `deals.durations`.
+COUNTED_TOGETHER = 8
 # The stages that a deal ever entered, in the order of their ids as texts.
 WAY = "SELECT string_agg(DISTINCT to_stage_id::text, ',') AS way FROM stage_history WHERE deal_id = {} OFFSET 0"
 _BETWEEN = "deleted_at IS NULL AND {0} >= first AND {0} < last"
@@ -191,11 +193,11 @@ _ROWS = {
                0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM deals CROSS JOIN LATERAL ({WAY.format("deals.id")}) AS ways
         WHERE {_BETWEEN.format("created_at")} AND way IS NOT NULL""",
-    "deals.times": f"""
+    "deals.durations": f"""
         SELECT coalesce(owner_id, '') AS person, facet, part,
                0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM deals CROSS JOIN LATERAL (
-            SELECT to_stage_id::text AS facet, time_bucket::text AS part FROM stage_history
+            SELECT to_stage_id::text AS facet, (time_bucket / {COUNTED_TOGETHER})::text AS part FROM stage_history
             WHERE deal_id = deals.id AND left_at IS NOT NULL OFFSET 0
         ) AS visits
         WHERE {_BETWEEN.format("created_at")}""",
