@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 
 import structlog
@@ -25,11 +26,15 @@ class _RequestId(SpanProcessor):
             span.set_attribute("request.id", request_id)
 
 
-def export_spans(settings: Settings) -> None:
-    """Send this process's spans to the configured collector. OpenTelemetry's own variables are read too."""
+def export_spans(settings: Settings) -> Callable[[], None]:
+    """Send this process's spans to the configured collector; what is returned sends the last ones. OpenTelemetry's own
+    variables are read too.
+    """
     os.environ.setdefault("OTEL_SERVICE_NAME", "crm-service")
-    provider = TracerProvider(resource=Resource.create({"service.version": version("crm-service")}))
+    resource = Resource.create({"service.version": version("crm-service")})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # which a forked process would not be told
     provider.add_span_processor(_RequestId())
     endpoint = f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
     trace.set_tracer_provider(provider)
+    return provider.shutdown

@@ -137,8 +137,12 @@ class Service:
     @property
     def workers(self) -> list[int]:
         """The processes that answer requests."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        pid = self.process.pid
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+        # Forked from this one, or spawned.
+        return [int(child) for child, its in commands.items() if its == command or b"spawn_main" in its]
 
     @property
     def postgres_pid(self) -> int | None:

@@ -134,7 +134,7 @@ def serve(
             _show_people(env.settings, demo_password, host, listening_port)
         if until_input_ends:
             threading.Thread(target=_stop_at_the_end_of_input, daemon=True).start()
-        run_server(env, "identity_app", host, listening_port, 1, Path(run_dir))
+        run_server(env, "identity_app", host, listening_port, 1, Path(run_dir), share=False)
 
 
 def _show_people(settings: Settings, password: str | None, host: str, port: int) -> None:

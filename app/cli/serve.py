@@ -73,7 +73,8 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         prepare(settings)
         listening_port = free_port(host, settings.server_port if port is None else port)
         try:
-            if migrate or (env.has_embedded_database and not is_current(settings.database_dsn)):
+            upgrade = migrate or (env.has_embedded_database and not is_current(settings.database_dsn))
+            if upgrade:
                 _upgrade(settings)
             check_role(settings.database_dsn, production=settings.production)
         except UnsafeRoleError as error:
@@ -86,7 +87,8 @@ def serve(port: int | None, host: str, workers: int, migrate: bool, demo: bool, 
         os.environ["SERVER_PORT"] = str(listening_port)
         with _logins(env, host, listening_port) if has_demo else nullcontext() as logins:
             greet = partial(_greeting, settings, logins) if has_demo else None
-            run_server(env, "serve_app", host, listening_port, workers, Path(run_dir), greet)
+            share = not (upgrade or demo)
+            run_server(env, "serve_app", host, listening_port, workers, Path(run_dir), greet, share=share)
 
 
 def prepare(settings: Settings) -> None:
@@ -178,8 +180,14 @@ def run_server(
     workers: int,
     run_dir: Path,
     greet: Callable[[str], str] | None = None,
+    *,
+    share: bool,
 ) -> None:
-    """Serve a function of app/worker.py in worker processes, until a signal stops them. `greet` says how to use it."""
+    """Serve a function of app/worker.py in worker processes, until a signal stops them. `greet` says how to use it.
+
+    If they `share` what this process loads for them, they are forked from it. What it has worked with before would stay
+    in each of them, such as the tools for migrations, and metrics that are its own.
+    """
     settings = env.settings
     metrics_dir = run_dir / "metrics"
     metrics_dir.mkdir()
@@ -191,7 +199,16 @@ def run_server(
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir),
         DRAIN_FILE: str(drain_file),
     }
-    multiprocessing.set_start_method("spawn", force=True)
+    # Elsewhere, libraries of the system do not survive a fork.
+    if share := share and sys.platform == "linux":
+        # Inside the function, because who does not share it need not load it.
+        from app.worker import load
+
+        load(app)
+        # This process serves nothing: its figures, which are nought, would be taken for a worker's.
+        for figures in metrics_dir.iterdir():
+            figures.unlink()
+    multiprocessing.set_start_method("fork" if share else "spawn", force=True)
     server = Server(
         f"app.worker:{app}",
         factory=True,
@@ -218,10 +235,16 @@ def run_server(
 
         return stop
 
+    def announce() -> None:
+        # A process that is forked meanwhile would wait for ever for a lock that this thread holds; it holds none here.
+        while len(server.wrks) < workers:
+            time.sleep(0.005)
+        _announce(host, port, greet)
+
     # Load balancers see /ready fail before the service stops accepting connections; Ctrl-C does not wait.
     server.on_startup(lambda: signal.signal(signal.SIGTERM, stop_after(settings.drain_seconds)))
     server.on_startup(lambda: signal.signal(signal.SIGINT, stop_after(0)))
-    server.on_startup(lambda: threading.Thread(target=_announce, args=(host, port, greet), daemon=True).start())
+    server.on_startup(lambda: threading.Thread(target=announce, daemon=True).start())
     for embedded in env.servers:
         embedded.watch()
     server.serve()

@@ -50,4 +50,4 @@ def worker(concurrency: int | None, port: int, host: str, data_dir: Path | None)
         except UnsafeRoleError as error:
             raise click.ClickException(str(error)) from None
         tell_missing_migrations(env.settings.database_dsn)
-        run_server(env, "jobs_app", host, listening_port, 1, Path(run_dir))
+        run_server(env, "jobs_app", host, listening_port, 1, Path(run_dir), share=True)

@@ -109,7 +109,10 @@ class EmbeddedServer(ABC):
     def _locked(self) -> Iterator[None]:
         with (self._home / f"{self.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # also where a worker that was forked meanwhile has the file open
 
     def _keep_alive(self) -> None:
         while not self._watching.wait(0.25):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -209,6 +210,24 @@ def test_a_second_service_shares_the_database_and_does_not_stop_it(service: Serv
     assert second.call("GET", "/admin/customers", second.token("admin")).status_code == 200
     second.stop()
     assert fetch(f"{service.url}/ready").status_code == 200
+
+
+@pytest.mark.slow
+def test_workers_share_what_was_loaded_for_them_and_each_has_its_own_metrics(service: Service) -> None:
+    second = Service(service.data_dir, "--workers", "2")
+    first, killed = second.workers
+    assert all(b"spawn_main" not in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in second.workers)
+    os.kill(killed, signal.SIGKILL)
+
+    def replaced() -> bool:
+        page = fetch(f"{second.url}/metrics").text
+        serving = {int(pid) for pid in re.findall(r'process_resident_memory_bytes{pid="(\d+)"}', page)}
+        return len(serving) == 2 and serving == {*second.workers} and killed not in serving and "crm_ready 1.0" in page
+
+    wait_until(lambda: killed not in second.workers and len(second.workers) == 2, "another worker in its place")
+    assert first in second.workers
+    wait_until(replaced, "its metrics")
+    assert second.stop(signal.SIGTERM) == 0
 
 
 def test_a_port_that_is_taken_is_said(service: Service) -> None:
