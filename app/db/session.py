@@ -266,6 +266,10 @@ class SingleReader(Reader):
             raise RuntimeError("a second statement would see the database at another moment")
         return await super()._execute(compiled, values)
 
+    async def _end(self, connection: Connection) -> None:
+        if self._failed:
+            await super()._end(connection)
+
 
 class Writer(Session):
     """For writing: one transaction, which begins with the first statement."""

@@ -17,8 +17,17 @@ from app.web.text import trimmed
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
+# What nearly all addresses look like. The library takes a fiftieth of the time of a new customer to accept one.
+PLAIN = re.compile(
+    r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}", re.ASCII | re.IGNORECASE
+)
+LONGEST_PLAIN = 63  # a label of a domain
+
+
 def check_email(text: str) -> str:
     """Return the address. Raises Refused (INVALID_EMAIL) if the email-validator library does not accept it."""
+    if len(text) <= LONGEST_PLAIN and PLAIN.fullmatch(text):
+        return text
     try:
         email_validator.validate_email(text, check_deliverability=False)
     except email_validator.EmailNotValidError as error:
