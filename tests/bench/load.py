@@ -43,7 +43,7 @@ class Latency(NamedTuple):
 def wrk(
     bench: Bench,
     path: str,
-    size: int,
+    size: int | str,
     *,
     connections: int,
     seconds: float,
@@ -129,7 +129,7 @@ def watched(see: Callable[[Sent], None]) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(bench: Bench, size: int) -> Iterator[tuple[TestClient[Any], list[str]]]:
+def recorded(bench: Bench, size: int | str) -> Iterator[tuple[TestClient[Any], list[str]]]:
     """The service inside this process, and every statement that it sends, with its values filled in: of each
     transaction first the one that says who asks.
     """
@@ -146,7 +146,7 @@ def _filled(statement: Sent, connection: psycopg.Connection) -> str:
     return re.sub(r"\$(\d+)", lambda place: values[int(place[1]) - 1], statement.sql)
 
 
-def statements(bench: Bench, path: str, size: int) -> list[str]:
+def statements(bench: Bench, path: str, size: int | str) -> list[str]:
     """What one GET sends to the database."""
     with recorded(bench, size) as (client, sent):
         answer = client.get(path)

@@ -16,10 +16,10 @@ WARM_UP = 10
 
 
 class Ask(NamedTuple):
-    """An address of a tenant; `anew` goes past what is kept for a moment."""
+    """An address of a tenant, by its size or name; `anew` goes past what is kept for a moment."""
 
     path: str
-    size: int
+    size: int | str
     anew: bool = False
 
 

@@ -41,8 +41,8 @@ class Bench(NamedTuple):
     workers: list[int]
     start_seconds: float
 
-    def token(self, size: int) -> str:
-        """For an admin of the tenant of this size."""
+    def token(self, size: int | str) -> str:
+        """For an admin of the tenant of this size, or name."""
         return make_token(self.settings, role="admin", tenant=str(size), user_id=ADMIN, name="Bench", ttl=86400)
 
     @property
