@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -34,7 +35,6 @@ from app.web.event_stream import id_line
 AT_ONCE = 500
 MOST_BELOW = 2000
 LIVE = {resource.kind: resource for resource in RESOURCES if resource.live}
-BELOW = {kind: [(path.child.kind, records_below(path)) for path in below(kind_)] for kind, kind_ in LIVE.items()}
 # After these nobody sees the record. A purge removes what was in the trash, and hidden, already.
 REMOVALS = (AuditAction.DELETE, AuditAction.ERASE)
 TOLD = (AuditAction.CREATE, AuditAction.UPDATE, AuditAction.RESTORE, AuditAction.MERGE, *REMOVALS)
@@ -166,9 +166,22 @@ def _changes(*also: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-_owned = [resource for resource in LIVE.values() if resource.owned]
-_FOR_ALL = _changes()
-_FOR_OWNERS = _changes(_by_kind(_holders, _owned, null()), _by_kind(_held_before, _owned, null()))
+# These are made when the first stream is open, since they take 3 MB.
+@cache
+def _for_all() -> Select[Any]:
+    return _changes()
+
+
+@cache
+def _for_owners() -> Select[Any]:
+    owned = [resource for resource in LIVE.values() if resource.owned]
+    return _changes(_by_kind(_holders, owned, null()), _by_kind(_held_before, owned, null()))
+
+
+@cache
+def _below() -> dict[str, list[tuple[str, Select[Any]]]]:
+    """Of each kind, the kinds below it, and what finds them."""
+    return {kind: [(path.child.kind, records_below(path)) for path in below(top)] for kind, top in LIVE.items()}
 
 
 async def read(tx: Transaction, after: int, until: int, *, own_only: bool) -> Changes:
@@ -177,7 +190,7 @@ async def read(tx: Transaction, after: int, until: int, *, own_only: bool) -> Ch
     """
     given = {"after": after, "until": until, "told": TOLD, "kinds": [*LIVE]}
     found = Changes(after, until, [])
-    for row in await tx.connection.execute(_FOR_OWNERS if own_only else _FOR_ALL, given):
+    for row in await tx.connection.execute(_for_owners() if own_only else _for_all(), given):
         sequence, type_, kind, record_id, version, user_id, at, action, is_live, *held = row
         event = LiveEvent(sequence, type_, ResourceType(kind), record_id, version, user_id, at)
         change = Change(event, action in REMOVALS, is_live, *held)
@@ -193,7 +206,7 @@ async def _add_below(tx: Transaction, found: Changes) -> None:
     for change in found.changes:
         if change.lost_by and not change.is_removal:
             lost[change.event.resource_type, change.event.resource_id].append(change)
-    for parent, paths in BELOW.items():
+    for parent, paths in _below().items() if lost else ():
         ids = sorted(record_id for kind, record_id in lost if kind == parent)
         for kind, statement in paths if ids else ():
             rows = (await tx.connection.execute(statement, {"ids": ids, "most": MOST_BELOW + 1})).all()

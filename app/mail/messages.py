@@ -12,10 +12,10 @@ from email.utils import format_datetime, formataddr
 from typing import Any
 from uuid import UUID
 
-import email_validator
 from msgspec import Struct
 
 from app.mail.templates import one_line
+from app.web.email import ascii_address
 
 
 class _Policy(EmailPolicy):
@@ -119,12 +119,6 @@ def compose(
         main, _, sub = written.file.content_type.partition("/")
         message.add_attachment(written.file.content, maintype=main, subtype=sub, filename=written.file.name)
     return message
-
-
-def ascii_address(address: str) -> str:
-    """The address with its domain as servers know it. Raises ValueError."""
-    checked = email_validator.validate_email(address, check_deliverability=False)
-    return checked.ascii_email or f"{checked.local_part}@{checked.ascii_domain}"
 
 
 def _address(address: str, name: str) -> Address:

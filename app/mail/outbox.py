@@ -28,11 +28,11 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app.db.database import Database
 from app.db.session import Session
-from app.mail.messages import ascii_address
 from app.mail.metrics import OLDEST, WAITING
 from app.models import Mail as Row
 from app.models import RefusedAddress
 from app.records.transaction import Transaction
+from app.web.email import ascii_address
 
 PATIENCE_SECONDS = 86_400
 # Whoever takes a mail for longer than this is dead.

@@ -35,6 +35,12 @@ def check_email(text: str) -> str:
     return text
 
 
+def ascii_address(address: str) -> str:
+    """The address with its domain as servers know it. Raises ValueError."""
+    checked = email_validator.validate_email(address, check_deliverability=False)
+    return checked.ascii_email or f"{checked.local_part}@{checked.ascii_domain}"
+
+
 PUNYCODE = re.compile("(?<![^.])xn--([a-z0-9-]{1,59})(?![^.])")
 DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 
