@@ -265,7 +265,7 @@ def _announce(host: str, port: int, greet: Callable[[str], str] | None) -> None:
     while not _alive(host, port):
         if time.monotonic() > until:
             return
-        time.sleep(0.05)
+        time.sleep(0.02)
     base = f"http://{address}:{port}"
     if greet is not None:
         click.echo(greet(base))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
+from types import ModuleType
 from typing import Annotated
 
-import email_validator
 from msgspec import Meta
 
 from app.web.errors import Code
 from app.web.fields import Refused
 from app.web.text import trimmed
-
-# Companies have addresses in their own networks, such as printer@corp.local.
-email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
-
 
 # What nearly all addresses look like. The library takes a fiftieth of the time of a new customer to accept one.
 PLAIN = re.compile(
@@ -29,16 +26,26 @@ def check_email(text: str) -> str:
     if len(text) <= LONGEST_PLAIN and PLAIN.fullmatch(text):
         return text
     try:
-        email_validator.validate_email(text, check_deliverability=False)
-    except email_validator.EmailNotValidError as error:
+        _library().validate_email(text, check_deliverability=False)
+    except ValueError as error:
         raise Refused(f"is not a valid address: {error}", Code.INVALID_EMAIL) from None
     return text
 
 
 def ascii_address(address: str) -> str:
     """The address with its domain as servers know it. Raises ValueError."""
-    checked = email_validator.validate_email(address, check_deliverability=False)
+    checked = _library().validate_email(address, check_deliverability=False)
     return checked.ascii_email or f"{checked.local_part}@{checked.ascii_domain}"
+
+
+@cache
+def _library() -> ModuleType:
+    # Inside the function, because its patterns take a fiftieth of the start, and nearly all addresses are plain.
+    import email_validator
+
+    # Companies have addresses in their own networks, such as printer@corp.local.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+    return email_validator
 
 
 PUNYCODE = re.compile("(?<![^.])xn--([a-z0-9-]{1,59})(?![^.])")
