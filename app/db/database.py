@@ -11,7 +11,6 @@ import msgspec
 
 from app.access.actor import Actor
 from app.access.permissions import Permission
-from app.db.errors import translate_errors
 from app.db.pool import Pool, response_timeout
 from app.db.roles import AUDITOR_ROLE, OWN_RECORDS_ROLE, SERVICE_ROLE, set_for_transaction
 from app.db.session import Identity, Reader, Session, SingleReader, Writer
@@ -80,13 +79,9 @@ class Pooled:
         if self.standby is not None:
             await self.standby.pool.close()
 
-    @asynccontextmanager
-    async def _writer(self, identity: Identity) -> AsyncIterator[Writer]:
+    def _writer(self, identity: Identity) -> Writer:
         """Commit when the block ends well, roll back when it does not. Raises AppError as `Database.reader`."""
-        with translate_errors():
-            async with Writer(self.pool, identity, self._slow_ms) as session:
-                yield session
-                await session.commit()
+        return Writer(self.pool, identity, self._slow_ms)
 
 
 class Database(Pooled):
@@ -103,48 +98,36 @@ class Database(Pooled):
         """Whether this person sees only what is their own."""
         return self.own_scope and not actor.can(Permission.MANAGE_ALL)
 
-    @asynccontextmanager
-    async def reader(
-        self, actor: Actor, *, one_statement: bool = False, standby: bool = False
-    ) -> AsyncIterator[Reader]:
+    def reader(self, actor: Actor, *, one_statement: bool = False, standby: bool = False) -> Reader:
         """Read as this person: at one moment, or by one statement. With `standby` from the standby, if there is one
         and it has everything that is committed by now: for what takes long, since it costs two round trips more.
 
         Raises AppError for what the database refuses, and SERVICE_UNAVAILABLE where it can't be reached or is too slow.
         """
-        identity = Identity(BEGIN_READ, self._who(actor))
         kind = SingleReader if one_statement else Reader
         pool = self.standby.first() if standby and self.standby is not None else self.pool
-        with translate_errors():
-            async with kind(pool, identity, self._slow_ms) as session:
-                yield session
+        return kind(pool, Identity(BEGIN_READ, self._who(actor)), self._slow_ms)
 
-    @asynccontextmanager
-    async def writer(self, actor: Actor, origin: Origin) -> AsyncIterator[Writer]:
+    def writer(self, actor: Actor, origin: Origin) -> Writer:
         """Read and write as this person: commit when the block ends well, roll back when it does not.
 
         Raises AppError as `reader`.
         """
-        async with self._writer(Identity(self._begin_write, (*self._who(actor), _audited(actor, origin)))) as session:
-            yield session
+        return self._writer(Identity(self._begin_write, (*self._who(actor), _audited(actor, origin))))
 
-    @asynccontextmanager
-    async def maintenance(self) -> AsyncIterator[Session]:
+    def maintenance(self) -> Writer:
         """Begin as nobody: no tenant's rows are seen, and the functions for maintenance may be called.
 
         Raises AppError as `reader`.
         """
-        async with self._writer(Identity(self._begin_write, NOBODY)) as session:
-            yield session
+        return self._writer(Identity(self._begin_write, NOBODY))
 
-    @asynccontextmanager
-    async def in_tenant(self, tenant_id: str) -> AsyncIterator[Session]:
+    def in_tenant(self, tenant_id: str) -> Writer:
         """Begin in this tenant as nobody: for what the service itself notes there, such as the state of a job.
 
         Raises AppError as `reader`.
         """
-        async with self._writer(Identity(self._begin_write, (SERVICE_ROLE, tenant_id, "", ""))) as session:
-            yield session
+        return self._writer(Identity(self._begin_write, (SERVICE_ROLE, tenant_id, "", "")))
 
     @asynccontextmanager
     async def oversight(self) -> AsyncIterator[Session]:

@@ -16,6 +16,7 @@ from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Executable, text
 
+from app.db.errors import translate, translate_errors
 from app.db.pool import Connection, Lender, NoResponseError
 from app.db.result import Result
 from app.db.statements import CompiledStatement, compile_once
@@ -64,7 +65,9 @@ def _scope(_role: str, _tenant: str) -> int:
 
 
 class Session(ABC):
-    """Executes statements over one connection, which the pool lends with the first of them."""
+    """Executes statements over one connection, which the pool lends with the first of them. It is a context, whose end
+    ends the transaction.
+    """
 
     _begin: ClassVar[str | None]
     _one_round_trip: ClassVar[bool] = True
@@ -83,15 +86,12 @@ class Session(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._connection is None:
-            return
-        try:
-            # What goes wrong here is the connection's end, and not what the caller should hear of.
-            with suppress(Error):
-                await self._end(self._connection)
-        finally:
-            await self._pool.release(self._connection)
+    async def __aexit__(self, _kind: object, failure: BaseException | None, _trace: object) -> None:
+        """Raises AppError for what the database refused inside, or refuses at the end."""
+        with translate_errors():
+            await self._leave(well=failure is None)
+        if isinstance(failure, Exception) and (translated := translate(failure)) is not failure:
+            raise translated from failure
 
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Result[Any]:
         """One statement. Raises psycopg.Error; AppError before `crm db upgrade`."""
@@ -184,6 +184,16 @@ class Session(ABC):
         finally:
             record_statement(compiled.sql, began, time.time_ns(), failure, self._slow_ms)
 
+    async def _leave(self, *, well: bool) -> None:  # noqa: ARG002 -- it matters to writers
+        if self._connection is None:
+            return
+        try:
+            # What goes wrong here is the connection's end, and not what the caller should hear of.
+            with suppress(Error):
+                await self._end(self._connection)
+        finally:
+            await self._pool.release(self._connection)
+
     @abstractmethod
     async def _end(self, connection: Connection) -> None:
         """Leave the connection without a transaction."""
@@ -272,7 +282,9 @@ class SingleReader(Reader):
 
 
 class Writer(Session):
-    """For writing: one transaction, which begins with the first statement."""
+    """For writing: one transaction, which begins with the first statement. It is committed when the block ends well,
+    and rolled back when it does not.
+    """
 
     _begin = "BEGIN"
     # After a pipeline the server does not watch how long the transaction is idle: that must not be so once a statement
@@ -299,6 +311,13 @@ class Writer(Session):
             await self.execute(RELEASE)
         finally:
             self._savepoints -= 1
+
+    async def _leave(self, *, well: bool) -> None:
+        try:
+            if well:
+                await self.commit()
+        finally:
+            await super()._leave(well=well)
 
     async def commit(self) -> None:
         """Raises psycopg.Error for what the database refuses only now."""
