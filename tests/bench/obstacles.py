@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterable
 
-from tests.bench import create, direct
+from tests.bench import create, direct, loading
 from tests.bench.cases import BY_NAME
 from tests.bench.goals import (
     CONNECTIONS,
@@ -16,26 +13,27 @@ from tests.bench.goals import (
     DRY_RUN_GOAL,
     LIST_GOAL,
     SEARCH_GOAL,
-    START_GOAL,
     Goal,
     Part,
     first_page,
 )
 from tests.bench.load import pgbench, statements, wrk
-from tests.bench.server import Bench, environment_of
+from tests.bench.server import Bench
 
 Parts = dict[str, list[Part]]
 
 
 def measure(bench: Bench, goals: list[Goal], seconds: float, *, rounds: int) -> list[Goal]:
-    """The goals, with the parts of a list, of creates, of a search and of the start; the middle of some rounds, in each
-    of which all are measured.
+    """The goals, with the parts of the start and of memory, and those of a list, of creates and of a search: the middle
+    of some rounds, in each of which all are measured.
 
     The processors are what everything waits for, so that what is done half as often takes twice as much of them.
     """
+    # First, while the workers' memory is what the goal has seen.
+    loaded = loading.parts(bench)
     path = first_page(bench)
     sent = statements(bench, path, bench.large)
-    found = _middle([_round(bench, path, sent, seconds) for _ in range(rounds)])
+    found = loaded | _middle([_round(bench, path, sent, seconds) for _ in range(rounds)])
     return [goal._replace(parts=(*goal.parts, *found.get(goal.name, ()))) for goal in goals]
 
 
@@ -86,24 +84,7 @@ def _round(bench: Bench, path: str, sent: list[str], seconds: float) -> Parts:
             Part("its total up to 10,001, from the search's index and the rows, no HTTP", contact / counted),
             Part("all of it", contact / served(search)),
         ],
-        START_GOAL: [
-            Part("the command, loaded", _seconds(bench, "import app.cli.serve")),
-            Part(
-                "the application, loaded and made in all workers at once",
-                _seconds(bench, "from app.worker import serve_app; serve_app()", processes=len(bench.workers)),
-            ),
-            Part("all of it", bench.start_seconds),
-        ],
     }
-
-
-def _seconds(bench: Bench, program: str, *, processes: int = 1) -> float:
-    """That so many processes take which do this and nothing else."""
-    command, environment = [sys.executable, "-c", program], environment_of(bench.settings)
-    began = time.perf_counter()
-    started = [subprocess.Popen(command, env=environment) for _ in range(processes)]
-    assert not any(process.wait() for process in started)
-    return time.perf_counter() - began
 
 
 def reasons(goals: Iterable[Goal]) -> list[str]:
