@@ -61,9 +61,6 @@ def identity_app() -> Litestar:
 
 
 def _started(create: Callable[[Settings], Litestar]) -> Litestar:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # A forked process has its parent's handlers, until the web server installs its own.
-        signal.signal(number, signal.SIG_DFL)
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     last: list[Callable[[], None]] = []

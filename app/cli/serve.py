@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60
 WORKER_STOP_SECONDS = 25
+STOPS = {signal.SIGTERM, signal.SIGINT}
 # Of each worker. An idle connection costs a few kilobytes. Further ones, also of probes, wait in the backlog.
 MAX_CONNECTIONS = 16_384
 BACKLOG = 4096
@@ -208,6 +209,7 @@ def run_server(
         # This process serves nothing: its figures, which are nought, would be taken for a worker's.
         for figures in metrics_dir.iterdir():
             figures.unlink()
+        let_signals_end_what_is_forked()
     multiprocessing.set_start_method("fork" if share else "spawn", force=True)
     server = Server(
         f"app.worker:{app}",
@@ -248,6 +250,25 @@ def run_server(
     for embedded in env.servers:
         embedded.watch()
     server.serve()
+
+
+def let_signals_end_what_is_forked() -> None:
+    """A forked worker would handle signals as this process does, and would not end, until the web server has installed
+    its own handlers. While one is forked, signals wait.
+    """
+
+    def wait() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+    def be_ended() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for its parent, which ends it
+        go_on()
+
+    os.register_at_fork(before=wait, after_in_parent=go_on, after_in_child=be_ended)
 
 
 def _connections() -> int:

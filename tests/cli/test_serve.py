@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -228,6 +229,27 @@ def test_workers_share_what_was_loaded_for_them_and_each_has_its_own_metrics(ser
     assert first in second.workers
     wait_until(replaced, "its metrics")
     assert second.stop(signal.SIGTERM) == 0
+
+
+def test_a_worker_ends_by_a_signal_as_soon_as_it_is_forked_and_not_by_its_parents_ctrl_c() -> None:
+    program = """
+import multiprocessing, os, signal
+from app.cli.serve import let_signals_end_what_is_forked
+
+def work():
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)
+let_signals_end_what_is_forked()
+worker = multiprocessing.get_context("fork").Process(target=work)
+worker.start()
+worker.join()
+print(worker.exitcode, len(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == [str(-signal.SIGTERM), "0"]
 
 
 def test_a_port_that_is_taken_is_said(service: Service) -> None:
