@@ -216,19 +216,21 @@ def test_a_second_service_shares_the_database_and_does_not_stop_it(service: Serv
 @pytest.mark.slow
 def test_workers_share_what_was_loaded_for_them_and_each_has_its_own_metrics(service: Service) -> None:
     second = Service(service.data_dir, "--workers", "2")
-    first, killed = second.workers
-    assert all(b"spawn_main" not in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in second.workers)
-    os.kill(killed, signal.SIGKILL)
+    try:
+        first, killed = second.workers
+        assert b"spawn_main" not in Path(f"/proc/{first}/cmdline").read_bytes()
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: killed not in second.workers and len(second.workers) == 2, "another worker in its place")
+        assert first in second.workers
 
-    def replaced() -> bool:
-        page = fetch(f"{second.url}/metrics").text
-        serving = {int(pid) for pid in re.findall(r'process_resident_memory_bytes{pid="(\d+)"}', page)}
-        return len(serving) == 2 and serving == {*second.workers} and killed not in serving and "crm_ready 1.0" in page
+        def has_metrics() -> bool:
+            page = fetch(f"{second.url}/metrics").text
+            serving = re.findall(r'process_resident_memory_bytes{pid="(\d+)"}', page)
+            return {int(pid) for pid in serving} == {*second.workers} and "crm_ready 1.0" in page
 
-    wait_until(lambda: killed not in second.workers and len(second.workers) == 2, "another worker in its place")
-    assert first in second.workers
-    wait_until(replaced, "its metrics")
-    assert second.stop(signal.SIGTERM) == 0
+        wait_until(has_metrics, "metrics of both, and of nothing else")
+    finally:
+        assert second.stop(signal.SIGTERM) == 0
 
 
 def test_a_worker_ends_by_a_signal_as_soon_as_it_is_forked_and_not_by_its_parents_ctrl_c() -> None:
