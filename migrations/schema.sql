@@ -136,12 +136,12 @@ CREATE INDEX activities_deal_idx ON activities (tenant_id, deal_id) INCLUDE (upd
     NOT NULL;
 CREATE INDEX activities_due_idx ON activities (due_date) WHERE deleted_at IS NULL AND status = 'scheduled' AND NOT
     all_day;
-CREATE INDEX activities_live_assigned_to_idx ON activities (tenant_id, assigned_to, due_date, id) WHERE deleted_at IS
-    NULL;
 CREATE INDEX activities_live_closed_at_idx ON activities (tenant_id, closed_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX activities_live_created_at_idx ON activities (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX activities_live_due_date_idx ON activities (tenant_id, due_date, id) INCLUDE (all_day) WHERE deleted_at IS
     NULL;
+CREATE INDEX activities_live_of_person_idx ON activities (tenant_id, assigned_to, due_date, id) INCLUDE (created_at,
+    all_day, type) WHERE deleted_at IS NULL;
 CREATE INDEX activities_live_priority_rank_idx ON activities (tenant_id, priority_rank, id) WHERE deleted_at IS NULL;
 CREATE INDEX activities_live_status_due_date_idx ON activities (tenant_id, status, due_date, id) INCLUDE (all_day)
     WHERE deleted_at IS NULL;
@@ -1016,17 +1016,27 @@ CREATE TABLE customer_values (
     currency varchar(3) NOT NULL,
     value numeric NOT NULL,
     deals bigint NOT NULL,
-    CONSTRAINT customer_values_pkey PRIMARY KEY (tenant_id, customer_id, currency)
+    assigned_to text,
+    newest_at timestamptz,
+    newest_id bigint,
+    CONSTRAINT customer_values_pkey PRIMARY KEY (tenant_id, customer_id, currency),
+    CONSTRAINT customer_values_years_check CHECK (newest_at >= '0002-01-01 00:00:00+00' AND newest_at <= '9999-12-31
+        23:59:59.999999+00')
 );
 
 CREATE INDEX customer_values_best_idx ON customer_values (tenant_id, currency, value DESC, deals DESC, customer_id);
+CREATE INDEX customer_values_best_of_person_idx ON customer_values (tenant_id, assigned_to, currency, value DESC, deals
+    DESC, customer_id) WHERE assigned_to IS NOT NULL;
+CREATE INDEX customer_values_newest_idx ON customer_values (tenant_id, assigned_to, newest_at DESC, newest_id DESC)
+    INCLUDE (customer_id) WHERE assigned_to IS NOT NULL AND currency = '';
 
 ALTER TABLE customer_values ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customer_values FORCE ROW LEVEL SECURITY;
 CREATE POLICY maintenance ON customer_values TO crm_maintenance
     USING (true);
 CREATE POLICY own ON customer_values AS RESTRICTIVE FOR SELECT TO crm_service_own
-    USING (CURRENT_USER <> 'crm_service_own' OR (customer_id IN (SELECT customers.id FROM customers)));
+    USING (CURRENT_USER <> 'crm_service_own' OR (EXISTS (SELECT FROM customers WHERE customers.id =
+    customer_values.customer_id OFFSET 0)));
 CREATE POLICY tenant ON customer_values
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
@@ -1234,13 +1244,14 @@ CREATE INDEX deals_live_closing_idx ON deals (tenant_id, owner_id, (
     END), id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_created_at_idx ON deals (tenant_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_currency_idx ON deals (tenant_id, currency, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX deals_live_customer_idx ON deals (tenant_id, customer_id, created_at, id) INCLUDE (amount, currency) WHERE
+    deleted_at IS NULL;
 CREATE INDEX deals_live_expected_close_date_idx ON deals (tenant_id, expected_close_date, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_owner_idx ON deals (tenant_id, owner_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_stage_created_at_idx ON deals (tenant_id, stage_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_stage_idx ON deals (tenant_id, stage_id, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_title_idx ON deals (tenant_id, title_folded, id) WHERE deleted_at IS NULL;
 CREATE INDEX deals_live_updated_at_idx ON deals (tenant_id, updated_at, id) WHERE deleted_at IS NULL;
-CREATE INDEX deals_live_value_idx ON deals (tenant_id, customer_id) INCLUDE (amount, currency) WHERE deleted_at IS NULL;
 CREATE INDEX deals_search_idx ON deals USING gin (crm_grams(crm_fold_search(title)) COLLATE "C") WITH
     (gin_pending_list_limit='256');
 CREATE INDEX deals_stage_idx ON deals (tenant_id, stage_id);
@@ -1252,15 +1263,16 @@ ALTER TABLE deals FORCE ROW LEVEL SECURITY;
 CREATE POLICY maintenance ON deals FOR SELECT TO crm_maintenance
     USING (true);
 CREATE POLICY own ON deals AS RESTRICTIVE FOR SELECT TO crm_service_own
-    USING (CURRENT_USER <> 'crm_service_own' OR owner_id = current_setting('crm.user', true) OR (customer_id IN (SELECT
-    customers.id FROM customers WHERE customers.assigned_to = current_setting('crm.user', true))));
+    USING (CURRENT_USER <> 'crm_service_own' OR owner_id = current_setting('crm.user', true) OR (EXISTS (SELECT FROM
+    customers WHERE customers.id = deals.customer_id AND customers.assigned_to = current_setting('crm.user', true))));
 CREATE POLICY search ON deals FOR SELECT TO crm_search
     USING (true);
 CREATE POLICY tenant ON deals
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
 
-GRANT SELECT (tenant_id, id, stage_id, expected_close_date, owner_id, deleted_at) ON deals TO crm_maintenance;
+GRANT SELECT (tenant_id, id, customer_id, stage_id, expected_close_date, owner_id, created_at, deleted_at) ON deals TO
+    crm_maintenance;
 GRANT SELECT ON deals TO crm_search;
 GRANT INSERT, SELECT, UPDATE ON deals TO crm_service;
 
@@ -2593,7 +2605,8 @@ CREATE POLICY changed ON report_changes FOR INSERT TO CURRENT_USER
 CREATE POLICY maintenance ON report_changes TO crm_maintenance
     USING (true);
 CREATE POLICY own ON report_changes AS RESTRICTIVE FOR SELECT TO crm_service_own
-    USING (CURRENT_USER <> 'crm_service_own' OR person = current_setting('crm.user', true));
+    USING (CURRENT_USER <> 'crm_service_own' OR CASE series WHEN 'deals.customer' THEN (EXISTS (SELECT FROM customers
+    WHERE customers.id = report_changes.facet OFFSET 0)) ELSE person = current_setting('crm.user', true) END);
 CREATE POLICY tenant ON report_changes
     USING (tenant_id = current_setting('crm.tenant', true))
     WITH CHECK (tenant_id = current_setting('crm.tenant', true));
@@ -3095,9 +3108,17 @@ BEGIN
         FROM deals WHERE tenant_id = tenant AND deleted_at IS NULL GROUP BY customer_id, currency
     ),
     valued AS (
-        INSERT INTO customer_values (tenant_id, customer_id, currency, value, deals)
-        SELECT tenant, customer_id, currency, value, deals FROM worths WHERE value <> 0
-        UNION ALL SELECT DISTINCT tenant, customer_id, '', 0, deals FROM worths
+        INSERT INTO customer_values
+            (tenant_id, customer_id, currency, value, deals, assigned_to, newest_at, newest_id)
+        SELECT tenant, customer_id, currency, value, worths.deals, assigned_to, NULL, NULL
+        FROM worths JOIN customers ON customers.tenant_id = tenant AND customers.id = customer_id WHERE value <> 0
+        UNION ALL (
+            SELECT DISTINCT ON (customer_id) tenant, customer_id, '', 0, worths.deals, assigned_to, created_at, deals.id
+            FROM worths JOIN (SELECT tenant_id, id, assigned_to FROM customers) AS customers
+                ON customers.tenant_id = tenant AND customers.id = customer_id
+            JOIN deals USING (tenant_id, customer_id) WHERE deleted_at IS NULL
+            ORDER BY customer_id, created_at DESC, deals.id DESC
+        )
     ),
     rows AS MATERIALIZED (SELECT * FROM (
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
@@ -3113,18 +3134,29 @@ BEGIN
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
-               facet::text AS facet, currency AS part, amount, chance AS probability,
-               CASE WHEN actual_close_date IS NOT NULL
-                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
-        FROM deals CROSS JOIN LATERAL (
-            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
-                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
-                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
-                   -- Which customers something has changed for.
-                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
-        ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                count(*) AS rows, sum(amount)::numeric AS amount,
                sum(amount * probability)::numeric AS weighted,
@@ -3136,24 +3168,42 @@ BEGIN
                CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
                0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
-        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
-               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer AS hour, false AS whole_day, way AS facet, part,
+               sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            SELECT tenant_id, sign, owner_id, viewer, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
             FROM (
-    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, viewer, created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
-    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
-) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
-        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+    FROM stage_history AS rows JOIN (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id
+    WHERE deleted_at IS NULL
+) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, viewer, created_at
+        ) AS ways CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, fal … -- 240 characters, 751866e7d92b
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, viewer, created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
-    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
-) AS visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0) AS facts WHERE tenant_id = tenant),
+    FROM stage_history AS rows JOIN (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id
+    WHERE deleted_at IS NULL
+) AS visits CROSS JOIN LATERAL (
+            VALUES ('deals.durations', coalesce(owner_id, '')), ('shared.durations', viewer)
+        ) AS whose (series, person)
+        WHERE has_ended AND left_at IS NOT NULL AND person IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0) AS facts WHERE tenant_id = tenant),
 
     days AS (
             SELECT tenant_id, series, 24 AS span, person, hour - mod(mod(hour, 24) + 24, 24) AS hour … -- 284 characters, 2122c4e5caa9
@@ -3183,11 +3233,16 @@ BEGIN
     ),
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
-               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet,
+               CASE WHEN starts_with(series, 'shared.') THEN split_part(part, ' ', 1) ELSE part END  … -- 267 characters, f759005fca25
+        FROM periods WHERE series NOT IN ('deals.durations', 'shared.durations') OR span = 0
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        UNION ALL
+        SELECT tenant_id, series, true, ~span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
+        FROM periods WHERE starts_with(series, 'shared.') AND series <> 'shared.durations' AND span <> 24
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
-        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
+        FROM (SELECT * FROM periods WHERE NOT starts_with(series, 'shared.') UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     )
     INSERT INTO report_sums (tenant_id, series, by_person, span, person, hour, whole_day, facet, par … -- 277 characters, 55ba2fa6181a
@@ -3465,18 +3520,29 @@ BEGIN
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
-               facet::text AS facet, currency AS part, amount, chance AS probability,
-               CASE WHEN actual_close_date IS NOT NULL
-                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
-        FROM deals CROSS JOIN LATERAL (
-            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
-                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
-                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
-                   -- Which customers something has changed for.
-                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
-        ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                count(*) AS rows, sum(amount)::numeric AS amount,
                sum(amount * probability)::numeric AS weighted,
@@ -3488,24 +3554,42 @@ BEGIN
                CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
                0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM activities WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
-        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
-               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer AS hour, false AS whole_day, way AS facet, part,
+               sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            SELECT tenant_id, sign, owner_id, viewer, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
             FROM (
-    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, viewer, created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
-    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
-) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
-        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+    FROM stage_history AS rows JOIN (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id
+    WHERE deleted_at IS NULL
+) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, viewer, created_at
+        ) AS ways CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, fal … -- 240 characters, 751866e7d92b
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+    SELECT deals.tenant_id, deal_id, 1 AS sign, owner_id, viewer, created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
-    FROM stage_history AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
-) AS visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0) AS facts WHERE tenant_id = tenant
+    FROM stage_history AS rows JOIN (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id
+    WHERE deleted_at IS NULL
+) AS visits CROSS JOIN LATERAL (
+            VALUES ('deals.durations', coalesce(owner_id, '')), ('shared.durations', viewer)
+        ) AS whose (series, person)
+        WHERE has_ended AND left_at IS NOT NULL AND person IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0) AS facts WHERE tenant_id = tenant
         UNION ALL
         SELECT tenant_id, series, person, hour, whole_day, facet, part, -rows, -amount, -weighted, - … -- 161 characters, 0a2fba255c4b
     ),
@@ -3538,11 +3622,16 @@ BEGIN
     ),
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
-               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet,
+               CASE WHEN starts_with(series, 'shared.') THEN split_part(part, ' ', 1) ELSE part END  … -- 267 characters, f759005fca25
+        FROM periods WHERE series NOT IN ('deals.durations', 'shared.durations') OR span = 0
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        UNION ALL
+        SELECT tenant_id, series, true, ~span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
+        FROM periods WHERE starts_with(series, 'shared.') AND series <> 'shared.durations' AND span <> 24
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
-        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
+        FROM (SELECT * FROM periods WHERE NOT starts_with(series, 'shared.') UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     ),
     expected AS (
@@ -3574,6 +3663,20 @@ BEGIN
     ) AS different GROUP BY series
     UNION ALL
     SELECT 'customer_values', count(*) FROM worths HAVING count(*) > 0
+    UNION ALL
+    SELECT 'customer_values', count(*)
+    FROM customer_values AS kept CROSS JOIN LATERAL (
+        SELECT assigned_to, newest.created_at, newest.id
+        FROM customers AS customer LEFT JOIN LATERAL (
+            SELECT created_at, id FROM deals
+            WHERE tenant_id = customer.tenant_id AND customer_id = customer.id AND deleted_at IS NULL
+                AND kept.currency = ''
+            ORDER BY created_at DESC, id DESC LIMIT 1
+        ) AS newest ON true
+        WHERE tenant_id = kept.tenant_id AND customer.id = kept.customer_id OFFSET 0
+    ) AS now
+    WHERE kept.tenant_id = tenant AND (kept.assigned_to, kept.newest_at, kept.newest_id) IS DISTINCT FROM (now.assigned_to, now.created_at, now.id)
+        AND kept.customer_id NOT IN (SELECT customer_id FROM changed) HAVING count(*) > 0
     UNION ALL
     SELECT 'stage_history', count(*) FROM
     deals JOIN stage_history AS visits ON visits.tenant_id = deals.tenant_id AND visits.deal_id = deals.id
@@ -4923,11 +5026,16 @@ BEGIN
     ),
     spread AS (
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
-               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet, part,  … -- 258 characters, 3397930d5f31
-        FROM periods WHERE series <> 'deals.durations' OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+               CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet,
+               CASE WHEN starts_with(series, 'shared.') THEN split_part(part, ' ', 1) ELSE part END  … -- 267 characters, f759005fca25
+        FROM periods WHERE series NOT IN ('deals.durations', 'shared.durations') OR span = 0
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        UNION ALL
+        SELECT tenant_id, series, true, ~span, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds
+        FROM periods WHERE starts_with(series, 'shared.') AND series <> 'shared.durations' AND span <> 24
         UNION ALL
         SELECT tenant_id, series, false, span, '', hour, whole_day, facet, part, sum(rows)::bigint A … -- 239 characters, b596c5043ece
-        FROM (SELECT * FROM periods UNION ALL SELECT * FROM hours) AS everybody
+        FROM (SELECT * FROM periods WHERE NOT starts_with(series, 'shared.') UNION ALL SELECT * FROM hours) AS everybody
         GROUP BY tenant_id, series, span, hour, whole_day, facet, part
     ),
     added AS (
@@ -4956,6 +5064,21 @@ BEGIN
         ON every.tenant_id = changed.tenant_id AND every.customer_id = changed.customer_id AND every.currency = ''
     WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id AND kept.currency <> ''
         AND kept.value <> 0 AND kept.deals <> every.deals;
+    UPDATE customer_values AS kept
+    SET assigned_to = now.assigned_to, newest_at = now.created_at, newest_id = now.id
+    FROM unnest(tenants, customers) AS changed (tenant_id, customer_id)
+    JOIN customer_values AS there USING (tenant_id, customer_id) CROSS JOIN LATERAL (
+        SELECT assigned_to, newest.created_at, newest.id
+        FROM customers AS customer LEFT JOIN LATERAL (
+            SELECT created_at, id FROM deals
+            WHERE tenant_id = customer.tenant_id AND customer_id = customer.id AND deleted_at IS NULL
+                AND there.currency = ''
+            ORDER BY created_at DESC, id DESC LIMIT 1
+        ) AS newest ON true
+        WHERE tenant_id = there.tenant_id AND customer.id = there.customer_id OFFSET 0
+    ) AS now
+    WHERE kept.tenant_id = there.tenant_id AND kept.customer_id = there.customer_id AND kept.currency = there.currency
+        AND (kept.assigned_to, kept.newest_at, kept.newest_id) IS DISTINCT FROM (now.assigned_to, now.created_at, now.id);
     DELETE FROM customer_values AS kept USING unnest(tenants, customers) AS changed (tenant_id, customer_id)
     WHERE kept.tenant_id = changed.tenant_id AND kept.customer_id = changed.customer_id
         AND CASE currency WHEN '' THEN deals ELSE value END = 0;
@@ -6560,6 +6683,7 @@ BEGIN
     SELECT 'WITH ' || string_agg(format(
         '%I AS (DELETE FROM %I WHERE tenant_id = $1 AND id = ANY (crm_ids($2, %L)))', 'from_' || key, key, key
     ), ', ') || ' SELECT' INTO removing FROM jsonb_object_keys(tree) AS key;
+    PERFORM crm_unshare_deals(tenant, crm_ids(tree, 'customers'));
     EXECUTE removing USING tenant, tree;
     PERFORM set_config('crm.actor', coalesce(actor, ''), true);
 END $function$;
@@ -6902,6 +7026,42 @@ AS $function$
         LIMIT $5$function$;
 ALTER FUNCTION crm_search_projects(text,text[],text[],boolean,bigint,text[],text) OWNER TO crm_search;
 
+-- The live deals of others at the person's own customers, with this time from one moment until before another.
+CREATE FUNCTION crm_shared_deals("column" text, first timestamp with time zone, last timestamp with time zone)
+ RETURNS SETOF deals
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+BEGIN
+    IF "column" = 'created_at' THEN
+        RETURN QUERY SELECT deals.* FROM deals CROSS JOIN LATERAL (
+            SELECT FROM customers
+            WHERE tenant_id = deals.tenant_id AND id = deals.customer_id AND assigned_to = current_setting('crm.user', true) OFFSET 0
+        ) AS mine
+        WHERE deals.tenant_id = current_setting('crm.tenant') AND created_at >= first AND created_at < last
+            AND deals.deleted_at IS NULL AND owner_id IS DISTINCT FROM current_setting('crm.user', true);
+    END IF;
+    IF "column" = 'expected_close_date' THEN
+        RETURN QUERY SELECT deals.* FROM deals CROSS JOIN LATERAL (
+            SELECT FROM customers
+            WHERE tenant_id = deals.tenant_id AND id = deals.customer_id AND assigned_to = current_setting('crm.user', true) OFFSET 0
+        ) AS mine
+        WHERE deals.tenant_id = current_setting('crm.tenant') AND expected_close_date >= first AND expected_close_date < last
+            AND deals.deleted_at IS NULL AND owner_id IS DISTINCT FROM current_setting('crm.user', true);
+    END IF;
+    IF "column" = 'actual_close_date' THEN
+        RETURN QUERY SELECT deals.* FROM deals CROSS JOIN LATERAL (
+            SELECT FROM customers
+            WHERE tenant_id = deals.tenant_id AND id = deals.customer_id AND assigned_to = current_setting('crm.user', true) OFFSET 0
+        ) AS mine
+        WHERE deals.tenant_id = current_setting('crm.tenant') AND actual_close_date >= first AND actual_close_date < last
+            AND deals.deleted_at IS NULL AND owner_id IS DISTINCT FROM current_setting('crm.user', true);
+    END IF;
+END $function$;
+GRANT EXECUTE ON FUNCTION crm_shared_deals(text,timestamp with time zone,timestamp with time zone) TO crm_service;
+
 -- Shuts somebody out, or, not for good, only refuses the tokens from before. Who was not seen here yet is noted, so that
 -- a token that was issued already lets nobody in. By the clock, since whoever issued one at this moment was waited for.
 CREATE FUNCTION crm_shut_out(tenant text, person text, called text, address text, actor jsonb, for_good boolean)
@@ -7159,6 +7319,7 @@ CREATE FUNCTION crm_sum_customers_update()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
         BEGIN
             INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
@@ -7181,6 +7342,112 @@ AS $function$
                false AS whole_day, status AS facet, '' AS part, 0 AS amount, 0 AS probability, NULL::numeric AS took
         FROM old_rows WHERE deleted_at IS NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS changes GR … -- 162 characters, 6b4067d8941b
         HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0;
+    IF EXISTS (
+        SELECT FROM old_rows AS earlier JOIN new_rows AS later USING (tenant_id, id)
+        WHERE earlier.assigned_to IS DISTINCT FROM later.assigned_to
+    ) THEN
+        PERFORM FROM customers JOIN old_rows AS earlier USING (tenant_id, id)
+        WHERE customers.assigned_to IS DISTINCT FROM earlier.assigned_to
+        ORDER BY customers.id FOR UPDATE OF customers;
+
+        PERFORM FROM deals JOIN (
+            SELECT later.tenant_id, later.id, sign, person AS assigned_to
+            FROM old_rows AS earlier JOIN new_rows AS later USING (tenant_id, id)
+            CROSS JOIN LATERAL (VALUES (1, later.assigned_to), (-1, earlier.assigned_to)) AS persons (sign, person)
+            WHERE earlier.assigned_to IS DISTINCT FROM later.assigned_to
+        ) AS persons ON persons.tenant_id = deals.tenant_id AND persons.id = customer_id
+        ORDER BY deals.id FOR SHARE OF deals;
+        INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        WITH sides AS MATERIALIZED (
+            SELECT deals.*, sign, false AS before_move, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+            FROM (
+            SELECT later.tenant_id, later.id, sign, person AS assigned_to
+            FROM old_rows AS earlier JOIN new_rows AS later USING (tenant_id, id)
+            CROSS JOIN LATERAL (VALUES (1, later.assigned_to), (-1, earlier.assigned_to)) AS persons (sign, person)
+            WHERE earlier.assigned_to IS DISTINCT FROM later.assigned_to
+        ) AS persons JOIN deals ON deals.tenant_id = persons.tenant_id AND customer_id = persons.id
+            WHERE deleted_at IS NULL
+        ),
+
+    visits AS MATERIALIZED (
+        SELECT sides.tenant_id, sides.id AS deal_id, sign, owner_id, viewer, created_at, to_stage_id, entered_at,
+               left_at, NOT (before_move AND back = 1) AS has_begun, NOT (before_move AND back = 2) AS has_ended
+        FROM sides CROSS JOIN LATERAL (
+            SELECT to_stage_id, entered_at, left_at, row_number() OVER (ORDER BY id DESC) AS back
+            FROM stage_history WHERE tenant_id = sides.tenant_id AND deal_id = sides.id OFFSET 0
+        ) AS history
+    )
+
+        SELECT tenant_id, series, person, hour, whole_day, facet, part, sum(rows), sum(amount), sum(weighted), sum(closed), sum(seconds)
+        FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (SELECT * FROM sides WHERE sign = 1) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL AND starts_with(series, 'shared.')) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (SELECT * FROM sides WHERE sign = -1) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL AND starts_with(series, ' … -- 225 characters, ca04e9c9f2c5
+        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0
+        UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer AS hour, false AS whole_day, way AS facet, part,
+               sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+            SELECT tenant_id, sign, owner_id, viewer, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, viewer, created_at
+        ) AS ways CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, fal … -- 240 characters, 751866e7d92b
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM visits CROSS JOIN LATERAL (
+            VALUES ('deals.durations', coalesce(owner_id, '')), ('shared.durations', viewer)
+        ) AS whose (series, person)
+        WHERE has_ended AND left_at IS NOT NULL AND person IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        -- Whose customer it is, is kept with what it is worth.
+        SELECT DISTINCT tenant_id, 'deals.customer', '', 0, false, customer_id::text, '', 0, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds FROM sides;
+    END IF;
             RETURN NULL;
         END $function$;
 
@@ -7189,6 +7456,7 @@ CREATE FUNCTION crm_sum_deals_delete()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
         BEGIN
             INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
@@ -7197,18 +7465,29 @@ AS $function$
                -sum(amount * probability)::numeric AS weighted,
                -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
-               facet::text AS facet, currency AS part, amount, chance AS probability,
-               CASE WHEN actual_close_date IS NOT NULL
-                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
-        FROM old_rows CROSS JOIN LATERAL (
-            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
-                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
-                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
-                   -- Which customers something has changed for.
-                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
-        ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM old_rows AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;
             RETURN NULL;
         END $function$;
 
@@ -7217,6 +7496,7 @@ CREATE FUNCTION crm_sum_deals_insert()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
         BEGIN
             INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
@@ -7225,20 +7505,38 @@ AS $function$
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
-               facet::text AS facet, currency AS part, amount, chance AS probability,
-               CASE WHEN actual_close_date IS NOT NULL
-                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
-        FROM new_rows CROSS JOIN LATERAL (
-            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
-                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
-                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
-                   -- Which customers something has changed for.
-                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
-        ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7;INSERT IN … -- 216 characters, 7397d4302e6c
-    SELECT tenant_id, 'deals.ways', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3 … -- 205 characters, 18b820b96fd1
-    FROM new_rows WHERE deleted_at IS NULL GROUP BY 1, 2, 3, 4, 5, 6, 7;
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM new_rows AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL) AS facts GROUP BY 1, 2,  … -- 239 characters, 8389691c3386
+    SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, false,  … -- 185 characters, 91efd89d5eef
+    FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM new_rows AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL AND deleted_at IS NULL GROUP BY 1, 2, 3, 4, 5, 6, 7;
             RETURN NULL;
         END $function$;
 
@@ -7258,69 +7556,109 @@ AS $function$
                sum(amount * probability)::numeric AS weighted,
                count(took) AS closed, coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
-               facet::text AS facet, currency AS part, amount, chance AS probability,
-               CASE WHEN actual_close_date IS NOT NULL
-                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
-        FROM new_rows CROSS JOIN LATERAL (
-            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
-                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
-                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
-                   -- Which customers something has changed for.
-                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
-        ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM new_rows AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
         SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
                -count(*) AS rows, -sum(amount)::numeric AS amount,
                -sum(amount * probability)::numeric AS weighted,
                -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
         FROM (
-        SELECT tenant_id, series, coalesce(owner, '') AS person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day,
-               facet::text AS facet, currency AS part, amount, chance AS probability,
-               CASE WHEN actual_close_date IS NOT NULL
-                    THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END AS took
-        FROM old_rows CROSS JOIN LATERAL (
-            VALUES ('deals.created', created_at, false, owner_id, stage_id, probability),
-                   ('deals.expected', expected_close_date, true, owner_id, stage_id, probability),
-                   ('deals.closed', actual_close_date, true, owner_id, stage_id, probability),
-                   -- Which customers something has changed for.
-                   ('deals.customer', timestamptz 'epoch', false, NULL, customer_id, 0)
-        ) AS axes (series, at, dated, owner, facet, chance)
-        WHERE deleted_at IS NULL AND at IS NOT NULL) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7) AS chang … -- 167 characters, d60c6a4b08ae
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM old_rows AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL) AS facts GROUP BY 1, 2,  … -- 190 characters, caa3cb003df1
         HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(s … -- 238 characters, 6aae3fec08e3
     WITH changed AS MATERIALIZED (
         SELECT earlier.tenant_id, earlier.id, earlier.stage_id <> later.stage_id AS is_moved,
-               earlier.owner_id AS old_owner, earlier.created_at AS old_time, earlier.deleted_at IS NULL AS was_live,
-               later.owner_id AS new_owner, later.created_at AS new_time, later.deleted_at IS NULL AS is_live
+               earlier.owner_id AS old_owner, earlier.customer_id AS old_customer, earlier.created_at AS old_time,
+               earlier.deleted_at IS NULL AS was_live,
+               later.owner_id AS new_owner, later.customer_id AS new_customer, later.created_at AS new_time,
+               later.deleted_at IS NULL AS is_live
         FROM old_rows AS earlier JOIN new_rows AS later USING (tenant_id, id)
-        WHERE (earlier.stage_id, earlier.owner_id, earlier.created_at, earlier.deleted_at IS NULL)
-            IS DISTINCT FROM (later.stage_id, later.owner_id, later.created_at, later.deleted_at IS NULL)
+        WHERE (earlier.stage_id, earlier.owner_id, earlier.customer_id, earlier.created_at, earlier.deleted_at IS NULL)
+            IS DISTINCT FROM
+            (later.stage_id, later.owner_id, later.customer_id, later.created_at, later.deleted_at IS NULL)
     ),
     sides AS (
-        SELECT tenant_id, id, 1 AS sign, false AS before_move, new_owner AS owner_id, new_time AS created_at
-        FROM changed WHERE is_live
-        UNION ALL
-        SELECT tenant_id, id, -1, is_moved, old_owner, old_time FROM changed WHERE was_live
+        SELECT * FROM (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM (
+            SELECT tenant_id, id, 1 AS sign, false AS before_move, new_owner AS owner_id, new_customer AS customer_id,
+                   new_time AS created_at
+            FROM changed WHERE is_live
+            UNION ALL
+            SELECT tenant_id, id, -1, is_moved, old_owner, old_customer, old_time FROM changed WHERE was_live
+        ) AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals
     ),
+
     visits AS MATERIALIZED (
-        SELECT sides.tenant_id, sides.id AS deal_id, sign, owner_id, created_at, to_stage_id, entered_at, left_at,
-               NOT (before_move AND back = 1) AS has_begun, NOT (before_move AND back = 2) AS has_ended
+        SELECT sides.tenant_id, sides.id AS deal_id, sign, owner_id, viewer, created_at, to_stage_id, entered_at,
+               left_at, NOT (before_move AND back = 1) AS has_begun, NOT (before_move AND back = 2) AS has_ended
         FROM sides CROSS JOIN LATERAL (
             SELECT to_stage_id, entered_at, left_at, row_number() OVER (ORDER BY id DESC) AS back
             FROM stage_history WHERE tenant_id = sides.tenant_id AND deal_id = sides.id OFFSET 0
         ) AS history
     )
 
-        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
-               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer AS hour, false AS whole_day, way AS facet, part,
+               sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
-            FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
-        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+            SELECT tenant_id, sign, owner_id, viewer, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, viewer, created_at
+        ) AS ways CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
-        FROM visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, fal … -- 240 characters, 751866e7d92b
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM visits CROSS JOIN LATERAL (
+            VALUES ('deals.durations', coalesce(owner_id, '')), ('shared.durations', viewer)
+        ) AS whose (series, person)
+        WHERE has_ended AND left_at IS NOT NULL AND person IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
             RETURN NULL;
         END $function$;
 
@@ -7333,24 +7671,42 @@ CREATE FUNCTION crm_sum_stage_history_delete()
 AS $function$
         BEGIN
             INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
-        SELECT tenant_id, 'deals.ways' AS series, coalesce(owner_id, '') AS person, floor(extract(ep … -- 166 characters, cf8d1fe6624c
-               way AS facet, '' AS part, sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer AS hour, false AS whole_day, way AS facet, part,
+               sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-            SELECT tenant_id, sign, owner_id, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            SELECT tenant_id, sign, owner_id, viewer, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
             FROM (
-    SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+    SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, viewer, created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
-    FROM old_rows AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
-) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, created_at
-        ) AS ways GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+    FROM old_rows AS rows JOIN (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id
+    WHERE deleted_at IS NULL
+) AS visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, viewer, created_at
+        ) AS ways CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
         UNION ALL
-        SELECT tenant_id, 'deals.durations', coalesce(owner_id, ''), floor(extract(epoch FROM created_at) / 3600)::integer, false, to_stage_id::text,
-               (floor(64 * ln(greatest(1.0, extract(epoch FROM left_at - entered_at)::float8)) / ln( … -- 205 characters, 6b6f0b5cc8b7
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, fal … -- 240 characters, 751866e7d92b
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
         FROM (
-    SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, deals.created_at, to_stage_id, entered_at, left_at,
+    SELECT deals.tenant_id, deal_id, -1 AS sign, owner_id, viewer, created_at, to_stage_id, entered_at, left_at,
            true AS has_begun, true AS has_ended
-    FROM old_rows AS rows JOIN deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id WHERE deleted_at IS NULL
-) AS visits WHERE has_ended AND left_at IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
+    FROM old_rows AS rows JOIN (
+    SELECT deals.*, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+    FROM deals AS deals LEFT JOIN LATERAL (
+        SELECT assigned_to FROM customers WHERE tenant_id = deals.tenant_id AND id = deals.customer_id OFFSET 0
+    ) AS customers ON true
+) AS deals ON deals.tenant_id = rows.tenant_id AND deals.id = deal_id
+    WHERE deleted_at IS NULL
+) AS visits CROSS JOIN LATERAL (
+            VALUES ('deals.durations', coalesce(owner_id, '')), ('shared.durations', viewer)
+        ) AS whose (series, person)
+        WHERE has_ended AND left_at IS NOT NULL AND person IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0;
             RETURN NULL;
         END $function$;
 
@@ -7573,6 +7929,109 @@ BEGIN
     RETURN value;
 END $function$;
 GRANT EXECUTE ON FUNCTION crm_unicode_domain(text) TO crm_maintenance, crm_search, crm_service;
+
+CREATE FUNCTION crm_unshare_deals(tenant text, removed bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+AS $function$
+BEGIN
+    PERFORM FROM customers WHERE tenant_id = tenant AND id = ANY (removed) ORDER BY id FOR UPDATE;
+
+        PERFORM FROM deals JOIN (
+        SELECT tenant_id, id, -1 AS sign, assigned_to
+        FROM customers WHERE tenant_id = tenant AND id = ANY (removed)
+    ) AS persons ON persons.tenant_id = deals.tenant_id AND persons.id = customer_id
+        ORDER BY deals.id FOR SHARE OF deals;
+        INSERT INTO report_changes (tenant_id, series, person, hour, whole_day, facet, part, rows, amount, weighted, closed, seconds)
+        WITH sides AS MATERIALIZED (
+            SELECT deals.*, sign, false AS before_move, CASE WHEN assigned_to IS DISTINCT FROM owner_id THEN assigned_to END AS viewer
+            FROM (
+        SELECT tenant_id, id, -1 AS sign, assigned_to
+        FROM customers WHERE tenant_id = tenant AND id = ANY (removed)
+    ) AS persons JOIN deals ON deals.tenant_id = persons.tenant_id AND customer_id = persons.id
+            WHERE deleted_at IS NULL
+        ),
+
+    visits AS MATERIALIZED (
+        SELECT sides.tenant_id, sides.id AS deal_id, sign, owner_id, viewer, created_at, to_stage_id, entered_at,
+               left_at, NOT (before_move AND back = 1) AS has_begun, NOT (before_move AND back = 2) AS has_ended
+        FROM sides CROSS JOIN LATERAL (
+            SELECT to_stage_id, entered_at, left_at, row_number() OVER (ORDER BY id DESC) AS back
+            FROM stage_history WHERE tenant_id = sides.tenant_id AND deal_id = sides.id OFFSET 0
+        ) AS history
+    )
+
+        SELECT tenant_id, series, person, hour, whole_day, facet, part, sum(rows), sum(amount), sum(weighted), sum(closed), sum(seconds)
+        FROM (
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               count(*) AS rows, sum(amount)::numeric AS amount,
+               sum(amount * probability)::numeric AS weighted,
+               count(took) AS closed, coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (SELECT * FROM sides WHERE sign = 1) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL AND starts_with(series, 'shared.')) AS facts GROUP BY 1, 2, 3, 4, 5, 6, 7 UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM at) / 3600)::integer AS hour, whole_day, facet, part,
+               -count(*) AS rows, -sum(amount)::numeric AS amount,
+               -sum(amount * probability)::numeric AS weighted,
+               -count(took) AS closed, -coalesce(sum(took), 0) AS seconds
+        FROM (
+        SELECT tenant_id, series, person, at, (at AT TIME ZONE 'UTC')::time = '00:00' AND dated AS whole_day, facet::text AS facet, part, amount,
+               chance AS probability, took
+        FROM (SELECT * FROM sides WHERE sign = -1) AS deals CROSS JOIN LATERAL (
+            VALUES (coalesce(owner_id, ''), currency::text, currency || ' ' || coalesce(owner_id, ''),
+                    CASE WHEN actual_close_date IS NOT NULL
+                         THEN extract(epoch FROM greatest(actual_close_date - created_at, '0')) END)
+        ) AS deal (owner, of_owner, of_viewer, lasted) CROSS JOIN LATERAL (
+            VALUES ('deals.created', created_at, false, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.expected', expected_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('deals.closed', actual_close_date, true, owner, stage_id, of_owner, probability, lasted),
+                   ('shared.created', created_at, false, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.expected', expected_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   ('shared.closed', actual_close_date, true, viewer, stage_id, of_viewer, probability, lasted),
+                   -- Which customers something has changed for, also when their newest deal was created.
+                   ('deals.customer', timestamptz 'epoch', false, '', customer_id, of_owner, 0,
+                    extract(epoch FROM created_at))
+        ) AS axes (series, at, dated, person, facet, part, chance, took)
+        WHERE deleted_at IS NULL AND at IS NOT NULL AND person IS NOT NULL AND starts_with(series, ' … -- 225 characters, ca04e9c9f2c5
+        HAVING sum(rows) <> 0 OR sum(amount) <> 0 OR sum(weighted) <> 0 OR sum(closed) <> 0 OR sum(seconds) <> 0
+        UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer AS hour, false AS whole_day, way AS facet, part,
+               sum(sign)::bigint AS rows, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM (
+            SELECT tenant_id, sign, owner_id, viewer, created_at, string_agg(DISTINCT to_stage_id::text, ',') AS way
+            FROM visits WHERE has_begun GROUP BY tenant_id, deal_id, sign, owner_id, viewer, created_at
+        ) AS ways CROSS JOIN LATERAL (
+    VALUES ('deals.ways', coalesce(owner_id, ''), ''), ('shared.ways', viewer, ' ' || coalesce(owner_id, ''))
+) AS whose (series, person, part) WHERE person IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        SELECT tenant_id, series, person, floor(extract(epoch FROM created_at) / 3600)::integer, fal … -- 240 characters, 751866e7d92b
+               sum(sign)::bigint, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM visits CROSS JOIN LATERAL (
+            VALUES ('deals.durations', coalesce(owner_id, '')), ('shared.durations', viewer)
+        ) AS whose (series, person)
+        WHERE has_ended AND left_at IS NOT NULL AND person IS NOT NULL
+        GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(sign) <> 0
+        UNION ALL
+        -- Whose customer it is, is kept with what it is worth.
+        SELECT DISTINCT tenant_id, 'deals.customer', '', 0, false, customer_id::text, '', 0, 0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds FROM sides;
+END $function$;
 
 -- A user id inside a JSON document, as clients see it: a number where JavaScript holds it exactly.
 CREATE FUNCTION crm_user_json(user_id text)

@@ -90,3 +90,6 @@ class CustomerValue(Base):
     currency: Mapped[str] = mapped_column(String(3), primary_key=True)
     value: Mapped[Decimal] = mapped_column(Numeric)
     deals: Mapped[int] = mapped_column(BigInteger)
+    assigned_to: Mapped[str | None]
+    newest_at: Mapped[datetime | None]
+    newest_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -50,7 +50,7 @@ NOT_PERSONAL = {
     "conversation_calls": "model provider system tools",
     "conversation_messages": "context error role status",
     "conversations": "mentions user_id",
-    "customer_values": "currency",
+    "customer_values": "assigned_to currency",
     "customers": "assigned_to kind status",
     "deals": "currency owner_id",
     "duplicate_groups": "kind reasons",

@@ -23,7 +23,7 @@ def upgrade() -> None:
     run((SQL / "report_sums.sql").read_text())
     for table, own in OWN.items():
         run(isolate(table) + own_only(table, own) + granted(table, "SELECT"))
-    make_functions(visits_copy=False)
+    make_functions(visits_copy=False, customers_kept=False)
 
 
 def downgrade() -> None:

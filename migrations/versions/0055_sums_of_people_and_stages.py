@@ -22,7 +22,7 @@ def upgrade() -> None:
         DROP FUNCTION IF EXISTS crm_value_customers;
         REVOKE SELECT (customer_id, currency, amount) ON deals FROM crm_maintenance;
     """)
-    make_functions(visits_copy=False)
+    make_functions(visits_copy=False, customers_kept=False)
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""What was there was added up anew for the reports here. Migration 0068 does it now, with what came later."""
+"""What was there was added up anew for the reports here. Migration 0079 does it now, with what came later."""
 
 revision = "0056"
 down_revision = "0055"

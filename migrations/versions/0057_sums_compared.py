@@ -10,7 +10,7 @@ depends_on = None
 
 def upgrade() -> None:
     drop_functions()
-    make_functions(visits_copy=False)
+    make_functions(visits_copy=False, customers_kept=False)
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""What was there was added up again here. Migration 0068 does it now, with what came later."""
+"""What was there was added up again here. Migration 0079 does it now, with what came later."""
 
 revision = "0063"
 down_revision = "0062"

@@ -55,7 +55,7 @@ def upgrade() -> None:
     for before, after in (ENDED, (END, CHANGED)):
         amend(HISTORY, before, after)
     drop_functions()
-    make_functions()
+    make_functions(customers_kept=False)
 
 
 def downgrade() -> None:
@@ -65,4 +65,4 @@ def downgrade() -> None:
     run("ALTER TABLE stage_history DROP COLUMN deal_created_at, DROP COLUMN deal_owner_id")
     run(within_years("stage_history"))
     drop_functions()
-    make_functions(visits_copy=False)
+    make_functions(visits_copy=False, customers_kept=False)

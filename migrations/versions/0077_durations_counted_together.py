@@ -29,7 +29,7 @@ def upgrade() -> None:
     run(f"SELECT pg_advisory_xact_lock({LOCK})")
     _each(SUMS)
     drop_functions()
-    make_functions()
+    make_functions(customers_kept=False)
     _each(CHANGES)
 
 

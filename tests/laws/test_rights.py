@@ -37,6 +37,7 @@ CALLABLE = {
     "crm_find_access_token(bytea)": {"crm_service"},
     "crm_fold_report_changes(bigint)": {"crm_service"},
     "crm_prune_report_sums(bigint)": {"crm_service"},
+    "crm_shared_deals(text,timestamp with time zone,timestamp with time zone)": {"crm_service"},
     "crm_find_calendar_feed(bytea)": {"crm_service"},
     "crm_claim_calendars(bigint,double precision)": {"crm_service"},
     "crm_wake_calendars(bigint)": {"crm_service"},
@@ -135,6 +136,9 @@ DEFINERS = {
     "crm_forget_notifications()": "a trigger: drops notifications of what is deleted for good",
     "crm_fold_report_changes(bigint)": "across tenants: adds what changed to the sums of the reports",
     "crm_prune_report_sums(bigint)": "across tenants: drops sums by the hour of long ago",
+    "crm_shared_deals(text,timestamp with time zone,timestamp with time zone)": (
+        "deals at the person's own customers, looked for by time"
+    ),
     "crm_prune_webhooks(bigint,bigint)": "across tenants: drops deliveries that were made long ago",
     "crm_tenants_with_secrets()": "across tenants: names those that have webhooks",
     "crm_tend_webhooks()": "across tenants: counts deliveries that wait",

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from msgspec import Struct, json
-from sqlalchemy import text
+from sqlalchemy import Executable, text
 
 from app.admin.deals.schemas import Deal
 from app.admin.reports import schemas
@@ -54,6 +54,8 @@ NAMELESS = (None, None)
 QUARTER = timedelta(days=90)
 FRESH = timedelta(days=30)
 DAYS = 30
+# Of who sees only own records, so many customers and visits of stages are read rather than looked for among all.
+FEW = 2_000
 # The median, and what nine of ten stay below.
 SHARES = (0.5, 0.9)
 
@@ -106,14 +108,15 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
     monday, month = today - timedelta(days=today.weekday()), today.replace(day=1)
     next_month = (month + timedelta(days=31)).replace(day=1)
     days = [today - timedelta(days=back) for back in range(DAYS)]
-    lately = Ask(LATELY, "deals.closed", _lately(frame))
     own = tx.own_records_only
+    lately = Ask(LATELY, "deals.closed", _lately(frame), with_owners=True)
+    every = Ask(ALL, "deals.created", with_owners=True)
     figures = await add_up(
         tx,
         [
             # The figures of who sees only own records say whose they are, so that they are added up once.
             *([lately] if own else []),
-            Ask(ALL, "deals.created"),
+            every,
             Ask(CLOSED, "deals.closed", _days(month, next_month, zone)),
             Ask(CUSTOMERS, "customers"),
             Ask(NEW_CUSTOMERS, "customers", Between(first_moment(month, zone))),
@@ -126,7 +129,7 @@ async def overview_rows(tx: Transaction) -> tuple[OverviewRows, list[Deal]]:
             ),
         ],
     )
-    people = figures if own else await add_up(tx, [Ask(ALL, "deals.created"), lately], each=True)
+    people = figures if own else await add_up(tx, [every, lately], each=True)
     found = _by_place(figures)
     new = Counter({it.facet: it.rows for it in found[NEW_CUSTOMERS]})
     newest = (await tx.connection.execute(NEWEST_OF_OWN if own else NEWEST_DEALS)).scalar_one()
@@ -214,16 +217,21 @@ async def funnel_rows(tx: Transaction, between: Between | None, people: Sequence
     """Of the deals that were created in a period, and belong to these people."""
     frame = await frame_of(tx)
     asks = [Ask(ALL, "deals.created", between), Ask(WAYS, "deals.ways", between)]
-    # Of people they are kept for all of time only.
-    is_kept = (between is None or people is None) and not tx.own_records_only
+    # Of people they are kept for all of time only, and of shared deals not by their owners.
+    own = tx.own_records_only
+    is_kept = between is None or (people is None and not own)
+    if own and people is not None:
+        is_kept = is_kept and set(people) == {tx.actor.user_id}
     if is_kept:
         asks.append(Ask(TIMES_IN, "deals.durations", between))
     found = _by_place(await add_up(tx, asks, people))
     ways = [(frozenset(map(int, it.facet.split(","))), it.rows) for it in found[WAYS]]
-    if is_kept:
+    if own and sum(it.rows for it in found[TIMES_IN]) <= FEW and await _has_few_customers(tx):
+        times = await _times_of_rows(tx, TIMES_OF_OWN, between, people)
+    elif is_kept:
         times = await _times_counted(tx, found[TIMES_IN], between, people)
     else:
-        times = await _times_of_rows(tx, between, people)
+        times = await _times_of_rows(tx, TIMES, between, people)
     here = defaultdict[int, dict[str, Decimal]](dict)
     current = Counter[int]()
     for it in found[ALL]:
@@ -269,11 +277,15 @@ def _entered(
     )
 
 
+async def _has_few_customers(tx: Transaction) -> bool:
+    customers = await add_up(tx, [Ask(CUSTOMERS, "customers")])
+    return sum(it.rows for it in customers) <= FEW
+
+
 async def _times_of_rows(
-    tx: Transaction, between: Between | None, people: Sequence[str] | None
+    tx: Transaction, statement: Executable, between: Between | None, people: Sequence[str] | None
 ) -> dict[int, list[float]]:
     first, last, *_ = between or Between()
-    statement = TIMES_OF_OWN if tx.own_records_only else TIMES
     found = await tx.connection.execute(statement, {"first": first, "last": last, "people": people})
     return json.decode(found.scalar_one(), type=dict[int, list[float]])
 
@@ -314,7 +326,7 @@ async def _times_counted(
     }
     seconds = await _seconds_of(tx, sorted(set(visits.values())), counts, between, people)
     if seconds is None:
-        return await _times_of_rows(tx, between, people)
+        return await _times_of_rows(tx, TIMES, between, people)
     times = defaultdict[int, list[float]](list)
     for (stage, _), place in exact.items():
         low, high = (seconds[visits[stage, end]] for end in (floor(place), ceil(place)))

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from msgspec import Struct, json
 from psycopg.errors import QueryCanceled
-from sqlalchemy import Executable, TextClause, text
+from sqlalchemy import TextClause, text
 
 from app.db.database import Database
-from app.db.statements import unprepared
 from app.records.calendar import LAST_OF_ALL, Bound, midnight
 from app.records.transaction import Transaction
 from app.web.errors import AppError
@@ -26,6 +24,8 @@ from app.web.errors import AppError
 FOLDED_AT_ONCE = 5_000
 HOUR, DAY = 1, 24
 SPANS = (HOUR, DAY, 8 * DAY, 64 * DAY)
+# Whose the deals of others are is kept by so many hours, and not by the day.
+WITH_OWNERS = 8 * DAY
 # Beyond all years that are stored, and where a span of each length ends.
 FIRST_HOUR, LAST_HOUR = -20_000 * SPANS[-1], 60_000 * SPANS[-1]
 MICROSECOND, MICROSECONDS = timedelta(microseconds=1), 3_600_000_000
@@ -73,6 +73,8 @@ class Ask(NamedTuple):
     between: Between | None = None
     # The shortest sums that it may be made from: hours are kept of everybody's activities, for 40 days.
     least: int = DAY
+    # Whether the figures of shared deals say whose they are.
+    with_owners: bool = False
 
 
 class Figure(Struct, array_like=True):
@@ -181,6 +183,14 @@ _OF_ACTIVITIES = f"""
            CASE WHEN status = 'scheduled' AND due_date IS NULL THEN 'someday' ELSE status END AS part,
            0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
     FROM activities WHERE {_BETWEEN}"""
+ME = "current_setting('crm.user')"
+# Deals of others, at the customers of who asks. They are counted for who asks, and their part says whose they are.
+_SHARED = f"""
+    SELECT {ME} AS person, stage_id::text AS facet, currency || ' ' || coalesce(owner_id, '') AS part,
+           amount, amount * probability AS weighted, (actual_close_date IS NOT NULL)::integer AS closed,
+           CASE WHEN actual_close_date > created_at
+                THEN extract(epoch FROM actual_close_date - created_at) ELSE 0 END AS seconds
+    FROM crm_shared_deals('{{0}}', first, last) WHERE true"""
 # The rows of each series that begin with a moment and end before another one.
 _ROWS = {
     "customers": f"""
@@ -201,9 +211,16 @@ _ROWS = {
             WHERE deal_id = deals.id AND left_at IS NOT NULL OFFSET 0
         ) AS visits
         WHERE {_BETWEEN.format("created_at")}""",
+    "shared.created": _SHARED.format("created_at"),
+    "shared.ways": f"""
+        SELECT {ME} AS person, way AS facet, ' ' || coalesce(owner_id, '') AS part,
+               0 AS amount, 0 AS weighted, 0 AS closed, 0 AS seconds
+        FROM crm_shared_deals('created_at', first, last) AS deals
+        CROSS JOIN LATERAL ({WAY.format("deals.id")}) AS ways WHERE way IS NOT NULL""",
     **{
-        series: f"{_OF_DEALS.format(column)} AND ({_AT_MIDNIGHT.format(column)}) = whole_day"
-        for series, column in (("deals.expected", "expected_close_date"), ("deals.closed", "actual_close_date"))
+        f"{whose}.{series}": f"{rows.format(column)} AND ({_AT_MIDNIGHT.format(column)}) = whole_day"
+        for whose, rows in (("deals", _OF_DEALS), ("shared", _SHARED))
+        for series, column in (("expected", "expected_close_date"), ("closed", "actual_close_date"))
     },
     "activities": f"""
         {_OF_ACTIVITIES.format("due_date")} AND all_day = whole_day
@@ -229,68 +246,11 @@ def _edges(rows: str) -> TextClause:
 
 
 EDGES = {series: _edges(rows) for series, rows in _ROWS.items()}
-WITH_WHOLE_DAYS = {"deals.expected", "deals.closed", "activities"}
-
-
-ME = "current_setting('crm.user')"
-# Deals that people see though they belong to others, because the customers are theirs: from each customer on, since
-# going through the deals of everybody takes longer than the database expects.
-OF_MY_CUSTOMERS = f"""
-    customers CROSS JOIN LATERAL (
-        SELECT * FROM deals WHERE deals.customer_id = customers.id AND deals.deleted_at IS NULL OFFSET 0
-    ) AS deals
-    WHERE customers.assigned_to = {ME}"""
-# Of the period's deals only the history is read.
-_WAYS = f"""
-    FROM (
-        SELECT * FROM shared WHERE EXISTS (
-            SELECT FROM asks WHERE series = 'deals.ways' AND shared.created_at >= first AND shared.created_at < last
-        )
-    ) AS shared CROSS JOIN LATERAL ({WAY.format("shared.id")}) AS ways"""
-_SHARED = {
-    series: f"SELECT '{series}' AS series, {column} AS at, {day} AS whole_day, {facet} AS facet, shared.* {source}"
-    for series, column, day, facet, source in (
-        ("deals.created", "created_at", "false", "stage_id::text", "FROM shared"),
-        ("deals.ways", "created_at", "false", "way", _WAYS),
-        *(
-            (series, column, _AT_MIDNIGHT.format(column), "stage_id::text", "FROM shared")
-            for series, column in (("deals.expected", "expected_close_date"), ("deals.closed", "actual_close_date"))
-        ),
-    )
+# Where row-level security would look at the deals of others, too.
+EDGES_OF_OWN = EDGES | {
+    series: _edges(f"{rows} AND owner_id = {ME}") for series, rows in _ROWS.items() if series.startswith("deals.")
 }
-
-
-@cache
-def _shared(series: tuple[str, ...]) -> Executable:
-    """The figures of such deals, by whose they are. Their number is that of the person's own customers."""
-    return unprepared(
-        text(f"""
-        WITH asks AS (
-            SELECT * FROM unnest(
-                CAST(:place AS integer[]), CAST(:series AS text[]),
-                CAST(:first AS timestamptz[]), CAST(:last AS timestamptz[]),
-                CAST(:first_day AS timestamptz[]), CAST(:last_day AS timestamptz[])
-            ) AS asks (place, series, first, last, first_day, last_day)
-        ),
-        shared AS MATERIALIZED (
-            SELECT deals.id, coalesce(owner_id, '') AS person, stage_id, currency, amount, probability,
-                   deals.created_at, expected_close_date, actual_close_date
-            FROM {OF_MY_CUSTOMERS} AND owner_id IS DISTINCT FROM {ME}
-                AND (CAST(:people AS text[]) IS NULL OR coalesce(owner_id, '') = ANY (:people))
-        ),
-        facts AS ({" UNION ALL ".join(map(_SHARED.__getitem__, series))})
-        SELECT coalesce(json_agg(json_build_array(place, person, facet, part, {MEASURES})), '[]')::text
-        FROM (
-            SELECT place, person, facet, CASE series WHEN 'deals.ways' THEN '' ELSE currency END, count(*),
-                   sum(amount), sum(amount * probability), count(actual_close_date),
-                   coalesce(sum(extract(epoch FROM greatest(actual_close_date - created_at, '0'))), 0)
-            FROM asks JOIN facts USING (series)
-            WHERE facet IS NOT NULL AND CASE WHEN whole_day THEN at >= first_day AND at < last_day
-                                             ELSE at >= first AND at < last END
-            GROUP BY 1, 2, 3, 4
-        ) AS sums (place, person, facet, part, {MEASURES})
-    """)
-    )
+WITH_WHOLE_DAYS = {"deals.expected", "deals.closed", "shared.expected", "shared.closed", "activities"}
 
 
 async def add_up(
@@ -298,13 +258,11 @@ async def add_up(
 ) -> list[Figure]:
     """The figures of everybody, of these people ('' is nobody), or of each person; those of no rows are left out.
 
-    Of who sees only own records, it is what belongs to that person, and the deals of others at the person's customers.
+    Of who sees only own records, it is what belongs to that person, and the deals of others at the person's customers
+    (shared deals).
     """
     if tx.own_records_only:
-        me = tx.actor.user_id
-        figures = await _add_up(tx, asks, [me], each=False) if people is None or me in people else []
-        if people is None or set(people) - {me}:
-            figures += await _add_up_shared(tx, [ask for ask in asks if ask.series.startswith("deals.")], people)
+        figures = await _add_up_own(tx, asks, people)
     else:
         figures = await _add_up(tx, asks, people, each=each)
     sums: dict[tuple[int, str, str, str], Figure] = {}
@@ -314,21 +272,36 @@ async def add_up(
     return [figure for figure in sums.values() if figure.rows]
 
 
-async def _add_up_shared(tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | None) -> list[Figure]:
-    if not asks:
-        return []
-    betweens = [ask.between or Between() for ask in asks]
-    given = {
-        "place": [ask.place for ask in asks],
-        "series": [ask.series for ask in asks],
-        "first": ["-infinity" if it.first is None else it.first.isoformat() for it in betweens],
-        "last": ["infinity" if it.last is None else it.last.isoformat() for it in betweens],
-        "first_day": ["-infinity" if it.first_day is None else midnight(it.first_day).isoformat() for it in betweens],
-        "last_day": ["infinity" if it.last_day is None else midnight(it.last_day).isoformat() for it in betweens],
-    }
-    statement = _shared(tuple(sorted({ask.series for ask in asks})))
-    found = await tx.connection.execute(statement, given | {"people": people})
-    return json.decode(found.scalar_one(), type=list[Figure])
+async def _add_up_own(tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | None) -> list[Figure]:
+    me = tx.actor.user_id
+    others = None if people is None else set(people) - {me}
+    own = list(asks) if people is None or me in people else []
+    shared = {} if others == set() else {~ask.place: _of_shared(ask, others) for ask in asks if _is_shared(ask)}
+    figures = []
+    for figure in await _add_up(tx, [*own, *shared.values()], [me], each=False):
+        if ask := shared.get(figure.place):
+            figure.place = ~figure.place
+            figure.part, _, owner = figure.part.partition(" ")
+            figure.person = owner if ask.with_owners else ""
+            if others is not None and owner not in others:
+                continue
+        figures.append(figure)
+    return figures
+
+
+def _is_shared(ask: Ask) -> bool:
+    return ask.series.startswith("deals.")
+
+
+def _is_with_owners(ask: Ask) -> bool:
+    return ask.with_owners and ask.series.startswith("shared.")
+
+
+def _of_shared(ask: Ask, owners: set[str] | None) -> Ask:
+    """What is asked for, of shared deals. It has a place of its own."""
+    with_owners = ask.with_owners or owners is not None
+    least = WITH_OWNERS if with_owners else ask.least
+    return Ask(~ask.place, ask.series.replace("deals.", "shared."), ask.between, least, with_owners)
 
 
 async def _add_up(tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | None, *, each: bool) -> list[Figure]:
@@ -338,15 +311,20 @@ async def _add_up(tx: Transaction, asks: Sequence[Ask], people: Sequence[str] | 
     for ask in asks:
         for whole_day in (False, True) if ask.series in WITH_WHOLE_DAYS else (False,):
             # Of people there are no sums by the hour.
-            hours = _hours(ask._replace(least=DAY) if by_person else ask, whole_day, edges)
-            ranges += (_Range(ask.place, ask.series, whole_day, *each) for each in hours)
+            hours = _hours(ask._replace(least=max(ask.least, DAY)) if by_person else ask, whole_day, edges)
+            with_owners = _is_with_owners(ask)
+            ranges += (
+                _Range(ask.place, ask.series, whole_day, ~span if with_owners else span, first, last)
+                for span, first, last in hours
+            )
     statement = SUMS_OF_EACH if each else SUMS if people is None else SUMS_OF_NAMED
     given: dict[str, Any] = {name: [getattr(one, name) for one in ranges] for name in _Range._fields}
     found = await tx.connection.execute(statement, given | ({"people": people} if statement is SUMS_OF_NAMED else {}))
     figures = json.decode(found.scalar_one(), type=list[Figure])
     for series, some in edges.items():
         given = {name: [getattr(one, name) for one in some] for name in _Edge._fields}
-        found = await tx.connection.execute(EDGES[series], given | {"people": people, "by_person": by_person})
+        statement = (EDGES_OF_OWN if tx.own_records_only else EDGES)[series]
+        found = await tx.connection.execute(statement, given | {"people": people, "by_person": by_person})
         figures += json.decode(found.scalar_one(), type=list[Figure])
     return figures
 
