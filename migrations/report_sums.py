@@ -305,7 +305,8 @@ def spread(changes: str) -> str:
         SELECT tenant_id, series, true AS by_person, span, person, hour, whole_day,
                CASE WHEN series = 'activities' AND span <> 0 THEN '' ELSE facet END AS facet,
                CASE WHEN {SHARED} THEN split_part(part, ' ', 1) ELSE part END AS part, {sums}
-        FROM periods WHERE series NOT IN ('deals.durations', 'shared.durations') OR span = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        FROM periods WHERE series NOT IN ('deals.durations', 'shared.durations') OR span = 0
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         UNION ALL
         SELECT tenant_id, series, true, ~span, person, hour, whole_day, facet, part, {", ".join(MEASURES)}
         FROM periods WHERE {SHARED} AND series <> 'shared.durations' AND span <> 24

@@ -12,12 +12,12 @@ import psycopg
 
 from app.web.cursor import CursorSigner, Position
 from tests.bench import create, direct, exports
-from tests.bench.cases import BY_NAME, CASES
+from tests.bench.cases import BY_NAME, CASES, OF_OWN, Case
 from tests.bench.labelled import CONTACTS, CUSTOMERS, quality
 from tests.bench.load import NoAnswerError, pgbench, recorded, statements, wrk
 from tests.bench.pairs import Ask
 from tests.bench.pairs import ratio as in_turns
-from tests.bench.server import Bench, resident_mb
+from tests.bench.server import Bench, resident_mb, serving_own_records
 
 CONNECTIONS = 8
 # Pairs are measured in turns, and the middle one counts, since the machine is not always equally busy.
@@ -179,12 +179,17 @@ def _against(bench: Bench, name: str, limit: float, one: Ask, other: Ask, *, pai
 
 def reports(bench: Bench, pairs: int = PAIRS // 10) -> Iterator[Goal]:
     """How much longer each report of the largest tenant takes than that of the smallest one."""
+    yield from _growth(bench, [case for case in CASES if case.report], min(pairs, PAIRS // 10))
+    with serving_own_records(bench) as own:
+        yield from _growth(own, OF_OWN, min(pairs, PAIRS // 20), " of own records")
+
+
+def _growth(bench: Bench, cases: list[Case], pairs: int, which: str = "") -> Iterator[Goal]:
     small, large = bench.sizes[0], bench.large
-    for case in CASES:
-        if case.report:
-            one, other = (Ask(case.at(bench, size), size, anew=True) for size in (large, small))
-            name = f"{case.name}, {large:,} customers to {small:,}"
-            yield _against(bench, name, 5, one, other, pairs=min(pairs, PAIRS // 10))
+    for case in cases:
+        one, other = (Ask(case.at(bench, size), size, anew=True) for size in (large, small))
+        name = f"{case.name}{which}, {large:,} customers to {small:,}"
+        yield _against(bench, name, 5, one, other, pairs=pairs)
 
 
 def duplicates(bench: Bench, pairs: int = PAIRS) -> list[Goal]:

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ SECRET = "only-for-measuring-" * 2
 # What an operator would set on a machine of this size.
 OPTIONS = ("shared_buffers=1GB", "max_wal_size=8GB", "effective_cache_size=8GB", "random_page_cost=1.1")
 ADMIN = "bench-admin"
+# Who has the most customers and deals: the largest tenant's has some 140,000 and 160,000.
+AGENT = "agent-1"
 # The tenant, of no size, that customers are created in: the others stay as they are.
 CREATED = 0
 
@@ -42,8 +45,9 @@ class Bench(NamedTuple):
     start_seconds: float
 
     def token(self, size: int | str) -> str:
-        """For an admin of the tenant of this size, or name."""
-        return make_token(self.settings, role="admin", tenant=str(size), user_id=ADMIN, name="Bench", ttl=86400)
+        """For an admin of the tenant of this size, or name; where agents see only their own records, for an agent."""
+        role, person = ("agent", AGENT) if self.settings.agent_read_scope == "own" else ("admin", ADMIN)
+        return make_token(self.settings, role=role, tenant=str(size), user_id=person, name="Bench", ttl=86400)
 
     @property
     def large(self) -> int:
@@ -84,6 +88,19 @@ def running(folder: Path, sizes: list[int], workers: int, *, starts: int) -> Ite
             yield Bench(url, told, superuser, sizes, server, _workers_of(pid), start)
 
 
+def own_records_only(bench: Bench) -> Bench:
+    """The same where agents see only their own records, not served yet."""
+    return bench._replace(settings=replace(bench.settings, agent_read_scope="own"))
+
+
+@contextmanager
+def serving_own_records(bench: Bench) -> Iterator[Bench]:
+    """A second service, of which agents see only their own records."""
+    own = own_records_only(bench)
+    with tempfile.TemporaryDirectory() as folder, _service(Path(folder), own.settings, 1) as (pid, url, _):
+        yield own._replace(url=url, workers=_workers_of(pid))
+
+
 def environment_of(settings: Settings) -> dict[str, str]:
     """Of a process that serves these settings."""
     return ENVIRONMENT | {
@@ -91,6 +108,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": settings.database_url,
         "JWT_SECRET": SECRET,
         "DB_POOL_MAX": str(settings.db_pool_max),
+        "AGENT_READ_SCOPE": settings.agent_read_scope,
         "PUBLIC_URL": settings.public_url,
         "DRAIN_SECONDS": "0",
         # One person asks as often as possible here; and what was put in at once is not sealed meanwhile.

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, get_args
+from unittest.mock import patch
 
 import psycopg
 import pytest
 from litestar.testing import TestClient
 from msgspec.structs import fields
 
+from app.admin.reports import from_sums
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.bench import world
-from tests.bench.cases import CASES, Case
+from tests.bench.cases import CASES, OF_OWN, Case
 from tests.bench.load import Sent, recorded, watched
-from tests.bench.server import OPTIONS, Bench, settings_for
+from tests.bench.server import OPTIONS, Bench, own_records_only, settings_for
 from tests.laws.routes import Operation
 from tests.laws.test_lists import EVERY_ORDER, LISTS
 
@@ -219,6 +221,23 @@ def test_a_report_needs_no_whole_table(
     sent.clear()
     assert client.get(case.at(bench, SIZE), headers=case.headers).status_code == 200
     # Of each person some twenty sums are looked up, and at the ends of a period a day's rows are read.
+    planner.check(sent, dearest=3 * DEAREST, many=SIZE)
+
+
+@pytest.fixture(scope="module")
+def of_own(bench: Bench) -> Iterator[tuple[TestClient[Any], list[str]]]:
+    """The same for an agent who sees only own records, of which there are many."""
+    with patch.object(from_sums, "FEW", -1), recorded(own_records_only(bench), SIZE) as both:
+        yield both
+
+
+@pytest.mark.parametrize("case", OF_OWN, ids=str)
+def test_a_report_of_own_records_needs_no_whole_table(
+    bench: Bench, planner: Planner, of_own: tuple[TestClient[Any], list[str]], case: Case
+) -> None:
+    client, sent = of_own
+    sent.clear()
+    assert client.get(case.at(bench, SIZE), headers=case.headers).status_code == 200
     planner.check(sent, dearest=3 * DEAREST, many=SIZE)
 
 
