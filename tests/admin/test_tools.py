@@ -156,7 +156,8 @@ def test_my_day_has_what_is_due_late_to_follow_up_and_stale(
     with psycopg.connect(settings.migration_dsn) as owner:
         owner.execute("SELECT set_config('crm.tenant', %s, false)", [admin.tenant])
         owner.execute("ALTER TABLE deals DISABLE TRIGGER version")
-        owner.execute("UPDATE deals SET updated_at = now() - interval '15 days' WHERE id = %s", [old])
+        earlier = "now() - interval '15 days'"
+        owner.execute(f"UPDATE deals SET created_at = {earlier}, updated_at = {earlier} WHERE id = %s", [old])
         owner.execute("ALTER TABLE deals ENABLE TRIGGER version")
     day = tools.ok("my_day")
     assert day["timezone"] == "Asia/Tokyo"
