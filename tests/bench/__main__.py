@@ -72,7 +72,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
             measured = obstacles.measure(place, measured, seconds / 2, rounds=1 if quick else 3)
             results = Results(
                 goals=measured,
-                shares=shares.measure(place, seconds / 4, quick=quick),
+                shares=shares.measure(place, seconds / 2, quick=quick),
                 profiles=profile.measure(place, seconds, quick=quick),
                 growth=growth.measure(place, quick=quick),
                 costs=indexes.measure(place, quick=quick),

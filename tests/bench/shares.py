@@ -8,10 +8,11 @@ import click
 
 from tests.bench import create
 from tests.bench.cases import CASES, FEW, Case
-from tests.bench.load import pgbench, recorded, wrk
+from tests.bench.load import NoAnswerError, pgbench, recorded, wrk
 from tests.bench.server import Bench
 
 CONNECTIONS = 8
+WARM_UP_SECONDS = 0.2
 
 
 class Share(NamedTuple):
@@ -25,7 +26,7 @@ class Share(NamedTuple):
     @property
     def share(self) -> float:
         """What the service has of it."""
-        return self.service / self.pgbench
+        return self.service / self.pgbench if self.pgbench else 0.0
 
 
 def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Share]:
@@ -37,13 +38,23 @@ def measure(bench: Bench, seconds: float, *, quick: bool) -> list[Share]:
             if quick and case.name not in FEW:
                 pgbench(bench, sent, connections=1, seconds=0)  # it can be measured
                 continue
-            path = case.at(bench, size)
-            served = wrk(bench, path, size, connections=CONNECTIONS, seconds=seconds, headers=case.headers).rate
+            served = _served(bench, case, size, seconds)
             database = pgbench(bench, sent, connections=CONNECTIONS, seconds=seconds)
             shares.append(Share(case.name, f"{size:,}", served, database))
     for share in shares:
         click.echo(f"{share.name:45}{share.share:10.2f} of pgbench's {share.pgbench:8.0f} a second")
     return shares
+
+
+def _served(bench: Bench, case: Case, size: int, seconds: float) -> float:
+    """Answers a second, once each connection has planned its statements; none if it is not answered in time."""
+    for each in (WARM_UP_SECONDS, seconds):
+        try:
+            path = case.at(bench, size)
+            rate = wrk(bench, path, size, connections=CONNECTIONS, seconds=each, headers=case.headers).rate
+        except NoAnswerError:
+            return 0.0
+    return rate
 
 
 def _of_create(bench: Bench, seconds: float) -> Share:
