@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Subquery,
     Text,
+    any_,
     bindparam,
     case,
     cast,
@@ -224,7 +225,12 @@ SHOWN: dict[str, tuple[Any, Columns]] = {
 def _of_customer(table: Any) -> Sequence[ColumnElement[bool]]:
     deals = select(deal.id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
     projects = select(project.id).where(project.customer_id == RECORD, project.deleted_at.is_(None))
-    return (table.c.customer_id == RECORD, table.c.deal_id.in_(deals), table.c.project_id.in_(projects))
+    # As arrays: a join by a foreign key is planned as if every row had one, which few rows have of projects.
+    return (
+        table.c.customer_id == RECORD,
+        table.c.deal_id == any_(func.array(deals.scalar_subquery())),
+        table.c.project_id == any_(func.array(projects.scalar_subquery())),
+    )
 
 
 def _of_deal(table: Any) -> Sequence[ColumnElement[bool]]:
