@@ -30,7 +30,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.selectable import LateralFromClause
+from sqlalchemy.sql.selectable import LateralFromClause, SelectBase
 from sqlalchemy.types import BigInteger
 
 from app.admin.activities import queries as activities
@@ -225,12 +225,12 @@ SHOWN: dict[str, tuple[Any, Columns]] = {
 def _of_customer(table: Any) -> Sequence[ColumnElement[bool]]:
     deals = select(deal.id).where(deal.customer_id == RECORD, deal.deleted_at.is_(None))
     projects = select(project.id).where(project.customer_id == RECORD, project.deleted_at.is_(None))
-    # As arrays: a join by a foreign key is planned as if every row had one, which few rows have of projects.
-    return (
-        table.c.customer_id == RECORD,
-        table.c.deal_id == any_(func.array(deals.scalar_subquery())),
-        table.c.project_id == any_(func.array(projects.scalar_subquery())),
-    )
+    return (table.c.customer_id == RECORD, _one_of(table.c.deal_id, deals), _one_of(table.c.project_id, projects))
+
+
+def _one_of(key: ColumnElement[Any], ids: SelectBase) -> ColumnElement[bool]:
+    # As an array: a join by a foreign key is planned as if every row had one, and few rows have one of a project.
+    return key == any_(func.array(ids.scalar_subquery()))
 
 
 def _of_deal(table: Any) -> Sequence[ColumnElement[bool]]:
@@ -243,7 +243,7 @@ def _of_project(table: Any) -> Sequence[ColumnElement[bool]]:
 
 def _or_activities(of_record: Links) -> Links:
     """Rows that belong to the record itself, or to one of its activities."""
-    return lambda table: (*of_record(table), table.c.activity_id.in_(_ids(activity_table, of_record)))
+    return lambda table: (*of_record(table), _one_of(table.c.activity_id, _ids(activity_table, of_record)))
 
 
 def _ids(table: Any, links: Links) -> CompoundSelect[Any]:

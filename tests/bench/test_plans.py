@@ -20,7 +20,7 @@ from app.admin.reports import from_sums
 from app.web.input import input_types
 from app.web.paging import ListQuery
 from tests.bench import world
-from tests.bench.cases import CASES, OF_OWN, Case
+from tests.bench.cases import BY_NAME, CASES, OF_OWN, Case
 from tests.bench.load import Sent, recorded, watched
 from tests.bench.server import OPTIONS, Bench, own_records_only, settings_for
 from tests.laws.routes import Operation
@@ -239,6 +239,21 @@ def test_a_report_of_own_records_needs_no_whole_table(
     sent.clear()
     assert client.get(case.at(bench, SIZE), headers=case.headers).status_code == 200
     planner.check(sent, dearest=3 * DEAREST, many=SIZE)
+
+
+def test_a_customers_detail_reads_its_own_records_only(
+    bench: Bench, planner: Planner, recording: tuple[TestClient[Any], list[str]]
+) -> None:
+    with psycopg.connect(bench.superuser, autocommit=True) as owner:
+        owner.execute("VACUUM projects")  # which the server knows to be empty from then on
+    client, sent = recording
+    sent.clear()
+    assert client.get(BY_NAME["one customer with all that hangs on it"].at(bench, SIZE)).status_code == 200
+    who, statement = sent
+    with planner.connection.transaction(force_rollback=True):
+        planner.connection.execute(who.encode())
+        read = [node for node in nodes(plan_of(planner.connection, statement)) if "Relation Name" in node]
+    assert {node["Relation Name"] for node in read if node["Plan Rows"] > MANY} == set()
 
 
 def test_a_calendar_needs_no_whole_table(planner: Planner, recording: tuple[TestClient[Any], list[str]]) -> None:
