@@ -59,7 +59,7 @@ def ask_over_and_over(
     url: str, headers: dict[str, str], *, connections: int, seconds: float, script: Path | None = None
 ) -> Latency:
     """Ask for one address. Raises NoAnswerError where an answer is no success."""
-    longest = max(seconds, MOST_SECONDS if seconds < 1 else 0)
+    longest = max(seconds, MOST_SECONDS)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{round(longest)}s", "--timeout", "60s", "--latency"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
