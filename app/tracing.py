@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -16,6 +19,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from app.settings import Settings
 
+# How long a process that ends waits for a collector. What is not sent by then is lost.
+LAST_SECONDS = 2.0
+
 
 class _RequestId(SpanProcessor):
     """Adds the request's id, which is also in logs and the audit log, to each span."""
@@ -26,7 +32,7 @@ class _RequestId(SpanProcessor):
             span.set_attribute("request.id", request_id)
 
 
-def export_spans(settings: Settings) -> Callable[[], None]:
+def export_spans(settings: Settings) -> Callable[[], Awaitable[None]]:
     """Send this process's spans to the configured collector; what is returned sends the last ones. OpenTelemetry's own
     variables are read too.
     """
@@ -37,4 +43,11 @@ def export_spans(settings: Settings) -> Callable[[], None]:
     endpoint = f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
     trace.set_tracer_provider(provider)
-    return provider.shutdown
+    return partial(send_last, provider)
+
+
+async def send_last(provider: TracerProvider) -> None:
+    """Send what waits, and end. OpenTelemetry would try for half a minute to reach a collector that does not answer."""
+    sending = threading.Thread(target=provider.shutdown, daemon=True)  # daemon: it may go on when the process ends
+    sending.start()
+    await asyncio.to_thread(sending.join, LAST_SECONDS)

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from app.libraries import without
@@ -63,7 +63,7 @@ def identity_app() -> Litestar:
 def _started(create: Callable[[Settings], Litestar]) -> Litestar:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
-    last: list[Callable[[], None]] = []
+    last: list[Callable[[], Awaitable[None]]] = []
     if settings.otel_exporter_otlp_endpoint:
         # Inside the function, because whoever traces nothing need not have the libraries.
         from app.tracing import export_spans

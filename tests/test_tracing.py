@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,13 @@ import httpx
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from structlog.testing import capture_logs
 
+from app import tracing
 from app.settings import Settings
 from tests.callers import Callers
 from tests.processes import Service, beside
@@ -101,6 +108,24 @@ def test_a_request_is_one_trace_of_its_route_and_its_statements(
     assert any("FROM customers" in line["statement"] and line["duration_ms"] > 0 for line in slow)
     assert answer.headers["X-Request-ID"] in {line.get("request_id") for line in slow}
     assert "canary" not in service.log.read_text() + str(collector.spans)
+
+
+def test_a_process_that_ends_does_not_wait_long_for_a_silent_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "LAST_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        collector.settimeout(30)
+        exporter = OTLPSpanExporter(f"http://127.0.0.1:{collector.getsockname()[1]}", timeout=20)
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        provider.get_tracer("test").start_span("last").end()
+        asyncio.run(tracing.send_last(provider))
+        connection, _ = collector.accept()
+    with connection:
+        assert connection.recv(4) == b"POST"
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):  # the exporter still waits for the answer
+            list(iter(partial(connection.recv, 4096), b""))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 @pytest.mark.parametrize(("slow_ms", "logged"), [(0, True), (4000, False)])
