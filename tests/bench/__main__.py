@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 # What can be measured by itself, with the seconds that each load lasts. First what a run makes all of.
 WHOLE: dict[str, Part] = {
     # Before anything else, because a clone of less than the whole history has no first release.
-    "beside": lambda _, seconds: beside.measure(beside.FIRST_RELEASE, _beside(), seconds / 2),
+    "beside": lambda _, seconds: beside.measure(beside.FIRST_RELEASE, _beside(), seconds / 4),
     "goals": lambda bench, seconds: goals.measure(bench, seconds, quick=seconds < 1),
     "imports": lambda bench, _: imports.measure(bench),
     "listeners": lambda *_: listeners.measure(),
@@ -61,7 +61,7 @@ def bench(quick: bool, data_dir: Path | None, output: Path | None, only: tuple[s
     configure_logging("critical", "json")  # the service in this process, which only shows what it would send
     suffix = results_suffix()
     if base is not None:
-        _end(_told(beside.measure(base, data_dir or _beside(), max(seconds / 2, 1.0))), quick=quick)
+        _end(_told(beside.measure(base, data_dir or _beside(), max(seconds / 4, 1.0))), quick=quick)
     folder = data_dir or Path(".crm", f"bench{'-quick' if quick else ''}{suffix}")
     sizes, workers = (QUICK_SIZES, QUICK_WORKERS) if quick else (SIZES, WORKERS)
     # The first release starts no other server than the wheels'.
