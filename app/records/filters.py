@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -46,13 +46,22 @@ class Filter(NamedTuple):
 
     `read(value, actor's id)` gives a variant of the clause and the value of its parameter; `clause(name, variant)` is
     built once for each variant. A filter by time has a `bound` instead of one value. `column` is the column that must
-    have one of the values, if the filter is no more than that.
+    have one of the values, if the filter is no more than that. `implied` is what follows from it for another column,
+    where that is not null: the index of a list in the order of that column is read from there on.
     """
 
     clause: Callable[[str, str], ColumnElement[bool]]
     read: Callable[[Any, str], tuple[str, Any]]
     bound: Callable[[str, ZoneInfo], Bound] | None = None
     column: ColumnElement[Any] | None = None
+    implied: tuple[ColumnElement[Any], Callable[[str, str], ColumnElement[bool]]] | None = None
+
+    def clauses(self, name: str, variant: str, order: ColumnElement[Any] | None = None) -> list[ColumnElement[bool]]:
+        """The clause, and what follows from it in the order of this column."""
+        clause = self.clause(name, variant)
+        if self.implied is None or self.implied[0] is not order:
+            return [clause]
+        return [clause, self.implied[1](name, variant)]
 
     def bounded(self, name: str, value: str, zone: ZoneInfo) -> tuple[str, dict[str, Any]]:
         """The variant of a filter by time, and the parameters of its clause."""
@@ -81,6 +90,26 @@ def one_of(column: ColumnElement[Any]) -> Filter:
         return (ONE, plain[0]) if len(plain) == 1 else ("", plain)
 
     return Filter(clause, read, column=column)
+
+
+def ranked(column: ColumnElement[Any], rank: ColumnElement[Any], values: type[StrEnum]) -> Filter:
+    """One of the given values, of which `rank` is the place among all of them."""
+    plain, order = one_of(column), list(values)
+    quoted = ", ".join(f"'{value}'" for value in order)
+    places = literal_column(f"ARRAY[{quoted}]", ARRAY(Text))
+
+    def read(value: Sequence[Any], me: str) -> tuple[str, Any]:
+        return plain.read(sorted(value, key=order.index), me)
+
+    def within(name: str, variant: str) -> ColumnElement[bool]:
+        if variant == ONE:
+            return rank == func.array_position(places, bindparam(name, type_=Text))
+        # Only what a function returns can have an index in SQL.
+        given = func.coalesce(bindparam(name, type_=ARRAY(Text)), type_=ARRAY(Text))
+        first, last = given[literal_column("1")], given[func.cardinality(given)]
+        return rank.between(func.array_position(places, first), func.array_position(places, last))
+
+    return plain._replace(read=read, implied=(rank, within))
 
 
 def external_id_in(table: FromClause) -> Filter:

@@ -228,10 +228,14 @@ class Selects:
 
     def _wheres(self, shape: Shape, index: int | None) -> list[Where]:
         """The conditions. Live rows and the trash have separate indexes: a list of both has two sets of conditions."""
-        conditions = [self._filters[name].clause(name, variant) for name, variant in shape.filters]
-        condition = None if index is None else self._segment(shape, index).condition
-        if condition is not None:
-            conditions.append(condition)
+        segment = Segment() if index is None else self._segment(shape, index)
+        conditions = [
+            condition
+            for name, variant in shape.filters
+            for condition in self._filters[name].clauses(name, variant, segment.column)
+        ]
+        if segment.condition is not None:
+            conditions.append(segment.condition)
         if self._deleted_at is None:
             return [conditions]
         live, trashed = self._deleted_at.is_(None), self._deleted_at.is_not(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -107,6 +108,27 @@ def test_a_to_do_of_ones_own_needs_no_link_and_a_note_needs_one(admin: Caller) -
     assert admin.ok("PATCH", f"/admin/activities/{made['id']}", {"customer_id": None})["customer"] is None
     note = admin.ok("POST", "/admin/notes", {"content": "X", "activity_id": made["id"]})
     refused(admin.patch(f"/admin/notes/{note['id']}", {"activity_id": None}), 400, "MISSING_LINK")
+
+
+def test_a_filter_finds_the_same_in_its_own_order(admin: Caller) -> None:
+    kinds = ["call", "email", "meeting", "task", "note"]
+    made = [activity(admin, kind, type=kind)["id"] for kind in kinds]
+    for wanted in [*([kind] for kind in kinds), ["note", "email"], ["task", "call", "meeting"]]:
+        found = admin.ok("GET", "/admin/activities", type=",".join(wanted), sort_by="type", sort_order="asc")
+        assert [each["type"] for each in found["data"]] == sorted(wanted, key=kinds.index)
+        assert found["total"] == len(wanted)
+    assert [each["id"] for each in admin.ok("GET", "/admin/tasks", sort_by="type")["data"]] == [made[3]]
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT+12", "Pacific/Kiritimati"])
+def test_what_is_due_today_wherever_that_is_is_not_overdue(admin: Caller, zone: str) -> None:
+    admin.ok("PUT", "/admin/settings", {"timezone": zone})
+    today = datetime.now(ZoneInfo(zone)).date()
+    made = [activity(admin, due_date=str(today + timedelta(days=day)))["id"] for day in (-1, 0, 1)]
+    someday = activity(admin)["id"]
+    found = admin.ok("GET", "/admin/activities", status="scheduled")
+    assert [each["id"] for each in found["data"]] == [*made[1:], someday]
+    assert found["total"] == 3
 
 
 @pytest.mark.parametrize(

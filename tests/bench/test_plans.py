@@ -171,6 +171,30 @@ def test_a_filter_needs_no_whole_table(check: Callable[..., None], operation: Op
     check(operation, **{name: value_of(name, kind)})
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "begins"),
+    [
+        ("/admin/tasks", {"sort_by": "type"}, "type_rank ="),
+        ("/admin/activities", {"type": "note,email", "sort_by": "type"}, "type_rank >="),
+        ("/admin/activities", {"priority": "high", "sort_by": "priority"}, "priority_rank ="),
+        ("/admin/activities", {"status": "scheduled"}, "due_date >="),
+        ("/admin/customers", {"status": "churned", "sort_by": "status"}, "status_rank ="),
+        ("/admin/projects", {"status": "cancelled", "sort_by": "status"}, "status_rank ="),
+    ],
+)
+def test_an_order_is_read_from_where_its_filter_begins(
+    planner: Planner, recording: tuple[TestClient[Any], list[str]], path: str, query: dict[str, str], begins: str
+) -> None:
+    client, sent = recording
+    sent.clear()
+    assert client.get(path, params=query).status_code == 200
+    rows = next(statement for statement in sent if "sort_id" in statement)
+    with planner.connection.transaction(force_rollback=True):
+        planner.connection.execute(sent[0].encode() + b"; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        conditions = [node.get("Index Cond", "") for node in nodes(plan_of(planner.connection, rows))]
+    assert any(begins in condition for condition in conditions), conditions
+
+
 @pytest.mark.parametrize("operation", FILTERED, ids=lambda operation: operation.path)
 def test_a_filter_is_planned_for_what_it_asks_for(
     recording: tuple[TestClient[Any], list[str]], operation: Operation

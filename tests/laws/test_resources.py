@@ -300,6 +300,7 @@ INDEXES = """
            coalesce(pg_get_expr(indpred, indrelid), ''), indisunique
     FROM pg_index WHERE indrelid = %s::regclass
 """
+RANKED = "SELECT generation_expression FROM information_schema.columns WHERE table_name = %s AND column_name = %s"
 LIVE = "(deleted_at IS NULL)"
 # Notifications that are only mailed are in no list.
 IN_APP = "in_app"
@@ -352,10 +353,27 @@ def test_each_filter_that_lets_few_rows_through_has_its_index(
             assert found, f"the filter {name!r} of {listing.name} has no index: let a migration run {needed}"
 
 
+@pytest.mark.parametrize(("listing", "table"), OF_TABLES)
+def test_a_rank_is_the_place_among_the_values(listing: Listing[Any], table: Table, catalog: psycopg.Connection) -> None:
+    kinds = {field.encode_name: field.type for field in fields(listing.query)}
+    for name, narrowing in listing.filters.items():
+        rank = narrowing.implied and narrowing.implied[0]
+        if isinstance(rank, Column) and rank.name.endswith("_rank"):
+            (values,) = [part for part in walk(kinds[name]) if isinstance(part, type) and issubclass(part, StrEnum)]
+            row = catalog.execute(RANKED, [table.name, rank.name]).fetchone()
+            assert row is not None
+            found = re.findall(r"'(\w+)'", row[0])
+            assert found == list(values), f"{table.name}.{rank.name} goes by other values than {values.__name__}"
+
+
 def has_few_values(kind: Any) -> bool:
     """Whether a filter is by one of a few words, each of which many rows have."""
-    parts = [kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part))]
-    return any(isinstance(part, type) and issubclass(part, StrEnum) for part in parts)
+    return any(isinstance(part, type) and issubclass(part, StrEnum) for part in walk(kind))
+
+
+def walk(kind: Any) -> list[Any]:
+    """A type, and what it is made of."""
+    return [kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part))]
 
 
 # ── history ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, not_, or_
+from sqlalchemy import ColumnElement, and_, any_, bindparam, case, func, literal_column, not_, or_, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
-from app.admin.activities.schemas import Activity, ActivityQuery, ActivityStatus
+from app.admin.activities.schemas import Activity, ActivityQuery, ActivityStatus, ActivityType, Priority
 from app.admin.nested import contact_of, customer_of, deal_of, project_of
 from app.models import Activity as Row
 from app.records import resources
 from app.records.calendar import TODAY
 from app.records.counts import FACET
-from app.records.filters import Filter, found_in, one_of, since, until, user_in
+from app.records.filters import Filter, found_in, one_of, ranked, since, until, user_in
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
 from app.records.sorting import Segment, by_group, by_segments
@@ -32,6 +32,8 @@ IS_PAST: ColumnElement[bool] = and_(
 )
 IS_OVERDUE: ColumnElement[bool] = and_(IS_OPEN, IS_PAST)
 NOT_YET_DUE: ColumnElement[bool] = and_(IS_OPEN, func.coalesce(not_(IS_PAST), True))
+# What follows from it of those that have a due date: nor does any timezone come two days behind.
+NOT_LONG_DUE: ColumnElement[bool] = c.due_date >= func.now() - literal_column("interval '2 days'")
 STATUS: ColumnElement[str] = case((IS_OVERDUE, literal_column("'overdue'")), else_=c.status)
 STATUSES = list(ActivityStatus)
 IN_STATUS: dict[str, ColumnElement[bool]] = {
@@ -59,10 +61,15 @@ def _status_clause(name: str, variant: str) -> ColumnElement[bool]:
     ALONE has no stored statuses: an OR of two conditions would use no index.
     """
     stored: ColumnElement[bool] = c.status == any_(bindparam(name, type_=ARRAY(Text)))
-    late = {"overdue": IS_OVERDUE, "scheduled": NOT_YET_DUE}
+    late = {"overdue": IS_OVERDUE, "scheduled": and_(NOT_YET_DUE, or_(c.due_date.is_(None), NOT_LONG_DUE))}
     if variant.startswith(ALONE):
         return late[variant.removeprefix(ALONE)]
     return or_(stored, late[variant]) if variant else stored
+
+
+def _due_clause(_: str, variant: str) -> ColumnElement[bool]:
+    """In the order of the due date, those that are overdue come before all that are not: they are not read."""
+    return NOT_LONG_DUE if variant == f"{ALONE}scheduled" else true()
 
 
 def _read_status(value: Any, _: str) -> tuple[str, list[str]]:
@@ -79,14 +86,14 @@ LISTING = Listing.of(
     ACTIVITIES,
     ActivityQuery,
     filters={
-        "type": one_of(c.type),
-        "status": Filter(_status_clause, _read_status),
+        "type": ranked(c.type, c.type_rank, ActivityType),
+        "status": Filter(_status_clause, _read_status, implied=(c.due_date, _due_clause)),
         "assigned_to": user_in(c.assigned_to),
         "customer_id": one_of(c.customer_id),
         "deal_id": one_of(c.deal_id),
         "project_id": one_of(c.project_id),
         "contact_id": one_of(c.contact_id),
-        "priority": one_of(c.priority),
+        "priority": ranked(c.priority, c.priority_rank, Priority),
         "due_date_from": since(c.due_date, c.all_day),
         "due_date_to": until(c.due_date, c.all_day),
         "external_id": one_of(c.external_id),

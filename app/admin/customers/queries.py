@@ -11,7 +11,7 @@ from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
 from app.admin.contacts import queries as contacts
 from app.admin.contacts.schemas import Contact
-from app.admin.customers.schemas import Customer, CustomerDetail, CustomerQuery
+from app.admin.customers.schemas import Customer, CustomerDetail, CustomerQuery, CustomerStatus
 from app.admin.deals import queries as deals
 from app.admin.deals.schemas import Deal
 from app.admin.tags import queries as tags
@@ -24,7 +24,18 @@ from app.models import Deal as Deals
 from app.records import resources
 from app.records.calendar import at_midnight
 from app.records.counts import FACET
-from app.records.filters import equals, external_id_in, flagged, found_in, matching, one_of, since, until, user_in
+from app.records.filters import (
+    equals,
+    external_id_in,
+    flagged,
+    found_in,
+    matching,
+    one_of,
+    ranked,
+    since,
+    until,
+    user_in,
+)
 from app.records.json_columns import Columns, JsonColumn, labelled, nested_row, nested_rows, selected, view_columns
 from app.records.listing import Listing
 from app.records.transaction import Transaction
@@ -59,7 +70,7 @@ LISTING = Listing.of(
     CUSTOMERS,
     CustomerQuery,
     filters={
-        "status": one_of(c.status),
+        "status": ranked(c.status, c.status_rank, CustomerStatus),
         "kind": one_of(c.kind),
         "assigned_to": user_in(c.assigned_to),
         "tags": matching(lambda tags: c.id.in_(select(tagged.customer_id).where(tagged.tag_id == any_(tags)))),

@@ -11,7 +11,7 @@ from sqlalchemy.types import BigInteger, Text
 from app.admin.activities import queries as activities
 from app.admin.activities.schemas import Activity
 from app.admin.nested import customer_of
-from app.admin.projects.schemas import Project, ProjectDetail, ProjectQuery
+from app.admin.projects.schemas import Project, ProjectDetail, ProjectQuery, ProjectStatus
 from app.models import Project as Row
 from app.records import resources
 from app.records.calendar import TODAY, at_midnight
@@ -22,6 +22,7 @@ from app.records.filters import (
     found_in,
     named_people,
     one_of,
+    ranked,
     since,
     until,
     user_in,
@@ -87,7 +88,7 @@ LISTING = Listing.of(
     PROJECTS,
     ProjectQuery,
     filters={
-        "status": one_of(c.status),
+        "status": ranked(c.status, c.status_rank, ProjectStatus),
         "customer_id": one_of(c.customer_id),
         "owner_id": user_in(c.owner_id),
         "assignee": Filter(_assignee_clause, _read_assignee),
