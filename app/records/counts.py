@@ -5,17 +5,20 @@ page of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, cast, func, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, cast, func, literal_column, select, union_all
 
+from app.db.roles import OWN_RECORDS_ROLE
 from app.models import RecordCount, ReportChange, ReportSum
 from app.records.filters import Filter
 
 c = RecordCount.__table__.c
 FACET: ColumnElement[str] = c.facet
+# What reports add up: what is added up already, and what waits for it.
+kept, waiting = ReportSum.__table__.c, ReportChange.__table__.c
 # Reports add up what was created in so many hours. A million rows of two years are in some hundred of such blocks.
 BLOCK_HOURS = 192
 
@@ -59,7 +62,6 @@ class Block(NamedTuple):
 
 def blocks(series: str, *, descending: bool) -> Select[Any]:
     """The blocks of a list by creation that have any of the `row_limit` rows from `row_offset` on, in their order."""
-    kept, waiting = ReportSum.__table__.c, ReportChange.__table__.c
     # Hours before 1970 are negative, and so is what `mod` leaves of them.
     hour = waiting.hour - func.mod(func.mod(waiting.hour, BLOCK_HOURS) + BLOCK_HOURS, BLOCK_HOURS)
     parts = union_all(
@@ -86,3 +88,37 @@ def blocks(series: str, *, descending: bool) -> Select[Any]:
         .where(each.c.until > offset, each.c.before < offset + limit)
         .order_by(each.c.until, each.c.before)
     )
+
+
+Which = Callable[[ColumnElement[str], ColumnElement[str]], ColumnElement[bool]]
+# The span of sums over all of time, and that of shared deals which say whose they are.
+EVER, EVER_WITH_OWNERS = 0, ~0
+SEES_OWN_ONLY = literal_column("current_user") == literal_column(f"'{OWN_RECORDS_ROLE}'")
+
+
+def of_each_person(series: str, which: Which | None = None, *, shared: str | None = None) -> Any:
+    """How many live records of a series each person has, as a JSON object: those `which` have such a facet and part.
+
+    Who sees own records only is told of those that are seen: their own, and in the series `shared` those of others.
+    """
+    numbers = [
+        select(kept.person, kept.facet, kept.part, kept.rows).where(
+            kept.series == series, kept.by_person, kept.span == EVER
+        ),
+        select(waiting.person, waiting.facet, waiting.part, waiting.rows).where(waiting.series == series),
+    ]
+    if shared is not None:
+        me = func.current_setting("crm.user")
+        numbers += [
+            select(func.split_part(each.part, " ", 2), each.facet, each.part, each.rows).where(
+                SEES_OWN_ONLY, each.series == shared, each.person == me, *of_all_time
+            )
+            for each, of_all_time in ((kept, (kept.by_person, kept.span == EVER_WITH_OWNERS)), (waiting, ()))
+        ]
+    every = union_all(*numbers).subquery("numbers")
+    rows = cast(func.sum(every.c.rows), BigInteger).label("rows")
+    counted = select(every.c.person, rows).group_by(every.c.person)
+    if which is not None:
+        counted = counted.where(which(every.c.facet, every.c.part))
+    each_person = counted.subquery("people")
+    return select(func.jsonb_object_agg(each_person.c.person, each_person.c.rows)).scalar_subquery()

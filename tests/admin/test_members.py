@@ -32,6 +32,10 @@ def member_of(admin: Caller, person: Caller) -> dict[str, Any]:
     return found
 
 
+def counts(member: dict[str, Any]) -> tuple[int, int, int]:
+    return member["customers"], member["open_deals"], member["open_activities"]
+
+
 def everybody(caller: Caller, **filters: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = caller.ok("GET", "/admin/members", page_size=100, **filters)["data"]
     return found
@@ -150,8 +154,25 @@ def test_a_member_shows_how_much_is_theirs(admin: Caller, agent: Caller) -> None
         agent.ok("POST", "/admin/activities", {"title": "Call", "type": "call", "status": status})
     trashed = agent.customer("Bob")
     admin.ok("DELETE", f"/admin/customers/{trashed['id']}")
-    found = member_of(admin, agent)
-    assert (found["customers"], found["open_deals"], found["open_activities"]) == (1, 1, 1)
+    assert counts(member_of(admin, agent)) == (1, 1, 1)
+
+
+def test_a_members_counts_are_of_what_one_may_see(
+    admin: Caller, agent: Caller, callers: Callers, tenant: str, own_scope: TestClient[Litestar], settings: Settings
+) -> None:
+    there = callers.person("agent", tenant, user_id=agent.user_id, client=own_scope)
+    mine, others = agent.customer("Ada"), admin.customer("Bob", assigned_to=admin.user_id)
+    for owner, customer in ((admin, mine), (admin, others), (agent, mine), (agent, others)):
+        deal = {"title": "Engine", "customer_id": customer["id"], "owner_id": owner.user_id}
+        admin.ok("POST", "/admin/deals", deal)
+        admin.ok("POST", "/admin/activities", {"title": "X", "type": "call", "assigned_to": owner.user_id})
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("SET ROLE crm_service")
+        for most in (0, 3, 10_000):
+            if most:
+                connection.execute("SELECT crm_fold_report_changes(%s)", [most])
+            assert [counts(member_of(admin, each)) for each in (admin, agent)] == [(1, 2, 2), (1, 2, 2)]
+            assert [counts(member_of(there, each)) for each in (admin, there)] == [(0, 1, 0), (1, 2, 2)]
 
 
 # ── what they may do ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -281,6 +281,19 @@ def test_a_customers_detail_reads_its_own_records_only(
     assert {node["Relation Name"] for node in read if node["Plan Rows"] > MANY} == set()
 
 
+def test_how_much_each_member_has_is_not_counted_anew(
+    planner: Planner, recording: tuple[TestClient[Any], list[str]]
+) -> None:
+    client, sent = recording
+    sent.clear()
+    assert client.get("/admin/members").status_code == 200
+    with planner.connection.transaction(force_rollback=True):
+        planner.connection.execute(sent[0].encode())
+        plans = [plan_of(planner.connection, statement) for statement in sent if "sort_id" in statement]
+    read = {node.get("Relation Name") for plan in plans for node in nodes(plan)}
+    assert read & LARGE == {"report_sums", "report_changes"}
+
+
 def test_a_calendar_needs_no_whole_table(planner: Planner, recording: tuple[TestClient[Any], list[str]]) -> None:
     client, sent = recording
     sent.clear()

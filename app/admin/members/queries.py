@@ -31,6 +31,7 @@ from app.admin.projects import queries as projects
 from app.models import Activity, Customer, Deal, PipelineStage, Project, User
 from app.models import Member as Row
 from app.records import resources
+from app.records.counts import of_each_person
 from app.records.filters import equals, found_among, one_of
 from app.records.json_columns import view_columns
 from app.records.listing import Listing
@@ -105,11 +106,16 @@ OWNED = {
 }
 
 
-def _number(name: str) -> ColumnElement[int]:
-    table, mine, live, _ = OWNED[name]
-    return select(func.count()).select_from(table).where(mine(c.user_id), *live).correlate(Row).scalar_subquery()
+def _number(numbers: Any) -> ColumnElement[int]:
+    """A person's, out of everybody's."""
+    return func.coalesce(cast(numbers.op("->>")(cast(c.user_id, Text)), BigInteger), 0)
 
 
+_open_stages = select(cast(stage.id, Text)).where(stage.kind == "open")
+_open_deals = of_each_person("deals.created", lambda facet, _: facet.in_(_open_stages), shared="shared.created")
+_open_activities = of_each_person(
+    "activities", lambda _, part: part == any_(literal_column("'{scheduled,someday}'", ARRAY(Text)))
+)
 COLUMNS = view_columns(
     Member,
     Row.__table__,
@@ -119,9 +125,9 @@ COLUMNS = view_columns(
     token_role=TOKEN_ROLE,
     narrowed_to=c.role,
     last_seen_at=_said(user.last_seen_at),
-    customers=_number("customers"),
-    open_deals=_number("deals"),
-    open_activities=_number("activities"),
+    customers=_number(of_each_person("customers")),
+    open_deals=_number(_open_deals),
+    open_activities=_number(_open_activities),
 )
 MEMBERS = Repository(resources.MEMBERS, Member, COLUMNS)
 _document = func.crm_fold_search(func.coalesce(NAME, "") + literal_column(r"E'\n'") + func.coalesce(EMAIL, ""))

@@ -8,10 +8,10 @@ from sqlalchemy import Select, Text, case, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger
 
 from app.admin.tags.schemas import Tag
-from app.db.roles import OWN_RECORDS_ROLE
 from app.models import RecordCount
 from app.models import Tag as Row
 from app.records import resources
+from app.records.counts import SEES_OWN_ONLY
 from app.records.json_columns import selected, view_columns
 from app.records.repository import Repository
 
@@ -27,10 +27,7 @@ _kept_count = (
 COLUMNS = view_columns(
     Tag,
     Row.__table__,
-    customer_count=case(
-        (literal_column("current_user") == literal_column(f"'{OWN_RECORDS_ROLE}'"), func.crm_count_tagged(c.id)),
-        else_=_kept_count,
-    ),
+    customer_count=case((SEES_OWN_ONLY, func.crm_count_tagged(c.id)), else_=_kept_count),
 )
 TAGS = Repository(resources.TAGS, Tag, COLUMNS)
 ALL: Select[Any] = select(*selected(COLUMNS)).order_by(c.name_folded, c.id)
