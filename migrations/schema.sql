@@ -452,6 +452,7 @@ CREATE TABLE audit_cuts (
     hash bytea NOT NULL,
     hash_v1 bytea,
     until timestamptz NOT NULL,
+    deleted_to bigint,
     CONSTRAINT audit_cuts_pkey PRIMARY KEY (tenant_id),
     CONSTRAINT audit_cuts_hash_check CHECK (octet_length(hash) = 32),
     CONSTRAINT audit_cuts_hash_v1_check CHECK (octet_length(hash_v1) = 32),
@@ -506,7 +507,7 @@ CREATE TABLE audit_entries (
         'merge', 'erase', 'export', 'import', 'call'])) NOT VALID,
     CONSTRAINT audit_entries_years_check CHECK (created_at >= '0002-01-01 00:00:00+00' AND created_at <= '9999-12-31
         23:59:59.999999+00')
-);
+) WITH (autovacuum_vacuum_scale_factor=0.02);
 
 CREATE INDEX audit_entries_activity_id_idx ON audit_entries (tenant_id, (old_values ->> 'activity_id')) WHERE action =
     'delete';
@@ -592,7 +593,7 @@ CREATE TABLE audit_seals (
     CONSTRAINT audit_seals_hash_check CHECK (octet_length(hash) = 32),
     CONSTRAINT audit_seals_hash_v1_check CHECK (octet_length(hash_v1) = 32),
     CONSTRAINT audit_seals_sequence_check CHECK (sequence > 0)
-);
+) WITH (autovacuum_vacuum_scale_factor=0.02);
 
 CREATE INDEX audit_seals_sealed_idx ON audit_seals (entry_id) WHERE hash IS NOT NULL;
 CREATE INDEX audit_seals_unsealed_idx ON audit_seals (entry_id) WHERE hash IS NULL;
@@ -4171,7 +4172,8 @@ ALTER FUNCTION crm_customer_name(bigint) OWNER TO crm_service;
 -- Deletes the next audit entries that are older than their tenant keeps them, with their seals; answers how many. Days
 -- end at midnight, so that there is at most one cut of a tenant a day, unless there is very much to cut. First the cut
 -- and an entry that names it are written; then the entries before it are deleted, over as many calls as it takes.
--- Nothing is cut that is not sealed, nor where it would only be what earlier cuts left.
+-- Nothing is cut that is not sealed, nor where it would only be what earlier cuts left. Others may seal meanwhile: what
+-- is not sealed, and the last of what is, are found whether this has deleted yet or not.
 CREATE FUNCTION crm_cut_audit(most bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -4184,6 +4186,7 @@ AS $function$
 DECLARE
     log record;
     oldest record;
+    kept bigint;
     cut record;
     note jsonb;
     salt bytea;
@@ -4191,19 +4194,26 @@ DECLARE
     gone bigint;
     deleted bigint := 0;
 BEGIN
-    PERFORM FROM audit_progress FOR UPDATE SKIP LOCKED;  -- nobody seals meanwhile
-    IF NOT FOUND THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('crm_cut_audit', 0)) THEN
         RETURN 0;
     END IF;
-    most := least(most, 1000);
+    most := least(most, 10000);
+    -- In any order, so that no tenant keeps the others waiting.
     FOR log IN
-        SELECT tenant_id, date_trunc('day', now()) - make_interval(days => audit_days) AS before, entry_id
-        FROM (SELECT tenant_id, audit_days FROM settings WHERE audit_days IS NOT NULL) AS kept
-        FULL JOIN audit_cuts USING (tenant_id)
+        SELECT tenant_id, date_trunc('day', now()) - make_interval(days => audit_days) AS before, entry_id,
+               coalesce(deleted_to, -9223372036854775808) AS deleted_to
+        FROM (SELECT tenant_id, audit_days FROM settings WHERE audit_days IS NOT NULL) AS settings
+        FULL JOIN audit_cuts USING (tenant_id) ORDER BY random()
     LOOP
-        SELECT id, created_at INTO oldest FROM audit_entries WHERE tenant_id = log.tenant_id ORDER BY id LIMIT 1;
+        -- Not from the start of the log: what was deleted stays in the index while anybody may still see it.
+        SELECT id, created_at INTO oldest FROM audit_entries
+        WHERE tenant_id = log.tenant_id AND id > log.deleted_to ORDER BY id LIMIT 1;
         CONTINUE WHEN NOT FOUND;
-        IF oldest.created_at < log.before AND (log.entry_id IS NULL OR oldest.id > log.entry_id) THEN
+        IF log.entry_id IS NULL OR oldest.id > log.entry_id THEN
+            CONTINUE WHEN (oldest.created_at < log.before) IS NOT TRUE;
+            -- No cut reaches the first that is young enough: without this, the whole log would be looked through.
+            SELECT id INTO kept FROM audit_entries WHERE tenant_id = log.tenant_id AND created_at >= log.before
+            ORDER BY created_at, id LIMIT 1;
             SELECT * INTO cut FROM (
                 SELECT id, sequence, hash, hash_v1, max(created_at) OVER so_far AS until,
                        bool_and(created_at < log.before AND hash IS NOT NULL) OVER so_far AS old,
@@ -4213,34 +4223,36 @@ BEGIN
                     FROM audit_entries AS entry LEFT JOIN audit_seals AS seal
                         ON seal.tenant_id = entry.tenant_id AND seal.entry_id = entry.id
                     WHERE entry.tenant_id = log.tenant_id AND entry.id >= oldest.id
+                        AND entry.id < coalesce(kept, 9223372036854775807)
                     ORDER BY entry.id LIMIT 100000
                 ) AS entries
                 WINDOW so_far AS (ORDER BY id)
             ) AS entries WHERE old AND worth_it ORDER BY id DESC LIMIT 1;
-            IF FOUND THEN
-                log.entry_id := cut.id;
-                note := jsonb_build_object(
-                    'sequence', cut.sequence, 'entry_id', cut.id, 'until', cut.until,
-                    'hash', encode(cut.hash, 'hex'), 'hash_v1', encode(cut.hash_v1, 'hex')
-                );
-                salt := uuid_send(gen_random_uuid());
-                INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest,
-                    via)
-                VALUES (log.tenant_id, 'audit_log', cut.id, 'purge', note, salt, crm_values_digest(salt, note), 'job');
-                INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, hash_v1, until)
-                VALUES (log.tenant_id, cut.sequence, cut.id, cut.hash, cut.hash_v1, cut.until)
-                ON CONFLICT (tenant_id) DO UPDATE SET sequence = EXCLUDED.sequence, entry_id = EXCLUDED.entry_id,
-                    hash = EXCLUDED.hash, hash_v1 = EXCLUDED.hash_v1,
-                    until = greatest(audit_cuts.until, EXCLUDED.until);
-            END IF;
+            CONTINUE WHEN NOT FOUND;
+            log.entry_id := cut.id;
+            note := jsonb_build_object(
+                'sequence', cut.sequence, 'entry_id', cut.id, 'until', cut.until,
+                'hash', encode(cut.hash, 'hex'), 'hash_v1', encode(cut.hash_v1, 'hex')
+            );
+            salt := uuid_send(gen_random_uuid());
+            INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, new_values, salt, new_digest, via)
+            VALUES (log.tenant_id, 'audit_log', cut.id, 'purge', note, salt, crm_values_digest(salt, note), 'job');
+            INSERT INTO audit_cuts (tenant_id, sequence, entry_id, hash, hash_v1, until)
+            VALUES (log.tenant_id, cut.sequence, cut.id, cut.hash, cut.hash_v1, cut.until)
+            ON CONFLICT (tenant_id) DO UPDATE SET sequence = EXCLUDED.sequence, entry_id = EXCLUDED.entry_id,
+                hash = EXCLUDED.hash, hash_v1 = EXCLUDED.hash_v1,
+                until = greatest(audit_cuts.until, EXCLUDED.until);
         END IF;
         SELECT max(id) INTO last FROM (
-            SELECT id FROM audit_entries WHERE tenant_id = log.tenant_id AND id <= log.entry_id
+            SELECT id FROM audit_entries
+            WHERE tenant_id = log.tenant_id AND id >= oldest.id AND id <= log.entry_id
             ORDER BY id LIMIT most - deleted
         ) AS entries;
-        DELETE FROM audit_entries WHERE tenant_id = log.tenant_id AND id <= last;
+        DELETE FROM audit_entries WHERE tenant_id = log.tenant_id AND id >= oldest.id AND id <= last;
         GET DIAGNOSTICS gone = ROW_COUNT;
-        DELETE FROM audit_seals WHERE tenant_id = log.tenant_id AND entry_id <= last;
+        DELETE FROM audit_seals
+        WHERE tenant_id = log.tenant_id AND entry_id > log.deleted_to AND entry_id <= last;
+        UPDATE audit_cuts SET deleted_to = last WHERE tenant_id = log.tenant_id;
         deleted := deleted + gone;
         EXIT WHEN deleted >= most;
     END LOOP;

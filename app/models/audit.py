@@ -77,3 +77,5 @@ class AuditCut(Base):
     hash: Mapped[bytes] = mapped_column(LargeBinary)
     hash_v1: Mapped[bytes | None] = mapped_column(LargeBinary)
     until: Mapped[datetime]
+    # Of what was cut off, this far it is deleted. Not known of cuts before there was this column.
+    deleted_to: Mapped[int | None] = mapped_column(BigInteger)

@@ -27,7 +27,7 @@ from app.db.session import Session
 from app.web import strict_json
 
 BATCH = 250
-CUT_AT_ONCE = 500
+CUT_AT_ONCE = 5_000
 CHUNK = 5_000
 BEFORE_THE_FIRST = bytes(32)
 LEAST_ID = -(2**63)  # none of ours is below 1, but one that somebody made up may be

@@ -5,6 +5,7 @@ what an organization has kept long enough: audit entries, and records in the tra
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -23,6 +24,8 @@ LONGEST_PAUSE_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 60.0
 # A worker asks so often whether the upkeep of this minute is done.
 UPKEEP_EVERY_SECONDS, ASK_EVERY_SECONDS = 60, 5.0
+# After so long, a step that has more to do leaves it to the next minute, and the steps after it have their turn.
+STEP_SECONDS = 30.0
 PRUNED_AT_ONCE = 500
 
 HELD = Gauge(
@@ -120,16 +123,21 @@ class Step(NamedTuple):
 
 
 class Attempts:
-    """Does one step after the other. A failure is logged once, and keeps the other steps from nothing."""
+    """Does one step after the other, and each again for so long at most while it has more to do. A failure is logged
+    once, and keeps the other steps from nothing.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = math.inf) -> None:
+        self._longest = longest
         self._failing: set[str] = set()
 
     async def make(self, name: str, step: Step) -> bool:
         """Do a step; returns whether it succeeded."""
+        ends = time.monotonic() + self._longest
         try:
             while (done := await step.do()) and step.batch is not None and done >= step.batch:
-                pass
+                if time.monotonic() >= ends:
+                    break
         except Exception as error:
             if name not in self._failing:
                 reason = type(error).__name__
@@ -196,7 +204,7 @@ class Upkeep:
 
     def __init__(self, database: Database, also: Mapping[str, Step] = MappingProxyType({})) -> None:
         self._database = database
-        self._attempts = Attempts()
+        self._attempts = Attempts(STEP_SECONDS)
         self._steps = {
             "prune": Step(partial(prune, database), PRUNED_AT_ONCE),
             "cut": Step(partial(cut, database), CUT_AT_ONCE),

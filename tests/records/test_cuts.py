@@ -11,7 +11,7 @@ import pytest
 from app.db.database import Database
 from app.records import audit_chain
 from app.records.audit_chain import Head
-from app.records.maintenance import Sealing, Upkeep
+from app.records.maintenance import Attempts, Sealing, Step, Upkeep
 from app.settings import Settings
 from tests.callers import Caller
 from tests.processes import wait_until
@@ -113,10 +113,7 @@ def test_a_second_cut_takes_the_place_of_the_first(
 @pytest.mark.usefixtures("old")
 def test_the_service_cuts_by_itself(settings: Settings, admin: Caller) -> None:
     async def work(database: Database) -> None:
-        # One after the other: while somebody seals, nobody cuts until the next minute.
-        running = [asyncio.ensure_future(Upkeep(database).run())]
-        await asyncio.to_thread(wait_until, lambda: sequences(admin) == [4, 5, 6, None], "the cut")
-        running.append(asyncio.ensure_future(Sealing(database, 0.01).run()))
+        running = [asyncio.ensure_future(each.run()) for each in (Upkeep(database), Sealing(database, 0.01))]
         await asyncio.to_thread(wait_until, lambda: sequences(admin) == [4, 5, 6, 7], "the cut, sealed")
         for each in running:
             each.cancel()
@@ -145,6 +142,103 @@ def test_a_cut_is_made_over_several_calls_and_holds_from_the_first(
         seal(settings)
         assert breaks(settings, admin.tenant) == []
     assert service_connection.execute("SELECT crm_cut_audit(1)").fetchone() == (0,)
+
+
+def write(settings: Settings, tenant: str, count: int, age: str) -> None:
+    """So many entries of this age, sealed."""
+    with tampering(settings.migration_dsn) as owner:
+        owner.execute(
+            """INSERT INTO audit_entries (tenant_id, resource_type, resource_id, action, created_at)
+               SELECT %s, 'customer', n, 'update', now() - %s::interval FROM generate_series(1, %s) AS n""",
+            [tenant, age, count],
+        )
+    seal(settings)
+
+
+def cut_reading(service: psycopg.Connection, most: int) -> tuple[int, int]:
+    """How many entries one call deletes, and how many entries of the log's indexes it comes across."""
+    with service.transaction():
+        (before,) = service.execute(READ).fetchone() or (0,)
+        (deleted,) = service.execute("SELECT crm_cut_audit(%s)", [most]).fetchone() or (0,)
+        (after,) = service.execute(READ).fetchone() or (0,)
+    return deleted, int(after - before)
+
+
+READ = """
+    SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index
+    WHERE indrelid IN ('audit_entries'::regclass, 'audit_seals'::regclass)
+"""
+
+
+def test_a_cut_reads_no_more_of_the_log_than_it_may_delete(
+    service_connection: psycopg.Connection, settings: Settings, admin: Caller
+) -> None:
+    admin.ok("PUT", "/admin/settings", {"audit_days": 365})
+    write(settings, admin.tenant, 2_000, "1 day")
+    # What an earlier cut left, which alone is not worth another one.
+    with tampering(settings.migration_dsn) as owner:
+        owner.execute(
+            """UPDATE audit_entries SET resource_type = 'audit_log', created_at = now() - interval '400 days'
+               WHERE id = (SELECT min(id) FROM audit_entries WHERE tenant_id = %s)""",
+            [admin.tenant],
+        )
+    cut(settings)
+    deleted, read = cut_reading(service_connection, 5_000)
+    assert deleted == 0
+    assert read < 1_000
+
+
+def test_a_cut_goes_on_where_it_stopped_though_what_is_deleted_may_still_be_seen(
+    service_connection: psycopg.Connection, settings: Settings, admin: Caller
+) -> None:
+    write(settings, admin.tenant, 1_000, "400 days")
+    admin.ok("PUT", "/admin/settings", {"audit_days": 365})
+    seal(settings)
+    with psycopg.connect(settings.migration_dsn) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT")
+        assert cut_reading(service_connection, 900)[0] == 900
+        deleted, read = cut_reading(service_connection, 10)
+    assert deleted == 10
+    assert read < 500
+    cut(settings)
+    assert breaks(settings, admin.tenant) == []
+
+
+def test_who_seals_does_not_wait_for_a_cut_and_two_do_not_cut_at_once(
+    service_connection: psycopg.Connection, settings: Settings, admin: Caller
+) -> None:
+    """A cut of everything, so that the next seal is the first one after it."""
+    seal(settings)
+    cut(settings)  # what other tests left
+    write(settings, admin.tenant, 3, "400 days")
+    admin.ok("PUT", "/admin/settings", {"audit_days": 365})
+    seal(settings)
+    grow_old(settings, [entry["id"] for entry in admin.audit()])
+    admin.customer()
+    with psycopg.connect(settings.database_url, autocommit=True) as other:
+        # The entry is complete, and not sealed yet.
+        for _ in range(2):
+            other.execute("SELECT crm_seal_audit(0)")
+        with service_connection.transaction():
+            assert service_connection.execute("SELECT crm_cut_audit(1000)").fetchone() == (4,)
+            assert other.execute("SELECT crm_cut_audit(1000)").fetchone() == (0,)
+            assert other.execute("SELECT count FROM crm_seal_audit(1000)").fetchone() == (1,)
+    assert sequences(admin) == [5, None]
+    seal(settings)
+    assert sequences(admin) == [5, 6]
+    assert breaks(settings, admin.tenant) == []
+
+
+def test_a_step_of_the_upkeep_that_has_more_to_do_leaves_the_others_their_turn() -> None:
+    done: list[int] = []
+
+    async def work() -> int:
+        done.append(1)
+        return 1
+
+    assert asyncio.run(Attempts(longest=0).make("endless", Step(work, 1)))
+    assert len(done) == 1
 
 
 def test_erased_entries_and_their_erasure_may_be_cut(
