@@ -6,6 +6,7 @@ tests/bench/test_plans.py asks the same of small tables, where plans are made as
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
@@ -24,6 +25,13 @@ from tests.laws.test_lists import EVERY_ORDER
 
 # So many rows are read or put in order within some milliseconds; a search counts no more than half as many.
 MANY = 20_000
+# What reads many rows all the same, by the beginning of its address, and why: the documents say what else was tried.
+EXPLAINED = {
+    "/admin/deals?expected_close_to=": "newest first, all that are expected later come before (docs/lists.md)",
+    "/admin/customers?search=ad": "two letters are counted up to 10,000 (docs/lists.md)",
+    "/admin/deals?search=ad": "two letters are counted up to 10,000 (docs/lists.md)",
+    "/admin/reports/deals/funnel?owner_id=agent-1&from=": "medians of a person in a period (docs/reports.md)",
+}
 # Every statement that the server runs is told, with what it did.
 TOLD = (
     "-c session_preload_libraries=auto_explain -c auto_explain.log_min_duration=0 -c auto_explain.log_analyze=on"
@@ -42,23 +50,45 @@ class Found(NamedTuple):
     counted: bool = False
 
 
+class Asked(NamedTuple):
+    """An address, and how long its answer took."""
+
+    path: str
+    ms: float
+
+
 def measure(bench: Bench) -> Iterator[Goal]:
     """How many answers need many rows read, by whatever index, or put in order, of the largest tenant.
 
     Totals are exact. Where many rows match what nobody counts beforehand, to count them takes a part of a second: the
-    page is read off an index all the same, and by cursor nothing is counted. These are told, and not counted here.
+    page is read off an index all the same, and by cursor nothing is counted. These are told, and so is what is
+    explained, with how long the answer takes. Neither is counted here.
     """
-    worst = {path: max(found, key=lambda it: (not it.counted, it.rows)) for path, found in _dear(bench) if found}
+    worst = {asked: max(found, key=lambda it: (not it.counted, it.rows)) for asked, found in _dear(bench) if found}
     yield at_most(
-        f"lists, details and reports that are not answered, or read or sort more than {MANY:,} rows",
+        f"what is not answered, or reads or sorts more than {MANY:,} rows unexplained",
         0,
-        sum(not found.counted for found in worst.values()),
+        sum(_is_unexplained(asked.path, found) for asked, found in worst.items()),
         "",
-        parts=tuple(Part(f"`{path}`: {found.step}, rows", found.rows) for path, found in worst.items()),
+        parts=tuple(
+            Part(
+                f"`{asked.path}`: {' '.join((found.step, _why(asked.path))).strip()}, {asked.ms:.0f} ms, rows",
+                found.rows,
+            )
+            for asked, found in worst.items()
+        ),
     )
 
 
-def _dear(bench: Bench) -> Iterator[tuple[str, list[Found]]]:
+def _is_unexplained(path: str, found: Found) -> bool:
+    return math.isinf(found.rows) or not (found.counted or _why(path))
+
+
+def _why(path: str) -> str:
+    return next((f"since {why}" for begins, why in EXPLAINED.items() if path.startswith(begins)), "")
+
+
+def _dear(bench: Bench) -> Iterator[tuple[Asked, list[Found]]]:
     """Of each case, each order and each filter of a list, what its statements do."""
     with (
         recorded(bench, bench.large) as (client, sent),
@@ -71,15 +101,18 @@ def _dear(bench: Bench) -> Iterator[tuple[str, list[Found]]]:
         for path, headers in _paths(bench):
             sent.clear()
             told.clear()
-            if client.get(path, headers=headers).status_code != 200:
-                yield path, [Found("not answered", math.inf)]
+            begun = time.perf_counter()
+            answer = client.get(path, headers=headers)
+            asked = Asked(path, 1000 * (time.perf_counter() - begun))
+            if answer.status_code != 200:
+                yield asked, [Found("not answered", math.inf)]
                 continue
             for statement in sent:
                 connection.execute(statement.encode())
                 if "statement_timeout" in statement:
                     connection.execute(LONGER)
             connection.rollback()
-            yield path, [found for plan in filter(None, told) for found in _steps(json.decode(plan)["Plan"])]
+            yield asked, [found for plan in filter(None, told) for found in _steps(json.decode(plan)["Plan"])]
 
 
 def _paths(bench: Bench) -> Iterator[tuple[str, dict[str, str]]]:
