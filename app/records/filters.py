@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Double,
     FromClause,
     Text,
     all_,
@@ -249,6 +250,15 @@ def crm_search(resource: str, name: str, variant: str, *, live: bool = False, mo
     limit: ColumnElement[Any] = null() if most is None else literal_column(str(most))
     flags: Iterator[ColumnElement[bool]] = (literal_column(str(flag).lower()) for flag in (variant == IDS, live))
     return func.crm_search(literal_column(f"'{resource}'"), bindparam(name, type_=ARRAY(Text)), *flags, limit)
+
+
+def crm_count_found(resource: str, name: str, variant: str, most: int) -> ColumnElement[int]:
+    """The call of the function that counts what that finds, up to a limit, with the parameter `share`."""
+    share = bindparam("share", type_=Double)
+    every: ColumnElement[bool] = literal_column(str(variant == IDS).lower())
+    limit: ColumnElement[int] = literal_column(str(most))
+    fragments = bindparam(name, type_=ARRAY(Text))
+    return func.crm_count_found(literal_column(f"'{resource}'"), fragments, every, limit, share, type_=BigInteger)
 
 
 def holds(document: ColumnElement[str], name: str, *, every: bool = True) -> ColumnElement[bool]:

@@ -25,7 +25,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 
 from app.db.statements import unprepared
 from app.records.counts import Counted, blocks
-from app.records.filters import Filter, FoundIn, crm_search
+from app.records.filters import Filter, FoundIn, crm_count_found, crm_search
 from app.records.sorting import Order, Segment
 from app.web.paging import Deleted
 
@@ -211,9 +211,12 @@ class Selects:
         return _planned(shape, _sum(select(func.count()).select_from(each.limit(limit).subquery()) for each in some))
 
     def _found_live(self, shape: Shape, most: int | None) -> Select[Any]:
-        """How many live rows a search finds, without any other filter."""
+        """How many live rows a search finds, without any other filter; `most` of those that are expected to be many."""
         assert isinstance(self._source, Table)  # noqa: S101 -- only tables are searched
-        found = crm_search(self._source.name, "search", dict(shape.filters)["search"], live=True, most=most)
+        name, variant = self._source.name, dict(shape.filters)["search"]
+        if most is not None:
+            return _planned(shape, select(crm_count_found(name, "search", variant, most)))
+        found = crm_search(name, "search", variant, live=True)
         return _planned(shape, select(func.count()).select_from(found.alias("found")))
 
     def _keys(self, shape: Shape, most: int, *, lock: bool) -> Select[Any]:

@@ -26,8 +26,9 @@ class Search(NamedTuple):
     counted: Shape
     total: int | None = None
     by_index: bool = False
-    # The most rows that are counted, for a search of one or two letters.
+    # The most rows that are counted, for a search of one or two letters; and what part of the first rows matched.
     most: int | None = None
+    share: float = 0.0
 
     @property
     def is_search(self) -> bool:
@@ -61,4 +62,5 @@ async def choose_search(
         by_index=alone and not through_rows,
         total=found if seen < SAMPLE and shape.deleted is not Deleted.INCLUDE else None,
         most=MOST_COUNTED if all(len(fragment) <= SHORT for fragment in parameters["search"]) else None,
+        share=found / max(seen, 1),
     )

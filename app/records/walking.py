@@ -187,7 +187,8 @@ class Walk:
         """How many rows the filters match; of a search with a limit, at most one more than the limit."""
         if search.total is not None:
             return search.total
-        return int((await tx.connection.execute(self._counting(tx, search), parameters)).scalar_one())
+        told = parameters | {"share": search.share} if search.by_index else parameters
+        return int((await tx.connection.execute(self._counting(tx, search), told)).scalar_one())
 
     def _counting(self, tx: Transaction, search: Search) -> Select[Any]:
         shape, selects = search.counted, self._selects

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from app.db.roles import enter_tenant
 from app.records import searching
+from app.settings import Settings
 from tests.callers import Caller, Callers
 
 
@@ -167,6 +170,40 @@ def test_a_deal_is_found_by_its_title_and_its_customer(admin: Caller) -> None:
     assert names(admin, "lovelace engine", "/admin/deals", "title") == {"Engine"}
     assert names(admin, "engine", "/admin/deals", "title") == {"Engine", "Engine for Ada"}
     assert names(admin, "acme", "/admin/deals", "title") == set()
+
+
+def test_many_are_counted_to_the_limit_and_few_exactly_though_the_index_leaves_some_out(
+    admin: Caller, callers: Callers, settings: Settings
+) -> None:
+    other = callers.person("admin", f"{admin.tenant}-many")
+    admin.customer()
+    other.customer()
+    with psycopg.connect(settings.database_url) as connection:
+        for tenant, named, others in ((admin.tenant, 10, 2000), (other.tenant, 500, 0)):
+            enter_tenant(connection, tenant, {})
+            connection.execute(
+                "INSERT INTO customers (tenant_id, name) SELECT %s, CASE WHEN n > %s THEN 'Bob' ELSE 'Xqver' END"
+                " FROM generate_series(1, %s) AS n",
+                [tenant, named, named + others],
+            )
+    with psycopg.connect(settings.migration_dsn, autocommit=True) as owner:
+        owner.execute("SELECT gin_clean_pending_list('customers_search_idx')")
+        owner.execute("ANALYZE customers")
+    with psycopg.connect(settings.database_url) as connection:
+        for caller, most, share, expected in (
+            (admin, 5, 1.0, 5),
+            (admin, 20, 1.0, 10),
+            (admin, 20, 0.1, 10),
+            (other, 20, 1.0, 20),
+            (other, 1000, 1.0, 500),
+        ):
+            enter_tenant(connection, caller.tenant, {})
+            # As with a million rows.
+            connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+            count = "SELECT crm_count_found('customers', '{xq}', true, %s, %s)"
+            assert connection.execute(count, [most, share]).fetchone() == (expected,)
+            assert connection.execute("SHOW gin_fuzzy_search_limit").fetchone() == ("0",)
+            connection.rollback()
 
 
 def test_an_agent_finds_its_deal_by_a_customer_that_it_does_not_see(

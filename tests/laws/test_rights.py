@@ -28,6 +28,7 @@ QUEUE = {
 }
 # All other functions that somebody besides their owner may call, and who.
 CALLABLE = {
+    "crm_count_found(text,text[],boolean,bigint,double precision)": {"crm_service"},
     "crm_count_tagged(bigint)": {"crm_service"},
     "crm_create_default_stages()": {"crm_service"},
     "crm_cut_audit(bigint)": {"crm_service"},
