@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Text, and_, case, func, null, select
 
 from app.models import Contact, Customer, Deal, Project
-from app.records.json_columns import JsonColumn
+from app.records.json_columns import JsonColumn, json_object
 
 # With separate names, so that they are not confused with the same table in the query around.
 customer = Customer.__table__.alias("its_customer").c
@@ -52,34 +52,30 @@ class ProjectBrief(Struct):
 
 def customer_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The customer whose id this column holds."""
-    full = func.json_build_object(
-        "id", customer.id, "name", customer.name, "email", customer.email, "company", customer.company
-    )
-    name_only = func.json_build_object(
-        "id", reference, "name", func.crm_customer_name(reference), "email", null(), "company", null()
-    )
+    full = json_object({name: customer[name] for name in CustomerBrief.__struct_fields__})
+    name = func.crm_customer_name(reference)
+    name_only = json_object({"id": reference, "name": name, "email": null(), "company": null()})
     return JsonColumn(_seen_or(full, customer.id == reference, name_only, reference), CustomerBrief | None)
 
 
 def contact_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The contact whose id this column holds, unless it is in the trash."""
-    parts = [part for name in ContactBrief.__struct_fields__ for part in (name, contact[name])]
-    full = func.json_build_object(*parts)
+    full = json_object({name: contact[name] for name in ContactBrief.__struct_fields__})
     same = and_(contact.id == reference, contact.deleted_at.is_(None))
     return JsonColumn(_seen_or(full, same, func.crm_contact_name(reference), reference), ContactBrief | None)
 
 
 def deal_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The deal whose id this column holds."""
-    full = func.json_build_object("id", deal.id, "title", deal.title)
-    name_only = func.json_build_object("id", reference, "title", func.crm_deal_title(reference))
+    full = json_object({"id": deal.id, "title": deal.title})
+    name_only = json_object({"id": reference, "title": func.crm_deal_title(reference)})
     return JsonColumn(_seen_or(full, deal.id == reference, name_only, reference), DealBrief | None)
 
 
 def project_of(reference: ColumnElement[Any]) -> JsonColumn:
     """The project whose id this column holds."""
-    full = func.json_build_object("id", project.id, "name", project.name)
-    name_only = func.json_build_object("id", reference, "name", func.crm_project_name(reference))
+    full = json_object({"id": project.id, "name": project.name})
+    name_only = json_object({"id": reference, "name": func.crm_project_name(reference)})
     return JsonColumn(_seen_or(full, project.id == reference, name_only, reference), ProjectBrief | None)
 
 

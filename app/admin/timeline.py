@@ -21,7 +21,6 @@ from sqlalchemy import (
     case,
     cast,
     func,
-    literal,
     literal_column,
     null,
     or_,
@@ -86,6 +85,11 @@ class TimelineEvent(View):
 NOT_A_RECORD: ColumnElement[Any] = null()
 
 
+def _text(ours: str) -> ColumnElement[str]:
+    """A text of our own, in the SQL itself: there are so many that sending them as parameters would take time."""
+    return literal_column(f"'{ours}'", String)
+
+
 def _event(
     kind: str,
     at: ColumnElement[Any],
@@ -96,20 +100,22 @@ def _event(
     record_id: Any = NOT_A_RECORD,
 ) -> list[ColumnElement[Any]]:
     return [
-        literal(kind, String).label("type"),
+        _text(kind).label("type"),
         at.label("at"),
         func.crm_user_json(user_id).label("user_id"),
         user_name.label("user_name"),
         cast(data, Text).label("data"),
         # Events of one moment stand in the order in which they were written, always the same.
-        cast(func.concat(kind, ":", func.lpad(cast(tie, Text), 19, "0")), Text).label("id"),
+        cast(func.concat(_text(f"{kind}:"), func.lpad(cast(tie, Text), literal_column("19"), _text("0"))), Text).label(
+            "id"
+        ),
         cast(record_id, BigInteger).label("record_id"),
     ]
 
 
 def _audited(kind: str, resource: str, *conditions: ColumnElement[bool], data: Any) -> Select[Any]:
     return select(*_event(kind, audit.created_at, audit.user_id, audit.user_name, data, audit.id)).where(
-        audit.resource_type == resource, audit.resource_id == RECORD, *conditions
+        audit.resource_type == _text(resource), audit.resource_id == RECORD, *conditions
     )
 
 
@@ -117,7 +123,11 @@ def _writer(kind: str, table: Any) -> LateralFromClause:
     """The person who created a record."""
     return (
         select(audit.user_id, audit.user_name, audit.via)
-        .where(audit.resource_type == kind, audit.resource_id == table.c.id, audit.action == "create")
+        .where(
+            audit.resource_type == _text(kind),
+            audit.resource_id == table.c.id,
+            audit.action == _text("create"),
+        )
         .order_by(audit.id)
         .limit(1)
         .lateral("writer")
@@ -128,9 +138,7 @@ def created(kind: str, table: Any) -> Select[Any]:
     """The record was created, or imported: at its created_at, which may be older than its row."""
     writer = _writer(kind, table)
     _, *event = _event("created", table.c.created_at, writer.c.user_id, writer.c.user_name, null(), table.c.id)
-    way = case(
-        (writer.c.via == literal_column("'import'"), literal_column("'imported'")), else_=literal_column("'created'")
-    )
+    way = case((writer.c.via == _text("import"), _text("imported")), else_=_text("created"))
     return (
         select(cast(way, String).label("type"), *event)
         .select_from(table.outerjoin(writer, literal_column("true")))
@@ -143,14 +151,15 @@ def changed(kind: str, resource: str, field: str) -> Select[Any]:
 
     def shown(values: ColumnElement[Any]) -> ColumnElement[Any]:
         if field == "amount":
-            return func.to_jsonb(func.trim_scale(cast(values["amount"].astext, Numeric)))
+            return func.to_jsonb(func.trim_scale(cast(values[name].astext, Numeric)))
         if field in {"owner_id", "assigned_to"}:
-            return func.crm_user_json(values[field].astext)
-        return values[field]
+            return func.crm_user_json(values[name].astext)
+        return values[name]
 
-    data = func.json_build_object("from", shown(audit.old_values), "to", shown(audit.new_values))
-    is_change = or_(audit.action == "update", audit.action == "merge")
-    return _audited(kind, resource, is_change, cast(audit.new_values, JSONB).has_key(field), data=data)
+    name = _text(field)
+    data = json_object({"from": shown(audit.old_values), "to": shown(audit.new_values)})
+    is_change = or_(audit.action == _text("update"), audit.action == _text("merge"))
+    return _audited(kind, resource, is_change, cast(audit.new_values, JSONB).has_key(name), data=data)
 
 
 def moved(kind: str, *, of_customer: bool) -> Select[Any]:
@@ -165,14 +174,14 @@ def moved(kind: str, *, of_customer: bool) -> Select[Any]:
         .limit(1)
         .scalar_subquery()
     )
-    pairs = [
-        *("from", select(gone.c.name).where(gone.c.id == move.from_stage_id).scalar_subquery()),
-        *("to", select(come.c.name).where(come.c.id == move.to_stage_id).scalar_subquery()),
-        *("seconds", seconds),
-    ]
+    data: Columns = {
+        "from": select(gone.c.name).where(gone.c.id == move.from_stage_id).scalar_subquery(),
+        "to": select(come.c.name).where(come.c.id == move.to_stage_id).scalar_subquery(),
+        "seconds": seconds,
+    }
     if of_customer:
-        pairs += ["deal_id", move.deal_id, "title", deal.title]
-    event = _event(kind, move.entered_at, move.user_id, move.user_name, func.json_build_object(*pairs), move.id)
+        data |= {"deal_id": move.deal_id, "title": deal.title}
+    event = _event(kind, move.entered_at, move.user_id, move.user_name, json_object(data), move.id)
     events = select(*event).where(move.from_stage_id.is_not(None))
     if not of_customer:
         return events.where(move.deal_id == RECORD)
@@ -181,7 +190,7 @@ def moved(kind: str, *, of_customer: bool) -> Select[Any]:
 
 def deals_created() -> Select[Any]:
     """A deal with the customer was created."""
-    data = func.json_build_object("id", deal.id, "title", deal.title)
+    data = json_object({"id": deal.id, "title": deal.title})
     events = _event("deal_created", move.entered_at, move.user_id, move.user_name, data, move.id)
     return (
         select(*events)
@@ -194,7 +203,7 @@ def projects_created() -> Select[Any]:
     """A project with the customer was created."""
     table = Project.__table__
     writer = _writer("project", table)
-    data = func.json_build_object("id", project.id, "name", project.name)
+    data = json_object({"id": project.id, "name": project.name})
     events = _event("project_created", project.created_at, writer.c.user_id, writer.c.user_name, data, project.id)
     return (
         select(*events)
@@ -290,7 +299,10 @@ def _table(parts: Sequence[Select[Any]]) -> Subquery:
 def _data(events: Subquery) -> ColumnElement[Any]:
     """The data of an event. A record that was added is shown whole: it can be large, so it is read for a page only."""
     records = [
-        (events.c.type == kind, select(cast(json_object(columns), Text)).where(table.c.id == events.c.record_id))
+        (
+            events.c.type == _text(kind),
+            select(cast(json_object(columns), Text)).where(table.c.id == events.c.record_id),
+        )
         for kind, (table, columns) in SHOWN.items()
     ]
     return case(*((is_it, shown.correlate(events).scalar_subquery()) for is_it, shown in records), else_=events.c.data)

@@ -73,7 +73,7 @@ def labelled(columns: Columns) -> list[Label[Any]]:
 
 
 def json_object(columns: Columns) -> ColumnElement[Any]:
-    """A view of the selected row as one JSON object, for clients as it is: no type reads it again."""
+    """A view of the selected row as one JSON object, with times as clients see them."""
     pairs = (part for name, column in columns.items() for part in (literal_column(f"'{name}'"), _as_shown(column)))
     return func.json_build_object(*pairs)
 
@@ -124,5 +124,7 @@ def _as_shown(column: ColumnElement[Any] | JsonColumn) -> ColumnElement[Any]:
     if isinstance(column, JsonColumn) or not isinstance(column.type, DateTime):
         return _as_json(column)
     # The colons are in quotes, since some tools that send this statement take :MI for a parameter.
-    written = func.to_char(func.timezone("UTC", column), literal_column("""'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"'"""))
-    return func.replace(written, ".000000Z", "Z")
+    written = func.to_char(
+        func.timezone(literal_column("'UTC'"), column), literal_column("""'YYYY-MM-DD"T"HH24":"MI":"SS.US"Z"'""")
+    )
+    return func.replace(written, literal_column("'.000000Z'"), literal_column("'Z'"))
