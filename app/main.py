@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from asyncio import Semaphore
 from functools import partial
-from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.enums import MediaType
 
 from app import probes
 from app.access.authenticator import Authenticator
@@ -125,7 +123,7 @@ def create_app(settings: Settings) -> Litestar:
             *([] if settings.production else [docs_router()]),
         ],
         request_class=CrmRequest,
-        before_request=_before_request,
+        before_request=read_input,
         dependencies={
             "filters": Provide(provide_filters, sync_to_thread=False),
             "file": Provide(provide_file, sync_to_thread=False),
@@ -170,13 +168,3 @@ def create_app(settings: Settings) -> Litestar:
     measured = Telemetry(cors)
     app.asgi_handler = SecurityHeaders(measured, Proxies(settings.proxies))
     return app
-
-
-async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
-    await read_input(request)
-    if request.method != "OPTIONS":
-        return None
-    # Litestar's own answer names the address's first method only.
-    routes = (route for route in request.app.routes if route.path_format == request.scope["path_template"])
-    methods = sorted({method for route in routes for method in route.methods})
-    return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)

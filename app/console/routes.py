@@ -1,7 +1,5 @@
 """All of the console's calls, under one error handler."""
 
-from __future__ import annotations
-
 from app.console import customers, sales
 from app.console.http import console_error
 from app.web.routing import Routes

@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.enums import MediaType
 
 from app import probes
 from app.identity.database import MIGRATIONS, VERSION_TABLE, Database, check_login
@@ -109,13 +108,7 @@ def _upkeep(settings: Settings, database: Database) -> Coroutine[Any, Any, None]
     return upkeep(database, settings) if settings.upkeep_seconds else None
 
 
-async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+async def _before_request(request: Request[Any, Any, Any]) -> None:
     if request.headers.getall("dry-run", []) not in ([], ["false"]):
         raise AppError(Code.DRY_RUN_UNSUPPORTED)
     await read_input(request)
-    if request.method != "OPTIONS":
-        return None
-    # Litestar's own answer names the address's first method only.
-    routes = (route for route in request.app.routes if route.path_format == request.scope["path_template"])
-    methods = sorted({method for route in routes for method in route.methods})
-    return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)

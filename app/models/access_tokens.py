@@ -1,7 +1,5 @@
 """Access tokens that people make for programs."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Identity, LargeBinary, String, Text, text

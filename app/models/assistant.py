@@ -1,7 +1,5 @@
 """The assistant: who runs its model, what it costs, and the tools of others."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Any
 

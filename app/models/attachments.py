@@ -1,7 +1,5 @@
 """Files that belong to records. Their bytes are in the object store, under `object_key`."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import BigInteger, String, Text, UniqueConstraint, text

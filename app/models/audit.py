@@ -1,7 +1,5 @@
 """The audit log, written by triggers alone, and its seals."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """What every table has in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Calendars that programs subscribe to, and calendars elsewhere that are kept equal to a person's work."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 

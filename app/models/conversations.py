@@ -1,7 +1,5 @@
 """What people talk about with the assistant."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """How many rows there are: counted by triggers."""
 
-from __future__ import annotations
-
 from sqlalchemy import BigInteger, Identity, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 

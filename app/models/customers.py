@@ -1,7 +1,5 @@
 """Customers, tags, and which customer has which tag."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

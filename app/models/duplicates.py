@@ -1,7 +1,5 @@
 """What is known in the background of customers and of contacts that may be the same."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Identity, SmallInteger, String, Text, text

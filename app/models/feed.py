@@ -1,7 +1,5 @@
 """Where readers of all organizations' events are."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Organizations whose data come from the Go service."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Answers kept under the key that a client sent with its request."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The rows of imports."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, ForeignKeyConstraint, Integer, String, Text

@@ -1,7 +1,5 @@
 """Files that records are imported from. Their rows are in the object store, under `object_key`."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 from typing import Any

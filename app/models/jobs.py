@@ -1,7 +1,5 @@
 """Jobs: what somebody asked for that takes longer than a request, and the files that they make."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 from typing import Any

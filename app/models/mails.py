@@ -1,7 +1,5 @@
 """Mails on their way, and addresses that took none."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 from typing import Any

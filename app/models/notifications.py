@@ -1,7 +1,5 @@
 """What people are told, and how they want to be told."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

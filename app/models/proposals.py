@@ -1,7 +1,5 @@
 """What tools would do, and a person has to approve."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 from typing import Any

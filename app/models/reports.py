@@ -1,7 +1,5 @@
 """Reports that are made again and again, and what reports add up."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from decimal import Decimal
 

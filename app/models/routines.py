@@ -1,7 +1,5 @@
 """What operators do regularly."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import String, Text, text

@@ -1,7 +1,5 @@
 """Contacts, the pipeline's stages, deals and their history, projects, activities and notes."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from decimal import Decimal
 

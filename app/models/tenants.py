@@ -1,7 +1,5 @@
 """A tenant's settings, and its people."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Computed, Integer, String, Text, UniqueConstraint, text

@@ -1,7 +1,5 @@
 """Webhooks: addresses of other systems that events are sent to."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -100,6 +100,11 @@ def loaded(program: str) -> set[str]:
     return set(shown)
 
 
+def test_annotations_that_each_start_reads_are_not_compiled_from_texts() -> None:
+    read = [path for path in FILES if path.name == "routes.py" or path.parent.name == "models"]
+    assert [path for path in read if "__future__" in imports(path)] == []
+
+
 def test_service_and_worker_load_no_library_that_is_not_asked_for() -> None:
     names = loaded(
         "from app.worker import NOT_OURS, load; load('serve_app'); load('jobs_app');"

@@ -1,7 +1,5 @@
 """/admin/assistant/conversations."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """/admin/attachments, and those of a customer, a deal, an activity or a project."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from litestar import Response, delete, get, post, route

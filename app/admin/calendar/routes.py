@@ -1,7 +1,5 @@
 """/admin/me/calendar."""
 
-from __future__ import annotations
-
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody

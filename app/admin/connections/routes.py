@@ -1,7 +1,5 @@
 """/admin/me/connections."""
 
-from __future__ import annotations
-
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.types import Guard

@@ -1,7 +1,5 @@
 """/admin/customers."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from litestar import Response, delete, get, post, put, route

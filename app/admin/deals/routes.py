@@ -1,7 +1,5 @@
 """/admin/deals."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from litestar import Response, delete, get, post, route

@@ -1,7 +1,5 @@
 """/admin/duplicates, and what merges customers and contacts."""
 
-from __future__ import annotations
-
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody

@@ -1,7 +1,5 @@
 """/admin/customers/{id}/erase and /admin/contacts/{id}/erase."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import structlog

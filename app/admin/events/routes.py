@@ -1,7 +1,5 @@
 """/admin/events."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

@@ -1,7 +1,5 @@
 """/admin/{list}/export, whole lists as files; and /admin/exports, everything of the organization."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from litestar import MediaType, Response, get, post

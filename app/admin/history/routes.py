@@ -1,7 +1,5 @@
 """/admin/operations."""
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """/admin/jobs."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from litestar import Response, get, post

@@ -1,7 +1,5 @@
 """/public/unsubscribe, which needs no token: the link of a mail is signed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from litestar import Request, Response, get, post

@@ -1,7 +1,5 @@
 """/admin/me."""
 
-from __future__ import annotations
-
 from litestar import Response, get
 from msgspec import Struct
 

@@ -1,7 +1,5 @@
 """/admin/members."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from litestar import Response, delete, get, post, route

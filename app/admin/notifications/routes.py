@@ -1,7 +1,5 @@
 """/admin/me/notifications, and how one wants to be told."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from litestar import Response, get, post, put

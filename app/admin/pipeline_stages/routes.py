@@ -1,7 +1,5 @@
 """/admin/pipeline-stages."""
 
-from __future__ import annotations
-
 from litestar import Response, delete, get, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody

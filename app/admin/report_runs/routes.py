@@ -1,7 +1,5 @@
 """/admin/report-runs."""
 
-from __future__ import annotations
-
 from litestar import Response, post
 from litestar.params import JSONBody
 

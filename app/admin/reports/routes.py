@@ -1,7 +1,5 @@
 """/admin/reports."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar

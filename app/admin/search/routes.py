@@ -1,7 +1,5 @@
 """/admin/search."""
 
-from __future__ import annotations
-
 from litestar import Response, get
 from litestar.di import NamedDependency
 from msgspec import UNSET

@@ -1,7 +1,5 @@
 """/admin/settings."""
 
-from __future__ import annotations
-
 from litestar import Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody

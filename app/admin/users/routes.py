@@ -1,7 +1,5 @@
 """/admin/users."""
 
-from __future__ import annotations
-
 from litestar import Response, get
 from litestar.di import NamedDependency
 

@@ -1,7 +1,5 @@
 """/admin/webhooks."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from uuid import uuid4
 

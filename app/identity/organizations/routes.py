@@ -1,7 +1,5 @@
 """Organizations and their members."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 from litestar import Response, delete, get, patch, post

@@ -1,7 +1,5 @@
 """Logging in and out, refreshing, and a person's devices."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 from litestar import Response, delete, get, post

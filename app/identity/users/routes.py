@@ -1,7 +1,5 @@
 """Registration, passwords, and who I am."""
 
-from __future__ import annotations
-
 from litestar import Response, get, post
 from litestar.params import JSONBody
 

@@ -1,7 +1,5 @@
 """/admin/assistant/settings."""
 
-from __future__ import annotations
-
 from litestar import Response, delete, get, put
 from litestar.params import JSONBody
 from litestar.types import Guard
