@@ -8078,7 +8078,7 @@ END $function$;
 CREATE FUNCTION crm_user_json(user_id text)
  RETURNS jsonb
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE STRICT
+ STABLE PARALLEL SAFE
 RETURN CASE WHEN (user_id ~ '^[1-9][0-9]{0,14}$'::text) THEN to_jsonb((user_id)::bigint) ELSE to_jsonb(user_id) END;
 GRANT EXECUTE ON FUNCTION crm_user_json(text) TO crm_maintenance, crm_search, crm_service;
 

@@ -42,6 +42,7 @@ CALLABLE = {
     "crm_find_calendar_feed(bytea)": {"crm_service"},
     "crm_claim_calendars(bigint,double precision)": {"crm_service"},
     "crm_wake_calendars(bigint)": {"crm_service"},
+    "crm_user_json(text)": COMPUTERS,
     "crm_find_contacts(text[])": {"crm_service"},
     "crm_drop_old_archives(bigint)": {"crm_service"},
     "crm_log_export(text,jsonb)": {"crm_service"},
