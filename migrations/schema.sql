@@ -2823,7 +2823,7 @@ CREATE TABLE stage_history (
         pipeline_stages(tenant_id, id),
     CONSTRAINT stage_history_to_stage_fkey FOREIGN KEY (tenant_id, to_stage_id) REFERENCES pipeline_stages(tenant_id,
         id)
-);
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.02, autovacuum_analyze_scale_factor=0.02);
 
 CREATE INDEX stage_history_deal_idx ON stage_history (tenant_id, deal_id, id) INCLUDE (to_stage_id);
 CREATE INDEX stage_history_from_stage_idx ON stage_history (tenant_id, from_stage_id);
