@@ -209,6 +209,9 @@ def _running(crm: Path, folder: Path) -> Iterator[Release]:
         "DRAIN_SECONDS": "0",
         "LOG_FORMAT": "json",
         "JOBS_IN_SERVICE": "false",
+        # No connection is opened later: each one plans its first statements anew.
+        "DB_POOL_MIN": str(CONNECTIONS),
+        "DB_POOL_MAX": str(CONNECTIONS),
     }
     serve = [str(crm), "serve", "--port", "0", "--workers", str(WORKERS), "--data-dir", str(data)]
     with log.open("w") as written:
