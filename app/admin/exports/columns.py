@@ -140,17 +140,27 @@ NAMES: dict[str, Callable[[ColumnElement[Any]], ColumnElement[str]]] = {
 }
 
 
-def columns_of(table: Table, change: type[Body]) -> dict[str, Column]:
-    """The columns of a kind of record: those that can be written have the order of its change."""
+def columns_of(table: Table, change: type[Body]) -> dict[str, Callable[[], Column]]:
+    """The columns of a kind of record: those that can be written have the order of its change.
+
+    Each is made when an export asks for it: all of them would take a fortieth of each start.
+    """
+
+    def stored(name: str) -> Callable[[], Column]:
+        return lambda: _column(name, _stage_name(table.c.stage_id) if name == "stage" else table.c[name])
+
+    def called(name: str, reference: str) -> Callable[[], Column]:
+        return lambda: _column(name, NAMES[reference](table.c[reference]))
+
     written = [field.encode_name for field in fields(change) if field.encode_name not in BEFORE]
-    found = [_column(name, table.c[name]) for name in BEFORE]
+    made = {name: stored(name) for name in BEFORE}
     for name in written:
-        found.append(_column(name, _stage_name(table.c.stage_id) if name == "stage" else table.c[name]))
+        made[name] = stored(name)
         if name in NAMES:
-            found.append(_column(name.removesuffix("_id"), NAMES[name](table.c[name])))
+            shown = name.removesuffix("_id")
+            made[shown] = called(shown, name)
     if "tags" in table.c:
-        found.append(_tags())
+        made["tags"] = _tags
     if "author_id" in table.c:
-        found += (_column(name, table.c[name]) for name in ("author_id", "author_name"))
-    found += (_column(name, table.c[name]) for name in AFTER)
-    return {column.name: column for column in found}
+        made |= {name: stored(name) for name in ("author_id", "author_name")}
+    return made | {name: stored(name) for name in AFTER}

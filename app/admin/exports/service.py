@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ class Export(NamedTuple):
 
     resource: Resource
     listing: Listing[Any]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Callable[[], Column]]
     query: type[ExportQuery]
 
 
@@ -138,7 +138,7 @@ async def _write(
     tx: Transaction, kind: Export, wanted: ExportQuery, names: list[str], format_: ExportFormat, spool: Spool
 ) -> int:
     """Let the database write the list; answers how many rows it has."""
-    columns = [kind.columns[name] for name in names]
+    columns = [kind.columns[name]() for name in names]
     options, line_end, most = JSON_LINES, b"\n", None
     selected: list[ColumnElement[Any]]
     if format_ is ExportFormat.CSV:
